@@ -1,0 +1,2 @@
+//! The holm binary.
+fn main() {}

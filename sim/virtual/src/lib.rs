@@ -1,0 +1,1 @@
+//! a virtual disk that tears, loses, fills and fails on demand

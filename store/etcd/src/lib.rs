@@ -1,0 +1,1 @@
+//! the etcd v3 front: gRPC, JSON gateway, health and metrics

@@ -1,0 +1,1 @@
+//! the MVCC engine: revisions, transactions, watches, leases, users

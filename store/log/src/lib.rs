@@ -1,0 +1,1 @@
+//! the write-ahead log of a node

@@ -1,0 +1,1 @@
+//! binds a sequencer to the log and the engine

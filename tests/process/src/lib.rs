@@ -1,0 +1,1 @@
+//! real processes, real clients, real crashes

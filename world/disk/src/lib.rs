@@ -1,0 +1,1 @@
+//! real files behind Disk and Folder

@@ -1,0 +1,1 @@
+//! the threads that drive a replica
