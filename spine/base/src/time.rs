@@ -60,6 +60,9 @@ mod tests {
         let end = Time::from_nanos(u64::MAX);
         assert_eq!(end + Duration::from_secs(1), end);
         assert_eq!(Time::ZERO.since(end), Duration::ZERO);
-        assert_eq!(Time::from_nanos(5) - Time::from_nanos(2), Duration::from_nanos(3));
+        assert_eq!(
+            Time::from_nanos(5) - Time::from_nanos(2),
+            Duration::from_nanos(3)
+        );
     }
 }

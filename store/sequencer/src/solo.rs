@@ -149,7 +149,9 @@ impl Solo {
         let body = command.body.clone();
         let write = self.persist(Record::Entry { term, op, body }, effects);
         self.volatile.waiting_bytes = bytes;
-        self.volatile.waiting.push_back(Waiting { write, op, command });
+        self.volatile
+            .waiting
+            .push_back(Waiting { write, op, command });
     }
 
     fn durable(&mut self, through: WriteId, effects: &mut Effects<Effect>) {
