@@ -1,1 +1,48 @@
-//! listeners, TLS and certificates
+//! How bytes get in: listeners, limits on connections, TLS and certificates.
+//!
+//! A [`Listener`] accepts, shakes hands, learns which protocol the client speaks and hands a
+//! [`Connection`] to whoever serves it. Nothing here knows gRPC, HTTP or etcd.
+//!
+//! ```text
+//!   TCP ─► room? ─► TLS (if configured) ─► HTTP/2 or HTTP/1? ─► Connection ─► handler
+//!          pause     5 s, 1,024 at once      ALPN, else the        its own task
+//!          + WARN    beyond: closed          first 24 bytes
+//! ```
+//!
+//! # Invariants
+//!
+//! - I1 A listener that is not on loopback has TLS, or it is not opened.
+//! - I2 At most [`Room`]'s number of connections are open, over all listeners that share it; when
+//!   it is full, accepting pauses and nobody who is connected notices.
+//! - I3 A client that has not finished its handshake, or not shown its protocol, within
+//!   [`Limits::handshake_timeout`] is closed; so is one beyond [`Limits::handshakes_max`].
+//! - I4 New certificates serve new handshakes; open connections keep theirs. Files that do not
+//!   fit together leave the old ones in place, with a warning.
+//! - I5 [`Connection::common_name`] is set only from a certificate that was verified, and only
+//!   where certificates are to name users.
+//!
+//! # What it does not do
+//!
+//! It sets no deadline for a request and reads no request: that is the front's. It makes
+//! certificates for itself only ([`Certificates::self_made`]), signed by nobody.
+//!
+//! # Reading on
+//!
+//! `listener.rs`, `gate.rs`, then `certificates.rs`; `preface.rs` tells the protocols apart.
+
+mod certificates;
+mod error;
+mod gate;
+mod listener;
+mod names;
+mod preface;
+mod room;
+mod stream;
+
+pub use certificates::{CertificateFiles, Certificates};
+pub use error::NetError;
+pub use gate::{Connection, Gate, Limits};
+pub use listener::{ListenConfig, Listener};
+pub use preface::{PREFACE, Protocol, sniff};
+pub use room::Room;
+pub use stream::Stream;
