@@ -1,0 +1,50 @@
+//! `test`: every test that needs no process but its own, and the doctests.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::process::{cargo, find, tests};
+use crate::tally::Tally;
+
+pub(crate) const PAGE: &str = "
+  cargo xtask test           all tests of the workspace but tests/process, then the doctests
+  cargo xtask test NAME      only tests whose name contains NAME
+
+Uses cargo-nextest where it is installed and `cargo test` elsewhere; the tests are the same.
+Tests that start real servers and clients are in tests/process; `cargo xtask ci` runs them,
+and so does `cargo test -p holm-process-tests`.
+";
+
+/// Runs the tests and closes with their count.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let filter = match arguments {
+        [] => None,
+        [name] => Some(name.as_str()),
+        many => bail!("test takes one name at most, not {}", many.len()),
+    };
+    let mut tally = Tally::default();
+    all(&mut tally, filter);
+    tally.close()
+}
+
+/// The tests and the doctests, counted by whoever asks.
+pub(crate) fn all(tally: &mut Tally, filter: Option<&str>) {
+    tally.step("tests", || tests(&mut runner(filter)));
+    if filter.is_none() {
+        tally.step("doctests", || {
+            tests(&mut cargo(&["test", "--workspace", "--doc", "--quiet"]))
+        });
+    }
+}
+
+fn runner(filter: Option<&str>) -> Command {
+    let mut command = if find("cargo-nextest").is_some() {
+        cargo(&["nextest", "run", "--no-fail-fast", "--status-level", "fail"])
+    } else {
+        cargo(&["test", "--all-targets", "--no-fail-fast", "--quiet"])
+    };
+    command.args(["--workspace", "--exclude", "holm-process-tests"]);
+    command.args(filter);
+    command
+}
