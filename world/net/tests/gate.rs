@@ -1,5 +1,7 @@
 //! The gate over streams in memory: protocols, certificates, their renewal, silence.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
