@@ -1,0 +1,235 @@
+//! `holm bench`: how fast a server is, measured by a generator that costs little itself.
+//!
+//! A stock client spends several times what the server may spend on an operation, so on one machine it measures
+//! itself. Here requests are bytes made in advance ([`message`]), HTTP/2 is spoken by hand ([`frame`], [`hpack`],
+//! [`connection`]) and one thread serves all connections ([`poller`], [`load`], [`watch`]). What the server used is read
+//! from outside ([`observe`]); [`report`] writes it all down.
+
+mod call;
+mod connection;
+mod frame;
+mod hpack;
+mod keys;
+mod load;
+mod message;
+mod observe;
+mod options;
+mod poller;
+mod report;
+mod tally;
+mod watch;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use call::Progress;
+use connection::Route;
+use keys::Keys;
+use load::{Naming, Plan};
+use message::Template;
+use observe::{ProcessSample, SyncSample};
+pub(crate) use options::Bench;
+use options::{KvOptions, Workload};
+use report::Report;
+use tally::{Clock, Tally, in_nanos};
+
+/// Runs one benchmark and returns what it has to say.
+pub(crate) fn run(bench: &Bench) -> anyhow::Result<String> {
+    match bench {
+        Bench::Kv(options) => {
+            let report = kv(options)
+                .with_context(|| format!("benchmark the server at {}", options.endpoint))?;
+            if options.json {
+                Ok(serde_json::to_string(&report)?)
+            } else {
+                Ok(report.to_string())
+            }
+        }
+    }
+}
+
+fn kv(options: &KvOptions) -> anyhow::Result<Report> {
+    match options.workload {
+        Workload::Put | Workload::Txn => unary(options),
+        Workload::Get | Workload::List => {
+            call::fill(options, options.keys)?;
+            unary(options)
+        }
+        Workload::Watch => watching(options),
+    }
+}
+
+/// Start and end of the measured time.
+fn window(options: &KvOptions) -> (u64, u64) {
+    let from = in_nanos(options.warmup);
+    (from, from + in_nanos(options.duration))
+}
+
+/// The part of thread `thread` of a unary workload.
+fn plan(options: &KvOptions, thread: u32) -> anyhow::Result<Plan> {
+    let value_bytes = usize::try_from(options.value_bytes)?;
+    let space = options.keys;
+    let span = options.range_keys.min(space);
+    let (path, template, naming, space) = match options.workload {
+        Workload::Get => (
+            "Range",
+            Template::get(options.serializable),
+            Naming::Following,
+            space,
+        ),
+        Workload::List => {
+            let template = Template::list(options.serializable);
+            ("Range", template, Naming::Span(span), space - span + 1)
+        }
+        Workload::Txn => {
+            let puts = usize::try_from(options.txn_puts)?;
+            (
+                "Txn",
+                Template::txn(puts, value_bytes),
+                Naming::Following,
+                space,
+            )
+        }
+        Workload::Put | Workload::Watch => {
+            ("Put", Template::put(value_bytes), Naming::Following, space)
+        }
+    };
+    let threads = options.threads;
+    let share = |total: u32| total / threads + u32::from(thread < total % threads);
+    let clients = share(options.clients);
+    Ok(Plan {
+        endpoint: options.endpoint.clone(),
+        route: Route::new(
+            &options.endpoint,
+            &format!("/etcdserverpb.KV/{path}"),
+            options.token.as_deref(),
+        ),
+        template,
+        naming,
+        keys: Keys::new(options.order, space, u64::from(thread) + 1),
+        clients,
+        connections: share(options.connections(options.clients)).clamp(1, clients.max(1)),
+        interval: options.rate.map(|rate| 1e9 * f64::from(threads) / rate),
+        window: window(options),
+        limit: None,
+    })
+}
+
+fn unary(options: &KvOptions) -> anyhow::Result<Report> {
+    let mut plans = Vec::new();
+    for thread in 0..options.threads.min(options.clients) {
+        plans.push(plan(options, thread)?);
+    }
+    let counters: Vec<AtomicU64> = plans.iter().map(|_plan| AtomicU64::new(0)).collect();
+    let clock = Clock::start();
+    thread::scope(|scope| {
+        let mut workers = Vec::new();
+        for (plan, counter) in plans.iter().zip(&counters) {
+            workers.push(scope.spawn(move || load::run(plan, clock, counter)));
+        }
+        let is_over = || workers.iter().any(thread::ScopedJoinHandle::is_finished);
+        let used = observe_window(options, clock, &counters, is_over);
+        let mut tally = Tally::new();
+        for worker in workers {
+            tally.merge(
+                worker
+                    .join()
+                    .map_err(|_panic| anyhow::anyhow!("a load thread panicked"))??,
+            );
+        }
+        Ok(Report::unary(options, &tally, &used))
+    })
+}
+
+fn watching(options: &KvOptions) -> anyhow::Result<Report> {
+    let counter = [AtomicU64::new(0)];
+    // One message: the clock of the run, once the watchers stand.
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let tell = |clock| {
+                sender
+                    .send(clock)
+                    .expect("the receiver waits for this thread")
+            };
+            watch::run(options, window(options), &counter[0], tell)
+        });
+        let used = loop {
+            match receiver.recv_timeout(Duration::from_millis(100)) {
+                Ok(clock) => {
+                    break observe_window(options, clock, &counter, || worker.is_finished());
+                }
+                Err(_nothing_yet) if worker.is_finished() => break Used::default(),
+                Err(_nothing_yet) => {}
+            }
+        };
+        let tally = worker
+            .join()
+            .map_err(|_panic| anyhow::anyhow!("the watch thread panicked"))??;
+        Ok(Report::watch(options, &tally, &used))
+    })
+}
+
+/// What was used within the measured time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    client: (ProcessSample, ProcessSample),
+    server: Option<(ProcessSample, ProcessSample)>,
+    syncs: Option<(SyncSample, SyncSample)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    client: ProcessSample,
+    server: Option<ProcessSample>,
+    syncs: Option<SyncSample>,
+}
+
+fn sample(options: &KvOptions) -> Sample {
+    Sample {
+        syncs: observe::syncs(options.metrics.as_deref().unwrap_or(&options.endpoint)),
+        server: options.pid.and_then(|id| observe::process(Some(id))),
+        client: observe::process(None).unwrap_or_default(),
+    }
+}
+
+/// Sleeps through the warm-up and the measured time, looking at both processes at its ends.
+fn observe_window(
+    options: &KvOptions,
+    clock: Clock,
+    counters: &[AtomicU64],
+    is_over: impl Fn() -> bool,
+) -> Used {
+    let (from, until) = window(options);
+    let mut progress = Progress::new();
+    wait(clock, from, &is_over, || progress.show("warming up"));
+    let before = sample(options);
+    wait(clock, until, &is_over, || {
+        let done: u64 = counters
+            .iter()
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .sum();
+        let left = Duration::from_nanos(until.saturating_sub(clock.now())).as_secs();
+        progress.show(&format!(
+            "measuring: {} done, {left} s left",
+            crate::quantity::count(done)
+        ));
+    });
+    let after = sample(options);
+    Used {
+        client: (before.client, after.client),
+        server: before.server.zip(after.server),
+        syncs: before.syncs.zip(after.syncs),
+    }
+}
+
+fn wait(clock: Clock, until: u64, is_over: &impl Fn() -> bool, mut show: impl FnMut()) {
+    while clock.now() < until && !is_over() {
+        show();
+        let left = Duration::from_nanos(until.saturating_sub(clock.now()));
+        thread::sleep(left.min(Duration::from_millis(500)));
+    }
+}

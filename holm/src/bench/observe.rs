@@ -1,0 +1,112 @@
+//! What the measured server used: processor time, memory, system calls, disk syncs.
+//!
+//! The first three come from `/proc`, so the server must run on this machine; syncs come from its metrics, under the
+//! name that etcd and Holm share. Whatever cannot be read is `None` and stays out of the report.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// One look at a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProcessSample {
+    /// Processor time used so far, user and system.
+    pub(crate) cpu_seconds: f64,
+    /// Memory resident now.
+    pub(crate) resident_bytes: u64,
+    /// The most memory that was ever resident.
+    pub(crate) resident_bytes_peak: u64,
+    /// Write system calls so far, sockets included; absent without the right to read it.
+    pub(crate) write_calls: Option<u64>,
+}
+
+/// Looks at process `id`, or at this one (`None`).
+pub(crate) fn process(id: Option<u32>) -> Option<ProcessSample> {
+    let folder = id.map_or_else(|| "/proc/self".to_owned(), |id| format!("/proc/{id}"));
+    let stat = fs::read_to_string(format!("{folder}/stat")).ok()?;
+    let status = fs::read_to_string(format!("{folder}/status")).ok()?;
+    let io = fs::read_to_string(format!("{folder}/io")).ok();
+    Some(ProcessSample {
+        cpu_seconds: cpu_ticks(&stat)? as f64 / rustix::param::clock_ticks_per_second() as f64,
+        resident_bytes: named(&status, "VmRSS:")? * 1024,
+        resident_bytes_peak: named(&status, "VmHWM:")? * 1024,
+        write_calls: io.and_then(|text| named(&text, "syscw:")),
+    })
+}
+
+/// User and system ticks in `/proc/ID/stat`. The process's name may hold blanks, so counting starts behind it.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_name, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+fn named(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// How often the server has synced its write-ahead log and its database.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct SyncSample {
+    /// Syncs of the log.
+    pub(crate) log: f64,
+    /// Commits of the database, each of which syncs.
+    pub(crate) database: f64,
+}
+
+/// Reads the sync counts from `http://ADDRESS/metrics`.
+pub(crate) fn syncs(address: &str) -> Option<SyncSample> {
+    let text = fetch(address, "/metrics")?;
+    Some(SyncSample {
+        log: metric(&text, "etcd_disk_wal_fsync_duration_seconds_count")?,
+        database: metric(&text, "etcd_disk_backend_commit_duration_seconds_count").unwrap_or(0.0),
+    })
+}
+
+fn metric(text: &str, name: &str) -> Option<f64> {
+    let line = text
+        .lines()
+        .find(|line| line.split([' ', '{']).next() == Some(name))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+fn fetch(address: &str, path: &str) -> Option<String> {
+    let mut socket = TcpStream::connect(address).ok()?;
+    socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(
+        socket,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut text = Vec::new();
+    socket.take(16 << 20).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_read_behind_a_name_with_blanks() {
+        let stat = "7 (a ) b) S 1 1 1 0 -1 4194560 100 0 0 0 30 12 0 0 20 0 5 0 1 2 3";
+        assert_eq!(cpu_ticks(stat), Some(42));
+    }
+
+    #[test]
+    fn metric_is_found_by_its_whole_name() {
+        let text = "# HELP x y\nx_count_other 3\nx_count 12\n";
+        assert_eq!(metric(text, "x_count"), Some(12.0));
+        assert_eq!(metric(text, "x"), None);
+    }
+
+    #[test]
+    fn this_process_can_be_looked_at() {
+        let sample = process(None).expect("proc is mounted");
+        assert!(sample.resident_bytes > 0);
+    }
+}

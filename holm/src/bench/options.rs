@@ -1,0 +1,145 @@
+//! The flags of `holm bench`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::quantity::parse_duration;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Load a server through etcd's API and report throughput, latency and cost
+    #[command(after_help = KV_EXAMPLES)]
+    Kv(KvOptions),
+}
+
+const KV_EXAMPLES: &str = "\
+Examples:
+  holm bench kv put                                  64 clients, 256-byte values, 10 s
+  holm bench kv put --clients 1000 --pid $(pidof etcd)   with the server's CPU, memory and syncs
+  holm bench kv get --rate 20000                     at a fixed rate, latency from the intended send time
+  holm bench kv list --range-keys 10000 --value-bytes 1024 --clients 4
+  holm bench kv watch --watchers 1000 --stalled 1    1 writer, 1000 watchers, one of which never reads
+
+The generator runs in one thread, keeps its requests prepared as bytes and speaks HTTP/2 itself, so that it costs a
+few microseconds per operation. It works against any etcd v3 server without TLS. Keys are /bench/<16 digits>; get and
+list first write those that are missing.";
+
+/// One kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// Put one key
+    Put,
+    /// Get one key
+    Get,
+    /// Get a range of keys
+    List,
+    /// Put several keys in one transaction
+    Txn,
+    /// One writer puts, many watchers receive
+    Watch,
+}
+
+/// In which order keys are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    /// A fixed pseudo-random sequence
+    Random,
+    /// One after the other
+    Sequential,
+}
+
+/// Flags of `holm bench kv`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KvOptions {
+    /// What to do
+    #[arg(value_enum)]
+    pub(crate) workload: Workload,
+
+    /// The server, host:port, plain TCP
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2379")]
+    pub(crate) endpoint: String,
+
+    /// Requests in flight at most; each client sends its next request when its last was answered
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) clients: u32,
+
+    /// Connections that the clients share [default: a tenth of the clients, 1 to 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) connections: Option<u32>,
+
+    /// How long to measure
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
+
+    /// Load before measuring begins
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub(crate) warmup: Duration,
+
+    /// Send at this many operations per second instead of as fast as answers come; latency then counts from the
+    /// moment each request was due, so a stalled server cannot hide the requests it delayed
+    #[arg(long, value_name = "PER_SECOND")]
+    pub(crate) rate: Option<f64>,
+
+    /// Bytes of each value
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) value_bytes: u32,
+
+    /// Keys in use
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keys: u64,
+
+    /// In which order keys are used
+    #[arg(long, value_enum, default_value_t = Order::Random)]
+    pub(crate) order: Order,
+
+    /// get, list: let the server answer from what it has, without asking whether that is the newest
+    #[arg(long)]
+    pub(crate) serializable: bool,
+
+    /// list: keys per request
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) range_keys: u64,
+
+    /// txn: puts per transaction
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub(crate) txn_puts: u32,
+
+    /// watch: watchers, each on its own stream
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) watchers: u32,
+
+    /// watch: further watchers that never read what they are sent, each on its own connection
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) stalled: u32,
+
+    /// Threads of the generator
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) threads: u32,
+
+    /// The server's process, on this machine: also report its CPU per operation, memory and write system calls
+    #[arg(long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+
+    /// Where the server's /metrics are, host:port [default: the endpoint]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<String>,
+
+    /// Token to send with each request, if the server wants one (see `holm auth token`)
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
+
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl KvOptions {
+    /// Connections to open for `clients` clients.
+    pub(crate) fn connections(&self, clients: u32) -> u32 {
+        self.connections
+            .unwrap_or_else(|| (clients / 10).clamp(1, 100))
+            .min(clients)
+    }
+}
