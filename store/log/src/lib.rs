@@ -1,1 +1,69 @@
-//! the write-ahead log of a node
+//! The write-ahead log of a node: the one place where an acknowledged write must have been.
+//!
+//! One log serves all groups of a node, so that many groups cost one sync. It is written in
+//! *flushes*: whatever waited when the last flush was synced goes out in one write and one
+//! `fdatasync`. One flush is outstanding at a time, and from that everything about damage
+//! follows: a later flush proves that an earlier one was durable.
+//!
+//! ```text
+//!  segment 0 (full)          segment 1 (tail)                  segment 2, 3 (spare)
+//!  [header|flush|flush|...]  [header|flush|flush|  blank    ]  [       blank       ]
+//!                                   |
+//!              flush = [header | record | record | ... | padding to 4 KiB]
+//!              carried by 512-byte sectors, each stamped with its checksum and place
+//! ```
+//!
+//! No block that holds an acknowledged record is written again. Blank means never written, so
+//! a flush that was cut short by a crash (*torn*) can be told from one that went bad
+//! (*damaged*). The bytes are drawn in `layout.rs` and `sector.rs`.
+//!
+//! # Invariants
+//!
+//! - I12 After a failed write or sync the log refuses everything; a sync is never retried.
+//! - I13 Damage is never truncated; only a torn flush is.
+//!
+//! Both keep their numbers from the design of replication. Besides: records come back in the
+//! order in which they were flushed; a flush is there as a whole or not at all.
+//!
+//! # A full disk
+//!
+//! One blank segment is held in reserve. An ordinary flush is refused with [`LogError::Full`],
+//! nothing written, when it would leave no reserve and none can be had;
+//! [`Urgency::Reserve`] may use it. When space returns the reserve does too, by itself.
+//!
+//! # Limits
+//!
+//! |what|limit|answer|
+//! |--|--|--|
+//! |a record|16 MiB, and less than a segment|[`LogError::TooLarge`]|
+//! |a flush|4 MiB of records, or one record|split, each synced|
+//! |blank segments|2|kept at that|
+//!
+//! What it deliberately does not do: threads, clocks, batching (the caller batches), fetching
+//! from peers. A node alone that finds damage refuses to open.
+//!
+//! Differences from the design: the first sector of a flush is stamped with its place + 1 (so
+//! that no client's bytes can pass for a flush), and a CutTo record carries the chain.
+//!
+//! Where to read next: `log.rs`, then `scan.rs` for opening, `write.rs` for the flush; the
+//! tests are in `tests/`, the crash tests in `tests/crash.rs`.
+#![forbid(unsafe_code)]
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod config;
+mod error;
+mod group;
+mod layout;
+mod log;
+mod plan;
+mod replay;
+mod scan;
+mod sector;
+mod segment;
+mod spare;
+mod write;
+
+pub use config::LogConfig;
+pub use error::LogError;
+pub use log::{Log, Urgency};
+pub use spare::Preparation;

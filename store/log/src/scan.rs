@@ -1,0 +1,413 @@
+//! Opening: walks all segments, checks every byte, and judges what is not whole.
+//!
+//! At the first place that holds no whole flush there are three cases:
+//!
+//! ```text
+//!  something was written after it    damage: one flush is outstanding at a time, so a later
+//!                                    one proves that this one was durable
+//!  nothing after, a sector is blank  torn: its sync never returned; zeroed, and the log goes on
+//!  nothing after, no sector blank    damaged tail: it may have been acknowledged
+//! ```
+//!
+//! The first flush of a segment and the segment's header are written at once and judged as one.
+
+use std::collections::BTreeMap;
+
+use holm_base::ByteCount;
+use holm_machine::Folder;
+
+use crate::config::LogConfig;
+use crate::error::LogError;
+use crate::group::{self, Group};
+use crate::layout::{
+    self, CLEAN_CLOSE, FLUSH_HEADER, FlushHeader, Kind, NoHeader, NoRecord, RecordView,
+    SegmentHeader,
+};
+use crate::sector::{BLOCK, CARRIED, Place, Sector};
+use crate::segment::{self, Broken, Read, SegmentReader};
+
+/// How far the bytes of one flush can reach: what may be torn behind a tail.
+pub(crate) const REACH: u64 = 24 << 20;
+
+const HEADER_BLOCK: u64 = BLOCK as u64;
+
+/// What the segments hold.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    /// All groups, by number.
+    pub(crate) groups: BTreeMap<u32, Group>,
+    /// Segments with data, oldest first: first LSN and length.
+    pub(crate) segments: Vec<(u64, u64)>,
+    /// Blank segments behind them.
+    pub(crate) spares: Vec<(u64, u64)>,
+    /// How many bytes of the newest segment are taken.
+    pub(crate) used: u64,
+    /// The newest segment's number; zero with no segment.
+    pub(crate) segment_number: u64,
+    /// The newest flush's number; zero with no flush.
+    pub(crate) flush_number: u64,
+    /// The chain behind the newest flush.
+    pub(crate) chain: u128,
+    /// How often the log was opened so far.
+    pub(crate) opens: u64,
+    /// Whether the newest flush was written by a clean close.
+    pub(crate) closed: bool,
+    /// How many torn bytes were zeroed.
+    pub(crate) torn: u64,
+}
+
+/// Reads all segments of the folder and repairs a torn tail.
+pub(crate) fn scan(folder: &dyn Folder, config: &LogConfig) -> Result<Scanned, LogError> {
+    let mut firsts = Vec::new();
+    for name in folder.list()? {
+        firsts.extend(segment::parse_name(&name, ".seg"));
+    }
+    let mut walk = Walk::new(folder, *config);
+    for (index, &first) in firsts.iter().enumerate() {
+        walk.segment(first, &firsts[index + 1..])?;
+    }
+    walk.finish()
+}
+
+struct Walk<'a> {
+    folder: &'a dyn Folder,
+    config: LogConfig,
+    scanned: Scanned,
+    stream: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Walk<'a> {
+    const fn new(folder: &'a dyn Folder, config: LogConfig) -> Self {
+        Self {
+            folder,
+            config,
+            scanned: Scanned {
+                groups: BTreeMap::new(),
+                segments: Vec::new(),
+                spares: Vec::new(),
+                used: 0,
+                segment_number: 0,
+                flush_number: 0,
+                chain: 0,
+                opens: 0,
+                closed: false,
+                torn: 0,
+            },
+            stream: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn segment(&mut self, first: u64, later: &[u64]) -> Result<(), LogError> {
+        let mut reader = SegmentReader::open(self.folder, first)?;
+        self.expect_neighbour(&reader)?;
+        let is_blank = reader.written_end(0, REACH.min(reader.len))?.is_none();
+        if is_blank {
+            self.scanned.spares.push((first, reader.len));
+            return Ok(());
+        }
+        if let Some(&(blank, _)) = self.scanned.spares.first() {
+            let found = format!("a blank segment, though {} holds data", reader.name);
+            return Err(damaged(&segment::name(blank), 0, "a segment header", found));
+        }
+        let Some(start) = self.header(&mut reader, later)? else {
+            self.scanned.spares.push((first, reader.len));
+            return Ok(());
+        };
+        self.scanned.segments.push((first, reader.len));
+        self.flushes(&mut reader, start, later)
+    }
+
+    /// Segments follow each other without a gap, and are whole blocks.
+    fn expect_neighbour(&self, reader: &SegmentReader) -> Result<(), LogError> {
+        let before = {
+            let spares = self.scanned.spares.last();
+            spares.or_else(|| self.scanned.segments.last())
+        };
+        if let Some(&(first, len)) = before
+            && first + len != reader.first
+        {
+            let found = format!("no such file before {}", reader.name);
+            return Err(damaged(&segment::name(first + len), 0, "a segment", found));
+        }
+        if reader.len < 2 * HEADER_BLOCK || !reader.len.is_multiple_of(HEADER_BLOCK) {
+            let found = format!("a file of {} bytes", reader.len);
+            return Err(damaged(&reader.name, reader.len, "a whole segment", found));
+        }
+        Ok(())
+    }
+
+    /// Checks block 0 and says where the flushes begin; `None` if header and first flush were
+    /// torn, which leaves the segment blank.
+    fn header(
+        &mut self,
+        reader: &mut SegmentReader,
+        later: &[u64],
+    ) -> Result<Option<u64>, LogError> {
+        if reader.sector(0, Place::Inside)? == Sector::Valid {
+            self.check_header(reader)?;
+        }
+        let mut broken = None;
+        for index in 0..HEADER_BLOCK / 512 {
+            let found = match reader.sector(index * 512, Place::Inside)? {
+                Sector::Valid => continue,
+                Sector::Blank => "a blank sector",
+                Sector::Bad => "a bad sector",
+            };
+            broken = Some((index * 512, found.to_owned()));
+            break;
+        }
+        let first = reader.flush(HEADER_BLOCK, &mut self.stream)?;
+        let (at, end, found) = match (broken, first) {
+            (None, Read::Whole { .. }) => return Ok(Some(HEADER_BLOCK)),
+            (Some((at, found)), Read::Whole { disk, .. }) => (at, Some(HEADER_BLOCK + disk), found),
+            (Some((at, found)), Read::Broken(broken)) => (at, broken.end, found),
+            (None, Read::Broken(broken)) => (broken.at, broken.end, broken.found),
+        };
+        self.judge(reader, 0, &Broken { at, end, found }, later)?;
+        Ok(None)
+    }
+
+    fn check_header(&mut self, reader: &mut SegmentReader) -> Result<(), LogError> {
+        let name = reader.name.clone();
+        let first = reader.first;
+        let expected = "a segment header";
+        let header = match SegmentHeader::decode(reader.bytes(0, CARRIED as u64)?) {
+            Ok(header) => header,
+            Err(NoHeader::Magic) => {
+                return Err(damaged(&name, 0, expected, "other bytes".to_owned()));
+            }
+            Err(NoHeader::Version(version)) => {
+                return Err(LogError::Version {
+                    file: name,
+                    what: "format version",
+                    version,
+                });
+            }
+        };
+        if (header.cluster, header.node) != (self.config.cluster.value(), self.config.node.value())
+        {
+            let (cluster, node) = (header.cluster, header.node);
+            return Err(LogError::Foreign {
+                file: name,
+                cluster,
+                node,
+            });
+        }
+        let is_oldest = self.scanned.segments.is_empty();
+        if is_oldest && first > 0 {
+            self.scanned.chain = header.chain;
+            self.scanned.segment_number = header.number;
+        } else if !is_oldest {
+            self.scanned.segment_number += 1;
+        }
+        let wanted = (first, self.scanned.segment_number, self.scanned.chain);
+        if (header.first, header.number, header.chain) != wanted {
+            let found = format!("segment {} on chain {:032x}", header.number, header.chain);
+            let expected = format!("segment {} on chain {:032x}", wanted.1, wanted.2);
+            return Err(damaged(&name, 0, &expected, found));
+        }
+        Ok(())
+    }
+
+    /// Takes all flushes from `start` on, and judges what stands behind the last whole one.
+    fn flushes(
+        &mut self,
+        reader: &mut SegmentReader,
+        start: u64,
+        later: &[u64],
+    ) -> Result<(), LogError> {
+        let mut at = start;
+        while at < reader.len {
+            match reader.flush(at, &mut self.stream)? {
+                Read::Whole { header, disk } => {
+                    self.take(reader, at, &header)?;
+                    at += disk;
+                }
+                Read::Broken(broken) => {
+                    if reader.written_end(at, reader.len)?.is_some() {
+                        self.judge(reader, at, &broken, later)?;
+                    }
+                    break;
+                }
+            }
+        }
+        self.scanned.used = at;
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        reader: &SegmentReader,
+        at: u64,
+        header: &FlushHeader,
+    ) -> Result<(), LogError> {
+        let is_oldest = self.scanned.flush_number == 0 && reader.first > 0;
+        let number = if is_oldest {
+            header.number
+        } else {
+            self.scanned.flush_number + 1
+        };
+        if (header.number, header.chain) != (number, self.scanned.chain) {
+            let expected = format!("flush {number} on chain {:032x}", self.scanned.chain);
+            let found = format!("flush {} on chain {:032x}", header.number, header.chain);
+            return Err(damaged(&reader.name, at, &expected, found));
+        }
+        self.records(reader, at, header)?;
+        self.scanned.flush_number = number;
+        self.scanned.chain = layout::flush_chain(header.chain, &mut self.stream);
+        self.scanned.opens = header.opens;
+        self.scanned.closed = header.flags & CLEAN_CLOSE != 0;
+        Ok(())
+    }
+
+    fn records(
+        &mut self,
+        reader: &SegmentReader,
+        at: u64,
+        header: &FlushHeader,
+    ) -> Result<(), LogError> {
+        let wrong = |found: String| damaged(&reader.name, at, "the records of a flush", found);
+        let mut rest = &self.stream[FLUSH_HEADER..];
+        for index in 0..header.records {
+            let (record, size) = decode(rest, &reader.name, at)?;
+            let place = group::Place {
+                segment: reader.first,
+                flush: header.lsn,
+                record: index,
+            };
+            let groups = &mut self.scanned.groups;
+            if record.kind == Kind::State && !groups.contains_key(&record.group) {
+                groups.insert(record.group, Group::from_state(&record));
+            } else {
+                groups
+                    .entry(record.group)
+                    .or_default()
+                    .take(&record, place, &mut self.scratch)
+                    .map_err(|found| wrong(format!("{found} in group {}", record.group)))?;
+            }
+            rest = &rest[size..];
+        }
+        if !rest.is_empty() {
+            return Err(wrong(format!("{} bytes too many", rest.len())));
+        }
+        Ok(())
+    }
+
+    /// Decides between torn and damaged, and zeroes what was torn from `start` on.
+    fn judge(
+        &mut self,
+        reader: &mut SegmentReader,
+        start: u64,
+        broken: &Broken,
+        later: &[u64],
+    ) -> Result<(), LogError> {
+        let Some(written) = reader.written_end(start, reader.len)? else {
+            return Ok(());
+        };
+        let expected = if start == 0 {
+            "a segment header and a flush"
+        } else {
+            "a whole flush"
+        };
+        let name = reader.name.clone();
+        let wrong = |what: &str| {
+            Err(damaged(
+                &name,
+                broken.at,
+                expected,
+                format!("{}{what}", broken.found),
+            ))
+        };
+        let is_followed = match broken.end {
+            Some(end) => written > end,
+            // The header of a segment and its first flush are one: search behind both.
+            None => {
+                let behind = if start == 0 {
+                    2 * HEADER_BLOCK
+                } else {
+                    start + HEADER_BLOCK
+                };
+                reader.has_flush_start(behind, written)?
+            }
+        };
+        if is_followed || self.is_written(later)? {
+            return wrong(", and later flushes behind it");
+        }
+        let end = broken.end.unwrap_or(written);
+        if !reader.has_blank_sector(start, end)? {
+            return wrong(" in the newest flush, which may have been acknowledged");
+        }
+        self.scanned.torn += written - start;
+        zero(self.folder, &name, start, written)
+    }
+
+    fn is_written(&self, later: &[u64]) -> Result<bool, LogError> {
+        for &first in later {
+            let mut reader = SegmentReader::open(self.folder, first)?;
+            let until = REACH.min(reader.len);
+            if reader.written_end(0, until)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn finish(self) -> Result<Scanned, LogError> {
+        for (number, group) in &self.scanned.groups {
+            if group.has_a_hole() {
+                let (first, _) = self.scanned.segments[0];
+                let expected = format!(
+                    "an older segment with op {} of group {number}",
+                    group.cut + 1
+                );
+                let found = format!("op {} as the oldest", group.first());
+                return Err(damaged(&segment::name(first), 0, &expected, found));
+            }
+        }
+        Ok(self.scanned)
+    }
+}
+
+/// Reads one record of a flush whose sectors are right.
+pub(crate) fn decode<'b>(
+    bytes: &'b [u8],
+    file: &str,
+    at: u64,
+) -> Result<(RecordView<'b>, usize), LogError> {
+    let file = file.to_owned();
+    RecordView::decode(bytes).map_err(|why| match why {
+        NoRecord::Broken => damaged(&file, at, "a record", "other bytes".to_owned()),
+        NoRecord::Kind(version) => LogError::Version {
+            file,
+            what: "record kind",
+            version,
+        },
+        NoRecord::Version(version) => LogError::Version {
+            file,
+            what: "record version",
+            version,
+        },
+    })
+}
+
+/// The refusal for bytes that are not as they must be.
+pub(crate) fn damaged(file: &str, at: u64, expected: &str, found: String) -> LogError {
+    LogError::Damaged {
+        file: file.to_owned(),
+        at: ByteCount::new(at),
+        expected: expected.to_owned(),
+        found,
+    }
+}
+
+/// Zeroes `from..until`, durably. A crash on the way leaves a blank sector, so the rest is
+/// still torn the next time.
+fn zero(folder: &dyn Folder, name: &str, from: u64, until: u64) -> Result<(), LogError> {
+    let mut disk = folder.open(name)?;
+    let zeros = vec![0; segment::to_usize(until - from)];
+    disk.write(ByteCount::new(from), &zeros)?;
+    disk.sync()?;
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! Blank segments ahead of the tail: the next one, and the reserve for a full disk.
+//!
+//! Writing into blocks that are merely allocated makes the file system note, at each sync, that
+//! they now hold data. So the next segment is written full of zeros beforehand, a mebibyte at a
+//! time. Until that is done its file is called `.new`; a `.seg` is ready.
+
+use std::collections::VecDeque;
+
+use holm_base::ByteCount;
+use holm_machine::{Disk, DiskError, Folder};
+
+use crate::config::{LogConfig, SPARES, ZERO_SLICE};
+use crate::error::LogError;
+use crate::scan::Scanned;
+use crate::segment;
+
+/// What a call of [`Log::prepare_next`](crate::Log::prepare_next) left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preparation {
+    /// Nothing: the next segment is ready and the reserve is there.
+    Ready,
+    /// Call again.
+    More,
+    /// There is no room for another segment; call again when there may be.
+    Full,
+}
+
+/// A blank segment.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) first: u64,
+    pub(crate) len: u64,
+    /// How far its zeros were written out.
+    pub(crate) zeroed: u64,
+    pub(crate) disk: Box<dyn Disk>,
+    is_named: bool,
+}
+
+/// The blank segments, in the order in which they will be used.
+#[derive(Debug)]
+pub(crate) struct Spares {
+    next_first: u64,
+    segment_bytes: u64,
+    waiting: VecDeque<Spare>,
+    refused: bool,
+}
+
+impl Spares {
+    /// Takes over what an earlier run left: blank segments of the right size, in a row behind
+    /// the tail. Everything else that is blank goes.
+    pub(crate) fn adopt(
+        folder: &dyn Folder,
+        config: &LogConfig,
+        scanned: &Scanned,
+    ) -> Result<Self, LogError> {
+        let end = scanned
+            .segments
+            .last()
+            .map_or(0, |&(first, len)| first + len);
+        let mut spares = Self {
+            // A log that lost its only segment to a torn first flush begins where that did.
+            next_first: scanned.spares.first().map_or(end, |&(first, _)| first),
+            segment_bytes: config.segment_bytes.value(),
+            waiting: VecDeque::new(),
+            refused: false,
+        };
+        let mut left: VecDeque<(u64, bool)> = scanned
+            .spares
+            .iter()
+            .map(|&(first, _)| (first, true))
+            .collect();
+        for name in folder.list()? {
+            left.extend(segment::parse_name(&name, ".new").map(|first| (first, false)));
+        }
+        let mut unfit = Vec::new();
+        for (first, is_named) in left {
+            unfit.extend(spares.adopt_one(folder, first, is_named)?);
+        }
+        // The newest goes first, and durably: a gap before a segment would read as damage.
+        for name in unfit.iter().rev() {
+            folder.remove(name)?;
+            folder.sync()?;
+        }
+        Ok(spares)
+    }
+
+    /// Takes over one file, or answers its name if it is not fit.
+    fn adopt_one(
+        &mut self,
+        folder: &dyn Folder,
+        first: u64,
+        is_named: bool,
+    ) -> Result<Option<String>, LogError> {
+        let name = if is_named {
+            segment::name(first)
+        } else {
+            segment::unready_name(first)
+        };
+        let disk = folder.open(&name)?;
+        let len = disk.len()?.value();
+        if first != self.next_first || len != self.segment_bytes || self.waiting.len() >= SPARES {
+            return Ok(Some(name));
+        }
+        let zeroed = if is_named { len } else { 0 };
+        self.waiting.push_back(Spare {
+            first,
+            len,
+            zeroed,
+            disk,
+            is_named,
+        });
+        self.next_first += len;
+        Ok(None)
+    }
+
+    /// Makes sure that at least `count` blank segments are allocated.
+    pub(crate) fn ensure(&mut self, folder: &dyn Folder, count: usize) -> Result<(), LogError> {
+        while self.waiting.len() < count {
+            self.allocate(folder)?;
+        }
+        Ok(())
+    }
+
+    fn allocate(&mut self, folder: &dyn Folder) -> Result<(), LogError> {
+        let (first, len) = (self.next_first, self.segment_bytes);
+        let bytes = ByteCount::new(len);
+        let answer = folder.create(&segment::unready_name(first), bytes);
+        self.refused = matches!(answer, Err(DiskError::Full { .. }));
+        if self.refused {
+            return Err(LogError::Full { segment: bytes });
+        }
+        let disk = answer?;
+        self.waiting.push_back(Spare {
+            first,
+            len,
+            zeroed: 0,
+            disk,
+            is_named: false,
+        });
+        self.next_first += len;
+        Ok(())
+    }
+
+    /// The next segment, ready to be written. There is one, by [`Spares::ensure`].
+    pub(crate) fn take(&mut self, folder: &dyn Folder) -> Result<Spare, LogError> {
+        let mut spare = self.waiting.pop_front().expect("a spare was ensured");
+        spare.name(folder)?;
+        Ok(spare)
+    }
+
+    /// One bounded step towards a ready spare and a reserve.
+    pub(crate) fn prepare(&mut self, folder: &dyn Folder) -> Result<Preparation, LogError> {
+        if self.waiting.len() < SPARES {
+            return match self.allocate(folder) {
+                Ok(()) => Ok(Preparation::More),
+                Err(LogError::Full { .. }) => Ok(Preparation::Full),
+                Err(other) => Err(other),
+            };
+        }
+        let next = self.waiting.front_mut().expect("there are spares");
+        if zero_slice(&mut *next.disk, &mut next.zeroed, next.len)? {
+            return Ok(Preparation::More);
+        }
+        next.name(folder)?;
+        Ok(Preparation::Ready)
+    }
+
+    /// Whether the next segment is zeroed less far than the tail is used.
+    pub(crate) fn is_behind(&self, used: u64) -> bool {
+        match self.waiting.front() {
+            Some(next) => next.zeroed < next.len.min(used),
+            None => !self.refused,
+        }
+    }
+
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.waiting.iter().map(|spare| spare.len).sum()
+    }
+}
+
+impl Spare {
+    /// Gives the file its lasting name, durably; its length is durable before.
+    fn name(&mut self, folder: &dyn Folder) -> Result<(), LogError> {
+        if self.is_named {
+            return Ok(());
+        }
+        self.disk.sync()?;
+        folder.rename(
+            &segment::unready_name(self.first),
+            &segment::name(self.first),
+        )?;
+        folder.sync()?;
+        self.is_named = true;
+        Ok(())
+    }
+}
+
+/// Writes the next zeros of a blank file, durably; false if it has them all.
+pub(crate) fn zero_slice(
+    disk: &mut dyn Disk,
+    zeroed: &mut u64,
+    len: u64,
+) -> Result<bool, LogError> {
+    if *zeroed >= len {
+        return Ok(false);
+    }
+    let slice = ZERO_SLICE.min(len - *zeroed);
+    let zeros = vec![0; segment::to_usize(slice)];
+    disk.write(ByteCount::new(*zeroed), &zeros)?;
+    disk.sync()?;
+    *zeroed += slice;
+    Ok(true)
+}
