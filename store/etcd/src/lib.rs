@@ -1,1 +1,3 @@
 //! the etcd v3 front: gRPC, JSON gateway, health and metrics
+
+pub mod web;

@@ -35,8 +35,16 @@ pub struct Metrics {
     /// Bytes to and from clients.
     pub network: NetworkMetrics,
     grpc: GrpcFamilies,
+    checks: Checks,
     gauges: Gauges,
     registry: Registry,
+}
+
+/// Results of health checks.
+#[derive(Debug)]
+struct Checks {
+    latest: Family<Labels, Level>,
+    count: Family<Labels, Counter>,
 }
 
 /// Elections and proposals.
@@ -189,6 +197,10 @@ impl Metrics {
             lease: LeaseMetrics::register(&mut table),
             network: NetworkMetrics::register(&mut table),
             grpc: register_grpc(&mut table),
+            checks: Checks {
+                latest: table.add("etcd_server_healthcheck", "1 if the check succeeded last"),
+                count: table.add("etcd_server_healthchecks", "Checks, by result"),
+            },
             gauges: Gauges::register(&mut table),
             registry: Registry::default(),
         };
@@ -209,6 +221,21 @@ impl Metrics {
         kind: GrpcKind,
     ) -> GrpcMethod {
         self.grpc.method(service, method, kind)
+    }
+
+    /// Counts the result of a health check.
+    pub fn count_check(&self, kind: &'static str, name: &'static str, is_good: bool) {
+        let labels: Labels = vec![("type", kind.to_owned()), ("name", name.to_owned())];
+        self.checks
+            .latest
+            .get_or_create(&labels)
+            .set(u64::from(is_good));
+        let status = if is_good { "success" } else { "error" };
+        let labels = labels
+            .into_iter()
+            .chain([("status", status.to_owned())])
+            .collect();
+        self.checks.count.get_or_create(&labels).inc();
     }
 
     /// Shows this state from now on.

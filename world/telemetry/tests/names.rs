@@ -42,6 +42,8 @@ const PROMISED: &[(&str, &str)] = &[
     ("etcd_server_has_leader", "gauge"),
     ("etcd_server_health_failures", "counter"),
     ("etcd_server_health_success", "counter"),
+    ("etcd_server_healthcheck", "gauge"),
+    ("etcd_server_healthchecks_total", "counter"),
     ("etcd_server_heartbeat_send_failures_total", "counter"),
     ("etcd_server_id", "gauge"),
     ("etcd_server_is_leader", "gauge"),

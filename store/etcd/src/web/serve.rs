@@ -1,0 +1,85 @@
+//! Carrying requests and answers over HTTP/1 and HTTP/2.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::{HeaderName, Method, Request, Response, StatusCode};
+use hyper::body::Body;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Web;
+use super::answer::{AnswerBody, TEXT, whole};
+use super::query::Query;
+
+/// A client that takes longer to send a request's head is closed.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The head of a request and what was read beyond it; larger heads are refused with 431.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// What browsers of other origins may do, as etcd tells them by default.
+const ORIGINS: [(HeaderName, HeaderValue); 3] = [
+    (
+        http::header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("accept, content-type, authorization"),
+    ),
+    (
+        http::header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"),
+    ),
+    (
+        http::header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    ),
+];
+
+impl Web {
+    /// Serves one HTTP/1 connection until the client leaves, or until `stop` is ready and the
+    /// request in hand is answered. Never fails: a client's mistakes are answered or ignored.
+    pub async fn serve<S>(&self, stream: S, stop: impl Future<Output = ()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let service = hyper::service::service_fn(|request| async {
+            Ok::<_, Infallible>(self.answer(request).await)
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = stop => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended early");
+        }
+    }
+
+    /// Answers one request, whatever carried it here.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<AnswerBody>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display,
+    {
+        let mut answer = if request.method() == Method::OPTIONS {
+            whole(StatusCode::OK, TEXT, "")
+        } else {
+            let query = Query::of(request.uri().query());
+            self.look(request.method(), request.uri().path(), &query)
+                .await
+        };
+        for (name, value) in ORIGINS {
+            answer.headers_mut().insert(name, value);
+        }
+        answer
+    }
+}
