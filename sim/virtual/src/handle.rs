@@ -1,0 +1,275 @@
+//! The folders and files that storage code holds.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use holm_base::ByteCount;
+use holm_machine::{Disk, DiskError, Folder};
+
+use crate::world::{Change, Go, Naming, World, dead, put};
+
+/// The world, shared by all handles.
+pub(crate) type Shared = Arc<Mutex<World>>;
+
+/// Locks the world. A test that panicked while it held the lock has already failed.
+pub(crate) fn lock(world: &Shared) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A folder: the beginning that its files' paths share.
+#[derive(Debug)]
+pub(crate) struct VirtualFolder {
+    world: Shared,
+    /// Empty for the root, else ending in `/`.
+    path: String,
+}
+
+impl VirtualFolder {
+    pub(crate) const fn new(world: Shared, path: String) -> Self {
+        Self { world, path }
+    }
+
+    fn place(&self, name: &str) -> String {
+        format!("{}{name}", self.path)
+    }
+
+    fn handle(
+        &self,
+        world: &mut World,
+        name: &str,
+        writes: bool,
+    ) -> Result<Box<dyn Disk>, DiskError> {
+        let path = self.place(name);
+        world.refuse_if_crashed(&path)?;
+        let file = *world
+            .names
+            .get(&path)
+            .ok_or_else(|| DiskError::NotFound { name: path.clone() })?;
+        world.file(file).handles += 1;
+        Ok(Box::new(VirtualDisk {
+            world: Arc::clone(&self.world),
+            file,
+            path,
+            writes,
+            poisoned: false,
+        }))
+    }
+}
+
+impl Folder for VirtualFolder {
+    fn create(&self, name: &str, len: ByteCount) -> Result<Box<dyn Disk>, DiskError> {
+        let path = self.place(name);
+        let what = format!("create {path} {len}");
+        let mut world = lock(&self.world);
+        if world.names.contains_key(&path) {
+            return Err(DiskError::Exists { name: path });
+        }
+        let go = world.step(what.clone())?;
+        world.claim(len.value(), &what)?;
+        world.create(&self.path, &path, size(len));
+        if go == Go::Dying {
+            return Err(dead(&what));
+        }
+        self.handle(&mut world, name, true)
+    }
+
+    fn open(&self, name: &str) -> Result<Box<dyn Disk>, DiskError> {
+        self.handle(&mut lock(&self.world), name, true)
+    }
+
+    fn open_read_only(&self, name: &str) -> Result<Box<dyn Disk>, DiskError> {
+        self.handle(&mut lock(&self.world), name, false)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+        let (from, to) = (self.place(from), self.place(to));
+        let what = format!("rename {from} {to}");
+        let mut world = lock(&self.world);
+        if !world.names.contains_key(&from) {
+            return Err(DiskError::NotFound { name: from });
+        }
+        let go = world.step(what.clone())?;
+        world.name(&self.path, Naming::Rename { from, to });
+        finish(go, &what)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), DiskError> {
+        let path = self.place(name);
+        let what = format!("remove {path}");
+        let mut world = lock(&self.world);
+        if !world.names.contains_key(&path) {
+            return Err(DiskError::NotFound { name: path });
+        }
+        let go = world.step(what.clone())?;
+        world.name(&self.path, Naming::Remove { path });
+        finish(go, &what)
+    }
+
+    fn list(&self) -> Result<Vec<String>, DiskError> {
+        let world = lock(&self.world);
+        world.refuse_if_crashed("list")?;
+        let own = world
+            .names
+            .keys()
+            .filter_map(|path| path.strip_prefix(&self.path));
+        Ok(own
+            .filter(|name| !name.contains('/'))
+            .map(str::to_owned)
+            .collect())
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        let what = format!("sync folder /{}", self.path);
+        let mut world = lock(&self.world);
+        let go = world.step(what.clone())?;
+        finish(go, &what)?;
+        world.syncs += 1;
+        world.sync_folder(&self.path);
+        Ok(())
+    }
+
+    fn free(&self) -> Result<ByteCount, DiskError> {
+        let world = lock(&self.world);
+        world.refuse_if_crashed("free")?;
+        Ok(ByteCount::new(world.capacity.saturating_sub(world.used())))
+    }
+
+    fn folder(&self, name: &str) -> Result<Arc<dyn Folder>, DiskError> {
+        lock(&self.world).refuse_if_crashed(name)?;
+        let path = format!("{}/", self.place(name));
+        Ok(Arc::new(Self::new(Arc::clone(&self.world), path)))
+    }
+}
+
+/// One open file.
+#[derive(Debug)]
+struct VirtualDisk {
+    world: Shared,
+    file: u64,
+    path: String,
+    writes: bool,
+    poisoned: bool,
+}
+
+impl VirtualDisk {
+    fn refuse_if_poisoned(&self) -> Result<(), DiskError> {
+        if self.poisoned {
+            return Err(DiskError::Poisoned {
+                name: self.path.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Runs a step that changes the file; whatever fails poisons the handle.
+    fn change(
+        &mut self,
+        what: &str,
+        act: impl FnOnce(&mut World, Go) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        self.refuse_if_poisoned()?;
+        let answer = if self.writes {
+            let mut world = lock(&self.world);
+            world.step(what.to_owned()).and_then(|go| {
+                act(&mut world, go)?;
+                finish(go, what)
+            })
+        } else {
+            Err(DiskError::Failed {
+                attempted: what.to_owned(),
+                reason: "the handle only reads".to_owned(),
+            })
+        };
+        self.poisoned = answer.is_err();
+        answer
+    }
+}
+
+impl Disk for VirtualDisk {
+    fn read(&self, at: ByteCount, into: &mut [u8]) -> Result<(), DiskError> {
+        self.refuse_if_poisoned()?;
+        let mut world = lock(&self.world);
+        world.refuse_if_crashed(&self.path)?;
+        let live = &world.file(self.file).live;
+        let start = size(at).min(live.len());
+        let there = (live.len() - start).min(into.len());
+        if there < into.len() {
+            return Err(DiskError::Short {
+                name: self.path.clone(),
+                at,
+                missing: ByteCount::new((into.len() - there) as u64),
+            });
+        }
+        into.copy_from_slice(&live[start..start + there]);
+        Ok(())
+    }
+
+    fn write(&mut self, at: ByteCount, bytes: &[u8]) -> Result<(), DiskError> {
+        let what = format!("write {} {at}+{}", self.path, bytes.len());
+        let number = self.file;
+        let what_again = what.clone();
+        self.change(&what, |world, _| {
+            let end = at.value() + bytes.len() as u64;
+            let len = world.file(number).live.len() as u64;
+            world.claim(end.saturating_sub(len), &what_again)?;
+            let file = world.file(number);
+            put(&mut file.live, size(at), bytes);
+            file.changes.push(Change::Write {
+                at: size(at),
+                bytes: bytes.to_vec(),
+            });
+            Ok(())
+        })
+    }
+
+    fn sync(&mut self) -> Result<(), DiskError> {
+        let what = format!("sync {}", self.path);
+        let number = self.file;
+        self.change(&what, |world, go| {
+            if go == Go::On {
+                world.syncs += 1;
+                world.sync_file(number);
+            }
+            Ok(())
+        })
+    }
+
+    fn len(&self) -> Result<ByteCount, DiskError> {
+        self.refuse_if_poisoned()?;
+        let mut world = lock(&self.world);
+        world.refuse_if_crashed(&self.path)?;
+        Ok(ByteCount::new(world.file(self.file).live.len() as u64))
+    }
+
+    fn set_len(&mut self, len: ByteCount) -> Result<(), DiskError> {
+        let what = format!("set length {} {len}", self.path);
+        let number = self.file;
+        let what_again = what.clone();
+        self.change(&what, |world, _| {
+            let before = world.file(number).live.len() as u64;
+            world.claim(len.value().saturating_sub(before), &what_again)?;
+            let file = world.file(number);
+            file.live.resize(size(len), 0);
+            file.changes.push(Change::SetLen { len: size(len) });
+            Ok(())
+        })
+    }
+}
+
+impl Drop for VirtualDisk {
+    fn drop(&mut self) {
+        let mut world = lock(&self.world);
+        world.file(self.file).handles -= 1;
+        world.collect();
+    }
+}
+
+fn finish(go: Go, what: &str) -> Result<(), DiskError> {
+    match go {
+        Go::On => Ok(()),
+        Go::Dying => Err(dead(what)),
+    }
+}
+
+fn size(bytes: ByteCount) -> usize {
+    usize::try_from(bytes.value()).expect("virtual files fit into memory")
+}
