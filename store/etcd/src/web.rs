@@ -13,7 +13,11 @@
 
 mod answer;
 mod check;
+mod feed;
+mod gateway;
 mod health;
+mod http2;
+mod json;
 mod query;
 mod serve;
 mod vitals;
@@ -24,6 +28,7 @@ use holm_telemetry::Metrics;
 use http::{Method, Response, StatusCode};
 
 pub use answer::AnswerBody;
+pub use gateway::{Credentials, Exchange, Gateway, Refusing};
 pub use vitals::{ReadFailure, Vitals};
 
 use query::Query;
@@ -45,6 +50,7 @@ pub struct Web {
     vitals: Arc<dyn Vitals>,
     metrics: Arc<Metrics>,
     versions: Arc<Versions>,
+    gateway: Option<Arc<Gateway>>,
 }
 
 impl Web {
@@ -55,10 +61,20 @@ impl Web {
             vitals,
             metrics,
             versions: Arc::new(versions),
+            gateway: None,
         }
     }
 
-    /// Answers a request that has no body, or none that matters; `None` for an unknown path.
+    /// Serves the JSON gateway too.
+    #[must_use]
+    pub fn with_gateway(self, gateway: Arc<Gateway>) -> Self {
+        Self {
+            gateway: Some(gateway),
+            ..self
+        }
+    }
+
+    /// Answers a request that has no body, or none that matters.
     async fn look(&self, method: &Method, path: &str, query: &Query<'_>) -> Response<AnswerBody> {
         match path {
             "/health" => health::answer(self, method, query).await,

@@ -2,99 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use std::pin::Pin;
-use std::sync::Arc;
+mod client;
 
-use holm_etcd::web::{ReadFailure, Versions, Vitals, Web};
+use client::{Patient, ask, exchange, web};
+use holm_etcd::web::ReadFailure;
 use holm_kv::command::AlarmKind;
-use holm_telemetry::{Metrics, Readings};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// A node with the illnesses that it is given.
-#[derive(Clone, Debug)]
-struct Patient {
-    alarms: Vec<AlarmKind>,
-    has_leader: bool,
-    here: Result<(), ReadFailure>,
-    current: Result<(), ReadFailure>,
-}
-
-impl Default for Patient {
-    fn default() -> Self {
-        Self {
-            alarms: Vec::new(),
-            has_leader: true,
-            here: Ok(()),
-            current: Ok(()),
-        }
-    }
-}
-
-impl Vitals for Patient {
-    fn alarms(&self) -> Vec<AlarmKind> {
-        self.alarms.clone()
-    }
-
-    fn has_leader(&self) -> bool {
-        self.has_leader
-    }
-
-    fn read_here(&self) -> Result<(), ReadFailure> {
-        self.here.clone()
-    }
-
-    fn read_current(&self) -> Pin<Box<dyn Future<Output = Result<(), ReadFailure>> + Send + '_>> {
-        Box::pin(std::future::ready(self.current.clone()))
-    }
-
-    fn readings(&self) -> Readings {
-        Readings {
-            has_leader: self.has_leader,
-            revision: 7,
-            ..Readings::default()
-        }
-    }
-}
-
-fn web(patient: Patient) -> Web {
-    let versions = Versions {
-        server: "3.6.12".to_owned(),
-        cluster: "3.6.0".to_owned(),
-        storage: "3.6.0".to_owned(),
-    };
-    Web::new(
-        Arc::new(patient),
-        Arc::new(Metrics::new("0.1.0", "3.6.12")),
-        versions,
-    )
-}
-
-/// Sends these bytes on one connection and gives all that came back.
-async fn exchange(web: &Web, sent: &[u8]) -> String {
-    let (mut near, far) = tokio::io::duplex(256 * 1024);
-    let client = async {
-        near.write_all(sent).await.unwrap();
-        let mut text = Vec::new();
-        near.read_to_end(&mut text).await.unwrap();
-        String::from_utf8(text).unwrap()
-    };
-    tokio::join!(web.serve(far, std::future::pending()), client).1
-}
-
-/// The status and the body of one request.
-async fn ask(web: &Web, method: &str, path: &str) -> (u16, String) {
-    let sent = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    let text = exchange(web, sent.as_bytes()).await;
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
-    (
-        status.unwrap_or_else(|| panic!("no answer: {text}")),
-        body.to_owned(),
-    )
-}
 
 fn failure(why: &str) -> Result<(), ReadFailure> {
     Err(ReadFailure {
@@ -285,4 +197,47 @@ async fn stop_ends_an_idle_connection() {
     web(Patient::default())
         .serve(far, std::future::ready(()))
         .await;
+}
+
+#[tokio::test]
+async fn same_answers_come_over_http2() {
+    let (near, far) = tokio::io::duplex(256 * 1024);
+    let web = web(Patient::default());
+    let server = async {
+        let mut connection = h2::server::handshake(far).await.unwrap();
+        while let Some(request) = connection.accept().await {
+            let (request, respond) = request.unwrap();
+            // The connection is driven by the next accept, so the answer waits beside it.
+            let web = web.clone();
+            let answer = async move { web.answer_h2(request, respond).await };
+            tokio::select! {
+                () = answer => {}
+                closed = std::future::poll_fn(|cx| connection.poll_closed(cx)) => closed.unwrap(),
+            }
+        }
+    };
+    let client = async {
+        let (mut requests, connection) = h2::client::handshake(near).await.unwrap();
+        let ask = async {
+            let mut bodies = Vec::new();
+            for path in ["http://a/livez", "http://a/metrics"] {
+                let request = http::Request::get(path).body(()).unwrap();
+                let (answer, _) = requests.send_request(request, true).unwrap();
+                let mut body = answer.await.unwrap().into_body();
+                let mut text = Vec::new();
+                while let Some(piece) = body.data().await {
+                    let piece = piece.unwrap();
+                    body.flow_control().release_capacity(piece.len()).unwrap();
+                    text.extend_from_slice(&piece);
+                }
+                bodies.push(String::from_utf8(text).unwrap());
+            }
+            drop(requests);
+            bodies
+        };
+        tokio::join!(ask, connection)
+    };
+    let (bodies, _) = tokio::join!(client, server).0;
+    assert_eq!(bodies[0], "ok\n");
+    assert!(bodies[1].contains("\netcd_server_has_leader 1\n"));
 }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::sync::mpsc;
+
+use super::feed::Lines;
 
 /// The content type of JSON.
 pub(crate) const JSON: &str = "application/json";
@@ -24,8 +25,8 @@ pub struct AnswerBody(Kind);
 enum Kind {
     /// The whole body; `None` once it was taken.
     Whole(Option<Bytes>),
-    /// Pieces until the sender is dropped.
-    Pieces(mpsc::Receiver<Bytes>),
+    /// Lines as they come.
+    Pieces(Lines),
 }
 
 impl Body for AnswerBody {
@@ -38,9 +39,9 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.0 {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Pieces(pieces) => pieces
-                .poll_recv(cx)
-                .map(|piece| piece.map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Pieces(lines) => lines
+                .poll_line(cx)
+                .map(|line| line.map(|line| Ok(Frame::data(line.into())))),
         }
     }
 
@@ -75,6 +76,15 @@ pub(crate) fn whole(
     answer
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// An answer that goes on line by line.
+pub(crate) fn pieces(lines: Lines) -> Response<AnswerBody> {
+    let mut answer = Response::new(AnswerBody(Kind::Pieces(lines)));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     answer
 }
 

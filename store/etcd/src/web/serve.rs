@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderName, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -70,12 +71,22 @@ impl Web {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display,
     {
-        let mut answer = if request.method() == Method::OPTIONS {
-            whole(StatusCode::OK, TEXT, "")
-        } else {
-            let query = Query::of(request.uri().query());
-            self.look(request.method(), request.uri().path(), &query)
-                .await
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        let below = path
+            .strip_prefix("/v3beta")
+            .or_else(|| path.strip_prefix("/v3"));
+        let mut answer = match (&self.gateway, below) {
+            _ if head.method == Method::OPTIONS => whole(StatusCode::OK, TEXT, ""),
+            (Some(gateway), Some(below)) if below.starts_with('/') => {
+                self.metrics.network.gateway_requests.inc();
+                let body = body.map_err(|error| error.to_string()).boxed_unsync();
+                gateway.answer(below, &head, body).await
+            }
+            _ => {
+                self.look(&head.method, path, &Query::of(head.uri.query()))
+                    .await
+            }
         };
         for (name, value) in ORIGINS {
             answer.headers_mut().insert(name, value);

@@ -1,0 +1,184 @@
+//! JSON in and out of the gateway's messages.
+//!
+//! The first value of a body is the request; what follows it is not looked at, as in etcd's
+//! gateway. An empty body and `null` are the empty request. Nesting is bounded at 128, so that a
+//! hostile body cannot exhaust the stack.
+
+use http::StatusCode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::gateway::Refusing;
+
+/// A refusal as the gateway shows it: gRPC's code and text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) code: u32,
+    pub(crate) message: String,
+}
+
+/// gRPC's number for a request that makes no sense.
+pub(crate) const INVALID_ARGUMENT: u32 = 3;
+
+impl Refused {
+    /// A request that makes no sense.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self {
+            code: INVALID_ARGUMENT,
+            message: message.into(),
+        }
+    }
+
+    /// A request that is too large, in etcd's words.
+    pub(crate) fn too_large() -> Self {
+        Self::invalid("etcdserver: request is too large")
+    }
+
+    /// A call's refusal.
+    pub(crate) fn of(error: &impl Refusing) -> Self {
+        Self {
+            code: error.code(),
+            message: error.message(),
+        }
+    }
+
+    /// The HTTP status that stands for the code.
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self.code {
+            0 => StatusCode::OK,
+            1 => StatusCode::REQUEST_TIMEOUT,
+            3 | 9 | 11 => StatusCode::BAD_REQUEST,
+            4 => StatusCode::GATEWAY_TIMEOUT,
+            5 => StatusCode::NOT_FOUND,
+            6 | 10 => StatusCode::CONFLICT,
+            7 => StatusCode::FORBIDDEN,
+            8 => StatusCode::TOO_MANY_REQUESTS,
+            12 => StatusCode::NOT_IMPLEMENTED,
+            14 => StatusCode::SERVICE_UNAVAILABLE,
+            16 => StatusCode::UNAUTHORIZED,
+            // Unknown, internal, data loss, and numbers that are no code.
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The body of an answer that is nothing but this refusal.
+    pub(crate) fn body(&self) -> String {
+        let text = Value::from(self.message.as_str());
+        format!(
+            "{{\"error\":{text},\"message\":{text},\"code\":{}}}",
+            self.code
+        )
+    }
+
+    /// The line that ends a stream by this refusal.
+    pub(crate) fn line(&self) -> String {
+        let text = Value::from(self.message.as_str());
+        let status = self.status();
+        let reason = Value::from(status.canonical_reason().unwrap_or_default());
+        format!(
+            "{{\"error\":{{\"grpc_code\":{code},\"http_code\":{http},\"message\":{text},\
+             \"http_status\":{reason},\"code\":{code}}}}}\n",
+            code = self.code,
+            http = status.as_u16(),
+        )
+    }
+}
+
+/// The request that a body holds.
+pub(crate) fn decode<M: DeserializeOwned + Default>(body: &[u8]) -> Result<M, Refused> {
+    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Option<M>>();
+    match values.next() {
+        Some(Ok(message)) => Ok(message.unwrap_or_default()),
+        Some(Err(error)) => Err(Refused::invalid(error.to_string())),
+        None => Ok(M::default()),
+    }
+}
+
+/// A message as an answer's body.
+pub(crate) fn encode<M: Serialize>(message: &M) -> Result<String, Refused> {
+    serde_json::to_string(message).map_err(|error| broken(&error))
+}
+
+/// A message as one line of a stream.
+pub(crate) fn encode_line<M: Serialize>(message: &M) -> Result<String, Refused> {
+    let text = encode(message)?;
+    Ok(format!("{{\"result\":{text}}}\n"))
+}
+
+/// An answer that cannot be written as JSON is our own mistake.
+fn broken(error: &serde_json::Error) -> Refused {
+    tracing::error!(%error, "an answer is no json");
+    Refused {
+        code: 13,
+        message: "etcdserver: answer cannot be written as json".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    type Message = BTreeMap<String, i64>;
+
+    #[test]
+    fn first_value_is_the_request_and_nothing_is_the_empty_one() {
+        for (body, size) in [
+            ("", 0),
+            ("  \n", 0),
+            ("null", 0),
+            ("{}", 0),
+            ("{\"a\":1} junk", 1),
+        ] {
+            let message: Message = decode(body.as_bytes()).unwrap();
+            assert_eq!(message.len(), size, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_as_invalid() {
+        let deep = "{\"a\":".repeat(100_000);
+        for body in ["{", "[]", "{\"a\":\"b\"}", "nul", "\"text\"", deep.as_str()] {
+            let refused = decode::<Message>(body.as_bytes()).unwrap_err();
+            assert_eq!(refused.code, INVALID_ARGUMENT);
+        }
+        assert_eq!(
+            decode::<Message>(b"{\"\xff\":1}").unwrap_err().code,
+            INVALID_ARGUMENT
+        );
+    }
+
+    #[test]
+    fn refusal_is_shown_with_every_key_that_clients_read() {
+        let refused = Refused {
+            code: 5,
+            message: "etcdserver: \"no\"".to_owned(),
+        };
+        assert_eq!(
+            refused.body(),
+            "{\"error\":\"etcdserver: \\\"no\\\"\",\"message\":\"etcdserver: \\\"no\\\"\",\"code\":5}"
+        );
+        assert_eq!(
+            refused.line(),
+            "{\"error\":{\"grpc_code\":5,\"http_code\":404,\"message\":\"etcdserver: \\\"no\\\"\",\
+             \"http_status\":\"Not Found\",\"code\":5}}\n"
+        );
+    }
+
+    #[test]
+    fn every_code_has_its_status() {
+        let statuses = (0..18).map(|code| {
+            let refused = Refused {
+                code,
+                message: String::new(),
+            };
+            refused.status().as_u16()
+        });
+        let expected = [
+            200, 408, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
+            500,
+        ];
+        assert!(statuses.eq(expected));
+    }
+}
