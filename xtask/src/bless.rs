@@ -104,6 +104,7 @@ fn generate(
     pbjson_build::Builder::new()
         .register_descriptors(&descriptors.encode_to_vec())?
         .preserve_proto_field_names()
+        .ignore_unknown_fields()
         .out_dir(work)
         .build(&["."])
         .context("generate the JSON form")
