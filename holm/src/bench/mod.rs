@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use call::Progress;
 use connection::Route;
 use keys::Keys;
 use load::{Naming, Plan};
@@ -35,6 +34,8 @@ pub(crate) use options::Bench;
 use options::{KvOptions, Workload};
 use report::Report;
 use tally::{Clock, Tally, in_nanos};
+
+use crate::progress::Progress;
 
 /// Runs one benchmark and returns what it has to say.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<String> {
