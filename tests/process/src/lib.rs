@@ -20,6 +20,7 @@
 
 pub mod base64;
 pub mod difference;
+pub mod foreign;
 pub mod gateway;
 pub mod generate;
 pub mod http;
