@@ -1,4 +1,5 @@
 //! the etcd v3 front: gRPC, JSON gateway, health and metrics
 
 pub mod proto;
+pub mod status;
 pub mod web;

@@ -374,16 +374,14 @@ impl Log {
     }
 
     /// I13: the void and the new entries are one flush, so a crash leaves the old or the new.
+    ///
+    /// Entries that fit into no one flush stay where they are, and their segment with them.
     fn carry(&mut self, number: u32) -> Result<(), LogError> {
         let carried = replay::read_needed(&*self.folder, number, &self.groups[&number])?;
         let room = self.room().less_a_block();
-        let mut plan = Plan::of(&carried.records, room, &self.config)?;
-        if plan.chunks().len() > 1 {
-            plan = Plan::of(&carried.records, room.of_a_new_segment(), &self.config)?;
-        }
-        if plan.chunks().len() > 1 {
+        let Some(plan) = Plan::in_one_flush(&carried.records, room, &self.config) else {
             return Ok(());
-        }
+        };
         self.spares.ensure(&*self.folder, plan.rolls())?;
         self.or_break(|log| {
             if plan.rolls() > 0 {

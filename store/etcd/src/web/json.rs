@@ -85,13 +85,30 @@ impl Refused {
     }
 }
 
-/// The request that a body holds.
+/// The request that a body holds. A field that is `null` is a field that is absent.
 pub(crate) fn decode<M: DeserializeOwned + Default>(body: &[u8]) -> Result<M, Refused> {
-    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Option<M>>();
-    match values.next() {
-        Some(Ok(message)) => Ok(message.unwrap_or_default()),
-        Some(Err(error)) => Err(Refused::invalid(error.to_string())),
-        None => Ok(M::default()),
+    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+    let value = match values.next() {
+        Some(Ok(Value::Null)) | None => return Ok(M::default()),
+        Some(Ok(value)) => value,
+        Some(Err(error)) => return Err(Refused::invalid(error.to_string())),
+    };
+    M::deserialize(without_nulls(value)).map_err(|error| Refused::invalid(error.to_string()))
+}
+
+/// The value without its objects' null members. Nesting is bounded, for it was parsed.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members = members.into_iter().filter(|(_, member)| !member.is_null());
+            Value::Object(
+                members
+                    .map(|(name, member)| (name, without_nulls(member)))
+                    .collect(),
+            )
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(without_nulls).collect()),
+        scalar @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => scalar,
     }
 }
 
@@ -130,6 +147,7 @@ mod tests {
             ("null", 0),
             ("{}", 0),
             ("{\"a\":1} junk", 1),
+            ("{\"a\":1,\"b\":null}", 1),
         ] {
             let message: Message = decode(body.as_bytes()).unwrap();
             assert_eq!(message.len(), size, "{body}");
