@@ -37,7 +37,7 @@
 //! |--|--|--|
 //! |a record|16 MiB, and less than a segment|[`LogError::TooLarge`]|
 //! |a flush|4 MiB of records, or one record|split, each synced|
-//! |blank segments|2|kept at that|
+//! |blank segments|2 made, 3 kept|the rest is freed in slices|
 //!
 //! What it deliberately does not do: threads, clocks, batching (the caller batches), fetching
 //! from peers. A node alone that finds damage refuses to open.

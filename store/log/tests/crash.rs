@@ -76,7 +76,9 @@ fn work(storage: &Storage, told: &mut Told, belief: Belief) -> Result<(), LogErr
                 .map(|(op, &len)| record(term, op, len))
                 .collect();
             flush(&mut log, told, &records, belief)?;
-            log.prepare_next()?;
+            for _ in 0..round {
+                log.prepare_next()?;
+            }
             if round % 2 == 1 {
                 let through = log.last(GROUP).value() - 1;
                 told.cut = through;
