@@ -1,5 +1,4 @@
 //! the etcd v3 front: gRPC, JSON gateway, health and metrics
 
 pub mod proto;
-pub mod status;
 pub mod web;

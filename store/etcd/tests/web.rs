@@ -1,12 +1,12 @@
 //! Health, readiness, metrics and version, over HTTP/1 in memory, of a node as ill as needed.
 
-mod client;
-mod patient;
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use client::{ask, exchange};
+mod client;
+
+use client::{Patient, ask, exchange, web};
 use holm_etcd::web::ReadFailure;
 use holm_kv::command::AlarmKind;
-use patient::{Patient, web};
 
 fn failure(why: &str) -> Result<(), ReadFailure> {
     Err(ReadFailure {

@@ -41,7 +41,7 @@ pub enum Outcome {
         /// Which branch.
         succeeded: bool,
         /// One for each of its operations.
-        responses: Vec<Outcome>,
+        responses: Vec<Self>,
     },
     /// A lease was created.
     LeaseGrant {

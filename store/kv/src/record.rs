@@ -44,13 +44,18 @@ impl Record {
     #[must_use]
     pub fn encode(parts: &Parts) -> Self {
         let mut out = BytesMut::with_capacity(parts.key.len() + parts.value.len() + 56);
-        put_bytes(&mut out, 1, &parts.key);
-        put_number(&mut out, 2, parts.create);
-        put_number(&mut out, 3, parts.modified);
-        put_number(&mut out, 4, parts.version);
-        put_bytes(&mut out, 5, &parts.value);
-        put_number(&mut out, 6, parts.lease);
+        Self::encode_into(parts, &mut out);
         Self(out.freeze())
+    }
+
+    /// Appends the message to `out`.
+    pub(crate) fn encode_into(parts: &Parts, out: &mut BytesMut) {
+        put_bytes(out, 1, &parts.key);
+        put_number(out, 2, parts.create);
+        put_number(out, 3, parts.modified);
+        put_number(out, 4, parts.version);
+        put_bytes(out, 5, &parts.value);
+        put_number(out, 6, parts.lease);
     }
 
     /// The parts, sharing this record's memory. `None` if the bytes are not such a message.
@@ -145,7 +150,7 @@ mod tests {
             lease: -1,
         };
         let record = Record::encode(&parts);
-        assert_eq!(record.decode(), Some(parts.clone()));
+        assert_eq!(record.decode(), Some(parts));
         let bare = record.without_value().and_then(|it| it.decode());
         assert_eq!(bare.map(|it| (it.value.len(), it.lease)), Some((0, -1)));
     }

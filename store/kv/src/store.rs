@@ -1,92 +1,29 @@
-//! The engine's own half: takes changes, keeps the index, hands out jobs.
+//! The engine's own half: takes changes, keeps the index, drops what compaction passed.
 //!
-//! What would surprise: this first form keeps everything in memory and writes nothing, so a
-//! store that is opened again is empty.
+//! What would surprise: nothing here reads or writes a file. A change goes into a frame in
+//! memory (`tail`) and into the index; jobs (`upkeep`) carry frames to the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use holm_base::{ByteCount, ClusterId, GroupId, Op, Revision, Term, Time};
-use holm_machine::{DiskError, Folder};
+use bytes::{BufMut, Bytes, BytesMut};
+use holm_base::{ByteCount, Op, Revision, Term};
+use holm_machine::Folder;
 
-use crate::job::{Job, JobDone};
+use crate::checkpoint::Fact;
+use crate::config::StoreConfig;
+use crate::error::StoreError;
+use crate::frame::{RecordHead, RecordKind, record_len};
+use crate::history::{Place, Slot};
+use crate::index::Index;
+use crate::layout::{count, narrow, wide};
+use crate::open;
 use crate::record::{Parts, Record};
-use crate::root::{Change, ChangeKind, Meta, Root};
-
-/// How a [`Store`] lays out its files and when it works.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreConfig {
-    /// The cluster that the files belong to; another's files are refused.
-    pub cluster: ClusterId,
-    /// The group that the files belong to; another's files are refused.
-    pub group: GroupId,
-    /// How large a segment file is.
-    pub segment_bytes: ByteCount,
-    /// How much may wait before a flush is due.
-    pub flush_bytes: ByteCount,
-    /// How long anything may wait before a flush is due.
-    pub flush_after: Duration,
-    /// How much may wait before [`Store::must_wait`] says so.
-    pub unflushed_bytes_max: ByteCount,
-    /// How much must have been written since the last checkpoint for the next to be due.
-    pub checkpoint_bytes_min: ByteCount,
-}
-
-impl Default for StoreConfig {
-    fn default() -> Self {
-        Self {
-            cluster: ClusterId::ZERO,
-            group: GroupId::ZERO,
-            segment_bytes: ByteCount::new(64 << 20),
-            flush_bytes: ByteCount::new(4 << 20),
-            flush_after: Duration::from_secs(1),
-            unflushed_bytes_max: ByteCount::new(16 << 20),
-            checkpoint_bytes_min: ByteCount::new(64 << 20),
-        }
-    }
-}
-
-/// Why the store could not be opened, read or written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Stored bytes are not what was written.
-    #[error("{file} is damaged at byte {at}: {found}")]
-    Damaged {
-        /// The file's name within the store's folder.
-        file: String,
-        /// Where in it.
-        at: ByteCount,
-        /// What was wrong there.
-        found: String,
-    },
-    /// The folder holds something that is no store, or another's.
-    #[error("{file} does not belong to this store: {found}")]
-    Foreign {
-        /// The file's name within the store's folder.
-        file: String,
-        /// What it is.
-        found: String,
-    },
-    /// A newer release wrote this.
-    #[error("directory holds kv format {found}, this holm reads {reads}: use a newer holm")]
-    Newer {
-        /// The format found.
-        found: u16,
-        /// The newest that this code reads.
-        reads: u16,
-    },
-    /// The disk refused. Unless it was [`DiskError::Full`] while allocating a file, the store
-    /// must not be used any more.
-    #[error("{attempted}")]
-    Disk {
-        /// What was attempted.
-        attempted: String,
-        /// Why it failed.
-        source: DiskError,
-    },
-}
+use crate::root::{Meta, Root};
+use crate::segment::{Segment, SegmentHead, SegmentKind};
+use crate::tail::{Stamp, Tail};
+use crate::upkeep::Upkeep;
 
 /// A version to be written.
 #[derive(Clone, Copy, Debug)]
@@ -176,11 +113,26 @@ pub struct Sizes {
 /// One thread owns it and makes all changes; readers hold [`Root`]s.
 #[derive(Debug)]
 pub struct Store {
-    root: Root,
-    facts: BTreeMap<(FactKind, Vec<u8>), Bytes>,
-    changes: u32,
-    applied: Op,
-    term: Term,
+    pub(crate) config: StoreConfig,
+    pub(crate) folder: Arc<dyn Folder>,
+    pub(crate) root: Root,
+    pub(crate) facts: Index<Fact>,
+    pub(crate) tail: Tail,
+    /// Bytes of records in each segment that the index or the history point to (I10).
+    pub(crate) uses: BTreeMap<u32, u64>,
+    /// Deleted keys that are still in the index, oldest delete first.
+    pub(crate) dead: VecDeque<(i64, Bytes)>,
+    /// The sum of the lengths of all keys in the index, and of all facts.
+    pub(crate) key_bytes: u64,
+    pub(crate) fact_bytes: u64,
+    /// Changes of the revision that is open.
+    pub(crate) subs: u32,
+    /// Whether the command in hand wrote a record.
+    pub(crate) dirty: bool,
+    pub(crate) applied: Op,
+    pub(crate) term: Term,
+    pub(crate) next_segment: u32,
+    pub(crate) upkeep: Upkeep,
 }
 
 impl Store {
@@ -190,19 +142,8 @@ impl Store {
     /// # Errors
     ///
     /// As [`StoreError`] says. Nothing is changed on disk if a file is damaged or foreign.
-    pub fn open(_folder: Arc<dyn Folder>, _config: StoreConfig) -> Result<Self, StoreError> {
-        Ok(Self {
-            root: Root {
-                keys: Arc::default(),
-                log: Arc::default(),
-                revision: Revision::new(1),
-                compacted: Revision::ZERO,
-            },
-            facts: BTreeMap::new(),
-            changes: 0,
-            applied: Op::ZERO,
-            term: Term::ZERO,
-        })
+    pub fn open(folder: Arc<dyn Folder>, config: StoreConfig) -> Result<Self, StoreError> {
+        open::open(folder, config)
     }
 
     /// The working state; it sees the changes of the command in hand.
@@ -222,21 +163,33 @@ impl Store {
 
     /// Writes a version of a key, as part of revision `root().revision() + 1`. No I/O.
     pub fn put(&mut self, put: NewVersion<'_>) -> Put {
-        let previous = self.root.get(put.key);
-        let main = self.root.revision.next();
+        let previous = self.root.index.get(put.key).copied();
+        let lived = previous.filter(|slot| slot.version != 0);
+        let main = self.root.revision + 1;
         let parts = Parts {
             key: put.key.clone(),
-            create: previous.map_or(main, |it| it.create).value(),
-            modified: main.value(),
-            version: previous.map_or(0, |it| it.version) + 1,
+            create: lived.map_or(main, |slot| slot.create),
+            modified: main,
+            version: lived.map_or(0, |slot| slot.version) + 1,
             value: put.value.clone(),
             lease: put.lease,
         };
-        let record = Record::encode(&parts);
-        let meta = self.add(ChangeKind::Put, &parts, &record);
+        let (place, record) = self.write(RecordKind::Put, &parts);
+        let slot = Slot {
+            modified: main,
+            create: parts.create,
+            version: parts.version,
+            lease: put.lease,
+            older: 0,
+            sub: self.subs,
+            place,
+            bytes: narrow(record.bytes().len()),
+        };
+        let slot = self.enter(put.key, slot, previous);
+        self.subs += 1;
         Put {
-            previous,
-            meta,
+            previous: lived.as_ref().map(Meta::of),
+            meta: Meta::of(&slot),
             record,
         }
     }
@@ -244,77 +197,106 @@ impl Store {
     /// Takes a key away, as part of revision `root().revision() + 1`. `None`, and nothing is
     /// changed, if it does not live. No I/O.
     pub fn delete(&mut self, key: &Bytes) -> Option<Deleted> {
-        let previous = self.root.get(key)?;
+        let previous = *self.root.index.get(key)?;
+        if previous.version == 0 {
+            return None;
+        }
+        let main = self.root.revision + 1;
         let parts = Parts {
             key: key.clone(),
-            modified: self.root.revision.next().value(),
+            modified: main,
             ..Parts::default()
         };
-        let record = Record::encode(&parts);
-        let meta = self.add(ChangeKind::Delete, &parts, &record);
+        let (place, record) = self.write(RecordKind::Delete, &parts);
+        let slot = Slot {
+            modified: main,
+            sub: self.subs,
+            place,
+            bytes: narrow(record.bytes().len()),
+            ..Slot::default()
+        };
+        self.enter(key, slot, Some(previous));
+        self.dead.push_back((main, key.clone()));
+        self.subs += 1;
         Some(Deleted {
-            previous,
-            main: meta.modified,
-            sub: meta.sub,
+            previous: Meta::of(&previous),
+            main: Revision::new(main),
+            sub: slot.sub,
             record,
         })
     }
 
-    fn add(&mut self, kind: ChangeKind, parts: &Parts, record: &Record) -> Meta {
-        let meta = Meta {
-            create: Revision::new(parts.create),
-            modified: Revision::new(parts.modified),
-            sub: self.changes,
-            version: parts.version,
-            lease: parts.lease,
-            record_bytes: u32::try_from(record.bytes().len()).expect("requests are bounded"),
-            location: self.root.log.len(),
-        };
-        Arc::make_mut(&mut self.root.log).push(Change {
-            main: meta.modified,
-            sub: meta.sub,
-            kind,
-            key: parts.key.clone(),
-            record: record.clone(),
-        });
-        Arc::make_mut(&mut self.root.keys)
-            .entry(parts.key.clone())
-            .or_default()
-            .push((meta, kind));
-        self.changes += 1;
-        meta
+    /// Makes a version the newest of its key, and the one before an old one.
+    pub(crate) fn enter(&mut self, key: &[u8], mut slot: Slot, previous: Option<Slot>) -> Slot {
+        match previous {
+            Some(previous) if self.root.is_past(&previous) => self.unuse(&previous),
+            Some(previous) => slot.older = self.root.history.push(previous, slot.modified),
+            None => self.key_bytes += count(key.len()),
+        }
+        *self.uses.entry(slot.place.segment).or_default() += stored_bytes(&slot);
+        self.root.index.insert(key, slot);
+        slot
     }
 
     /// Makes the changes since the last call one revision, if there were any. A command may
     /// hold several.
     pub const fn end_revision(&mut self) {
-        if self.changes > 0 {
-            self.root.revision = self.root.revision.next();
-            self.changes = 0;
+        if self.subs > 0 {
+            self.root.revision += 1;
+            self.subs = 0;
         }
     }
 
     /// Sets a fact, or removes it. Durable with the command in hand; takes no revision.
     pub fn set_fact(&mut self, kind: FactKind, id: &[u8], value: Option<Bytes>) {
-        match value {
-            Some(value) => self.facts.insert((kind, id.to_vec()), value),
-            None => self.facts.remove(&(kind, id.to_vec())),
+        let key = fact_key(kind, id);
+        let record_kind = match value {
+            Some(_) => RecordKind::Fact,
+            None => RecordKind::FactRemoved,
         };
+        let head = RecordHead {
+            kind: record_kind,
+            main: 0,
+            sub: 0,
+            key_bytes: narrow(key.len()),
+        };
+        let size = key.len() + value.as_ref().map_or(0, Bytes::len);
+        let record = self.tail.encode(head, size, |out| {
+            out.put_slice(&key);
+            out.put_slice(value.as_deref().unwrap_or_default());
+        });
+        self.place(0, record);
+        self.enter_fact(&key, value);
+    }
+
+    pub(crate) fn enter_fact(&mut self, key: &[u8], value: Option<Bytes>) {
+        let added = value.as_ref().map(|value| count(key.len() + value.len()));
+        let previous = match value {
+            Some(value) => self.facts.insert(key, Fact(value)),
+            None => self.facts.remove(key),
+        };
+        let gone = previous.map(|fact| count(key.len() + fact.0.len()));
+        self.fact_bytes += added.unwrap_or_default();
+        self.fact_bytes -= gone.unwrap_or_default();
     }
 
     /// A fact's value.
     #[must_use]
     pub fn fact(&self, kind: FactKind, id: &[u8]) -> Option<Bytes> {
-        self.facts.get(&(kind, id.to_vec())).cloned()
+        let fact = self.facts.get(&fact_key(kind, id));
+        fact.map(|fact| fact.0.clone())
     }
 
     /// Visits all facts of a kind in order of their ids.
     pub fn facts(&self, kind: FactKind, each: &mut dyn FnMut(&[u8], &Bytes)) {
-        for ((found, id), value) in &self.facts {
-            if *found == kind {
-                each(id, value);
+        let code = kind.code();
+        let _end = self.facts.scan(&[code], &mut |key, fact| {
+            if key[0] != code {
+                return ControlFlow::Break(());
             }
-        }
+            each(&key[1..], &fact.0);
+            ControlFlow::Continue(())
+        });
     }
 
     /// Moves the line below which nothing can be read, as part of the command in hand. What
@@ -324,16 +306,68 @@ impl Store {
     ///
     /// If the line would move backwards or past the current revision: the caller checks.
     pub fn compact(&mut self, revision: Revision) {
+        let line = revision.value();
         assert!(
-            revision >= self.root.compacted && revision <= self.root.revision,
+            line >= self.root.compacted && line <= self.root.revision,
             "the line moves forward, up to now"
         );
-        self.root.compacted = revision;
+        let head = RecordHead {
+            kind: RecordKind::Compacted,
+            main: line,
+            sub: 0,
+            key_bytes: 0,
+        };
+        let record = self.tail.encode(head, 0, |_| {});
+        self.place(0, record);
+        self.root.compacted = line;
     }
 
-    /// Drops at most `limit` old versions or deleted keys from the index.
-    pub const fn sweep(&mut self, _limit: usize) -> SweepProgress {
-        SweepProgress::Done
+    /// Does at most `limit` steps of what is due on the index after a compaction or a
+    /// cleaning: drops old versions and deleted keys, points the index to records' copies.
+    /// Call it between commands, until it says [`SweepProgress::Done`], after every
+    /// [`Store::compact`] and every [`Store::finish`]; 128 steps take about 100 microseconds.
+    pub fn sweep(&mut self, limit: usize) -> SweepProgress {
+        for _ in 0..limit {
+            if !self.sweep_one() {
+                return SweepProgress::Done;
+            }
+        }
+        SweepProgress::More
+    }
+
+    /// Whether all that the compacted line passed was dropped.
+    #[must_use]
+    pub fn is_swept(&self) -> bool {
+        let line = self.root.compacted;
+        let old = self.root.history.get(self.root.history.base());
+        old.is_none_or(|old| old.superseded > line)
+            && self.dead.front().is_none_or(|dead| dead.0 >= line)
+    }
+
+    fn sweep_one(&mut self) -> bool {
+        let line = self.root.compacted;
+        if let Some(slot) = self.root.history.pop(line) {
+            self.unuse(&slot);
+            return true;
+        }
+        if self.dead.front().is_some_and(|dead| dead.0 < line) {
+            let (modified, key) = self.dead.pop_front().expect("there is a front");
+            let slot = self.root.index.get(&key).copied();
+            let gone = |slot: &Slot| slot.version == 0 && slot.modified == modified;
+            if let Some(slot) = slot.filter(gone) {
+                self.root.index.remove(&key);
+                self.key_bytes -= count(key.len());
+                self.unuse(&slot);
+            }
+            return true;
+        }
+        self.relink_one()
+    }
+
+    fn unuse(&mut self, slot: &Slot) {
+        let used = self.uses.get_mut(&slot.place.segment);
+        let used = used.expect("I10: a segment that is pointed to is counted");
+        *used -= stored_bytes(slot);
     }
 
     /// Ends the command: its changes, facts and `op` become durable together or not at all.
@@ -342,10 +376,20 @@ impl Store {
     ///
     /// If a revision is open, or `op` does not rise.
     pub fn end_command(&mut self, op: Op, term: Term) {
-        assert!(self.changes == 0, "end_revision comes first");
+        assert!(self.subs == 0, "end_revision comes first");
         assert!(op > self.applied, "ops rise");
         self.applied = op;
         self.term = term;
+        self.dirty = false;
+        self.tail.end_command(self.stamp());
+    }
+
+    pub(crate) const fn stamp(&self) -> Stamp {
+        Stamp {
+            op: self.applied.value(),
+            term: self.term.value(),
+            revision: self.root.revision,
+        }
     }
 
     /// The op of the last command that ended.
@@ -354,53 +398,118 @@ impl Store {
         self.applied
     }
 
-    /// The op through which a restart needs no log. The log may be cut up to here.
-    #[must_use]
-    pub const fn durable_op(&self) -> Op {
-        Op::ZERO
-    }
-
     /// The term of the last command that ended.
     #[must_use]
     pub const fn term(&self) -> Term {
         self.term
     }
 
-    /// The next piece of work, if any is due: at most one of each kind is under way. Call it
-    /// between commands, after each batch and when [`Store::job_at`] is due.
-    pub const fn next_job(&mut self, _now: Time) -> Option<Job> {
-        None
+    /// Encodes and places a put or a delete.
+    fn write(&mut self, kind: RecordKind, parts: &Parts) -> (Place, Record) {
+        let head = RecordHead {
+            kind,
+            main: parts.modified,
+            sub: self.subs,
+            key_bytes: narrow(parts.key.len()),
+        };
+        let size = parts.key.len() + parts.value.len();
+        let mut body = 0;
+        let record = self.tail.encode(head, size, |out: &mut BytesMut| {
+            let start = out.len();
+            Record::encode_into(parts, out);
+            body = out.len() - start;
+        });
+        let message = record.slice(crate::frame::RECORD_HEAD..crate::frame::RECORD_HEAD + body);
+        let place = self.place(parts.modified, record);
+        (place, Record::from_bytes(message))
     }
 
-    /// When [`Store::next_job`] will have something because time passed.
-    #[must_use]
-    pub const fn job_at(&self) -> Option<Time> {
-        None
+    /// Gives an encoded record its place, in a new segment if it must be.
+    fn place(&mut self, main: i64, record: Bytes) -> Place {
+        if !self.tail.fits(record.len()) {
+            self.roll(record.len());
+        }
+        self.dirty = true;
+        let place = self.tail.place(main, self.root.revision + 1, record);
+        self.tail.bound(self.stamp());
+        place
     }
 
-    /// Takes note of what a job did. Call it between commands.
-    ///
-    /// # Errors
-    ///
-    /// The disk failed: the store must not be used any more. A full disk is no such error; see
-    /// [`Sizes::full`].
-    pub fn finish(&mut self, _done: JobDone) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    /// Whether so much waits for the disk that no further command should be applied until a
-    /// flush has finished.
-    #[must_use]
-    pub const fn must_wait(&self) -> bool {
-        false
+    pub(crate) fn roll(&mut self, len: usize) {
+        let continues = self.dirty;
+        let bytes = Tail::segment_bytes(len).next_multiple_of(4096);
+        let head = SegmentHead {
+            cluster: self.config.cluster,
+            group: self.config.group,
+            kind: SegmentKind::Tail,
+            number: self.next_segment,
+            first: (self.root.revision + 1, self.subs),
+            first_frame: self.tail.next_frame(),
+        };
+        self.next_segment += 1;
+        let bytes = bytes.max(self.config.segment_bytes.value());
+        let segment = Arc::new(Segment::new(&head, bytes));
+        Arc::make_mut(&mut self.root.table).insert(Arc::clone(&segment));
+        let stamp = self.stamp();
+        self.tail.roll(segment, stamp, continues);
     }
 
     /// What the store takes up. O(number of segments).
     #[must_use]
     pub fn sizes(&self) -> Sizes {
         Sizes {
-            keys: u64::try_from(self.root.keys.len()).expect("a count fits"),
-            ..Sizes::default()
+            file_bytes: ByteCount::new(self.file_bytes()),
+            retained_bytes: ByteCount::new(self.uses.values().sum()),
+            keys: self.root.index.live(),
+            old_versions: self.root.history.len(),
+            unflushed_bytes: ByteCount::new(self.tail.waiting() + self.upkeep.in_flight()),
+            full: self.upkeep.full(),
+        }
+    }
+
+    /// Whether so much waits for the disk that no further command should be applied until a
+    /// flush has finished.
+    #[must_use]
+    pub const fn must_wait(&self) -> bool {
+        let waiting = self.tail.waiting() + self.upkeep.in_flight();
+        waiting >= self.config.unflushed_bytes_max.value()
+    }
+
+    /// The op through which a restart needs no log. The log may be cut up to here.
+    #[must_use]
+    pub const fn durable_op(&self) -> Op {
+        Op::new(self.upkeep.durable().op)
+    }
+
+    /// Whether a flush, now, would bring [`Store::durable_op`] forward.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.tail.is_behind(self.applied.value())
+    }
+}
+
+/// What a version's record takes up in its segment.
+pub(crate) fn stored_bytes(slot: &Slot) -> u64 {
+    count(record_len(wide(slot.bytes)))
+}
+
+fn fact_key(kind: FactKind, id: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(id.len() + 1);
+    key.push(kind.code());
+    key.extend_from_slice(id);
+    key
+}
+
+impl FactKind {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Lease => 1,
+            Self::Auth => 2,
+            Self::User => 3,
+            Self::Role => 4,
+            Self::Alarm => 5,
+            Self::Cluster => 6,
+            Self::Option => 7,
+            Self::Window => 8,
         }
     }
 }

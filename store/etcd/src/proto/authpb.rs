@@ -119,7 +119,6 @@ impl<'de> serde::Deserialize<'de> for Permission {
             PermType,
             Key,
             RangeEnd,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -147,7 +146,7 @@ impl<'de> serde::Deserialize<'de> for Permission {
                             "permType" => Ok(GeneratedField::PermType),
                             "key" => Ok(GeneratedField::Key),
                             "rangeEnd" | "range_end" => Ok(GeneratedField::RangeEnd),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -194,9 +193,6 @@ impl<'de> serde::Deserialize<'de> for Permission {
                                 map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -319,7 +315,6 @@ impl<'de> serde::Deserialize<'de> for Role {
         enum GeneratedField {
             Name,
             KeyPermission,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -346,7 +341,7 @@ impl<'de> serde::Deserialize<'de> for Role {
                         match value {
                             "name" => Ok(GeneratedField::Name),
                             "keyPermission" => Ok(GeneratedField::KeyPermission),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -383,9 +378,6 @@ impl<'de> serde::Deserialize<'de> for Role {
                                 return Err(serde::de::Error::duplicate_field("keyPermission"));
                             }
                             key_permission__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -456,7 +448,6 @@ impl<'de> serde::Deserialize<'de> for User {
             Password,
             Roles,
             Options,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -485,7 +476,7 @@ impl<'de> serde::Deserialize<'de> for User {
                             "password" => Ok(GeneratedField::Password),
                             "roles" => Ok(GeneratedField::Roles),
                             "options" => Ok(GeneratedField::Options),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -540,9 +531,6 @@ impl<'de> serde::Deserialize<'de> for User {
                             }
                             options__ = map_.next_value()?;
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(User {
@@ -585,7 +573,6 @@ impl<'de> serde::Deserialize<'de> for UserAddOptions {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             NoPassword,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -611,7 +598,7 @@ impl<'de> serde::Deserialize<'de> for UserAddOptions {
                     {
                         match value {
                             "noPassword" | "no_password" => Ok(GeneratedField::NoPassword),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -638,9 +625,6 @@ impl<'de> serde::Deserialize<'de> for UserAddOptions {
                                 return Err(serde::de::Error::duplicate_field("noPassword"));
                             }
                             no_password__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }

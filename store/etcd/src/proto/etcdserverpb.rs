@@ -1025,7 +1025,6 @@ impl<'de> serde::Deserialize<'de> for AlarmMember {
         enum GeneratedField {
             MemberId,
             Alarm,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1052,7 +1051,7 @@ impl<'de> serde::Deserialize<'de> for AlarmMember {
                         match value {
                             "memberID" => Ok(GeneratedField::MemberId),
                             "alarm" => Ok(GeneratedField::Alarm),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -1089,9 +1088,6 @@ impl<'de> serde::Deserialize<'de> for AlarmMember {
                                 return Err(serde::de::Error::duplicate_field("alarm"));
                             }
                             alarm__ = Some(map_.next_value::<AlarmType>()? as i32);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1156,7 +1152,6 @@ impl<'de> serde::Deserialize<'de> for AlarmRequest {
             Action,
             MemberId,
             Alarm,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1184,7 +1179,7 @@ impl<'de> serde::Deserialize<'de> for AlarmRequest {
                             "action" => Ok(GeneratedField::Action),
                             "memberID" => Ok(GeneratedField::MemberId),
                             "alarm" => Ok(GeneratedField::Alarm),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -1229,9 +1224,6 @@ impl<'de> serde::Deserialize<'de> for AlarmRequest {
                                 return Err(serde::de::Error::duplicate_field("alarm"));
                             }
                             alarm__ = Some(map_.next_value::<AlarmType>()? as i32);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1351,7 +1343,6 @@ impl<'de> serde::Deserialize<'de> for AlarmResponse {
         enum GeneratedField {
             Header,
             Alarms,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1378,7 +1369,7 @@ impl<'de> serde::Deserialize<'de> for AlarmResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "alarms" => Ok(GeneratedField::Alarms),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -1412,9 +1403,6 @@ impl<'de> serde::Deserialize<'de> for AlarmResponse {
                                 return Err(serde::de::Error::duplicate_field("alarms"));
                             }
                             alarms__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1518,9 +1506,7 @@ impl<'de> serde::Deserialize<'de> for AuthDisableRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {
-            __SkipField__,
-        }
+        enum GeneratedField {}
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -1543,7 +1529,7 @@ impl<'de> serde::Deserialize<'de> for AuthDisableRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Ok(GeneratedField::__SkipField__)
+                        Err(serde::de::Error::unknown_field(value, FIELDS))
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -1600,7 +1586,6 @@ impl<'de> serde::Deserialize<'de> for AuthDisableResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1626,7 +1611,7 @@ impl<'de> serde::Deserialize<'de> for AuthDisableResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -1653,9 +1638,6 @@ impl<'de> serde::Deserialize<'de> for AuthDisableResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1690,9 +1672,7 @@ impl<'de> serde::Deserialize<'de> for AuthEnableRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {
-            __SkipField__,
-        }
+        enum GeneratedField {}
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -1715,7 +1695,7 @@ impl<'de> serde::Deserialize<'de> for AuthEnableRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Ok(GeneratedField::__SkipField__)
+                        Err(serde::de::Error::unknown_field(value, FIELDS))
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -1771,7 +1751,6 @@ impl<'de> serde::Deserialize<'de> for AuthEnableResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1797,7 +1776,7 @@ impl<'de> serde::Deserialize<'de> for AuthEnableResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -1824,9 +1803,6 @@ impl<'de> serde::Deserialize<'de> for AuthEnableResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1865,7 +1841,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Name,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1891,7 +1866,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddRequest {
                     {
                         match value {
                             "name" => Ok(GeneratedField::Name),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -1918,9 +1893,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddRequest {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1962,7 +1934,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1988,7 +1959,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -2015,9 +1986,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2061,7 +2029,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Role,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2087,7 +2054,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteRequest {
                     {
                         match value {
                             "role" => Ok(GeneratedField::Role),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -2117,9 +2084,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteRequest {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
                             role__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2165,7 +2129,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2191,7 +2154,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -2221,9 +2184,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2266,7 +2226,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Role,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2292,7 +2251,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetRequest {
                     {
                         match value {
                             "role" => Ok(GeneratedField::Role),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -2319,9 +2278,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetRequest {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
                             role__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2370,7 +2326,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetResponse {
         enum GeneratedField {
             Header,
             Perm,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2397,7 +2352,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "perm" => Ok(GeneratedField::Perm),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -2431,9 +2386,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetResponse {
                                 return Err(serde::de::Error::duplicate_field("perm"));
                             }
                             perm__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2487,7 +2439,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionRequest {
         enum GeneratedField {
             Name,
             Perm,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2514,7 +2465,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionRequest {
                         match value {
                             "name" => Ok(GeneratedField::Name),
                             "perm" => Ok(GeneratedField::Perm),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -2551,9 +2502,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionRequest {
                                 return Err(serde::de::Error::duplicate_field("perm"));
                             }
                             perm__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2600,7 +2548,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2626,7 +2573,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -2656,9 +2603,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2693,9 +2637,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleListRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {
-            __SkipField__,
-        }
+        enum GeneratedField {}
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -2718,7 +2660,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleListRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Ok(GeneratedField::__SkipField__)
+                        Err(serde::de::Error::unknown_field(value, FIELDS))
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -2786,7 +2728,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleListResponse {
         enum GeneratedField {
             Header,
             Roles,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2813,7 +2754,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleListResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "roles" => Ok(GeneratedField::Roles),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -2850,9 +2791,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleListResponse {
                                 return Err(serde::de::Error::duplicate_field("roles"));
                             }
                             roles__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2921,7 +2859,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionRequest {
             Role,
             Key,
             RangeEnd,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2949,7 +2886,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionRequest {
                             "role" => Ok(GeneratedField::Role),
                             "key" => Ok(GeneratedField::Key),
                             "rangeEnd" | "range_end" => Ok(GeneratedField::RangeEnd),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -3000,9 +2937,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionRequest {
                                     .0,
                             );
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(AuthRoleRevokePermissionRequest {
@@ -3049,7 +2983,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3075,7 +3008,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -3105,9 +3038,6 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3142,9 +3072,7 @@ impl<'de> serde::Deserialize<'de> for AuthStatusRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {
-            __SkipField__,
-        }
+        enum GeneratedField {}
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -3167,7 +3095,7 @@ impl<'de> serde::Deserialize<'de> for AuthStatusRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Ok(GeneratedField::__SkipField__)
+                        Err(serde::de::Error::unknown_field(value, FIELDS))
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -3242,7 +3170,6 @@ impl<'de> serde::Deserialize<'de> for AuthStatusResponse {
             Header,
             Enabled,
             AuthRevision,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3270,7 +3197,7 @@ impl<'de> serde::Deserialize<'de> for AuthStatusResponse {
                             "header" => Ok(GeneratedField::Header),
                             "enabled" => Ok(GeneratedField::Enabled),
                             "authRevision" => Ok(GeneratedField::AuthRevision),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -3314,9 +3241,6 @@ impl<'de> serde::Deserialize<'de> for AuthStatusResponse {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3380,7 +3304,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddRequest {
             Password,
             Options,
             HashedPassword,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3409,7 +3332,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddRequest {
                             "password" => Ok(GeneratedField::Password),
                             "options" => Ok(GeneratedField::Options),
                             "hashedPassword" => Ok(GeneratedField::HashedPassword),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -3458,9 +3381,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddRequest {
                             }
                             hashed_password__ = Some(map_.next_value()?);
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(AuthUserAddRequest {
@@ -3504,7 +3424,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3530,7 +3449,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -3557,9 +3476,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3617,7 +3533,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordRequest {
             Name,
             Password,
             HashedPassword,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3645,7 +3560,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordRequest {
                             "name" => Ok(GeneratedField::Name),
                             "password" => Ok(GeneratedField::Password),
                             "hashedPassword" => Ok(GeneratedField::HashedPassword),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -3689,9 +3604,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordRequest {
                                 return Err(serde::de::Error::duplicate_field("hashedPassword"));
                             }
                             hashed_password__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3739,7 +3651,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3765,7 +3676,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -3795,9 +3706,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3841,7 +3749,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Name,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3867,7 +3774,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteRequest {
                     {
                         match value {
                             "name" => Ok(GeneratedField::Name),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -3897,9 +3804,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteRequest {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3945,7 +3849,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3971,7 +3874,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -4001,9 +3904,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4046,7 +3946,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Name,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4072,7 +3971,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetRequest {
                     {
                         match value {
                             "name" => Ok(GeneratedField::Name),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -4099,9 +3998,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetRequest {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4150,7 +4046,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetResponse {
         enum GeneratedField {
             Header,
             Roles,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4177,7 +4072,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "roles" => Ok(GeneratedField::Roles),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -4211,9 +4106,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetResponse {
                                 return Err(serde::de::Error::duplicate_field("roles"));
                             }
                             roles__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4267,7 +4159,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleRequest {
         enum GeneratedField {
             User,
             Role,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4294,7 +4185,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleRequest {
                         match value {
                             "user" => Ok(GeneratedField::User),
                             "role" => Ok(GeneratedField::Role),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -4331,9 +4222,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleRequest {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
                             role__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4380,7 +4268,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4406,7 +4293,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -4436,9 +4323,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4473,9 +4357,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserListRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {
-            __SkipField__,
-        }
+        enum GeneratedField {}
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -4498,7 +4380,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserListRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Ok(GeneratedField::__SkipField__)
+                        Err(serde::de::Error::unknown_field(value, FIELDS))
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -4566,7 +4448,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserListResponse {
         enum GeneratedField {
             Header,
             Users,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4593,7 +4474,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserListResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "users" => Ok(GeneratedField::Users),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -4630,9 +4511,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserListResponse {
                                 return Err(serde::de::Error::duplicate_field("users"));
                             }
                             users__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4686,7 +4564,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleRequest {
         enum GeneratedField {
             Name,
             Role,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4713,7 +4590,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleRequest {
                         match value {
                             "name" => Ok(GeneratedField::Name),
                             "role" => Ok(GeneratedField::Role),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -4750,9 +4627,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleRequest {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
                             role__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4799,7 +4673,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4825,7 +4698,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -4855,9 +4728,6 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4908,7 +4778,6 @@ impl<'de> serde::Deserialize<'de> for AuthenticateRequest {
         enum GeneratedField {
             Name,
             Password,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4935,7 +4804,7 @@ impl<'de> serde::Deserialize<'de> for AuthenticateRequest {
                         match value {
                             "name" => Ok(GeneratedField::Name),
                             "password" => Ok(GeneratedField::Password),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -4969,9 +4838,6 @@ impl<'de> serde::Deserialize<'de> for AuthenticateRequest {
                                 return Err(serde::de::Error::duplicate_field("password"));
                             }
                             password__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5025,7 +4891,6 @@ impl<'de> serde::Deserialize<'de> for AuthenticateResponse {
         enum GeneratedField {
             Header,
             Token,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5052,7 +4917,7 @@ impl<'de> serde::Deserialize<'de> for AuthenticateResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "token" => Ok(GeneratedField::Token),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -5089,9 +4954,6 @@ impl<'de> serde::Deserialize<'de> for AuthenticateResponse {
                                 return Err(serde::de::Error::duplicate_field("token"));
                             }
                             token__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5146,7 +5008,6 @@ impl<'de> serde::Deserialize<'de> for CompactionRequest {
         enum GeneratedField {
             Revision,
             Physical,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5173,7 +5034,7 @@ impl<'de> serde::Deserialize<'de> for CompactionRequest {
                         match value {
                             "revision" => Ok(GeneratedField::Revision),
                             "physical" => Ok(GeneratedField::Physical),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -5210,9 +5071,6 @@ impl<'de> serde::Deserialize<'de> for CompactionRequest {
                                 return Err(serde::de::Error::duplicate_field("physical"));
                             }
                             physical__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5254,7 +5112,6 @@ impl<'de> serde::Deserialize<'de> for CompactionResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5280,7 +5137,7 @@ impl<'de> serde::Deserialize<'de> for CompactionResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -5307,9 +5164,6 @@ impl<'de> serde::Deserialize<'de> for CompactionResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5435,7 +5289,6 @@ impl<'de> serde::Deserialize<'de> for Compare {
             ModRevision,
             Value,
             Lease,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5471,7 +5324,7 @@ impl<'de> serde::Deserialize<'de> for Compare {
                             "modRevision" | "mod_revision" => Ok(GeneratedField::ModRevision),
                             "value" => Ok(GeneratedField::Value),
                             "lease" => Ok(GeneratedField::Lease),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -5556,9 +5409,6 @@ impl<'de> serde::Deserialize<'de> for Compare {
                                 return Err(serde::de::Error::duplicate_field("lease"));
                             }
                             target_union__ = map_.next_value::<::std::option::Option<::pbjson::private::NumberDeserialize<_>>>()?.map(|x| compare::TargetUnion::Lease(x.0));
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5741,9 +5591,7 @@ impl<'de> serde::Deserialize<'de> for DefragmentRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {
-            __SkipField__,
-        }
+        enum GeneratedField {}
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -5766,7 +5614,7 @@ impl<'de> serde::Deserialize<'de> for DefragmentRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Ok(GeneratedField::__SkipField__)
+                        Err(serde::de::Error::unknown_field(value, FIELDS))
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -5822,7 +5670,6 @@ impl<'de> serde::Deserialize<'de> for DefragmentResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5848,7 +5695,7 @@ impl<'de> serde::Deserialize<'de> for DefragmentResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -5875,9 +5722,6 @@ impl<'de> serde::Deserialize<'de> for DefragmentResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5938,7 +5782,6 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeRequest {
             Key,
             RangeEnd,
             PrevKv,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5966,7 +5809,7 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeRequest {
                             "key" => Ok(GeneratedField::Key),
                             "rangeEnd" | "range_end" => Ok(GeneratedField::RangeEnd),
                             "prevKv" | "prev_kv" => Ok(GeneratedField::PrevKv),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -6013,9 +5856,6 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeRequest {
                                 return Err(serde::de::Error::duplicate_field("prevKv"));
                             }
                             prev_kv__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6075,7 +5915,6 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeResponse {
             Header,
             Deleted,
             PrevKvs,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6103,7 +5942,7 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeResponse {
                             "header" => Ok(GeneratedField::Header),
                             "deleted" => Ok(GeneratedField::Deleted),
                             "prevKvs" | "prev_kvs" => Ok(GeneratedField::PrevKvs),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -6147,9 +5986,6 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeResponse {
                                 return Err(serde::de::Error::duplicate_field("prevKvs"));
                             }
                             prev_kvs__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6203,7 +6039,6 @@ impl<'de> serde::Deserialize<'de> for DowngradeInfo {
         enum GeneratedField {
             Enabled,
             TargetVersion,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6230,7 +6065,7 @@ impl<'de> serde::Deserialize<'de> for DowngradeInfo {
                         match value {
                             "enabled" => Ok(GeneratedField::Enabled),
                             "targetVersion" => Ok(GeneratedField::TargetVersion),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -6264,9 +6099,6 @@ impl<'de> serde::Deserialize<'de> for DowngradeInfo {
                                 return Err(serde::de::Error::duplicate_field("targetVersion"));
                             }
                             target_version__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6318,7 +6150,6 @@ impl<'de> serde::Deserialize<'de> for DowngradeRequest {
         enum GeneratedField {
             Action,
             Version,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6345,7 +6176,7 @@ impl<'de> serde::Deserialize<'de> for DowngradeRequest {
                         match value {
                             "action" => Ok(GeneratedField::Action),
                             "version" => Ok(GeneratedField::Version),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -6381,9 +6212,6 @@ impl<'de> serde::Deserialize<'de> for DowngradeRequest {
                                 return Err(serde::de::Error::duplicate_field("version"));
                             }
                             version__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6502,7 +6330,6 @@ impl<'de> serde::Deserialize<'de> for DowngradeResponse {
         enum GeneratedField {
             Header,
             Version,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6529,7 +6356,7 @@ impl<'de> serde::Deserialize<'de> for DowngradeResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "version" => Ok(GeneratedField::Version),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -6563,9 +6390,6 @@ impl<'de> serde::Deserialize<'de> for DowngradeResponse {
                                 return Err(serde::de::Error::duplicate_field("version"));
                             }
                             version__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6609,7 +6433,6 @@ impl<'de> serde::Deserialize<'de> for HashKvRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Revision,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6635,7 +6458,7 @@ impl<'de> serde::Deserialize<'de> for HashKvRequest {
                     {
                         match value {
                             "revision" => Ok(GeneratedField::Revision),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -6665,9 +6488,6 @@ impl<'de> serde::Deserialize<'de> for HashKvRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6746,7 +6566,6 @@ impl<'de> serde::Deserialize<'de> for HashKvResponse {
             Hash,
             CompactRevision,
             HashRevision,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6777,7 +6596,7 @@ impl<'de> serde::Deserialize<'de> for HashKvResponse {
                                 Ok(GeneratedField::CompactRevision)
                             }
                             "hashRevision" | "hash_revision" => Ok(GeneratedField::HashRevision),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -6835,9 +6654,6 @@ impl<'de> serde::Deserialize<'de> for HashKvResponse {
                                     .0,
                             );
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(HashKvResponse {
@@ -6872,9 +6688,7 @@ impl<'de> serde::Deserialize<'de> for HashRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {
-            __SkipField__,
-        }
+        enum GeneratedField {}
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -6897,7 +6711,7 @@ impl<'de> serde::Deserialize<'de> for HashRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Ok(GeneratedField::__SkipField__)
+                        Err(serde::de::Error::unknown_field(value, FIELDS))
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -6960,7 +6774,6 @@ impl<'de> serde::Deserialize<'de> for HashResponse {
         enum GeneratedField {
             Header,
             Hash,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6987,7 +6800,7 @@ impl<'de> serde::Deserialize<'de> for HashResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "hash" => Ok(GeneratedField::Hash),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -7024,9 +6837,6 @@ impl<'de> serde::Deserialize<'de> for HashResponse {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7079,7 +6889,6 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantRequest {
         enum GeneratedField {
             Ttl,
             Id,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7106,7 +6915,7 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantRequest {
                         match value {
                             "TTL" => Ok(GeneratedField::Ttl),
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -7146,9 +6955,6 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7215,7 +7021,6 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantResponse {
             Id,
             Ttl,
             Error,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7244,7 +7049,7 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantResponse {
                             "ID" => Ok(GeneratedField::Id),
                             "TTL" => Ok(GeneratedField::Ttl),
                             "error" => Ok(GeneratedField::Error),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -7299,9 +7104,6 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantResponse {
                             }
                             error__ = Some(map_.next_value()?);
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(LeaseGrantResponse {
@@ -7347,7 +7149,6 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Id,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7373,7 +7174,7 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveRequest {
                     {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -7406,9 +7207,6 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7472,7 +7270,6 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveResponse {
             Header,
             Id,
             Ttl,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7500,7 +7297,7 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveResponse {
                             "header" => Ok(GeneratedField::Header),
                             "ID" => Ok(GeneratedField::Id),
                             "TTL" => Ok(GeneratedField::Ttl),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -7551,9 +7348,6 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveResponse {
                                     .0,
                             );
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(LeaseKeepAliveResponse {
@@ -7591,9 +7385,7 @@ impl<'de> serde::Deserialize<'de> for LeaseLeasesRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {
-            __SkipField__,
-        }
+        enum GeneratedField {}
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -7616,7 +7408,7 @@ impl<'de> serde::Deserialize<'de> for LeaseLeasesRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Ok(GeneratedField::__SkipField__)
+                        Err(serde::de::Error::unknown_field(value, FIELDS))
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -7680,7 +7472,6 @@ impl<'de> serde::Deserialize<'de> for LeaseLeasesResponse {
         enum GeneratedField {
             Header,
             Leases,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7707,7 +7498,7 @@ impl<'de> serde::Deserialize<'de> for LeaseLeasesResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "leases" => Ok(GeneratedField::Leases),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -7741,9 +7532,6 @@ impl<'de> serde::Deserialize<'de> for LeaseLeasesResponse {
                                 return Err(serde::de::Error::duplicate_field("leases"));
                             }
                             leases__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7791,7 +7579,6 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Id,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7817,7 +7604,7 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeRequest {
                     {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -7847,9 +7634,6 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7891,7 +7675,6 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7917,7 +7700,7 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -7944,9 +7727,6 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7991,7 +7771,6 @@ impl<'de> serde::Deserialize<'de> for LeaseStatus {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Id,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8017,7 +7796,7 @@ impl<'de> serde::Deserialize<'de> for LeaseStatus {
                     {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -8047,9 +7826,6 @@ impl<'de> serde::Deserialize<'de> for LeaseStatus {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8100,7 +7876,6 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveRequest {
         enum GeneratedField {
             Id,
             Keys,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8127,7 +7902,7 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveRequest {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
                             "keys" => Ok(GeneratedField::Keys),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -8167,9 +7942,6 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveRequest {
                                 return Err(serde::de::Error::duplicate_field("keys"));
                             }
                             keys__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8260,7 +8032,6 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveResponse {
             Ttl,
             GrantedTtl,
             Keys,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8290,7 +8061,7 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveResponse {
                             "TTL" => Ok(GeneratedField::Ttl),
                             "grantedTTL" => Ok(GeneratedField::GrantedTtl),
                             "keys" => Ok(GeneratedField::Keys),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -8362,9 +8133,6 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveResponse {
                                     .map(|x| x.0)
                                     .collect(),
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8443,7 +8211,6 @@ impl<'de> serde::Deserialize<'de> for Member {
             PeerUrLs,
             ClientUrLs,
             IsLearner,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8473,7 +8240,7 @@ impl<'de> serde::Deserialize<'de> for Member {
                             "peerURLs" => Ok(GeneratedField::PeerUrLs),
                             "clientURLs" => Ok(GeneratedField::ClientUrLs),
                             "isLearner" => Ok(GeneratedField::IsLearner),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -8532,9 +8299,6 @@ impl<'de> serde::Deserialize<'de> for Member {
                             }
                             is_learner__ = Some(map_.next_value()?);
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(Member {
@@ -8585,7 +8349,6 @@ impl<'de> serde::Deserialize<'de> for MemberAddRequest {
         enum GeneratedField {
             PeerUrLs,
             IsLearner,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8612,7 +8375,7 @@ impl<'de> serde::Deserialize<'de> for MemberAddRequest {
                         match value {
                             "peerURLs" => Ok(GeneratedField::PeerUrLs),
                             "isLearner" => Ok(GeneratedField::IsLearner),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -8646,9 +8409,6 @@ impl<'de> serde::Deserialize<'de> for MemberAddRequest {
                                 return Err(serde::de::Error::duplicate_field("isLearner"));
                             }
                             is_learner__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8704,7 +8464,6 @@ impl<'de> serde::Deserialize<'de> for MemberAddResponse {
             Header,
             Member,
             Members,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8732,7 +8491,7 @@ impl<'de> serde::Deserialize<'de> for MemberAddResponse {
                             "header" => Ok(GeneratedField::Header),
                             "member" => Ok(GeneratedField::Member),
                             "members" => Ok(GeneratedField::Members),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -8773,9 +8532,6 @@ impl<'de> serde::Deserialize<'de> for MemberAddResponse {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
                             members__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8818,7 +8574,6 @@ impl<'de> serde::Deserialize<'de> for MemberListRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Linearizable,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8844,7 +8599,7 @@ impl<'de> serde::Deserialize<'de> for MemberListRequest {
                     {
                         match value {
                             "linearizable" => Ok(GeneratedField::Linearizable),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -8871,9 +8626,6 @@ impl<'de> serde::Deserialize<'de> for MemberListRequest {
                                 return Err(serde::de::Error::duplicate_field("linearizable"));
                             }
                             linearizable__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8921,7 +8673,6 @@ impl<'de> serde::Deserialize<'de> for MemberListResponse {
         enum GeneratedField {
             Header,
             Members,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8948,7 +8699,7 @@ impl<'de> serde::Deserialize<'de> for MemberListResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "members" => Ok(GeneratedField::Members),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -8982,9 +8733,6 @@ impl<'de> serde::Deserialize<'de> for MemberListResponse {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
                             members__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9029,7 +8777,6 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Id,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9055,7 +8802,7 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteRequest {
                     {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -9088,9 +8835,6 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9143,7 +8887,6 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteResponse {
         enum GeneratedField {
             Header,
             Members,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9170,7 +8913,7 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "members" => Ok(GeneratedField::Members),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -9207,9 +8950,6 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteResponse {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
                             members__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9258,7 +8998,6 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Id,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9284,7 +9023,7 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveRequest {
                     {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -9314,9 +9053,6 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9369,7 +9105,6 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveResponse {
         enum GeneratedField {
             Header,
             Members,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9396,7 +9131,7 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "members" => Ok(GeneratedField::Members),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -9433,9 +9168,6 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveResponse {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
                             members__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9491,7 +9223,6 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateRequest {
         enum GeneratedField {
             Id,
             PeerUrLs,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9518,7 +9249,7 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateRequest {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
                             "peerURLs" => Ok(GeneratedField::PeerUrLs),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -9555,9 +9286,6 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateRequest {
                                 return Err(serde::de::Error::duplicate_field("peerURLs"));
                             }
                             peer_ur_ls__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9611,7 +9339,6 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateResponse {
         enum GeneratedField {
             Header,
             Members,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9638,7 +9365,7 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "members" => Ok(GeneratedField::Members),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -9675,9 +9402,6 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateResponse {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
                             members__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9726,7 +9450,6 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             TargetId,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9752,7 +9475,7 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderRequest {
                     {
                         match value {
                             "targetID" => Ok(GeneratedField::TargetId),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -9782,9 +9505,6 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9825,7 +9545,6 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9851,7 +9570,7 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -9878,9 +9597,6 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9974,7 +9690,6 @@ impl<'de> serde::Deserialize<'de> for PutRequest {
             PrevKv,
             IgnoreValue,
             IgnoreLease,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -10005,7 +9720,7 @@ impl<'de> serde::Deserialize<'de> for PutRequest {
                             "prevKv" | "prev_kv" => Ok(GeneratedField::PrevKv),
                             "ignoreValue" | "ignore_value" => Ok(GeneratedField::IgnoreValue),
                             "ignoreLease" | "ignore_lease" => Ok(GeneratedField::IgnoreLease),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -10077,9 +9792,6 @@ impl<'de> serde::Deserialize<'de> for PutRequest {
                             }
                             ignore_lease__ = Some(map_.next_value()?);
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(PutRequest {
@@ -10131,7 +9843,6 @@ impl<'de> serde::Deserialize<'de> for PutResponse {
         enum GeneratedField {
             Header,
             PrevKv,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -10158,7 +9869,7 @@ impl<'de> serde::Deserialize<'de> for PutResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "prevKv" | "prev_kv" => Ok(GeneratedField::PrevKv),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -10192,9 +9903,6 @@ impl<'de> serde::Deserialize<'de> for PutResponse {
                                 return Err(serde::de::Error::duplicate_field("prevKv"));
                             }
                             prev_kv__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -10381,7 +10089,6 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
             MaxModRevision,
             MinCreateRevision,
             MaxCreateRevision,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -10427,7 +10134,7 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
                             "maxCreateRevision" | "max_create_revision" => {
                                 Ok(GeneratedField::MaxCreateRevision)
                             }
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -10564,9 +10271,6 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -10786,7 +10490,6 @@ impl<'de> serde::Deserialize<'de> for RangeResponse {
             Kvs,
             More,
             Count,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -10815,7 +10518,7 @@ impl<'de> serde::Deserialize<'de> for RangeResponse {
                             "kvs" => Ok(GeneratedField::Kvs),
                             "more" => Ok(GeneratedField::More),
                             "count" => Ok(GeneratedField::Count),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -10866,9 +10569,6 @@ impl<'de> serde::Deserialize<'de> for RangeResponse {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -10937,7 +10637,6 @@ impl<'de> serde::Deserialize<'de> for RequestOp {
             RequestPut,
             RequestDeleteRange,
             RequestTxn,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -10968,7 +10667,7 @@ impl<'de> serde::Deserialize<'de> for RequestOp {
                                 Ok(GeneratedField::RequestDeleteRange)
                             }
                             "requestTxn" | "request_txn" => Ok(GeneratedField::RequestTxn),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -11023,9 +10722,6 @@ impl<'de> serde::Deserialize<'de> for RequestOp {
                             request__ = map_
                                 .next_value::<::std::option::Option<_>>()?
                                 .map(request_op::Request::RequestTxn);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -11104,7 +10800,6 @@ impl<'de> serde::Deserialize<'de> for ResponseHeader {
             MemberId,
             Revision,
             RaftTerm,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -11133,7 +10828,7 @@ impl<'de> serde::Deserialize<'de> for ResponseHeader {
                             "memberId" | "member_id" => Ok(GeneratedField::MemberId),
                             "revision" => Ok(GeneratedField::Revision),
                             "raftTerm" | "raft_term" => Ok(GeneratedField::RaftTerm),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -11193,9 +10888,6 @@ impl<'de> serde::Deserialize<'de> for ResponseHeader {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -11264,7 +10956,6 @@ impl<'de> serde::Deserialize<'de> for ResponseOp {
             ResponsePut,
             ResponseDeleteRange,
             ResponseTxn,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -11295,7 +10986,7 @@ impl<'de> serde::Deserialize<'de> for ResponseOp {
                                 Ok(GeneratedField::ResponseDeleteRange)
                             }
                             "responseTxn" | "response_txn" => Ok(GeneratedField::ResponseTxn),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -11351,9 +11042,6 @@ impl<'de> serde::Deserialize<'de> for ResponseOp {
                                 .next_value::<::std::option::Option<_>>()?
                                 .map(response_op::Response::ResponseTxn);
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(ResponseOp {
@@ -11385,9 +11073,7 @@ impl<'de> serde::Deserialize<'de> for SnapshotRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {
-            __SkipField__,
-        }
+        enum GeneratedField {}
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -11410,7 +11096,7 @@ impl<'de> serde::Deserialize<'de> for SnapshotRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Ok(GeneratedField::__SkipField__)
+                        Err(serde::de::Error::unknown_field(value, FIELDS))
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -11501,7 +11187,6 @@ impl<'de> serde::Deserialize<'de> for SnapshotResponse {
             RemainingBytes,
             Blob,
             Version,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -11532,7 +11217,7 @@ impl<'de> serde::Deserialize<'de> for SnapshotResponse {
                             }
                             "blob" => Ok(GeneratedField::Blob),
                             "version" => Ok(GeneratedField::Version),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -11587,9 +11272,6 @@ impl<'de> serde::Deserialize<'de> for SnapshotResponse {
                             }
                             version__ = Some(map_.next_value()?);
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(SnapshotResponse {
@@ -11624,9 +11306,7 @@ impl<'de> serde::Deserialize<'de> for StatusRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {
-            __SkipField__,
-        }
+        enum GeneratedField {}
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -11649,7 +11329,7 @@ impl<'de> serde::Deserialize<'de> for StatusRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Ok(GeneratedField::__SkipField__)
+                        Err(serde::de::Error::unknown_field(value, FIELDS))
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -11828,7 +11508,6 @@ impl<'de> serde::Deserialize<'de> for StatusResponse {
             StorageVersion,
             DbSizeQuota,
             DowngradeInfo,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -11866,7 +11545,7 @@ impl<'de> serde::Deserialize<'de> for StatusResponse {
                             "storageVersion" => Ok(GeneratedField::StorageVersion),
                             "dbSizeQuota" => Ok(GeneratedField::DbSizeQuota),
                             "downgradeInfo" => Ok(GeneratedField::DowngradeInfo),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -11999,9 +11678,6 @@ impl<'de> serde::Deserialize<'de> for StatusResponse {
                             }
                             downgrade_info__ = map_.next_value()?;
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(StatusResponse {
@@ -12067,7 +11743,6 @@ impl<'de> serde::Deserialize<'de> for TxnRequest {
             Compare,
             Success,
             Failure,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -12095,7 +11770,7 @@ impl<'de> serde::Deserialize<'de> for TxnRequest {
                             "compare" => Ok(GeneratedField::Compare),
                             "success" => Ok(GeneratedField::Success),
                             "failure" => Ok(GeneratedField::Failure),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -12136,9 +11811,6 @@ impl<'de> serde::Deserialize<'de> for TxnRequest {
                                 return Err(serde::de::Error::duplicate_field("failure"));
                             }
                             failure__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -12195,7 +11867,6 @@ impl<'de> serde::Deserialize<'de> for TxnResponse {
             Header,
             Succeeded,
             Responses,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -12223,7 +11894,7 @@ impl<'de> serde::Deserialize<'de> for TxnResponse {
                             "header" => Ok(GeneratedField::Header),
                             "succeeded" => Ok(GeneratedField::Succeeded),
                             "responses" => Ok(GeneratedField::Responses),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -12264,9 +11935,6 @@ impl<'de> serde::Deserialize<'de> for TxnResponse {
                                 return Err(serde::de::Error::duplicate_field("responses"));
                             }
                             responses__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -12311,7 +11979,6 @@ impl<'de> serde::Deserialize<'de> for WatchCancelRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             WatchId,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -12337,7 +12004,7 @@ impl<'de> serde::Deserialize<'de> for WatchCancelRequest {
                     {
                         match value {
                             "watchId" | "watch_id" => Ok(GeneratedField::WatchId),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -12367,9 +12034,6 @@ impl<'de> serde::Deserialize<'de> for WatchCancelRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -12497,7 +12161,6 @@ impl<'de> serde::Deserialize<'de> for WatchCreateRequest {
             PrevKv,
             WatchId,
             Fragment,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -12532,7 +12195,7 @@ impl<'de> serde::Deserialize<'de> for WatchCreateRequest {
                             "prevKv" | "prev_kv" => Ok(GeneratedField::PrevKv),
                             "watchId" | "watch_id" => Ok(GeneratedField::WatchId),
                             "fragment" => Ok(GeneratedField::Fragment),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -12625,9 +12288,6 @@ impl<'de> serde::Deserialize<'de> for WatchCreateRequest {
                                 return Err(serde::de::Error::duplicate_field("fragment"));
                             }
                             fragment__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -12735,9 +12395,7 @@ impl<'de> serde::Deserialize<'de> for WatchProgressRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {
-            __SkipField__,
-        }
+        enum GeneratedField {}
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -12760,7 +12418,7 @@ impl<'de> serde::Deserialize<'de> for WatchProgressRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Ok(GeneratedField::__SkipField__)
+                        Err(serde::de::Error::unknown_field(value, FIELDS))
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -12842,7 +12500,6 @@ impl<'de> serde::Deserialize<'de> for WatchRequest {
             CreateRequest,
             CancelRequest,
             ProgressRequest,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -12872,7 +12529,7 @@ impl<'de> serde::Deserialize<'de> for WatchRequest {
                             "progressRequest" | "progress_request" => {
                                 Ok(GeneratedField::ProgressRequest)
                             }
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -12917,9 +12574,6 @@ impl<'de> serde::Deserialize<'de> for WatchRequest {
                             request_union__ = map_
                                 .next_value::<::std::option::Option<_>>()?
                                 .map(watch_request::RequestUnion::ProgressRequest);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -13028,7 +12682,6 @@ impl<'de> serde::Deserialize<'de> for WatchResponse {
             CancelReason,
             Fragment,
             Events,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -13063,7 +12716,7 @@ impl<'de> serde::Deserialize<'de> for WatchResponse {
                             "cancelReason" | "cancel_reason" => Ok(GeneratedField::CancelReason),
                             "fragment" => Ok(GeneratedField::Fragment),
                             "events" => Ok(GeneratedField::Events),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -13145,9 +12798,6 @@ impl<'de> serde::Deserialize<'de> for WatchResponse {
                                 return Err(serde::de::Error::duplicate_field("events"));
                             }
                             events__ = Some(map_.next_value()?);
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }

@@ -115,7 +115,6 @@ impl<'de> serde::Deserialize<'de> for CampaignRequest {
             Name,
             Lease,
             Value,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -143,7 +142,7 @@ impl<'de> serde::Deserialize<'de> for CampaignRequest {
                             "name" => Ok(GeneratedField::Name),
                             "lease" => Ok(GeneratedField::Lease),
                             "value" => Ok(GeneratedField::Value),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -194,9 +193,6 @@ impl<'de> serde::Deserialize<'de> for CampaignRequest {
                                     .0,
                             );
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(CampaignRequest {
@@ -245,7 +241,6 @@ impl<'de> serde::Deserialize<'de> for CampaignResponse {
         enum GeneratedField {
             Header,
             Leader,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -272,7 +267,7 @@ impl<'de> serde::Deserialize<'de> for CampaignResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "leader" => Ok(GeneratedField::Leader),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -306,9 +301,6 @@ impl<'de> serde::Deserialize<'de> for CampaignResponse {
                                 return Err(serde::de::Error::duplicate_field("leader"));
                             }
                             leader__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -381,7 +373,6 @@ impl<'de> serde::Deserialize<'de> for LeaderKey {
             Key,
             Rev,
             Lease,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -410,7 +401,7 @@ impl<'de> serde::Deserialize<'de> for LeaderKey {
                             "key" => Ok(GeneratedField::Key),
                             "rev" => Ok(GeneratedField::Rev),
                             "lease" => Ok(GeneratedField::Lease),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -471,9 +462,6 @@ impl<'de> serde::Deserialize<'de> for LeaderKey {
                                     .0,
                             );
                         }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
-                        }
                     }
                 }
                 Ok(LeaderKey {
@@ -519,7 +507,6 @@ impl<'de> serde::Deserialize<'de> for LeaderRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Name,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -545,7 +532,7 @@ impl<'de> serde::Deserialize<'de> for LeaderRequest {
                     {
                         match value {
                             "name" => Ok(GeneratedField::Name),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -575,9 +562,6 @@ impl<'de> serde::Deserialize<'de> for LeaderRequest {
                                 map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -625,7 +609,6 @@ impl<'de> serde::Deserialize<'de> for LeaderResponse {
         enum GeneratedField {
             Header,
             Kv,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -652,7 +635,7 @@ impl<'de> serde::Deserialize<'de> for LeaderResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "kv" => Ok(GeneratedField::Kv),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -686,9 +669,6 @@ impl<'de> serde::Deserialize<'de> for LeaderResponse {
                                 return Err(serde::de::Error::duplicate_field("kv"));
                             }
                             kv__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -742,7 +722,6 @@ impl<'de> serde::Deserialize<'de> for ProclaimRequest {
         enum GeneratedField {
             Leader,
             Value,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -769,7 +748,7 @@ impl<'de> serde::Deserialize<'de> for ProclaimRequest {
                         match value {
                             "leader" => Ok(GeneratedField::Leader),
                             "value" => Ok(GeneratedField::Value),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -806,9 +785,6 @@ impl<'de> serde::Deserialize<'de> for ProclaimRequest {
                                 map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -850,7 +826,6 @@ impl<'de> serde::Deserialize<'de> for ProclaimResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -876,7 +851,7 @@ impl<'de> serde::Deserialize<'de> for ProclaimResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -903,9 +878,6 @@ impl<'de> serde::Deserialize<'de> for ProclaimResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -944,7 +916,6 @@ impl<'de> serde::Deserialize<'de> for ResignRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Leader,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -970,7 +941,7 @@ impl<'de> serde::Deserialize<'de> for ResignRequest {
                     {
                         match value {
                             "leader" => Ok(GeneratedField::Leader),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -997,9 +968,6 @@ impl<'de> serde::Deserialize<'de> for ResignRequest {
                                 return Err(serde::de::Error::duplicate_field("leader"));
                             }
                             leader__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1038,7 +1006,6 @@ impl<'de> serde::Deserialize<'de> for ResignResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1064,7 +1031,7 @@ impl<'de> serde::Deserialize<'de> for ResignResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -1091,9 +1058,6 @@ impl<'de> serde::Deserialize<'de> for ResignResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }

@@ -66,7 +66,6 @@ impl<'de> serde::Deserialize<'de> for LockRequest {
         enum GeneratedField {
             Name,
             Lease,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -93,7 +92,7 @@ impl<'de> serde::Deserialize<'de> for LockRequest {
                         match value {
                             "name" => Ok(GeneratedField::Name),
                             "lease" => Ok(GeneratedField::Lease),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -133,9 +132,6 @@ impl<'de> serde::Deserialize<'de> for LockRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -187,7 +183,6 @@ impl<'de> serde::Deserialize<'de> for LockResponse {
         enum GeneratedField {
             Header,
             Key,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -214,7 +209,7 @@ impl<'de> serde::Deserialize<'de> for LockResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "key" => Ok(GeneratedField::Key),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -251,9 +246,6 @@ impl<'de> serde::Deserialize<'de> for LockResponse {
                                 map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -298,7 +290,6 @@ impl<'de> serde::Deserialize<'de> for UnlockRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Key,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -324,7 +315,7 @@ impl<'de> serde::Deserialize<'de> for UnlockRequest {
                     {
                         match value {
                             "key" => Ok(GeneratedField::Key),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -354,9 +345,6 @@ impl<'de> serde::Deserialize<'de> for UnlockRequest {
                                 map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?
                                     .0,
                             );
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -397,7 +385,6 @@ impl<'de> serde::Deserialize<'de> for UnlockResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
-            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -423,7 +410,7 @@ impl<'de> serde::Deserialize<'de> for UnlockResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Ok(GeneratedField::__SkipField__),
+                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
                         }
                     }
                 }
@@ -450,9 +437,6 @@ impl<'de> serde::Deserialize<'de> for UnlockResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
-                        }
-                        GeneratedField::__SkipField__ => {
-                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }

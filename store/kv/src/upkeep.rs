@@ -1,0 +1,582 @@
+//! When which job is due, and what its end means for the store.
+//!
+//! ```text
+//! commands ─► frames ─► Flush ─► durable mark
+//!                         └─ enough since the last one, or files to free ─► Checkpoint
+//! compact, sweep ─► segments mostly dead ─► Clean ─► relink ─► retired ─► two checkpoints ─►
+//!                                                                              removed
+//! ```
+//!
+//! A retired segment is named by no root any more. Its file goes at the end of the second
+//! checkpoint that was begun after: then neither of the two that are kept needs it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_base::Time;
+use holm_machine::DiskError;
+
+use crate::checkpoint::{self, Checkpoint, ENTRY_MAX, Pinned, Stage};
+use crate::clean::{self, Clean, Moves};
+use crate::error::StoreError;
+use crate::flush::{Flush, Flushed, Writer};
+use crate::head::Position;
+use crate::history::Place;
+use crate::job::{Done, Job, JobDone, Work};
+use crate::layout::count;
+use crate::scan::unit;
+use crate::segment::{SEGMENT_HEAD, Segment, SegmentKind};
+use crate::store::{Store, stored_bytes};
+
+/// How often the segments are looked at for something to clean.
+const PLAN_EVERY: Duration = Duration::from_millis(250);
+/// The pause after a slice of a checkpoint (4 MiB) or of cleaning (2 MiB): 64 and 32 MiB a
+/// second at most.
+const SLICE_PAUSE: Duration = Duration::from_millis(62);
+/// The pause before another try when there was no room.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+
+/// The state of the work beside the engine.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    /// Here while no flush is under way.
+    writer: Option<Writer>,
+    durable: Position,
+    in_flight: u64,
+    full: bool,
+    hurry: bool,
+    now: Time,
+    behind_since: Option<Time>,
+    flush_at: Time,
+    checkpoints: Checkpoints,
+    cleaning: Cleaning,
+}
+
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    /// Number and size of those that are kept, oldest first.
+    pub(crate) kept: Vec<(u64, u64)>,
+    pub(crate) next: u64,
+    /// Bytes of frames that a restart would have to read.
+    pub(crate) behind: u64,
+    /// Files that the next one makes obsolete.
+    pub(crate) obsolete: Vec<String>,
+    pub(crate) retired: Vec<Retired>,
+    pinned: Option<Pinned>,
+    waiting: Option<Box<Checkpoint>>,
+    out: bool,
+    at: Time,
+}
+
+/// A segment that no root names any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retired {
+    pub(crate) number: u32,
+    pub(crate) bytes: u64,
+    /// How many checkpoints were begun and finished since.
+    pub(crate) checkpoints: u32,
+}
+
+#[derive(Debug, Default)]
+struct Cleaning {
+    waiting: Option<Box<Clean>>,
+    out: bool,
+    at: Time,
+    plan_at: Time,
+    relink: Option<Relink>,
+    /// Segments with a damaged record stay as they are.
+    damaged: BTreeSet<u32>,
+}
+
+#[derive(Debug)]
+struct Relink {
+    moves: Moves,
+    next: usize,
+    victims: Vec<Arc<Segment>>,
+    copy: u32,
+}
+
+impl Checkpoints {
+    pub(crate) const fn new(kept: Vec<(u64, u64)>, next: u64, behind: u64) -> Self {
+        Self {
+            kept,
+            next,
+            behind,
+            obsolete: Vec::new(),
+            retired: Vec::new(),
+            pinned: None,
+            waiting: None,
+            out: false,
+            at: Time::ZERO,
+        }
+    }
+
+    const fn is_idle(&self) -> bool {
+        self.pinned.is_none() && self.waiting.is_none() && !self.out
+    }
+}
+
+impl Upkeep {
+    pub(crate) fn new(writer: Writer, durable: Position, checkpoints: Checkpoints) -> Self {
+        Self {
+            writer: Some(writer),
+            durable,
+            in_flight: 0,
+            full: false,
+            hurry: false,
+            now: Time::ZERO,
+            behind_since: None,
+            flush_at: Time::ZERO,
+            checkpoints,
+            cleaning: Cleaning::default(),
+        }
+    }
+
+    pub(crate) const fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    pub(crate) const fn full(&self) -> bool {
+        self.full
+    }
+
+    pub(crate) const fn durable(&self) -> &Position {
+        &self.durable
+    }
+
+    fn note(&mut self, now: Time, behind: bool) {
+        self.now = self.now.max(now);
+        if !behind {
+            self.behind_since = None;
+        } else if self.behind_since.is_none() {
+            self.behind_since = Some(self.now);
+        }
+    }
+}
+
+impl Store {
+    /// The next piece of work, if any is due: at most one of each kind is under way. Call it
+    /// between commands, after each batch, after each [`Store::finish`] and when
+    /// [`Store::job_at`] is due.
+    pub fn next_job(&mut self, now: Time) -> Option<Job> {
+        assert!(!self.dirty && self.subs == 0, "not within a command");
+        self.upkeep.note(now, self.is_behind());
+        let work = self
+            .flush()
+            .or_else(|| self.checkpoint())
+            .or_else(|| self.clean())?;
+        Some(Job { work })
+    }
+
+    /// When [`Store::next_job`] will have something because time passed, as far as is known.
+    #[must_use]
+    pub fn job_at(&self) -> Option<Time> {
+        let Upkeep {
+            checkpoints,
+            cleaning,
+            ..
+        } = &self.upkeep;
+        let flush = self.upkeep.behind_since.map(|since| {
+            let due = since + self.config.flush_after;
+            due.max(self.upkeep.flush_at)
+        });
+        let flush = flush.filter(|_| self.upkeep.writer.is_some());
+        let full = self.upkeep.full.then_some(self.upkeep.flush_at);
+        let checkpoint =
+            (checkpoints.waiting.is_some() && !checkpoints.out).then_some(checkpoints.at);
+        let clean = (cleaning.waiting.is_some() && !cleaning.out).then_some(cleaning.at);
+        [flush, full, checkpoint, clean].into_iter().flatten().min()
+    }
+
+    /// Makes everything due at once, a checkpoint included: for a clean stop, run jobs until
+    /// there are none. A store that was not stopped so is as good, its start takes longer.
+    pub const fn hurry(&mut self) {
+        self.upkeep.hurry = true;
+    }
+
+    /// Takes note of what a job did. Call it between commands.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed: the store must not be used any more. A full disk is no such error; see
+    /// [`crate::Sizes::full`]. Nor is a damaged record that a job came across: it is answered
+    /// to who reads it, and its segment stays as it is.
+    pub fn finish(&mut self, done: JobDone) -> Result<(), StoreError> {
+        match done.done {
+            Done::Flush(flushed) => self.flushed(*flushed),
+            Done::Checkpoint(checkpoint, result) => self.checkpointed(checkpoint, result),
+            Done::Clean(clean, result) => self.cleaned(clean, result),
+        }
+    }
+
+    fn flush(&mut self) -> Option<Work> {
+        let upkeep = &self.upkeep;
+        let now = upkeep.now;
+        let old = |since: Time| now >= since + self.config.flush_after;
+        let due = upkeep.hurry
+            || self.tail.waiting() >= self.config.flush_bytes.value()
+            || upkeep.behind_since.is_some_and(old);
+        let wanted = (due && self.is_behind()) || (upkeep.full && !upkeep.hurry);
+        if !wanted || now < upkeep.flush_at || upkeep.writer.is_none() {
+            return None;
+        }
+        let frames = self.take();
+        self.upkeep.in_flight = frames.iter().map(crate::tail::Frame::bytes).sum();
+        self.pin_if_due();
+        let writer = self.upkeep.writer.take()?;
+        Some(Work::Flush(Box::new(Flush { writer, frames })))
+    }
+
+    fn take(&mut self) -> Vec<crate::tail::Frame> {
+        if self.is_behind() && !self.tail.fits(0) {
+            self.roll(0);
+        }
+        self.tail.take(self.stamp())
+    }
+
+    fn flushed(&mut self, done: Flushed) -> Result<(), StoreError> {
+        let upkeep = &mut self.upkeep;
+        if let Some(source) = done.failed {
+            return Err(StoreError::Disk {
+                attempted: "flush frames".to_owned(),
+                source,
+            });
+        }
+        upkeep.writer = Some(done.writer);
+        upkeep.full = done.full;
+        if done.full {
+            upkeep.flush_at = upkeep.now + FULL_PAUSE;
+        }
+        let left: u64 = done.left.iter().map(crate::tail::Frame::bytes).sum();
+        upkeep.checkpoints.behind += upkeep.in_flight - left;
+        upkeep.in_flight = 0;
+        if let Some(position) = done.position {
+            assert!(
+                position.frame > upkeep.durable.frame,
+                "the mark moves forward"
+            );
+            upkeep.durable = position;
+            self.root.pending.release(Place {
+                segment: position.segment,
+                unit: unit(position.end),
+            });
+        }
+        self.tail.put_back(done.left);
+        self.upkeep.behind_since = None;
+        let behind = self.is_behind();
+        self.upkeep.note(self.upkeep.now, behind);
+        Ok(())
+    }
+
+    /// Pins the state for a checkpoint, right after all frames were taken.
+    fn pin_if_due(&mut self) {
+        let checkpoints = &self.upkeep.checkpoints;
+        let relinks = self.upkeep.cleaning.relink.is_some();
+        if relinks || !checkpoints.is_idle() || self.upkeep.now < checkpoints.at {
+            return;
+        }
+        if !self.checkpoint_is_due() {
+            return;
+        }
+        let pinned = Pinned {
+            root: self.root.clone(),
+            facts: self.facts.clone(),
+            position: *self.tail.position(),
+            bytes_max: self.checkpoint_bytes_max(),
+        };
+        self.upkeep.checkpoints.pinned = Some(pinned);
+        self.upkeep.checkpoints.behind = 0;
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        let checkpoints = &self.upkeep.checkpoints;
+        let last = checkpoints.kept.last().map_or(0, |kept| kept.1);
+        let goal = self.config.checkpoint_bytes_min.value().max(last / 4);
+        let retired: u64 = checkpoints.retired.iter().map(|it| it.bytes).sum();
+        let reclaim = self.config.segment_bytes.value().max(last);
+        checkpoints.behind > goal
+            || (retired > 0 && (retired >= reclaim || self.upkeep.full))
+            || (self.upkeep.hurry && checkpoints.behind + self.upkeep.in_flight > 0)
+    }
+
+    fn checkpoint_bytes_max(&self) -> u64 {
+        let segments = self.root.table.in_order();
+        let marks: u64 = segments.iter().map(|it| it.bytes / 4096 + 128).sum();
+        let keys = self.root.index.live() + count(self.dead.len());
+        let entries = keys + self.root.history.len();
+        let facts = self.facts.live() * 20 + self.fact_bytes;
+        let blocks = (entries * ENTRY_MAX + facts) / 2048;
+        8192 + marks + entries * ENTRY_MAX + self.key_bytes + facts + blocks
+    }
+
+    fn checkpoint(&mut self) -> Option<Work> {
+        if !self.is_behind() {
+            self.pin_if_due();
+        }
+        let durable = self.upkeep.durable.frame;
+        let checkpoints = &mut self.upkeep.checkpoints;
+        let ready = |pinned: &mut Pinned| pinned.position.frame <= durable;
+        if let Some(pinned) = checkpoints.pinned.take_if(ready) {
+            let mut obsolete = checkpoints.obsolete.clone();
+            let gone = checkpoints.kept.len().saturating_sub(1);
+            obsolete.extend(
+                checkpoints
+                    .kept
+                    .iter()
+                    .take(gone)
+                    .map(|it| checkpoint::name(it.0)),
+            );
+            let retired = checkpoints.retired.iter().filter(|it| it.checkpoints > 0);
+            obsolete.extend(retired.map(|it| Segment::name(it.number)));
+            checkpoints.waiting = Some(Box::new(Checkpoint {
+                folder: Arc::clone(&self.folder),
+                owner: self.config.owner(),
+                number: checkpoints.next,
+                retired: checkpoints.retired.iter().map(|it| it.number).collect(),
+                pinned,
+                obsolete,
+                stage: Stage::Start,
+            }));
+            checkpoints.next += 1;
+        }
+        let now = self.upkeep.now;
+        if now < checkpoints.at && !self.upkeep.hurry {
+            return None;
+        }
+        let work = checkpoints.waiting.take()?;
+        checkpoints.out = true;
+        checkpoints.at = now + SLICE_PAUSE;
+        Some(Work::Checkpoint(work))
+    }
+
+    fn checkpointed(
+        &mut self,
+        checkpoint: Box<Checkpoint>,
+        result: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let checkpoints = &mut self.upkeep.checkpoints;
+        checkpoints.out = false;
+        match result {
+            Ok(()) => {}
+            Err(error) if is_full(&error) => {
+                self.upkeep.full = true;
+                checkpoints.at = self.upkeep.now + FULL_PAUSE;
+                // All that was written since still waits for one.
+                checkpoints.behind = u64::MAX / 2;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        let Stage::Done { bytes } = checkpoint.stage else {
+            checkpoints.waiting = Some(checkpoint);
+            return Ok(());
+        };
+        let gone = checkpoints.kept.len().saturating_sub(1);
+        checkpoints.kept.drain(..gone);
+        checkpoints.kept.push((checkpoint.number, bytes));
+        checkpoints.obsolete.clear();
+        checkpoints
+            .retired
+            .retain(|it| it.checkpoints == 0 || !checkpoint.retired.contains(&it.number));
+        for retired in &mut checkpoints.retired {
+            if checkpoint.retired.contains(&retired.number) {
+                retired.checkpoints += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn clean(&mut self) -> Option<Work> {
+        let now = self.upkeep.now;
+        let cleaning = &self.upkeep.cleaning;
+        if cleaning.out || cleaning.relink.is_some() || self.upkeep.hurry {
+            return None;
+        }
+        if now < cleaning.at && !self.upkeep.full {
+            return None;
+        }
+        if cleaning.waiting.is_none() && now >= cleaning.plan_at {
+            self.upkeep.cleaning.plan_at = now + PLAN_EVERY;
+            self.plan();
+        }
+        let cleaning = &mut self.upkeep.cleaning;
+        let work = cleaning.waiting.take()?;
+        cleaning.out = true;
+        cleaning.at = now + SLICE_PAUSE;
+        Some(Work::Clean(work))
+    }
+
+    /// Retires what is wholly dead and looks for a run of segments that is worth a copy.
+    fn plan(&mut self) {
+        let sealed: Vec<_> = self.root.table.in_order().iter().map(Arc::clone).collect();
+        let runs = sealed.split(|segment| !self.may_be_cleaned(segment));
+        let dead = runs.flatten().filter(|segment| self.used(segment) == 0);
+        let dead: Vec<_> = dead.map(Arc::clone).collect();
+        let best = sealed
+            .split(|segment| !self.may_be_cleaned(segment) || self.used(segment) == 0)
+            .flat_map(|run| (0..run.len()).filter_map(|start| self.worth(&run[start..])))
+            .max_by_key(|worth| worth.0);
+        let victims = best.map(|(_, victims)| victims.to_vec());
+        if !dead.is_empty() {
+            self.retire(&dead, None);
+        }
+        let Some(victims) = victims else {
+            return;
+        };
+        let used: u64 = victims.iter().map(|segment| self.used(segment)).sum();
+        let number = self.next_segment;
+        self.next_segment += 1;
+        self.upkeep.cleaning.waiting = Some(Box::new(Clean {
+            folder: Arc::clone(&self.folder),
+            owner: self.config.owner(),
+            root: self.root.clone(),
+            victims,
+            number,
+            bytes_max: clean::file_bytes(used),
+            segment_bytes: self.config.segment_bytes.value(),
+            copy: None,
+            at: (0, SEGMENT_HEAD),
+            moves: Moves::default(),
+            done: None,
+        }));
+    }
+
+    /// The longest beginning of a run whose survivors fit one segment, and what copying them
+    /// would bring for what it costs; `None` if too little.
+    fn worth<'a>(&self, run: &'a [Arc<Segment>]) -> Option<(u64, &'a [Arc<Segment>])> {
+        let (mut len, mut used, mut file) = (0, 0, 0);
+        for segment in run {
+            let more = used + self.used(segment);
+            if len > 0 && clean::file_bytes(more) > self.config.segment_bytes.value() {
+                break;
+            }
+            (len, used, file) = (len + 1, more, file + segment.bytes);
+        }
+        let copied = clean::file_bytes(used);
+        let freed = file.saturating_sub(copied);
+        let dear = !self.is_spread() && used > file / 2;
+        if dear || freed < file / 8 || freed < 16 << 10 {
+            return None;
+        }
+        Some((freed.saturating_mul(1000) / (file + used), &run[..len]))
+    }
+
+    /// Whether segments take up much more than what they hold.
+    fn is_spread(&self) -> bool {
+        let retained: u64 = self.uses.values().sum();
+        let spare = 2 * self.config.segment_bytes.value();
+        let file: u64 = self.root.table.bytes();
+        self.upkeep.full || file > retained + retained / 10 * 3 + spare
+    }
+
+    fn may_be_cleaned(&self, segment: &Segment) -> bool {
+        let sealed = match segment.kind {
+            SegmentKind::Cleaned => true,
+            SegmentKind::Tail => segment.number < self.upkeep.durable.segment,
+        };
+        sealed && !self.upkeep.cleaning.damaged.contains(&segment.number)
+    }
+
+    fn used(&self, segment: &Segment) -> u64 {
+        self.uses.get(&segment.number).copied().unwrap_or(0)
+    }
+
+    fn cleaned(
+        &mut self,
+        mut clean: Box<Clean>,
+        result: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let cleaning = &mut self.upkeep.cleaning;
+        cleaning.out = false;
+        match result {
+            Ok(()) => {}
+            Err(error) if is_full(&error) => {
+                self.upkeep.full = true;
+                cleaning.at = self.upkeep.now + FULL_PAUSE;
+                return Ok(());
+            }
+            Err(StoreError::Damaged { .. }) => {
+                let victims = clean.victims.iter().map(|segment| segment.number);
+                cleaning.damaged.extend(victims);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        let Some(copy) = clean.done.take() else {
+            cleaning.waiting = Some(clean);
+            return Ok(());
+        };
+        cleaning.relink = Some(Relink {
+            moves: std::mem::take(&mut clean.moves),
+            next: 0,
+            victims: std::mem::take(&mut clean.victims),
+            copy: copy.number,
+        });
+        Arc::make_mut(&mut self.root.table).insert_copy(copy);
+        Ok(())
+    }
+
+    /// Points one version to its record's copy, if it is still there.
+    pub(crate) fn relink_one(&mut self) -> bool {
+        let Some(relink) = &mut self.upkeep.cleaning.relink else {
+            return false;
+        };
+        let Some((key, moved)) = relink.moves.get(relink.next) else {
+            let done = self.upkeep.cleaning.relink.take();
+            let done = done.expect("it was there a moment ago");
+            self.retire(&done.victims, Some(done.copy));
+            return true;
+        };
+        relink.next += 1;
+        let here =
+            |slot: &crate::history::Slot| slot.change() == moved.change && slot.place == moved.from;
+        let Some(slot) = self.root.find(key, moved.change).copied().filter(here) else {
+            return true;
+        };
+        let to = moved.to;
+        if !self.root.index.update(key, here, |slot| slot.place = to) {
+            let newest = self.root.index.get(key).expect("find went through it");
+            let old = self.root.history.find(newest, moved.change);
+            let number = old.expect("find went through it").0;
+            self.root.history.relink(number, to);
+        }
+        let bytes = stored_bytes(&slot);
+        let used = self.uses.get_mut(&moved.from.segment);
+        *used.expect("I10: a segment that is pointed to is counted") -= bytes;
+        *self.uses.entry(to.segment).or_default() += bytes;
+        true
+    }
+
+    fn retire(&mut self, victims: &[Arc<Segment>], copy: Option<u32>) {
+        Arc::make_mut(&mut self.root.table).replace(victims, copy);
+        for victim in victims {
+            let used = self.uses.remove(&victim.number).unwrap_or(0);
+            assert!(used == 0, "I8: nothing points to a segment that goes");
+            self.upkeep.checkpoints.retired.push(Retired {
+                number: victim.number,
+                bytes: victim.bytes,
+                checkpoints: 0,
+            });
+        }
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        let checkpoints = &self.upkeep.checkpoints;
+        let kept: u64 = checkpoints.kept.iter().map(|kept| kept.1).sum();
+        let retired: u64 = checkpoints.retired.iter().map(|it| it.bytes).sum();
+        let spares = 2 * self.config.segment_bytes.value();
+        8192 + self.root.table.bytes() + retired + kept + spares
+    }
+}
+
+const fn is_full(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Disk {
+            source: DiskError::Full { .. },
+            ..
+        }
+    )
+}
