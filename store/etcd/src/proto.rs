@@ -3,7 +3,10 @@
 //! What would surprise: byte fields are [`bytes::Bytes`] and share the memory of the frame they
 //! came in; each message has a JSON form too, the gateway's.
 
-#![expect(clippy::allow_attributes, reason = "generated code keeps to no lint of ours")]
+#![expect(
+    clippy::allow_attributes,
+    reason = "generated code keeps to no lint of ours"
+)]
 
 macro_rules! packages {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
