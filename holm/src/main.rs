@@ -1,17 +1,21 @@
 //! The holm binary: the command line, the configuration, and the composition of all the parts.
 //!
-//! Route map: [`command`] names every command; [`bench`] measures servers; [`quantity`] reads and writes durations,
-//! sizes and counts.
+//! Route map: [`command`] names every command. [`config`] makes a node's configuration. [`ask`] has the client's
+//! commands over [`client`], their output goes to [`screen`]. [`bench`] measures servers. [`quantity`] reads and writes
+//! durations, sizes and counts.
 
+mod ask;
 mod bench;
+mod client;
 mod command;
+mod config;
+mod progress;
 mod quantity;
+mod screen;
+mod wire;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let line = command::CommandLine::parse();
-    command::run(&line)
+    command::run(std::env::args_os().collect())
 }

@@ -1,6 +1,5 @@
 //! One request and its answer, and the writing of keys before a run reads them.
 
-use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use super::message::{Template, number_field};
 use super::options::{KvOptions, Order};
 use super::poller::Poller;
 use super::tally::{Clock, in_nanos};
+use crate::progress::Progress;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -102,39 +102,5 @@ pub(crate) fn fill(options: &KvOptions, keys: u64) -> anyhow::Result<()> {
     match tally.first_failure {
         Some(failure) => Err(failure).context("write keys before reading them"),
         None => Ok(()),
-    }
-}
-
-/// A line on the terminal that is written over and over; silent where there is no terminal.
-#[derive(Debug)]
-pub(crate) struct Progress {
-    terminal: bool,
-    shown: bool,
-}
-
-impl Progress {
-    /// A line that shows nothing yet.
-    pub(crate) fn new() -> Self {
-        Self {
-            terminal: std::io::stderr().is_terminal(),
-            shown: false,
-        }
-    }
-
-    /// Replaces the line.
-    pub(crate) fn show(&mut self, text: &str) {
-        if self.terminal {
-            self.shown = true;
-            // Progress that cannot be shown is no reason to stop the work it describes.
-            drop(write!(std::io::stderr(), "\r\x1b[2K{text}"));
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown {
-            drop(write!(std::io::stderr(), "\r\x1b[2K"));
-        }
     }
 }

@@ -77,6 +77,11 @@ impl Template {
         Self::new(body)
     }
 
+    /// A request without any field.
+    pub(crate) fn echo() -> Self {
+        Self::new(Body::default())
+    }
+
     /// `WatchRequest` that creates a watch on one key.
     pub(crate) fn watch() -> Self {
         let mut create = Body::default();

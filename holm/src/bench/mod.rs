@@ -7,6 +7,7 @@
 
 mod call;
 mod connection;
+mod floor;
 mod frame;
 mod hpack;
 mod keys;
@@ -25,7 +26,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use call::Progress;
 use connection::Route;
 use keys::Keys;
 use load::{Naming, Plan};
@@ -36,9 +36,19 @@ use options::{KvOptions, Workload};
 use report::Report;
 use tally::{Clock, Tally, in_nanos};
 
+use crate::progress::Progress;
+
 /// Runs one benchmark and returns what it has to say.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<String> {
     match bench {
+        Bench::Floor(options) => {
+            let floor = floor::run(options)?;
+            if options.json {
+                Ok(serde_json::to_string(&floor)?)
+            } else {
+                Ok(floor.to_string())
+            }
+        }
         Bench::Kv(options) => {
             let report = kv(options)
                 .with_context(|| format!("benchmark the server at {}", options.endpoint))?;
@@ -53,7 +63,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<String> {
 
 fn kv(options: &KvOptions) -> anyhow::Result<Report> {
     match options.workload {
-        Workload::Put | Workload::Txn => unary(options),
+        Workload::Put | Workload::Txn | Workload::Echo => unary(options),
         Workload::Get | Workload::List => {
             call::fill(options, options.keys)?;
             unary(options)
@@ -74,39 +84,49 @@ fn plan(options: &KvOptions, thread: u32) -> anyhow::Result<Plan> {
     let space = options.keys;
     let span = options.range_keys.min(space);
     let (path, template, naming, space) = match options.workload {
+        Workload::Echo => (
+            "/grpc.health.v1.Health/Check",
+            Template::echo(),
+            Naming::Following,
+            space,
+        ),
         Workload::Get => (
-            "Range",
+            "/etcdserverpb.KV/Range",
             Template::get(options.serializable),
             Naming::Following,
             space,
         ),
         Workload::List => {
             let template = Template::list(options.serializable);
-            ("Range", template, Naming::Span(span), space - span + 1)
+            (
+                "/etcdserverpb.KV/Range",
+                template,
+                Naming::Span(span),
+                space - span + 1,
+            )
         }
         Workload::Txn => {
             let puts = usize::try_from(options.txn_puts)?;
             (
-                "Txn",
+                "/etcdserverpb.KV/Txn",
                 Template::txn(puts, value_bytes),
                 Naming::Following,
                 space,
             )
         }
-        Workload::Put | Workload::Watch => {
-            ("Put", Template::put(value_bytes), Naming::Following, space)
-        }
+        Workload::Put | Workload::Watch => (
+            "/etcdserverpb.KV/Put",
+            Template::put(value_bytes),
+            Naming::Following,
+            space,
+        ),
     };
     let threads = options.threads;
     let share = |total: u32| total / threads + u32::from(thread < total % threads);
     let clients = share(options.clients);
     Ok(Plan {
         endpoint: options.endpoint.clone(),
-        route: Route::new(
-            &options.endpoint,
-            &format!("/etcdserverpb.KV/{path}"),
-            options.token.as_deref(),
-        ),
+        route: Route::new(&options.endpoint, path, options.token.as_deref()),
         template,
         naming,
         keys: Keys::new(options.order, space, u64::from(thread) + 1),
@@ -153,7 +173,7 @@ fn watching(options: &KvOptions) -> anyhow::Result<Report> {
             let tell = |clock| {
                 sender
                     .send(clock)
-                    .expect("the receiver waits for this thread")
+                    .expect("the receiver waits for this thread");
             };
             watch::run(options, window(options), &counter[0], tell)
         });

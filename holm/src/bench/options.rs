@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::floor;
 use crate::quantity::parse_duration;
 
 /// What to measure.
@@ -12,6 +13,9 @@ pub(crate) enum Bench {
     /// Load a server through etcd's API and report throughput, latency and cost
     #[command(after_help = KV_EXAMPLES)]
     Kv(KvOptions),
+    /// Measure what one durable write costs on a disk
+    #[command(after_help = floor::EXAMPLES)]
+    Floor(floor::FloorOptions),
 }
 
 const KV_EXAMPLES: &str = "\
@@ -39,6 +43,8 @@ pub(crate) enum Workload {
     Txn,
     /// One writer puts, many watchers receive
     Watch,
+    /// Ask whether the server is well: the cheapest request there is, the floor beneath the others
+    Echo,
 }
 
 /// In which order keys are used.

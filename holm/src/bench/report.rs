@@ -40,14 +40,15 @@ pub(crate) struct Report {
     watch: Option<Watch>,
 }
 
+/// What a histogram says.
 #[derive(Clone, Debug, Serialize)]
-struct Latency {
+pub(super) struct Latency {
     mean: f64,
     p50: u64,
     p90: u64,
     p99: u64,
     p999: u64,
-    max: u64,
+    pub(super) max: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -71,7 +72,8 @@ struct Watch {
 }
 
 impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    /// The quantiles of a histogram of nanoseconds.
+    pub(super) fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile);
         let (p50, p90, p99, p999) = (at(0.5), at(0.9), at(0.99), at(0.999));
         Self {
@@ -277,5 +279,6 @@ fn name(workload: Workload) -> &'static str {
         Workload::List => "list",
         Workload::Txn => "txn",
         Workload::Watch => "watch",
+        Workload::Echo => "echo",
     }
 }

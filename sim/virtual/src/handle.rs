@@ -151,6 +151,15 @@ struct VirtualDisk {
 }
 
 impl VirtualDisk {
+    /// The name that the file has now: it may have been renamed since it was opened.
+    fn name(&self) -> String {
+        let world = lock(&self.world);
+        let mut named = world.names.iter().filter(|&(_, &file)| file == self.file);
+        named
+            .next()
+            .map_or_else(|| self.path.clone(), |(path, _)| path.clone())
+    }
+
     fn refuse_if_poisoned(&self) -> Result<(), DiskError> {
         if self.poisoned {
             return Err(DiskError::Poisoned {
@@ -204,7 +213,7 @@ impl Disk for VirtualDisk {
     }
 
     fn write(&mut self, at: ByteCount, bytes: &[u8]) -> Result<(), DiskError> {
-        let what = format!("write {} {at}+{}", self.path, bytes.len());
+        let what = format!("write {} {at}+{}", self.name(), bytes.len());
         let number = self.file;
         let what_again = what.clone();
         self.change(&what, |world, _| {
@@ -222,7 +231,7 @@ impl Disk for VirtualDisk {
     }
 
     fn sync(&mut self) -> Result<(), DiskError> {
-        let what = format!("sync {}", self.path);
+        let what = format!("sync {}", self.name());
         let number = self.file;
         self.change(&what, |world, go| {
             if go == Go::On {
@@ -241,7 +250,7 @@ impl Disk for VirtualDisk {
     }
 
     fn set_len(&mut self, len: ByteCount) -> Result<(), DiskError> {
-        let what = format!("set length {} {len}", self.path);
+        let what = format!("set length {} {len}", self.name());
         let number = self.file;
         let what_again = what.clone();
         self.change(&what, |world, _| {

@@ -1,14 +1,14 @@
 //! The gateway's manners, with calls that are doubles: what it takes, refuses, streams.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
-
 mod client;
+mod patient;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use client::{Patient, ask, exchange, split, web};
+use client::{ask, exchange, split};
 use holm_etcd::web::{Credentials, Exchange, Gateway, Refusing, Web};
+use patient::{Patient, web};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A message that any JSON object of numbers is.

@@ -1,12 +1,12 @@
 //! Health, readiness, metrics and version, over HTTP/1 in memory, of a node as ill as needed.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
-
 mod client;
+mod patient;
 
-use client::{Patient, ask, exchange, web};
+use client::{ask, exchange};
 use holm_etcd::web::ReadFailure;
 use holm_kv::command::AlarmKind;
+use patient::{Patient, web};
 
 fn failure(why: &str) -> Result<(), ReadFailure> {
     Err(ReadFailure {

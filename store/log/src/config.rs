@@ -12,8 +12,10 @@ pub(crate) const FLUSH_BYTES_TARGET: u64 = 4 << 20;
 pub(crate) const CARRY_BYTES_MAX: u64 = 1 << 20;
 /// How many blank segments to keep: the next one, and the reserve for a full disk.
 pub(crate) const SPARES: usize = 2;
-/// How much of a spare is zeroed at a time.
-pub(crate) const ZERO_SLICE: u64 = 1 << 20;
+/// How much of a spare is zeroed at a time: what a flush may have to wait for.
+pub(crate) const ZERO_SLICE: u64 = 256 << 10;
+/// How much of a file that is let go is freed at a time.
+pub(crate) const FREE_SLICE: u64 = 8 << 20;
 
 const SEGMENT_LEAST: u64 = 16 << 10;
 

@@ -37,10 +37,29 @@
 //! |--|--|--|
 //! |a record|16 MiB, and less than a segment|[`LogError::TooLarge`]|
 //! |a flush|4 MiB of records, or one record|split, each synced|
-//! |blank segments|2|kept at that|
+//! |blank segments|2 made, 3 kept|the rest is freed in slices|
 //!
 //! What it deliberately does not do: threads, clocks, batching (the caller batches), fetching
 //! from peers. A node alone that finds damage refuses to open.
+//!
+//! ```
+//! use holm_base::{ClusterId, GroupId, NodeId, Op, Term};
+//! use holm_log::{Log, LogConfig, Urgency};
+//! use holm_sequencer::Record;
+//! use holm_virtual::{Storage, Survival};
+//!
+//! let storage = Storage::new();
+//! let config = LogConfig::new(ClusterId::new(1), NodeId::new(1));
+//! let mut log = Log::open(storage.root(), config)?;
+//! let (group, term, op) = (GroupId::new(0), Term::new(1), Op::new(1));
+//! let entry = Record::Entry { term, op, body: "put".into() };
+//! log.flush(group, &[Record::Hard { term }, entry], Urgency::Ordinary)?;
+//!
+//! let log = Log::open(storage.reopen(Survival::Drop).root(), config)?;
+//! assert_eq!((log.opens(), log.hard(group), log.last(group)), (2, term, op));
+//! log.replay(group, Op::ZERO, &mut |_, _, body| assert_eq!(body, "put"))?;
+//! # Ok::<(), holm_log::LogError>(())
+//! ```
 //!
 //! Differences from the design: the first sector of a flush is stamped with its place + 1 (so
 //! that no client's bytes can pass for a flush), and a CutTo record carries the chain.

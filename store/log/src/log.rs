@@ -219,7 +219,8 @@ impl Log {
     /// Says that entries of `group` up to `through` are not needed any more.
     ///
     /// Costs nothing until a whole segment can go; then one small flush, and for each such
-    /// segment a removal and a folder sync. A group whose last entries are few and old has them
+    /// segment a renaming and a folder sync: it becomes a spare, or is freed by
+    /// [`Log::prepare_next`]. A group whose last entries are few and old has them
     /// written anew, so that it holds no segment.
     ///
     /// # Errors
@@ -253,7 +254,8 @@ impl Log {
         })
     }
 
-    /// Does a bounded piece of preparing the next segment: allocating it, or zeroing a mebibyte.
+    /// Does a bounded piece of preparing the next segment: allocating it, zeroing 256 KiB, or
+    /// freeing a piece of an old one.
     ///
     /// For the log's thread to call when it has nothing to flush, and between flushes whenever
     /// [`Log::is_behind`]. A full disk is no error here; the next flush tells.
@@ -336,19 +338,16 @@ impl Log {
         Ok(())
     }
 
-    /// I13 permits this: the Cut that covers the segment is durable. The folder is synced after
-    /// each removal, so that a crash can only leave the newer ones.
+    /// I13 permits this: the Cut that covers the segment is durable.
     fn remove_oldest(&mut self) -> Result<(), LogError> {
-        let (first, _) = self
+        let oldest = self
             .closed
             .pop_front()
             .expect("it was counted as removable");
         for group in self.groups.values_mut() {
-            group.forget(first);
+            group.forget(oldest.0);
         }
-        self.folder.remove(&segment::name(first))?;
-        self.folder.sync()?;
-        Ok(())
+        self.spares.take_back(&*self.folder, oldest)
     }
 
     /// Writes the entries of quiet groups anew while they alone hold the oldest segment.
@@ -374,16 +373,14 @@ impl Log {
     }
 
     /// I13: the void and the new entries are one flush, so a crash leaves the old or the new.
+    ///
+    /// Entries that fit into no one flush stay where they are, and their segment with them.
     fn carry(&mut self, number: u32) -> Result<(), LogError> {
         let carried = replay::read_needed(&*self.folder, number, &self.groups[&number])?;
         let room = self.room().less_a_block();
-        let mut plan = Plan::of(&carried.records, room, &self.config)?;
-        if plan.chunks().len() > 1 {
-            plan = Plan::of(&carried.records, room.of_a_new_segment(), &self.config)?;
-        }
-        if plan.chunks().len() > 1 {
+        let Some(plan) = Plan::in_one_flush(&carried.records, room, &self.config) else {
             return Ok(());
-        }
+        };
         self.spares.ensure(&*self.folder, plan.rolls())?;
         self.or_break(|log| {
             if plan.rolls() > 0 {

@@ -49,7 +49,7 @@ impl Room {
     }
 
     /// The same with a full tail.
-    pub(crate) const fn of_a_new_segment(self) -> Self {
+    const fn of_a_new_segment(self) -> Self {
         Self {
             free: 0,
             held_back: self.held_back,
@@ -98,6 +98,14 @@ impl Plan {
         Ok(Self {
             chunks: draft.chunks,
         })
+    }
+
+    /// A plan of a single flush, in the tail or in a new segment, if there is one.
+    pub(crate) fn in_one_flush(records: &[Record], room: Room, config: &LogConfig) -> Option<Self> {
+        [room, room.of_a_new_segment()]
+            .into_iter()
+            .filter_map(|room| Self::of(records, room, config).ok())
+            .find(|plan| plan.chunks.len() == 1)
     }
 
     pub(crate) fn chunks(&self) -> &[Chunk] {

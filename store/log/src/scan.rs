@@ -111,12 +111,12 @@ impl<'a> Walk<'a> {
             let found = format!("a blank segment, though {} holds data", reader.name);
             return Err(damaged(&segment::name(blank), 0, "a segment header", found));
         }
-        let Some(start) = self.header(&mut reader, later)? else {
+        if !self.header(&mut reader, later)? {
             self.scanned.spares.push((first, reader.len));
             return Ok(());
-        };
+        }
         self.scanned.segments.push((first, reader.len));
-        self.flushes(&mut reader, start, later)
+        self.flushes(&mut reader, later)
     }
 
     /// Segments follow each other without a gap, and are whole blocks.
@@ -138,15 +138,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Checks block 0 and says where the flushes begin; `None` if header and first flush were
-    /// torn, which leaves the segment blank.
-    fn header(
-        &mut self,
-        reader: &mut SegmentReader,
-        later: &[u64],
-    ) -> Result<Option<u64>, LogError> {
+    /// Checks block 0 and says whether it and the first flush are whole; if they were torn, the
+    /// segment is blank now.
+    fn header(&mut self, reader: &mut SegmentReader, later: &[u64]) -> Result<bool, LogError> {
+        let mut header = None;
         if reader.sector(0, Place::Inside)? == Sector::Valid {
-            self.check_header(reader)?;
+            header = Some(self.read_header(reader)?);
         }
         let mut broken = None;
         for index in 0..HEADER_BLOCK / 512 {
@@ -160,28 +157,38 @@ impl<'a> Walk<'a> {
         }
         let first = reader.flush(HEADER_BLOCK, &mut self.stream)?;
         let (at, end, found) = match (broken, first) {
-            (None, Read::Whole { .. }) => return Ok(Some(HEADER_BLOCK)),
+            (None, Read::Whole { .. }) => {
+                let header = header.expect("block 0 is whole, so its first sector is");
+                self.scanned.segment_number = header.number;
+                self.scanned.chain = header.chain;
+                return Ok(true);
+            }
             (Some((at, found)), Read::Whole { disk, .. }) => (at, Some(HEADER_BLOCK + disk), found),
             (Some((at, found)), Read::Broken(broken)) => (at, broken.end, found),
             (None, Read::Broken(broken)) => (broken.at, broken.end, broken.found),
         };
+        if self.scanned.segments.is_empty() && reader.first > 0 {
+            // Older segments were removed, so a flush that is durable had let them go.
+            return Err(damaged(&reader.name, at, "the oldest segment", found));
+        }
         self.judge(reader, 0, &Broken { at, end, found }, later)?;
-        Ok(None)
+        Ok(false)
     }
 
-    fn check_header(&mut self, reader: &mut SegmentReader) -> Result<(), LogError> {
+    fn read_header(&self, reader: &mut SegmentReader) -> Result<SegmentHeader, LogError> {
         let name = reader.name.clone();
         let first = reader.first;
-        let expected = "a segment header";
         let header = match SegmentHeader::decode(reader.bytes(0, CARRIED as u64)?) {
             Ok(header) => header,
             Err(NoHeader::Magic) => {
-                return Err(damaged(&name, 0, expected, "other bytes".to_owned()));
+                let found = "other bytes".to_owned();
+                return Err(damaged(&name, 0, "a segment header", found));
             }
             Err(NoHeader::Version(version)) => {
+                let what = "format version";
                 return Err(LogError::Version {
                     file: name,
-                    what: "format version",
+                    what,
                     version,
                 });
             }
@@ -195,30 +202,22 @@ impl<'a> Walk<'a> {
                 node,
             });
         }
-        let is_oldest = self.scanned.segments.is_empty();
-        if is_oldest && first > 0 {
-            self.scanned.chain = header.chain;
-            self.scanned.segment_number = header.number;
-        } else if !is_oldest {
-            self.scanned.segment_number += 1;
-        }
-        let wanted = (first, self.scanned.segment_number, self.scanned.chain);
-        if (header.first, header.number, header.chain) != wanted {
+        let (number, chain) = match (self.scanned.segments.is_empty(), first) {
+            (true, 0) => (0, 0),
+            (true, _) => (header.number, header.chain),
+            (false, _) => (self.scanned.segment_number + 1, self.scanned.chain),
+        };
+        if (header.first, header.number, header.chain) != (first, number, chain) {
+            let expected = format!("segment {number} on chain {chain:032x}");
             let found = format!("segment {} on chain {:032x}", header.number, header.chain);
-            let expected = format!("segment {} on chain {:032x}", wanted.1, wanted.2);
             return Err(damaged(&name, 0, &expected, found));
         }
-        Ok(())
+        Ok(header)
     }
 
-    /// Takes all flushes from `start` on, and judges what stands behind the last whole one.
-    fn flushes(
-        &mut self,
-        reader: &mut SegmentReader,
-        start: u64,
-        later: &[u64],
-    ) -> Result<(), LogError> {
-        let mut at = start;
+    /// Takes all flushes, and judges what stands behind the last whole one.
+    fn flushes(&mut self, reader: &mut SegmentReader, later: &[u64]) -> Result<(), LogError> {
+        let mut at = HEADER_BLOCK;
         while at < reader.len {
             match reader.flush(at, &mut self.stream)? {
                 Read::Whole { header, disk } => {
@@ -243,7 +242,7 @@ impl<'a> Walk<'a> {
         at: u64,
         header: &FlushHeader,
     ) -> Result<(), LogError> {
-        let is_oldest = self.scanned.flush_number == 0 && reader.first > 0;
+        let is_oldest = self.scanned.flush_number == 0 && self.scanned.segments[0].0 > 0;
         let number = if is_oldest {
             header.number
         } else {
@@ -355,6 +354,18 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(self) -> Result<Scanned, LogError> {
+        if self.scanned.segments.is_empty()
+            && let Some(&(first, _)) = self.scanned.spares.first()
+            && first > 0
+        {
+            let found = "a blank segment".to_owned();
+            return Err(damaged(
+                &segment::name(first),
+                0,
+                "the oldest segment",
+                found,
+            ));
+        }
         for (number, group) in &self.scanned.groups {
             if group.has_a_hole() {
                 let (first, _) = self.scanned.segments[0];

@@ -21,7 +21,12 @@ pub(crate) fn unready_name(first: u64) -> String {
     format!("{first:016x}.new")
 }
 
-/// The first LSN that a name of either form stands for; anything else is not ours.
+/// The name of that segment once it is let go.
+pub(crate) fn retired_name(first: u64) -> String {
+    format!("{first:016x}.old")
+}
+
+/// The first LSN that a name of any form stands for; anything else is not ours.
 pub(crate) fn parse_name(name: &str, ending: &str) -> Option<u64> {
     let digits = name.strip_suffix(ending)?;
     let is_ours = digits.len() == 16

@@ -1,15 +1,18 @@
 //! Blank segments ahead of the tail: the next one, and the reserve for a full disk.
 //!
 //! Writing into blocks that are merely allocated makes the file system note, at each sync, that
-//! they now hold data. So the next segment is written full of zeros beforehand, a mebibyte at a
-//! time. Until that is done its file is called `.new`; a `.seg` is ready.
+//! they now hold data. So the next segment is written full of zeros beforehand, in slices.
+//! Until that is done its file is called `.new`; a `.seg` is ready.
+//!
+//! A segment that nobody needs becomes a `.new` again: freeing 64 MiB takes a file system longer
+//! than a flush may wait. What is too many is called `.old` and freed in slices.
 
 use std::collections::VecDeque;
 
 use holm_base::ByteCount;
 use holm_machine::{Disk, DiskError, Folder};
 
-use crate::config::{LogConfig, SPARES, ZERO_SLICE};
+use crate::config::{FREE_SLICE, LogConfig, SPARES, ZERO_SLICE};
 use crate::error::LogError;
 use crate::scan::Scanned;
 use crate::segment;
@@ -33,6 +36,8 @@ pub(crate) struct Spare {
     /// How far its zeros were written out.
     pub(crate) zeroed: u64,
     pub(crate) disk: Box<dyn Disk>,
+    /// Whether it reads as zeros even where none were written out.
+    is_blank: bool,
     is_named: bool,
 }
 
@@ -42,6 +47,8 @@ pub(crate) struct Spares {
     next_first: u64,
     segment_bytes: u64,
     waiting: VecDeque<Spare>,
+    /// First LSNs of files that are let go and not yet freed.
+    retired: VecDeque<u64>,
     refused: bool,
 }
 
@@ -62,6 +69,7 @@ impl Spares {
             next_first: scanned.spares.first().map_or(end, |&(first, _)| first),
             segment_bytes: config.segment_bytes.value(),
             waiting: VecDeque::new(),
+            retired: VecDeque::new(),
             refused: false,
         };
         let mut left: VecDeque<(u64, bool)> = scanned
@@ -71,6 +79,7 @@ impl Spares {
             .collect();
         for name in folder.list()? {
             left.extend(segment::parse_name(&name, ".new").map(|first| (first, false)));
+            spares.retired.extend(segment::parse_name(&name, ".old"));
         }
         let mut unfit = Vec::new();
         for (first, is_named) in left {
@@ -98,7 +107,7 @@ impl Spares {
         };
         let disk = folder.open(&name)?;
         let len = disk.len()?.value();
-        if first != self.next_first || len != self.segment_bytes || self.waiting.len() >= SPARES {
+        if first != self.next_first || len != self.segment_bytes || self.waiting.len() > SPARES {
             return Ok(Some(name));
         }
         let zeroed = if is_named { len } else { 0 };
@@ -107,6 +116,8 @@ impl Spares {
             len,
             zeroed,
             disk,
+            // A file that is not ready may be an old segment.
+            is_blank: is_named,
             is_named,
         });
         self.next_first += len;
@@ -123,8 +134,13 @@ impl Spares {
 
     fn allocate(&mut self, folder: &dyn Folder) -> Result<(), LogError> {
         let (first, len) = (self.next_first, self.segment_bytes);
+        let name = segment::unready_name(first);
         let bytes = ByteCount::new(len);
-        let answer = folder.create(&segment::unready_name(first), bytes);
+        let mut answer = folder.create(&name, bytes);
+        if matches!(answer, Err(DiskError::Full { .. })) && !self.retired.is_empty() {
+            while self.free_slice(folder, len)? {}
+            answer = folder.create(&name, bytes);
+        }
         self.refused = matches!(answer, Err(DiskError::Full { .. }));
         if self.refused {
             return Err(LogError::Full { segment: bytes });
@@ -135,10 +151,59 @@ impl Spares {
             len,
             zeroed: 0,
             disk,
+            is_blank: true,
             is_named: false,
         });
         self.next_first += len;
         Ok(())
+    }
+
+    /// Takes over a segment that nobody needs: as a spare, if one more is of use.
+    ///
+    /// It has its new name durably when this returns, so a crash can leave no gap before a
+    /// newer segment.
+    pub(crate) fn take_back(
+        &mut self,
+        folder: &dyn Folder,
+        (first, len): (u64, u64),
+    ) -> Result<(), LogError> {
+        if len != self.segment_bytes || self.waiting.len() > SPARES {
+            folder.rename(&segment::name(first), &segment::retired_name(first))?;
+            folder.sync()?;
+            self.retired.push_back(first);
+            return Ok(());
+        }
+        let name = segment::unready_name(self.next_first);
+        folder.rename(&segment::name(first), &name)?;
+        folder.sync()?;
+        self.waiting.push_back(Spare {
+            first: self.next_first,
+            len,
+            zeroed: 0,
+            disk: folder.open(&name)?,
+            is_blank: false,
+            is_named: false,
+        });
+        self.next_first += len;
+        Ok(())
+    }
+
+    /// Frees a piece of a file that was let go; false if there is none.
+    fn free_slice(&mut self, folder: &dyn Folder, slice: u64) -> Result<bool, LogError> {
+        let Some(&first) = self.retired.front() else {
+            return Ok(false);
+        };
+        let name = segment::retired_name(first);
+        let mut disk = folder.open(&name)?;
+        let len = disk.len()?.value();
+        if len > slice {
+            disk.set_len(ByteCount::new(len - slice))?;
+        } else {
+            // No sync: should the name come back after a crash, it is freed then.
+            folder.remove(&name)?;
+            self.retired.pop_front();
+        }
+        Ok(true)
     }
 
     /// The next segment, ready to be written. There is one, by [`Spares::ensure`].
@@ -162,6 +227,9 @@ impl Spares {
             return Ok(Preparation::More);
         }
         next.name(folder)?;
+        if self.free_slice(folder, FREE_SLICE)? {
+            return Ok(Preparation::More);
+        }
         Ok(Preparation::Ready)
     }
 
@@ -179,10 +247,14 @@ impl Spares {
 }
 
 impl Spare {
-    /// Gives the file its lasting name, durably; its length is durable before.
+    /// Gives the file its lasting name, durably; its length, and that it is blank, are durable
+    /// before.
     fn name(&mut self, folder: &dyn Folder) -> Result<(), LogError> {
         if self.is_named {
             return Ok(());
+        }
+        if !self.is_blank {
+            while zero_slice(&mut *self.disk, &mut self.zeroed, self.len)? {}
         }
         self.disk.sync()?;
         folder.rename(

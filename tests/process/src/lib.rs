@@ -1,1 +1,32 @@
-//! real processes, real clients, real crashes
+//! Real processes, real clients, real crashes: the harness of the tests that need a port.
+//!
+//! Everything below this folder tests through arguments and in virtual time. Here, and only
+//! here, a test may start servers, sleep, open sockets and read a clock. There are few such
+//! tests, for they are slow, and what they find should become a scenario one layer down.
+//!
+//! ```text
+//! Server ── starts holm, or etcd as its peer, on free ports in a folder of its own
+//!   │          and ends it by its process id, politely or not
+//!   ├── Gateway ── asks it over the JSON gateway, with answers as JSON values
+//!   └── foreign ── runs suites of clients that we did not write against it
+//!
+//! generate ── seeded requests        difference ── what two answers disagree on
+//! ledger ──── what must have survived a kill -9
+//! oracle ──── the state at each revision, rebuilt from a watch alone
+//! ```
+//!
+//! The checkers (`difference`, `ledger`, `oracle`) are plain code with tests of their own that
+//! feed each a violation.
+
+pub mod base64;
+pub mod difference;
+pub mod foreign;
+pub mod gateway;
+pub mod generate;
+pub mod http;
+pub mod ledger;
+pub mod oracle;
+pub mod server;
+
+pub use gateway::{Answer, Gateway};
+pub use server::{Program, Server, Setup};

@@ -119,6 +119,7 @@ impl<'de> serde::Deserialize<'de> for Permission {
             PermType,
             Key,
             RangeEnd,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -146,7 +147,7 @@ impl<'de> serde::Deserialize<'de> for Permission {
                             "permType" => Ok(GeneratedField::PermType),
                             "key" => Ok(GeneratedField::Key),
                             "rangeEnd" | "range_end" => Ok(GeneratedField::RangeEnd),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -193,6 +194,9 @@ impl<'de> serde::Deserialize<'de> for Permission {
                                 map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -315,6 +319,7 @@ impl<'de> serde::Deserialize<'de> for Role {
         enum GeneratedField {
             Name,
             KeyPermission,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -341,7 +346,7 @@ impl<'de> serde::Deserialize<'de> for Role {
                         match value {
                             "name" => Ok(GeneratedField::Name),
                             "keyPermission" => Ok(GeneratedField::KeyPermission),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -378,6 +383,9 @@ impl<'de> serde::Deserialize<'de> for Role {
                                 return Err(serde::de::Error::duplicate_field("keyPermission"));
                             }
                             key_permission__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -448,6 +456,7 @@ impl<'de> serde::Deserialize<'de> for User {
             Password,
             Roles,
             Options,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -476,7 +485,7 @@ impl<'de> serde::Deserialize<'de> for User {
                             "password" => Ok(GeneratedField::Password),
                             "roles" => Ok(GeneratedField::Roles),
                             "options" => Ok(GeneratedField::Options),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -531,6 +540,9 @@ impl<'de> serde::Deserialize<'de> for User {
                             }
                             options__ = map_.next_value()?;
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(User {
@@ -573,6 +585,7 @@ impl<'de> serde::Deserialize<'de> for UserAddOptions {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             NoPassword,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -598,7 +611,7 @@ impl<'de> serde::Deserialize<'de> for UserAddOptions {
                     {
                         match value {
                             "noPassword" | "no_password" => Ok(GeneratedField::NoPassword),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -625,6 +638,9 @@ impl<'de> serde::Deserialize<'de> for UserAddOptions {
                                 return Err(serde::de::Error::duplicate_field("noPassword"));
                             }
                             no_password__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }

@@ -1025,6 +1025,7 @@ impl<'de> serde::Deserialize<'de> for AlarmMember {
         enum GeneratedField {
             MemberId,
             Alarm,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1051,7 +1052,7 @@ impl<'de> serde::Deserialize<'de> for AlarmMember {
                         match value {
                             "memberID" => Ok(GeneratedField::MemberId),
                             "alarm" => Ok(GeneratedField::Alarm),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -1088,6 +1089,9 @@ impl<'de> serde::Deserialize<'de> for AlarmMember {
                                 return Err(serde::de::Error::duplicate_field("alarm"));
                             }
                             alarm__ = Some(map_.next_value::<AlarmType>()? as i32);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1152,6 +1156,7 @@ impl<'de> serde::Deserialize<'de> for AlarmRequest {
             Action,
             MemberId,
             Alarm,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1179,7 +1184,7 @@ impl<'de> serde::Deserialize<'de> for AlarmRequest {
                             "action" => Ok(GeneratedField::Action),
                             "memberID" => Ok(GeneratedField::MemberId),
                             "alarm" => Ok(GeneratedField::Alarm),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -1224,6 +1229,9 @@ impl<'de> serde::Deserialize<'de> for AlarmRequest {
                                 return Err(serde::de::Error::duplicate_field("alarm"));
                             }
                             alarm__ = Some(map_.next_value::<AlarmType>()? as i32);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1343,6 +1351,7 @@ impl<'de> serde::Deserialize<'de> for AlarmResponse {
         enum GeneratedField {
             Header,
             Alarms,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1369,7 +1378,7 @@ impl<'de> serde::Deserialize<'de> for AlarmResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "alarms" => Ok(GeneratedField::Alarms),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -1403,6 +1412,9 @@ impl<'de> serde::Deserialize<'de> for AlarmResponse {
                                 return Err(serde::de::Error::duplicate_field("alarms"));
                             }
                             alarms__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1506,7 +1518,9 @@ impl<'de> serde::Deserialize<'de> for AuthDisableRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {}
+        enum GeneratedField {
+            __SkipField__,
+        }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -1529,7 +1543,7 @@ impl<'de> serde::Deserialize<'de> for AuthDisableRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Err(serde::de::Error::unknown_field(value, FIELDS))
+                        Ok(GeneratedField::__SkipField__)
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -1586,6 +1600,7 @@ impl<'de> serde::Deserialize<'de> for AuthDisableResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1611,7 +1626,7 @@ impl<'de> serde::Deserialize<'de> for AuthDisableResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -1638,6 +1653,9 @@ impl<'de> serde::Deserialize<'de> for AuthDisableResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1672,7 +1690,9 @@ impl<'de> serde::Deserialize<'de> for AuthEnableRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {}
+        enum GeneratedField {
+            __SkipField__,
+        }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -1695,7 +1715,7 @@ impl<'de> serde::Deserialize<'de> for AuthEnableRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Err(serde::de::Error::unknown_field(value, FIELDS))
+                        Ok(GeneratedField::__SkipField__)
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -1751,6 +1771,7 @@ impl<'de> serde::Deserialize<'de> for AuthEnableResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1776,7 +1797,7 @@ impl<'de> serde::Deserialize<'de> for AuthEnableResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -1803,6 +1824,9 @@ impl<'de> serde::Deserialize<'de> for AuthEnableResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1841,6 +1865,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Name,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1866,7 +1891,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddRequest {
                     {
                         match value {
                             "name" => Ok(GeneratedField::Name),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -1893,6 +1918,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddRequest {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1934,6 +1962,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1959,7 +1988,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -1986,6 +2015,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2029,6 +2061,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Role,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2054,7 +2087,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteRequest {
                     {
                         match value {
                             "role" => Ok(GeneratedField::Role),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -2084,6 +2117,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteRequest {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
                             role__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2129,6 +2165,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2154,7 +2191,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -2184,6 +2221,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2226,6 +2266,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Role,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2251,7 +2292,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetRequest {
                     {
                         match value {
                             "role" => Ok(GeneratedField::Role),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -2278,6 +2319,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetRequest {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
                             role__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2326,6 +2370,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetResponse {
         enum GeneratedField {
             Header,
             Perm,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2352,7 +2397,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "perm" => Ok(GeneratedField::Perm),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -2386,6 +2431,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetResponse {
                                 return Err(serde::de::Error::duplicate_field("perm"));
                             }
                             perm__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2439,6 +2487,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionRequest {
         enum GeneratedField {
             Name,
             Perm,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2465,7 +2514,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionRequest {
                         match value {
                             "name" => Ok(GeneratedField::Name),
                             "perm" => Ok(GeneratedField::Perm),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -2502,6 +2551,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionRequest {
                                 return Err(serde::de::Error::duplicate_field("perm"));
                             }
                             perm__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2548,6 +2600,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2573,7 +2626,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -2603,6 +2656,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2637,7 +2693,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleListRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {}
+        enum GeneratedField {
+            __SkipField__,
+        }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -2660,7 +2718,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleListRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Err(serde::de::Error::unknown_field(value, FIELDS))
+                        Ok(GeneratedField::__SkipField__)
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -2728,6 +2786,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleListResponse {
         enum GeneratedField {
             Header,
             Roles,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2754,7 +2813,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleListResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "roles" => Ok(GeneratedField::Roles),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -2791,6 +2850,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleListResponse {
                                 return Err(serde::de::Error::duplicate_field("roles"));
                             }
                             roles__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -2859,6 +2921,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionRequest {
             Role,
             Key,
             RangeEnd,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -2886,7 +2949,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionRequest {
                             "role" => Ok(GeneratedField::Role),
                             "key" => Ok(GeneratedField::Key),
                             "rangeEnd" | "range_end" => Ok(GeneratedField::RangeEnd),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -2937,6 +3000,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionRequest {
                                     .0,
                             );
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(AuthRoleRevokePermissionRequest {
@@ -2983,6 +3049,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3008,7 +3075,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -3038,6 +3105,9 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3072,7 +3142,9 @@ impl<'de> serde::Deserialize<'de> for AuthStatusRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {}
+        enum GeneratedField {
+            __SkipField__,
+        }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -3095,7 +3167,7 @@ impl<'de> serde::Deserialize<'de> for AuthStatusRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Err(serde::de::Error::unknown_field(value, FIELDS))
+                        Ok(GeneratedField::__SkipField__)
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -3170,6 +3242,7 @@ impl<'de> serde::Deserialize<'de> for AuthStatusResponse {
             Header,
             Enabled,
             AuthRevision,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3197,7 +3270,7 @@ impl<'de> serde::Deserialize<'de> for AuthStatusResponse {
                             "header" => Ok(GeneratedField::Header),
                             "enabled" => Ok(GeneratedField::Enabled),
                             "authRevision" => Ok(GeneratedField::AuthRevision),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -3241,6 +3314,9 @@ impl<'de> serde::Deserialize<'de> for AuthStatusResponse {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3304,6 +3380,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddRequest {
             Password,
             Options,
             HashedPassword,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3332,7 +3409,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddRequest {
                             "password" => Ok(GeneratedField::Password),
                             "options" => Ok(GeneratedField::Options),
                             "hashedPassword" => Ok(GeneratedField::HashedPassword),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -3381,6 +3458,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddRequest {
                             }
                             hashed_password__ = Some(map_.next_value()?);
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(AuthUserAddRequest {
@@ -3424,6 +3504,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3449,7 +3530,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -3476,6 +3557,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3533,6 +3617,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordRequest {
             Name,
             Password,
             HashedPassword,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3560,7 +3645,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordRequest {
                             "name" => Ok(GeneratedField::Name),
                             "password" => Ok(GeneratedField::Password),
                             "hashedPassword" => Ok(GeneratedField::HashedPassword),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -3604,6 +3689,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordRequest {
                                 return Err(serde::de::Error::duplicate_field("hashedPassword"));
                             }
                             hashed_password__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3651,6 +3739,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3676,7 +3765,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -3706,6 +3795,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3749,6 +3841,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Name,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3774,7 +3867,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteRequest {
                     {
                         match value {
                             "name" => Ok(GeneratedField::Name),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -3804,6 +3897,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteRequest {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3849,6 +3945,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3874,7 +3971,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -3904,6 +4001,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -3946,6 +4046,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Name,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -3971,7 +4072,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetRequest {
                     {
                         match value {
                             "name" => Ok(GeneratedField::Name),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -3998,6 +4099,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetRequest {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4046,6 +4150,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetResponse {
         enum GeneratedField {
             Header,
             Roles,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4072,7 +4177,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "roles" => Ok(GeneratedField::Roles),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -4106,6 +4211,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetResponse {
                                 return Err(serde::de::Error::duplicate_field("roles"));
                             }
                             roles__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4159,6 +4267,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleRequest {
         enum GeneratedField {
             User,
             Role,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4185,7 +4294,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleRequest {
                         match value {
                             "user" => Ok(GeneratedField::User),
                             "role" => Ok(GeneratedField::Role),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -4222,6 +4331,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleRequest {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
                             role__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4268,6 +4380,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4293,7 +4406,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -4323,6 +4436,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4357,7 +4473,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserListRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {}
+        enum GeneratedField {
+            __SkipField__,
+        }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -4380,7 +4498,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserListRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Err(serde::de::Error::unknown_field(value, FIELDS))
+                        Ok(GeneratedField::__SkipField__)
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -4448,6 +4566,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserListResponse {
         enum GeneratedField {
             Header,
             Users,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4474,7 +4593,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserListResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "users" => Ok(GeneratedField::Users),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -4511,6 +4630,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserListResponse {
                                 return Err(serde::de::Error::duplicate_field("users"));
                             }
                             users__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4564,6 +4686,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleRequest {
         enum GeneratedField {
             Name,
             Role,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4590,7 +4713,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleRequest {
                         match value {
                             "name" => Ok(GeneratedField::Name),
                             "role" => Ok(GeneratedField::Role),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -4627,6 +4750,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleRequest {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
                             role__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4673,6 +4799,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4698,7 +4825,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -4728,6 +4855,9 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4778,6 +4908,7 @@ impl<'de> serde::Deserialize<'de> for AuthenticateRequest {
         enum GeneratedField {
             Name,
             Password,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4804,7 +4935,7 @@ impl<'de> serde::Deserialize<'de> for AuthenticateRequest {
                         match value {
                             "name" => Ok(GeneratedField::Name),
                             "password" => Ok(GeneratedField::Password),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -4838,6 +4969,9 @@ impl<'de> serde::Deserialize<'de> for AuthenticateRequest {
                                 return Err(serde::de::Error::duplicate_field("password"));
                             }
                             password__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -4891,6 +5025,7 @@ impl<'de> serde::Deserialize<'de> for AuthenticateResponse {
         enum GeneratedField {
             Header,
             Token,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -4917,7 +5052,7 @@ impl<'de> serde::Deserialize<'de> for AuthenticateResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "token" => Ok(GeneratedField::Token),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -4954,6 +5089,9 @@ impl<'de> serde::Deserialize<'de> for AuthenticateResponse {
                                 return Err(serde::de::Error::duplicate_field("token"));
                             }
                             token__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5008,6 +5146,7 @@ impl<'de> serde::Deserialize<'de> for CompactionRequest {
         enum GeneratedField {
             Revision,
             Physical,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5034,7 +5173,7 @@ impl<'de> serde::Deserialize<'de> for CompactionRequest {
                         match value {
                             "revision" => Ok(GeneratedField::Revision),
                             "physical" => Ok(GeneratedField::Physical),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -5071,6 +5210,9 @@ impl<'de> serde::Deserialize<'de> for CompactionRequest {
                                 return Err(serde::de::Error::duplicate_field("physical"));
                             }
                             physical__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5112,6 +5254,7 @@ impl<'de> serde::Deserialize<'de> for CompactionResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5137,7 +5280,7 @@ impl<'de> serde::Deserialize<'de> for CompactionResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -5164,6 +5307,9 @@ impl<'de> serde::Deserialize<'de> for CompactionResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5289,6 +5435,7 @@ impl<'de> serde::Deserialize<'de> for Compare {
             ModRevision,
             Value,
             Lease,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5324,7 +5471,7 @@ impl<'de> serde::Deserialize<'de> for Compare {
                             "modRevision" | "mod_revision" => Ok(GeneratedField::ModRevision),
                             "value" => Ok(GeneratedField::Value),
                             "lease" => Ok(GeneratedField::Lease),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -5409,6 +5556,9 @@ impl<'de> serde::Deserialize<'de> for Compare {
                                 return Err(serde::de::Error::duplicate_field("lease"));
                             }
                             target_union__ = map_.next_value::<::std::option::Option<::pbjson::private::NumberDeserialize<_>>>()?.map(|x| compare::TargetUnion::Lease(x.0));
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5591,7 +5741,9 @@ impl<'de> serde::Deserialize<'de> for DefragmentRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {}
+        enum GeneratedField {
+            __SkipField__,
+        }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -5614,7 +5766,7 @@ impl<'de> serde::Deserialize<'de> for DefragmentRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Err(serde::de::Error::unknown_field(value, FIELDS))
+                        Ok(GeneratedField::__SkipField__)
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -5670,6 +5822,7 @@ impl<'de> serde::Deserialize<'de> for DefragmentResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5695,7 +5848,7 @@ impl<'de> serde::Deserialize<'de> for DefragmentResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -5722,6 +5875,9 @@ impl<'de> serde::Deserialize<'de> for DefragmentResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5782,6 +5938,7 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeRequest {
             Key,
             RangeEnd,
             PrevKv,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5809,7 +5966,7 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeRequest {
                             "key" => Ok(GeneratedField::Key),
                             "rangeEnd" | "range_end" => Ok(GeneratedField::RangeEnd),
                             "prevKv" | "prev_kv" => Ok(GeneratedField::PrevKv),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -5856,6 +6013,9 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeRequest {
                                 return Err(serde::de::Error::duplicate_field("prevKv"));
                             }
                             prev_kv__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -5915,6 +6075,7 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeResponse {
             Header,
             Deleted,
             PrevKvs,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -5942,7 +6103,7 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeResponse {
                             "header" => Ok(GeneratedField::Header),
                             "deleted" => Ok(GeneratedField::Deleted),
                             "prevKvs" | "prev_kvs" => Ok(GeneratedField::PrevKvs),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -5986,6 +6147,9 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeResponse {
                                 return Err(serde::de::Error::duplicate_field("prevKvs"));
                             }
                             prev_kvs__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6039,6 +6203,7 @@ impl<'de> serde::Deserialize<'de> for DowngradeInfo {
         enum GeneratedField {
             Enabled,
             TargetVersion,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6065,7 +6230,7 @@ impl<'de> serde::Deserialize<'de> for DowngradeInfo {
                         match value {
                             "enabled" => Ok(GeneratedField::Enabled),
                             "targetVersion" => Ok(GeneratedField::TargetVersion),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -6099,6 +6264,9 @@ impl<'de> serde::Deserialize<'de> for DowngradeInfo {
                                 return Err(serde::de::Error::duplicate_field("targetVersion"));
                             }
                             target_version__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6150,6 +6318,7 @@ impl<'de> serde::Deserialize<'de> for DowngradeRequest {
         enum GeneratedField {
             Action,
             Version,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6176,7 +6345,7 @@ impl<'de> serde::Deserialize<'de> for DowngradeRequest {
                         match value {
                             "action" => Ok(GeneratedField::Action),
                             "version" => Ok(GeneratedField::Version),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -6212,6 +6381,9 @@ impl<'de> serde::Deserialize<'de> for DowngradeRequest {
                                 return Err(serde::de::Error::duplicate_field("version"));
                             }
                             version__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6330,6 +6502,7 @@ impl<'de> serde::Deserialize<'de> for DowngradeResponse {
         enum GeneratedField {
             Header,
             Version,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6356,7 +6529,7 @@ impl<'de> serde::Deserialize<'de> for DowngradeResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "version" => Ok(GeneratedField::Version),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -6390,6 +6563,9 @@ impl<'de> serde::Deserialize<'de> for DowngradeResponse {
                                 return Err(serde::de::Error::duplicate_field("version"));
                             }
                             version__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6433,6 +6609,7 @@ impl<'de> serde::Deserialize<'de> for HashKvRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Revision,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6458,7 +6635,7 @@ impl<'de> serde::Deserialize<'de> for HashKvRequest {
                     {
                         match value {
                             "revision" => Ok(GeneratedField::Revision),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -6488,6 +6665,9 @@ impl<'de> serde::Deserialize<'de> for HashKvRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6566,6 +6746,7 @@ impl<'de> serde::Deserialize<'de> for HashKvResponse {
             Hash,
             CompactRevision,
             HashRevision,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6596,7 +6777,7 @@ impl<'de> serde::Deserialize<'de> for HashKvResponse {
                                 Ok(GeneratedField::CompactRevision)
                             }
                             "hashRevision" | "hash_revision" => Ok(GeneratedField::HashRevision),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -6654,6 +6835,9 @@ impl<'de> serde::Deserialize<'de> for HashKvResponse {
                                     .0,
                             );
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(HashKvResponse {
@@ -6688,7 +6872,9 @@ impl<'de> serde::Deserialize<'de> for HashRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {}
+        enum GeneratedField {
+            __SkipField__,
+        }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -6711,7 +6897,7 @@ impl<'de> serde::Deserialize<'de> for HashRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Err(serde::de::Error::unknown_field(value, FIELDS))
+                        Ok(GeneratedField::__SkipField__)
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -6774,6 +6960,7 @@ impl<'de> serde::Deserialize<'de> for HashResponse {
         enum GeneratedField {
             Header,
             Hash,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6800,7 +6987,7 @@ impl<'de> serde::Deserialize<'de> for HashResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "hash" => Ok(GeneratedField::Hash),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -6837,6 +7024,9 @@ impl<'de> serde::Deserialize<'de> for HashResponse {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -6889,6 +7079,7 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantRequest {
         enum GeneratedField {
             Ttl,
             Id,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -6915,7 +7106,7 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantRequest {
                         match value {
                             "TTL" => Ok(GeneratedField::Ttl),
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -6955,6 +7146,9 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7021,6 +7215,7 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantResponse {
             Id,
             Ttl,
             Error,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7049,7 +7244,7 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantResponse {
                             "ID" => Ok(GeneratedField::Id),
                             "TTL" => Ok(GeneratedField::Ttl),
                             "error" => Ok(GeneratedField::Error),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -7104,6 +7299,9 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantResponse {
                             }
                             error__ = Some(map_.next_value()?);
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(LeaseGrantResponse {
@@ -7149,6 +7347,7 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Id,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7174,7 +7373,7 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveRequest {
                     {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -7207,6 +7406,9 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7270,6 +7472,7 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveResponse {
             Header,
             Id,
             Ttl,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7297,7 +7500,7 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveResponse {
                             "header" => Ok(GeneratedField::Header),
                             "ID" => Ok(GeneratedField::Id),
                             "TTL" => Ok(GeneratedField::Ttl),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -7348,6 +7551,9 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveResponse {
                                     .0,
                             );
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(LeaseKeepAliveResponse {
@@ -7385,7 +7591,9 @@ impl<'de> serde::Deserialize<'de> for LeaseLeasesRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {}
+        enum GeneratedField {
+            __SkipField__,
+        }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -7408,7 +7616,7 @@ impl<'de> serde::Deserialize<'de> for LeaseLeasesRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Err(serde::de::Error::unknown_field(value, FIELDS))
+                        Ok(GeneratedField::__SkipField__)
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -7472,6 +7680,7 @@ impl<'de> serde::Deserialize<'de> for LeaseLeasesResponse {
         enum GeneratedField {
             Header,
             Leases,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7498,7 +7707,7 @@ impl<'de> serde::Deserialize<'de> for LeaseLeasesResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "leases" => Ok(GeneratedField::Leases),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -7532,6 +7741,9 @@ impl<'de> serde::Deserialize<'de> for LeaseLeasesResponse {
                                 return Err(serde::de::Error::duplicate_field("leases"));
                             }
                             leases__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7579,6 +7791,7 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Id,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7604,7 +7817,7 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeRequest {
                     {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -7634,6 +7847,9 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7675,6 +7891,7 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7700,7 +7917,7 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -7727,6 +7944,9 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7771,6 +7991,7 @@ impl<'de> serde::Deserialize<'de> for LeaseStatus {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Id,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7796,7 +8017,7 @@ impl<'de> serde::Deserialize<'de> for LeaseStatus {
                     {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -7826,6 +8047,9 @@ impl<'de> serde::Deserialize<'de> for LeaseStatus {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -7876,6 +8100,7 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveRequest {
         enum GeneratedField {
             Id,
             Keys,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -7902,7 +8127,7 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveRequest {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
                             "keys" => Ok(GeneratedField::Keys),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -7942,6 +8167,9 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveRequest {
                                 return Err(serde::de::Error::duplicate_field("keys"));
                             }
                             keys__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8032,6 +8260,7 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveResponse {
             Ttl,
             GrantedTtl,
             Keys,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8061,7 +8290,7 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveResponse {
                             "TTL" => Ok(GeneratedField::Ttl),
                             "grantedTTL" => Ok(GeneratedField::GrantedTtl),
                             "keys" => Ok(GeneratedField::Keys),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -8133,6 +8362,9 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveResponse {
                                     .map(|x| x.0)
                                     .collect(),
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8211,6 +8443,7 @@ impl<'de> serde::Deserialize<'de> for Member {
             PeerUrLs,
             ClientUrLs,
             IsLearner,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8240,7 +8473,7 @@ impl<'de> serde::Deserialize<'de> for Member {
                             "peerURLs" => Ok(GeneratedField::PeerUrLs),
                             "clientURLs" => Ok(GeneratedField::ClientUrLs),
                             "isLearner" => Ok(GeneratedField::IsLearner),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -8299,6 +8532,9 @@ impl<'de> serde::Deserialize<'de> for Member {
                             }
                             is_learner__ = Some(map_.next_value()?);
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(Member {
@@ -8349,6 +8585,7 @@ impl<'de> serde::Deserialize<'de> for MemberAddRequest {
         enum GeneratedField {
             PeerUrLs,
             IsLearner,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8375,7 +8612,7 @@ impl<'de> serde::Deserialize<'de> for MemberAddRequest {
                         match value {
                             "peerURLs" => Ok(GeneratedField::PeerUrLs),
                             "isLearner" => Ok(GeneratedField::IsLearner),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -8409,6 +8646,9 @@ impl<'de> serde::Deserialize<'de> for MemberAddRequest {
                                 return Err(serde::de::Error::duplicate_field("isLearner"));
                             }
                             is_learner__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8464,6 +8704,7 @@ impl<'de> serde::Deserialize<'de> for MemberAddResponse {
             Header,
             Member,
             Members,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8491,7 +8732,7 @@ impl<'de> serde::Deserialize<'de> for MemberAddResponse {
                             "header" => Ok(GeneratedField::Header),
                             "member" => Ok(GeneratedField::Member),
                             "members" => Ok(GeneratedField::Members),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -8532,6 +8773,9 @@ impl<'de> serde::Deserialize<'de> for MemberAddResponse {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
                             members__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8574,6 +8818,7 @@ impl<'de> serde::Deserialize<'de> for MemberListRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Linearizable,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8599,7 +8844,7 @@ impl<'de> serde::Deserialize<'de> for MemberListRequest {
                     {
                         match value {
                             "linearizable" => Ok(GeneratedField::Linearizable),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -8626,6 +8871,9 @@ impl<'de> serde::Deserialize<'de> for MemberListRequest {
                                 return Err(serde::de::Error::duplicate_field("linearizable"));
                             }
                             linearizable__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8673,6 +8921,7 @@ impl<'de> serde::Deserialize<'de> for MemberListResponse {
         enum GeneratedField {
             Header,
             Members,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8699,7 +8948,7 @@ impl<'de> serde::Deserialize<'de> for MemberListResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "members" => Ok(GeneratedField::Members),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -8733,6 +8982,9 @@ impl<'de> serde::Deserialize<'de> for MemberListResponse {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
                             members__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8777,6 +9029,7 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Id,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8802,7 +9055,7 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteRequest {
                     {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -8835,6 +9088,9 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8887,6 +9143,7 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteResponse {
         enum GeneratedField {
             Header,
             Members,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -8913,7 +9170,7 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "members" => Ok(GeneratedField::Members),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -8950,6 +9207,9 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteResponse {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
                             members__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -8998,6 +9258,7 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Id,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9023,7 +9284,7 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveRequest {
                     {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -9053,6 +9314,9 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9105,6 +9369,7 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveResponse {
         enum GeneratedField {
             Header,
             Members,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9131,7 +9396,7 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "members" => Ok(GeneratedField::Members),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -9168,6 +9433,9 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveResponse {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
                             members__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9223,6 +9491,7 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateRequest {
         enum GeneratedField {
             Id,
             PeerUrLs,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9249,7 +9518,7 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateRequest {
                         match value {
                             "ID" => Ok(GeneratedField::Id),
                             "peerURLs" => Ok(GeneratedField::PeerUrLs),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -9286,6 +9555,9 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateRequest {
                                 return Err(serde::de::Error::duplicate_field("peerURLs"));
                             }
                             peer_ur_ls__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9339,6 +9611,7 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateResponse {
         enum GeneratedField {
             Header,
             Members,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9365,7 +9638,7 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "members" => Ok(GeneratedField::Members),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -9402,6 +9675,9 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateResponse {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
                             members__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9450,6 +9726,7 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             TargetId,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9475,7 +9752,7 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderRequest {
                     {
                         match value {
                             "targetID" => Ok(GeneratedField::TargetId),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -9505,6 +9782,9 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9545,6 +9825,7 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9570,7 +9851,7 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -9597,6 +9878,9 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -9690,6 +9974,7 @@ impl<'de> serde::Deserialize<'de> for PutRequest {
             PrevKv,
             IgnoreValue,
             IgnoreLease,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9720,7 +10005,7 @@ impl<'de> serde::Deserialize<'de> for PutRequest {
                             "prevKv" | "prev_kv" => Ok(GeneratedField::PrevKv),
                             "ignoreValue" | "ignore_value" => Ok(GeneratedField::IgnoreValue),
                             "ignoreLease" | "ignore_lease" => Ok(GeneratedField::IgnoreLease),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -9792,6 +10077,9 @@ impl<'de> serde::Deserialize<'de> for PutRequest {
                             }
                             ignore_lease__ = Some(map_.next_value()?);
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(PutRequest {
@@ -9843,6 +10131,7 @@ impl<'de> serde::Deserialize<'de> for PutResponse {
         enum GeneratedField {
             Header,
             PrevKv,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -9869,7 +10158,7 @@ impl<'de> serde::Deserialize<'de> for PutResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "prevKv" | "prev_kv" => Ok(GeneratedField::PrevKv),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -9903,6 +10192,9 @@ impl<'de> serde::Deserialize<'de> for PutResponse {
                                 return Err(serde::de::Error::duplicate_field("prevKv"));
                             }
                             prev_kv__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -10089,6 +10381,7 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
             MaxModRevision,
             MinCreateRevision,
             MaxCreateRevision,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -10134,7 +10427,7 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
                             "maxCreateRevision" | "max_create_revision" => {
                                 Ok(GeneratedField::MaxCreateRevision)
                             }
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -10271,6 +10564,9 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -10490,6 +10786,7 @@ impl<'de> serde::Deserialize<'de> for RangeResponse {
             Kvs,
             More,
             Count,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -10518,7 +10815,7 @@ impl<'de> serde::Deserialize<'de> for RangeResponse {
                             "kvs" => Ok(GeneratedField::Kvs),
                             "more" => Ok(GeneratedField::More),
                             "count" => Ok(GeneratedField::Count),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -10569,6 +10866,9 @@ impl<'de> serde::Deserialize<'de> for RangeResponse {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -10637,6 +10937,7 @@ impl<'de> serde::Deserialize<'de> for RequestOp {
             RequestPut,
             RequestDeleteRange,
             RequestTxn,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -10667,7 +10968,7 @@ impl<'de> serde::Deserialize<'de> for RequestOp {
                                 Ok(GeneratedField::RequestDeleteRange)
                             }
                             "requestTxn" | "request_txn" => Ok(GeneratedField::RequestTxn),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -10722,6 +11023,9 @@ impl<'de> serde::Deserialize<'de> for RequestOp {
                             request__ = map_
                                 .next_value::<::std::option::Option<_>>()?
                                 .map(request_op::Request::RequestTxn);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -10800,6 +11104,7 @@ impl<'de> serde::Deserialize<'de> for ResponseHeader {
             MemberId,
             Revision,
             RaftTerm,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -10828,7 +11133,7 @@ impl<'de> serde::Deserialize<'de> for ResponseHeader {
                             "memberId" | "member_id" => Ok(GeneratedField::MemberId),
                             "revision" => Ok(GeneratedField::Revision),
                             "raftTerm" | "raft_term" => Ok(GeneratedField::RaftTerm),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -10888,6 +11193,9 @@ impl<'de> serde::Deserialize<'de> for ResponseHeader {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -10956,6 +11264,7 @@ impl<'de> serde::Deserialize<'de> for ResponseOp {
             ResponsePut,
             ResponseDeleteRange,
             ResponseTxn,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -10986,7 +11295,7 @@ impl<'de> serde::Deserialize<'de> for ResponseOp {
                                 Ok(GeneratedField::ResponseDeleteRange)
                             }
                             "responseTxn" | "response_txn" => Ok(GeneratedField::ResponseTxn),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -11042,6 +11351,9 @@ impl<'de> serde::Deserialize<'de> for ResponseOp {
                                 .next_value::<::std::option::Option<_>>()?
                                 .map(response_op::Response::ResponseTxn);
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(ResponseOp {
@@ -11073,7 +11385,9 @@ impl<'de> serde::Deserialize<'de> for SnapshotRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {}
+        enum GeneratedField {
+            __SkipField__,
+        }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -11096,7 +11410,7 @@ impl<'de> serde::Deserialize<'de> for SnapshotRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Err(serde::de::Error::unknown_field(value, FIELDS))
+                        Ok(GeneratedField::__SkipField__)
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -11187,6 +11501,7 @@ impl<'de> serde::Deserialize<'de> for SnapshotResponse {
             RemainingBytes,
             Blob,
             Version,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -11217,7 +11532,7 @@ impl<'de> serde::Deserialize<'de> for SnapshotResponse {
                             }
                             "blob" => Ok(GeneratedField::Blob),
                             "version" => Ok(GeneratedField::Version),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -11272,6 +11587,9 @@ impl<'de> serde::Deserialize<'de> for SnapshotResponse {
                             }
                             version__ = Some(map_.next_value()?);
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(SnapshotResponse {
@@ -11306,7 +11624,9 @@ impl<'de> serde::Deserialize<'de> for StatusRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {}
+        enum GeneratedField {
+            __SkipField__,
+        }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -11329,7 +11649,7 @@ impl<'de> serde::Deserialize<'de> for StatusRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Err(serde::de::Error::unknown_field(value, FIELDS))
+                        Ok(GeneratedField::__SkipField__)
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -11508,6 +11828,7 @@ impl<'de> serde::Deserialize<'de> for StatusResponse {
             StorageVersion,
             DbSizeQuota,
             DowngradeInfo,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -11545,7 +11866,7 @@ impl<'de> serde::Deserialize<'de> for StatusResponse {
                             "storageVersion" => Ok(GeneratedField::StorageVersion),
                             "dbSizeQuota" => Ok(GeneratedField::DbSizeQuota),
                             "downgradeInfo" => Ok(GeneratedField::DowngradeInfo),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -11678,6 +11999,9 @@ impl<'de> serde::Deserialize<'de> for StatusResponse {
                             }
                             downgrade_info__ = map_.next_value()?;
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(StatusResponse {
@@ -11743,6 +12067,7 @@ impl<'de> serde::Deserialize<'de> for TxnRequest {
             Compare,
             Success,
             Failure,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -11770,7 +12095,7 @@ impl<'de> serde::Deserialize<'de> for TxnRequest {
                             "compare" => Ok(GeneratedField::Compare),
                             "success" => Ok(GeneratedField::Success),
                             "failure" => Ok(GeneratedField::Failure),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -11811,6 +12136,9 @@ impl<'de> serde::Deserialize<'de> for TxnRequest {
                                 return Err(serde::de::Error::duplicate_field("failure"));
                             }
                             failure__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -11867,6 +12195,7 @@ impl<'de> serde::Deserialize<'de> for TxnResponse {
             Header,
             Succeeded,
             Responses,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -11894,7 +12223,7 @@ impl<'de> serde::Deserialize<'de> for TxnResponse {
                             "header" => Ok(GeneratedField::Header),
                             "succeeded" => Ok(GeneratedField::Succeeded),
                             "responses" => Ok(GeneratedField::Responses),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -11935,6 +12264,9 @@ impl<'de> serde::Deserialize<'de> for TxnResponse {
                                 return Err(serde::de::Error::duplicate_field("responses"));
                             }
                             responses__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -11979,6 +12311,7 @@ impl<'de> serde::Deserialize<'de> for WatchCancelRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             WatchId,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -12004,7 +12337,7 @@ impl<'de> serde::Deserialize<'de> for WatchCancelRequest {
                     {
                         match value {
                             "watchId" | "watch_id" => Ok(GeneratedField::WatchId),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -12034,6 +12367,9 @@ impl<'de> serde::Deserialize<'de> for WatchCancelRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -12161,6 +12497,7 @@ impl<'de> serde::Deserialize<'de> for WatchCreateRequest {
             PrevKv,
             WatchId,
             Fragment,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -12195,7 +12532,7 @@ impl<'de> serde::Deserialize<'de> for WatchCreateRequest {
                             "prevKv" | "prev_kv" => Ok(GeneratedField::PrevKv),
                             "watchId" | "watch_id" => Ok(GeneratedField::WatchId),
                             "fragment" => Ok(GeneratedField::Fragment),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -12288,6 +12625,9 @@ impl<'de> serde::Deserialize<'de> for WatchCreateRequest {
                                 return Err(serde::de::Error::duplicate_field("fragment"));
                             }
                             fragment__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -12395,7 +12735,9 @@ impl<'de> serde::Deserialize<'de> for WatchProgressRequest {
         const FIELDS: &[&str] = &[];
 
         #[allow(clippy::enum_variant_names)]
-        enum GeneratedField {}
+        enum GeneratedField {
+            __SkipField__,
+        }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
             where
@@ -12418,7 +12760,7 @@ impl<'de> serde::Deserialize<'de> for WatchProgressRequest {
                     where
                         E: serde::de::Error,
                     {
-                        Err(serde::de::Error::unknown_field(value, FIELDS))
+                        Ok(GeneratedField::__SkipField__)
                     }
                 }
                 deserializer.deserialize_identifier(GeneratedVisitor)
@@ -12500,6 +12842,7 @@ impl<'de> serde::Deserialize<'de> for WatchRequest {
             CreateRequest,
             CancelRequest,
             ProgressRequest,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -12529,7 +12872,7 @@ impl<'de> serde::Deserialize<'de> for WatchRequest {
                             "progressRequest" | "progress_request" => {
                                 Ok(GeneratedField::ProgressRequest)
                             }
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -12574,6 +12917,9 @@ impl<'de> serde::Deserialize<'de> for WatchRequest {
                             request_union__ = map_
                                 .next_value::<::std::option::Option<_>>()?
                                 .map(watch_request::RequestUnion::ProgressRequest);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -12682,6 +13028,7 @@ impl<'de> serde::Deserialize<'de> for WatchResponse {
             CancelReason,
             Fragment,
             Events,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -12716,7 +13063,7 @@ impl<'de> serde::Deserialize<'de> for WatchResponse {
                             "cancelReason" | "cancel_reason" => Ok(GeneratedField::CancelReason),
                             "fragment" => Ok(GeneratedField::Fragment),
                             "events" => Ok(GeneratedField::Events),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -12798,6 +13145,9 @@ impl<'de> serde::Deserialize<'de> for WatchResponse {
                                 return Err(serde::de::Error::duplicate_field("events"));
                             }
                             events__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }

@@ -76,6 +76,7 @@ impl<'de> serde::Deserialize<'de> for HealthCheckRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Service,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -101,7 +102,7 @@ impl<'de> serde::Deserialize<'de> for HealthCheckRequest {
                     {
                         match value {
                             "service" => Ok(GeneratedField::Service),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -128,6 +129,9 @@ impl<'de> serde::Deserialize<'de> for HealthCheckRequest {
                                 return Err(serde::de::Error::duplicate_field("service"));
                             }
                             service__ = Some(map_.next_value()?);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -176,6 +180,7 @@ impl<'de> serde::Deserialize<'de> for HealthCheckResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Status,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -201,7 +206,7 @@ impl<'de> serde::Deserialize<'de> for HealthCheckResponse {
                     {
                         match value {
                             "status" => Ok(GeneratedField::Status),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -230,6 +235,9 @@ impl<'de> serde::Deserialize<'de> for HealthCheckResponse {
                             status__ =
                                 Some(map_.next_value::<health_check_response::ServingStatus>()?
                                     as i32);
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }

@@ -100,6 +100,7 @@ impl<'de> serde::Deserialize<'de> for Event {
             Type,
             Kv,
             PrevKv,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -127,7 +128,7 @@ impl<'de> serde::Deserialize<'de> for Event {
                             "type" => Ok(GeneratedField::Type),
                             "kv" => Ok(GeneratedField::Kv),
                             "prevKv" | "prev_kv" => Ok(GeneratedField::PrevKv),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -168,6 +169,9 @@ impl<'de> serde::Deserialize<'de> for Event {
                                 return Err(serde::de::Error::duplicate_field("prevKv"));
                             }
                             prev_kv__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -344,6 +348,7 @@ impl<'de> serde::Deserialize<'de> for KeyValue {
             Version,
             Value,
             Lease,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -376,7 +381,7 @@ impl<'de> serde::Deserialize<'de> for KeyValue {
                             "version" => Ok(GeneratedField::Version),
                             "value" => Ok(GeneratedField::Value),
                             "lease" => Ok(GeneratedField::Lease),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -456,6 +461,9 @@ impl<'de> serde::Deserialize<'de> for KeyValue {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }

@@ -115,6 +115,7 @@ impl<'de> serde::Deserialize<'de> for CampaignRequest {
             Name,
             Lease,
             Value,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -142,7 +143,7 @@ impl<'de> serde::Deserialize<'de> for CampaignRequest {
                             "name" => Ok(GeneratedField::Name),
                             "lease" => Ok(GeneratedField::Lease),
                             "value" => Ok(GeneratedField::Value),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -193,6 +194,9 @@ impl<'de> serde::Deserialize<'de> for CampaignRequest {
                                     .0,
                             );
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(CampaignRequest {
@@ -241,6 +245,7 @@ impl<'de> serde::Deserialize<'de> for CampaignResponse {
         enum GeneratedField {
             Header,
             Leader,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -267,7 +272,7 @@ impl<'de> serde::Deserialize<'de> for CampaignResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "leader" => Ok(GeneratedField::Leader),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -301,6 +306,9 @@ impl<'de> serde::Deserialize<'de> for CampaignResponse {
                                 return Err(serde::de::Error::duplicate_field("leader"));
                             }
                             leader__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -373,6 +381,7 @@ impl<'de> serde::Deserialize<'de> for LeaderKey {
             Key,
             Rev,
             Lease,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -401,7 +410,7 @@ impl<'de> serde::Deserialize<'de> for LeaderKey {
                             "key" => Ok(GeneratedField::Key),
                             "rev" => Ok(GeneratedField::Rev),
                             "lease" => Ok(GeneratedField::Lease),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -462,6 +471,9 @@ impl<'de> serde::Deserialize<'de> for LeaderKey {
                                     .0,
                             );
                         }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
+                        }
                     }
                 }
                 Ok(LeaderKey {
@@ -507,6 +519,7 @@ impl<'de> serde::Deserialize<'de> for LeaderRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Name,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -532,7 +545,7 @@ impl<'de> serde::Deserialize<'de> for LeaderRequest {
                     {
                         match value {
                             "name" => Ok(GeneratedField::Name),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -562,6 +575,9 @@ impl<'de> serde::Deserialize<'de> for LeaderRequest {
                                 map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -609,6 +625,7 @@ impl<'de> serde::Deserialize<'de> for LeaderResponse {
         enum GeneratedField {
             Header,
             Kv,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -635,7 +652,7 @@ impl<'de> serde::Deserialize<'de> for LeaderResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "kv" => Ok(GeneratedField::Kv),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -669,6 +686,9 @@ impl<'de> serde::Deserialize<'de> for LeaderResponse {
                                 return Err(serde::de::Error::duplicate_field("kv"));
                             }
                             kv__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -722,6 +742,7 @@ impl<'de> serde::Deserialize<'de> for ProclaimRequest {
         enum GeneratedField {
             Leader,
             Value,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -748,7 +769,7 @@ impl<'de> serde::Deserialize<'de> for ProclaimRequest {
                         match value {
                             "leader" => Ok(GeneratedField::Leader),
                             "value" => Ok(GeneratedField::Value),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -785,6 +806,9 @@ impl<'de> serde::Deserialize<'de> for ProclaimRequest {
                                 map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -826,6 +850,7 @@ impl<'de> serde::Deserialize<'de> for ProclaimResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -851,7 +876,7 @@ impl<'de> serde::Deserialize<'de> for ProclaimResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -878,6 +903,9 @@ impl<'de> serde::Deserialize<'de> for ProclaimResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -916,6 +944,7 @@ impl<'de> serde::Deserialize<'de> for ResignRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Leader,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -941,7 +970,7 @@ impl<'de> serde::Deserialize<'de> for ResignRequest {
                     {
                         match value {
                             "leader" => Ok(GeneratedField::Leader),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -968,6 +997,9 @@ impl<'de> serde::Deserialize<'de> for ResignRequest {
                                 return Err(serde::de::Error::duplicate_field("leader"));
                             }
                             leader__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -1006,6 +1038,7 @@ impl<'de> serde::Deserialize<'de> for ResignResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -1031,7 +1064,7 @@ impl<'de> serde::Deserialize<'de> for ResignResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -1058,6 +1091,9 @@ impl<'de> serde::Deserialize<'de> for ResignResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }

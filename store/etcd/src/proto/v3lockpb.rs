@@ -66,6 +66,7 @@ impl<'de> serde::Deserialize<'de> for LockRequest {
         enum GeneratedField {
             Name,
             Lease,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -92,7 +93,7 @@ impl<'de> serde::Deserialize<'de> for LockRequest {
                         match value {
                             "name" => Ok(GeneratedField::Name),
                             "lease" => Ok(GeneratedField::Lease),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -132,6 +133,9 @@ impl<'de> serde::Deserialize<'de> for LockRequest {
                                 map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -183,6 +187,7 @@ impl<'de> serde::Deserialize<'de> for LockResponse {
         enum GeneratedField {
             Header,
             Key,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -209,7 +214,7 @@ impl<'de> serde::Deserialize<'de> for LockResponse {
                         match value {
                             "header" => Ok(GeneratedField::Header),
                             "key" => Ok(GeneratedField::Key),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -246,6 +251,9 @@ impl<'de> serde::Deserialize<'de> for LockResponse {
                                 map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -290,6 +298,7 @@ impl<'de> serde::Deserialize<'de> for UnlockRequest {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Key,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -315,7 +324,7 @@ impl<'de> serde::Deserialize<'de> for UnlockRequest {
                     {
                         match value {
                             "key" => Ok(GeneratedField::Key),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -345,6 +354,9 @@ impl<'de> serde::Deserialize<'de> for UnlockRequest {
                                 map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?
                                     .0,
                             );
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }
@@ -385,6 +397,7 @@ impl<'de> serde::Deserialize<'de> for UnlockResponse {
         #[allow(clippy::enum_variant_names)]
         enum GeneratedField {
             Header,
+            __SkipField__,
         }
         impl<'de> serde::Deserialize<'de> for GeneratedField {
             fn deserialize<D>(deserializer: D) -> std::result::Result<GeneratedField, D::Error>
@@ -410,7 +423,7 @@ impl<'de> serde::Deserialize<'de> for UnlockResponse {
                     {
                         match value {
                             "header" => Ok(GeneratedField::Header),
-                            _ => Err(serde::de::Error::unknown_field(value, FIELDS)),
+                            _ => Ok(GeneratedField::__SkipField__),
                         }
                     }
                 }
@@ -437,6 +450,9 @@ impl<'de> serde::Deserialize<'de> for UnlockResponse {
                                 return Err(serde::de::Error::duplicate_field("header"));
                             }
                             header__ = map_.next_value()?;
+                        }
+                        GeneratedField::__SkipField__ => {
+                            let _ = map_.next_value::<serde::de::IgnoredAny>()?;
                         }
                     }
                 }

@@ -1,0 +1,99 @@
+//! The client's commands: what a person asks of a node.
+//!
+//! Each file has the flags of its commands beside what they do. All answer on a [`Screen`], as text or as JSON.
+
+mod auth;
+mod keys;
+mod kv;
+mod lease;
+mod node;
+mod snapshot;
+mod txn;
+mod watch;
+
+use clap::Subcommand;
+
+use crate::client::{Client, ConnectionOptions};
+use crate::screen::Screen;
+
+/// Commands that talk to a node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ask {
+    /// Show how a node is: version, revision, sizes, alarms
+    Status,
+    /// Read keys
+    #[command(after_help = kv::GET_EXAMPLES)]
+    Get(kv::GetOptions),
+    /// Write a key
+    #[command(after_help = kv::PUT_EXAMPLES)]
+    Put(kv::PutOptions),
+    /// Delete keys
+    #[command(after_help = kv::DEL_EXAMPLES)]
+    Del(kv::DelOptions),
+    /// Do several things at once, if conditions hold
+    #[command(after_help = txn::EXAMPLES)]
+    Txn(txn::TxnOptions),
+    /// Follow changes as they happen
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::WatchOptions),
+    /// Grant, keep and revoke leases
+    #[command(subcommand)]
+    Lease(lease::Lease),
+    /// Forget the history before a revision
+    Compact(kv::CompactOptions),
+    /// Save the whole store to a file, or check such a file
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshot),
+    /// Users of a node
+    #[command(subcommand)]
+    User(auth::User),
+    /// Roles: what users may read and write
+    #[command(subcommand)]
+    Role(auth::Role),
+    /// Turn authentication on and off
+    #[command(subcommand)]
+    Auth(auth::Auth),
+    /// Alarms that stop writes
+    #[command(subcommand)]
+    Alarm(node::Alarm),
+    /// Members of the cluster
+    #[command(subcommand)]
+    Member(node::Member),
+}
+
+/// Whether a command found what it looked for; not finding is exit code 1, as with grep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It did, or had nothing to look for.
+    Yes,
+    /// It did not.
+    No,
+}
+
+/// Runs one command to its end.
+pub(crate) async fn run(
+    ask: &Ask,
+    connection: &ConnectionOptions,
+    screen: Screen,
+) -> anyhow::Result<Found> {
+    if let Ask::Snapshot(snapshot::Snapshot::Status(options)) = ask {
+        return snapshot::status(options, screen);
+    }
+    let client = &mut Client::connect(connection).await?;
+    match ask {
+        Ask::Status => node::status(client, screen).await,
+        Ask::Get(options) => kv::get(client, options, screen).await,
+        Ask::Put(options) => kv::put(client, options, screen).await,
+        Ask::Del(options) => kv::del(client, options, screen).await,
+        Ask::Txn(options) => txn::txn(client, options, screen).await,
+        Ask::Watch(options) => watch::watch(client, options, screen).await,
+        Ask::Lease(lease) => lease::run(client, lease, screen).await,
+        Ask::Compact(options) => kv::compact(client, options, screen).await,
+        Ask::Snapshot(snapshot) => snapshot::run(client, snapshot, screen).await,
+        Ask::User(user) => auth::user(client, user, screen).await,
+        Ask::Role(role) => auth::role(client, role, screen).await,
+        Ask::Auth(auth) => auth::auth(client, auth, screen).await,
+        Ask::Alarm(alarm) => node::alarm(client, alarm, screen).await,
+        Ask::Member(member) => node::member(client, member, screen).await,
+    }
+}

@@ -1,0 +1,242 @@
+//! status, alarm and member: how the node and its cluster are.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::Found;
+use super::kv::revision;
+use crate::client::Client;
+use crate::quantity;
+use crate::screen::{Screen, Table};
+use crate::wire::etcdserverpb::alarm_request::AlarmAction;
+use crate::wire::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, LeaseLeasesRequest, LeaseLeasesResponse,
+    MemberListRequest, MemberListResponse, RangeRequest, RangeResponse, StatusRequest,
+    StatusResponse,
+};
+
+/// Commands about alarms.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Alarm {
+    /// Alarms that are raised
+    List,
+    /// Clear them all
+    Disarm,
+}
+
+/// Commands about members.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Member {
+    /// All members
+    List,
+}
+
+/// What `holm status` asks for.
+struct Facts {
+    endpoint: String,
+    status: StatusResponse,
+    keys: i64,
+    leases: usize,
+    alarms: Vec<&'static str>,
+}
+
+/// Shows how a node is.
+pub(super) async fn status(client: &mut Client, screen: Screen) -> anyhow::Result<Found> {
+    let facts = gather(client).await?;
+    screen.show(&facts.text()?, &facts.json())?;
+    Ok(Found::Yes)
+}
+
+async fn gather(client: &mut Client) -> anyhow::Result<Facts> {
+    let status: StatusResponse = client
+        .call(
+            "/etcdserverpb.Maintenance/Status",
+            &StatusRequest::default(),
+        )
+        .await?;
+    let all = RangeRequest {
+        key: (&b"\0"[..]).into(),
+        range_end: (&b"\0"[..]).into(),
+        count_only: true,
+        ..RangeRequest::default()
+    };
+    let keys: RangeResponse = client.call("/etcdserverpb.KV/Range", &all).await?;
+    let leases: LeaseLeasesResponse = client
+        .call(
+            "/etcdserverpb.Lease/LeaseLeases",
+            &LeaseLeasesRequest::default(),
+        )
+        .await?;
+    let alarms = raised(client, AlarmAction::Get).await?;
+    Ok(Facts {
+        endpoint: client.endpoint().to_owned(),
+        status,
+        keys: keys.count,
+        leases: leases.leases.len(),
+        alarms: alarms.iter().map(alarm_name).collect(),
+    })
+}
+
+impl Facts {
+    fn json(&self) -> Value {
+        let (status, header) = (&self.status, self.status.header.unwrap_or_default());
+        json!({
+            "endpoint": self.endpoint,
+            "version": status.version,
+            "cluster": format!("{:x}", header.cluster_id),
+            "member": format!("{:x}", header.member_id),
+            "is_leader": status.leader == header.member_id,
+            "term": status.raft_term,
+            "applied": status.raft_applied_index,
+            "revision": header.revision,
+            "keys": self.keys,
+            "leases": self.leases,
+            "retained_bytes": status.db_size_in_use,
+            "disk_bytes": status.db_size,
+            "quota_bytes": status.db_size_quota,
+            "alarms": self.alarms,
+            "errors": status.errors,
+        })
+    }
+
+    fn text(&self) -> anyhow::Result<String> {
+        let (status, header) = (&self.status, self.status.header.unwrap_or_default());
+        let role = if status.leader == header.member_id {
+            "leader"
+        } else {
+            "follower"
+        };
+        let (endpoint, version, term) = (&self.endpoint, &status.version, status.raft_term);
+        let retained = u64::try_from(status.db_size_in_use)?;
+        let alarms = if self.alarms.is_empty() {
+            "none".to_owned()
+        } else {
+            self.alarms.join(", ")
+        };
+        let mut text = format!(
+            "{endpoint}  version {version}  {role}, term {term}\n  revision {}  keys {}  leases {}  \
+             retained {}  on disk {}\n  {}alarms {alarms}\n",
+            header.revision,
+            quantity::count(u64::try_from(self.keys)?),
+            self.leases,
+            quantity::bytes(retained),
+            quantity::bytes(u64::try_from(status.db_size)?),
+            quota_text(retained, u64::try_from(status.db_size_quota)?),
+        );
+        for error in &status.errors {
+            text.push_str(&format!("  error: {error}\n"));
+        }
+        Ok(text)
+    }
+}
+
+/// Older servers do not tell their quota.
+fn quota_text(retained: u64, quota: u64) -> String {
+    if quota == 0 {
+        return String::new();
+    }
+    format!(
+        "quota {} ({} %)  ",
+        quantity::bytes(quota),
+        retained.saturating_mul(100) / quota
+    )
+}
+
+/// Lists or clears alarms.
+pub(super) async fn alarm(
+    client: &mut Client,
+    alarm: &Alarm,
+    screen: Screen,
+) -> anyhow::Result<Found> {
+    let action = match alarm {
+        Alarm::List => AlarmAction::Get,
+        Alarm::Disarm => AlarmAction::Deactivate,
+    };
+    let alarms = raised(client, action).await?;
+    let json: Vec<Value> = alarms
+        .iter()
+        .map(|alarm| json!({ "member": format!("{:x}", alarm.member_id), "alarm": alarm_name(alarm) }))
+        .collect();
+    let mut text = String::new();
+    for alarm in &alarms {
+        let done = if action == AlarmAction::Deactivate {
+            " cleared"
+        } else {
+            ""
+        };
+        text.push_str(&format!(
+            "member {:x}: {}{done}\n",
+            alarm.member_id,
+            alarm_name(alarm)
+        ));
+    }
+    if alarms.is_empty() {
+        text.push_str("no alarms");
+    }
+    screen.show(&text, &json!({ "alarms": json }))?;
+    Ok(Found::Yes)
+}
+
+async fn raised(client: &mut Client, action: AlarmAction) -> anyhow::Result<Vec<AlarmMember>> {
+    // Alarm type 0 means all of them.
+    let request = AlarmRequest {
+        action: action.into(),
+        member_id: 0,
+        alarm: 0,
+    };
+    let answer: AlarmResponse = client
+        .call("/etcdserverpb.Maintenance/Alarm", &request)
+        .await?;
+    Ok(answer.alarms)
+}
+
+fn alarm_name(alarm: &AlarmMember) -> &'static str {
+    match alarm.alarm() {
+        AlarmType::None => "NONE",
+        AlarmType::Nospace => "NOSPACE",
+        AlarmType::Corrupt => "CORRUPT",
+    }
+}
+
+/// Lists members.
+pub(super) async fn member(
+    client: &mut Client,
+    member: &Member,
+    screen: Screen,
+) -> anyhow::Result<Found> {
+    let Member::List = member;
+    let answer: MemberListResponse = client
+        .call(
+            "/etcdserverpb.Cluster/MemberList",
+            &MemberListRequest::default(),
+        )
+        .await?;
+    let mut table = Table::titled(&["ID", "NAME", "CLIENTS", "SITES", "LEARNER"]);
+    let mut json = Vec::new();
+    for member in &answer.members {
+        let id = format!("{:x}", member.id);
+        json.push(json!({
+            "id": id,
+            "name": member.name,
+            "client_urls": member.client_ur_ls,
+            "peer_urls": member.peer_ur_ls,
+            "is_learner": member.is_learner,
+        }));
+        let learner = if member.is_learner { "yes" } else { "no" };
+        let (clients, sites) = (member.client_ur_ls.join(","), member.peer_ur_ls.join(","));
+        table.row(vec![
+            id,
+            member.name.clone(),
+            clients,
+            sites,
+            learner.to_owned(),
+        ]);
+    }
+    let header = answer.header.as_ref();
+    let cluster = header.map(|header| format!("{:x}", header.cluster_id));
+    screen.show(
+        &table.text(),
+        &json!({ "cluster": cluster, "revision": revision(header), "members": json }),
+    )?;
+    Ok(Found::Yes)
+}

@@ -1,0 +1,118 @@
+//! What can go wrong between a person and a node, in sentences.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a client command failed.
+#[derive(Debug, Error)]
+pub(crate) enum ClientError {
+    /// `--endpoints` is empty.
+    #[error("no endpoint is given: --endpoints 127.0.0.1:2379")]
+    NoEndpoint,
+    /// A user without a password.
+    #[error("no password for user {user}: write --user {user}:PASSWORD or set HOLM_PASSWORD")]
+    NoPassword {
+        /// The user.
+        user: String,
+    },
+    /// Nobody answers there.
+    #[error("connect to {endpoint}: is a node running there? `holm up` starts one")]
+    Connect {
+        /// The address.
+        endpoint: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A certificate file that cannot be used.
+    #[error("use {} for TLS: {reason}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS did not come to terms.
+    #[error("make TLS with {endpoint}: is --cacert the authority that signed its certificate?")]
+    Tls {
+        /// The address.
+        endpoint: String,
+        /// What the library says.
+        source: io::Error,
+    },
+    /// The other end speaks no HTTP/2.
+    #[error("speak HTTP/2 with {endpoint}: is it an etcd v3 node, and plain or TLS as you said?")]
+    Handshake {
+        /// The address.
+        endpoint: String,
+        /// What the library says.
+        source: h2::Error,
+    },
+    /// The connection broke.
+    #[error("call {path}: the connection broke; a write may have happened")]
+    Transport {
+        /// The method.
+        path: &'static str,
+        /// What the library says.
+        source: h2::Error,
+    },
+    /// No answer in time.
+    #[error(
+        "call {path}: no answer within {timeout:?}; a write may have happened (--timeout waits longer)"
+    )]
+    Timeout {
+        /// The method.
+        path: &'static str,
+        /// How long we waited.
+        timeout: Duration,
+    },
+    /// The node refused.
+    #[error("{message} ({name})")]
+    Refused {
+        /// The gRPC code.
+        code: u32,
+        /// The code's name.
+        name: &'static str,
+        /// What the node says.
+        message: String,
+    },
+    /// Bytes that are no gRPC.
+    #[error("the node sent {what}")]
+    Protocol {
+        /// What it sent.
+        what: &'static str,
+    },
+    /// A message that is not what the method answers.
+    #[error("the node sent a message that cannot be read")]
+    Message(#[from] prost::DecodeError),
+}
+
+/// gRPC's name of a status code.
+pub(crate) fn code_name(code: u32) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "Canceled",
+        "Unknown",
+        "InvalidArgument",
+        "DeadlineExceeded",
+        "NotFound",
+        "AlreadyExists",
+        "PermissionDenied",
+        "ResourceExhausted",
+        "FailedPrecondition",
+        "Aborted",
+        "OutOfRange",
+        "Unimplemented",
+        "Internal",
+        "Unavailable",
+        "DataLoss",
+        "Unauthenticated",
+    ];
+    usize::try_from(code)
+        .ok()
+        .and_then(|at| NAMES.get(at))
+        .copied()
+        .unwrap_or("no gRPC code")
+}

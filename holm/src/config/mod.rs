@@ -1,0 +1,339 @@
+//! A node's configuration: what was said in flags, variables and a file, made into checked values.
+//!
+//! A flag wins over a variable, a variable over the file, the file over the default. Each complaint names the place
+//! that the value came from, the file with its line.
+
+mod flags;
+mod layer;
+mod settings;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+use holm_net::CertificateFiles;
+use holm_telemetry::LogConfig;
+
+pub(crate) use flags::Flags;
+pub(crate) use layer::from_environment;
+use layer::{Layer, Said, Source};
+use value::Address;
+
+/// etcd's default, which its 0 means too.
+const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(50);
+const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Requests above this would not fit beside others into the log's queue.
+const REQUEST_BYTES_MAX: u64 = 64 << 20;
+
+/// How much history compaction leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retention {
+    /// All of it.
+    Everything,
+    /// What is younger.
+    Time(Duration),
+    /// So many revisions.
+    Revisions(u64),
+}
+
+/// Where a listener's certificates come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Tls {
+    /// Plain TCP, on loopback only.
+    Off,
+    /// The operator's files.
+    Files(CertificateFiles),
+    /// One that the node makes and signs itself.
+    SelfMade,
+}
+
+/// Everything a node needs to know to start.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Where the data lie.
+    pub(crate) data_dir: PathBuf,
+    /// The node's name.
+    pub(crate) name: String,
+    /// Where clients connect; at least one.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Where sites will connect.
+    pub(crate) peer: SocketAddr,
+    /// Where the console is.
+    pub(crate) console: Option<SocketAddr>,
+    /// What clients are told.
+    pub(crate) client_urls: Vec<String>,
+    /// What sites are told.
+    pub(crate) peer_urls: Vec<String>,
+    /// The clients' TLS.
+    pub(crate) tls: Tls,
+    /// Retained bytes above which writes are refused.
+    pub(crate) quota_bytes: u64,
+    /// The largest request.
+    pub(crate) request_bytes_max: u64,
+    /// Operations in one transaction.
+    pub(crate) txn_ops_max: u64,
+    /// Silence before a progress notification.
+    pub(crate) progress_interval: Duration,
+    /// How often a leader shows that it lives.
+    pub(crate) heartbeat: Duration,
+    /// How long without a leader before an election.
+    pub(crate) election_timeout: Duration,
+    /// What automatic compaction keeps.
+    pub(crate) retention: Retention,
+    /// How logins are remembered, as etcd spells it.
+    pub(crate) auth_token: String,
+    /// How long a simple token lasts.
+    pub(crate) auth_token_ttl: Duration,
+    /// What is logged.
+    pub(crate) log: LogConfig,
+    /// What was said and has no effect, for the log.
+    pub(crate) remarks: Vec<String>,
+}
+
+impl Config {
+    /// Makes the configuration of flags and variables, and of the file that they name.
+    ///
+    /// # Errors
+    ///
+    /// The first value that makes no sense, with its place; a file that cannot be read, with its line.
+    pub(crate) fn load(
+        flags: &Flags,
+        variables: Layer,
+        file: Option<String>,
+    ) -> anyhow::Result<Self> {
+        let mut said = match flags.config.clone().or(file) {
+            Some(path) => layer::from_file(&PathBuf::from(path))?,
+            None => Layer::new(),
+        };
+        said.extend(variables);
+        said.extend(flags.layer.clone());
+        let mut config = Self::resolve(&Values { said })?;
+        check_members(flags.initial_cluster.as_deref())?;
+        for (name, text) in &flags.without_meaning {
+            config.remarks.push(format!(
+                "--{name}={text} has no meaning here and is ignored"
+            ));
+        }
+        Ok(config)
+    }
+
+    fn resolve(values: &Values) -> anyhow::Result<Self> {
+        let listen = values.read_with("listen", value::addresses)?;
+        let peer = values.read_with("peer", value::address)?;
+        let console = values.read_with("console", value::optional_address)?;
+        let tls = tls(values)?;
+        for address in listen.iter().chain(&console) {
+            check_listener(address, &tls)?;
+        }
+        let scheme = if tls == Tls::Off { "http" } else { "https" };
+        let client_urls = values.urls("advertise-client-urls", scheme, &listen)?;
+        let peer_urls = values.urls("initial-advertise-peer-urls", scheme, &[peer])?;
+        let quota_bytes =
+            match values.read_with("quota-backend-bytes", crate::quantity::parse_bytes)? {
+                0 => QUOTA_BYTES_DEFAULT,
+                bytes => bytes,
+            };
+        let heartbeat = values.read_with("heartbeat-interval", value::milliseconds)?;
+        let election_timeout = values.read_with("election-timeout", value::milliseconds)?;
+        let log = LogConfig {
+            level: values.text("log-level").text,
+            format: values.read_with("log-format", value::log_format)?,
+        };
+        let config = Self {
+            data_dir: PathBuf::from(values.text("data-dir").text),
+            name: values.read_with("name", value::name)?,
+            listen: sockets(&listen),
+            peer: peer.socket,
+            console: console.map(|address| address.socket),
+            client_urls,
+            peer_urls,
+            tls,
+            quota_bytes,
+            request_bytes_max: values
+                .read_with("max-request-bytes", crate::quantity::parse_bytes)?,
+            txn_ops_max: values.read_with("max-txn-ops", value::count)?,
+            progress_interval: values
+                .read_with("watch-progress-notify-interval", value::seconds)?,
+            heartbeat,
+            election_timeout,
+            retention: retention(values)?,
+            auth_token: values.read_with("auth-token", value::auth_token)?,
+            auth_token_ttl: values.read_with("auth-token-ttl", value::seconds)?,
+            log,
+            remarks: Vec::new(),
+        };
+        config.check(values)?;
+        Ok(config)
+    }
+
+    /// What no value shows alone.
+    fn check(&self, values: &Values) -> anyhow::Result<()> {
+        let (heartbeat, election) = (
+            self.heartbeat.as_millis(),
+            self.election_timeout.as_millis(),
+        );
+        if heartbeat == 0 || election < heartbeat * 5 {
+            bail!(
+                "{}: {election} ms is less than five heartbeats of {heartbeat} ms: raise \
+                 --election-timeout or lower --heartbeat-interval",
+                values.text("election-timeout").source
+            );
+        }
+        if self.election_timeout > ELECTION_TIMEOUT_MAX {
+            let source = values.text("election-timeout").source;
+            bail!("{source}: {election} ms is above the limit of 50 s");
+        }
+        if self.request_bytes_max == 0 || self.request_bytes_max > REQUEST_BYTES_MAX {
+            let source = values.text("max-request-bytes").source;
+            bail!("{source}: requests may have 1 byte to 64 MiB");
+        }
+        if self.progress_interval < PROGRESS_INTERVAL_MIN {
+            let source = values.text("watch-progress-notify-interval").source;
+            bail!("{source}: the interval must be at least 100ms");
+        }
+        Ok(())
+    }
+}
+
+/// What was said, with the defaults behind it.
+#[derive(Debug)]
+struct Values {
+    said: Layer,
+}
+
+impl Values {
+    fn text(&self, name: &'static str) -> Said {
+        self.said.get(name).cloned().unwrap_or_else(|| {
+            let setting = settings::find(name).expect("only settings of the table are asked for");
+            Said {
+                text: setting.default.to_owned(),
+                source: Source::Default(setting.name),
+            }
+        })
+    }
+
+    fn given(&self, name: &'static str) -> Option<Said> {
+        Some(self.text(name)).filter(|said| !said.text.is_empty())
+    }
+
+    fn read_with<T>(
+        &self,
+        name: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> anyhow::Result<T> {
+        let said = self.text(name);
+        read(&said.text).map_err(|hint| anyhow::anyhow!("{}: {hint}", said.source))
+    }
+
+    fn is_on(&self, name: &'static str) -> anyhow::Result<bool> {
+        self.given(name)
+            .map_or(Ok(false), |_said| self.read_with(name, value::truth))
+    }
+
+    fn urls(
+        &self,
+        name: &'static str,
+        scheme: &str,
+        listeners: &[Address],
+    ) -> anyhow::Result<Vec<String>> {
+        match self.given(name) {
+            Some(_said) => self.read_with(name, value::urls),
+            None => Ok(listeners
+                .iter()
+                .map(|at| format!("{scheme}://{}", at.socket))
+                .collect()),
+        }
+    }
+}
+
+fn sockets(addresses: &[Address]) -> Vec<SocketAddr> {
+    addresses.iter().map(|address| address.socket).collect()
+}
+
+fn tls(values: &Values) -> anyhow::Result<Tls> {
+    let path = |name| values.given(name).map(|said| PathBuf::from(said.text));
+    let name_users = values.is_on("client-cert-auth")?;
+    let trusted_authorities = path("trusted-ca-file");
+    match (path("cert-file"), path("key-file")) {
+        (Some(certificate), Some(key)) => {
+            if name_users && trusted_authorities.is_none() {
+                bail!("--client-cert-auth needs --trusted-ca-file: whose certificates to believe");
+            }
+            let client_certificates_name_users = name_users;
+            Ok(Tls::Files(CertificateFiles {
+                certificate,
+                key,
+                trusted_authorities,
+                client_certificates_name_users,
+            }))
+        }
+        (Some(_), None) => bail!("--cert-file needs --key-file beside it"),
+        (None, Some(_)) => bail!("--key-file needs --cert-file beside it"),
+        (None, None) if name_users || trusted_authorities.is_some() => {
+            bail!("--client-cert-auth and --trusted-ca-file need --cert-file and --key-file")
+        }
+        (None, None) if values.is_on("auto-tls")? => Ok(Tls::SelfMade),
+        (None, None) => Ok(Tls::Off),
+    }
+}
+
+fn check_listener(address: &Address, tls: &Tls) -> anyhow::Result<()> {
+    let socket = address.socket;
+    if *tls == Tls::Off && !socket.ip().is_loopback() {
+        bail!(
+            "listener {socket} is not loopback and has no TLS: add --cert-file and --key-file, or \
+             listen on 127.0.0.1"
+        );
+    }
+    if *tls == Tls::Off && address.demands_tls == Some(true) {
+        bail!("listener {socket} is an https URL: add --cert-file and --key-file");
+    }
+    Ok(())
+}
+
+fn retention(values: &Values) -> anyhow::Result<Retention> {
+    let said = values.text("auto-compaction-mode");
+    match said.text.as_str() {
+        "periodic" => {
+            let time = values.read_with("auto-compaction-retention", value::hours)?;
+            Ok(if time.is_zero() {
+                Retention::Everything
+            } else {
+                Retention::Time(time)
+            })
+        }
+        "revision" => match values.read_with("auto-compaction-retention", value::whole)? {
+            0 => Ok(Retention::Everything),
+            revisions => Ok(Retention::Revisions(revisions)),
+        },
+        other => bail!(
+            "{}: `{other}` is neither periodic nor revision",
+            said.source
+        ),
+    }
+}
+
+/// Only one member can be named while a keyspace has one site.
+fn check_members(initial_cluster: Option<&str>) -> anyhow::Result<()> {
+    let members = initial_cluster.map_or(0, |text| text.split(',').count());
+    if members > 1 {
+        bail!("--initial-cluster names {members} members: this release serves from one site only");
+    }
+    Ok(())
+}
+
+/// Reads the environment that `holm up` obeys.
+pub(crate) fn environment(prefix: &str) -> (Layer, Vec<String>, Option<String>) {
+    let (layer, unknown) = from_environment(prefix, std::env::vars());
+    (
+        layer,
+        unknown,
+        std::env::var(format!("{prefix}CONFIG")).ok(),
+    )
+}
+
+#[cfg(test)]
+mod tests;

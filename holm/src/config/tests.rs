@@ -1,0 +1,174 @@
+//! Precedence and complaints.
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use super::*;
+
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+struct Line {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+fn flags(words: &[&str]) -> Flags {
+    let matches = Line::command()
+        .try_get_matches_from(words)
+        .expect("the words are flags");
+    Line::from_arg_matches(&matches)
+        .expect("matches of the same command")
+        .flags
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Layer {
+    let pairs = pairs
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    from_environment("HOLM_", pairs).0
+}
+
+fn load(words: &[&str], pairs: &[(&str, &str)], file: &str) -> Result<Config, String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("holm.toml");
+    std::fs::write(&path, file).expect("a temporary file");
+    let path = path.display().to_string();
+    Config::load(&flags(words), variables(pairs), Some(path.clone()))
+        .map_err(|error| format!("{error:#}").replace(&path, "holm.toml"))
+}
+
+fn refusal(words: &[&str]) -> String {
+    load(words, &[], "").expect_err("the words are refused")
+}
+
+#[test]
+fn nothing_said_is_loopback_with_etcds_limits() {
+    let config = load(&[], &[], "").unwrap();
+    assert_eq!(config.listen, ["127.0.0.1:2379".parse().unwrap()]);
+    assert_eq!(config.console, Some("127.0.0.1:2381".parse().unwrap()));
+    assert_eq!(config.client_urls, ["http://127.0.0.1:2379"]);
+    assert_eq!(config.peer_urls, ["http://127.0.0.1:2380"]);
+    assert_eq!(
+        (config.quota_bytes, config.request_bytes_max),
+        (2 << 30, 1_572_864)
+    );
+    assert_eq!(
+        (config.txn_ops_max, config.retention),
+        (128, Retention::Everything)
+    );
+    assert_eq!(config.election_timeout, Duration::from_secs(1));
+    assert_eq!(config.progress_interval, Duration::from_secs(600));
+    assert_eq!(config.tls, Tls::Off);
+}
+
+#[test]
+fn flag_wins_over_variable_and_variable_over_file() {
+    let file = "name = 'file'\nmax-txn-ops = 1\nquota-backend-bytes = 4096";
+    let pairs = [("HOLM_NAME", "variable"), ("HOLM_MAX_TXN_OPS", "2")];
+    let config = load(&["--name=flag"], &pairs, file).unwrap();
+    assert_eq!(config.name, "flag");
+    assert_eq!(config.txn_ops_max, 2);
+    assert_eq!(config.quota_bytes, 4096);
+}
+
+#[test]
+fn complaints_name_the_place() {
+    let listen = refusal(&["--listen=nowhere"]);
+    assert_eq!(
+        listen,
+        "--listen: `nowhere` is no address: write host:port, such as 127.0.0.1:2379"
+    );
+    let variable = load(&[], &[("HOLM_MAX_TXN_OPS", "many")], "").unwrap_err();
+    assert_eq!(
+        variable,
+        "variable HOLM_MAX_TXN_OPS: `many` is no whole number"
+    );
+    let file = load(&[], &[], "\nmax-txn-ops = 0").unwrap_err();
+    assert_eq!(file, "holm.toml:2: max-txn-ops: the least is 1");
+}
+
+#[test]
+fn listener_off_loopback_needs_tls() {
+    let text = refusal(&["--listen=0.0.0.0:2379"]);
+    let expected = "listener 0.0.0.0:2379 is not loopback and has no TLS: add --cert-file and \
+                    --key-file, or listen on 127.0.0.1";
+    assert_eq!(text, expected);
+    assert!(refusal(&["--console=0.0.0.0:2381"]).starts_with("listener 0.0.0.0:2381 is not"));
+    let config = load(&["--listen=0.0.0.0:2379", "--auto-tls"], &[], "").unwrap();
+    assert_eq!(config.client_urls, ["https://0.0.0.0:2379"]);
+}
+
+#[test]
+fn halves_of_tls_are_refused() {
+    assert_eq!(
+        refusal(&["--cert-file=c"]),
+        "--cert-file needs --key-file beside it"
+    );
+    assert_eq!(
+        refusal(&["--key-file=k"]),
+        "--key-file needs --cert-file beside it"
+    );
+    assert!(refusal(&["--client-cert-auth"]).contains("need --cert-file and --key-file"));
+    let both = ["--cert-file=c", "--key-file=k", "--client-cert-auth=true"];
+    assert!(refusal(&both).contains("needs --trusted-ca-file"));
+    assert!(refusal(&["--listen=https://127.0.0.1:1"]).contains("is an https URL"));
+}
+
+#[test]
+fn etcds_spellings_are_understood() {
+    let words = [
+        "--listen-client-urls=http://127.0.0.1:1,http://127.0.0.1:2",
+        "--listen-peer-urls=http://127.0.0.1:3",
+        "--listen-metrics-urls=http://127.0.0.1:4",
+        "--auto-compaction-mode=revision",
+        "--auto-compaction-retention=1000",
+        "--heartbeat-interval=10",
+        "--quota-backend-bytes=0",
+        "--snapshot-count=10000",
+        "--initial-cluster=default=http://127.0.0.1:3",
+    ];
+    let config = load(&words, &[], "").unwrap();
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.retention, Retention::Revisions(1000));
+    assert_eq!(config.heartbeat, Duration::from_millis(10));
+    assert_eq!(config.quota_bytes, 2 << 30);
+    assert_eq!(
+        config.remarks,
+        ["--snapshot-count=10000 has no meaning here and is ignored"]
+    );
+}
+
+#[test]
+fn periodic_retention_counts_hours() {
+    let time =
+        |text: &str| load(&[&format!("--auto-compaction-retention={text}")], &[], "").unwrap();
+    assert_eq!(
+        time("1").retention,
+        Retention::Time(Duration::from_secs(3600))
+    );
+    assert_eq!(
+        time("30m").retention,
+        Retention::Time(Duration::from_secs(1800))
+    );
+}
+
+#[test]
+fn impossible_combinations_are_refused() {
+    assert!(refusal(&["--election-timeout=300"]).contains("less than five heartbeats of 100 ms"));
+    assert!(refusal(&["--election-timeout=60s"]).contains("above the limit of 50 s"));
+    assert!(refusal(&["--max-request-bytes=0"]).contains("1 byte to 64 MiB"));
+    assert!(refusal(&["--watch-progress-notify-interval=10ms"]).contains("at least 100ms"));
+    assert!(refusal(&["--initial-cluster=a=http://b:1,c=http://d:1"]).contains("one site only"));
+}
+
+#[test]
+fn every_setting_has_its_own_names() {
+    let mut names: Vec<&str> = settings::WITHOUT_MEANING.to_vec();
+    for setting in settings::SETTINGS {
+        names.push(setting.name);
+        names.extend(setting.aliases);
+    }
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}

@@ -1,0 +1,3 @@
+//! etcd's messages, as the front has them generated.
+
+pub(crate) use holm_etcd::proto::{authpb, etcdserverpb, mvccpb};

@@ -1,0 +1,187 @@
+//! Scenarios: commands on a log with segments of 32 KiB, and beneath each what happened.
+//!
+//! `open`, `flush COUNT LEN [reserve]`, `term N`, `cut OP`, `prepare`, `close`, `crash SURVIVAL`,
+//! `capacity KIB|none`, `harm FILE AT flip|blank`, `state`, `files`, `trace` (steps since last).
+
+mod support;
+
+use std::fmt::Write;
+
+use holm_base::{ByteCount, Op, Term};
+use holm_log::{Log, LogConfig, LogError, Urgency};
+use holm_sequencer::Record;
+use holm_virtual::{Storage, Survival};
+use support::{GROUP, config, kept, record};
+
+struct Stage {
+    storage: Storage,
+    log: Option<Log>,
+    seen: usize,
+}
+
+impl Stage {
+    fn run(&mut self, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["open"] => self.open(),
+            ["close"] => said(self.log.take().expect("the log is open").close(), "closed"),
+            ["crash", survival] => self.crash(survival),
+            ["capacity", size] => self.capacity(size),
+            ["harm", file, at, how] => self.harm(file, number(at), how),
+            ["files"] => self.files(),
+            ["trace"] => self.trace(),
+            other => self.call(other),
+        }
+    }
+
+    fn call(&mut self, words: &[&str]) -> String {
+        let Some(log) = self.log.as_mut() else {
+            return "the log is not open".to_owned();
+        };
+        match words {
+            ["flush", count, len, rest @ ..] => {
+                let urgency = if rest.is_empty() {
+                    Urgency::Ordinary
+                } else {
+                    Urgency::Reserve
+                };
+                let first = log.last(GROUP).value() + 1;
+                let len = usize::try_from(number(len)).expect("it is small");
+                let term = log.hard(GROUP).value();
+                let records: Vec<Record> = (first..first + number(count))
+                    .map(|op| record(term, op, len))
+                    .collect();
+                said(log.flush(GROUP, &records, urgency), "flushed")
+            }
+            ["term", term] => {
+                let term = Term::new(number(term));
+                said(
+                    log.flush(GROUP, &[Record::Hard { term }], Urgency::Ordinary),
+                    "flushed",
+                )
+            }
+            ["cut", op] => said(log.cut(GROUP, Op::new(number(op))), "cut"),
+            ["prepare"] => log
+                .prepare_next()
+                .map_or_else(|error| text(&error), |done| format!("{done:?}")),
+            ["state"] => {
+                let (first, last, term) = (log.first(GROUP), log.last(GROUP), log.hard(GROUP));
+                let count = kept(log, GROUP).len();
+                format!("term {term}, ops {first}..={last}, {count} read back")
+            }
+            other => format!("no such command: {other:?}"),
+        }
+    }
+
+    fn open(&mut self) -> String {
+        let folder = self
+            .storage
+            .root()
+            .folder("log")
+            .expect("it is only a name");
+        let config = LogConfig {
+            segment_bytes: ByteCount::new(32 << 10),
+            ..config()
+        };
+        match Log::open(folder, config) {
+            Ok(log) => {
+                let (opens, torn, closed) = (log.opens(), log.torn(), log.was_closed());
+                self.log = Some(log);
+                format!("open {opens}, closed before: {closed}, torn bytes zeroed: {torn}")
+            }
+            Err(error) => text(&error),
+        }
+    }
+
+    fn crash(&mut self, survival: &str) -> String {
+        let survival = match survival {
+            "keep" => Survival::Keep,
+            "drop" => Survival::Drop,
+            "torn" => Survival::Torn { seed: 1 },
+            seed => Survival::Reordered { seed: number(seed) },
+        };
+        self.log = None;
+        self.storage = self.storage.reopen(survival);
+        self.seen = 0;
+        "rebooted".to_owned()
+    }
+
+    fn capacity(&self, size: &str) -> String {
+        let bytes = if size == "none" {
+            u64::MAX
+        } else {
+            number(size) << 10
+        };
+        self.storage.set_capacity(ByteCount::new(bytes));
+        format!("{} bytes used", self.storage.used())
+    }
+
+    fn harm(&self, file: &str, at: u64, how: &str) -> String {
+        let path = format!("log/{file}");
+        match how {
+            "flip" => self.storage.flip(&path, ByteCount::new(at), 1),
+            _ => self.storage.blank(&path, ByteCount::new(at), 512),
+        }
+        "harmed".to_owned()
+    }
+
+    fn files(&self) -> String {
+        let mut list = String::new();
+        for name in self.storage.names() {
+            let bytes = self.storage.bytes(&name).expect("it was listed");
+            let used = bytes
+                .iter()
+                .rposition(|&byte| byte != 0)
+                .map_or(0, |last| last + 1);
+            writeln!(
+                list,
+                "{name} {} written of {}",
+                used.next_multiple_of(512),
+                bytes.len()
+            )
+            .expect("a string takes all");
+        }
+        list
+    }
+
+    fn trace(&mut self) -> String {
+        let all = self.storage.trace();
+        let new = all[self.seen..].join("\n");
+        self.seen = all.len();
+        new
+    }
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().expect("a number")
+}
+
+fn said(answer: Result<(), LogError>, done: &str) -> String {
+    answer.map_or_else(|error| text(&error), |()| done.to_owned())
+}
+
+fn text(error: &LogError) -> String {
+    format!("refused: {error}")
+}
+
+#[test]
+fn scenarios_happen_as_recorded() {
+    datadriven::walk("tests/script", |file| {
+        let mut stage = Stage {
+            storage: Storage::new(),
+            log: None,
+            seen: 0,
+        };
+        file.run(|case| {
+            let mut out = String::new();
+            for line in std::iter::once(case.directive.as_str()).chain(case.input.lines()) {
+                if line == "do" {
+                    continue;
+                }
+                writeln!(out, "{line}: {}", stage.run(line).trim_end())
+                    .expect("a string takes all");
+            }
+            out
+        });
+    });
+}
