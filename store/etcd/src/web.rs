@@ -28,7 +28,7 @@ use holm_telemetry::Metrics;
 use http::{Method, Response, StatusCode};
 
 pub use answer::AnswerBody;
-pub use gateway::{Credentials, Exchange, Gateway, Refusing};
+pub use gateway::{Credentials, Exchange, Gateway};
 pub use vitals::{ReadFailure, Vitals};
 
 use query::Query;

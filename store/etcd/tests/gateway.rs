@@ -7,47 +7,38 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::{ask, exchange, split};
-use holm_etcd::web::{Credentials, Exchange, Gateway, Refusing, Web};
+use holm_etcd::status::{Code, Status};
+use holm_etcd::web::{Credentials, Exchange, Gateway, Web};
 use patient::{Patient, web};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A message that any JSON object of numbers is.
 type Message = BTreeMap<String, i64>;
 
-#[derive(Debug)]
-struct Refusal(u32, &'static str);
-
-impl Refusing for Refusal {
-    fn code(&self) -> u32 {
-        self.0
-    }
-
-    fn message(&self) -> String {
-        self.1.to_owned()
-    }
-}
-
-async fn echo(_: Credentials, request: Message) -> Result<Message, Refusal> {
+async fn echo(_: Credentials, request: Message) -> Result<Message, Status> {
     if request.contains_key("refuse") {
-        return Err(Refusal(5, "etcdserver: requested lease not found"));
+        return Err(Status::new(
+            Code::NotFound,
+            "etcdserver: requested lease not found",
+        ));
     }
     Ok(request)
 }
 
-async fn whoami(credentials: Credentials, _: Message) -> Result<Vec<String>, Refusal> {
+async fn whoami(credentials: Credentials, _: Message) -> Result<Vec<String>, Status> {
     Ok(credentials.token.into_iter().collect())
 }
 
 /// Answers each request, then refuses if it was told to, and ends.
-async fn each(_: Credentials, exchange: Exchange<Message, Message>) -> Result<(), Refusal> {
+async fn each(_: Credentials, exchange: Exchange<Message, Message>) -> Result<(), Status> {
     let Exchange {
         mut requests,
         answers,
     } = exchange;
     while let Some(request) = requests.recv().await {
         if request.contains_key("refuse") {
-            return Err(Refusal(
-                11,
+            return Err(Status::new(
+                Code::OutOfRange,
                 "etcdserver: mvcc: required revision has been compacted",
             ));
         }
@@ -59,7 +50,7 @@ async fn each(_: Credentials, exchange: Exchange<Message, Message>) -> Result<()
 }
 
 /// Answers the first request with many lines, whether or not the client asks more.
-async fn flood(_: Credentials, exchange: Exchange<Message, Message>) -> Result<(), Refusal> {
+async fn flood(_: Credentials, exchange: Exchange<Message, Message>) -> Result<(), Status> {
     let Exchange {
         mut requests,
         answers,
@@ -75,7 +66,7 @@ async fn flood(_: Credentials, exchange: Exchange<Message, Message>) -> Result<(
 }
 
 /// Answers once and then waits until the client leaves.
-async fn forever(_: Credentials, exchange: Exchange<Message, Message>) -> Result<(), Refusal> {
+async fn forever(_: Credentials, exchange: Exchange<Message, Message>) -> Result<(), Status> {
     let Exchange {
         mut requests,
         answers,

@@ -10,7 +10,8 @@ use std::time::Duration;
 use arbtest::arbitrary::{Result as Drawn, Unstructured};
 use bytes::Bytes;
 use holm_etcd::proto::etcdserverpb::{TxnRequest, WatchRequest};
-use holm_etcd::web::{Credentials, Exchange, Gateway, Refusing, Web};
+use holm_etcd::status::Status;
+use holm_etcd::web::{Credentials, Exchange, Gateway, Web};
 use http_body_util::{BodyExt as _, Full};
 use patient::{Patient, web};
 use tokio::runtime::Runtime;
@@ -25,28 +26,14 @@ const SOUND: &[&str] = &[
     "{\"progress_request\":{}} null [1e999,\"\\ud800\"]",
 ];
 
-/// A refusal that no call of these tests has.
-#[derive(Debug)]
-struct Never;
-
-impl Refusing for Never {
-    fn code(&self) -> u32 {
-        13
-    }
-
-    fn message(&self) -> String {
-        String::new()
-    }
-}
-
-async fn txn(_: Credentials, request: TxnRequest) -> Result<TxnRequest, Never> {
+async fn txn(_: Credentials, request: TxnRequest) -> Result<TxnRequest, Status> {
     Ok(request)
 }
 
 async fn watch(
     _: Credentials,
     exchange: Exchange<WatchRequest, WatchRequest>,
-) -> Result<(), Never> {
+) -> Result<(), Status> {
     let Exchange {
         mut requests,
         answers,

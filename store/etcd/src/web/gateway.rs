@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use super::answer::{self, AnswerBody};
 use super::feed::{Feed, Lines};
 use super::json::{self, Refused};
+use crate::status::{Code, Status};
 
 /// A client that takes longer to send a request of one message is refused.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,14 +34,6 @@ pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A request's body, whatever carried it.
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, String>;
-
-/// A refusal as the gateway shows it. Whatever error a call has turns into one.
-pub trait Refusing {
-    /// gRPC's number for the refusal.
-    fn code(&self) -> u32;
-    /// gRPC's text for the refusal.
-    fn message(&self) -> String;
-}
 
 /// Who asks, as far as a gateway can know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,20 +90,19 @@ impl Gateway {
     }
 
     /// Adds a call of one request and one answer, at a path such as `/kv/put`.
-    pub fn unary<Q, A, E, W>(
+    pub fn unary<Q, A, W>(
         &mut self,
         path: &'static str,
         call: impl Fn(Credentials, Q) -> W + Send + Sync + 'static,
     ) where
         Q: DeserializeOwned + Default + Send + 'static,
         A: Serialize,
-        E: Refusing,
-        W: Future<Output = Result<A, E>> + Send + 'static,
+        W: Future<Output = Result<A, Status>> + Send + 'static,
     {
         let call = move |credentials, body: Bytes| -> Work<Result<String, Refused>> {
             let work = json::decode::<Q>(&body).map(|request| call(credentials, request));
             Box::pin(async move {
-                let answer = work?.await.map_err(|error| Refused::of(&error))?;
+                let answer = work?.await.map_err(Refused)?;
                 json::encode(&answer)
             })
         };
@@ -118,22 +110,21 @@ impl Gateway {
     }
 
     /// Adds a call of many requests and many answers.
-    pub fn stream<Q, A, E, W>(
+    pub fn stream<Q, A, W>(
         &mut self,
         path: &'static str,
         call: impl Fn(Credentials, Exchange<Q, A>) -> W + Send + Sync + 'static,
     ) where
         Q: DeserializeOwned + Default + Send + 'static,
         A: Serialize + Send + 'static,
-        E: Refusing + 'static,
-        W: Future<Output = Result<(), E>> + Send + 'static,
+        W: Future<Output = Result<(), Status>> + Send + 'static,
     {
         let call = move |credentials, body, bytes_max| {
             let (sender, requests) = mpsc::channel(WAITING_MAX);
             let (answers, receiver) = mpsc::channel(WAITING_MAX);
             let feed = Feed::new(body, bytes_max).run(sender);
             let work = call(credentials, Exchange { requests, answers });
-            let work = async move { work.await.map_err(|error| Refused::of(&error)) };
+            let work = async move { work.await.map_err(Refused) };
             Lines::new(Box::pin(feed), Box::pin(work), receiver)
         };
         self.insert(path, Call::Stream(Box::new(call)));
@@ -157,10 +148,14 @@ impl Gateway {
         body: RequestBody,
     ) -> Response<AnswerBody> {
         let Some(call) = self.calls.get(path) else {
-            return refuse_as(StatusCode::NOT_FOUND, 5, "Not Found");
+            return refuse_as(StatusCode::NOT_FOUND, Code::NotFound, "Not Found");
         };
         if head.method != Method::POST {
-            return refuse_as(StatusCode::METHOD_NOT_ALLOWED, 12, "Method Not Allowed");
+            return refuse_as(
+                StatusCode::METHOD_NOT_ALLOWED,
+                Code::Unimplemented,
+                "Method Not Allowed",
+            );
         }
         let credentials = credentials(&head.headers);
         match call {
@@ -177,10 +172,10 @@ impl Gateway {
 async fn collect(body: RequestBody, bytes_max: usize) -> Result<Bytes, Refused> {
     let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect());
     let Ok(collected) = collected.await else {
-        return Err(Refused {
-            code: 4,
-            message: "request body did not arrive in time".to_owned(),
-        });
+        return Err(Refused::new(
+            Code::DeadlineExceeded,
+            "request body did not arrive in time",
+        ));
     };
     match collected {
         Ok(body) => Ok(body.to_bytes()),
@@ -207,12 +202,8 @@ async fn stream_answer(mut lines: Lines) -> Response<AnswerBody> {
     }
 }
 
-fn refuse_as(status: StatusCode, code: u32, message: &str) -> Response<AnswerBody> {
-    let refused = Refused {
-        code,
-        message: message.to_owned(),
-    };
-    answer::whole(status, answer::JSON, refused.body())
+fn refuse_as(status: StatusCode, code: Code, message: &'static str) -> Response<AnswerBody> {
+    answer::whole(status, answer::JSON, Refused::new(code, message).body())
 }
 
 /// What the head says about who asks.

