@@ -355,3 +355,67 @@ fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
         .try_into()
         .expect("a slice of N bytes is an array of N bytes")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(body: &[u8]) -> RecordView<'_> {
+        RecordView {
+            kind: Kind::Entry,
+            group: 7,
+            term: 3,
+            op: 9,
+            chain: 11,
+            body,
+        }
+    }
+
+    #[test]
+    fn records_come_back_and_end_on_eight_bytes() {
+        for len in [0, 1, 7, 8, 9, 300] {
+            let body = vec![b'x'; len];
+            let mut bytes = Vec::new();
+            record(&body).encode(&mut bytes);
+            assert_eq!(bytes.len() % 8, 0);
+            let size = bytes.len();
+            bytes.extend_from_slice(b"what follows");
+            assert_eq!(RecordView::decode(&bytes), Ok((record(&body), size)));
+        }
+    }
+
+    #[test]
+    fn a_cut_short_or_changed_record_is_none() {
+        let mut bytes = Vec::new();
+        record(b"some body").encode(&mut bytes);
+        for len in 0..bytes.len() {
+            assert_eq!(RecordView::decode(&bytes[..len]), Err(NoRecord::Broken));
+        }
+        for at in 0..bytes.len() {
+            let mut harmed = bytes.clone();
+            harmed[at] ^= 0x10;
+            assert_eq!(RecordView::decode(&harmed), Err(NoRecord::Broken), "{at}");
+        }
+    }
+
+    #[test]
+    fn kinds_of_later_releases_are_named() {
+        let mut bytes = Vec::new();
+        record(b"").encode(&mut bytes);
+        bytes[8] = 4;
+        let crc = crc32c::crc32c(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(RecordView::decode(&bytes), Err(NoRecord::Kind(4)));
+    }
+
+    #[test]
+    fn the_flush_chain_is_that_of_previous_and_payload() {
+        let mut stream = vec![1; FLUSH_HEADER];
+        stream.extend_from_slice(b"payload");
+        let mut plain = 5_u128.to_le_bytes().to_vec();
+        plain.extend_from_slice(b"payload");
+        let before = stream.clone();
+        assert_eq!(flush_chain(5, &mut stream), xxh3_128(&plain));
+        assert_eq!(stream, before);
+    }
+}

@@ -52,7 +52,7 @@ pub(crate) struct Scanned {
     pub(crate) opens: u64,
     /// Whether the newest flush was written by a clean close.
     pub(crate) closed: bool,
-    /// How many torn bytes were zeroed.
+    /// How many bytes of a torn flush there are.
     pub(crate) torn: u64,
 }
 
@@ -73,8 +73,16 @@ struct Walk<'a> {
     folder: &'a dyn Folder,
     config: LogConfig,
     scanned: Scanned,
+    torn: Option<Torn>,
     stream: Vec<u8>,
     scratch: Vec<u8>,
+}
+
+/// A flush that was cut short: zeroed once all else was found whole.
+struct Torn {
+    name: String,
+    from: u64,
+    until: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -94,6 +102,7 @@ impl<'a> Walk<'a> {
                 closed: false,
                 torn: 0,
             },
+            torn: None,
             stream: Vec::new(),
             scratch: Vec::new(),
         }
@@ -294,7 +303,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Decides between torn and damaged, and zeroes what was torn from `start` on.
+    /// Decides between torn and damaged; what was torn reaches from `start` on.
     fn judge(
         &mut self,
         reader: &mut SegmentReader,
@@ -338,8 +347,13 @@ impl<'a> Walk<'a> {
         if !reader.has_blank_sector(start, end)? {
             return wrong(" in the newest flush, which may have been acknowledged");
         }
-        self.scanned.torn += written - start;
-        zero(self.folder, &name, start, written)
+        self.scanned.torn = written - start;
+        self.torn = Some(Torn {
+            name,
+            from: start,
+            until: written,
+        });
+        Ok(())
     }
 
     fn is_written(&self, later: &[u64]) -> Result<bool, LogError> {
@@ -377,6 +391,9 @@ impl<'a> Walk<'a> {
                 return Err(damaged(&segment::name(first), 0, &expected, found));
             }
         }
+        if let Some(torn) = &self.torn {
+            zero(self.folder, torn)?;
+        }
         Ok(self.scanned)
     }
 }
@@ -413,12 +430,12 @@ pub(crate) fn damaged(file: &str, at: u64, expected: &str, found: String) -> Log
     }
 }
 
-/// Zeroes `from..until`, durably. A crash on the way leaves a blank sector, so the rest is
-/// still torn the next time.
-fn zero(folder: &dyn Folder, name: &str, from: u64, until: u64) -> Result<(), LogError> {
-    let mut disk = folder.open(name)?;
-    let zeros = vec![0; segment::to_usize(until - from)];
-    disk.write(ByteCount::new(from), &zeros)?;
+/// Zeroes a torn flush, durably. A crash on the way leaves a blank sector, so the rest is still
+/// torn the next time.
+fn zero(folder: &dyn Folder, torn: &Torn) -> Result<(), LogError> {
+    let mut disk = folder.open(&torn.name)?;
+    let zeros = vec![0; segment::to_usize(torn.until - torn.from)];
+    disk.write(ByteCount::new(torn.from), &zeros)?;
     disk.sync()?;
     Ok(())
 }

@@ -101,3 +101,58 @@ fn stamp(stream: &[u8], position: u64, place: Place) -> u32 {
     let crc = crc32c::crc32c_append(crc32c::crc32c(&seed.to_le_bytes()), stream);
     if crc == 0 { u32::MAX } else { crc }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scattered(stream: &[u8], position: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        scatter(stream, position, Place::FlushStart, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_stream_fills_whole_blocks_and_comes_back() {
+        for len in [1, 507, 508, 509, 4064, 4065] {
+            let stream: Vec<u8> = (0..=255).cycle().take(len).collect();
+            let out = scattered(&stream, 8192);
+            assert_eq!(out.len() as u64, disk_bytes(len as u64));
+            let carried: Vec<u8> = out
+                .chunks(SECTOR)
+                .flat_map(|sector| sector[..CARRIED].to_vec())
+                .collect();
+            assert_eq!(carried[..len], stream);
+            assert!(is_blank(&carried[len..]));
+        }
+    }
+
+    #[test]
+    fn a_sector_is_valid_at_its_own_place_only() {
+        let out = scattered(b"bytes", 8192);
+        let first = &out[..SECTOR];
+        assert_eq!(classify(first, 8192, Place::FlushStart), Sector::Valid);
+        assert_eq!(classify(first, 8192, Place::Inside), Sector::Bad);
+        assert_eq!(classify(first, 12_288, Place::FlushStart), Sector::Bad);
+        let second = &out[SECTOR..2 * SECTOR];
+        assert_eq!(classify(second, 8704, Place::Inside), Sector::Valid);
+        assert_eq!(classify(&[0; SECTOR], 8704, Place::Inside), Sector::Blank);
+    }
+
+    #[test]
+    fn padding_is_stamped_and_so_not_blank() {
+        let out = scattered(b"bytes", 0);
+        assert!(out.chunks(SECTOR).all(|sector| !is_blank(sector)));
+    }
+
+    #[test]
+    fn every_bit_counts() {
+        let out = scattered(b"bytes", 4096);
+        for at in 0..SECTOR {
+            let mut harmed = out[..SECTOR].to_vec();
+            harmed[at] ^= 1 << (at % 8);
+            let found = classify(&harmed, 4096, Place::FlushStart);
+            assert_eq!(found, Sector::Bad, "byte {at}");
+        }
+    }
+}

@@ -214,7 +214,16 @@ impl Spares {
     }
 
     /// One bounded step towards a ready spare and a reserve.
+    ///
+    /// What there is comes before what could be had: on a full disk the next segment is still
+    /// made ready.
     pub(crate) fn prepare(&mut self, folder: &dyn Folder) -> Result<Preparation, LogError> {
+        if let Some(next) = self.waiting.front_mut() {
+            if zero_slice(&mut *next.disk, &mut next.zeroed, next.len)? {
+                return Ok(Preparation::More);
+            }
+            next.name(folder)?;
+        }
         if self.waiting.len() < SPARES {
             return match self.allocate(folder) {
                 Ok(()) => Ok(Preparation::More),
@@ -222,11 +231,6 @@ impl Spares {
                 Err(other) => Err(other),
             };
         }
-        let next = self.waiting.front_mut().expect("there are spares");
-        if zero_slice(&mut *next.disk, &mut next.zeroed, next.len)? {
-            return Ok(Preparation::More);
-        }
-        next.name(folder)?;
         if self.free_slice(folder, FREE_SLICE)? {
             return Ok(Preparation::More);
         }

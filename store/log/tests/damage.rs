@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::sync::Arc;
-
 use holm_base::{ByteCount, Op, Term};
 use holm_log::{Log, LogConfig, LogError, Urgency};
 use holm_sequencer::Record;
@@ -12,6 +10,7 @@ use holm_virtual::{Storage, Survival};
 use support::{Entry, GROUP, append, config, entries, open};
 
 const SECTOR: usize = 512;
+const FIRST: &str = "log/0000000000000000.seg";
 
 /// A log over three segments whose newest flush has three blocks; and its entries.
 fn written() -> (Storage, Vec<Entry>, Newest) {
@@ -189,10 +188,76 @@ fn a_whole_flush_that_vanished_is_reported_if_anything_follows() {
     assert!(vanished > 4);
 }
 
+/// A log of one roomy segment, with one block per flush: the note of its opening, then `bodies`.
+fn in_one_segment(bodies: &[&str]) -> Storage {
+    let storage = Storage::new();
+    let mut log = open_roomy(&storage).expect("a fresh log opens");
+    for (body, op) in bodies.iter().zip(1..) {
+        let entry = Record::Entry {
+            term: Term::new(1),
+            op: Op::new(op),
+            body: body.as_bytes().to_vec().into(),
+        };
+        log.flush(GROUP, &[entry], Urgency::Ordinary)
+            .expect("there is room");
+    }
+    storage
+}
+
+fn open_roomy(storage: &Storage) -> Result<Log, LogError> {
+    let roomy = LogConfig {
+        segment_bytes: ByteCount::new(64 << 10),
+        ..config()
+    };
+    let folder = storage.root().folder("log").expect("it is only a name");
+    Log::open(folder, roomy)
+}
+
+#[test]
+fn harm_before_the_newest_flush_of_the_tail_is_reported() {
+    let storage = in_one_segment(&["a", "b", "c"]);
+    for at in (0..16_384).step_by(SECTOR) {
+        for blanks in [true, false] {
+            let harmed = storage.reopen(Survival::Keep);
+            let place = ByteCount::new(at);
+            if blanks {
+                harmed.blank(FIRST, place, SECTOR);
+            } else {
+                harmed.flip(FIRST, place, 1);
+            }
+            let answer = open_roomy(&harmed).map(drop);
+            assert!(
+                matches!(answer, Err(LogError::Damaged { .. })),
+                "{at}: {answer:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_flush_of_another_history_does_not_fit() {
+    // Both are whole, at the same place, of the same node, with the same number.
+    let (mine, other) = (
+        in_one_segment(&["a", "b", "c"]),
+        in_one_segment(&["a", "x", "c"]),
+    );
+    for block in [3, 4] {
+        let at = block * 4096;
+        let bytes = other.bytes(FIRST).unwrap();
+        let harmed = mine.reopen(Survival::Keep);
+        harmed.patch(FIRST, ByteCount::new(at as u64), &bytes[at..at + 4096]);
+        let answer = open_roomy(&harmed).map(drop);
+        let Err(LogError::Damaged { expected, .. }) = answer else {
+            panic!("{block}: {answer:?}");
+        };
+        assert!(expected.contains("on chain"), "{expected}");
+    }
+}
+
 #[test]
 fn the_message_says_where_and_what_to_do() {
     let (storage, _, _) = written();
-    storage.flip("log/0000000000000000.seg", ByteCount::new(4100), 1);
+    storage.flip(FIRST, ByteCount::new(4100), 1);
     let refused = open(&storage).unwrap_err().to_string();
     expect_test::expect!["the log is damaged: 0000000000000000.seg at byte 4096: expected a segment header and a flush, found a bad sector, and later flushes behind it; nothing was changed; put back an undamaged copy of this file, or start from a snapshot in an empty data directory"].assert_eq(&refused);
 }
@@ -211,12 +276,7 @@ fn bytes_from_a_client_cannot_pass_for_a_flush() {
     let mut body = vec![b'.'; 8 * 508 - 64 - 40];
     body.extend_from_slice(&header);
     let storage = Storage::new();
-    let folder = storage.root().folder("log").unwrap();
-    let roomy = LogConfig {
-        segment_bytes: ByteCount::new(64 << 10),
-        ..config()
-    };
-    let mut log = Log::open(Arc::clone(&folder), roomy).unwrap();
+    let mut log = open_roomy(&storage).unwrap();
     let entry = Record::Entry {
         term: Term::new(1),
         op: Op::new(1),
@@ -224,8 +284,7 @@ fn bytes_from_a_client_cannot_pass_for_a_flush() {
     };
     log.flush(GROUP, &[entry], Urgency::Ordinary).unwrap();
     drop(log);
-    let path = "log/0000000000000000.seg";
-    let bytes = storage.bytes(path).unwrap();
+    let bytes = storage.bytes(FIRST).unwrap();
     assert_eq!(&bytes[8192..8196], b"FLSH");
     assert_eq!(
         &bytes[12_288..12_292],
@@ -233,7 +292,7 @@ fn bytes_from_a_client_cannot_pass_for_a_flush() {
         "the forged one is in place"
     );
     // Torn at its beginning: what stands behind must not be taken for a later flush.
-    storage.blank(path, ByteCount::new(8192), SECTOR);
-    let log = Log::open(folder, roomy).unwrap();
+    storage.blank(FIRST, ByteCount::new(8192), SECTOR);
+    let log = open_roomy(&storage).unwrap();
     assert_eq!(entries(&log, GROUP, 0), []);
 }

@@ -229,7 +229,11 @@ fn a_full_disk_refuses_ordinary_flushes_and_spares_the_reserve() {
         matches!(refused, Some(LogError::Full { .. })),
         "{refused:?}"
     );
-    assert_eq!(log.prepare_next().unwrap(), Preparation::Full);
+    let mut prepared = Preparation::More;
+    while prepared == Preparation::More {
+        prepared = log.prepare_next().unwrap();
+    }
+    assert_eq!(prepared, Preparation::Full);
     let last = log.last(GROUP).value();
     assert!(last >= 3);
     let urgent = [record(0, last + 1, 3000)];
@@ -243,6 +247,24 @@ fn a_full_disk_refuses_ordinary_flushes_and_spares_the_reserve() {
     append(&mut log, GROUP, 1, 10).unwrap();
     let log = open(&storage.reopen(Survival::Drop)).unwrap();
     assert_eq!(log.last(GROUP), Op::new(last + 2));
+}
+
+#[test]
+fn preparing_on_a_full_disk_readies_what_there_is_and_ends() {
+    let storage = Storage::new();
+    let mut log = open(&storage).unwrap();
+    append(&mut log, GROUP, 1, 10).unwrap();
+    storage.set_capacity(storage.used());
+    let mut calls = 0;
+    while log.is_behind() {
+        log.prepare_next().unwrap();
+        calls += 1;
+        assert!(calls < 10, "a full disk must not be asked for ever");
+    }
+    while log.prepare_next().unwrap() == Preparation::More {}
+    assert!(!log.is_behind());
+    let spare = "log/0000000000004000.seg".to_owned();
+    assert!(storage.names().contains(&spare), "{:?}", storage.names());
 }
 
 #[test]
