@@ -13,7 +13,9 @@ use serde_json::json;
 use crate::ask::{self, Ask, Found};
 use crate::bench;
 use crate::client::ConnectionOptions;
+use crate::config::Flags;
 use crate::screen::Screen;
+use crate::up::{self, Calling};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,6 +37,9 @@ pub(crate) struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start a node
+    #[command(after_help = up::EXAMPLES)]
+    Up(Flags),
     #[command(flatten)]
     Ask(Ask),
     /// Measure a server, or the floor beneath it
@@ -67,18 +72,29 @@ pub(crate) fn grammar() -> clap::Command {
     names
         .into_iter()
         .fold(CommandLine::command(), |command, name| {
-            command.mut_subcommand(name, ConnectionOptions::augment_args)
+            command.mut_subcommand(name, |ask| {
+                // Adding the flags also puts their own description in place of the command's.
+                let about = ask.get_about().cloned().unwrap_or_default();
+                ConnectionOptions::augment_args(ask).about(about)
+            })
         })
 }
 
 /// Runs what the command line says.
 pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
+    let calling = Calling::of(&words);
+    let words = match calling {
+        Calling::Holm => words,
+        Calling::Etcd if up::asks_version(&words) => return finish(etcd_version()),
+        Calling::Etcd => up::as_up(&words),
+    };
     let matches = grammar().get_matches_from(words);
     let line = match CommandLine::from_arg_matches(&matches) {
         Ok(line) => line,
         Err(error) => error.format(&mut grammar()).exit(),
     };
-    let result = match &line.command {
+    finish(match &line.command {
+        Command::Up(flags) => up::run(calling, flags).map(|()| Found::Yes),
         Command::Ask(ask) => {
             let connection = matches.subcommand().map(|(_name, flags)| flags);
             let connection = connection.expect("a client command was read from these matches");
@@ -89,7 +105,10 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
         Command::Bench(bench) => bench::run(bench).and_then(|text| say(&text)),
         Command::Completions { shell } => completions(*shell),
         Command::Version { json } => version(*json),
-    };
+    })
+}
+
+fn finish(result: anyhow::Result<Found>) -> ExitCode {
     match result {
         Ok(Found::Yes) => ExitCode::SUCCESS,
         Ok(Found::No) => ExitCode::FAILURE,
@@ -127,6 +146,14 @@ fn version(json: bool) -> anyhow::Result<Found> {
     Ok(Found::Yes)
 }
 
+/// What scripts that look for etcd read: the first line is etcd's.
+fn etcd_version() -> anyhow::Result<Found> {
+    say(&format!(
+        "etcd Version: {ETCD_VERSION}\nholm Version: {}",
+        env!("CARGO_PKG_VERSION")
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +161,26 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         grammar().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does() {
+        let grammar = grammar();
+        let abouts: Vec<String> = grammar
+            .get_subcommands()
+            .map(|command| {
+                command
+                    .get_about()
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+            })
+            .collect();
+        for (at, about) in abouts.iter().enumerate() {
+            assert!(
+                !about.is_empty() && !abouts[..at].contains(about),
+                "{about:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The holm binary: the command line, the configuration, and the composition of all the parts.
 //!
-//! Route map: [`command`] names every command. [`config`] makes a node's configuration. [`ask`] has the client's
+//! Route map: [`command`] names every command. [`config`] makes a node's configuration, [`up`] runs the node. [`ask`] has the client's
 //! commands over [`client`], their output goes to [`screen`]. [`bench`] measures servers. [`quantity`] reads and writes
 //! durations, sizes and counts.
 
@@ -12,6 +12,7 @@ mod config;
 mod progress;
 mod quantity;
 mod screen;
+mod up;
 mod wire;
 
 use std::process::ExitCode;

@@ -34,7 +34,8 @@ fn flag(setting: &'static Setting) -> Arg {
         arg = arg.alias(*alias);
     }
     if setting.value.is_empty() {
-        arg.num_args(0..=1)
+        arg.value_name("true|false")
+            .num_args(0..=1)
             .require_equals(true)
             .default_missing_value(OsStr::from("true"))
     } else {

@@ -76,6 +76,19 @@ pub(crate) enum FileError {
     },
 }
 
+/// Variables with our prefix that name the file, or that clients read.
+const NOT_SETTINGS: &[&str] = &[
+    "config",
+    "config-file",
+    "endpoints",
+    "user",
+    "password",
+    "cacert",
+    "cert",
+    "key",
+    "unsupported-arch",
+];
+
 /// The variables that begin with `prefix` (`HOLM_`, `ETCD_`), and the names of those that no setting has.
 pub(crate) fn from_environment(
     prefix: &str,
@@ -98,7 +111,7 @@ pub(crate) fn from_environment(
                     },
                 );
             }
-            None if name == "config" => {}
+            None if NOT_SETTINGS.contains(&name.as_str()) => {}
             None => unknown.push(variable),
         }
     }
@@ -107,6 +120,17 @@ pub(crate) fn from_environment(
 
 /// Reads a file of settings.
 pub(crate) fn from_file(path: &Path) -> Result<Layer, FileError> {
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "yaml" || extension == "yml")
+    {
+        let message = "this is etcd's YAML: holm reads TOML with the same keys".to_owned();
+        return Err(FileError::Syntax {
+            path: path.to_owned(),
+            line: 1,
+            message,
+        });
+    }
     let unreadable = |source| FileError::Unreadable {
         path: path.to_owned(),
         source,

@@ -17,9 +17,10 @@ use holm_net::CertificateFiles;
 use holm_telemetry::LogConfig;
 
 pub(crate) use flags::Flags;
-pub(crate) use layer::from_environment;
 use layer::{Layer, Said, Source};
 use value::Address;
+
+use crate::up::Calling;
 
 /// etcd's default, which its 0 means too.
 const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
@@ -100,17 +101,25 @@ impl Config {
     ///
     /// The first value that makes no sense, with its place; a file that cannot be read, with its line.
     pub(crate) fn load(
+        calling: Calling,
         flags: &Flags,
-        variables: Layer,
-        file: Option<String>,
+        environment: Environment,
     ) -> anyhow::Result<Self> {
-        let mut said = match flags.config.clone().or(file) {
+        let mut said = match flags.config.clone().or(environment.file) {
             Some(path) => layer::from_file(&PathBuf::from(path))?,
             None => Layer::new(),
         };
-        said.extend(variables);
+        said.extend(environment.layer);
         said.extend(flags.layer.clone());
+        if calling == Calling::Etcd {
+            add_etcds_defaults(&mut said);
+        }
         let mut config = Self::resolve(&Values { said })?;
+        for name in environment.unknown {
+            config
+                .remarks
+                .push(format!("variable {name} names no setting and is ignored"));
+        }
         check_members(flags.initial_cluster.as_deref())?;
         for (name, text) in &flags.without_meaning {
             config.remarks.push(format!(
@@ -325,14 +334,50 @@ fn check_members(initial_cluster: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the environment that `holm up` obeys.
-pub(crate) fn environment(prefix: &str) -> (Layer, Vec<String>, Option<String>) {
-    let (layer, unknown) = from_environment(prefix, std::env::vars());
-    (
-        layer,
-        unknown,
-        std::env::var(format!("{prefix}CONFIG")).ok(),
-    )
+/// What a script that starts etcd expects where it says nothing.
+fn add_etcds_defaults(said: &mut Layer) {
+    let name = said
+        .get("name")
+        .map_or("default", |name| name.text.as_str())
+        .to_owned();
+    let defaults = [
+        ("data-dir", format!("{name}.etcd")),
+        ("console", "none".to_owned()),
+        ("log-format", "json".to_owned()),
+    ];
+    for (name, text) in defaults {
+        said.entry(name).or_insert(Said {
+            text,
+            source: Source::Default(name),
+        });
+    }
+}
+
+/// What the environment says about a node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Environment {
+    /// The settings among the variables.
+    pub(crate) layer: Layer,
+    /// Variables with our prefix that are no settings.
+    pub(crate) unknown: Vec<String>,
+    /// The file of settings.
+    pub(crate) file: Option<String>,
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub(crate) fn of_process(calling: Calling) -> Self {
+        let prefix = calling.prefix();
+        let (layer, unknown) = layer::from_environment(prefix, std::env::vars());
+        let file = ["CONFIG", "CONFIG_FILE"]
+            .iter()
+            .find_map(|name| std::env::var(format!("{prefix}{name}")).ok());
+        Self {
+            layer,
+            unknown,
+            file,
+        }
+    }
 }
 
 #[cfg(test)]

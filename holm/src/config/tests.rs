@@ -1,6 +1,7 @@
 //! Precedence and complaints.
 
 use clap::{CommandFactory, FromArgMatches, Parser};
+use holm_telemetry::LogFormat;
 
 use super::*;
 
@@ -24,7 +25,7 @@ fn variables(pairs: &[(&str, &str)]) -> Layer {
     let pairs = pairs
         .iter()
         .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-    from_environment("HOLM_", pairs).0
+    layer::from_environment("HOLM_", pairs).0
 }
 
 fn load(words: &[&str], pairs: &[(&str, &str)], file: &str) -> Result<Config, String> {
@@ -32,7 +33,12 @@ fn load(words: &[&str], pairs: &[(&str, &str)], file: &str) -> Result<Config, St
     let path = folder.path().join("holm.toml");
     std::fs::write(&path, file).expect("a temporary file");
     let path = path.display().to_string();
-    Config::load(&flags(words), variables(pairs), Some(path.clone()))
+    let environment = Environment {
+        layer: variables(pairs),
+        unknown: Vec::new(),
+        file: Some(path.clone()),
+    };
+    Config::load(Calling::Holm, &flags(words), environment)
         .map_err(|error| format!("{error:#}").replace(&path, "holm.toml"))
 }
 
@@ -171,4 +177,26 @@ fn every_setting_has_its_own_names() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), count);
+}
+
+#[test]
+fn called_as_etcd_the_folder_and_the_log_are_as_there() {
+    let flags = flags(&["--name=n1", "--log-format=text"]);
+    let config = Config::load(Calling::Etcd, &flags, Environment::default()).unwrap();
+    assert_eq!(config.data_dir, PathBuf::from("n1.etcd"));
+    assert_eq!(config.console, None);
+    assert_eq!(config.log.format, LogFormat::Text);
+    let config = Config::load(Calling::Etcd, &self::flags(&[]), Environment::default()).unwrap();
+    assert_eq!(config.data_dir, PathBuf::from("default.etcd"));
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn yaml_is_refused_by_name() {
+    let flags = flags(&["--config=etcd.yaml"]);
+    let error = Config::load(Calling::Holm, &flags, Environment::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "etcd.yaml:1: this is etcd's YAML: holm reads TOML with the same keys"
+    );
 }

@@ -1,0 +1,22 @@
+//! The one line that a node greets with.
+
+use std::net::SocketAddr;
+
+use crate::config::{Config, Tls};
+
+/// What is served, where.
+pub(super) fn text(config: &Config, clients: &[SocketAddr], console: Option<SocketAddr>) -> String {
+    let clients: Vec<String> = clients.iter().map(ToString::to_string).collect();
+    let mut text = format!(
+        "holm {}  keyspace default  linearizable  etcd API {}",
+        env!("CARGO_PKG_VERSION"),
+        clients.join(", ")
+    );
+    if config.tls != Tls::Off {
+        text.push_str(" (TLS)");
+    }
+    if let Some(console) = console {
+        text.push_str(&format!("  console {console}"));
+    }
+    text
+}
