@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol as Transport, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 use crate::certificates::Certificates;
 use crate::error::NetError;
 use crate::gate::{Connection, Gate, Limits};
-use crate::room::Room;
+use crate::room::{Place, Room};
 use crate::stream::Carrier;
 
 /// Clients that may wait to be accepted; the system may allow fewer.
@@ -114,7 +113,7 @@ impl Listener {
     fn admit<H, F>(
         &self,
         tasks: &mut JoinSet<()>,
-        (stream, peer, place): (TcpStream, SocketAddr, OwnedSemaphorePermit),
+        (stream, peer, place): (TcpStream, SocketAddr, Place),
         handle: H,
     ) where
         H: Fn(Connection) -> F + Send + 'static,
@@ -137,8 +136,8 @@ impl Listener {
 
     /// The next client, once there is room for it. Never fails: what the system refuses is
     /// reported and tried again. Cancelling it loses nothing.
-    async fn accept(&self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-        let place = match self.room.try_enter() {
+    async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
+        let mut place = match self.room.try_enter() {
             Some(place) => place,
             None => {
                 let connections = self.room.size();
@@ -150,6 +149,7 @@ impl Listener {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     tune(&stream, peer);
+                    place.occupy(&self.room);
                     return (stream, peer, place);
                 }
                 Err(error) if is_of_one_client(&error) => {}

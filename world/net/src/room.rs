@@ -1,6 +1,7 @@
 //! How many connections may be open at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -17,7 +18,33 @@ const CONNECTIONS_MIN: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Room {
     places: Arc<Semaphore>,
+    open: Arc<AtomicUsize>,
     size: usize,
+}
+
+/// A place in the room; leaving it drops it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// Kept until the place is left.
+    _permit: OwnedSemaphorePermit,
+    /// The room's count of connections, once there is one in this place.
+    counted: Option<Arc<AtomicUsize>>,
+}
+
+impl Place {
+    /// Says that a connection has this place now: until then a listener holds it for the next.
+    pub(crate) fn occupy(&mut self, room: &Room) {
+        room.open.fetch_add(1, Ordering::Relaxed);
+        self.counted = Some(Arc::clone(&room.open));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(open) = &self.counted {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Room {
@@ -25,7 +52,11 @@ impl Room {
     #[must_use]
     pub fn new(size: usize) -> Self {
         let places = Arc::new(Semaphore::new(size));
-        Self { places, size }
+        Self {
+            places,
+            open: Arc::default(),
+            size,
+        }
     }
 
     /// Room for 16,384 connections, or for as many as the process may open files, less 512.
@@ -45,18 +76,26 @@ impl Room {
     /// How many connections are open now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.size.saturating_sub(self.places.available_permits())
+        self.open.load(Ordering::Relaxed)
     }
 
     /// A place, if there is one.
-    pub(crate) fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    pub(crate) fn try_enter(&self) -> Option<Place> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some(Place {
+            _permit: permit,
+            counted: None,
+        })
     }
 
     /// A place, as soon as there is one. First come, first served.
-    pub(crate) async fn enter(&self) -> OwnedSemaphorePermit {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        place.expect("the semaphore lives in this value and is never closed")
+    pub(crate) async fn enter(&self) -> Place {
+        let permit = Arc::clone(&self.places).acquire_owned().await;
+        let permit = permit.expect("the semaphore lives in this value and is never closed");
+        Place {
+            _permit: permit,
+            counted: None,
+        }
     }
 }
 
@@ -84,10 +123,13 @@ mod tests {
     #[test]
     fn a_full_room_has_no_place_until_somebody_leaves() {
         let room = Room::new(1);
-        let place = room.try_enter();
-        assert!(place.is_some() && room.try_enter().is_none());
+        let mut place = room.try_enter().unwrap();
+        assert!(room.try_enter().is_none());
+        assert_eq!(room.open(), 0, "the place waits for its connection");
+        place.occupy(&room);
         assert_eq!(room.open(), 1);
         drop(place);
+        assert_eq!(room.open(), 0);
         assert!(room.try_enter().is_some());
     }
 }
