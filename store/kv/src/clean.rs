@@ -37,6 +37,8 @@ pub(crate) struct Clean {
     /// An upper bound of what the new segment will hold.
     pub(crate) bytes_max: u64,
     pub(crate) segment_bytes: u64,
+    /// Whether there was no room but the one that is kept for this.
+    pub(crate) took_spare: bool,
     pub(crate) copy: Option<Copy>,
     /// The next victim, and where in it.
     pub(crate) at: (usize, u64),
@@ -160,22 +162,11 @@ impl Clean {
         }
     }
 
-    fn begin(&self) -> Result<Copy, DiskError> {
+    fn begin(&mut self) -> Result<Copy, DiskError> {
         let name = Segment::name(self.number);
         let mut disk = match self.folder.create(&name, ByteCount::new(self.bytes_max)) {
             Err(DiskError::Full { .. }) if self.bytes_max <= self.segment_bytes => {
-                self.folder
-                    .rename(CLEAN_SPARE, &name)
-                    .map_err(|error| match error {
-                        DiskError::NotFound { .. } => DiskError::Full {
-                            attempted: format!("create {name}"),
-                        },
-                        other @ (DiskError::Exists { .. }
-                        | DiskError::Full { .. }
-                        | DiskError::Short { .. }
-                        | DiskError::Failed { .. }
-                        | DiskError::Poisoned { .. }) => other,
-                    })?;
+                self.take_spare(&name)?;
                 self.folder.open(&name)?
             }
             other => other?,
@@ -189,6 +180,19 @@ impl Clean {
             digest: 0,
             marks: Vec::new(),
         })
+    }
+
+    fn take_spare(&mut self, name: &str) -> Result<(), DiskError> {
+        match self.folder.rename(CLEAN_SPARE, name) {
+            Ok(()) => {
+                self.took_spare = true;
+                Ok(())
+            }
+            Err(DiskError::NotFound { .. }) => Err(DiskError::Full {
+                attempted: format!("create {name}"),
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     fn record(

@@ -165,9 +165,10 @@ fn restore(
             Err(error) => return Err(error),
         }
     }
-    match first {
-        Some(error) => Err(error),
-        None => Ok((State::fresh().replay(folder, files, durable)?, bad)),
+    // Until the second checkpoint all frames are there.
+    match (State::fresh().replay(folder, files, durable), first) {
+        (Ok(state), _) => Ok((state, bad)),
+        (Err(StoreError::Damaged { .. }), Some(error)) | (Err(error), _) => Err(error),
     }
 }
 

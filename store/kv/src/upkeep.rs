@@ -45,6 +45,8 @@ pub(crate) struct Upkeep {
     durable: Position,
     in_flight: u64,
     full: bool,
+    /// Whether the cleaner took its spare.
+    refill: bool,
     hurry: bool,
     now: Time,
     behind_since: Option<Time>,
@@ -124,6 +126,7 @@ impl Upkeep {
             durable,
             in_flight: 0,
             full: false,
+            refill: false,
             hurry: false,
             now: Time::ZERO,
             behind_since: None,
@@ -224,7 +227,8 @@ impl Store {
         let frames = self.take();
         self.upkeep.in_flight = frames.iter().map(crate::tail::Frame::bytes).sum();
         self.pin_if_due();
-        let writer = self.upkeep.writer.take()?;
+        let mut writer = self.upkeep.writer.take()?;
+        writer.spares &= !std::mem::take(&mut self.upkeep.refill);
         Some(Work::Flush(Box::new(Flush { writer, frames })))
     }
 
@@ -435,6 +439,7 @@ impl Store {
             number,
             bytes_max: clean::file_bytes(used),
             segment_bytes: self.config.segment_bytes.value(),
+            took_spare: false,
             copy: None,
             at: (0, SEGMENT_HEAD),
             moves: Moves::default(),
@@ -489,6 +494,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let cleaning = &mut self.upkeep.cleaning;
         cleaning.out = false;
+        if std::mem::take(&mut clean.took_spare) {
+            self.upkeep.full = true;
+            self.upkeep.refill = true;
+        }
         match result {
             Ok(()) => {}
             Err(error) if is_full(&error) => {

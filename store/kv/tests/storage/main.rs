@@ -1,5 +1,8 @@
 //! The storage half through its boundary: against a twin, through crashes, damage and full
 //! disks.
 
+mod crash;
+mod damage;
 mod model;
+mod space;
 mod twin;

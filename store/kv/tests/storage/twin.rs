@@ -146,7 +146,7 @@ impl Twin {
         versions.push(version);
     }
 
-    fn at(&self, key: &Bytes, at: i64) -> Option<&Parts> {
+    pub(crate) fn at(&self, key: &Bytes, at: i64) -> Option<&Parts> {
         let versions = self.keys.get(key)?;
         let newest = versions.iter().rev().find(|it| it.main <= at)?;
         newest.parts.as_ref()
