@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::connection::{Connection, Failure, Route, Sink};
+use super::connection::Connection;
 use super::frame::flag;
 use super::keys::Keys;
 use super::load::{self, Naming, Plan};
 use super::message::{Template, number_field};
 use super::options::{KvOptions, Order};
 use super::poller::Poller;
+use super::session::{Failure, Route, Sink};
 use super::tally::{Clock, in_nanos};
 use crate::progress::Progress;
 

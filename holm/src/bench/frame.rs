@@ -1,6 +1,6 @@
 //! HTTP/2 frames: reading their headers and writing the few that a client sends.
 //!
-//! Nothing here keeps state; [`super::connection`] does. Numbers on this wire are big-endian.
+//! Nothing here keeps state; [`super::session`] does. Numbers on this wire are big-endian.
 
 use thiserror::Error;
 

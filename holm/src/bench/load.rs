@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::connection::{Connection, Failure, Route, Sink};
+use super::connection::Connection;
 use super::frame::flag;
 use super::keys::Keys;
 use super::message::Template;
 use super::poller::Poller;
+use super::session::{Failure, Route, Sink};
 use super::tally::{Clock, Tally, in_nanos};
 
 /// How the keys of a request are chosen.

@@ -2,7 +2,7 @@
 //!
 //! A stock client spends several times what the server may spend on an operation, so on one machine it measures
 //! itself. Here requests are bytes made in advance ([`message`]), HTTP/2 is spoken by hand ([`frame`], [`hpack`],
-//! [`connection`]) and one thread serves all connections ([`poller`], [`load`], [`watch`]). What the server used is read
+//! [`session`], [`connection`]) and one thread serves all connections ([`poller`], [`load`], [`watch`]). What the server used is read
 //! from outside ([`observe`]); [`report`] writes it all down.
 
 mod call;
@@ -17,6 +17,7 @@ mod observe;
 mod options;
 mod poller;
 mod report;
+mod session;
 mod tally;
 mod watch;
 
@@ -26,7 +27,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use connection::Route;
 use keys::Keys;
 use load::{Naming, Plan};
 use message::Template;
@@ -34,6 +34,7 @@ use observe::{ProcessSample, SyncSample};
 pub(crate) use options::Bench;
 use options::{KvOptions, Workload};
 use report::Report;
+use session::Route;
 use tally::{Clock, Tally, in_nanos};
 
 use crate::progress::Progress;

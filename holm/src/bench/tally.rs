@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::connection::Failure;
+use super::session::Failure;
 
 /// Nanoseconds since the run began.
 #[derive(Clone, Copy, Debug)]

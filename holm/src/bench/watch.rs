@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::connection::{Connection, Failure, Route, Sink};
+use super::connection::Connection;
 use super::frame::flag;
 use super::message::{Template, read_watch};
 use super::options::KvOptions;
 use super::poller::Poller;
+use super::session::{Failure, Route, Sink};
 use super::tally::{Clock, Tally, in_nanos};
 
 /// What a watch run has measured.
