@@ -106,7 +106,8 @@ pub(crate) struct Checkpoint {
     pub(crate) folder: Arc<dyn Folder>,
     pub(crate) owner: Owner,
     pub(crate) number: u64,
-    pub(crate) pinned: Pinned,
+    /// Let go at the end of the last slice, for that may free much.
+    pub(crate) pinned: Option<Pinned>,
     /// The segments that were retired when it was begun.
     pub(crate) retired: Vec<u32>,
     /// Files to remove once this checkpoint is durable.
@@ -151,15 +152,24 @@ impl Checkpoint {
     /// [`DiskError::Full`] if there is no room for it: the temporary file is gone again.
     pub(crate) fn run(&mut self) -> Result<(), DiskError> {
         match std::mem::replace(&mut self.stage, Stage::Start) {
-            Stage::Start => self.stage = Stage::Writing(self.begin()?),
+            Stage::Start => {
+                if let Some(pinned) = &self.pinned {
+                    self.stage = Stage::Writing(self.begin(pinned)?);
+                }
+            }
             Stage::Writing(mut writing) => {
                 let goal = writing.at + SLICE;
                 while writing.at < goal {
-                    if matches!(writing.next, Next::End) {
-                        self.stage = self.end(writing)?;
-                        return Ok(());
+                    match &self.pinned {
+                        Some(pinned) if !matches!(writing.next, Next::End) => {
+                            writing.block(pinned)?;
+                        }
+                        Some(_) | None => {
+                            self.stage = self.end(writing)?;
+                            self.pinned = None;
+                            return Ok(());
+                        }
                     }
-                    writing.block(&self.pinned)?;
                 }
                 self.stage = Stage::Writing(writing);
             }
@@ -168,12 +178,12 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn begin(&self) -> Result<Writing, DiskError> {
+    fn begin(&self, pinned: &Pinned) -> Result<Writing, DiskError> {
         let temporary = new_name(self.number);
         remove_if_there(self.folder.as_ref(), &temporary)?;
-        let bytes = ByteCount::new(self.pinned.bytes_max);
+        let bytes = ByteCount::new(pinned.bytes_max);
         let mut disk = self.folder.create(&temporary, bytes)?;
-        disk.write(ByteCount::ZERO, &self.header())?;
+        disk.write(ByteCount::ZERO, &self.header(pinned))?;
         Ok(Writing {
             disk,
             at: HEAD,
@@ -185,8 +195,8 @@ impl Checkpoint {
         })
     }
 
-    fn header(&self) -> Vec<u8> {
-        let (position, root) = (&self.pinned.position, &self.pinned.root);
+    fn header(&self, pinned: &Pinned) -> Vec<u8> {
+        let (position, root) = (&pinned.position, &pinned.root);
         let mut bytes = vec![0; 4096];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..10].copy_from_slice(&FORMAT.to_le_bytes());

@@ -30,7 +30,8 @@ pub(crate) const SLICE: u64 = 2 << 20;
 pub(crate) struct Clean {
     pub(crate) folder: Arc<dyn Folder>,
     pub(crate) owner: Owner,
-    pub(crate) root: Root,
+    /// Let go at the end of the last slice, for that may free much.
+    pub(crate) root: Option<Root>,
     pub(crate) victims: Vec<Arc<Segment>>,
     /// The new segment's number.
     pub(crate) number: u32,
@@ -118,6 +119,7 @@ impl Clean {
         while left > 0 {
             let Some(victim) = self.victims.get(self.at.0).map(Arc::clone) else {
                 self.done = Some(self.end().map_err(failed)?);
+                self.root = None;
                 return Ok(());
             };
             let mut scanner = Scanner::new(&victim, self.at.1, victim.written());
@@ -208,7 +210,7 @@ impl Clean {
         let change = (stored.head.main, stored.head.sub);
         let damaged = || victim.damaged(place.offset(), "a record has no key");
         let key = key_in(stored).ok_or_else(damaged)?;
-        let found = self.root.find(&key, change);
+        let found = self.root.as_ref().and_then(|root| root.find(&key, change));
         if found.is_none_or(|slot| slot.place != place) {
             return Ok(());
         }

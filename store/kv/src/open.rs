@@ -544,11 +544,15 @@ fn checkpoints(
                     }
                 }
             }
-            Err(StoreError::Damaged { .. }) => found.obsolete.push(checkpoint::name(*older)),
+            Err(StoreError::Damaged { .. }) => {
+                found.obsolete.push(checkpoint::name(*older));
+            }
             Err(error) => return Err(error),
         }
     }
     found.kept.push(newest);
+    let waits = !found.retired.is_empty();
+    found.retired_since = waits.then_some(holm_base::Time::ZERO);
     Ok(found)
 }
 

@@ -34,6 +34,8 @@ const PLAN_EVERY: Duration = Duration::from_millis(250);
 /// The pause after a slice of a checkpoint (4 MiB) or of cleaning (2 MiB): 64 and 32 MiB a
 /// second at most.
 const SLICE_PAUSE: Duration = Duration::from_millis(62);
+/// How long a retired segment may wait for other reasons to write a checkpoint.
+const RETIRED_WAIT: Duration = Duration::from_secs(5);
 /// The pause before another try when there was no room.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,8 @@ pub(crate) struct Checkpoints {
     /// Files that the next one makes obsolete.
     pub(crate) obsolete: Vec<String>,
     pub(crate) retired: Vec<Retired>,
+    /// Since when they have waited for a checkpoint.
+    pub(crate) retired_since: Option<Time>,
     pinned: Option<Pinned>,
     waiting: Option<Box<Checkpoint>>,
     out: bool,
@@ -107,6 +111,7 @@ impl Checkpoints {
             behind,
             obsolete: Vec::new(),
             retired: Vec::new(),
+            retired_since: None,
             pinned: None,
             waiting: None,
             out: false,
@@ -189,7 +194,12 @@ impl Store {
         let checkpoint =
             (checkpoints.waiting.is_some() && !checkpoints.out).then_some(checkpoints.at);
         let clean = (cleaning.waiting.is_some() && !cleaning.out).then_some(cleaning.at);
-        [flush, full, checkpoint, clean].into_iter().flatten().min()
+        let retired = checkpoints.retired_since.filter(|_| checkpoints.is_idle());
+        let retired = retired.map(|since| since + RETIRED_WAIT);
+        [flush, full, checkpoint, clean, retired]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Makes everything due at once, a checkpoint included: for a clean stop, run jobs until
@@ -299,8 +309,10 @@ impl Store {
         let goal = self.config.checkpoint_bytes_min.value().max(last / 4);
         let retired: u64 = checkpoints.retired.iter().map(|it| it.bytes).sum();
         let reclaim = self.config.segment_bytes.value().max(last);
+        let waited = |since: Time| self.upkeep.now >= since + RETIRED_WAIT;
+        let waited = checkpoints.retired_since.is_some_and(waited);
         checkpoints.behind > goal
-            || (retired > 0 && (retired >= reclaim || self.upkeep.full))
+            || (retired > 0 && (retired >= reclaim || waited || self.upkeep.full))
             || (self.upkeep.hurry && checkpoints.behind + self.upkeep.in_flight > 0)
     }
 
@@ -338,7 +350,7 @@ impl Store {
                 owner: self.config.owner(),
                 number: checkpoints.next,
                 retired: checkpoints.retired.iter().map(|it| it.number).collect(),
-                pinned,
+                pinned: Some(pinned),
                 obsolete,
                 stage: Stage::Start,
             }));
@@ -388,6 +400,8 @@ impl Store {
                 retired.checkpoints += 1;
             }
         }
+        let left = !checkpoints.retired.is_empty();
+        checkpoints.retired_since = left.then_some(self.upkeep.now);
         Ok(())
     }
 
@@ -414,12 +428,13 @@ impl Store {
     /// Retires what is wholly dead and looks for a run of segments that is worth a copy.
     fn plan(&mut self) {
         let sealed: Vec<_> = self.root.table.in_order().iter().map(Arc::clone).collect();
+        let spread = self.is_spread();
         let runs = sealed.split(|segment| !self.may_be_cleaned(segment));
         let dead = runs.flatten().filter(|segment| self.used(segment) == 0);
         let dead: Vec<_> = dead.map(Arc::clone).collect();
         let best = sealed
             .split(|segment| !self.may_be_cleaned(segment) || self.used(segment) == 0)
-            .flat_map(|run| (0..run.len()).filter_map(|start| self.worth(&run[start..])))
+            .flat_map(|run| (0..run.len()).filter_map(|start| self.worth(&run[start..], spread)))
             .max_by_key(|worth| worth.0);
         let victims = best.map(|(_, victims)| victims.to_vec());
         if !dead.is_empty() {
@@ -434,7 +449,7 @@ impl Store {
         self.upkeep.cleaning.waiting = Some(Box::new(Clean {
             folder: Arc::clone(&self.folder),
             owner: self.config.owner(),
-            root: self.root.clone(),
+            root: Some(self.root.clone()),
             victims,
             number,
             bytes_max: clean::file_bytes(used),
@@ -449,7 +464,11 @@ impl Store {
 
     /// The longest beginning of a run whose survivors fit one segment, and what copying them
     /// would bring for what it costs; `None` if too little.
-    fn worth<'a>(&self, run: &'a [Arc<Segment>]) -> Option<(u64, &'a [Arc<Segment>])> {
+    fn worth<'a>(
+        &self,
+        run: &'a [Arc<Segment>],
+        spread: bool,
+    ) -> Option<(u64, &'a [Arc<Segment>])> {
         let (mut len, mut used, mut file) = (0, 0, 0);
         for segment in run {
             let more = used + self.used(segment);
@@ -460,19 +479,25 @@ impl Store {
         }
         let copied = clean::file_bytes(used);
         let freed = file.saturating_sub(copied);
-        let dear = !self.is_spread() && used > file / 2;
+        let dear = !spread && used > file / 2;
         if dear || freed < file / 8 || freed < 16 << 10 {
             return None;
         }
         Some((freed.saturating_mul(1000) / (file + used), &run[..len]))
     }
 
-    /// Whether segments take up much more than what they hold.
+    /// Whether the segments that are not written to any more take up much more than what they
+    /// hold.
     fn is_spread(&self) -> bool {
-        let retained: u64 = self.uses.values().sum();
-        let spare = 2 * self.config.segment_bytes.value();
-        let file: u64 = self.root.table.bytes();
-        self.upkeep.full || file > retained + retained / 10 * 3 + spare
+        let sealed = self.root.table.in_order().iter();
+        let sealed = sealed.filter(|segment| self.may_be_cleaned(segment));
+        let (mut file, mut used) = (0, 0);
+        for segment in sealed {
+            file += segment.bytes;
+            used += self.used(segment);
+        }
+        let spare = self.config.segment_bytes.value() / 4;
+        self.upkeep.full || file > used + used / 10 * 3 + spare
     }
 
     fn may_be_cleaned(&self, segment: &Segment) -> bool {
@@ -568,6 +593,8 @@ impl Store {
                 checkpoints: 0,
             });
         }
+        let now = self.upkeep.now;
+        self.upkeep.checkpoints.retired_since.get_or_insert(now);
     }
 
     /// Bytes of all files.

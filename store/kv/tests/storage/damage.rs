@@ -124,10 +124,7 @@ fn any_flipped_byte_is_reported_or_healed() {
 fn a_damaged_checkpoint_is_replaced_by_the_one_before() {
     let (storage, commands) = small_store();
     let names = storage.names();
-    let newest = names
-        .iter()
-        .filter(|name| name.ends_with(".ckp"))
-        .next_back();
+    let newest = names.iter().rfind(|name| name.ends_with(".ckp"));
     let newest = newest.expect("there are checkpoints");
     storage.flip(newest, ByteCount::new(5000), 1);
     let mut driver = Driver::open(storage.root(), tiny()).expect("the older one serves");
