@@ -9,6 +9,7 @@ mod bench;
 mod client;
 mod command;
 mod config;
+mod probe;
 mod progress;
 mod quantity;
 mod screen;

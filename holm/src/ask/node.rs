@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::Found;
 use super::kv::revision;
 use crate::client::Client;
+use crate::probe;
 use crate::quantity;
 use crate::screen::{Screen, Table};
 use crate::wire::etcdserverpb::alarm_request::AlarmAction;
@@ -38,6 +39,9 @@ struct Facts {
     keys: i64,
     leases: usize,
     alarms: Vec<&'static str>,
+    /// From the metrics, where they can be had.
+    compacted: Option<u64>,
+    watchers: Option<u64>,
 }
 
 /// Shows how a node is.
@@ -68,12 +72,25 @@ async fn gather(client: &mut Client) -> anyhow::Result<Facts> {
         )
         .await?;
     let alarms = raised(client, AlarmAction::Get).await?;
+    let metrics = if client.is_tls() {
+        None
+    } else {
+        probe::fetch(client.endpoint(), "/metrics")
+    };
+    let metric = |name| {
+        metrics
+            .as_deref()
+            .and_then(|text| probe::metric(text, name))
+            .map(quantity::rounded)
+    };
     Ok(Facts {
         endpoint: client.endpoint().to_owned(),
         status,
         keys: keys.count,
         leases: leases.leases.len(),
         alarms: alarms.iter().map(alarm_name).collect(),
+        compacted: metric("etcd_debugging_mvcc_compact_revision"),
+        watchers: metric("etcd_debugging_mvcc_watcher_total"),
     })
 }
 
@@ -91,6 +108,8 @@ impl Facts {
             "revision": header.revision,
             "keys": self.keys,
             "leases": self.leases,
+            "compacted": self.compacted,
+            "watchers": self.watchers,
             "retained_bytes": status.db_size_in_use,
             "disk_bytes": status.db_size,
             "quota_bytes": status.db_size_quota,
@@ -113,15 +132,22 @@ impl Facts {
         } else {
             self.alarms.join(", ")
         };
+        let known = |name: &str, figure: Option<u64>| {
+            figure
+                .map(|figure| format!("{name} {}  ", quantity::count(figure)))
+                .unwrap_or_default()
+        };
         let mut text = format!(
-            "{endpoint}  version {version}  {role}, term {term}\n  revision {}  keys {}  leases {}  \
-             retained {}  on disk {}\n  {}alarms {alarms}\n",
+            "{endpoint}  version {version}  {role}, term {term}\n  revision {}  {}keys {}  \
+             retained {}  on disk {}\n  {}{}leases {}  alarms {alarms}\n",
             header.revision,
+            known("compacted", self.compacted),
             quantity::count(u64::try_from(self.keys)?),
-            self.leases,
             quantity::bytes(retained),
             quantity::bytes(u64::try_from(status.db_size)?),
             quota_text(retained, u64::try_from(status.db_size_quota)?),
+            known("watchers", self.watchers),
+            self.leases,
         );
         for error in &status.errors {
             text.push_str(&format!("  error: {error}\n"));

@@ -4,9 +4,8 @@
 //! name that etcd and Holm share. Whatever cannot be read is `None` and stays out of the report.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+
+use crate::probe;
 
 /// One look at a process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,31 +59,12 @@ pub(crate) struct SyncSample {
 
 /// Reads the sync counts from `http://ADDRESS/metrics`.
 pub(crate) fn syncs(address: &str) -> Option<SyncSample> {
-    let text = fetch(address, "/metrics")?;
+    let text = probe::fetch(address, "/metrics")?;
     Some(SyncSample {
-        log: metric(&text, "etcd_disk_wal_fsync_duration_seconds_count")?,
-        database: metric(&text, "etcd_disk_backend_commit_duration_seconds_count").unwrap_or(0.0),
+        log: probe::metric(&text, "etcd_disk_wal_fsync_duration_seconds_count")?,
+        database: probe::metric(&text, "etcd_disk_backend_commit_duration_seconds_count")
+            .unwrap_or(0.0),
     })
-}
-
-fn metric(text: &str, name: &str) -> Option<f64> {
-    let line = text
-        .lines()
-        .find(|line| line.split([' ', '{']).next() == Some(name))?;
-    line.rsplit(' ').next()?.parse().ok()
-}
-
-fn fetch(address: &str, path: &str) -> Option<String> {
-    let mut socket = TcpStream::connect(address).ok()?;
-    socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(
-        socket,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )
-    .ok()?;
-    let mut text = Vec::new();
-    socket.take(16 << 20).read_to_end(&mut text).ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]
@@ -95,13 +75,6 @@ mod tests {
     fn ticks_are_read_behind_a_name_with_blanks() {
         let stat = "7 (a ) b) S 1 1 1 0 -1 4194560 100 0 0 0 30 12 0 0 20 0 5 0 1 2 3";
         assert_eq!(cpu_ticks(stat), Some(42));
-    }
-
-    #[test]
-    fn metric_is_found_by_its_whole_name() {
-        let text = "# HELP x y\nx_count_other 3\nx_count 12\n";
-        assert_eq!(metric(text, "x_count"), Some(12.0));
-        assert_eq!(metric(text, "x"), None);
     }
 
     #[test]

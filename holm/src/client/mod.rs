@@ -180,6 +180,11 @@ impl Client {
         self.token.as_ref().and_then(|token| token.to_str().ok())
     }
 
+    /// Whether the connection is TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.scheme == "https"
+    }
+
     /// Where the connection goes.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
