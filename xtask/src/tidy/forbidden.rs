@@ -28,8 +28,6 @@ const WORDS: &[(&str, &str, &str)] = &[
         "ore",
         "a test runs or goes; assert the wrong result and say so",
     ),
-    ("#[al", "low(", "use #[expect(lint, reason = \"...\")]"),
-    ("#![al", "low(", "use #![expect(lint, reason = \"...\")]"),
 ];
 
 /// Checks every Rust file's words and name.
