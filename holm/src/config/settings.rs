@@ -206,14 +206,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..ROW
     },
     Setting {
-        name: "auth-token-ttl",
-        value: "TIME",
-        default: "300s",
-        heading: UPKEEP,
-        help: "How long a simple token lasts after its last use; a bare number is seconds",
-        ..ROW
-    },
-    Setting {
         name: "log-level",
         value: "LEVEL",
         default: "info",
@@ -233,6 +225,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
 
 /// Settings of etcd that mean nothing here: accepted when called as `etcd`, and logged.
 pub(crate) const WITHOUT_MEANING: &[&str] = &[
+    "auth-token-ttl",
     "auto-compaction-batch-limit",
     "backend-batch-interval",
     "backend-batch-limit",
