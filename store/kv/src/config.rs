@@ -1,10 +1,62 @@
-//! How a store lays out its files and when it works.
+//! What a keyspace and its store are told when they are opened.
+//!
+//! What would surprise: nothing here alters what applying a command gives. Limits that do are
+//! constants, for all nodes of a keyspace must agree on them.
 
 use std::time::Duration;
 
-use holm_base::{ByteCount, ClusterId, GroupId};
+use holm_base::{ByteCount, ClusterId, GroupId, NodeId};
 
 use crate::head::Owner;
+use crate::hub::HubConfig;
+
+/// How a node runs a keyspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How many bytes may be retained before the node raises the alarm; 0 for the default.
+    pub quota_bytes: u64,
+    /// Free bytes of the disk below which the node raises the alarm.
+    pub free_bytes_min: u64,
+    /// The node, as alarms name it.
+    pub node: NodeId,
+    /// What a lease gets on top of its time to live when a leader takes over.
+    pub election_timeout: Duration,
+    /// How often leases' remaining time is made durable.
+    pub lease_checkpoint_interval: Duration,
+    /// How watches are served.
+    pub hub: HubConfig,
+    /// How the store lays out its files.
+    pub store: StoreConfig,
+}
+
+impl Config {
+    /// etcd's default quota.
+    pub const QUOTA_BYTES: u64 = 2 << 30;
+
+    /// The quota in force.
+    #[must_use]
+    pub const fn quota(&self) -> u64 {
+        if self.quota_bytes == 0 {
+            Self::QUOTA_BYTES
+        } else {
+            self.quota_bytes
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            quota_bytes: Self::QUOTA_BYTES,
+            free_bytes_min: 320 << 20,
+            node: NodeId::ZERO,
+            election_timeout: Duration::from_secs(1),
+            lease_checkpoint_interval: Duration::from_secs(300),
+            hub: HubConfig::default(),
+            store: StoreConfig::default(),
+        }
+    }
+}
 
 /// How a [`crate::Store`] lays out its files and when it works.
 #[derive(Clone, Debug, PartialEq, Eq)]

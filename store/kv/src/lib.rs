@@ -1,22 +1,31 @@
 //! The MVCC engine: revisions, transactions, watches, leases, users.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod alarm;
+mod apply;
+pub mod auth;
 mod checkpoint;
 mod clean;
+pub mod codec;
 pub mod command;
 mod config;
 mod error;
 mod flush;
 mod frame;
+mod hash;
 mod head;
 mod history;
+pub mod hub;
 mod index;
 mod job;
 mod keys;
+mod keyspace;
 mod layout;
+pub mod lease;
 mod open;
 pub mod outcome;
 pub mod range;
+mod read;
 pub mod record;
 pub mod refusal;
 mod root;
@@ -24,13 +33,22 @@ mod scan;
 mod segment;
 mod store;
 mod tail;
+mod txn;
 mod upkeep;
+mod view;
 
-pub use config::StoreConfig;
+pub use auth::{AuthState, UserView};
+pub use codec::DecodeError;
+pub use config::{Config, StoreConfig};
 pub use error::StoreError;
+pub use hash::Hash;
+pub use hub::{Hub, HubConfig, StreamId, WatchAnswer, WatchRequest};
 pub use job::{Job, JobDone, JobKind};
+pub use keyspace::Keyspace;
 pub use range::KeyRange;
+pub use read::Selection;
 pub use record::Record;
 pub use refusal::Refusal;
 pub use root::{Change, ChangeKind, Meta, Root};
 pub use store::{Deleted, FactKind, NewVersion, Put, Sizes, Store, SweepProgress};
+pub use view::{Reader, View};

@@ -50,7 +50,7 @@ pub enum Outcome {
         /// Its time to live, in seconds.
         ttl: i64,
     },
-    /// Alarms, after the change.
+    /// The alarm that was raised or cleared; none if there was nothing to clear.
     Alarms(Vec<Alarm>),
     /// Done, and there is nothing more to say.
     Done,

@@ -1,0 +1,218 @@
+//! Applying one command: checks, effects, and the events that watchers will see.
+//!
+//! What would surprise: nothing here knows the time or this node's flags, so every replica,
+//! and every replay, comes to the same. Once the first effect is made nothing refuses any
+//! more; damage that a read meets then takes the answer's place, and the effects stay.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use holm_base::Revision;
+
+use crate::command::{DeleteRange, Put, Range, Txn};
+use crate::hub::{Event, Hub, Previous};
+use crate::lease::{Leases, Removed};
+use crate::outcome::Outcome;
+use crate::range::KeyRange;
+use crate::read;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::root::{ChangeKind, Meta};
+use crate::store::{NewVersion, Store};
+use crate::txn::{Path, Runner};
+
+/// What applying changes: keys, their leases, and the events of the batch.
+#[derive(Debug)]
+pub(crate) struct Work<'a> {
+    pub(crate) store: &'a mut Store,
+    pub(crate) leases: &'a mut Leases,
+    pub(crate) events: &'a mut Vec<Event>,
+    pub(crate) hub: &'a Hub,
+}
+
+impl Work<'_> {
+    /// A put by itself.
+    pub(crate) fn put_alone(&mut self, put: &Put) -> Result<Outcome, Refusal> {
+        check_lease(self.leases, put)?;
+        check_kept(self.store, put)?;
+        let outcome = self.put(put);
+        self.store.end_revision();
+        outcome
+    }
+
+    /// A delete by itself.
+    pub(crate) fn delete_alone(&mut self, delete: &DeleteRange) -> Result<Outcome, Refusal> {
+        let outcome = self.delete(delete);
+        self.store.end_revision();
+        outcome
+    }
+
+    /// A transaction.
+    pub(crate) fn txn(&mut self, txn: &Txn) -> Result<Outcome, Refusal> {
+        let (store, leases) = (&*self.store, &*self.leases);
+        let path = Path::choose(store.root(), txn, &|put| {
+            check_kept(store, put)?;
+            check_lease(leases, put)
+        })?;
+        let outcome = path.walk(txn, &mut 0, self);
+        self.store.end_revision();
+        outcome
+    }
+
+    /// Moves the compaction line.
+    pub(crate) fn compact(&mut self, revision: i64) -> Result<Outcome, Refusal> {
+        let (compacted, current) = (self.store.root().compacted(), self.store.root().revision());
+        let is_first = compacted == Revision::ZERO && revision == 0;
+        if revision <= compacted.value() && !is_first {
+            return Err(Refusal::Compacted { compacted });
+        }
+        if revision > current.value() {
+            return Err(Refusal::FutureRevision { current });
+        }
+        if revision > compacted.value() {
+            self.store.compact(Revision::new(revision));
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Ends a lease: its keys go in sorted order and one revision.
+    pub(crate) fn end_lease(&mut self, id: i64) -> Option<Removed> {
+        let removed = self.leases.remove(self.store, id)?;
+        for key in &removed.keys {
+            self.delete_key(key);
+        }
+        self.store.end_revision();
+        Some(removed)
+    }
+
+    fn delete_key(&mut self, key: &Bytes) {
+        let before = self.store.root().get(key);
+        let previous = before.map_or(Previous::Absent, |meta| self.previous(key, &meta));
+        let Some(deleted) = self.store.delete(key) else {
+            return;
+        };
+        self.leases.detach(deleted.previous.lease, key);
+        self.events.push(Event {
+            main: deleted.main,
+            kind: ChangeKind::Delete,
+            key: key.clone(),
+            record: deleted.record,
+            previous,
+        });
+    }
+
+    /// What watchers may want to know of the version before: read only if one in range does.
+    fn previous(&self, key: &[u8], meta: &Meta) -> Previous {
+        let is_older = meta.modified <= self.store.root().revision();
+        if !is_older || !self.hub.wants_previous(key) {
+            return Previous::Unread;
+        }
+        match self.store.root().read(meta) {
+            Ok(record) => Previous::Read(record),
+            Err(_damage) => Previous::Unread,
+        }
+    }
+
+    fn read_all(&self, metas: &[Meta]) -> Result<Vec<Record>, Refusal> {
+        let mut records = Vec::with_capacity(metas.len());
+        let root = self.store.root();
+        root.read_many(metas, &mut |record| records.push(record))?;
+        Ok(records)
+    }
+
+    /// What a put writes: its own value and lease, or those that are there.
+    fn kept(&self, put: &Put, before: Option<&Meta>) -> Result<(Bytes, i64), Refusal> {
+        let value = match before {
+            Some(meta) if put.ignore_value => read::value_of(&self.store.root().read(meta)?),
+            Some(_) | None => put.value.clone(),
+        };
+        let lease = match before {
+            Some(meta) if put.ignore_lease => meta.lease,
+            Some(_) | None => put.lease,
+        };
+        Ok((value, lease))
+    }
+}
+
+impl Runner for Work<'_> {
+    fn range(&mut self, range: &Range) -> Result<Outcome, Refusal> {
+        let at = (range.revision > 0).then(|| Revision::new(range.revision));
+        Ok(Outcome::Range(read::outcome(self.store.root(), range, at)?))
+    }
+
+    fn put(&mut self, put: &Put) -> Result<Outcome, Refusal> {
+        let before = self.store.root().get(&put.key);
+        let (value, lease) = self.kept(put, before.as_ref())?;
+        let prev = match &before {
+            Some(meta) if put.prev_kv => Some(self.store.root().read(meta)?),
+            Some(_) | None => None,
+        };
+        let previous = before.map_or(Previous::Absent, |meta| self.previous(&put.key, &meta));
+        let written = self.store.put(NewVersion {
+            key: &put.key,
+            value: &value,
+            lease,
+        });
+        let old_lease = before.map_or(0, |meta| meta.lease);
+        if old_lease != lease {
+            self.leases.detach(old_lease, &put.key);
+            self.leases.attach(lease, &put.key);
+        }
+        self.events.push(Event {
+            main: written.meta.modified,
+            kind: ChangeKind::Put,
+            key: put.key.clone(),
+            record: written.record,
+            previous,
+        });
+        Ok(Outcome::Put { prev })
+    }
+
+    fn delete(&mut self, delete: &DeleteRange) -> Result<Outcome, Refusal> {
+        let range = KeyRange::new(delete.key.clone(), delete.range_end.clone());
+        let (mut keys, mut metas) = (Vec::new(), Vec::new());
+        let root = self.store.root();
+        if let KeyRange::One(key) = &range {
+            if let Some(meta) = root.get(key) {
+                keys.push(key.clone());
+                metas.push(meta);
+            }
+        } else {
+            root.scan(&range, None, &mut |key, meta| {
+                keys.push(Bytes::copy_from_slice(key));
+                metas.push(*meta);
+                ControlFlow::Continue(())
+            });
+        }
+        let prev = if delete.prev_kv {
+            self.read_all(&metas)?
+        } else {
+            Vec::new()
+        };
+        for key in &keys {
+            self.delete_key(key);
+        }
+        let deleted = i64::try_from(keys.len()).expect("keys are fewer than their bytes");
+        Ok(Outcome::DeleteRange { deleted, prev })
+    }
+}
+
+fn check_lease(leases: &Leases, put: &Put) -> Result<(), Refusal> {
+    if put.lease == 0 || leases.contains(put.lease) {
+        Ok(())
+    } else {
+        Err(Refusal::LeaseNotFound)
+    }
+}
+
+/// A put that keeps a value or lease needs the key; a value that is kept must be readable.
+fn check_kept(store: &Store, put: &Put) -> Result<(), Refusal> {
+    if !put.ignore_value && !put.ignore_lease {
+        return Ok(());
+    }
+    let meta = store.root().get(&put.key).ok_or(Refusal::KeyNotFound)?;
+    if put.ignore_value {
+        drop(store.root().read(&meta)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! A [`Proposal`] as bytes: what a log entry of a keyspace holds.
+//!
+//! What would surprise: decoding copies no key and no value, they are slices of the entry. An
+//! entry that cannot be read is an error and never a panic; what can be read encodes back to
+//! the same bytes.
+//!
+//! ```text
+//! byte 0      version, 1
+//! byte 1      0: nobody asks; 1: a caller follows (string user, number auth_revision)
+//! byte 2..    command: one tag byte, then its fields in the order of their declaration
+//!
+//! number      base-128 varint of the 64 bits, 1 to 10 bytes
+//! bytes       number length, then so many bytes; a string likewise, UTF-8
+//! list        number count, then the elements
+//! flags       one byte, bit n is the n-th boolean of the struct
+//! ```
+
+mod read;
+mod write;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::command::{Caller, Proposal};
+pub(crate) use read::Reader;
+pub(crate) use write::{
+    bytes as write_bytes, count as write_count, permission as write_permission,
+};
+
+/// The layout drawn above. Older ones stay readable; newer ones are refused.
+const VERSION: u8 = 1;
+
+/// How deep transactions may nest. A front allows at most its limit of operations, which is lower.
+const DEPTH_MAX: u32 = 256;
+
+/// Why bytes are no proposal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes end within a field.
+    #[error("read a proposal: it ends at byte {at} within a field")]
+    Short {
+        /// Where the field begins.
+        at: usize,
+    },
+    /// The version is one that this release does not know.
+    #[error("read a proposal: version {version} is unknown")]
+    Version {
+        /// The version found.
+        version: u8,
+    },
+    /// A tag, flag, number or string is none that this release knows.
+    #[error("read a proposal: {what} at byte {at} is invalid")]
+    Invalid {
+        /// What was expected.
+        what: &'static str,
+        /// Where it begins.
+        at: usize,
+    },
+    /// Transactions nest too deeply.
+    #[error("read a proposal: transactions nest deeper than {limit}")]
+    Depth {
+        /// The limit.
+        limit: u32,
+    },
+    /// Bytes follow the command.
+    #[error("read a proposal: {extra} bytes follow it")]
+    Trailing {
+        /// How many.
+        extra: usize,
+    },
+}
+
+impl Proposal {
+    /// The proposal as bytes. Cost: one buffer, and a copy of its keys and values.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(write::size_hint(&self.command));
+        out.put_u8(VERSION);
+        match &self.caller {
+            None => out.put_u8(0),
+            Some(caller) => {
+                out.put_u8(1);
+                write::bytes(&mut out, caller.user.as_bytes());
+                write::number(&mut out, caller.auth_revision);
+            }
+        }
+        write::command(&mut out, &self.command);
+        out.freeze()
+    }
+
+    /// Reads what [`Proposal::encode`] made. Keys and values share `bytes`' memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`DecodeError`] says. Memory stays within a small multiple of the input's length.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.byte()?;
+        if version != VERSION {
+            return Err(DecodeError::Version { version });
+        }
+        let caller = if reader.boolean("caller mark")? {
+            Some(Caller {
+                user: reader.string()?,
+                auth_revision: reader.number()?,
+            })
+        } else {
+            None
+        };
+        let command = reader.command()?;
+        match reader.left() {
+            0 => Ok(Self { caller, command }),
+            extra => Err(DecodeError::Trailing { extra }),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Reading history for watchers that the ring has left behind.
+//!
+//! What would surprise: one slice serves many watchers of a stream at once, each from its own
+//! cursor. Versions before are looked up in the same pinned root, so a compaction that happens
+//! meanwhile changes nothing.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use holm_base::Revision;
+
+use super::event::encode;
+use super::watcher::Wants;
+use crate::error::StoreError;
+use crate::range::KeyRange;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::root::{Change, Root};
+
+/// How many revisions one slice covers at most.
+const REVISIONS_MAX: i64 = 1_000;
+
+/// How many watchers share a slice.
+pub(super) const LAGS_MAX: usize = 256;
+
+/// A watcher that has fallen behind, and what was read for it.
+#[derive(Debug)]
+pub(super) struct Lag {
+    pub(super) slot: u32,
+    pub(super) serial: u64,
+    pub(super) from: Revision,
+    pub(super) range: KeyRange,
+    pub(super) wants: Wants,
+    pub(super) events: Vec<Bytes>,
+    pub(super) last: Revision,
+}
+
+/// A piece of history and the watchers it is read for.
+#[derive(Debug)]
+pub(super) struct Slice {
+    pub(super) lags: Vec<Lag>,
+    /// Everything below was read.
+    pub(super) reached: Revision,
+    /// Why reading failed.
+    pub(super) failure: Option<Refusal>,
+    singles: BTreeMap<Bytes, Vec<usize>>,
+    ranges: Vec<usize>,
+}
+
+impl Slice {
+    pub(super) fn new(lags: Vec<Lag>) -> Self {
+        let (mut singles, mut ranges) = (BTreeMap::<Bytes, Vec<usize>>::new(), Vec::new());
+        for (at, lag) in lags.iter().enumerate() {
+            match &lag.range {
+                KeyRange::One(key) => singles.entry(key.clone()).or_default().push(at),
+                KeyRange::Between(..) | KeyRange::From(_) => ranges.push(at),
+            }
+        }
+        Self {
+            lags,
+            reached: Revision::ZERO,
+            failure: None,
+            singles,
+            ranges,
+        }
+    }
+
+    /// Reads from the lowest cursor on. Blocks for about `bytes_max` bytes of history.
+    pub(super) fn read(&mut self, root: &Root, bytes_max: usize) {
+        let lowest = self.lags.iter().map(|it| it.from).min();
+        let from = lowest.unwrap_or_else(|| root.revision().next());
+        self.reached = from;
+        if from > root.revision() {
+            return;
+        }
+        let last = Revision::new(from.value().saturating_add(REVISIONS_MAX - 1));
+        let upto = root.revision().min(last);
+        let mut failed = None;
+        let read = root.changes(from, upto, bytes_max, &mut |change| {
+            if let Err(error) = self.take(root, &change) {
+                failed.get_or_insert(error);
+            }
+        });
+        match (read, failed) {
+            (Ok(reached), None) => self.reached = reached,
+            (Err(error), _) | (Ok(_), Some(error)) => self.failure = Some(error.into()),
+        }
+    }
+
+    fn take(&mut self, root: &Root, change: &Change) -> Result<(), StoreError> {
+        let (mut bare, mut full) = (None, None);
+        let singles = self.singles.get(&change.key).into_iter().flatten();
+        for &at in singles.chain(&self.ranges) {
+            let lag = &mut self.lags[at];
+            let is_wanted = lag.from <= change.main
+                && lag.wants.includes(change.kind)
+                && lag.range.contains(&change.key);
+            if !is_wanted {
+                continue;
+            }
+            let form = if lag.wants.previous {
+                &mut full
+            } else {
+                &mut bare
+            };
+            let event = match form {
+                Some(event) => event,
+                None => {
+                    let previous = if lag.wants.previous {
+                        before(root, change)?
+                    } else {
+                        None
+                    };
+                    form.insert(encode(change.kind, &change.record, previous.as_ref()))
+                }
+            };
+            lag.events.push(event.clone());
+            lag.last = change.main;
+        }
+        Ok(())
+    }
+}
+
+/// The version at the revision before a change; none if that was compacted.
+fn before(root: &Root, change: &Change) -> Result<Option<Record>, StoreError> {
+    let at = Revision::new(change.main.value() - 1);
+    if at < root.compacted() || at < Revision::new(1) {
+        return Ok(None);
+    }
+    root.get_at(&change.key, at)
+        .map(|meta| root.read(&meta))
+        .transpose()
+}

@@ -1,0 +1,458 @@
+//! Taking answers: what waits, then events, then progress.
+//!
+//! What would surprise: a poll that gives nothing although something is left to do wakes its
+//! own stream, so that a long way through history is walked in short steps.
+
+use bytes::Bytes;
+use holm_base::{Revision, Time};
+
+use super::State;
+use crate::hub::answer::{WatchAnswer, framed};
+use crate::hub::catch_up::{LAGS_MAX, Lag, Slice};
+use crate::hub::groups::index;
+use crate::hub::watcher::Watcher;
+use crate::hub::{StreamId, Wake};
+use crate::refusal::Refusal;
+use crate::view::View;
+
+/// How many ring entries are looked through under one lock.
+const SCAN_MAX: u64 = 4_096;
+
+/// What was taken from the ring for one watcher.
+#[derive(Debug, Default)]
+struct Taken {
+    events: Vec<Bytes>,
+    bytes: usize,
+    /// The revision of the last event.
+    last: Revision,
+    /// How many events are of earlier revisions than the last.
+    before_last: usize,
+    /// The revision at which a version before must be looked up.
+    unread: Option<Revision>,
+}
+
+impl Taken {
+    /// Takes an event, unless it begins a revision that does not fit any more.
+    fn take(&mut self, main: Revision, form: Option<&Bytes>, budget: usize) -> bool {
+        if main != self.last {
+            if self.bytes >= budget {
+                return false;
+            }
+            self.before_last = self.events.len();
+        }
+        let Some(event) = form else {
+            // A revision stays whole: what was taken of it is read again.
+            if main == self.last {
+                self.events.truncate(self.before_last);
+            }
+            self.unread = Some(main);
+            return false;
+        };
+        self.last = main;
+        self.bytes += framed(event);
+        self.events.push(event.clone());
+        true
+    }
+}
+
+impl State {
+    /// See [`crate::Hub::poll`]. Gives the history to read, if some is needed.
+    pub(in crate::hub) fn poll(
+        &mut self,
+        id: StreamId,
+        (now, view): (Time, &View),
+        bytes_max: usize,
+        out: &mut Vec<WatchAnswer>,
+    ) -> Option<Slice> {
+        let stream = self.stream_mut(id)?;
+        stream.is_woken = false;
+        out.extend(stream.outbox.drain(..));
+        let mut left = stream.ready.len();
+        let (mut spent, mut lagging) = (0, Vec::new());
+        while left > 0 && spent < bytes_max {
+            left -= 1;
+            let Some((slot, serial)) = self.next_ready(id) else {
+                break;
+            };
+            if !self.is_there(slot, serial) {
+                continue;
+            }
+            match self.deliver(slot, now, bytes_max - spent, out) {
+                Some(bytes) => {
+                    spent += bytes;
+                    self.keep_ready(id, slot, serial);
+                }
+                None => lagging.push((slot, serial)),
+            }
+        }
+        let slice = self.start_catch_up(id, &lagging, view, out);
+        if slice.is_none() {
+            self.tell_progress(id, (now, view), out);
+        }
+        slice
+    }
+
+    fn next_ready(&mut self, id: StreamId) -> Option<(u32, u64)> {
+        self.stream_mut(id)?.ready.pop_front()
+    }
+
+    fn is_there(&self, slot: u32, serial: u64) -> bool {
+        let watcher = self.watchers[index(slot)].as_ref();
+        watcher.is_some_and(|it| it.serial == serial)
+    }
+
+    /// Puts a watcher back in its stream's queue if something is left to deliver.
+    fn keep_ready(&mut self, id: StreamId, slot: u32, serial: u64) {
+        let Some(watcher) = self.watchers[index(slot)].as_mut() else {
+            return;
+        };
+        watcher.is_ready = watcher.is_pending();
+        if watcher.is_ready
+            && let Some(stream) = self.stream_mut(id)
+        {
+            stream.ready.push_back((slot, serial));
+        }
+    }
+
+    /// Gives a watcher what the ring has for it, and how many bytes that were. `None` if it
+    /// must read history.
+    fn deliver(
+        &mut self,
+        slot: u32,
+        now: Time,
+        budget: usize,
+        out: &mut Vec<WatchAnswer>,
+    ) -> Option<usize> {
+        let watcher = self.watchers[index(slot)].as_mut()?;
+        if watcher.from.is_none()
+            && watcher
+                .hits
+                .first()
+                .is_some_and(|it| *it < self.ring.first())
+        {
+            watcher.fall_back(watcher.since);
+        }
+        let taken = match watcher.from {
+            Some(from) if watcher.must_read || from < self.ring.oldest() => return None,
+            Some(from) => {
+                let range = &self.groups.group(watcher.group).range;
+                scan(&self.ring, watcher, range, (from, budget))
+            }
+            None => take_hits(&self.ring, watcher, budget),
+        };
+        let bytes = taken.bytes;
+        let (pieces, published) = (self.config.fragment_bytes, self.revision);
+        push(
+            watcher,
+            (taken.events, taken.last),
+            (now, published, pieces),
+            out,
+        );
+        if watcher.must_read { None } else { Some(bytes) }
+    }
+
+    /// Takes watchers that the ring has left behind, as many as fit a slice, if it is this
+    /// stream's turn.
+    fn start_catch_up(
+        &mut self,
+        id: StreamId,
+        lagging: &[(u32, u64)],
+        view: &View,
+        out: &mut Vec<WatchAnswer>,
+    ) -> Option<Slice> {
+        if lagging.is_empty() {
+            return None;
+        }
+        let has_turn = self.catching < self.config.catch_ups_max;
+        let mut lags = Vec::new();
+        for &(slot, serial) in lagging {
+            if self.end_compacted(slot, view, out) {
+                continue;
+            }
+            if !has_turn || lags.len() >= LAGS_MAX {
+                self.keep_ready(id, slot, serial);
+                continue;
+            }
+            lags.extend(self.lag(slot));
+        }
+        if !has_turn {
+            self.wait_for_turn(id);
+            return None;
+        }
+        if lags.is_empty() {
+            return None;
+        }
+        self.catching += 1;
+        Some(Slice::new(lags))
+    }
+
+    fn lag(&self, slot: u32) -> Option<Lag> {
+        let watcher = self.watchers[index(slot)].as_ref()?;
+        Some(Lag {
+            slot,
+            serial: watcher.serial,
+            from: watcher.behind_from(),
+            range: self.groups.group(watcher.group).range.clone(),
+            wants: watcher.wants,
+            events: Vec::new(),
+            last: Revision::ZERO,
+        })
+    }
+
+    fn wait_for_turn(&mut self, id: StreamId) {
+        if let Some(stream) = self.stream_mut(id)
+            && !std::mem::replace(&mut stream.is_waiting, true)
+        {
+            self.waiting.push_back(id);
+        }
+    }
+
+    /// Ends a watcher whose cursor compaction has passed.
+    fn end_compacted(&mut self, slot: u32, view: &View, out: &mut Vec<WatchAnswer>) -> bool {
+        let (compacted, revision) = (view.root.compacted(), self.revision);
+        let Some(watcher) = self.watchers[index(slot)].as_ref() else {
+            return true;
+        };
+        if watcher.behind_from() >= compacted {
+            return false;
+        }
+        out.push(WatchAnswer::compacted(watcher.id, revision, compacted));
+        self.remove(slot);
+        true
+    }
+
+    /// Hands out what was read from history. Gives who is to be woken.
+    pub(in crate::hub) fn caught_up(
+        &mut self,
+        id: StreamId,
+        slice: Slice,
+        (now, view): (Time, &View),
+        out: &mut Vec<WatchAnswer>,
+    ) -> Vec<Wake> {
+        self.catching -= 1;
+        for lag in slice.lags {
+            if !self.is_there(lag.slot, lag.serial) {
+                continue;
+            }
+            match &slice.failure {
+                Some(failure) => self.end_failed(lag.slot, failure, out),
+                None => self.finish_lag(lag, slice.reached, now, out),
+            }
+        }
+        self.tell_progress(id, (now, view), out);
+        let mut wakes = self.wake_next_waiting();
+        if out.is_empty() {
+            wakes.extend(self.wake_if_more(id));
+        }
+        wakes
+    }
+
+    fn finish_lag(&mut self, lag: Lag, reached: Revision, now: Time, out: &mut Vec<WatchAnswer>) {
+        let (pieces, published) = (self.config.fragment_bytes, self.revision);
+        let Some(watcher) = self.watchers[index(lag.slot)].as_mut() else {
+            return;
+        };
+        let stream = StreamId {
+            slot: watcher.stream,
+            serial: self.streams[index(watcher.stream)]
+                .as_ref()
+                .map_or(0, |it| it.serial),
+        };
+        if reached > lag.from {
+            watcher.advance(reached, published);
+        }
+        push(
+            watcher,
+            (lag.events, lag.last),
+            (now, published, pieces),
+            out,
+        );
+        self.keep_ready(stream, lag.slot, lag.serial);
+    }
+
+    fn end_failed(&mut self, slot: u32, failure: &Refusal, out: &mut Vec<WatchAnswer>) {
+        let revision = self.revision;
+        if let Some(watcher) = self.watchers[index(slot)].as_ref() {
+            let reason = format!("etcdserver: corrupt cluster ({failure})");
+            out.push(WatchAnswer::canceled(watcher.id, revision, reason));
+            self.remove(slot);
+        }
+    }
+
+    fn wake_next_waiting(&mut self) -> Vec<Wake> {
+        let mut wakes = Vec::new();
+        while wakes.is_empty()
+            && let Some(id) = self.waiting.pop_front()
+        {
+            if let Some(stream) = self.stream_mut(id) {
+                stream.is_waiting = false;
+                wakes.push(Wake::clone(&stream.wake));
+            }
+        }
+        wakes
+    }
+
+    /// Who is to be woken because a poll gave nothing although something is left.
+    pub(in crate::hub) fn wake_if_more(&self, id: StreamId) -> Vec<Wake> {
+        let stream = self.stream(id);
+        let has_more = stream.filter(|it| !it.ready.is_empty() && !it.is_waiting);
+        has_more
+            .map(|it| Wake::clone(&it.wake))
+            .into_iter()
+            .collect()
+    }
+
+    /// Tells the revision, if it was asked for or is due, and all before it was delivered.
+    fn tell_progress(
+        &mut self,
+        id: StreamId,
+        (now, view): (Time, &View),
+        out: &mut Vec<WatchAnswer>,
+    ) {
+        let published = self.revision;
+        let Some(stream) = self.stream(id) else {
+            return;
+        };
+        if stream.wants_progress && stream.ready.is_empty() {
+            // A reader may have seen a view that is newer than what the hub was shown.
+            let is_current = view.revision() <= published;
+            if is_current && self.all_caught_up(id) {
+                out.push(WatchAnswer::progress(-1, published));
+                if let Some(stream) = self.stream_mut(id) {
+                    stream.wants_progress = false;
+                }
+            } else {
+                self.awaiting.insert(id);
+            }
+        }
+        self.notify_idle(id, now, out);
+    }
+
+    fn all_caught_up(&self, id: StreamId) -> bool {
+        let Some(stream) = self.stream(id) else {
+            return false;
+        };
+        let mut watchers = stream.watchers.values();
+        watchers.all(|slot| self.is_caught_up(*slot))
+    }
+
+    /// Whether everything published was delivered, and the watch has begun.
+    fn is_caught_up(&self, slot: u32) -> bool {
+        let watcher = self.watchers[index(slot)].as_ref();
+        watcher.is_some_and(|it| !it.is_pending() && it.start <= self.revision.next())
+    }
+
+    fn notify_idle(&mut self, id: StreamId, now: Time, out: &mut Vec<WatchAnswer>) {
+        while let Some((at, watch_id)) = self.next_notification(id, now) {
+            let Some(slot) = self
+                .stream_mut(id)
+                .and_then(|stream| stream.watchers.get(&watch_id).copied())
+            else {
+                continue;
+            };
+            let (published, is_caught_up) = (self.revision, self.is_caught_up(slot));
+            let Some(watcher) = self.watchers[index(slot)].as_mut() else {
+                continue;
+            };
+            let interval = self.config.progress_interval;
+            let is_idle = watcher.told + interval <= now;
+            if is_idle && is_caught_up {
+                watcher.told = now;
+                out.push(WatchAnswer::progress(watch_id, published));
+            }
+            let (told, serial) = (watcher.told.max(at), watcher.serial);
+            let next = if is_idle { now } else { told } + self.notify_after(serial);
+            self.refile(id, slot, next);
+        }
+    }
+
+    fn next_notification(&mut self, id: StreamId, now: Time) -> Option<(Time, i64)> {
+        let stream = self.stream_mut(id)?;
+        let first = *stream.notify.first()?;
+        if first.0 > now {
+            return None;
+        }
+        stream.notify.pop_first()
+    }
+
+    fn refile(&mut self, id: StreamId, slot: u32, at: Time) {
+        if let Some(watcher) = self.watchers[index(slot)].as_mut() {
+            watcher.notify_at = Some(at);
+            let watch_id = watcher.id;
+            if let Some(stream) = self.stream_mut(id) {
+                stream.notify.insert((at, watch_id));
+            }
+        }
+    }
+}
+
+/// Takes the noted entries, as many whole revisions as fit.
+fn take_hits(ring: &crate::hub::ring::Ring, watcher: &mut Watcher, budget: usize) -> Taken {
+    let mut taken = Taken::default();
+    let mut count = 0;
+    for number in &watcher.hits {
+        let entry = ring.entry(*number);
+        if !taken.take(entry.main, entry.form(watcher.wants.previous), budget) {
+            break;
+        }
+        count += 1;
+    }
+    if let Some(main) = taken.unread {
+        watcher.fall_back(main);
+        watcher.must_read = true;
+    } else {
+        watcher.hits.drain(..count);
+        if let Some(number) = watcher.hits.first() {
+            watcher.since = ring.entry(*number).main;
+        }
+    }
+    taken
+}
+
+/// Looks through the ring from a revision on, as many whole revisions as fit.
+fn scan(
+    ring: &crate::hub::ring::Ring,
+    watcher: &mut Watcher,
+    range: &crate::range::KeyRange,
+    (from, budget): (Revision, usize),
+) -> Taken {
+    let mut taken = Taken::default();
+    let (first, end) = (ring.find(from.max(watcher.start)), ring.end());
+    let mut main = Revision::ZERO;
+    for number in first..end {
+        let entry = ring.entry(number);
+        if entry.main != main && number - first >= SCAN_MAX {
+            watcher.from = Some(entry.main);
+            return taken;
+        }
+        main = entry.main;
+        let is_wanted = watcher.wants.includes(entry.kind) && range.contains(&entry.key);
+        if is_wanted && !taken.take(main, entry.form(watcher.wants.previous), budget) {
+            watcher.from = Some(main);
+            watcher.must_read = taken.unread.is_some();
+            return taken;
+        }
+    }
+    watcher.from = None;
+    taken
+}
+
+/// Turns events into answers. Once nothing is left, the header tells the newest revision.
+fn push(
+    watcher: &mut Watcher,
+    (events, last): (Vec<Bytes>, Revision),
+    (now, published, pieces): (Time, Revision, usize),
+    out: &mut Vec<WatchAnswer>,
+) {
+    if events.is_empty() {
+        return;
+    }
+    watcher.told = now;
+    let revision = if watcher.is_pending() {
+        last
+    } else {
+        last.max(published)
+    };
+    let limit = watcher.wants.pieces.then_some(pieces);
+    WatchAnswer::push_events(out, (watcher.id, revision), events, limit);
+}

@@ -1,0 +1,463 @@
+//! One keyspace: applies what the sequencer ordered, publishes it, and knows what is due.
+//!
+//! What would surprise: applying shows nothing to anyone. Readers and watchers see a batch of
+//! commands when [`Keyspace::publish`] is called, readers first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use holm_base::{Op, Revision, Term, Time};
+use holm_machine::Folder;
+
+use crate::alarm::{Alarms, Space};
+use crate::apply::Work;
+use crate::auth::AuthState;
+use crate::command::{AlarmKind, AuthChange, Caller, Command, Proposal, Txn, TxnOp};
+use crate::config::Config;
+use crate::error::StoreError;
+use crate::hub::{Event, Hub, StreamId};
+use crate::job::{Job, JobDone};
+use crate::lease::{Leases, Timers};
+use crate::outcome::{Alarm, Applied, LeaseView, Outcome};
+use crate::range::KeyRange;
+use crate::refusal::Refusal;
+use crate::store::{FactKind, Store, SweepProgress};
+use crate::view::{Reader, View};
+
+/// How many old versions one slice of compaction drops.
+const SWEEP_SLICE: usize = 128;
+
+/// The engine of one keyspace. One thread owns it.
+#[derive(Debug)]
+pub struct Keyspace {
+    store: Store,
+    leases: Leases,
+    timers: Timers,
+    auth: Arc<AuthState>,
+    alarms: Alarms,
+    alarm_list: Arc<[Alarm]>,
+    cluster: Arc<BTreeMap<String, Bytes>>,
+    space: Space,
+    folder: Arc<dyn Folder>,
+    /// What watchers have not been told yet.
+    events: Vec<Event>,
+    /// What [`Keyspace::due`] gave last.
+    proposed: Option<Command>,
+    /// Whether compaction has left something to drop.
+    is_sweeping: bool,
+    reader: Reader,
+    hub: Arc<Hub>,
+}
+
+impl Keyspace {
+    /// Opens the keyspace in `folder`, or makes one if it is empty. If there are leases, the
+    /// index is scanned once for their keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open(folder: Arc<dyn Folder>, config: Config) -> Result<Self, StoreError> {
+        let space = Space::new(config.quota(), config.free_bytes_min, config.node.value());
+        let store = Store::open(Arc::clone(&folder), config.store)?;
+        let leases = Leases::open(&store);
+        let (auth, alarms) = (Arc::new(AuthState::open(&store)), Alarms::open(&store));
+        let (alarm_list, cluster) = (alarms.list(), Arc::new(cluster_facts(&store)));
+        let view = View {
+            root: store.snapshot(),
+            auth: Arc::clone(&auth),
+            alarms: Arc::clone(&alarm_list),
+            cluster: Arc::clone(&cluster),
+            applied: store.applied(),
+            term: store.term(),
+            sizes: store.sizes(),
+            leases: leases.len(),
+        };
+        Ok(Self {
+            hub: Arc::new(Hub::new(config.hub, store.root().revision())),
+            reader: Reader::new(view),
+            timers: Timers::new(config.election_timeout, config.lease_checkpoint_interval),
+            is_sweeping: store.root().compacted() > Revision::ZERO,
+            store,
+            leases,
+            auth,
+            alarms,
+            alarm_list,
+            cluster,
+            space,
+            folder,
+            events: Vec::new(),
+            proposed: None,
+        })
+    }
+
+    /// Where readers find what is published.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// The watch hub.
+    #[must_use]
+    pub fn hub(&self) -> Arc<Hub> {
+        Arc::clone(&self.hub)
+    }
+
+    /// The op of the last command applied.
+    #[must_use]
+    pub const fn applied(&self) -> Op {
+        self.store.applied()
+    }
+
+    /// The term of the last command applied.
+    #[must_use]
+    pub const fn term(&self) -> Term {
+        self.store.term()
+    }
+
+    /// The op through which a restart needs no log.
+    #[must_use]
+    pub const fn durable_op(&self) -> Op {
+        self.store.durable_op()
+    }
+
+    /// Whether an alarm of this kind is raised, by whomever.
+    #[must_use]
+    pub fn has_alarm(&self, kind: AlarmKind) -> bool {
+        self.alarms.has(kind)
+    }
+
+    /// Applies one command. `now` only starts the timers of new leases; the answer does not
+    /// depend on it. An empty body changes nothing. A body that is no proposal changes nothing
+    /// either and is answered with [`Refusal::Corrupt`].
+    pub fn apply(&mut self, now: Time, op: Op, term: Term, body: &Bytes) -> Applied {
+        let result = if body.is_empty() {
+            Ok(Outcome::Done)
+        } else {
+            match Proposal::decode(body) {
+                Ok(proposal) => self.obey(now, term, &proposal),
+                Err(error) => Err(Refusal::Corrupt {
+                    place: format!("op {}: {error}", op.value()),
+                }),
+            }
+        };
+        self.store.end_command(op, term);
+        self.space.applied();
+        Applied {
+            revision: self.store.root().revision(),
+            term,
+            op,
+            result,
+        }
+    }
+
+    fn obey(&mut self, now: Time, term: Term, proposal: &Proposal) -> Result<Outcome, Refusal> {
+        let (caller, command) = (proposal.caller.as_ref(), &proposal.command);
+        self.check_caller(caller, command)?;
+        self.check_alarms(command)?;
+        match command {
+            Command::Put(put) => self.work().put_alone(put),
+            Command::DeleteRange(delete) => self.work().delete_alone(delete),
+            Command::Txn(txn) => self.work().txn(txn),
+            Command::Compact { revision } => {
+                let outcome = self.work().compact(*revision)?;
+                self.is_sweeping = true;
+                Ok(outcome)
+            }
+            Command::LeaseGrant { id, ttl, ttl_min } => self.grant(now, *id, *ttl, *ttl_min),
+            Command::LeaseRevoke { id } => {
+                let removed = self.end_lease(*id);
+                removed
+                    .then_some(Outcome::Done)
+                    .ok_or(Refusal::LeaseNotFound)
+            }
+            Command::LeaseCheckpoint { remaining } => {
+                for (id, left) in remaining {
+                    self.leases.checkpoint(&mut self.store, *id, *left);
+                }
+                self.timers.checkpoint_applied();
+                Ok(Outcome::Done)
+            }
+            Command::LeaseExpire {
+                term: proposer,
+                ids,
+            } => {
+                self.expire(*proposer == term, ids);
+                Ok(Outcome::Done)
+            }
+            Command::Alarm { .. } => Ok(self.alarm(command)),
+            Command::Auth(change) => self.change_auth(change),
+            Command::Cluster { name, value } => {
+                self.remember(name, value.as_ref());
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    fn work(&mut self) -> Work<'_> {
+        Work {
+            store: &mut self.store,
+            leases: &mut self.leases,
+            events: &mut self.events,
+            hub: &self.hub,
+        }
+    }
+
+    fn check_caller(&self, caller: Option<&Caller>, command: &Command) -> Result<(), Refusal> {
+        if !self.auth.enabled() {
+            return Ok(());
+        }
+        match command {
+            Command::Put(put) => {
+                self.auth.check_put(caller, put)?;
+                self.check_lease_keys(caller, put.lease)
+            }
+            Command::DeleteRange(delete) => self.auth.check_delete(caller, delete),
+            Command::Txn(txn) => {
+                self.auth.check_txn(caller, txn)?;
+                self.check_txn_leases(caller, txn)
+            }
+            Command::LeaseRevoke { id } => self.check_lease_keys(caller, *id),
+            Command::Auth(_) => self.auth.check_admin(caller),
+            Command::Compact { .. }
+            | Command::LeaseGrant { .. }
+            | Command::LeaseCheckpoint { .. }
+            | Command::LeaseExpire { .. }
+            | Command::Alarm { .. }
+            | Command::Cluster { .. } => Ok(()),
+        }
+    }
+
+    /// Who hangs a key on a lease, or revokes it, decides about all of its keys.
+    fn check_lease_keys(&self, caller: Option<&Caller>, lease: i64) -> Result<(), Refusal> {
+        for key in self.leases.keys(lease) {
+            let key = KeyRange::One(key.clone());
+            self.auth.check_write_of(caller, &key)?;
+        }
+        Ok(())
+    }
+
+    fn check_txn_leases(&self, caller: Option<&Caller>, txn: &Txn) -> Result<(), Refusal> {
+        for op in txn.success.iter().chain(&txn.failure) {
+            match op {
+                TxnOp::Put(put) => self.check_lease_keys(caller, put.lease)?,
+                TxnOp::Txn(inner) => self.check_txn_leases(caller, inner)?,
+                TxnOp::Range(_) | TxnOp::DeleteRange(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether alarms forbid the command: a full keyspace takes what frees space, a damaged
+    /// one takes nothing that touches keys or leases.
+    fn check_alarms(&self, command: &Command) -> Result<(), Refusal> {
+        let (takes_space, touches) = match command {
+            Command::Put(_) | Command::LeaseGrant { .. } => (true, true),
+            Command::Txn(txn) => (txn.can_put(), true),
+            Command::DeleteRange(_) | Command::Compact { .. } | Command::LeaseRevoke { .. } => {
+                (false, true)
+            }
+            Command::LeaseCheckpoint { .. }
+            | Command::LeaseExpire { .. }
+            | Command::Alarm { .. }
+            | Command::Auth(_)
+            | Command::Cluster { .. } => (false, false),
+        };
+        if touches && self.alarms.has(AlarmKind::Corrupt) {
+            return Err(Refusal::Corrupt {
+                place: "the alarm CORRUPT is raised".to_owned(),
+            });
+        }
+        if takes_space && self.alarms.has(AlarmKind::NoSpace) {
+            return Err(Refusal::NoSpace);
+        }
+        Ok(())
+    }
+
+    fn grant(&mut self, now: Time, id: i64, ttl: i64, ttl_min: i64) -> Result<Outcome, Refusal> {
+        let ttl = ttl.max(ttl_min);
+        self.leases.grant(&mut self.store, id, ttl)?;
+        self.timers.granted(&mut self.leases, now, id);
+        Ok(Outcome::LeaseGrant { id, ttl })
+    }
+
+    fn end_lease(&mut self, id: i64) -> bool {
+        let removed = self.work().end_lease(id);
+        if let Some(removed) = &removed {
+            self.timers.removed(id, removed.filed);
+        }
+        removed.is_some()
+    }
+
+    /// Ends leases whose time is up, unless another leader said so (I14).
+    fn expire(&mut self, is_own_term: bool, ids: &[i64]) {
+        if is_own_term {
+            for id in ids {
+                self.end_lease(*id);
+            }
+        }
+        self.timers.expiry_applied(ids);
+    }
+
+    fn alarm(&mut self, command: &Command) -> Outcome {
+        let mut concerned = Vec::new();
+        if let Command::Alarm {
+            raise,
+            member,
+            kind,
+            by_node,
+        } = command
+        {
+            let alarm = Alarm {
+                member: *member,
+                kind: *kind,
+            };
+            let is_there = if *raise {
+                self.alarms.raise(&mut self.store, alarm, *by_node)
+            } else {
+                self.alarms.clear(&mut self.store, alarm, *by_node)
+            };
+            concerned.extend(is_there.then_some(alarm));
+        }
+        self.alarm_list = self.alarms.list();
+        self.space.settled();
+        Outcome::Alarms(concerned)
+    }
+
+    fn change_auth(&mut self, change: &AuthChange) -> Result<Outcome, Refusal> {
+        Arc::make_mut(&mut self.auth).change(&mut self.store, change)?;
+        Ok(Outcome::Done)
+    }
+
+    fn remember(&mut self, name: &str, value: Option<&Bytes>) {
+        let table = Arc::make_mut(&mut self.cluster);
+        // A copy: a slice would keep the whole entry in memory.
+        let value = value.map(|it| Bytes::copy_from_slice(it));
+        match &value {
+            Some(value) => table.insert(name.to_owned(), value.clone()),
+            None => table.remove(name),
+        };
+        self.store
+            .set_fact(FactKind::Cluster, name.as_bytes(), value);
+    }
+
+    /// Shows everything applied so far: to readers first, then to watchers. Adds the streams
+    /// that have something to send to `wake`, each once; hand them to [`Hub::wake`].
+    pub fn publish(&mut self, wake: &mut Vec<StreamId>) {
+        let root = self.store.snapshot();
+        let revision = root.revision();
+        self.reader.publish(View {
+            root,
+            auth: Arc::clone(&self.auth),
+            alarms: Arc::clone(&self.alarm_list),
+            cluster: Arc::clone(&self.cluster),
+            applied: self.store.applied(),
+            term: self.store.term(),
+            sizes: self.store.sizes(),
+            leases: self.leases.len(),
+        });
+        self.hub.publish(&mut self.events, revision, wake);
+    }
+
+    /// This node leads from now on, and everything before its term is applied: each lease gets
+    /// what is left to it and an election timeout.
+    pub fn lead(&mut self, now: Time, term: Term) {
+        self.timers.lead(&mut self.leases, now, term);
+    }
+
+    /// Renews a lease for its granted time; takes no op. Gives that time in seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::LeaseNotFound`] if there is none or its time is up, its end proposed or not;
+    /// [`Refusal::Busy`] if this node does not lead.
+    pub fn renew(&mut self, now: Time, id: i64) -> Result<i64, Refusal> {
+        self.timers.renew(&mut self.leases, now, id)
+    }
+
+    /// How a lease stands. An unknown one has a time to live of -1.
+    #[must_use]
+    pub fn time_to_live(&self, now: Time, id: i64, with_keys: bool) -> LeaseView {
+        self.leases.view(now, id, with_keys)
+    }
+
+    /// The ids of all leases, rising.
+    #[must_use]
+    pub fn leases(&self) -> Vec<i64> {
+        self.leases.ids()
+    }
+
+    /// What the leader should propose now: the end of leases, checkpoints of leases, an alarm.
+    /// Bounded in size and in how many are on their way. Call it until it gives nothing; if
+    /// the proposal is not taken, say so with [`Keyspace::refused`].
+    pub fn due(&mut self, now: Time) -> Option<Command> {
+        let timers = &mut self.timers;
+        let command = timers.due(&mut self.leases, now).or_else(|| {
+            let free = || self.folder.free().map_or(u64::MAX, |it| it.value());
+            self.space
+                .due(now, &self.alarms, || self.store.sizes(), free)
+        });
+        self.proposed.clone_from(&command);
+        command
+    }
+
+    /// What [`Keyspace::due`] gave last was not ordered: it will come again.
+    pub fn refused(&mut self, now: Time) {
+        if let Some(command) = self.proposed.take() {
+            self.timers.refused(&mut self.leases, &command, now);
+            if let Command::Alarm { .. } = command {
+                self.space.settled();
+            }
+        }
+    }
+
+    /// When something becomes due because time passed.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Time> {
+        let timers = [
+            self.timers.wake_at(),
+            self.space.wake_at(&self.alarms),
+            self.store.job_at(),
+        ];
+        timers.into_iter().flatten().min()
+    }
+
+    /// The next piece of work for the background thread, as [`Store::next_job`].
+    pub fn next_job(&mut self, now: Time) -> Option<Job> {
+        self.store.next_job(now)
+    }
+
+    /// Takes note of what a job did, as [`Store::finish`].
+    ///
+    /// # Errors
+    ///
+    /// The disk failed: the keyspace must not be used any more.
+    pub fn finish(&mut self, done: JobDone) -> Result<(), StoreError> {
+        self.space.applied();
+        self.store.finish(done)
+    }
+
+    /// Whether so much waits for the disk that nothing should be applied until a job is done.
+    #[must_use]
+    pub fn must_wait(&self) -> bool {
+        self.store.must_wait()
+    }
+
+    /// Drops a slice of what compaction left; whether there is more.
+    pub fn sweep(&mut self) -> bool {
+        if self.is_sweeping {
+            self.is_sweeping = self.store.sweep(SWEEP_SLICE) == SweepProgress::More;
+        }
+        self.is_sweeping
+    }
+}
+
+fn cluster_facts(store: &Store) -> BTreeMap<String, Bytes> {
+    let mut table = BTreeMap::new();
+    store.facts(FactKind::Cluster, &mut |name, value| {
+        if let Ok(name) = str::from_utf8(name) {
+            table.insert(name.to_owned(), value.clone());
+        }
+    });
+    table
+}

@@ -1,0 +1,132 @@
+//! What readers see: one published state of the keyspace and all that belongs to it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use holm_base::{Op, Revision, Term};
+
+use crate::auth::AuthState;
+use crate::command::{AlarmKind, Range, Txn};
+use crate::hash::Hash;
+use crate::outcome::{Alarm, Outcome, RangeOutcome};
+use crate::read::{self, Selection};
+use crate::refusal::Refusal;
+use crate::root::Root;
+use crate::store::Sizes;
+use crate::txn;
+
+/// One published state. It never changes; it is as old as its `applied` op.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The keys and their versions.
+    pub root: Root,
+    /// Users, roles and whether they are enforced.
+    pub auth: Arc<AuthState>,
+    /// The raised alarms, ordered by kind and member.
+    pub alarms: Arc<[Alarm]>,
+    /// What the cluster remembers, by name.
+    pub cluster: Arc<BTreeMap<String, Bytes>>,
+    /// The op that this state includes.
+    pub applied: Op,
+    /// That op's term.
+    pub term: Term,
+    /// What the store takes up.
+    pub sizes: Sizes,
+    /// How many leases there are.
+    pub leases: usize,
+}
+
+impl View {
+    /// The newest revision.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.root.revision()
+    }
+
+    /// Whether an alarm of this kind is raised, by whomever.
+    #[must_use]
+    pub fn has_alarm(&self, kind: AlarmKind) -> bool {
+        self.alarms.iter().any(|it| it.kind == kind)
+    }
+
+    /// Selects the versions that a request asks for, without reading their records: those
+    /// come from [`Root::read_many`]. O(log n + selected) for a current range in key order,
+    /// O(keys in the range) otherwise; sorting by value reads all values.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::FutureRevision`], [`Refusal::Compacted`], or [`Refusal::Corrupt`] while
+    /// sorting by value.
+    pub fn select(&self, range: &Range) -> Result<Selection, Refusal> {
+        read::select(&self.root, range, self.moment(range.revision)?)
+    }
+
+    /// Selects and reads. Everything is in memory at once: for small ranges.
+    ///
+    /// # Errors
+    ///
+    /// As [`View::select`], and [`Refusal::Corrupt`] if a record is damaged.
+    pub fn read(&self, range: &Range) -> Result<RangeOutcome, Refusal> {
+        read::outcome(&self.root, range, self.moment(range.revision)?)
+    }
+
+    /// Answers a transaction that only reads; it needs no log. Nothing is checked about users.
+    ///
+    /// # Errors
+    ///
+    /// As [`View::read`].
+    ///
+    /// # Panics
+    ///
+    /// If the transaction writes: see [`Txn::is_read_only`].
+    pub fn read_txn(&self, txn: &Txn) -> Result<Outcome, Refusal> {
+        assert!(txn.is_read_only(), "writing transactions are proposed");
+        txn::run_reads(&self.root, txn)
+    }
+
+    /// Hashes history up to a revision, 0 for all, as etcd does. O(history).
+    ///
+    /// # Errors
+    ///
+    /// As [`View::read`].
+    pub fn hash_kv(&self, revision: i64) -> Result<Hash, Refusal> {
+        crate::hash::hash(&self.root, revision)
+    }
+
+    fn moment(&self, revision: i64) -> Result<Option<Revision>, Refusal> {
+        read::check_revision(&self.root, revision)?;
+        let is_now = revision <= 0 || revision == self.root.revision().value();
+        Ok((!is_now).then(|| Revision::new(revision)))
+    }
+}
+
+/// Where readers find the newest published [`View`]. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    newest: Arc<Mutex<Arc<View>>>,
+}
+
+impl Reader {
+    pub(crate) fn new(view: View) -> Self {
+        Self {
+            newest: Arc::new(Mutex::new(Arc::new(view))),
+        }
+    }
+
+    /// The newest published state. Costs an uncontended lock and a reference count.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&newest)
+    }
+
+    pub(crate) fn publish(&self, view: View) {
+        let view = Arc::new(view);
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let older = std::mem::replace(&mut *newest, view);
+        drop(newest);
+        // The last holder frees the nodes that only this view pinned: not under the lock.
+        drop(older);
+    }
+}
