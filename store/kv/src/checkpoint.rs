@@ -726,3 +726,45 @@ pub(crate) fn versions(root: &Root, each: &mut dyn FnMut(&Slot)) {
         number += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checksums keep nearly all bad bytes from here; what passes them must not panic either.
+    #[test]
+    fn arbitrary_blocks_are_refused_or_read_but_never_panic() {
+        let owner = Owner {
+            cluster: ClusterId::ZERO,
+            group: GroupId::ZERO,
+        };
+        arbtest::arbtest(|input| {
+            let mut loading = Loading::new(Loaded {
+                number: 1,
+                position: Position::START,
+                compacted: 0,
+                segments: Vec::new(),
+                history: History::starting_at(1),
+                index: Index::new(),
+                facts: Index::new(),
+                key_bytes: 0,
+                bytes: 0,
+            });
+            for _ in 0..input.int_in_range(1..=4)? {
+                let block = Block {
+                    kind: input.int_in_range(0..=6)?,
+                    bytes: input.arbitrary()?,
+                };
+                if loading.block(&block, owner).is_err() {
+                    return Ok(());
+                }
+            }
+            let bytes: &[u8] = input.arbitrary()?;
+            if loading.end(bytes, 0, 1).is_ok() {
+                assert_eq!(loading.loaded.history.next(), 1);
+            }
+            Ok(())
+        })
+        .budget_ms(500);
+    }
+}

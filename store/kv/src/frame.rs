@@ -287,4 +287,27 @@ mod tests {
             assert!(FrameHead::decode(&bytes).is_err(), "byte {at}");
         }
     }
+
+    /// As if the checksum had matched by chance.
+    #[test]
+    fn arbitrary_bytes_with_a_right_checksum_never_panic() {
+        arbtest::arbtest(|input| {
+            let mut bytes: Vec<u8> = input.arbitrary()?;
+            bytes.resize(bytes.len().max(FRAME_HEAD), 0);
+            let checksum = crc32c::crc32c(&bytes[..60]);
+            set_u32(&mut bytes, 60, checksum);
+            if let Ok(head) = FrameHead::decode(&bytes) {
+                assert_eq!(head.payload, u32_at(&bytes, 4));
+            }
+            let body = bytes.len() - RECORD_HEAD;
+            set_u32(&mut bytes, 4, narrow(body));
+            let checksum = crc32c::crc32c(&bytes[4..]);
+            set_u32(&mut bytes, 0, checksum);
+            if let Ok(stored) = decode_record(&Bytes::from(bytes)) {
+                assert_eq!(stored.body.len(), body);
+            }
+            Ok(())
+        })
+        .budget_ms(300);
+    }
 }

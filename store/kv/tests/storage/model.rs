@@ -1,6 +1,7 @@
 //! The store against its dumb twin, on random commands.
 
-use holm_base::Prng;
+use holm_base::{ByteCount, Prng};
+use holm_kv::StoreConfig;
 use holm_virtual::{Storage, Survival};
 
 use crate::twin::{Driver, Twin, apply, command, compare, compare_all, config};
@@ -13,7 +14,7 @@ struct Seen {
     restarts: usize,
 }
 
-fn run(seed: u64, commands: u64, value_max: u64, seen: &mut Seen) {
+fn run(seed: u64, commands: u64, value_max: u64, config: fn() -> StoreConfig, seen: &mut Seen) {
     let mut random = Prng::new(seed);
     let storage = Storage::new();
     let mut driver = Driver::open(storage.root(), config()).expect("a fresh store opens");
@@ -76,13 +77,25 @@ fn run(seed: u64, commands: u64, value_max: u64, seen: &mut Seen) {
     compare_all(&mut driver.store, &twin, 30);
 }
 
+/// Segments that are searched from the middle.
+fn wide() -> StoreConfig {
+    StoreConfig {
+        segment_bytes: ByteCount::new(1 << 20),
+        flush_bytes: ByteCount::new(100 << 10),
+        unflushed_bytes_max: ByteCount::new(1 << 20),
+        checkpoint_bytes_min: ByteCount::new(1 << 20),
+        ..config()
+    }
+}
+
 #[test]
 fn a_store_answers_as_its_twin_through_restarts_and_cleaning() {
     let mut seen = Seen::default();
     for seed in 0..12 {
-        run(seed, 600, 400, &mut seen);
+        run(seed, 600, 400, config, &mut seen);
     }
-    run(99, 300, 9000, &mut seen);
+    run(99, 300, 9000, config, &mut seen);
+    run(100, 160, 4000, wide, &mut seen);
     assert!(seen.checkpoints > 20, "{seen:?}");
     assert!(seen.cleaned > 50, "{seen:?}");
     assert!(seen.restarts > 20, "{seen:?}");
