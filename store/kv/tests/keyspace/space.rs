@@ -1,0 +1,78 @@
+//! The quota and its alarm.
+
+use std::time::Duration;
+
+use holm_kv::command::{AlarmKind, Command};
+use holm_kv::outcome::{Alarm, Outcome};
+use holm_kv::{Config, Refusal};
+
+use crate::world::{World, delete, put};
+
+fn full() -> World {
+    let mut world = World::new(Config {
+        quota_bytes: 64 << 10,
+        free_bytes_min: 0,
+        ..Config::default()
+    });
+    let value = "v".repeat(1_000);
+    for number in 0..80 {
+        world.put(&format!("key{number}"), &value);
+    }
+    world.pass(Duration::from_secs(1));
+    world
+}
+
+#[test]
+fn over_the_quota_puts_are_refused_and_what_frees_space_is_not() {
+    let mut world = full();
+    assert!(world.view().has_alarm(AlarmKind::NoSpace));
+    assert_eq!(world.command(put("a", "b")).result, Err(Refusal::NoSpace));
+    let grant = Command::LeaseGrant {
+        id: 1,
+        ttl: 5,
+        ttl_min: 2,
+    };
+    assert_eq!(world.command(grant).result, Err(Refusal::NoSpace));
+    world.done(delete("key", "kez"));
+    let revision = world.view().root.revision().value();
+    world.done(Command::Compact { revision });
+}
+
+#[test]
+fn the_nodes_alarm_goes_once_there_was_space_for_five_seconds() {
+    let mut world = full();
+    world.done(delete("key", "kez"));
+    let revision = world.view().root.revision().value();
+    world.done(Command::Compact { revision });
+    world.work();
+    world.pass(Duration::from_secs(1));
+    world.pass(Duration::from_secs(4));
+    assert!(world.view().has_alarm(AlarmKind::NoSpace));
+    world.pass(Duration::from_secs(2));
+    assert!(!world.view().has_alarm(AlarmKind::NoSpace));
+    world.put("a", "b");
+}
+
+#[test]
+fn an_alarm_of_the_api_waits_for_the_api_and_survives_a_restart() {
+    let mut world = World::new(Config::default());
+    let alarm = |raise| Command::Alarm {
+        raise,
+        member: 0,
+        kind: AlarmKind::NoSpace,
+        by_node: false,
+    };
+    let raised = Alarm {
+        member: 0,
+        kind: AlarmKind::NoSpace,
+    };
+    assert_eq!(world.done(alarm(true)), Outcome::Alarms(vec![raised]));
+    for _ in 0..20 {
+        world.pass(Duration::from_secs(1));
+    }
+    world.reopen();
+    assert_eq!(world.view().alarms.as_ref(), [raised]);
+    assert_eq!(world.done(alarm(false)), Outcome::Alarms(vec![raised]));
+    assert_eq!(world.done(alarm(false)), Outcome::Alarms(vec![]));
+    world.put("a", "b");
+}
