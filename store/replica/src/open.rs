@@ -1,0 +1,87 @@
+//! Opening: the engine first, then what the log holds beyond it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use holm_base::{GroupId, Op, Term, Time};
+use holm_kv::{Config, Keyspace, StoreError};
+use holm_log::{Log, LogConfig, LogError};
+use holm_machine::{DiskError, Folder};
+use holm_sequencer::{Durable, Solo};
+
+use crate::replica::Replica;
+
+/// What opening gave: the replica for the engine thread, the log for the log thread.
+#[derive(Debug)]
+pub struct Opened {
+    /// The replica, with all that the log holds applied.
+    pub replica: Replica,
+    /// The log, ready for the next flush.
+    pub log: Log,
+    /// How many entries were applied from the log.
+    pub replayed: u64,
+}
+
+/// Why a keyspace could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A folder could not be reached.
+    #[error("open the keyspace's folders")]
+    Folder(#[from] DiskError),
+    /// The log refused.
+    #[error("open the write-ahead log")]
+    Log(#[from] LogError),
+    /// The engine refused.
+    #[error("open the engine's files")]
+    Store(#[from] StoreError),
+    /// The log begins after what the engine knows.
+    #[error(
+        "the engine knows everything up to op {applied}, the log begins at op {first}: files of \
+         the folder `log` are missing; put them back, or restore a snapshot"
+    )]
+    Gap {
+        /// The engine's newest op.
+        applied: Op,
+        /// The log's oldest op.
+        first: Op,
+    },
+}
+
+/// Opens the keyspace `group` in `folder` (its log in `log`, its engine in `kv`).
+///
+/// # Errors
+///
+/// As [`OpenError`] says; nothing was changed but the repair of a torn tail.
+pub fn open(
+    folder: &dyn Folder,
+    group: GroupId,
+    log_config: LogConfig,
+    config: Config,
+) -> Result<Opened, OpenError> {
+    let mut keyspace = Keyspace::open(engine_folder(folder, group)?, config)?;
+    let log = Log::open(folder.folder("log")?, log_config)?;
+    let (applied, first) = (keyspace.applied(), log.first(group));
+    if first > applied.next() {
+        return Err(OpenError::Gap { applied, first });
+    }
+    let mut replayed = 0;
+    log.replay(group, applied, &mut |term: Term, op: Op, body: Bytes| {
+        // The answer went to a client of an earlier run, or to nobody.
+        drop(keyspace.apply(Time::ZERO, op, term, &body));
+        replayed += 1;
+    })?;
+    let durable = Durable {
+        term: log.hard(group).max(keyspace.term()),
+        last: log.last(group).max(keyspace.applied()),
+    };
+    let sequencer = Solo::restore(holm_sequencer::Config::default(), durable);
+    Ok(Opened {
+        replica: Replica::new(sequencer, keyspace),
+        log,
+        replayed,
+    })
+}
+
+fn engine_folder(folder: &dyn Folder, group: GroupId) -> Result<Arc<dyn Folder>, DiskError> {
+    folder.folder("kv")?.folder(&group.to_string())
+}

@@ -1,0 +1,237 @@
+//! The replica itself: which step follows which.
+
+use bytes::Bytes;
+use holm_base::{Op, RequestId, Term, Time};
+use holm_kv::command::{AlarmKind, Proposal};
+use holm_kv::{JobDone, Keyspace, Refusal, StoreError, StreamId};
+use holm_machine::{Effects, Machine};
+use holm_sequencer::{Command, Refused, Solo};
+
+use crate::input::{Answer, Effect, Input};
+
+/// Requests that the replica itself proposes carry this id: nobody waits for their answers.
+const OWN: RequestId = RequestId::ZERO;
+
+/// One keyspace on one node.
+#[derive(Debug)]
+pub struct Replica {
+    sequencer: Solo,
+    keyspace: Keyspace,
+    /// The sequencer's effects, drained within each step.
+    wanted: Effects<holm_sequencer::Effect>,
+    /// Answers that wait for the view to be published (I1).
+    answers: Vec<(RequestId, Answer)>,
+    /// Whether something was applied since the last publication.
+    is_unpublished: bool,
+    /// Watch streams with something to send; kept to reuse its memory.
+    streams: Vec<StreamId>,
+    /// The op that the log was last cut to.
+    cut: Op,
+}
+
+impl Replica {
+    /// A replica over an engine that has applied all that its log holds.
+    #[must_use]
+    pub const fn new(sequencer: Solo, keyspace: Keyspace) -> Self {
+        Self {
+            sequencer,
+            keyspace,
+            wanted: Effects::new(),
+            answers: Vec::new(),
+            is_unpublished: true,
+            streams: Vec::new(),
+            cut: Op::ZERO,
+        }
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    /// The newest op that was given out.
+    #[must_use]
+    pub const fn last(&self) -> Op {
+        self.sequencer.last()
+    }
+
+    /// The term of this run.
+    #[must_use]
+    pub const fn term(&self) -> Term {
+        self.sequencer.term()
+    }
+
+    /// Takes one input. Answers to applied commands wait for [`Replica::settle`].
+    ///
+    /// # Errors
+    ///
+    /// If finishing a job failed in a way that only ending the process can answer.
+    pub fn step(
+        &mut self,
+        now: Time,
+        input: Input,
+        effects: &mut Effects<Effect>,
+    ) -> Result<(), StoreError> {
+        match input {
+            Input::Start => self.sequence(now, holm_sequencer::Input::Start, effects),
+            Input::Propose {
+                request,
+                body,
+                takes_space,
+            } => self.propose(now, request, body, takes_space, effects),
+            Input::Durable { through } => {
+                self.sequence(now, holm_sequencer::Input::Durable { through }, effects);
+            }
+            Input::LeaseRenew { request, lease } => {
+                let answer = self.led(|it| it.keyspace.renew(now, lease));
+                self.answers.push((request, Answer::Renewed(answer)));
+            }
+            Input::LeaseTimeToLive {
+                request,
+                lease,
+                with_keys,
+            } => {
+                let answer = self.led(|it| Ok(it.keyspace.time_to_live(now, lease, with_keys)));
+                self.answers.push((request, Answer::Lease(answer)));
+            }
+            Input::Leases { request } => {
+                let answer = self.led(|it| Ok(it.keyspace.leases()));
+                self.answers.push((request, Answer::Leases(answer)));
+            }
+            Input::WorkDone(done) => self.work_done(done)?,
+            Input::Wake => {}
+        }
+        Ok(())
+    }
+
+    /// Ends a batch of steps: publishes what was applied, then lets the answers go (I1), and
+    /// asks for the work that has become due.
+    pub fn settle(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        self.propose_due(now, effects);
+        if self.is_unpublished {
+            self.is_unpublished = false;
+            self.keyspace.publish(&mut self.streams);
+            if !self.streams.is_empty() {
+                effects.push(Effect::WakeStreams(core::mem::take(&mut self.streams)));
+            }
+        }
+        for (request, answer) in self.answers.drain(..) {
+            if request != OWN {
+                effects.push(Effect::Answer { request, answer });
+            } else if matches!(answer, Answer::Applied(Err(_))) {
+                self.keyspace.refused(now);
+            }
+        }
+        while let Some(job) = self.keyspace.next_job(now) {
+            effects.push(Effect::Work(job));
+        }
+        let durable = self.keyspace.durable_op();
+        if durable > self.cut {
+            self.cut = durable;
+            effects.push(Effect::CutLog { through: durable });
+        }
+    }
+
+    /// When something becomes due by time alone.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Time> {
+        match (self.sequencer.wake_at(), self.keyspace.wake_at()) {
+            (Some(left), Some(right)) => Some(left.min(right)),
+            (left, right) => left.or(right),
+        }
+    }
+
+    /// Whether so much waits for the disk that nothing more should be applied until a job is
+    /// done.
+    #[must_use]
+    pub fn must_wait(&self) -> bool {
+        self.keyspace.must_wait()
+    }
+
+    /// Does a slice of the engine's own background work on this thread; whether more is left.
+    pub fn sweep(&mut self) -> bool {
+        self.keyspace.sweep()
+    }
+
+    /// Lease calls need a leader (I2).
+    fn led<T>(&mut self, call: impl FnOnce(&mut Self) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        if self.sequencer.is_leader() {
+            call(self)
+        } else {
+            Err(Refusal::Busy)
+        }
+    }
+
+    fn propose(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        body: Bytes,
+        takes_space: bool,
+        effects: &mut Effects<Effect>,
+    ) {
+        if takes_space && self.keyspace.has_alarm(AlarmKind::NoSpace) {
+            let answer = Answer::Applied(Err(Refusal::NoSpace));
+            self.answers.push((request, answer));
+            return;
+        }
+        let command = Command { request, body };
+        self.sequence(now, holm_sequencer::Input::Request { command }, effects);
+    }
+
+    /// Leases to expire, alarms to raise: the leader proposes them like anyone else's command.
+    fn propose_due(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        if !self.sequencer.is_leader() {
+            return;
+        }
+        while let Some(command) = self.keyspace.due(now) {
+            let proposal = Proposal {
+                caller: None,
+                command,
+            };
+            self.propose(now, OWN, proposal.encode(), false, effects);
+        }
+    }
+
+    fn work_done(&mut self, done: JobDone) -> Result<(), StoreError> {
+        self.keyspace.finish(done)?;
+        self.is_unpublished = true;
+        Ok(())
+    }
+
+    fn sequence(&mut self, now: Time, input: holm_sequencer::Input, effects: &mut Effects<Effect>) {
+        let mut wanted = core::mem::take(&mut self.wanted);
+        self.sequencer.step(now, input, &mut wanted);
+        for effect in wanted.drain() {
+            self.obey(now, effect, effects);
+        }
+        self.wanted = wanted;
+    }
+
+    fn obey(&mut self, now: Time, effect: holm_sequencer::Effect, effects: &mut Effects<Effect>) {
+        match effect {
+            holm_sequencer::Effect::Persist { write, record } => {
+                effects.push(Effect::Persist { write, record });
+            }
+            holm_sequencer::Effect::Apply { op, term, command } => {
+                let applied = self.keyspace.apply(now, op, term, &command.body);
+                self.is_unpublished = true;
+                let answer = Answer::Applied(Ok(applied));
+                self.answers.push((command.request, answer));
+            }
+            holm_sequencer::Effect::Refuse { request, reason } => {
+                let refusal = match reason {
+                    Refused::Busy | Refused::Starting => Refusal::Busy,
+                };
+                self.answers.push((request, Answer::Applied(Err(refusal))));
+            }
+            holm_sequencer::Effect::Note(event) => {
+                if let holm_sequencer::Event::LeaderElected { term } = event {
+                    self.keyspace.lead(now, term);
+                }
+                effects.push(Effect::Note(event));
+            }
+        }
+    }
+}

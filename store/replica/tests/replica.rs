@@ -1,0 +1,249 @@
+//! A replica over a virtual disk, driven by hand: order of answers, restarts, crashes.
+
+use bytes::Bytes;
+use holm_base::{ClusterId, GroupId, NodeId, RequestId, Time, WriteId};
+use holm_kv::command::{Command, Proposal, Put};
+use holm_kv::outcome::Outcome;
+use holm_kv::{Config, Refusal};
+use holm_log::{Log, LogConfig, Urgency};
+use holm_machine::Effects;
+use holm_replica::{Answer, Effect, Input, Opened, Replica, open};
+use holm_sequencer::Record;
+use holm_virtual::{Storage, Survival};
+
+const GROUP: GroupId = GroupId::new(1);
+
+/// A node: its replica, its log, and what it has answered.
+struct Site {
+    replica: Replica,
+    log: Log,
+    effects: Effects<Effect>,
+    records: Vec<Record>,
+    through: WriteId,
+    answers: Vec<(RequestId, Answer)>,
+}
+
+impl Site {
+    fn open(storage: &Storage) -> Self {
+        let mut log_config = LogConfig::new(ClusterId::new(1), NodeId::new(2));
+        log_config.segment_bytes = holm_base::ByteCount::new(256 << 10);
+        let opened = open(&*storage.root(), GROUP, log_config, Config::default());
+        let Opened { replica, log, .. } = opened.expect("the directory opens");
+        let mut site = Self {
+            replica,
+            log,
+            effects: Effects::new(),
+            records: Vec::new(),
+            through: WriteId::ZERO,
+            answers: Vec::new(),
+        };
+        site.step(Input::Start);
+        site.settle();
+        site.flush();
+        site
+    }
+
+    fn step(&mut self, input: Input) {
+        let stepped = self.replica.step(Time::ZERO, input, &mut self.effects);
+        stepped.expect("no job has failed");
+    }
+
+    /// Settles and sorts what is wanted; jobs run on the spot.
+    fn settle(&mut self) {
+        self.replica.settle(Time::ZERO, &mut self.effects);
+        let wanted: Vec<Effect> = self.effects.drain().collect();
+        for effect in wanted {
+            match effect {
+                Effect::Persist { write, record } => {
+                    self.records.push(record);
+                    self.through = write;
+                }
+                Effect::Answer { request, answer } => self.answers.push((request, answer)),
+                Effect::Work(job) => {
+                    let done = job.run();
+                    self.step(Input::WorkDone(done));
+                }
+                Effect::CutLog { through } => {
+                    self.log.cut(GROUP, through).expect("the log is cut");
+                }
+                Effect::WakeStreams(_) | Effect::Note(_) => {}
+            }
+        }
+    }
+
+    /// Makes what waits durable and applies it.
+    fn flush(&mut self) {
+        let records = core::mem::take(&mut self.records);
+        let flushed = self.log.flush(GROUP, &records, Urgency::Ordinary);
+        flushed.expect("the virtual disk holds it");
+        let through = self.through;
+        self.step(Input::Durable { through });
+        self.settle();
+    }
+
+    fn propose(&mut self, request: u64, command: Command) {
+        let proposal = Proposal {
+            caller: None,
+            command,
+        };
+        self.step(Input::Propose {
+            request: RequestId::new(request),
+            body: proposal.encode(),
+            takes_space: true,
+        });
+    }
+
+    fn value(&self, key: &str) -> Option<Bytes> {
+        let view = self.replica.keyspace().reader().view();
+        let meta = view.root.get(key.as_bytes())?;
+        let record = view.root.read(&meta).expect("the record is sound");
+        Some(record.decode().expect("a record").value)
+    }
+}
+
+fn put(key: &str, value: &str) -> Command {
+    Command::Put(Put {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        ..Put::default()
+    })
+}
+
+#[test]
+fn an_answer_waits_for_the_log_and_then_for_the_view() {
+    let mut site = Site::open(&Storage::new());
+    site.propose(1, put("a", "1"));
+    site.settle();
+    assert!(site.answers.is_empty(), "the entry is not durable");
+    assert_eq!(site.value("a"), None);
+    site.flush();
+    let Some((request, Answer::Applied(Ok(applied)))) = site.answers.pop() else {
+        panic!("the put is answered: {:?}", site.answers);
+    };
+    assert_eq!(request, RequestId::new(1));
+    assert_eq!(applied.revision.value(), 2);
+    assert_eq!(applied.result, Ok(Outcome::Put { prev: None }));
+    assert_eq!(site.value("a"), Some(Bytes::from_static(b"1")));
+}
+
+#[test]
+fn a_restart_finds_everything_and_a_higher_term() {
+    let storage = Storage::new();
+    let mut site = Site::open(&storage);
+    site.propose(1, put("a", "1"));
+    site.settle();
+    site.flush();
+    let term = site.replica.term();
+    drop(site);
+    let site = Site::open(&storage);
+    assert!(site.replica.term() > term);
+    assert_eq!(site.value("a"), Some(Bytes::from_static(b"1")));
+}
+
+#[test]
+fn a_crash_at_every_step_loses_nothing_that_was_answered() {
+    let steps = {
+        let storage = Storage::new();
+        write_until_crash(&storage);
+        storage.steps()
+    };
+    for step in 1..=steps {
+        for survival in [
+            Survival::Keep,
+            Survival::Drop,
+            Survival::Torn { seed: step },
+        ] {
+            let storage = Storage::new();
+            storage.crash_at(step);
+            let answered = write_until_crash(&storage);
+            let storage = storage.reopen(survival);
+            let site = Site::open(&storage);
+            for number in 0..answered {
+                let key = format!("key{number}");
+                assert!(
+                    site.value(&key).is_some(),
+                    "step {step} {survival:?}: {key} was answered"
+                );
+            }
+            let kept = site
+                .replica
+                .keyspace()
+                .reader()
+                .view()
+                .root
+                .revision()
+                .value()
+                - 1;
+            assert!(
+                kept >= i64::from(answered) && kept <= 20,
+                "step {step} {survival:?}: {kept} kept of {answered} answered"
+            );
+        }
+    }
+}
+
+/// Puts twenty keys, two at a time; how many were answered before the disk crashed.
+fn write_until_crash(storage: &Storage) -> u32 {
+    let config = LogConfig::new(ClusterId::new(1), NodeId::new(2));
+    let config = LogConfig {
+        segment_bytes: holm_base::ByteCount::new(256 << 10),
+        ..config
+    };
+    let Ok(opened) = open(&*storage.root(), GROUP, config, Config::default()) else {
+        return 0;
+    };
+    let mut site = Site {
+        replica: opened.replica,
+        log: opened.log,
+        effects: Effects::new(),
+        records: Vec::new(),
+        through: WriteId::ZERO,
+        answers: Vec::new(),
+    };
+    site.step(Input::Start);
+    let mut answered = 0;
+    for pair in 0..=10_u32 {
+        if pair > 0 {
+            let first = (pair - 1) * 2;
+            for number in first..first + 2 {
+                site.propose(u64::from(number) + 1, put(&format!("key{number}"), "v"));
+            }
+        }
+        site.settle();
+        let records = core::mem::take(&mut site.records);
+        if site.log.flush(GROUP, &records, Urgency::Ordinary).is_err() {
+            return answered;
+        }
+        let through = site.through;
+        site.step(Input::Durable { through });
+        site.settle();
+        answered = u32::try_from(site.answers.len()).expect("at most twenty");
+    }
+    answered
+}
+
+#[test]
+fn a_space_alarm_refuses_what_takes_space_before_it_is_ordered() {
+    let mut site = Site::open(&Storage::new());
+    site.propose(
+        1,
+        Command::Alarm {
+            raise: true,
+            member: 2,
+            kind: holm_kv::command::AlarmKind::NoSpace,
+            by_node: false,
+        },
+    );
+    site.settle();
+    site.flush();
+    site.answers.clear();
+    let last = site.replica.last();
+    site.propose(2, put("a", "1"));
+    site.settle();
+    let answer = site.answers.pop();
+    assert!(
+        matches!(answer, Some((_, Answer::Applied(Err(Refusal::NoSpace))))),
+        "{answer:?}"
+    );
+    assert_eq!(site.replica.last(), last, "nothing was ordered");
+}
