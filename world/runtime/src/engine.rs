@@ -1,0 +1,248 @@
+//! The engine's thread: steps the replica, settles, hands out what it wants.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use holm_base::{RequestId, Time, WriteId};
+use holm_kv::{Job, StoreError};
+use holm_machine::Effects;
+use holm_replica::{Answer, Effect, Input, Replica};
+use holm_sequencer::{Event, Record};
+use holm_telemetry::Metrics;
+use tokio::sync::oneshot;
+
+use crate::handle::Shared;
+use crate::inbox::{Ask, Letter};
+use crate::log_writer::Outbox;
+use crate::node::Failure;
+
+/// The longest sleep, so that clocks of work that nobody announces are looked at.
+const IDLE: Duration = Duration::from_millis(100);
+/// How many writes are applied before their answers leave: later ones wait no longer than it
+/// takes to apply so many.
+const APPLY_SLICE: u64 = 256;
+
+/// The thread's own state.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) replica: Replica,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) jobs: SyncSender<Job>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) failure: Failure,
+    pub(crate) desk: Desk,
+}
+
+/// What waits on the engine's thread between two batches.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    /// Who waits for an answer, by request id less one.
+    waiters: Vec<Option<oneshot::Sender<Answer>>>,
+    /// Free places in `waiters`.
+    free: Vec<u64>,
+    /// Records for the log writer, gathered over a batch.
+    records: Vec<Record>,
+    /// The last of them.
+    through: WriteId,
+    /// Writes that were reported durable.
+    durable: WriteId,
+    /// Those of them that were applied; fewer while the engine's files are behind.
+    applied: WriteId,
+    effects: Effects<Effect>,
+    is_stopping: bool,
+}
+
+impl Desk {
+    fn seat(&mut self, waiter: oneshot::Sender<Answer>) -> RequestId {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.waiters.push(None);
+            self.waiters.len() as u64 - 1
+        });
+        self.waiters[index(place)] = Some(waiter);
+        RequestId::new(place + 1)
+    }
+
+    fn answer(&mut self, request: RequestId, answer: Answer) {
+        let place = request.value() - 1;
+        let waiter = self.waiters[index(place)].take();
+        self.free.push(place);
+        // Nobody may wait any more: the client has gone, or its time has run out.
+        drop(waiter.map(|it| it.send(answer)));
+    }
+
+    /// How many requests have been taken and not answered.
+    const fn seated(&self) -> usize {
+        self.waiters.len() - self.free.len()
+    }
+}
+
+fn index(place: u64) -> usize {
+    usize::try_from(place).expect("places count what is in memory")
+}
+
+impl Engine {
+    /// Runs until it is stopped or something fails.
+    pub(crate) fn run(mut self) {
+        let mut letters = Vec::new();
+        if self.work_off(Vec::new().drain(..), true).is_err() {
+            return;
+        }
+        loop {
+            let patience = self.patience();
+            self.shared.inbox.take(&mut letters, patience);
+            if self.work_off(letters.drain(..), false).is_err() {
+                return;
+            }
+            if self.desk.is_stopping && self.desk.seated() == 0 {
+                self.outbox.stop();
+                return;
+            }
+        }
+    }
+
+    /// How long to sleep: not at all while a sweep has more to do.
+    fn patience(&mut self) -> Duration {
+        if self.replica.sweep() {
+            return Duration::ZERO;
+        }
+        let due = self.replica.wake_at();
+        due.map_or(IDLE, |at| self.shared.clock.until(at).min(IDLE))
+    }
+
+    /// Takes a batch of letters; an error has been reported and ends the thread.
+    fn work_off(
+        &mut self,
+        letters: impl Iterator<Item = Letter>,
+        is_first: bool,
+    ) -> Result<(), ()> {
+        let now = self.shared.clock.now();
+        let result = if is_first {
+            self.step(now, Input::Start)
+        } else {
+            self.open_letters(now, letters)
+        };
+        let result = result
+            .and_then(|()| self.step(now, Input::Wake))
+            .and_then(|()| self.apply(now));
+        if let Err(error) = result {
+            self.failure.report("keep the engine's files", &error);
+            return Err(());
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    fn open_letters(
+        &mut self,
+        now: Time,
+        letters: impl Iterator<Item = Letter>,
+    ) -> Result<(), StoreError> {
+        for letter in letters {
+            match letter {
+                Letter::Ask(ask, waiter) => {
+                    let request = self.desk.seat(waiter);
+                    self.step(now, input(request, ask))?;
+                }
+                Letter::Durable(through) => self.desk.durable = through,
+                Letter::WorkDone(done) => self.step(now, Input::WorkDone(done))?,
+                Letter::Stop => self.desk.is_stopping = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies what is durable, in slices, so that the first answers of a large flush do not
+    /// wait for the last; and no more than the engine's files can follow.
+    fn apply(&mut self, now: Time) -> Result<(), StoreError> {
+        while self.desk.applied < self.desk.durable && !self.replica.must_wait() {
+            let end = (self.desk.applied.value() + APPLY_SLICE).min(self.desk.durable.value());
+            self.desk.applied = WriteId::new(end);
+            let through = self.desk.applied;
+            self.step(now, Input::Durable { through })?;
+            self.settle(now);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, now: Time, input: Input) -> Result<(), StoreError> {
+        let mut effects = core::mem::take(&mut self.desk.effects);
+        let result = self.replica.step(now, input, &mut effects);
+        self.desk.effects = effects;
+        result
+    }
+
+    /// Publishes, then lets everything out: records first, for the log is what takes longest.
+    fn settle(&mut self, now: Time) {
+        let mut effects = core::mem::take(&mut self.desk.effects);
+        self.replica.settle(now, &mut effects);
+        let last = self.replica.last().value();
+        self.shared.last.store(last, Ordering::Release);
+        let mut later = Vec::new();
+        for effect in effects.drain() {
+            if let Effect::Persist { write, record } = effect {
+                self.desk.records.push(record);
+                self.desk.through = write;
+            } else {
+                later.push(effect);
+            }
+        }
+        self.desk.effects = effects;
+        if !self.desk.records.is_empty() {
+            self.outbox
+                .persist(&mut self.desk.records, self.desk.through);
+        }
+        for effect in later {
+            self.obey(effect);
+        }
+    }
+
+    fn obey(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist { .. } => unreachable!("records were taken out first"),
+            Effect::Answer { request, answer } => self.desk.answer(request, answer),
+            Effect::WakeStreams(streams) => self.shared.hub.wake(&streams),
+            Effect::Work(job) => {
+                // The channel holds one place for each kind, and a kind is never asked for
+                // twice; the worker is gone only when the node is ending.
+                if self.jobs.try_send(job).is_err() {
+                    tracing::debug!("background work was not taken: the node is ending");
+                }
+            }
+            Effect::CutLog { through } => self.outbox.cut(through),
+            Effect::Note(event) => self.note(&event),
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        match event {
+            Event::LeaderElected { term } => {
+                self.metrics.server.leader_changes_seen.inc();
+                tracing::info!(term = term.value(), "leads the keyspace");
+            }
+            Event::RequestShed { waiting } => {
+                self.metrics.server.proposals_failed.inc();
+                tracing::debug!(waiting_bytes = waiting.value(), "too many requests wait");
+            }
+        }
+    }
+}
+
+fn input(request: RequestId, ask: Ask) -> Input {
+    match ask {
+        Ask::Propose { body, takes_space } => Input::Propose {
+            request,
+            body,
+            takes_space,
+        },
+        Ask::LeaseRenew { lease } => Input::LeaseRenew { request, lease },
+        Ask::LeaseTimeToLive { lease, with_keys } => Input::LeaseTimeToLive {
+            request,
+            lease,
+            with_keys,
+        },
+        Ask::Leases => Input::Leases { request },
+    }
+}

@@ -1,0 +1,207 @@
+//! The front's door to one keyspace.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use holm_base::{ClusterId, NodeId, Op, Time};
+use holm_kv::command::{Command, Proposal, Txn, TxnOp};
+use holm_kv::outcome::{Applied, LeaseView};
+use holm_kv::{Hub, Reader, Refusal, View};
+use holm_replica::Answer;
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::inbox::{Ask, Inbox, NotTaken};
+
+/// Who the node is, as its clients are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+    /// The node's name, as the operator gave it.
+    pub name: String,
+    /// Where other sites reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+}
+
+/// What the engine and the front share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) reader: Reader,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) clock: Clock,
+    pub(crate) identity: Identity,
+    pub(crate) quota_bytes: u64,
+    /// The newest op that was given out.
+    pub(crate) last: AtomicU64,
+    /// Requests that have come in and are not answered.
+    pub(crate) pending: AtomicU64,
+}
+
+/// The front's door to one keyspace. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// The newest published state, which holds every acknowledged write. Cost: some 20 ns.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.shared.reader.view()
+    }
+
+    /// The watch hub.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.shared.hub
+    }
+
+    /// The node's monotone clock.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.shared.clock.now()
+    }
+
+    /// Who the node is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    /// How many bytes the keyspace may retain.
+    #[must_use]
+    pub fn quota_bytes(&self) -> u64 {
+        self.shared.quota_bytes
+    }
+
+    /// The newest op in the log, applied or not.
+    #[must_use]
+    pub fn last(&self) -> Op {
+        Op::new(self.shared.last.load(Ordering::Acquire))
+    }
+
+    /// How many requests wait for an answer.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.shared.pending.load(Ordering::Relaxed)
+    }
+
+    /// Has a command ordered, made durable and applied; the answer says what it gave.
+    ///
+    /// Dropping the future does not take the command back.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Busy`] and [`Refusal::NoSpace`] if it was not ordered; [`Refusal::Stopped`]
+    /// if the node stopped first, and then its outcome is unknown.
+    pub async fn propose(&self, proposal: Proposal) -> Result<Applied, Refusal> {
+        let ask = Ask::Propose {
+            takes_space: takes_space(&proposal.command),
+            body: proposal.encode(),
+        };
+        match self.ask(ask).await? {
+            Answer::Applied(answer) => answer,
+            other => unreachable!("a proposal was answered with {other:?}"),
+        }
+    }
+
+    /// Keeps a lease alive; gives its time to live in seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::LeaseNotFound`] if there is no such lease, or its end was already proposed.
+    pub async fn lease_renew(&self, lease: i64) -> Result<i64, Refusal> {
+        match self.ask(Ask::LeaseRenew { lease }).await? {
+            Answer::Renewed(answer) => answer,
+            other => unreachable!("a renewal was answered with {other:?}"),
+        }
+    }
+
+    /// How long a lease has to live, and on request which keys hang on it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Busy`] or [`Refusal::Stopped`]; an unknown lease is no error.
+    pub async fn lease_time_to_live(
+        &self,
+        lease: i64,
+        with_keys: bool,
+    ) -> Result<LeaseView, Refusal> {
+        match self.ask(Ask::LeaseTimeToLive { lease, with_keys }).await? {
+            Answer::Lease(answer) => answer,
+            other => unreachable!("a question about a lease was answered with {other:?}"),
+        }
+    }
+
+    /// The ids of all leases.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Busy`] or [`Refusal::Stopped`].
+    pub async fn leases(&self) -> Result<Vec<i64>, Refusal> {
+        match self.ask(Ask::Leases).await? {
+            Answer::Leases(answer) => answer,
+            other => unreachable!("a question about leases was answered with {other:?}"),
+        }
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Answer, Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared
+            .inbox
+            .ask(ask, sender)
+            .map_err(|why| match why {
+                NotTaken::Full => Refusal::Busy,
+                NotTaken::Stopped => Refusal::Stopped,
+            })?;
+        let _counted = Counted::new(&self.shared.pending);
+        receiver.await.map_err(|_dropped| Refusal::Stopped)
+    }
+}
+
+/// Counts a request as pending for as long as it lives.
+struct Counted<'a>(&'a AtomicU64);
+
+impl<'a> Counted<'a> {
+    fn new(counter: &'a AtomicU64) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether a command takes space, and so is refused while space is short: puts, transactions
+/// with a put in either branch, and new leases. Everything that frees space goes on.
+fn takes_space(command: &Command) -> bool {
+    match command {
+        Command::Put(_) | Command::LeaseGrant { .. } => true,
+        Command::Txn(txn) => txn_puts(txn),
+        Command::DeleteRange(_)
+        | Command::Compact { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::LeaseCheckpoint { .. }
+        | Command::LeaseExpire { .. }
+        | Command::Alarm { .. }
+        | Command::Auth(_)
+        | Command::Cluster { .. } => false,
+    }
+}
+
+fn txn_puts(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match op {
+        TxnOp::Put(_) => true,
+        TxnOp::Txn(inner) => txn_puts(inner),
+        TxnOp::Range(_) | TxnOp::DeleteRange(_) => false,
+    })
+}

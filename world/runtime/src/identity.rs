@@ -1,0 +1,157 @@
+//! Who a data directory belongs to: the file `identity`, 64 bytes, written once.
+//!
+//! ```text
+//!  0 8  "HOLMNODE"        16 8  cluster id
+//!  8 4  version = 1       24 8  node id
+//! 12 4  0                 32 28 0            60 4  crc32c of 0..60
+//! ```
+//!
+//! Little-endian. Its presence is what makes a directory ours: a directory with other files
+//! and no identity is refused, so that a mistyped path loses nothing.
+
+use holm_base::{ByteCount, ClusterId, NodeId};
+use holm_machine::{DiskError, Folder};
+
+const NAME: &str = "identity";
+const BYTES: usize = 64;
+const MAGIC: &[u8; 8] = b"HOLMNODE";
+const VERSION: u32 = 1;
+/// Files that may lie in a fresh directory: the lock that this process made, and what file
+/// systems put there.
+const HARMLESS: [&str; 2] = ["holm.lock", "lost+found"];
+
+/// Why a directory's identity could not be read or made.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The directory holds files, but none of ours.
+    #[error(
+        "the data directory holds files that holm did not write (the first is {name}): choose \
+         an empty directory"
+    )]
+    Foreign {
+        /// The first such file.
+        name: String,
+    },
+    /// A newer release wrote it.
+    #[error(
+        "the data directory has format {found}, this holm reads {known}: use the release of \
+         holm that wrote it, or a newer one"
+    )]
+    Newer {
+        /// The version found.
+        found: u32,
+        /// The newest version that this program knows.
+        known: u32,
+    },
+    /// Its bytes are damaged.
+    #[error(
+        "the file `identity` of the data directory is damaged: restore the directory from a \
+         snapshot, or put the file back"
+    )]
+    Damaged,
+    /// The disk refused.
+    #[error("read or write the file `identity`")]
+    Disk(#[from] DiskError),
+}
+
+/// Reads who the directory belongs to, or makes it belong to someone new.
+pub(crate) fn read_or_create(
+    folder: &dyn Folder,
+    fresh: impl FnOnce() -> (ClusterId, NodeId),
+) -> Result<(ClusterId, NodeId), IdentityError> {
+    match folder.open_read_only(NAME) {
+        Ok(file) => {
+            let mut bytes = [0; BYTES];
+            if file.len()? < ByteCount::new(BYTES as u64) {
+                return Err(IdentityError::Damaged);
+            }
+            file.read(ByteCount::ZERO, &mut bytes)?;
+            decode(&bytes)
+        }
+        Err(DiskError::NotFound { .. }) => create(folder, fresh()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn create(
+    folder: &dyn Folder,
+    (cluster, node): (ClusterId, NodeId),
+) -> Result<(ClusterId, NodeId), IdentityError> {
+    let unfinished = format!("{NAME}.new");
+    for name in folder.list()? {
+        if name == unfinished {
+            folder.remove(&name)?;
+        } else if !HARMLESS.contains(&name.as_str()) {
+            return Err(IdentityError::Foreign { name });
+        }
+    }
+    let mut file = folder.create(&unfinished, ByteCount::ZERO)?;
+    file.write(ByteCount::ZERO, &encode(cluster, node))?;
+    file.sync()?;
+    folder.rename(&unfinished, NAME)?;
+    folder.sync()?;
+    Ok((cluster, node))
+}
+
+fn encode(cluster: ClusterId, node: NodeId) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[16..24].copy_from_slice(&cluster.value().to_le_bytes());
+    bytes[24..32].copy_from_slice(&node.value().to_le_bytes());
+    let sum = crc32c::crc32c(&bytes[..60]);
+    bytes[60..].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8; BYTES]) -> Result<(ClusterId, NodeId), IdentityError> {
+    let word = |at: usize| {
+        let mut part = [0; 8];
+        part.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_le_bytes(part)
+    };
+    let half = |at: usize| {
+        let mut part = [0; 4];
+        part.copy_from_slice(&bytes[at..at + 4]);
+        u32::from_le_bytes(part)
+    };
+    if &bytes[..8] != MAGIC || half(60) != crc32c::crc32c(&bytes[..60]) {
+        return Err(IdentityError::Damaged);
+    }
+    if half(8) != VERSION {
+        return Err(IdentityError::Newer {
+            found: half(8),
+            known: VERSION,
+        });
+    }
+    Ok((ClusterId::new(word(16)), NodeId::new(word(24))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_flipped_bit_is_noticed() {
+        let good = encode(ClusterId::new(7), NodeId::new(9));
+        assert_eq!(
+            decode(&good).expect("good bytes"),
+            (ClusterId::new(7), NodeId::new(9))
+        );
+        for bit in 0..BYTES * 8 {
+            let mut bad = good;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&bad).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        let mut bytes = encode(ClusterId::new(7), NodeId::new(9));
+        bytes[8] = 2;
+        let sum = crc32c::crc32c(&bytes[..60]);
+        bytes[60..].copy_from_slice(&sum.to_le_bytes());
+        let error = decode(&bytes).expect_err("version 2 is not known");
+        assert!(matches!(error, IdentityError::Newer { found: 2, known: 1 }));
+    }
+}

@@ -1,0 +1,177 @@
+//! The engine's queue: many senders, one reader, bounded for requests.
+//!
+//! What would surprise: the bell is rung only when the engine sleeps, for a needless futex
+//! call costs more than the push itself.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use holm_base::WriteId;
+use holm_kv::JobDone;
+use holm_replica::Answer;
+use tokio::sync::oneshot;
+
+/// How many requests may wait.
+pub(crate) const REQUESTS_MAX: usize = 65_536;
+/// How many bytes of requests may wait.
+pub(crate) const BYTES_MAX: usize = 64 << 20;
+
+/// Something for the engine.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    /// A request and who waits for its answer.
+    Ask(Ask, oneshot::Sender<Answer>),
+    /// The log writer's report.
+    Durable(WriteId),
+    /// The background worker's report.
+    WorkDone(JobDone),
+    /// Finish what was taken and end.
+    Stop,
+}
+
+/// What a front task can ask of the engine.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Propose { body: Bytes, takes_space: bool },
+    LeaseRenew { lease: i64 },
+    LeaseTimeToLive { lease: i64, with_keys: bool },
+    Leases,
+}
+
+impl Ask {
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Propose { body, .. } => body.len(),
+            Self::LeaseRenew { .. } | Self::LeaseTimeToLive { .. } | Self::Leases => 0,
+        }
+    }
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    Full,
+    Stopped,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    letters: Vec<Letter>,
+    requests: usize,
+    bytes: usize,
+    is_asleep: bool,
+    is_closed: bool,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+impl Inbox {
+    /// Puts a request in, unless the limits say no.
+    pub(crate) fn ask(&self, ask: Ask, answer: oneshot::Sender<Answer>) -> Result<(), NotTaken> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_closed {
+            return Err(NotTaken::Stopped);
+        }
+        let bytes = state.bytes + ask.bytes();
+        if state.requests >= REQUESTS_MAX || bytes > BYTES_MAX {
+            return Err(NotTaken::Full);
+        }
+        state.requests += 1;
+        state.bytes = bytes;
+        self.put(state, Letter::Ask(ask, answer));
+        Ok(())
+    }
+
+    /// Puts a report in; those are always taken, and bounded by what was asked for.
+    pub(crate) fn tell(&self, letter: Letter) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put(state, letter);
+    }
+
+    /// Refuses all further requests.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_closed = true;
+    }
+
+    /// Swaps all that waits into `into` (which must be empty); waits up to `patience` for it.
+    pub(crate) fn take(&self, into: &mut Vec<Letter>, patience: Duration) {
+        assert!(
+            into.is_empty(),
+            "a batch is worked off before the next is taken"
+        );
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.letters.is_empty() && !patience.is_zero() {
+            state.is_asleep = true;
+            let (woken, _) = self
+                .bell
+                .wait_timeout_while(state, patience, |it| it.letters.is_empty())
+                .unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.is_asleep = false;
+        }
+        core::mem::swap(into, &mut state.letters);
+        state.requests = 0;
+        state.bytes = 0;
+    }
+
+    fn put(&self, mut state: std::sync::MutexGuard<'_, State>, letter: Letter) {
+        state.letters.push(letter);
+        let must_ring = core::mem::take(&mut state.is_asleep);
+        drop(state);
+        if must_ring {
+            self.bell.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn renew(inbox: &Inbox) -> Result<(), NotTaken> {
+        inbox.ask(Ask::LeaseRenew { lease: 1 }, oneshot::channel().0)
+    }
+
+    #[test]
+    fn a_full_inbox_refuses_requests_and_takes_reports() {
+        let inbox = Inbox::default();
+        for _ in 0..REQUESTS_MAX {
+            renew(&inbox).expect("there is room");
+        }
+        assert_eq!(renew(&inbox), Err(NotTaken::Full));
+        inbox.tell(Letter::Durable(WriteId::new(1)));
+        let mut batch = Vec::new();
+        inbox.take(&mut batch, Duration::ZERO);
+        assert_eq!(batch.len(), REQUESTS_MAX + 1);
+        assert_eq!(renew(&inbox), Ok(()));
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let inbox = Inbox::default();
+        let propose = |bytes: usize| {
+            let body = Bytes::from(vec![0; bytes]);
+            let ask = Ask::Propose {
+                body,
+                takes_space: true,
+            };
+            inbox.ask(ask, oneshot::channel().0)
+        };
+        assert_eq!(propose(BYTES_MAX), Ok(()));
+        assert_eq!(propose(1), Err(NotTaken::Full));
+    }
+
+    #[test]
+    fn a_closed_inbox_says_so() {
+        let inbox = Inbox::default();
+        inbox.close();
+        assert_eq!(renew(&inbox), Err(NotTaken::Stopped));
+    }
+}

@@ -1,0 +1,180 @@
+//! The log's thread: one flush at a time, everything that came meanwhile in the next.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use holm_base::{GroupId, Op, WriteId};
+use holm_log::{Log, LogError, Preparation, Urgency};
+use holm_sequencer::Record;
+use holm_telemetry::Metrics;
+
+use crate::inbox::{Inbox, Letter};
+use crate::node::Failure;
+
+/// How long to wait before trying again when even the reserve is used up.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long to sleep at most when there is nothing to do.
+const IDLE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    records: Vec<Record>,
+    through: WriteId,
+    cut: Op,
+    is_stopping: bool,
+}
+
+/// What the engine hands to the log writer. Bounded by what the sequencer lets wait.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    waiting: Mutex<Waiting>,
+    bell: Condvar,
+}
+
+impl Outbox {
+    /// Adds records (draining `records`), of which `through` is the last.
+    pub(crate) fn persist(&self, records: &mut Vec<Record>, through: WriteId) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.records.append(records);
+        waiting.through = through;
+        drop(waiting);
+        self.bell.notify_one();
+    }
+
+    /// Entries up to `through` are not needed any more. Done when there is nothing to write.
+    pub(crate) fn cut(&self, through: Op) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.cut = waiting.cut.max(through);
+        drop(waiting);
+        self.bell.notify_one();
+    }
+
+    /// Ends the thread once all is written.
+    pub(crate) fn stop(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.is_stopping = true;
+        drop(waiting);
+        self.bell.notify_one();
+    }
+}
+
+/// The thread's own state.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    pub(crate) log: Log,
+    pub(crate) group: GroupId,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) failure: Failure,
+}
+
+/// What the writer found to do.
+enum Task {
+    Flush(Vec<Record>, WriteId),
+    Cut(Op),
+    Prepare,
+    Stop,
+}
+
+impl LogWriter {
+    /// Runs until it is stopped or the disk fails.
+    pub(crate) fn run(mut self) {
+        let mut cut = Op::ZERO;
+        let mut is_prepared = false;
+        loop {
+            let result = match self.next(cut, is_prepared) {
+                Task::Flush(records, through) => self.flush(&records, through),
+                Task::Cut(through) => {
+                    cut = through;
+                    is_prepared = false;
+                    self.log.cut(self.group, through).or_else(tolerate_full)
+                }
+                Task::Prepare => self.log.prepare_next().map(|done| {
+                    is_prepared = done != Preparation::More;
+                }),
+                Task::Stop => return self.close(),
+            };
+            is_prepared &= !self.log.is_behind();
+            if let Err(error) = result {
+                self.failure.report("write the log", &error);
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to do. Writing comes first, unless preparing has fallen behind.
+    fn next(&self, cut: Op, is_prepared: bool) -> Task {
+        let mut waiting = self
+            .outbox
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if !waiting.records.is_empty() {
+                let records = core::mem::take(&mut waiting.records);
+                return Task::Flush(records, waiting.through);
+            }
+            if waiting.is_stopping {
+                return Task::Stop;
+            }
+            if waiting.cut > cut {
+                return Task::Cut(waiting.cut);
+            }
+            if !is_prepared {
+                return Task::Prepare;
+            }
+            let (woken, timeout) = self
+                .outbox
+                .bell
+                .wait_timeout(waiting, IDLE)
+                .unwrap_or_else(PoisonError::into_inner);
+            waiting = woken;
+            if timeout.timed_out() {
+                return Task::Prepare;
+            }
+        }
+    }
+
+    fn flush(&mut self, records: &[Record], through: WriteId) -> Result<(), LogError> {
+        let started = Instant::now();
+        let mut urgency = Urgency::Ordinary;
+        while let Err(error) = self.log.flush(self.group, records, urgency) {
+            if !matches!(error, LogError::Full { .. }) {
+                return Err(error);
+            }
+            if matches!(urgency, Urgency::Reserve) {
+                tracing::warn!("the disk is full and the log's reserve used up: writes wait");
+                std::thread::sleep(RETRY);
+            }
+            urgency = Urgency::Reserve;
+        }
+        self.inbox.tell(Letter::Durable(through));
+        let bytes: u64 = records.iter().map(|it| it.body_bytes().value()).sum();
+        let disk = &self.metrics.disk;
+        disk.wal_fsync_duration.observe(started.elapsed());
+        disk.wal_write_bytes.inc_by(bytes);
+        disk.entries_per_sync
+            .observe(u32::try_from(records.len()).unwrap_or(u32::MAX));
+        if self.log.is_behind() {
+            self.log.prepare_next().map(drop)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn close(self) {
+        if let Err(error) = self.log.close() {
+            tracing::warn!(%error, "close the log; nothing acknowledged depends on it");
+        }
+    }
+}
+
+/// A cut that finds no room to note itself is tried again with the next one.
+fn tolerate_full(error: LogError) -> Result<(), LogError> {
+    if matches!(error, LogError::Full { .. }) {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}

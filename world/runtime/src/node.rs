@@ -1,0 +1,282 @@
+//! Starting and stopping a node.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::sync_channel;
+use std::thread::{Builder, JoinHandle};
+
+use holm_base::{ByteCount, ClusterId, GroupId, NodeId};
+use holm_disk::{Lock, LockError, RealFolder};
+use holm_log::LogConfig;
+use holm_machine::{DiskError, Folder};
+use holm_replica::{OpenError, Opened};
+use holm_telemetry::Metrics;
+
+use crate::background;
+use crate::clock::Clock;
+use crate::engine::{Desk, Engine};
+use crate::handle::{Handle, Identity, Shared};
+use crate::identity::{self, IdentityError};
+use crate::inbox::{Inbox, Letter};
+use crate::log_writer::{LogWriter, Outbox};
+
+/// The group of keyspace `default`.
+const DEFAULT: GroupId = GroupId::new(1);
+
+/// What a node is told when it starts.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Where its files lie; created if missing.
+    pub data_dir: PathBuf,
+    /// The name it gives itself.
+    pub name: String,
+    /// Where other sites reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+    /// The size of the log's segments.
+    pub log_segment_bytes: ByteCount,
+    /// The engine's limits; the node's id is filled in from the data directory.
+    pub kv: holm_kv::Config,
+}
+
+/// Called once, from the thread that noticed, when the node can serve no longer: what was
+/// attempted and why it failed. The process is to end.
+pub type OnFailure = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How a thread reports that the node can serve no longer.
+#[derive(Clone)]
+pub(crate) struct Failure {
+    inbox: Arc<Inbox>,
+    tell: OnFailure,
+}
+
+impl Failure {
+    pub(crate) fn report(&self, attempted: &str, error: &dyn std::error::Error) {
+        self.inbox.close();
+        let mut text = format!("{attempted}: {error}");
+        let mut cause = error.source();
+        while let Some(next) = cause {
+            text = format!("{text}: {next}");
+            cause = next.source();
+        }
+        tracing::error!(error = text, "the node cannot serve any longer");
+        (self.tell)(&text);
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure").finish_non_exhaustive()
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process has the directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The directory could not be reached.
+    #[error("open the data directory {}", place.display())]
+    Folder {
+        /// Which one.
+        place: PathBuf,
+        /// Why.
+        source: DiskError,
+    },
+    /// The directory is not ours, or of another release.
+    #[error("{}", place.display())]
+    Identity {
+        /// Which one.
+        place: PathBuf,
+        /// Why.
+        source: IdentityError,
+    },
+    /// Its keyspace could not be opened.
+    #[error("open keyspace default in {}", place.display())]
+    Open {
+        /// Which directory.
+        place: PathBuf,
+        /// Why.
+        source: OpenError,
+    },
+    /// The system gave no thread or no random bytes.
+    #[error("{attempted}")]
+    System {
+        /// What was attempted.
+        attempted: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// A running node. Dropping it without [`Node::stop`] leaves its threads running.
+#[derive(Debug)]
+pub struct Node {
+    handle: Handle,
+    threads: Vec<JoinHandle<()>>,
+    replayed: u64,
+    _lock: Lock,
+}
+
+impl Node {
+    /// The door for fronts.
+    #[must_use]
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// How many log entries were applied at start.
+    #[must_use]
+    pub const fn replayed(&self) -> u64 {
+        self.replayed
+    }
+
+    /// Finishes what was taken, refuses the rest, and ends the threads. Blocks for as long as
+    /// the requests under way take.
+    pub fn stop(self) {
+        self.handle.shared.inbox.close();
+        self.handle.shared.inbox.tell(Letter::Stop);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the node had panicked");
+            }
+        }
+    }
+}
+
+/// Opens the data directory and starts the threads.
+///
+/// Cost: reading the newest checkpoint and the log beyond it.
+///
+/// # Errors
+///
+/// As [`StartError`] says; nothing in the directory was changed but the repair of a torn tail.
+pub fn start(
+    config: NodeConfig,
+    metrics: Arc<Metrics>,
+    on_failure: OnFailure,
+) -> Result<Node, StartError> {
+    let place = config.data_dir.clone();
+    let lock = holm_disk::lock(&place)?;
+    let folder = open_folder(&place)?;
+    let (cluster, node) = identity_of(&*folder, &place)?;
+    let log_config = LogConfig {
+        segment_bytes: config.log_segment_bytes,
+        ..LogConfig::new(cluster, node)
+    };
+    let kv = holm_kv::Config { node, ..config.kv };
+    let quota_bytes = kv.quota();
+    let opened = holm_replica::open(&*folder, DEFAULT, log_config, kv)
+        .map_err(|source| StartError::Open { place, source })?;
+    let inbox = Arc::new(Inbox::default());
+    let keyspace = opened.replica.keyspace();
+    let handle = Handle {
+        shared: Arc::new(Shared {
+            inbox: Arc::clone(&inbox),
+            reader: keyspace.reader(),
+            hub: keyspace.hub(),
+            clock: Clock::start(),
+            identity: Identity {
+                cluster,
+                node,
+                name: config.name,
+                peer_urls: config.peer_urls,
+                client_urls: config.client_urls,
+            },
+            quota_bytes,
+            last: AtomicU64::new(opened.replica.last().value()),
+            pending: AtomicU64::new(0),
+        }),
+    };
+    let replayed = opened.replayed;
+    let failure = Failure {
+        inbox,
+        tell: on_failure,
+    };
+    let threads = spawn_all(opened, &handle.shared, &metrics, &failure)?;
+    Ok(Node {
+        handle,
+        threads,
+        replayed,
+        _lock: lock,
+    })
+}
+
+fn open_folder(place: &Path) -> Result<Arc<dyn Folder>, StartError> {
+    RealFolder::open(place).map_err(|source| StartError::Folder {
+        place: place.to_owned(),
+        source,
+    })
+}
+
+fn identity_of(folder: &dyn Folder, place: &Path) -> Result<(ClusterId, NodeId), StartError> {
+    let mut random = [0; 16];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).map_err(
+        |errno| StartError::System {
+            attempted: "draw random ids",
+            source: errno.into(),
+        },
+    )?;
+    // The highest bit stays clear, for some clients read ids as signed; zero means "none".
+    let id = u128::from_le_bytes(random);
+    let half = |bits: u128| {
+        u64::try_from(bits & 0x7fff_ffff_ffff_ffff)
+            .unwrap_or(1)
+            .max(1)
+    };
+    let fresh = || (ClusterId::new(half(id)), NodeId::new(half(id >> 64)));
+    identity::read_or_create(folder, fresh).map_err(|source| StartError::Identity {
+        place: place.to_owned(),
+        source,
+    })
+}
+
+fn spawn_all(
+    opened: Opened,
+    shared: &Arc<Shared>,
+    metrics: &Arc<Metrics>,
+    failure: &Failure,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let (jobs, worker_jobs) = sync_channel(background::JOBS_MAX);
+    let outbox = Arc::new(Outbox::default());
+    let writer = LogWriter {
+        log: opened.log,
+        group: DEFAULT,
+        outbox: Arc::clone(&outbox),
+        inbox: Arc::clone(&shared.inbox),
+        metrics: Arc::clone(metrics),
+        failure: failure.clone(),
+    };
+    let engine = Engine {
+        replica: opened.replica,
+        shared: Arc::clone(shared),
+        outbox,
+        jobs,
+        metrics: Arc::clone(metrics),
+        failure: failure.clone(),
+        desk: Desk::default(),
+    };
+    let (inbox, metrics) = (Arc::clone(&shared.inbox), Arc::clone(metrics));
+    Ok(vec![
+        spawn("holm-log", || writer.run())?,
+        spawn("holm-engine", || engine.run())?,
+        spawn("holm-background", move || {
+            background::run(&worker_jobs, &inbox, &metrics);
+        })?,
+    ])
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|source| StartError::System {
+            attempted: "start a thread",
+            source,
+        })
+}
