@@ -1,0 +1,99 @@
+//! gRPC over HTTP/2, by hand on the `h2` crate.
+//!
+//! One task owns a connection and runs its short calls too: a put or a get costs no task of
+//! its own, and all answers that are ready leave in one write. Calls that stream, and reads of
+//! many keys, run in tasks beside it.
+//!
+//! ```text
+//!  connection task: accept ─► Call ─┬─► short: FuturesUnordered, answered in place
+//!                                   └─► long:  JoinSet (watch, keep-alive, lists, snapshot)
+//! ```
+//!
+//! |limit|answer|
+//! |--|--|
+//! |65,536 calls at once on a connection|HTTP/2 refuses the stream|
+//! |message of 1.5 MiB + 512 KiB|`ResourceExhausted`|
+//! |256 MiB of incomplete messages on all connections|`ResourceExhausted`|
+//! |30 s for a request's message to arrive|`DeadlineExceeded`|
+//! |7 s for an answer|`Unavailable`, `etcdserver: request timed out`|
+
+mod call;
+mod connection;
+mod frame;
+mod hot;
+mod list;
+mod method;
+mod outbound;
+mod reply;
+mod streams;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_telemetry::{GrpcMethod, Metrics};
+use tokio::sync::Semaphore;
+
+use crate::services::Services;
+use crate::web::Web;
+
+use frame::Ledger;
+use method::Method;
+
+/// Long lists that are read at once; more wait in order.
+const LISTS_MAX: usize = 8;
+
+/// The limits of the gRPC front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest message that is taken, in bytes.
+    pub message_bytes_max: usize,
+    /// How long a request may take to be answered.
+    pub request_timeout: Duration,
+    /// How long a request's message may take to arrive.
+    pub arrival_timeout: Duration,
+    /// Calls at once on one connection.
+    pub calls_max: u32,
+}
+
+impl Default for Limits {
+    /// What etcd's defaults come to.
+    fn default() -> Self {
+        Self {
+            message_bytes_max: (1 << 20) + (1 << 19) + (512 << 10),
+            request_timeout: Duration::from_secs(7),
+            arrival_timeout: Duration::from_secs(30),
+            calls_max: 65_536,
+        }
+    }
+}
+
+/// The gRPC front: serves connections.
+#[derive(Debug)]
+pub struct Server {
+    services: Services,
+    web: Web,
+    limits: Limits,
+    counters: Vec<GrpcMethod>,
+    ledger: Arc<Ledger>,
+    lists: Arc<Semaphore>,
+}
+
+impl Server {
+    /// A front for these services; what is no gRPC goes to `web`.
+    #[must_use]
+    pub fn new(services: Services, web: Web, limits: Limits, metrics: &Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            services,
+            web,
+            limits,
+            counters: Method::counters(metrics),
+            ledger: Arc::new(Ledger::default()),
+            lists: Arc::new(Semaphore::new(LISTS_MAX)),
+        })
+    }
+
+    fn counters(&self, method: Method) -> &GrpcMethod {
+        &self.counters[method.index()]
+    }
+}

@@ -1,0 +1,338 @@
+//! One call: from its head to its status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, Request};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Server;
+use super::frame::{Inbound, whole};
+use super::method::Method;
+use super::outbound::{Gone, answer, refuse};
+use super::{hot, streams};
+use crate::context::Context;
+use crate::status::{Code, Status};
+
+/// A call in hand.
+#[derive(Debug)]
+pub(crate) enum Call {
+    /// gRPC.
+    Grpc(Box<GrpcCall>),
+    /// Anything else that came over HTTP/2.
+    Web {
+        server: Arc<Server>,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+    },
+}
+
+/// A gRPC call in hand.
+#[derive(Debug)]
+pub(crate) struct GrpcCall {
+    pub(crate) server: Arc<Server>,
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) inbound: Inbound,
+    /// The length of the newest message.
+    pub(crate) message_bytes: usize,
+    pub(crate) respond: SendResponse<Bytes>,
+    pub(crate) common_name: Option<Arc<str>>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// What a call gave.
+#[derive(Debug)]
+pub(crate) enum Given {
+    /// One message, in its frame.
+    Message(Bytes),
+    /// It has answered for itself, or nobody listens any more.
+    Sent,
+}
+
+impl From<Gone> for Given {
+    fn from(_: Gone) -> Self {
+        Self::Sent
+    }
+}
+
+impl Call {
+    pub(crate) fn new(
+        server: &Arc<Server>,
+        method: Method,
+        (headers, body, respond): (HeaderMap, RecvStream, SendResponse<Bytes>),
+        common_name: Option<Arc<str>>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let max = server.limits.message_bytes_max;
+        Self::Grpc(Box::new(GrpcCall {
+            server: Arc::clone(server),
+            method,
+            headers,
+            inbound: Inbound::new(body, max, Arc::clone(&server.ledger)),
+            message_bytes: 0,
+            respond,
+            common_name,
+            stop,
+        }))
+    }
+
+    pub(crate) fn web(
+        server: &Arc<Server>,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+    ) -> Self {
+        Self::Web {
+            server: Arc::clone(server),
+            request,
+            respond,
+        }
+    }
+
+    /// Hands a short call to `short` and starts a task for a long one.
+    pub(crate) fn place(self, long: &mut JoinSet<()>, short: impl FnOnce(Box<GrpcCall>)) {
+        match self {
+            Self::Web {
+                server,
+                request,
+                respond,
+            } => {
+                long.spawn(async move { server.web.answer_h2(request, respond).await });
+            }
+            Self::Grpc(call) if call.is_long() => {
+                long.spawn(streams::run(*call));
+            }
+            Self::Grpc(call) => short(call),
+        }
+    }
+}
+
+impl GrpcCall {
+    /// Whether it streams, or waits for others.
+    const fn is_long(&self) -> bool {
+        matches!(
+            self.method,
+            Method::Watch
+                | Method::LeaseKeepAlive
+                | Method::Snapshot
+                | Method::Observe
+                | Method::HealthWatch
+                | Method::Lock
+                | Method::Campaign
+        )
+    }
+
+    /// Runs a call of one request and one answer.
+    #[expect(clippy::boxed_local, reason = "it lives in a box from its beginning to its end")]
+    pub(crate) async fn run_short(mut self: Box<Self>) {
+        let server = Arc::clone(&self.server);
+        let counters = server.counters(self.method);
+        counters.start();
+        let limit = self.time_left();
+        let given = match tokio::time::timeout(limit, self.unary()).await {
+            Ok(given) => given,
+            Err(_elapsed) => Err(self.late(limit)),
+        };
+        counters.finish(self.finish(given));
+    }
+
+    /// Sends what was given; the number of the status that the call ended with.
+    pub(crate) fn finish(&mut self, given: Result<Given, Status>) -> usize {
+        let (code, sent) = match given {
+            Ok(Given::Message(framed)) => (Code::Ok, answer(&mut self.respond, framed)),
+            Ok(Given::Sent) => (Code::Ok, Ok(())),
+            Err(status) => (status.code(), refuse(&mut self.respond, &status)),
+        };
+        let code = if sent.is_err() { Code::Canceled } else { code };
+        usize::from(code.number())
+    }
+
+    /// How long the call may take: what the client allows, and no more than the server does.
+    pub(crate) fn time_left(&self) -> Duration {
+        let ours = self.server.limits.request_timeout;
+        let theirs = self.headers.get("grpc-timeout");
+        let theirs = theirs.and_then(|it| it.to_str().ok()).and_then(timeout);
+        theirs.map_or(ours, |it| it.min(ours))
+    }
+
+    fn late(&self, limit: Duration) -> Status {
+        if limit < self.server.limits.request_timeout {
+            Status::new(Code::DeadlineExceeded, "context deadline exceeded")
+        } else {
+            Status::new(Code::Unavailable, "etcdserver: request timed out")
+        }
+    }
+
+    /// The call's one message.
+    pub(crate) async fn message<M: prost::Message + Default>(&mut self) -> Result<M, Status> {
+        let come = self.inbound.message().now_or_never();
+        let message = match come {
+            Some(message) => message?,
+            None => {
+                let limit = self.server.limits.arrival_timeout;
+                let message = tokio::time::timeout(limit, self.inbound.message()).await;
+                message.map_err(|_elapsed| {
+                    Status::new(Code::DeadlineExceeded, "the request did not arrive in time")
+                })??
+            }
+        };
+        let message = message
+            .ok_or_else(|| Status::new(Code::Internal, "the request has no message"))?;
+        self.message_bytes = message.len();
+        decode(message)
+    }
+
+    /// Who calls, and what the call's head says.
+    pub(crate) fn context(&self) -> Context {
+        let text = |name: &str| {
+            let value = self.headers.get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        Context {
+            token: text("token").or_else(|| text("authorization")),
+            common_name: self.common_name.as_deref().map(str::to_owned),
+            is_leader_required: text("hasleader").as_deref() == Some("true"),
+            is_gateway: false,
+        }
+    }
+
+    async fn unary(&mut self) -> Result<Given, Status> {
+        match self.method {
+            Method::Range => hot::range(self).await,
+            Method::Put => hot::put(self).await,
+            Method::Txn => hot::txn(self).await,
+            Method::DeleteRange => hot::delete_range(self).await,
+            _ => Box::pin(self.cold()).await,
+        }
+    }
+
+    /// All calls whose cost nobody counts in microseconds.
+    #[expect(clippy::too_many_lines, reason = "a dispatch: one line a method")]
+    async fn cold(&mut self) -> Result<Given, Status> {
+        macro_rules! typed {
+            ($function:ident) => {{
+                let request = self.message().await?;
+                let cx = self.context();
+                whole(&self.server.services.$function(&cx, request).await?)
+            }};
+        }
+        let framed = match self.method {
+            Method::Compact => typed!(compact),
+            Method::LeaseGrant => typed!(lease_grant),
+            Method::LeaseRevoke => typed!(lease_revoke),
+            Method::LeaseTimeToLive => typed!(lease_time_to_live),
+            Method::LeaseLeases => typed!(lease_leases),
+            Method::MemberAdd => typed!(member_add),
+            Method::MemberRemove => typed!(member_remove),
+            Method::MemberUpdate => typed!(member_update),
+            Method::MemberList => typed!(member_list),
+            Method::MemberPromote => typed!(member_promote),
+            Method::Alarm => typed!(alarm),
+            Method::Status => typed!(status),
+            Method::Defragment => typed!(defragment),
+            Method::Hash => typed!(hash),
+            Method::HashKv => typed!(hash_kv),
+            Method::MoveLeader => typed!(move_leader),
+            Method::Downgrade => typed!(downgrade),
+            Method::AuthEnable => typed!(auth_enable),
+            Method::AuthDisable => typed!(auth_disable),
+            Method::AuthStatus => typed!(auth_status),
+            Method::Authenticate => typed!(authenticate),
+            Method::UserAdd => typed!(user_add),
+            Method::UserGet => typed!(user_get),
+            Method::UserList => typed!(user_list),
+            Method::UserDelete => typed!(user_delete),
+            Method::UserChangePassword => typed!(user_change_password),
+            Method::UserGrantRole => typed!(user_grant_role),
+            Method::UserRevokeRole => typed!(user_revoke_role),
+            Method::RoleAdd => typed!(role_add),
+            Method::RoleGet => typed!(role_get),
+            Method::RoleList => typed!(role_list),
+            Method::RoleDelete => typed!(role_delete),
+            Method::RoleGrantPermission => typed!(role_grant_permission),
+            Method::RoleRevokePermission => typed!(role_revoke_permission),
+            Method::Unlock => typed!(unlock),
+            Method::Lock => typed!(lock),
+            Method::Campaign => typed!(campaign),
+            Method::Proclaim => typed!(proclaim),
+            Method::Leader => typed!(leader),
+            Method::Resign => typed!(resign),
+            Method::HealthCheck => typed!(health_check),
+            Method::Range
+            | Method::Put
+            | Method::Txn
+            | Method::DeleteRange
+            | Method::Watch
+            | Method::LeaseKeepAlive
+            | Method::Snapshot
+            | Method::Observe
+            | Method::HealthWatch => unreachable!("these have paths of their own"),
+        };
+        Ok(Given::Message(framed))
+    }
+
+    /// Runs a call of one answer that waits for others: no server's time limit, only the
+    /// client's.
+    pub(crate) async fn wait(&mut self) -> Result<Given, Status> {
+        let theirs = self.headers.get("grpc-timeout");
+        let theirs = theirs.and_then(|it| it.to_str().ok()).and_then(timeout);
+        let work = self.cold();
+        match theirs {
+            Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+                Err(Status::new(
+                    Code::DeadlineExceeded,
+                    "context deadline exceeded",
+                ))
+            }),
+            None => work.await,
+        }
+    }
+}
+
+/// Reads a message; its byte fields share the frame's memory.
+pub(crate) fn decode<M: prost::Message + Default>(message: Bytes) -> Result<M, Status> {
+    M::decode(message).map_err(|error| {
+        Status::new(
+            Code::Internal,
+            format!("grpc: failed to unmarshal the received message: {error}"),
+        )
+    })
+}
+
+/// Reads gRPC's time limits: at most eight digits and a unit.
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3_600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_in_all_units_and_nothing_else_is() {
+        assert_eq!(timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(359_999_996_400)));
+        for bad in ["", "S", "5", "5x", "123456789S", "-1S", "\u{e9}"] {
+            assert_eq!(timeout(bad), None, "{bad}");
+        }
+    }
+}

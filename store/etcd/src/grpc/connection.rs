@@ -1,0 +1,120 @@
+//! One connection: accepting calls, driving their bytes, running the short ones in place.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
+use http::header::CONTENT_TYPE;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Server;
+use super::call::Call;
+use super::method::Method;
+use super::outbound::refuse;
+use crate::status::{Code, Status};
+
+/// What a client may send on one call before it is read.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// What a client may send on one connection before it is read.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Names and values of a request's head, together.
+const HEAD_BYTES_MAX: u32 = 64 << 10;
+/// What one call may have in the connection's buffer before it waits.
+const SEND_BYTES_MAX: usize = 256 << 10;
+/// Short calls that are answered before the connection's bytes are written.
+const ANSWERS_AT_ONCE: usize = 256;
+
+impl Server {
+    /// Serves a connection until the client leaves, or until `stop` turns true and the calls
+    /// in hand are answered. Never fails: a client's mistakes are answered or end it.
+    pub async fn serve<S>(
+        self: &Arc<Self>,
+        stream: S,
+        common_name: Option<Arc<str>>,
+        mut stop: watch::Receiver<bool>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = h2::server::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(self.limits.calls_max)
+            .max_header_list_size(HEAD_BYTES_MAX)
+            .max_send_buffer_size(SEND_BYTES_MAX)
+            .handshake::<S, Bytes>(stream);
+        let arrival = self.limits.arrival_timeout;
+        let Ok(Ok(mut connection)) = tokio::time::timeout(arrival, handshake).await else {
+            return;
+        };
+        let mut short = FuturesUnordered::new();
+        let mut long = JoinSet::new();
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                biased;
+                accepted = connection.accept() => match accepted {
+                    Some(Ok((request, respond))) => {
+                        if let Some(call) = self.begin(request, respond, &common_name, &stop) {
+                            call.place(&mut long, |call| short.push(call.run_short()));
+                        }
+                    }
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "connection ended early");
+                        break;
+                    }
+                    None => break,
+                },
+                Some(()) = short.next(), if !short.is_empty() => {
+                    for _ in 1..ANSWERS_AT_ONCE {
+                        if !matches!(short.next().now_or_never(), Some(Some(()))) {
+                            break;
+                        }
+                    }
+                }
+                Some(ended) = long.join_next(), if !long.is_empty() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a call ended by a fault of this server");
+                    }
+                }
+                _ = stop.changed(), if !is_stopping => {
+                    is_stopping = true;
+                    connection.graceful_shutdown();
+                }
+            }
+        }
+    }
+
+    /// Makes a call of a request; what is none is answered at once.
+    fn begin(
+        self: &Arc<Self>,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        common_name: &Option<Arc<str>>,
+        stop: &watch::Receiver<bool>,
+    ) -> Option<Call> {
+        let (head, body) = request.into_parts();
+        let is_grpc = head
+            .headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
+        let method = Method::at(head.uri.path());
+        if let (true, Some(method)) = (is_grpc, method) {
+            let parts = (head.headers, body, respond);
+            return Some(Call::new(self, method, parts, common_name.clone(), stop.clone()));
+        }
+        if !is_grpc {
+            return Some(Call::web(self, Request::from_parts(head, body), respond));
+        }
+        let path = head.uri.path();
+        let status = Status::new(Code::Unimplemented, format!("unknown method {path}"));
+        // A client that has left need not be told.
+        refuse(&mut respond, &status).ok();
+        None
+    }
+}

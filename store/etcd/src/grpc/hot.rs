@@ -1,0 +1,157 @@
+//! The calls that must be cheap: get, put, delete, transaction.
+//!
+//! Against the typed services they save taking records apart and putting them together again,
+//! and reading the call's head while no users are enforced. What they check is the same.
+
+use holm_kv::command::{Caller, Command, Proposal};
+use holm_kv::outcome::{Applied, Outcome, RangeOutcome};
+use holm_kv::{Refusal, View};
+
+use super::call::{Given, GrpcCall};
+use super::list;
+use super::reply::{self, Header};
+use crate::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
+use crate::services::Services;
+use crate::status::Status;
+use crate::{convert, validate};
+
+/// Reads of more keys than this go out piece by piece.
+const SHORT_KEYS_MAX: usize = 256;
+/// Reads of more bytes than this go out piece by piece.
+const SHORT_BYTES_MAX: usize = 64 << 10;
+
+impl GrpcCall {
+    /// Who calls, if users are enforced.
+    fn caller(&self, view: &View) -> Result<Option<Caller>, Status> {
+        if view.auth.enabled() {
+            self.server.services.caller(&self.context())
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Whether the request would fit into the log.
+    fn check_size(&self) -> Result<(), Status> {
+        let max = self.services().limits().request_bytes_max;
+        validate::size(self.message_bytes, max)
+    }
+
+    fn services(&self) -> &Services {
+        &self.server.services
+    }
+
+    async fn propose(&self, command: Command) -> Result<(Header, Outcome), Status> {
+        let handle = self.services().handle();
+        let caller = self.caller(&handle.view())?;
+        let Applied {
+            revision,
+            term,
+            op: _,
+            result,
+        } = handle.propose(Proposal { caller, command }).await?;
+        let outcome = result?;
+        let header = Header::new(handle.identity(), revision.value(), term.value());
+        Ok((header, outcome))
+    }
+
+    /// The header of an answer that was read from `view`.
+    pub(crate) fn header(&self, view: &View) -> Header {
+        let identity = self.services().handle().identity();
+        Header::new(identity, view.root.revision().value(), view.term.value())
+    }
+}
+
+/// A get: answered from the published state without a word to the engine.
+pub(crate) async fn range(call: &mut GrpcCall) -> Result<Given, Status> {
+    let request: RangeRequest = call.message().await?;
+    validate::range(&request)?;
+    call.services().count_range();
+    let view = call.services().handle().view();
+    let range = convert::range(request);
+    if let Some(caller) = call.caller(&view)? {
+        view.auth.check_range(&caller, &range)?;
+    }
+    if list::may_be_long(&view, &range) {
+        return list::send(call, view, range).await;
+    }
+    let header = call.header(&view);
+    match read(&view, &range)? {
+        Found::Short(found) => Ok(Given::Message(reply::range(header, &found))),
+        Found::Long => list::send(call, view, range).await,
+    }
+}
+
+/// What a read came to.
+enum Found {
+    Short(RangeOutcome),
+    /// More than an answer in one piece should hold.
+    Long,
+}
+
+fn read(view: &View, range: &holm_kv::command::Range) -> Result<Found, Refusal> {
+    let selection = view.select(range)?;
+    let bytes: usize = selection.metas.iter().map(list::record_bytes).sum();
+    if bytes > SHORT_BYTES_MAX || selection.metas.len() > SHORT_KEYS_MAX {
+        return Ok(Found::Long);
+    }
+    let mut records = Vec::with_capacity(selection.metas.len());
+    list::read_records(view, &selection.metas, range.keys_only, |record| {
+        records.push(record);
+    })?;
+    Ok(Found::Short(RangeOutcome {
+        records,
+        more: selection.more,
+        count: selection.count,
+    }))
+}
+
+/// A put.
+pub(crate) async fn put(call: &mut GrpcCall) -> Result<Given, Status> {
+    let request: PutRequest = call.message().await?;
+    validate::put(&request)?;
+    call.check_size()?;
+    let (header, outcome) = call.propose(Command::Put(convert::put(request))).await?;
+    let Outcome::Put { prev } = outcome else {
+        unreachable!("a put was answered with {outcome:?}");
+    };
+    Ok(Given::Message(reply::put(header, prev.as_ref())))
+}
+
+/// A delete.
+pub(crate) async fn delete_range(call: &mut GrpcCall) -> Result<Given, Status> {
+    let request: DeleteRangeRequest = call.message().await?;
+    validate::delete_range(&request)?;
+    call.check_size()?;
+    let command = Command::DeleteRange(convert::delete_range(request));
+    let (header, outcome) = call.propose(command).await?;
+    let Outcome::DeleteRange { deleted, prev } = outcome else {
+        unreachable!("a delete was answered with {outcome:?}");
+    };
+    Ok(Given::Message(reply::delete_range(header, deleted, &prev)))
+}
+
+/// A transaction; one that only reads never visits the engine.
+pub(crate) async fn txn(call: &mut GrpcCall) -> Result<Given, Status> {
+    let request: TxnRequest = call.message().await?;
+    validate::txn(&request, call.services().limits().operations_max)?;
+    call.check_size()?;
+    let txn = convert::txn(request);
+    let (header, outcome) = if txn.is_read_only() {
+        let view = call.services().handle().view();
+        if let Some(caller) = call.caller(&view)? {
+            view.auth.check_txn(&caller, &txn)?;
+        }
+        let outcome = view.read_txn(&txn)?;
+        (call.header(&view), outcome)
+    } else {
+        call.propose(Command::Txn(txn)).await?
+    };
+    let Outcome::Txn {
+        succeeded,
+        responses,
+    } = outcome
+    else {
+        unreachable!("a transaction was answered with {outcome:?}");
+    };
+    Ok(Given::Message(reply::txn(header, succeeded, &responses)))
+}

@@ -1,0 +1,197 @@
+//! The other calls that stream or wait: keep-alive, snapshot, observe, health, lock, campaign.
+
+use std::sync::Arc;
+
+use prost::Message;
+use tokio::sync::mpsc;
+
+use super::call::{GrpcCall, decode};
+use super::frame::whole;
+use super::method::Method;
+use super::outbound::{Gone, Outbound};
+use super::watch;
+use crate::proto::etcdserverpb::LeaseKeepAliveRequest;
+use crate::status::{Code, Status};
+
+/// Answers between who makes them and who sends them.
+const ANSWERS_MAX: usize = 4;
+
+/// Runs a long call to its end.
+pub(crate) async fn run(mut call: GrpcCall) {
+    let server = Arc::clone(&call.server);
+    let counters = server.counters(call.method);
+    counters.start();
+    let status = match call.method {
+        Method::Watch => watch::run(call).await,
+        Method::LeaseKeepAlive => keep_alive(call).await,
+        Method::Snapshot => snapshot(call).await,
+        Method::Observe => observe(call).await,
+        Method::HealthWatch => health_watch(call).await,
+        _ => {
+            let waited = wait(&mut call).await;
+            counters.finish(call.finish(waited));
+            return;
+        }
+    };
+    counters.finish(usize::from(status.code().number()));
+}
+
+/// A lock or a campaign: waits until it is granted, the client leaves, or this server stops.
+async fn wait(call: &mut GrpcCall) -> Result<super::call::Given, Status> {
+    let mut stop = call.stop.clone();
+    tokio::select! {
+        given = call.wait() => given,
+        _ = stop.changed() => Err(stopped()),
+    }
+}
+
+fn stopped() -> Status {
+    Status::new(Code::Unavailable, "etcdserver: server stopped")
+}
+
+fn gone() -> Status {
+    Status::new(Code::Canceled, "")
+}
+
+/// Renews a lease for each message.
+async fn keep_alive(mut call: GrpcCall) -> Status {
+    let Ok(mut out) = Outbound::begin(&mut call.respond) else {
+        return gone();
+    };
+    let server = Arc::clone(&call.server);
+    let counters = server.counters(call.method);
+    let cx = call.context();
+    let status = loop {
+        let message = tokio::select! {
+            message = call.inbound.message() => message,
+            _ = call.stop.changed() => break stopped(),
+            () = out.is_reset() => return gone(),
+        };
+        let request = match message {
+            Ok(Some(message)) => decode::<LeaseKeepAliveRequest>(message),
+            Ok(None) => break Status::ok(),
+            Err(status) => Err(status),
+        };
+        let renewed = match request {
+            Ok(request) => {
+                counters.receive();
+                server.services.lease_keep_alive(&cx, request).await
+            }
+            Err(status) => Err(status),
+        };
+        match renewed {
+            Ok(answer) => {
+                counters.send();
+                if out.send(whole(&answer)).await.is_err() {
+                    return gone();
+                }
+            }
+            Err(status) => break status,
+        }
+    };
+    // A client that has left need not be told.
+    out.end(&status).ok();
+    status
+}
+
+async fn snapshot(mut call: GrpcCall) -> Status {
+    let server = Arc::clone(&call.server);
+    let request = match call.message().await {
+        Ok(request) => request,
+        Err(status) => return refuse(&mut call, status),
+    };
+    let (sender, answers) = mpsc::channel(ANSWERS_MAX);
+    let cx = call.context();
+    let work = async move { server.services.snapshot(&cx, request, sender).await };
+    pass_on(call, work, answers).await
+}
+
+async fn observe(mut call: GrpcCall) -> Status {
+    let server = Arc::clone(&call.server);
+    let request = match call.message().await {
+        Ok(request) => request,
+        Err(status) => return refuse(&mut call, status),
+    };
+    let (sender, answers) = mpsc::channel(ANSWERS_MAX);
+    let cx = call.context();
+    let work = async move { server.services.observe(&cx, request, sender).await };
+    pass_on(call, work, answers).await
+}
+
+async fn health_watch(mut call: GrpcCall) -> Status {
+    let server = Arc::clone(&call.server);
+    let request = match call.message().await {
+        Ok(request) => request,
+        Err(status) => return refuse(&mut call, status),
+    };
+    let (sender, answers) = mpsc::channel(ANSWERS_MAX);
+    let cx = call.context();
+    let work = async move { server.services.health_watch(&cx, request, sender).await };
+    pass_on(call, work, answers).await
+}
+
+fn refuse(call: &mut GrpcCall, status: Status) -> Status {
+    call.finish(Err(status.clone()));
+    status
+}
+
+/// Sends what `work` makes until it ends, the client leaves, or this server stops.
+async fn pass_on<M: Message>(
+    mut call: GrpcCall,
+    work: impl Future<Output = Result<(), Status>>,
+    mut answers: mpsc::Receiver<M>,
+) -> Status {
+    let mut work = std::pin::pin!(work);
+    let mut out: Option<Outbound> = None;
+    let mut ended = None;
+    let status = loop {
+        let answer = tokio::select! {
+            biased;
+            answer = answers.recv() => answer,
+            end = &mut work, if ended.is_none() => {
+                ended = Some(end);
+                continue;
+            }
+            _ = call.stop.changed() => break stopped(),
+            () = left(out.as_mut()) => return gone(),
+        };
+        let Some(answer) = answer else {
+            break match ended {
+                Some(Err(status)) => status,
+                Some(Ok(())) | None => Status::ok(),
+            };
+        };
+        if send(&mut call, &mut out, &answer).await.is_err() {
+            return gone();
+        }
+    };
+    match out {
+        // A client that has left need not be told.
+        Some(out) => drop(out.end(&status)),
+        None if status.code() == Code::Ok => drop(
+            Outbound::begin(&mut call.respond).and_then(|out| out.end(&status)),
+        ),
+        None => return refuse(&mut call, status),
+    }
+    status
+}
+
+async fn left(out: Option<&mut Outbound>) {
+    match out {
+        Some(out) => out.is_reset().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn send<M: Message>(
+    call: &mut GrpcCall,
+    out: &mut Option<Outbound>,
+    answer: &M,
+) -> Result<(), Gone> {
+    let out = match out {
+        Some(out) => out,
+        None => out.insert(Outbound::begin(&mut call.respond)?),
+    };
+    call.server.counters(call.method).send();
+    out.send(whole(answer)).await
+}

@@ -1,0 +1,147 @@
+//! The watch stream: many watches on one call.
+//!
+//! Answers are made only while the client takes them: the hub holds a cursor for each watch,
+//! and this task holds one batch of at most 256 KiB. A client that stops reading costs that
+//! and nothing more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use holm_kv::{Hub, StreamId, WatchAnswer};
+use tokio::sync::Notify;
+
+use super::call::{GrpcCall, decode};
+use super::frame;
+use super::outbound::{Gone, Outbound};
+use super::reply::{self, Header};
+use crate::proto::etcdserverpb::WatchRequest;
+use crate::services::watching;
+use crate::status::{Code, Status};
+
+/// What is asked of the hub at once.
+const BATCH_BYTES: usize = 256 << 10;
+/// How often progress is thought of when nobody says when.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A stream at the hub, closed when the call ends, however it ends.
+struct Seat {
+    hub: Arc<Hub>,
+    stream: StreamId,
+    bell: Arc<Notify>,
+}
+
+impl Seat {
+    fn take(hub: &Arc<Hub>) -> Self {
+        let bell = Arc::new(Notify::new());
+        let rung = Arc::clone(&bell);
+        let stream = hub.open_stream(Arc::new(move || rung.notify_one()));
+        Self {
+            hub: Arc::clone(hub),
+            stream,
+            bell,
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.hub.close_stream(self.stream);
+    }
+}
+
+/// Runs the call to its end; gives the status it ended with.
+pub(crate) async fn run(mut call: GrpcCall) -> Status {
+    let Ok(mut out) = Outbound::begin(&mut call.respond) else {
+        return Status::new(Code::Canceled, "");
+    };
+    let server = Arc::clone(&call.server);
+    let seat = Seat::take(server.services.handle().hub());
+    let mut has_more_requests = true;
+    let status = loop {
+        if *call.stop.borrow() {
+            break Status::new(Code::Unavailable, "etcdserver: server stopped");
+        }
+        match send_ready(&call, &seat, &mut out).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(Gone) => return Status::new(Code::Canceled, ""),
+        }
+        let handle = server.services.handle();
+        let due = seat.hub.next_progress(seat.stream);
+        let patience = due.map_or(IDLE, |at| at.since(handle.now()).min(IDLE));
+        tokio::select! {
+            () = seat.bell.notified() => {}
+            () = tokio::time::sleep(patience) => {}
+            _ = call.stop.changed() => {}
+            () = out.is_reset() => return Status::new(Code::Canceled, ""),
+            message = call.inbound.message(), if has_more_requests => match message {
+                Ok(Some(message)) => {
+                    if let Err(status) = take(&call, &seat, message) {
+                        break status;
+                    }
+                }
+                Ok(None) => {
+                    has_more_requests = false;
+                    break Status::ok();
+                }
+                Err(status) => break status,
+            },
+        }
+    };
+    // A client that has left need not be told.
+    out.end(&status).ok();
+    status
+}
+
+/// Sends what the hub has; whether there may be more at once.
+async fn send_ready(call: &GrpcCall, seat: &Seat, out: &mut Outbound) -> Result<bool, Gone> {
+    let handle = call.server.services.handle();
+    let view = handle.view();
+    let now = handle.now();
+    let answers = seat.hub.poll(seat.stream, now, &view, BATCH_BYTES);
+    if answers.is_empty() {
+        return Ok(false);
+    }
+    let identity = handle.identity();
+    let mut batch = BytesMut::new();
+    for answer in &answers {
+        let header = Header::new(identity, answer.revision, view.term.value());
+        write(&mut batch, header, answer);
+        call.server.counters(call.method).send();
+    }
+    out.send(batch.freeze()).await?;
+    Ok(true)
+}
+
+/// Acts on one message of the client.
+fn take(call: &GrpcCall, seat: &Seat, message: Bytes) -> Result<(), Status> {
+    let request: WatchRequest = decode(message)?;
+    call.server.counters(call.method).receive();
+    let services = &call.server.services;
+    watching::take(services, &call.context(), &seat.hub, seat.stream, request)
+}
+
+/// Appends an answer in its frame: a head of a few bytes, then the shared event bytes.
+fn write(out: &mut BytesMut, header: Header, answer: &WatchAnswer) {
+    let events = answer.events.iter().map(|it| reply::field_len(it.len()));
+    let mut head = BytesMut::new();
+    header.put(&mut head);
+    reply::put_number(&mut head, 2, answer.watch_id.cast_unsigned());
+    reply::put_number(&mut head, 3, u64::from(answer.created));
+    reply::put_number(&mut head, 4, u64::from(answer.canceled));
+    reply::put_number(&mut head, 5, answer.compact_revision.cast_unsigned());
+    if !answer.cancel_reason.is_empty() {
+        reply::put_head(&mut head, 6, answer.cancel_reason.len());
+        head.put_slice(answer.cancel_reason.as_bytes());
+    }
+    reply::put_number(&mut head, 7, u64::from(answer.fragment));
+    let body = head.len() + events.sum::<usize>();
+    out.reserve(frame::PREFIX_BYTES + body);
+    frame::put_prefix(out, body);
+    out.put_slice(&head);
+    for event in &answer.events {
+        reply::put_head(out, 11, event.len());
+        out.put_slice(event);
+    }
+}
