@@ -8,6 +8,7 @@
 //! Server ── starts holm, or etcd as its peer, on free ports in a folder of its own
 //!   │          and ends it by its process id, politely or not
 //!   ├── Gateway ── asks it over the JSON gateway, with answers as JSON values
+//!   ├── Grpc ───── the same over gRPC
 //!   └── foreign ── runs suites of clients that we did not write against it
 //!
 //! generate ── seeded requests        difference ── what two answers disagree on
@@ -23,10 +24,12 @@ pub mod difference;
 pub mod foreign;
 pub mod gateway;
 pub mod generate;
+pub mod grpc;
 pub mod http;
 pub mod ledger;
 pub mod oracle;
 pub mod server;
 
 pub use gateway::{Answer, Gateway};
+pub use grpc::Grpc;
 pub use server::{Program, Server, Setup};

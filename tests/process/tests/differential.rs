@@ -5,7 +5,7 @@
 
 use anyhow::{Result, ensure};
 use holm_process_tests::generate::{Generator, Request};
-use holm_process_tests::{Answer, Gateway, Program, Server, Setup, difference};
+use holm_process_tests::{Answer, Gateway, Grpc, Program, Server, Setup, difference};
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name)
@@ -14,22 +14,51 @@ fn setting(name: &str, default: u64) -> u64 {
         .unwrap_or(default)
 }
 
+/// The two ways in.
+#[derive(Clone, Copy)]
+enum Door {
+    Gateway,
+    Grpc,
+}
+
+/// A client at one of them.
+enum Client {
+    Gateway(Gateway),
+    Grpc(Grpc),
+}
+
+impl Client {
+    fn open(door: Door, server: &Server) -> Result<Self> {
+        Ok(match door {
+            Door::Gateway => Self::Gateway(Gateway::new(server.address())),
+            Door::Grpc => Self::Grpc(Grpc::open(server.address())?),
+        })
+    }
+
+    fn post(&mut self, request: &Request) -> Result<Answer> {
+        match self {
+            Self::Gateway(client) => client.post(request.path, &request.body),
+            Self::Grpc(client) => client.post(request.path, &request.body),
+        }
+    }
+}
+
 /// A run of requests against two fresh servers; what they disagree on ends it.
 fn compare(
-    left: Program,
+    door: Door,
     right: Program,
     seed: u64,
     requests: u64,
     mutate: fn(&mut Answer, u64),
 ) -> Result<()> {
-    let left = Server::start(Setup::new(left).in_memory())?;
+    let left = Server::start(Setup::new(Program::Etcd).in_memory())?;
     let right = Server::start(Setup::new(right).in_memory())?;
-    let (mut left, mut right) = (Gateway::new(left.address()), Gateway::new(right.address()));
+    let (mut left, mut right) = (Client::open(door, &left)?, Client::open(door, &right)?);
     let mut generator = Generator::new(seed);
     for count in 0..requests {
         let request = generator.request();
-        let expected = left.post(request.path, &request.body)?;
-        let mut answer = right.post(request.path, &request.body)?;
+        let expected = left.post(&request)?;
+        let mut answer = right.post(&request)?;
         mutate(&mut answer, count);
         let found = difference::between(&expected, &answer);
         ensure!(
@@ -51,9 +80,12 @@ fn report(seed: u64, count: u64, request: &Request, found: &[String]) -> String 
     )
 }
 
+fn nothing(_answer: &mut Answer, _count: u64) {}
+
 #[test]
 fn etcd_agrees_with_etcd() {
-    compare(Program::Etcd, Program::Etcd, 1, 300, |_, _| {}).unwrap();
+    compare(Door::Gateway, Program::Etcd, 1, 300, nothing).unwrap();
+    compare(Door::Grpc, Program::Etcd, 1, 300, nothing).unwrap();
 }
 
 #[test]
@@ -63,25 +95,42 @@ fn a_seeded_difference_is_found() {
             answer.body["header"]["revision"] = "999999".into();
         }
     };
-    let error = compare(Program::Etcd, Program::Etcd, 2, 60, spoil)
-        .unwrap_err()
-        .to_string();
+    let error = compare(Door::Gateway, Program::Etcd, 2, 60, spoil);
+    let error = error.unwrap_err().to_string();
     assert!(
         error.contains("request 50") && error.contains(".header.revision"),
         "{error}"
     );
 }
 
+fn seeds() -> std::ops::Range<u64> {
+    let first = setting("HOLM_SEED", 1);
+    first..first + setting("HOLM_SEEDS", 5)
+}
+
 #[test]
 fn holm_answers_what_etcd_answers() {
-    let first = setting("HOLM_SEED", 1);
-    for seed in first..first + setting("HOLM_SEEDS", 5) {
+    for seed in seeds() {
         compare(
-            Program::Etcd,
+            Door::Gateway,
             Program::Holm,
             seed,
             setting("HOLM_REQUESTS", 600),
-            |_, _| {},
+            nothing,
+        )
+        .unwrap();
+    }
+}
+
+#[test]
+fn holm_answers_over_grpc_what_etcd_answers() {
+    for seed in seeds() {
+        compare(
+            Door::Grpc,
+            Program::Holm,
+            seed,
+            setting("HOLM_REQUESTS", 600),
+            nothing,
         )
         .unwrap();
     }

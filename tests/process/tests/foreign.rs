@@ -82,19 +82,15 @@ fn rust(program: Program) -> Result<()> {
     whole(foreign::rust(&server)?, 23, excused)
 }
 
+/// What etcd itself passes, to tell a failure of ours from one of the suite's. It takes as
+/// long again, so it runs by hand: `HOLM_BASELINE=1 cargo test -p holm-process-tests --test foreign`.
 #[test]
-fn etcd_passes_the_python_suite() {
-    python(Program::Etcd).unwrap();
-}
-
-#[test]
-fn etcd_passes_the_npm_suite() {
-    npm(Program::Etcd).unwrap();
-}
-
-#[test]
-fn etcd_passes_the_rust_suite() {
-    rust(Program::Etcd).unwrap();
+fn etcd_passes_what_holm_must_pass() {
+    if std::env::var_os("HOLM_BASELINE").is_some() {
+        python(Program::Etcd).unwrap();
+        npm(Program::Etcd).unwrap();
+        rust(Program::Etcd).unwrap();
+    }
 }
 
 #[test]
