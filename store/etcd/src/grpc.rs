@@ -19,12 +19,12 @@
 
 mod call;
 mod connection;
-mod frame;
+pub(crate) mod frame;
 mod hot;
 mod list;
 mod method;
 mod outbound;
-mod reply;
+pub(crate) mod reply;
 mod streams;
 mod watch;
 

@@ -1,8 +1,15 @@
 //! the etcd v3 front: gRPC, JSON gateway, health and metrics
 
+pub mod context;
 pub mod convert;
 pub mod errors;
+pub mod front;
+pub mod grpc;
+mod password;
 pub mod proto;
+mod random;
+pub mod services;
 pub mod status;
+pub mod token;
 pub mod validate;
 pub mod web;

@@ -68,9 +68,8 @@ pub(crate) async fn range(call: &mut GrpcCall) -> Result<Given, Status> {
     call.services().count_range();
     let view = call.services().handle().view();
     let range = convert::range(request);
-    if let Some(caller) = call.caller(&view)? {
-        view.auth.check_range(&caller, &range)?;
-    }
+    let caller = call.caller(&view)?;
+    view.auth.check_range(caller.as_ref(), &range)?;
     if list::may_be_long(&view, &range) {
         return list::send(call, view, range).await;
     }
@@ -138,9 +137,8 @@ pub(crate) async fn txn(call: &mut GrpcCall) -> Result<Given, Status> {
     let txn = convert::txn(request);
     let (header, outcome) = if txn.is_read_only() {
         let view = call.services().handle().view();
-        if let Some(caller) = call.caller(&view)? {
-            view.auth.check_txn(&caller, &txn)?;
-        }
+        let caller = call.caller(&view)?;
+        view.auth.check_txn(caller.as_ref(), &txn)?;
         let outcome = view.read_txn(&txn)?;
         (call.header(&view), outcome)
     } else {

@@ -6,7 +6,7 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use holm_kv::Record;
-use holm_kv::outcome::{Applied, Outcome, RangeOutcome};
+use holm_kv::outcome::{Outcome, RangeOutcome};
 use holm_kv::record::put_varint;
 use holm_runtime::Identity;
 
@@ -29,10 +29,6 @@ impl Header {
             revision,
             term,
         }
-    }
-
-    pub(crate) fn of(identity: &Identity, applied: &Applied) -> Self {
-        Self::new(identity, applied.revision.value(), applied.term.value())
     }
 
     fn body_len(&self) -> usize {

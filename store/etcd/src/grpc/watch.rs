@@ -67,6 +67,7 @@ pub(crate) async fn run(mut call: GrpcCall) -> Status {
             Ok(false) => {}
             Err(Gone) => return Status::new(Code::Canceled, ""),
         }
+        let takes_requests = has_more_requests && seat.hub.takes_requests(seat.stream);
         let handle = server.services.handle();
         let due = seat.hub.next_progress(seat.stream);
         let patience = due.map_or(IDLE, |at| at.since(handle.now()).min(IDLE));
@@ -75,16 +76,14 @@ pub(crate) async fn run(mut call: GrpcCall) -> Status {
             () = tokio::time::sleep(patience) => {}
             _ = call.stop.changed() => {}
             () = out.is_reset() => return Status::new(Code::Canceled, ""),
-            message = call.inbound.message(), if has_more_requests => match message {
+            message = call.inbound.message(), if takes_requests => match message {
                 Ok(Some(message)) => {
                     if let Err(status) = take(&call, &seat, message) {
                         break status;
                     }
                 }
-                Ok(None) => {
-                    has_more_requests = false;
-                    break Status::ok();
-                }
+                // A client that has said everything may go on listening.
+                Ok(None) => has_more_requests = false,
                 Err(status) => break status,
             },
         }

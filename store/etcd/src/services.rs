@@ -1,0 +1,187 @@
+//! The API's calls as functions: a message in, a message or a status out.
+//!
+//! gRPC and the JSON gateway call the same functions, so that they cannot differ. The calls
+//! that must be cheap have a second, raw way in `grpc/hot`; the checks are the same ones.
+//!
+//! ```text
+//! gRPC shell ──┐                     ┌─► View: reads, users, alarms (no engine)
+//!              ├─► Services ─► caller ┼─► Handle::propose: everything that changes
+//! gateway ─────┘   validate, convert └─► Hub: watches, and waiting for locks
+//! ```
+
+mod auth;
+mod cluster;
+mod election;
+mod health;
+mod kv;
+mod lease;
+mod lock;
+mod maintenance;
+mod turn;
+pub mod watching;
+
+use std::sync::Arc;
+
+use holm_kv::View;
+use holm_kv::command::{Caller, Command, Proposal};
+use holm_kv::outcome::Outcome;
+use holm_runtime::Handle;
+use holm_telemetry::Metrics;
+use prost::Message;
+
+use crate::context::Context;
+use crate::password::{self, Passwords};
+use crate::proto::etcdserverpb as pb;
+use crate::status::Status;
+use crate::token::{TokenConfig, TokenError, Tokens};
+use crate::validate;
+
+/// The version that clients detect features by. Three numbers, for some of them convert each.
+pub const VERSION: &str = "3.6.12";
+/// The version of the cluster and of the storage, as etcd of that version has them.
+pub const CLUSTER_VERSION: &str = "3.6.0";
+
+/// The limits of what a request may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest request that goes into the log, in bytes.
+    pub request_bytes_max: usize,
+    /// The most operations of a transaction.
+    pub operations_max: usize,
+    /// The strength of password hashes, 4 to 31.
+    pub password_cost: u32,
+    /// The shortest time to live of a lease, in seconds.
+    pub lease_seconds_min: i64,
+}
+
+impl Default for Limits {
+    /// etcd's defaults.
+    fn default() -> Self {
+        Self {
+            request_bytes_max: (1 << 20) + (1 << 19),
+            operations_max: 128,
+            password_cost: password::COST,
+            lease_seconds_min: 2,
+        }
+    }
+}
+
+/// The calls of the API. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Services {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    handle: Handle,
+    limits: Limits,
+    tokens: Tokens,
+    passwords: Passwords,
+    metrics: Arc<Metrics>,
+}
+
+impl Services {
+    /// Services of one keyspace.
+    ///
+    /// # Errors
+    ///
+    /// If the keys that tokens are to be signed with cannot be used.
+    pub fn new(
+        handle: Handle,
+        limits: Limits,
+        tokens: &TokenConfig,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, TokenError> {
+        Ok(Self {
+            shared: Arc::new(Shared {
+                handle,
+                limits,
+                tokens: Tokens::new(tokens)?,
+                passwords: Passwords::new(limits.password_cost),
+                metrics,
+            }),
+        })
+    }
+
+    /// The door to the keyspace.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.shared.handle
+    }
+
+    /// The limits of what a request may hold.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    /// Counts a read.
+    pub(crate) fn count_range(&self) {
+        self.shared.metrics.store.range.inc();
+    }
+
+    /// Who calls: the user that the token names or else the certificate. `None` while users
+    /// are not enforced, and for a call that names nobody; what such a call may do is decided
+    /// where permissions are checked.
+    ///
+    /// # Errors
+    ///
+    /// `invalid auth token` for a token that is unknown, expired or forged.
+    pub fn caller(&self, cx: &Context) -> Result<Option<Caller>, Status> {
+        let auth = &self.handle().view().auth;
+        if !auth.enabled() {
+            return Ok(None);
+        }
+        let auth_revision = auth.revision();
+        if let Some(token) = &cx.token {
+            let now = self.handle().now();
+            let caller = self.shared.tokens.caller(token, now, auth_revision)?;
+            return Ok(Some(caller));
+        }
+        let named = cx.common_name.as_ref().filter(|_| !cx.is_gateway);
+        Ok(named.map(|user| Caller {
+            user: user.clone(),
+            auth_revision,
+        }))
+    }
+
+    /// Refuses callers that are no administrators, if users are enforced.
+    fn check_admin(&self, cx: &Context) -> Result<(), Status> {
+        let caller = self.caller(cx)?;
+        let view = self.handle().view();
+        Ok(view.auth.check_admin(caller.as_ref())?)
+    }
+
+    /// Has a change ordered and applied.
+    async fn propose(
+        &self,
+        cx: &Context,
+        command: Command,
+    ) -> Result<(pb::ResponseHeader, Outcome), Status> {
+        let caller = self.caller(cx)?;
+        let applied = self.handle().propose(Proposal { caller, command }).await?;
+        let header = self.header(applied.revision.value(), applied.term.value());
+        Ok((header, applied.result?))
+    }
+
+    /// Refuses a request that is larger than one may be.
+    fn check_size(&self, request: &impl Message) -> Result<(), Status> {
+        validate::size(request.encoded_len(), self.limits().request_bytes_max)
+    }
+
+    /// The header of an answer given from this state.
+    fn header_of(&self, view: &View) -> pb::ResponseHeader {
+        self.header(view.revision().value(), view.term.value())
+    }
+
+    fn header(&self, revision: i64, raft_term: u64) -> pb::ResponseHeader {
+        let identity = self.handle().identity();
+        pb::ResponseHeader {
+            cluster_id: identity.cluster.value(),
+            member_id: identity.node.value(),
+            revision,
+            raft_term,
+        }
+    }
+}
