@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use holm_base::{Op, Term, Time};
+use holm_base::{ByteCount, Op, Term, Time};
 use holm_kv::command::{Command, DeleteRange, Proposal, Put, Range};
 use holm_kv::outcome::{Applied, Outcome};
 use holm_kv::record::Parts;
@@ -23,7 +23,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(mut config: Config) -> Self {
+        // Small files: the virtual disk fills each with zeros.
+        config.store.segment_bytes = ByteCount::new(1 << 20);
         let storage = Storage::new();
         let keyspace = Keyspace::open(storage.root(), config.clone()).expect("an empty disk");
         let mut world = Self {
