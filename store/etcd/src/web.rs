@@ -18,6 +18,7 @@ mod gateway;
 mod health;
 mod http2;
 mod json;
+mod node;
 mod query;
 mod serve;
 mod vitals;
@@ -29,6 +30,7 @@ use http::{Method, Response, StatusCode};
 
 pub use answer::AnswerBody;
 pub use gateway::{Credentials, Exchange, Gateway};
+pub use node::NodeVitals;
 pub use vitals::{ReadFailure, Vitals};
 
 use query::Query;

@@ -1,0 +1,112 @@
+//! The vitals of a real node.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use holm_kv::Refusal;
+use holm_kv::command::{AlarmKind, Range};
+use holm_net::Room;
+use holm_runtime::Handle;
+use holm_telemetry::Readings;
+
+use super::vitals::{ReadFailure, Vitals};
+use crate::status::Status;
+
+/// How long the engine may take to answer a health check: as long as any request.
+const PATIENCE: Duration = Duration::from_secs(7);
+
+/// What a node's handle and its room for connections tell.
+#[derive(Clone, Debug)]
+pub struct NodeVitals {
+    handle: Handle,
+    room: Room,
+}
+
+impl NodeVitals {
+    /// The vitals of this node.
+    #[must_use]
+    pub const fn new(handle: Handle, room: Room) -> Self {
+        Self { handle, room }
+    }
+}
+
+impl Vitals for NodeVitals {
+    fn alarms(&self) -> Vec<AlarmKind> {
+        self.handle
+            .view()
+            .alarms
+            .iter()
+            .map(|alarm| alarm.kind)
+            .collect()
+    }
+
+    /// A node alone leads as soon as it serves.
+    fn has_leader(&self) -> bool {
+        true
+    }
+
+    /// Reads one record of the newest published state, from wherever it lies.
+    fn read_here(&self) -> Result<(), ReadFailure> {
+        let everything = Bytes::from_static(b"\0");
+        let range = Range {
+            key: everything.clone(),
+            range_end: everything,
+            limit: 1,
+            ..Range::default()
+        };
+        self.handle.view().read(&range).map(drop).map_err(failure)
+    }
+
+    /// Has the engine answer, for its published state is current as long as it runs.
+    fn read_current(&self) -> Pin<Box<dyn Future<Output = Result<(), ReadFailure>> + Send + '_>> {
+        Box::pin(async {
+            let asked = self.handle.lease_time_to_live(0, false);
+            match tokio::time::timeout(PATIENCE, asked).await {
+                Ok(answer) => answer.map(drop).map_err(failure)?,
+                Err(_elapsed) => {
+                    return Err(ReadFailure {
+                        why: "etcdserver: request timed out".to_owned(),
+                    });
+                }
+            }
+            self.read_here()
+        })
+    }
+
+    fn readings(&self) -> Readings {
+        let view = self.handle.view();
+        let hub = self.handle.hub();
+        Readings {
+            node: self.handle.identity().node.value(),
+            has_leader: true,
+            is_leader: true,
+            committed: view.applied.value(),
+            applied: view.applied.value(),
+            pending: self.handle.pending(),
+            revision: view.revision().value(),
+            compacted: view.root.compacted().value(),
+            keys: view.sizes.keys,
+            file_bytes: view.sizes.file_bytes.value(),
+            retained_bytes: view.sizes.retained_bytes.value(),
+            quota_bytes: self.handle.quota_bytes(),
+            watchers: count(hub.watchers()),
+            slow_watchers: 0,
+            watch_streams: count(hub.streams()),
+            leases: count(view.leases),
+            auth_revision: view.auth.revision(),
+            connections: count(self.room.open()),
+            connections_max: count(self.room.size()),
+        }
+    }
+}
+
+fn failure(refusal: Refusal) -> ReadFailure {
+    ReadFailure {
+        why: Status::from(refusal).message().to_owned(),
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
