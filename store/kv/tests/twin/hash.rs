@@ -99,3 +99,22 @@ fn compaction_changes_the_hash_as_in_etcd_whether_swept_or_not() {
         site.work();
     }
 }
+
+#[test]
+fn a_delete_exactly_at_the_line_is_kept_but_never_hashed() {
+    let mut site = Site::new();
+    let commands = [
+        Command::Put(put("a", "1")),
+        Command::DeleteRange(delete("a")),
+        Command::Compact { revision: 3 },
+    ];
+    run(&mut site, &commands);
+    for swept in [false, true] {
+        assert_eq!(
+            hash(&site, 0),
+            (1_084_519_789, 3),
+            "as empty; swept: {swept}"
+        );
+        site.work();
+    }
+}

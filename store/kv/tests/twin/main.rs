@@ -1,5 +1,5 @@
-//! The keyspace against a twin that keeps everything: random and in every small world, from
-//! are sent, and rule by rule.
+//! The keyspace against a twin that keeps everything: on random input, in every small world,
+//! from what watchers are sent alone, and rule by rule.
 
 mod codec;
 mod dumb;
