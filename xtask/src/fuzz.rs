@@ -15,7 +15,8 @@ pub(crate) const PAGE: &str = "
   cargo xtask fuzz --minutes 30 decoder
 
 Runs the tests whose name says that they are random (`random`, `fuzz`, `arbitrary`, `twin`)
-with HOLM_FUZZ_MS set to their budget. A failure prints a seed; keep it as a test.
+with HOLM_FUZZ_MS and ARBTEST_BUDGET_MS set to their budget. A test that states a budget of
+its own and does not read HOLM_FUZZ_MS keeps its own. A failure prints a seed; keep it.
 ";
 
 /// Parts of the names of tests that take a budget.
@@ -35,7 +36,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let mut tally = Tally::default();
     tally.step("fuzz", || {
         let mut command = cargo(&["test", "--workspace", "--exclude", "holm-process-tests"]);
-        command.env("HOLM_FUZZ_MS", budget).arg("--");
+        command.env("HOLM_FUZZ_MS", &budget);
+        command.env("ARBTEST_BUDGET_MS", &budget).arg("--");
         match &request.filter {
             Some(name) => command.arg(name),
             None => command.args(RANDOM),
