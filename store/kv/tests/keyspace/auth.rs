@@ -192,7 +192,7 @@ fn root_cannot_be_lost_while_users_are_enforced() {
 #[test]
 fn users_roles_and_their_revision_survive_a_restart() {
     let mut world = enforced();
-    let before = world.view().auth.clone();
+    let before = std::sync::Arc::clone(&world.view().auth);
     world.pass(std::time::Duration::from_secs(5));
     world.reopen();
     assert_eq!(world.view().auth, before);

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod auth;
+mod exhaustive;
 mod lease;
 mod oracle;
 mod space;
