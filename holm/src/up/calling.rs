@@ -40,7 +40,7 @@ pub(crate) fn as_up(words: &[OsString]) -> Vec<OsString> {
     for word in words.iter().skip(1) {
         match word.to_str().and_then(|text| text.strip_prefix('-')) {
             Some(rest) if rest.len() > 1 && !rest.starts_with('-') => {
-                line.push(format!("--{rest}").into())
+                line.push(format!("--{rest}").into());
             }
             _ => line.push(word.clone()),
         }

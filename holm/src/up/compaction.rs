@@ -4,7 +4,11 @@
 //! tenth of the retention, so that history is let go in small pieces rather than once an hour in one.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use holm_kv::Refusal;
+use holm_kv::command::{Command, Proposal};
+use holm_runtime::Handle;
 
 use crate::config::Retention;
 
@@ -66,6 +70,39 @@ impl Keeper {
             self.samples.pop_front();
         }
         aged
+    }
+}
+
+/// Compacts for as long as it is polled.
+pub(super) async fn keep(handle: Handle, retention: Retention) {
+    let mut keeper = Keeper::new(retention);
+    let Some(interval) = keeper.interval() else {
+        return;
+    };
+    let began = Instant::now();
+    loop {
+        tokio::time::sleep(interval).await;
+        let newest = handle.view().root.revision().value();
+        if let Some(revision) = keeper.due(began.elapsed(), newest) {
+            compact(&handle, revision).await;
+        }
+    }
+}
+
+async fn compact(handle: &Handle, revision: i64) {
+    let proposal = Proposal {
+        caller: None,
+        command: Command::Compact { revision },
+    };
+    let refused = match handle.propose(proposal).await {
+        Ok(applied) => applied.result.err(),
+        Err(refused) => Some(refused),
+    };
+    match refused {
+        None => tracing::info!(revision, "compacted by itself"),
+        // Somebody compacted further before us.
+        Some(Refusal::Compacted { .. }) => {}
+        Some(refusal) => tracing::warn!(revision, ?refusal, "compaction by itself was refused"),
     }
 }
 

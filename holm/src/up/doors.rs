@@ -15,6 +15,8 @@ pub(super) struct Doors {
     pub(super) clients: Vec<Listener>,
     /// Where health and metrics are.
     pub(super) console: Option<Listener>,
+    /// The connections that all of them share.
+    pub(super) room: Room,
 }
 
 impl Doors {
@@ -48,6 +50,7 @@ impl Doors {
         Ok(Self {
             clients,
             console: console.transpose()?,
+            room,
         })
     }
 }

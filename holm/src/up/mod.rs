@@ -8,13 +8,31 @@ mod banner;
 mod calling;
 mod compaction;
 mod doors;
+mod parts;
+mod serve;
 mod signals;
 
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use anyhow::Context;
+use holm_base::ByteCount;
+use holm_net::Listener;
+use holm_runtime::{Node, NodeConfig};
+use holm_telemetry::Metrics;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::watch;
 
 pub(crate) use calling::{Calling, as_up, asks_version};
 
+use crate::command::ETCD_VERSION;
 use crate::config::{Config, Environment, Flags};
+use doors::Doors;
+use signals::Ends;
+
+/// One file of the log.
+const LOG_SEGMENT_BYTES: ByteCount = ByteCount::new(64 << 20);
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -42,5 +60,73 @@ pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
     for remark in &config.remarks {
         tracing::warn!(remark, "a setting without effect");
     }
-    anyhow::bail!("this build cannot start a node: its engine is not wired in yet")
+    raise_file_limit();
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), ETCD_VERSION));
+    let (on_failure, failure) = signals::failure();
+    let node = holm_runtime::start(node_config(&config), Arc::clone(&metrics), on_failure)?;
+    let threads = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("holm-front")
+        .build()
+        .context("start the front's threads")?;
+    let ended = threads.block_on(live(&config, &node, metrics, failure));
+    threads.shutdown_background();
+    // After a failure of the disk the node's threads may wait for ever; the process's end is theirs.
+    if ended.is_ok() {
+        node.stop();
+        tracing::info!("stopped");
+    }
+    ended
+}
+
+/// Everything between the listeners' opening and their closing.
+async fn live(
+    config: &Config,
+    node: &Node,
+    metrics: Arc<Metrics>,
+    failure: watch::Receiver<Option<String>>,
+) -> anyhow::Result<()> {
+    let ends = Ends::listen(failure).context("listen for signals")?;
+    let doors = Doors::open(config)?;
+    let (front, web) = parts::fronts(config, node.handle(), &doors.room, &metrics)?;
+    let clients: Vec<SocketAddr> = doors.clients.iter().map(Listener::address).collect();
+    let console = doors.console.as_ref().map(Listener::address);
+    let keeper = tokio::spawn(compaction::keep(node.handle().clone(), config.retention));
+    let greeting = banner::text(config, &clients, console);
+    // A node whose standard output is gone serves all the same.
+    drop(writeln!(std::io::stdout(), "{greeting}"));
+    tracing::debug!(peer = %config.peer, "nothing listens for sites while there is one");
+    let address = clients.first().map(ToString::to_string);
+    tracing::info!(
+        address,
+        replayed = node.replayed(),
+        "ready to serve client requests"
+    );
+    let ended = serve::serve(doors, front, web, ends).await;
+    keeper.abort();
+    ended
+}
+
+/// What the node's threads need to know.
+fn node_config(config: &Config) -> NodeConfig {
+    NodeConfig {
+        data_dir: config.data_dir.clone(),
+        name: config.name.clone(),
+        peer_urls: config.peer_urls.clone(),
+        client_urls: config.client_urls.clone(),
+        log_segment_bytes: LOG_SEGMENT_BYTES,
+        kv: parts::engine(config),
+    }
+}
+
+/// As many files as the system lets us have: each connection is one.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, files = limit.current, "the limit on open files stays low");
+    }
 }

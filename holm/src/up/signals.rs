@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
+use holm_runtime::OnFailure;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-
-/// How the node says that it cannot go on.
-type OnFailure = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What may end the node.
 #[derive(Debug)]

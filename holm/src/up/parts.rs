@@ -1,0 +1,92 @@
+//! The node's parts, each told what the configuration says about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use holm_etcd::front::Front;
+use holm_etcd::grpc;
+use holm_etcd::services::{self, Services};
+use holm_etcd::token::TokenConfig;
+use holm_etcd::web::{NodeVitals, Versions, Web};
+use holm_kv::HubConfig;
+use holm_net::Room;
+use holm_runtime::Handle;
+use holm_telemetry::Metrics;
+
+use crate::config::Config;
+
+/// A message may be larger than the request in it, by what surrounds it, as etcd allows.
+const SURROUNDINGS_BYTES: u64 = 512 << 10;
+
+/// The fronts of a node: everything for clients, and what the console shows.
+pub(super) fn fronts(
+    config: &Config,
+    handle: &Handle,
+    room: &Room,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Front, Web)> {
+    let tokens = TokenConfig::parse(&config.auth_token, &mut |file| std::fs::read(file))
+        .context("--auth-token")?;
+    let limits = service_limits(config)?;
+    let services = Services::new(handle.clone(), limits, &tokens, Arc::clone(metrics))
+        .context("--auth-token")?;
+    let versions = Versions {
+        server: services::VERSION.to_owned(),
+        cluster: services::CLUSTER_VERSION.to_owned(),
+        storage: services::CLUSTER_VERSION.to_owned(),
+    };
+    let vitals = Arc::new(NodeVitals::new(handle.clone(), room.clone()));
+    let console = Web::new(vitals, Arc::clone(metrics), versions);
+    let web = console.clone();
+    let server = grpc::Server::new(services, web.clone(), grpc_limits(config)?, metrics);
+    Ok((Front::new(server, web), console))
+}
+
+/// What the engine is told.
+pub(super) fn engine(config: &Config) -> holm_kv::Config {
+    holm_kv::Config {
+        quota_bytes: config.quota_bytes,
+        election_timeout: config.election_timeout,
+        hub: HubConfig {
+            progress_interval: config.progress_interval,
+            ..HubConfig::default()
+        },
+        ..holm_kv::Config::default()
+    }
+}
+
+fn service_limits(config: &Config) -> anyhow::Result<services::Limits> {
+    Ok(services::Limits {
+        request_bytes_max: usize::try_from(config.request_bytes_max)?,
+        operations_max: usize::try_from(config.txn_ops_max)?,
+        lease_seconds_min: lease_seconds_min(config.election_timeout)?,
+        ..services::Limits::default()
+    })
+}
+
+fn grpc_limits(config: &Config) -> anyhow::Result<grpc::Limits> {
+    Ok(grpc::Limits {
+        message_bytes_max: usize::try_from(config.request_bytes_max + SURROUNDINGS_BYTES)?,
+        request_timeout: Duration::from_secs(5) + config.election_timeout * 2,
+        ..grpc::Limits::default()
+    })
+}
+
+/// One and a half election timeouts, in whole seconds upwards.
+fn lease_seconds_min(election_timeout: Duration) -> anyhow::Result<i64> {
+    Ok(i64::try_from(
+        (election_timeout * 3 / 2).as_millis().div_ceil(1000),
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn least_lease_follows_the_election_timeout() {
+        let least = |ms| lease_seconds_min(Duration::from_millis(ms)).unwrap();
+        assert_eq!((least(1000), least(100), least(2000)), (2, 1, 3));
+    }
+}
