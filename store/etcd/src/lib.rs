@@ -8,6 +8,7 @@ pub mod grpc;
 mod password;
 pub mod proto;
 mod random;
+mod seat;
 pub mod services;
 pub mod status;
 pub mod token;

@@ -20,8 +20,10 @@ mod http2;
 mod json;
 mod node;
 mod query;
+mod routes;
 mod serve;
 mod vitals;
+mod watch;
 
 use std::sync::Arc;
 
@@ -31,6 +33,7 @@ use http::{Method, Response, StatusCode};
 pub use answer::AnswerBody;
 pub use gateway::{Credentials, Exchange, Gateway};
 pub use node::NodeVitals;
+pub use routes::gateway;
 pub use vitals::{ReadFailure, Vitals};
 
 use query::Query;
