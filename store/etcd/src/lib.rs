@@ -10,6 +10,7 @@ pub mod proto;
 mod random;
 mod seat;
 pub mod services;
+pub mod snapshot;
 pub mod status;
 pub mod token;
 pub mod validate;

@@ -6,6 +6,7 @@
 
 mod change;
 mod grant;
+mod restore;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -72,6 +72,7 @@ impl Keyspace {
             term: store.term(),
             sizes: store.sizes(),
             leases: leases.len(),
+            facts: store.facts.clone(),
         };
         Ok(Self {
             hub: Arc::new(Hub::new(config.hub, store.root().revision())),
@@ -355,6 +356,7 @@ impl Keyspace {
             term: self.store.term(),
             sizes: self.store.sizes(),
             leases: self.leases.len(),
+            facts: self.store.facts.clone(),
         });
         self.hub.publish(&mut self.events, revision, wake);
     }

@@ -210,7 +210,7 @@ pub(crate) fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
-fn fact(ttl: i64, remaining: i64) -> Bytes {
+pub(crate) fn fact(ttl: i64, remaining: i64) -> Bytes {
     let mut out = Vec::with_capacity(17);
     out.push(FACT_VERSION);
     out.extend_from_slice(&ttl.to_le_bytes());
@@ -218,7 +218,7 @@ fn fact(ttl: i64, remaining: i64) -> Bytes {
     Bytes::from(out)
 }
 
-fn from_fact(fact: &[u8]) -> Option<(i64, i64)> {
+pub(crate) fn from_fact(fact: &[u8]) -> Option<(i64, i64)> {
     let (version, rest) = fact.split_first()?;
     let (ttl, remaining) = rest.split_at_checked(8)?;
     let ttl = i64::from_le_bytes(ttl.try_into().ok()?);

@@ -289,14 +289,7 @@ impl Store {
 
     /// Visits all facts of a kind in order of their ids.
     pub fn facts(&self, kind: FactKind, each: &mut dyn FnMut(&[u8], &Bytes)) {
-        let code = kind.code();
-        let _end = self.facts.scan(&[code], &mut |key, fact| {
-            if key[0] != code {
-                return ControlFlow::Break(());
-            }
-            each(&key[1..], &fact.0);
-            ControlFlow::Continue(())
-        });
+        scan_facts(&self.facts, kind, each);
     }
 
     /// Moves the line below which nothing can be read, as part of the command in hand. What
@@ -405,7 +398,7 @@ impl Store {
     }
 
     /// Encodes and places a put or a delete.
-    fn write(&mut self, kind: RecordKind, parts: &Parts) -> (Place, Record) {
+    pub(crate) fn write(&mut self, kind: RecordKind, parts: &Parts) -> (Place, Record) {
         let head = RecordHead {
             kind,
             main: parts.modified,
@@ -485,6 +478,18 @@ impl Store {
     pub(crate) fn is_behind(&self) -> bool {
         self.tail.is_behind(self.applied.value())
     }
+}
+
+/// Visits all facts of a kind in order of their ids.
+pub(crate) fn scan_facts(facts: &Index<Fact>, kind: FactKind, each: &mut dyn FnMut(&[u8], &Bytes)) {
+    let code = kind.code();
+    let _end = facts.scan(&[code], &mut |key, fact| {
+        if key[0] != code {
+            return ControlFlow::Break(());
+        }
+        each(&key[1..], &fact.0);
+        ControlFlow::Continue(())
+    });
 }
 
 /// What a version's record takes up in its segment.

@@ -7,13 +7,16 @@ use bytes::Bytes;
 use holm_base::{Op, Revision, Term};
 
 use crate::auth::AuthState;
+use crate::checkpoint::Fact;
 use crate::command::{AlarmKind, Range, Txn};
 use crate::hash::Hash;
+use crate::index::Index;
+use crate::lease;
 use crate::outcome::{Alarm, Outcome, RangeOutcome};
 use crate::read::{self, Selection};
 use crate::refusal::Refusal;
 use crate::root::Root;
-use crate::store::Sizes;
+use crate::store::{self, FactKind, Sizes};
 use crate::txn;
 
 /// One published state. It never changes; it is as old as its `applied` op.
@@ -35,6 +38,7 @@ pub struct View {
     pub sizes: Sizes,
     /// How many leases there are.
     pub leases: usize,
+    pub(crate) facts: Index<Fact>,
 }
 
 impl View {
@@ -92,6 +96,16 @@ impl View {
     /// As [`View::read`].
     pub fn hash_kv(&self, revision: i64) -> Result<Hash, Refusal> {
         crate::hash::hash(&self.root, revision)
+    }
+
+    /// Visits all leases: id, granted seconds, and those that were left at the lease's last
+    /// checkpoint, 0 if it was renewed since. O(leases), no I/O.
+    pub fn each_lease(&self, each: &mut dyn FnMut(i64, i64, i64)) {
+        store::scan_facts(&self.facts, FactKind::Lease, &mut |id, value| {
+            if let (Ok(id), Some((ttl, left))) = (id.try_into(), lease::from_fact(value)) {
+                each(i64::from_le_bytes(id), ttl, left);
+            }
+        });
     }
 
     fn moment(&self, revision: i64) -> Result<Option<Revision>, Refusal> {
