@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use holm_kv::{Hub, StreamId, WatchAnswer};
-use tokio::sync::Notify;
+use holm_kv::WatchAnswer;
 
 use super::call::{GrpcCall, decode};
 use super::frame;
 use super::outbound::{Gone, Outbound};
 use super::reply::{self, Header};
 use crate::proto::etcdserverpb::WatchRequest;
+use crate::seat::Seat;
 use crate::services::watching;
 use crate::status::{Code, Status};
 
@@ -23,32 +23,6 @@ use crate::status::{Code, Status};
 const BATCH_BYTES: usize = 256 << 10;
 /// How often progress is thought of when nobody says when.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// A stream at the hub, closed when the call ends, however it ends.
-struct Seat {
-    hub: Arc<Hub>,
-    stream: StreamId,
-    bell: Arc<Notify>,
-}
-
-impl Seat {
-    fn take(hub: &Arc<Hub>) -> Self {
-        let bell = Arc::new(Notify::new());
-        let rung = Arc::clone(&bell);
-        let stream = hub.open_stream(Arc::new(move || rung.notify_one()));
-        Self {
-            hub: Arc::clone(hub),
-            stream,
-            bell,
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.hub.close_stream(self.stream);
-    }
-}
 
 /// Runs the call to its end; gives the status it ended with.
 pub(crate) async fn run(mut call: GrpcCall) -> Status {
