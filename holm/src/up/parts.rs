@@ -8,7 +8,7 @@ use holm_etcd::front::Front;
 use holm_etcd::grpc;
 use holm_etcd::services::{self, Services};
 use holm_etcd::token::TokenConfig;
-use holm_etcd::web::{NodeVitals, Versions, Web};
+use holm_etcd::web::{NodeVitals, Versions, Web, gateway};
 use holm_kv::HubConfig;
 use holm_net::Room;
 use holm_runtime::Handle;
@@ -38,7 +38,8 @@ pub(super) fn fronts(
     };
     let vitals = Arc::new(NodeVitals::new(handle.clone(), room.clone()));
     let console = Web::new(vitals, Arc::clone(metrics), versions);
-    let web = console.clone();
+    let calls = gateway(&services, limits.request_bytes_max);
+    let web = console.clone().with_gateway(calls);
     let server = grpc::Server::new(services, web.clone(), grpc_limits(config)?, metrics);
     Ok((Front::new(server, web), console))
 }
