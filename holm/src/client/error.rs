@@ -50,6 +50,16 @@ pub(crate) enum ClientError {
         /// What the library says.
         source: h2::Error,
     },
+    /// The first bytes of an answer are no HTTP/2, which is what TLS looks like without TLS.
+    #[error(
+        "call {path}: that is no plain HTTP/2 (if the node has TLS: https://host:port and --cacert)"
+    )]
+    NoHttp2 {
+        /// The method.
+        path: &'static str,
+        /// What the library says.
+        source: h2::Error,
+    },
     /// The connection broke.
     #[error("call {path}: the connection broke; a write may have happened")]
     Transport {

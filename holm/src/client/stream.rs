@@ -87,7 +87,14 @@ impl Stream {
         match &mut self.state {
             State::Ended => Ok(false),
             State::Asked(answer) => {
-                let answer = answer.await.map_err(failed)?;
+                let answer = answer.await.map_err(|source| {
+                    // What we ourselves could not read; a node's refusals come from afar.
+                    if source.is_library() {
+                        ClientError::NoHttp2 { path, source }
+                    } else {
+                        failed(source)
+                    }
+                })?;
                 if answer.headers().contains_key("grpc-status") {
                     self.state = State::Ended;
                     return verdict(answer.headers()).map(|()| false);
