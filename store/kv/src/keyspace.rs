@@ -46,6 +46,8 @@ pub struct Keyspace {
     proposed: Option<Command>,
     /// Whether compaction has left something to drop.
     is_sweeping: bool,
+    /// The term that this node leads in; zero until it leads.
+    leads_since: Term,
     reader: Reader,
     hub: Arc<Hub>,
 }
@@ -89,6 +91,7 @@ impl Keyspace {
             folder,
             events: Vec::new(),
             proposed: None,
+            leads_since: Term::ZERO,
         })
     }
 
@@ -353,7 +356,7 @@ impl Keyspace {
             alarms: Arc::clone(&self.alarm_list),
             cluster: Arc::clone(&self.cluster),
             applied: self.store.applied(),
-            term: self.store.term(),
+            term: self.store.term().max(self.leads_since),
             sizes: self.store.sizes(),
             leases: self.leases.len(),
             facts: self.store.facts.clone(),
@@ -365,6 +368,7 @@ impl Keyspace {
     /// what is left to it and an election timeout.
     pub fn lead(&mut self, now: Time, term: Term) {
         self.timers.lead(&mut self.leases, now, term);
+        self.leads_since = term;
     }
 
     /// Renews a lease for its granted time; takes no op. Gives that time in seconds.

@@ -32,7 +32,7 @@ pub struct View {
     pub cluster: Arc<BTreeMap<String, Bytes>>,
     /// The op that this state includes.
     pub applied: Op,
-    /// That op's term.
+    /// The newest term known: that op's, or the one that this node has come to lead in since.
     pub term: Term,
     /// What the store takes up.
     pub sizes: Sizes,

@@ -229,6 +229,7 @@ impl Replica {
             holm_sequencer::Effect::Note(event) => {
                 if let holm_sequencer::Event::LeaderElected { term } = event {
                     self.keyspace.lead(now, term);
+                    self.is_unpublished = true;
                 }
                 effects.push(Effect::Note(event));
             }

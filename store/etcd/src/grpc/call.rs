@@ -128,7 +128,10 @@ impl GrpcCall {
     }
 
     /// Runs a call of one request and one answer.
-    #[expect(clippy::boxed_local, reason = "it lives in a box from its beginning to its end")]
+    #[expect(
+        clippy::boxed_local,
+        reason = "it lives in a box from its beginning to its end"
+    )]
     pub(crate) async fn run_short(mut self: Box<Self>) {
         let server = Arc::clone(&self.server);
         let counters = server.counters(self.method);
@@ -181,8 +184,8 @@ impl GrpcCall {
                 })??
             }
         };
-        let message = message
-            .ok_or_else(|| Status::new(Code::Internal, "the request has no message"))?;
+        let message =
+            message.ok_or_else(|| Status::new(Code::Internal, "the request has no message"))?;
         self.message_bytes = message.len();
         decode(message)
     }
@@ -330,7 +333,10 @@ mod tests {
     fn timeouts_are_read_in_all_units_and_nothing_else_is() {
         assert_eq!(timeout("5S"), Some(Duration::from_secs(5)));
         assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(359_999_996_400)));
+        assert_eq!(
+            timeout("99999999H"),
+            Some(Duration::from_secs(359_999_996_400))
+        );
         for bad in ["", "S", "5", "5x", "123456789S", "-1S", "\u{e9}"] {
             assert_eq!(timeout(bad), None, "{bad}");
         }

@@ -106,7 +106,13 @@ impl Server {
         let method = Method::at(head.uri.path());
         if let (true, Some(method)) = (is_grpc, method) {
             let parts = (head.headers, body, respond);
-            return Some(Call::new(self, method, parts, common_name.clone(), stop.clone()));
+            return Some(Call::new(
+                self,
+                method,
+                parts,
+                common_name.clone(),
+                stop.clone(),
+            ));
         }
         if !is_grpc {
             return Some(Call::web(self, Request::from_parts(head, body), respond));

@@ -69,7 +69,8 @@ pub(crate) async fn send(
     range: Range,
 ) -> Result<Given, Status> {
     let turn = Arc::clone(&call.server.lists).acquire_owned().await;
-    let turn = turn.map_err(|_closed| Status::new(Code::Unavailable, "etcdserver: server stopped"))?;
+    let turn =
+        turn.map_err(|_closed| Status::new(Code::Unavailable, "etcdserver: server stopped"))?;
     let header = call.header(&view);
     let (sender, mut pieces) = mpsc::channel(PIECES_MAX);
     let reader = tokio::task::spawn_blocking(move || {

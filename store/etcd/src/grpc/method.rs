@@ -113,7 +113,10 @@ mod tests {
     #[test]
     fn paths_lead_to_their_methods_and_nothing_else_does() {
         assert_eq!(Method::at("/etcdserverpb.KV/Put"), Some(Method::Put));
-        assert_eq!(Method::at("/etcdserverpb.Maintenance/HashKV"), Some(Method::HashKv));
+        assert_eq!(
+            Method::at("/etcdserverpb.Maintenance/HashKV"),
+            Some(Method::HashKv)
+        );
         assert_eq!(Method::at("/etcdserverpb.KV/put"), None);
         assert_eq!(Method::at(""), None);
     }

@@ -327,7 +327,9 @@ mod tests {
         let length = u32::try_from(framed.len() - frame::PREFIX_BYTES).unwrap();
         assert_eq!(framed[0], 0);
         assert_eq!(
-            framed[1..5].iter().fold(0_u32, |sum, &it| sum << 8 | u32::from(it)),
+            framed[1..5]
+                .iter()
+                .fold(0_u32, |sum, &it| sum << 8 | u32::from(it)),
             length
         );
         framed.slice(frame::PREFIX_BYTES..)
@@ -373,8 +375,13 @@ mod tests {
         };
         assert_eq!((range.kvs.len(), range.more, range.count), (2, true, 9));
         let shown = range.header.unwrap();
-        assert_eq!((shown.cluster_id, shown.revision), (0, 299), "nothing was written before it");
-        let Some(Response::ResponseDeleteRange(deleted)) = read.responses[1].response.clone() else {
+        assert_eq!(
+            (shown.cluster_id, shown.revision),
+            (0, 299),
+            "nothing was written before it"
+        );
+        let Some(Response::ResponseDeleteRange(deleted)) = read.responses[1].response.clone()
+        else {
             panic!("the second response is a delete");
         };
         assert_eq!(deleted.header.unwrap().revision, 300);

@@ -168,9 +168,9 @@ async fn pass_on<M: Message>(
     match out {
         // A client that has left need not be told.
         Some(out) => drop(out.end(&status)),
-        None if status.code() == Code::Ok => drop(
-            Outbound::begin(&mut call.respond).and_then(|out| out.end(&status)),
-        ),
+        None if status.code() == Code::Ok => {
+            drop(Outbound::begin(&mut call.respond).and_then(|out| out.end(&status)))
+        }
         None => return refuse(&mut call, status),
     }
     status

@@ -324,11 +324,7 @@ impl Services {
         })
     }
 
-    async fn change(
-        &self,
-        cx: &Context,
-        change: AuthChange,
-    ) -> Result<pb::ResponseHeader, Status> {
+    async fn change(&self, cx: &Context, change: AuthChange) -> Result<pb::ResponseHeader, Status> {
         let (header, _) = self.propose(cx, Command::Auth(change)).await?;
         Ok(header)
     }

@@ -135,7 +135,9 @@ fn check_urls(urls: &[String]) -> Result<(), Status> {
 }
 
 fn is_url(url: &str) -> bool {
-    let place = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let place = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
     let Some(place) = place else {
         return false;
     };
@@ -151,10 +153,22 @@ mod tests {
 
     #[test]
     fn urls_of_members_have_a_scheme_a_host_and_a_port() {
-        for url in ["http://127.0.0.1:2380", "https://site-a:2380", "http://[::1]:2380"] {
+        for url in [
+            "http://127.0.0.1:2380",
+            "https://site-a:2380",
+            "http://[::1]:2380",
+        ] {
             assert!(is_url(url), "{url}");
         }
-        for url in ["", "x", "127.0.0.1:2380", "http://a", "ftp://a:1", "http://a:1/b", "http://:1"] {
+        for url in [
+            "",
+            "x",
+            "127.0.0.1:2380",
+            "http://a",
+            "ftp://a:1",
+            "http://a:1/b",
+            "http://:1",
+        ] {
             assert!(!is_url(url), "{url}");
         }
     }

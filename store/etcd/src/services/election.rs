@@ -240,9 +240,8 @@ async fn tell(
 }
 
 fn place_of(leader: Option<LeaderKey>) -> Result<Place, Status> {
-    let leader = leader.ok_or_else(|| {
-        Status::new(Code::Unknown, "\"leader\" field must be provided")
-    })?;
+    let leader =
+        leader.ok_or_else(|| Status::new(Code::Unknown, "\"leader\" field must be provided"))?;
     Ok(Place {
         key: leader.key,
         create: leader.rev,

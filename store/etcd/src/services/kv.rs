@@ -35,7 +35,9 @@ impl Services {
         view.auth.check_range(self.caller(cx)?.as_ref(), &range)?;
         let header = self.raw(view.revision().value(), view.term.value());
         let read = move || view.read(&range);
-        let found = spawn_blocking(read).await.map_err(|error| broken(&error))??;
+        let found = spawn_blocking(read)
+            .await
+            .map_err(|error| broken(&error))??;
         decode(reply::range(header, &found))
     }
 
@@ -96,7 +98,12 @@ impl Services {
             view.auth.check_txn(self.caller(cx)?.as_ref(), &txn)?;
             let header = self.raw(view.revision().value(), view.term.value());
             let read = move || view.read_txn(&txn);
-            (header, spawn_blocking(read).await.map_err(|error| broken(&error))??)
+            (
+                header,
+                spawn_blocking(read)
+                    .await
+                    .map_err(|error| broken(&error))??,
+            )
         } else {
             self.apply(cx, Command::Txn(txn)).await?
         };

@@ -21,7 +21,11 @@ impl Services {
         cx: &Context,
         request: pb::LeaseGrantRequest,
     ) -> Result<pb::LeaseGrantResponse, Status> {
-        let id = if request.id == 0 { lease_id()? } else { request.id };
+        let id = if request.id == 0 {
+            lease_id()?
+        } else {
+            request.id
+        };
         let command = Command::LeaseGrant {
             id,
             ttl: request.ttl,
@@ -134,8 +138,8 @@ impl Services {
 
 /// A random id above zero.
 fn lease_id() -> Result<i64, Status> {
-    let bytes = random::bytes::<8>()
-        .map_err(|error| Status::new(Code::Internal, error.to_string()))?;
+    let bytes =
+        random::bytes::<8>().map_err(|error| Status::new(Code::Internal, error.to_string()))?;
     let id = i64::from_le_bytes(bytes) & i64::MAX;
     Ok(id.max(1))
 }

@@ -89,7 +89,9 @@ impl Services {
         let wanted = i32::from(wanted);
         pb::AlarmResponse {
             header: Some(self.header_of(&view)),
-            alarms: alarms.filter(|it| wanted == 0 || it.alarm == wanted).collect(),
+            alarms: alarms
+                .filter(|it| wanted == 0 || it.alarm == wanted)
+                .collect(),
         }
     }
 

@@ -86,7 +86,9 @@ impl Services {
         let answer = self.txn(cx, request).await?;
         let header = answer.header.unwrap_or_default();
         let earlier = answer.responses.into_iter().find_map(found);
-        let create = earlier.as_ref().map_or(header.revision, |it| it.create_revision);
+        let create = earlier
+            .as_ref()
+            .map_or(header.revision, |it| it.create_revision);
         Ok(Taken {
             place: Place { key, create, lease },
             earlier,
@@ -242,7 +244,10 @@ impl Seat {
                 return None;
             }
             let events = answers.into_iter().flat_map(|it| it.events);
-            let events: Vec<_> = events.map(mvccpb::Event::decode).collect::<Result<_, _>>().ok()?;
+            let events: Vec<_> = events
+                .map(mvccpb::Event::decode)
+                .collect::<Result<_, _>>()
+                .ok()?;
             if !events.is_empty() {
                 return Some(events);
             }

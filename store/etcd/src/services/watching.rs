@@ -69,7 +69,11 @@ fn create(
 
 /// A refusal as a reason: clients compare the whole text, code and all, to log in again.
 fn reason(status: &Status) -> String {
-    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+    format!(
+        "rpc error: code = {:?} desc = {}",
+        status.code(),
+        status.message()
+    )
 }
 
 /// The keys that a request watches.
@@ -94,11 +98,13 @@ impl Services {
     ///
     /// If an event's bytes are no event, which is damage.
     pub fn watch_response(&self, answer: WatchAnswer) -> Result<pb::WatchResponse, Status> {
-        let events: Result<Vec<_>, _> =
-            answer.events.into_iter().map(mvccpb::Event::decode).collect();
-        let events = events.map_err(|error| {
-            Status::new(Code::Internal, format!("read back an event: {error}"))
-        })?;
+        let events: Result<Vec<_>, _> = answer
+            .events
+            .into_iter()
+            .map(mvccpb::Event::decode)
+            .collect();
+        let events = events
+            .map_err(|error| Status::new(Code::Internal, format!("read back an event: {error}")))?;
         let term = self.handle().view().term.value();
         Ok(pb::WatchResponse {
             header: Some(self.header(answer.revision, term)),
@@ -134,7 +140,10 @@ mod tests {
         };
         let all = range_of(&request("", "\0"));
         assert!(all.contains(b"\0") && all.contains(b"zz"));
-        assert_eq!(range_of(&request("", "")), KeyRange::One(Bytes::from_static(b"\0")));
+        assert_eq!(
+            range_of(&request("", "")),
+            KeyRange::One(Bytes::from_static(b"\0"))
+        );
         assert!(!range_of(&request("b", "\0")).contains(b"a"));
     }
 }
