@@ -21,6 +21,10 @@ use crate::status::{Code, Status};
 
 /// A call in hand.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is placed at once; what is rare is not worth a box"
+)]
 pub(crate) enum Call {
     /// gRPC.
     Grpc(Box<GrpcCall>),
@@ -128,10 +132,6 @@ impl GrpcCall {
     }
 
     /// Runs a call of one request and one answer.
-    #[expect(
-        clippy::boxed_local,
-        reason = "it lives in a box from its beginning to its end"
-    )]
     pub(crate) async fn run_short(mut self: Box<Self>) {
         let server = Arc::clone(&self.server);
         let counters = server.counters(self.method);
@@ -215,7 +215,6 @@ impl GrpcCall {
     }
 
     /// All calls whose cost nobody counts in microseconds.
-    #[expect(clippy::too_many_lines, reason = "a dispatch: one line a method")]
     async fn cold(&mut self) -> Result<Given, Status> {
         macro_rules! typed {
             ($function:ident) => {{

@@ -165,14 +165,13 @@ async fn pass_on<M: Message>(
             return gone();
         }
     };
-    match out {
-        // A client that has left need not be told.
-        Some(out) => drop(out.end(&status)),
-        None if status.code() == Code::Ok => {
-            drop(Outbound::begin(&mut call.respond).and_then(|out| out.end(&status)))
-        }
+    let begun = match out {
+        Some(out) => Ok(out),
+        None if status.code() == Code::Ok => Outbound::begin(&mut call.respond),
         None => return refuse(&mut call, status),
-    }
+    };
+    // A client that has left need not be told.
+    begun.and_then(|out| out.end(&status)).ok();
     status
 }
 

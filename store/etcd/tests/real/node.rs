@@ -1,6 +1,5 @@
 //! A real node in a directory of its own, and its services: no port, no other process.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -79,6 +78,13 @@ impl Bench {
     pub(crate) fn stop(self) {
         self.node.stop();
     }
+}
+
+/// Runs a call beside the test.
+pub(crate) fn beside<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    tokio::runtime::Handle::current().spawn(work)
 }
 
 /// A call that says nothing about who makes it.

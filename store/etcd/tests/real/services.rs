@@ -1,11 +1,9 @@
 //! The typed calls against a real node: keys, leases, members, maintenance.
 
-mod node;
-
+use crate::node::{bytes, get, nobody, put, refusal, told, with_node};
 use holm_etcd::proto::etcdserverpb as pb;
 use holm_etcd::proto::etcdserverpb::request_op::Request;
 use holm_etcd::proto::etcdserverpb::response_op::Response;
-use node::{bytes, get, nobody, put, refusal, told, with_node};
 
 #[test]
 fn what_was_put_is_read_with_its_revisions() {
