@@ -12,6 +12,7 @@ mod config;
 mod probe;
 mod progress;
 mod quantity;
+mod restore;
 mod screen;
 mod up;
 mod wire;

@@ -76,8 +76,10 @@ pub(crate) async fn run(
     connection: &ConnectionOptions,
     screen: Screen,
 ) -> anyhow::Result<Found> {
-    if let Ask::Snapshot(snapshot::Snapshot::Status(options)) = ask {
-        return snapshot::status(options, screen);
+    if let Ask::Snapshot(snapshot) = ask
+        && let Some(done) = snapshot::run_alone(snapshot, screen)
+    {
+        return done;
     }
     let client = &mut Client::connect(connection).await?;
     match ask {

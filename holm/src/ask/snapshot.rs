@@ -13,6 +13,7 @@ use super::Found;
 use crate::client::Client;
 use crate::progress::Progress;
 use crate::quantity;
+use crate::restore::{self, RESTORE_EXAMPLES, RestoreOptions};
 use crate::screen::Screen;
 use crate::wire::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 
@@ -21,8 +22,11 @@ use crate::wire::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 pub(crate) enum Snapshot {
     /// Save the store while it serves
     Save(FileOptions),
-    /// Check that a saved file is whole; needs no node
+    /// Check that a saved file is whole, and show what is in it; needs no node
     Status(FileOptions),
+    /// Make a data directory from a saved file, Holm's or etcd's; needs no node
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(RestoreOptions),
 }
 
 /// The one argument of both.
@@ -36,6 +40,15 @@ pub(crate) struct FileOptions {
 const SUM_BYTES: usize = 32;
 const PAGE_BYTES: usize = 512;
 
+/// Runs what needs no node, if it is that.
+pub(super) fn run_alone(snapshot: &Snapshot, screen: Screen) -> Option<anyhow::Result<Found>> {
+    match snapshot {
+        Snapshot::Save(_) => None,
+        Snapshot::Status(options) => Some(restore::status(&options.file, screen)),
+        Snapshot::Restore(options) => Some(restore::restore(options, screen)),
+    }
+}
+
 /// Runs what needs a node.
 pub(super) async fn run(
     client: &mut Client,
@@ -44,7 +57,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Found> {
     match snapshot {
         Snapshot::Save(options) => save(client, options, screen).await,
-        Snapshot::Status(options) => status(options, screen),
+        Snapshot::Status(_) | Snapshot::Restore(_) => unreachable!("these need no node"),
     }
 }
 
@@ -97,18 +110,6 @@ async fn receive(client: &mut Client, part: &Path) -> anyhow::Result<u64> {
     }
     file.sync_all().with_context(write)?;
     Ok(bytes)
-}
-
-/// Checks a file.
-pub(super) fn status(options: &FileOptions, screen: Screen) -> anyhow::Result<Found> {
-    let (bytes, sum) = check(&options.file)?;
-    let file = options.file.display();
-    let text = format!("{file}  {}  SHA-256 {sum}, right", quantity::bytes(bytes));
-    screen.show(
-        &text,
-        &json!({ "file": file.to_string(), "bytes": bytes, "sha256": sum }),
-    )?;
-    Ok(Found::Yes)
 }
 
 /// Compares a file's end with the sum of what is before it; returns its size and sum.

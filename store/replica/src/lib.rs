@@ -28,5 +28,5 @@ mod open;
 mod replica;
 
 pub use input::{Answer, Effect, Input};
-pub use open::{OpenError, Opened, open};
+pub use open::{OpenError, Opened, engine_folder, open};
 pub use replica::Replica;

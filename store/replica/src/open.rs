@@ -82,6 +82,11 @@ pub fn open(
     })
 }
 
-fn engine_folder(folder: &dyn Folder, group: GroupId) -> Result<Arc<dyn Folder>, DiskError> {
+/// Where the engine of a group has its files within a node's folder.
+///
+/// # Errors
+///
+/// If the folder could not be reached or made.
+pub fn engine_folder(folder: &dyn Folder, group: GroupId) -> Result<Arc<dyn Folder>, DiskError> {
     folder.folder("kv")?.folder(&group.to_string())
 }

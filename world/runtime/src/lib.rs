@@ -33,8 +33,10 @@ mod identity;
 mod inbox;
 mod log_writer;
 mod node;
+mod restore;
 
 pub use clock::Clock;
 pub use handle::{Handle, Identity};
 pub use identity::IdentityError;
 pub use node::{Node, NodeConfig, OnFailure, StartError, start};
+pub use restore::{SeedError, seed};

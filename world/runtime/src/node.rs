@@ -24,7 +24,7 @@ use crate::inbox::{Inbox, Letter};
 use crate::log_writer::{LogWriter, Outbox};
 
 /// The group of keyspace `default`.
-const DEFAULT: GroupId = GroupId::new(1);
+pub(crate) const DEFAULT: GroupId = GroupId::new(1);
 
 /// What a node is told when it starts.
 #[derive(Clone, Debug)]
@@ -207,14 +207,14 @@ pub fn start(
     })
 }
 
-fn open_folder(place: &Path) -> Result<Arc<dyn Folder>, StartError> {
+pub(crate) fn open_folder(place: &Path) -> Result<Arc<dyn Folder>, StartError> {
     RealFolder::open(place).map_err(|source| StartError::Folder {
         place: place.to_owned(),
         source,
     })
 }
 
-fn identity_of(folder: &dyn Folder, place: &Path) -> Result<(ClusterId, NodeId), StartError> {
+pub(crate) fn identity_of(folder: &dyn Folder, place: &Path) -> Result<(ClusterId, NodeId), StartError> {
     let mut random = [0; 16];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).map_err(
         |errno| StartError::System {

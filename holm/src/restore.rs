@@ -1,0 +1,113 @@
+//! snapshot restore, snapshot status: what is done with a snapshot's file and without a node.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use holm_disk::RealFolder;
+use holm_etcd::snapshot::import::SumCheck;
+use holm_etcd::snapshot::{Import, ImportError};
+use holm_machine::Disk;
+use serde_json::json;
+
+use crate::ask::Found;
+use crate::progress::Progress;
+use crate::quantity;
+use crate::screen::Screen;
+
+pub(crate) const RESTORE_EXAMPLES: &str = "\
+Examples:
+  holm snapshot restore backup.db --data-dir /var/lib/holm && holm up --data-dir /var/lib/holm
+  holm snapshot restore member/snap/db --data-dir new --skip-hash-check
+
+The file may come from `holm snapshot save` or `etcdctl snapshot save` (3.4 and newer). Keys keep their
+revisions and versions; leases, users, roles and alarms stay; the cluster and its member are new ones.";
+
+/// What to restore, and where to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RestoreOptions {
+    /// The snapshot's file
+    file: PathBuf,
+    /// The directory to make; it must be empty or missing
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Take a file without a checksum: a database copied from a stopped etcd's folder
+    #[arg(long)]
+    skip_hash_check: bool,
+}
+
+/// Makes a data directory from a file.
+pub(crate) fn restore(options: &RestoreOptions, screen: Screen) -> anyhow::Result<Found> {
+    let disk = open(&options.file)?;
+    let check = if options.skip_hash_check {
+        SumCheck::Skip
+    } else {
+        SumCheck::Demand
+    };
+    let mut progress = Progress::new();
+    progress.show("checking the snapshot");
+    let import = read(&options.file, &*disk, check)?;
+    let total = import.summary().total_keys;
+    let restored = holm_runtime::seed(&options.data_dir, |restore| {
+        import.run(restore, &mut |done| {
+            progress.show(&format!("restoring: {done} of at most {total}"));
+        })
+    })
+    .with_context(|| format!("restore {}", options.file.display()))?;
+    drop(progress);
+    let directory = options.data_dir.display();
+    let (revision, compacted) = (restored.revision.value(), restored.compacted.value());
+    let keys = restored.sizes.keys;
+    let text = format!(
+        "restored {directory}: revision {revision}, compacted {compacted}, {keys} keys\n\
+         start it with: holm up --data-dir {directory}"
+    );
+    let data = json!({
+        "data_dir": directory.to_string(),
+        "revision": revision,
+        "compacted": compacted,
+        "keys": keys,
+    });
+    screen.show(&text, &data)?;
+    Ok(Found::Yes)
+}
+
+/// Shows what a file holds, in the numbers of `etcdctl snapshot status`.
+pub(crate) fn status(file: &Path, screen: Screen) -> anyhow::Result<Found> {
+    let disk = open(file)?;
+    let summary = read(file, &*disk, SumCheck::Demand)?.summary();
+    let text = format!(
+        "{}  whole  revision {}  keys {}  size {}  hash {:08x}",
+        file.display(),
+        summary.revision,
+        summary.total_keys,
+        quantity::bytes(summary.total_bytes),
+        summary.hash
+    );
+    let data = json!({
+        "file": file.display().to_string(),
+        "hash": summary.hash,
+        "revision": summary.revision,
+        "totalKey": summary.total_keys,
+        "totalSize": summary.total_bytes,
+    });
+    screen.show(&text, &data)?;
+    Ok(Found::Yes)
+}
+
+fn open(file: &Path) -> anyhow::Result<Box<dyn Disk>> {
+    let read = || format!("read snapshot {}", file.display());
+    if !std::fs::metadata(file).with_context(read)?.is_file() {
+        bail!("{} is no file", file.display());
+    }
+    let parent = file.parent().filter(|it| !it.as_os_str().is_empty());
+    let folder = RealFolder::open(parent.unwrap_or_else(|| Path::new("."))).with_context(read)?;
+    let name = file.file_name().and_then(|it| it.to_str());
+    let name = name.with_context(|| format!("{} is no UTF-8 name", file.display()))?;
+    folder.open_read_only(name).with_context(read)
+}
+
+fn read<'a>(file: &Path, disk: &'a dyn Disk, check: SumCheck) -> anyhow::Result<Import<'a>> {
+    let import: Result<_, ImportError> = Import::open(disk, check);
+    import.with_context(|| format!("read snapshot {}", file.display()))
+}

@@ -1,0 +1,116 @@
+//! Making a data directory from a history that comes from elsewhere.
+//!
+//! What would surprise: it is made beside its place and renamed at the end, so a directory of
+//! that name is whole or not there.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use holm_kv::{Restore, RestoreError, StoreConfig};
+
+use crate::node::{DEFAULT, StartError, identity_of, open_folder};
+
+/// Why no data directory was made.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError<E: std::error::Error + 'static> {
+    /// There is something at its place.
+    #[error("{} is not empty: choose a directory that is empty or missing", place.display())]
+    Taken {
+        /// The place.
+        place: PathBuf,
+    },
+    /// An earlier attempt was broken off.
+    #[error("{} is there, from an attempt that was broken off: remove it", place.display())]
+    Unfinished {
+        /// The place.
+        place: PathBuf,
+    },
+    /// The directory could not be made or given its name.
+    #[error("make the data directory {}", place.display())]
+    Directory {
+        /// The place.
+        place: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The directory could not be made ours.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The engine refused.
+    #[error("begin the restore")]
+    Begin(#[from] RestoreError),
+    /// What fills it failed.
+    #[error(transparent)]
+    Fill(E),
+}
+
+/// Makes a data directory at `place` that holds what `fill` restores, with a cluster id and a
+/// node id of its own. Removes what it made if anything fails.
+///
+/// # Errors
+///
+/// As [`SeedError`] says; `place` is then as it was.
+pub fn seed<T, E: std::error::Error>(
+    place: &Path,
+    fill: impl FnOnce(Restore) -> Result<T, E>,
+) -> Result<T, SeedError<E>> {
+    if !is_free(place).map_err(failed(place))? {
+        return Err(SeedError::Taken {
+            place: place.to_owned(),
+        });
+    }
+    let mut part = place.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    if part.exists() {
+        return Err(SeedError::Unfinished { place: part });
+    }
+    let made = make(&part, fill).and_then(|made| {
+        fs::rename(&part, place).map_err(failed(place))?;
+        sync_parent(place).map_err(failed(place))?;
+        Ok(made)
+    });
+    if made.is_err() && part.exists() {
+        // The error that matters is the one we have; the next attempt will name what is left.
+        fs::remove_dir_all(&part).ok();
+    }
+    made
+}
+
+fn failed<E: std::error::Error>(place: &Path) -> impl Fn(io::Error) -> SeedError<E> {
+    move |source| SeedError::Directory {
+        place: place.to_owned(),
+        source,
+    }
+}
+
+fn is_free(place: &Path) -> io::Result<bool> {
+    match fs::read_dir(place) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn make<T, E: std::error::Error>(
+    part: &Path,
+    fill: impl FnOnce(Restore) -> Result<T, E>,
+) -> Result<T, SeedError<E>> {
+    let _lock = holm_disk::lock(part).map_err(StartError::from)?;
+    let folder = open_folder(part)?;
+    identity_of(&*folder, part)?;
+    let engine = holm_replica::engine_folder(&*folder, DEFAULT).map_err(|source| {
+        StartError::Folder {
+            place: part.to_owned(),
+            source,
+        }
+    })?;
+    let restore = Restore::new(engine, StoreConfig::default())?;
+    fill(restore).map_err(SeedError::Fill)
+}
+
+fn sync_parent(place: &Path) -> io::Result<()> {
+    let parent = place.parent().filter(|it| !it.as_os_str().is_empty());
+    fs::File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()
+}
