@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use holm_base::{Revision, Term, Time};
+use holm_base::{Op, Revision, Term, Time};
 use holm_machine::Folder;
 
 use crate::alarm::Alarms;
@@ -75,6 +75,8 @@ pub struct RestoredAuth {
 /// What was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restored {
+    /// The newest op of the new store. Its log must go on behind it.
+    pub applied: Op,
     /// The newest revision.
     pub revision: Revision,
     /// The compacted revision.
@@ -239,6 +241,7 @@ impl Restore {
         self.store.hurry();
         self.work()?;
         Ok(Restored {
+            applied: self.store.applied(),
             revision: self.store.root().revision(),
             compacted: self.store.root().compacted(),
             sizes: self.store.sizes(),

@@ -7,7 +7,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use holm_kv::{Restore, RestoreError, StoreConfig};
+use bytes::Bytes;
+use holm_base::{Op, Term};
+use holm_kv::{Restore, RestoreError, Restored, StoreConfig};
+use holm_log::{Log, LogConfig, LogError, Urgency};
+use holm_sequencer::Record;
 
 use crate::node::{DEFAULT, StartError, identity_of, open_folder};
 
@@ -40,6 +44,9 @@ pub enum SeedError<E: std::error::Error + 'static> {
     /// The engine refused.
     #[error("begin the restore")]
     Begin(#[from] RestoreError),
+    /// The log could not be made.
+    #[error("begin the write-ahead log")]
+    Log(#[from] LogError),
     /// What fills it failed.
     #[error(transparent)]
     Fill(E),
@@ -51,10 +58,10 @@ pub enum SeedError<E: std::error::Error + 'static> {
 /// # Errors
 ///
 /// As [`SeedError`] says; `place` is then as it was.
-pub fn seed<T, E: std::error::Error>(
+pub fn seed<E: std::error::Error>(
     place: &Path,
-    fill: impl FnOnce(Restore) -> Result<T, E>,
-) -> Result<T, SeedError<E>> {
+    fill: impl FnOnce(Restore) -> Result<Restored, E>,
+) -> Result<Restored, SeedError<E>> {
     if !is_free(place).map_err(failed(place))? {
         return Err(SeedError::Taken {
             place: place.to_owned(),
@@ -93,21 +100,39 @@ fn is_free(place: &Path) -> io::Result<bool> {
     }
 }
 
-fn make<T, E: std::error::Error>(
+fn make<E: std::error::Error>(
     part: &Path,
-    fill: impl FnOnce(Restore) -> Result<T, E>,
-) -> Result<T, SeedError<E>> {
+    fill: impl FnOnce(Restore) -> Result<Restored, E>,
+) -> Result<Restored, SeedError<E>> {
     let _lock = holm_disk::lock(part).map_err(StartError::from)?;
     let folder = open_folder(part)?;
-    identity_of(&*folder, part)?;
-    let engine = holm_replica::engine_folder(&*folder, DEFAULT).map_err(|source| {
-        StartError::Folder {
-            place: part.to_owned(),
-            source,
-        }
-    })?;
+    let (cluster, node) = identity_of(&*folder, part)?;
+    let unreachable = |source| StartError::Folder {
+        place: part.to_owned(),
+        source,
+    };
+    let engine = holm_replica::engine_folder(&*folder, DEFAULT).map_err(unreachable)?;
     let restore = Restore::new(engine, StoreConfig::default())?;
-    fill(restore).map_err(SeedError::Fill)
+    let restored = fill(restore).map_err(SeedError::Fill)?;
+    let log = folder.folder("log").map_err(unreachable)?;
+    let log = Log::open(log, LogConfig::new(cluster, node))?;
+    begin_log(log, restored.applied)?;
+    folder.sync().map_err(unreachable)?;
+    Ok(restored)
+}
+
+/// A log has no gaps: the ops that the engine has applied already are in it, without bodies.
+fn begin_log(mut log: Log, applied: Op) -> Result<(), LogError> {
+    let entry = |op| Record::Entry {
+        term: Term::new(1),
+        op: Op::new(op),
+        body: Bytes::new(),
+    };
+    let records: Vec<Record> = (1..=applied.value()).map(entry).collect();
+    for records in records.chunks(1000) {
+        log.flush(DEFAULT, records, Urgency::Ordinary)?;
+    }
+    log.close()
 }
 
 fn sync_parent(place: &Path) -> io::Result<()> {
