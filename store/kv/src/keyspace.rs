@@ -440,7 +440,14 @@ impl Keyspace {
     /// The disk failed: the keyspace must not be used any more.
     pub fn finish(&mut self, done: JobDone) -> Result<(), StoreError> {
         self.space.applied();
+        // What was cleaned waits to be pointed to, slice by slice.
+        self.is_sweeping = true;
         self.store.finish(done)
+    }
+
+    /// Makes all background work due at once, as [`Store::hurry`].
+    pub const fn hurry(&mut self) {
+        self.store.hurry();
     }
 
     /// Whether so much waits for the disk that nothing should be applied until a job is done.

@@ -149,6 +149,11 @@ impl Replica {
         self.keyspace.must_wait()
     }
 
+    /// Makes all background work due at once: for a clean stop.
+    pub const fn hurry(&mut self) {
+        self.keyspace.hurry();
+    }
+
     /// Does a slice of the engine's own background work on this thread; whether more is left.
     pub fn sweep(&mut self) -> bool {
         self.keyspace.sweep()

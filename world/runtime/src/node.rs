@@ -169,7 +169,16 @@ pub fn start(
         segment_bytes: config.log_segment_bytes,
         ..LogConfig::new(cluster, node)
     };
-    let kv = holm_kv::Config { node, ..config.kv };
+    let store = holm_kv::StoreConfig {
+        cluster,
+        group: DEFAULT,
+        ..config.kv.store
+    };
+    let kv = holm_kv::Config {
+        node,
+        store,
+        ..config.kv
+    };
     let quota_bytes = kv.quota();
     let opened = holm_replica::open(&*folder, DEFAULT, log_config, kv)
         .map_err(|source| StartError::Open { place, source })?;

@@ -55,10 +55,11 @@ impl WatchAnswer {
         }
     }
 
-    pub(super) fn compacted(watch_id: i64, revision: Revision, compacted: Revision) -> Self {
+    /// etcd gives this answer, and no other, without a revision.
+    pub(super) fn compacted(watch_id: i64, compacted: Revision) -> Self {
         Self {
             compact_revision: compacted.value(),
-            ..Self::canceled(watch_id, revision, String::new())
+            ..Self::canceled(watch_id, Revision::ZERO, String::new())
         }
     }
 

@@ -154,7 +154,7 @@ impl State {
         stream.outbox.push_back(created);
         let compacted = view.root.compacted();
         if request.start > 0 && request.start < compacted.value() {
-            let answer = WatchAnswer::compacted(watch_id, revision, compacted);
+            let answer = WatchAnswer::compacted(watch_id, compacted);
             stream.outbox.push_back(answer);
             return;
         }

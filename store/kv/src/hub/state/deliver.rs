@@ -209,14 +209,14 @@ impl State {
 
     /// Ends a watcher whose cursor compaction has passed.
     fn end_compacted(&mut self, slot: u32, view: &View, out: &mut Vec<WatchAnswer>) -> bool {
-        let (compacted, revision) = (view.root.compacted(), self.revision);
+        let compacted = view.root.compacted();
         let Some(watcher) = self.watchers[index(slot)].as_ref() else {
             return true;
         };
         if watcher.behind_from() >= compacted {
             return false;
         }
-        out.push(WatchAnswer::compacted(watcher.id, revision, compacted));
+        out.push(WatchAnswer::compacted(watcher.id, compacted));
         self.remove(slot);
         true
     }
