@@ -1,12 +1,13 @@
 //! gRPC over HTTP/2, by hand on the `h2` crate.
 //!
-//! One task owns a connection and runs its short calls too: a put or a get costs no task of
-//! its own, and all answers that are ready leave in one write. Calls that stream, and reads of
-//! many keys, run in tasks beside it.
+//! One task owns a connection and runs its calls too: a put or a watch costs no task of its
+//! own, and all answers that are ready on a connection leave in one write (a thousand watchers
+//! on a hundred connections take a hundred writes an event, not a thousand). What takes long to
+//! compute, a read of many keys or a snapshot, is computed on a blocking thread.
 //!
 //! ```text
-//!  connection task: accept ─► Call ─┬─► short: FuturesUnordered, answered in place
-//!                                   └─► long:  JoinSet (watch, keep-alive, lists, snapshot)
+//!  connection task: accept ─► Call ─┬─► short: put, get, txn, all of one answer
+//!                                   └─► long:  watch, keep-alive, observe, snapshot, lock
 //! ```
 //!
 //! |limit|answer|

@@ -1,5 +1,6 @@
 //! One call: from its head to its status.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::Server;
 use super::frame::{Inbound, whole};
@@ -20,20 +20,11 @@ use crate::context::Context;
 use crate::status::{Code, Status};
 
 /// A call in hand.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is placed at once; what is rare is not worth a box"
-)]
 pub(crate) enum Call {
     /// gRPC.
     Grpc(Box<GrpcCall>),
     /// Anything else that came over HTTP/2.
-    Web {
-        server: Arc<Server>,
-        request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
-    },
+    Web(LongCall),
 }
 
 /// A gRPC call in hand.
@@ -91,29 +82,31 @@ impl Call {
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
     ) -> Self {
-        Self::Web {
-            server: Arc::clone(server),
-            request,
-            respond,
-        }
+        let server = Arc::clone(server);
+        Self::Web(Box::pin(async move {
+            server.web.answer_h2(request, respond).await;
+        }))
     }
 
-    /// Hands a short call to `short` and starts a task for a long one.
-    pub(crate) fn place(self, long: &mut JoinSet<()>, short: impl FnOnce(Box<GrpcCall>)) {
+    /// Sorts the call: a short one by itself, a long one as the future that runs it.
+    pub(crate) fn sort(self) -> Sorted {
         match self {
-            Self::Web {
-                server,
-                request,
-                respond,
-            } => {
-                long.spawn(async move { server.web.answer_h2(request, respond).await });
-            }
-            Self::Grpc(call) if call.is_long() => {
-                long.spawn(streams::run(*call));
-            }
-            Self::Grpc(call) => short(call),
+            Self::Web(work) => Sorted::Long(work),
+            Self::Grpc(call) if call.is_long() => Sorted::Long(Box::pin(streams::run(*call))),
+            Self::Grpc(call) => Sorted::Short(call),
         }
     }
+}
+
+/// A future that runs a long call.
+pub(crate) type LongCall = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A call, by how long it may take.
+pub(crate) enum Sorted {
+    /// One request, one answer, soon.
+    Short(Box<GrpcCall>),
+    /// It streams, or waits for others.
+    Long(LongCall),
 }
 
 impl GrpcCall {

@@ -11,10 +11,9 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::Server;
-use super::call::Call;
+use super::call::{Call, LongCall, Sorted};
 use super::method::Method;
 use super::outbound::refuse;
 use crate::status::{Code, Status};
@@ -53,7 +52,7 @@ impl Server {
             return;
         };
         let mut short = FuturesUnordered::new();
-        let mut long = JoinSet::new();
+        let mut long = FuturesUnordered::<LongCall>::new();
         let mut is_stopping = false;
         loop {
             tokio::select! {
@@ -61,7 +60,10 @@ impl Server {
                 accepted = connection.accept() => match accepted {
                     Some(Ok((request, respond))) => {
                         if let Some(call) = self.begin(request, respond, &common_name, &stop) {
-                            call.place(&mut long, |call| short.push(call.run_short()));
+                            match call.sort() {
+                                Sorted::Short(call) => short.push(call.run_short()),
+                                Sorted::Long(call) => long.push(call),
+                            }
                         }
                     }
                     Some(Err(error)) => {
@@ -77,11 +79,7 @@ impl Server {
                         }
                     }
                 }
-                Some(ended) = long.join_next(), if !long.is_empty() => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "a call ended by a fault of this server");
-                    }
-                }
+                Some(()) = long.next(), if !long.is_empty() => {}
                 _ = stop.changed(), if !is_stopping => {
                     is_stopping = true;
                     connection.graceful_shutdown();
