@@ -1,9 +1,68 @@
 //! A stream's seat at the watch hub: a bell, and a place that is given back however it ends.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use holm_kv::{Hub, StreamId};
 use tokio::sync::Notify;
+
+/// Streams that share a bell: one ring wakes all of them, and those that have nothing look in
+/// vain. More save rings when all have something, fewer save looks when one has.
+const SHARERS_MAX: usize = 64;
+
+/// Rings for the streams of one connection.
+#[derive(Clone)]
+pub(crate) struct Bell {
+    notify: Arc<Notify>,
+    /// What the hub calls; the same for all who share the bell, so that it is called once.
+    ring: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Bell {
+    fn new() -> Self {
+        let notify = Arc::new(Notify::new());
+        let rung = Arc::clone(&notify);
+        Self {
+            notify,
+            ring: Arc::new(move || rung.notify_waiters()),
+        }
+    }
+
+    /// Resolves at the next ring after it was enabled.
+    pub(crate) fn rung(&self) -> tokio::sync::futures::Notified<'_> {
+        self.notify.notified()
+    }
+}
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bell").finish_non_exhaustive()
+    }
+}
+
+/// The bells of a connection.
+#[derive(Debug)]
+pub(crate) struct Bells {
+    newest: Mutex<(Bell, usize)>,
+}
+
+impl Bells {
+    pub(crate) fn new() -> Self {
+        Self {
+            newest: Mutex::new((Bell::new(), 0)),
+        }
+    }
+
+    /// A bell for one more stream.
+    fn share(&self) -> Bell {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.1 == SHARERS_MAX {
+            *newest = (Bell::new(), 0);
+        }
+        newest.1 += 1;
+        newest.0.clone()
+    }
+}
 
 /// A stream at the hub, closed when the seat is left.
 #[derive(Debug)]
@@ -12,16 +71,24 @@ pub(crate) struct Seat {
     pub(crate) hub: Arc<Hub>,
     /// The stream's name there.
     pub(crate) stream: StreamId,
-    /// Rings when the hub has something for the stream.
-    pub(crate) bell: Arc<Notify>,
+    /// Rings when the hub has something for the stream, or for another that shares it. It
+    /// remembers nothing: enable [`Bell::rung`] first, look at the hub second, wait third.
+    pub(crate) bell: Bell,
 }
 
 impl Seat {
-    /// Opens a stream.
+    /// Opens a stream with a bell of its own.
     pub(crate) fn take(hub: &Arc<Hub>) -> Self {
-        let bell = Arc::new(Notify::new());
-        let rung = Arc::clone(&bell);
-        let stream = hub.open_stream(Arc::new(move || rung.notify_one()));
+        Self::at(hub, Bell::new())
+    }
+
+    /// Opens a stream of a connection.
+    pub(crate) fn share(hub: &Arc<Hub>, bells: &Bells) -> Self {
+        Self::at(hub, bells.share())
+    }
+
+    fn at(hub: &Arc<Hub>, bell: Bell) -> Self {
+        let stream = hub.open_stream(Arc::clone(&bell.ring));
         Self {
             hub: Arc::clone(hub),
             stream,

@@ -253,13 +253,16 @@ impl Hub {
         self.lock().next_progress(stream)
     }
 
-    /// Wakes streams.
+    /// Wakes streams; those that were opened with the same function, with one call of it.
     pub fn wake(&self, streams: &[StreamId]) {
-        let wakes: Vec<Wake> = {
+        let mut wakes: Vec<Wake> = {
             let state = self.lock();
             let wakes = streams.iter().filter_map(|it| state.wake_of(*it));
             wakes.collect()
         };
+        let place = |wake: &Wake| Arc::as_ptr(wake).cast::<()>().addr();
+        wakes.sort_unstable_by_key(place);
+        wakes.dedup_by_key(|wake| place(wake));
         for wake in wakes {
             wake();
         }

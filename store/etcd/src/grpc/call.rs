@@ -17,6 +17,7 @@ use super::method::Method;
 use super::outbound::{Gone, answer, refuse};
 use super::{hot, streams};
 use crate::context::Context;
+use crate::seat::Bells;
 use crate::status::{Code, Status};
 
 /// A call in hand.
@@ -25,6 +26,14 @@ pub(crate) enum Call {
     Grpc(Box<GrpcCall>),
     /// Anything else that came over HTTP/2.
     Web(LongCall),
+}
+
+/// What all calls of a connection share.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) common_name: Option<Arc<str>>,
+    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) bells: Arc<Bells>,
 }
 
 /// A gRPC call in hand.
@@ -39,6 +48,8 @@ pub(crate) struct GrpcCall {
     pub(crate) respond: SendResponse<Bytes>,
     pub(crate) common_name: Option<Arc<str>>,
     pub(crate) stop: watch::Receiver<bool>,
+    /// The bells of the connection's watch streams.
+    pub(crate) bells: Arc<Bells>,
 }
 
 /// What a call gave.
@@ -61,8 +72,7 @@ impl Call {
         server: &Arc<Server>,
         method: Method,
         (headers, body, respond): (HeaderMap, RecvStream, SendResponse<Bytes>),
-        common_name: Option<Arc<str>>,
-        stop: watch::Receiver<bool>,
+        peer: &Peer,
     ) -> Self {
         let max = server.limits.message_bytes_max;
         Self::Grpc(Box::new(GrpcCall {
@@ -72,8 +82,9 @@ impl Call {
             inbound: Inbound::new(body, max, Arc::clone(&server.ledger)),
             message_bytes: 0,
             respond,
-            common_name,
-            stop,
+            common_name: peer.common_name.clone(),
+            stop: peer.stop.clone(),
+            bells: Arc::clone(&peer.bells),
         }))
     }
 

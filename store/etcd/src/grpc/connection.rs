@@ -13,9 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::Server;
-use super::call::{Call, LongCall, Sorted};
+use super::call::{Call, LongCall, Peer, Sorted};
 use super::method::Method;
 use super::outbound::refuse;
+use crate::seat::Bells;
 use crate::status::{Code, Status};
 
 /// What a client may send on one call before it is read.
@@ -51,6 +52,11 @@ impl Server {
         let Ok(Ok(mut connection)) = tokio::time::timeout(arrival, handshake).await else {
             return;
         };
+        let peer = Peer {
+            common_name,
+            stop: stop.clone(),
+            bells: Arc::new(Bells::new()),
+        };
         let mut short = FuturesUnordered::new();
         let mut long = FuturesUnordered::<LongCall>::new();
         let mut is_stopping = false;
@@ -59,7 +65,7 @@ impl Server {
                 biased;
                 accepted = connection.accept() => match accepted {
                     Some(Ok((request, respond))) => {
-                        if let Some(call) = self.begin(request, respond, &common_name, &stop) {
+                        if let Some(call) = self.begin(request, respond, &peer) {
                             match call.sort() {
                                 Sorted::Short(call) => short.push(call.run_short()),
                                 Sorted::Long(call) => long.push(call),
@@ -93,8 +99,7 @@ impl Server {
         self: &Arc<Self>,
         request: Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
-        common_name: &Option<Arc<str>>,
-        stop: &watch::Receiver<bool>,
+        peer: &Peer,
     ) -> Option<Call> {
         let (head, body) = request.into_parts();
         let is_grpc = head
@@ -104,13 +109,7 @@ impl Server {
         let method = Method::at(head.uri.path());
         if let (true, Some(method)) = (is_grpc, method) {
             let parts = (head.headers, body, respond);
-            return Some(Call::new(
-                self,
-                method,
-                parts,
-                common_name.clone(),
-                stop.clone(),
-            ));
+            return Some(Call::new(self, method, parts, peer));
         }
         if !is_grpc {
             return Some(Call::web(self, Request::from_parts(head, body), respond));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use holm_kv::WatchAnswer;
+use tokio::time::Instant;
 
 use super::call::{GrpcCall, decode};
 use super::frame;
@@ -30,24 +31,28 @@ pub(crate) async fn run(mut call: GrpcCall) -> Status {
         return Status::new(Code::Canceled, "");
     };
     let server = Arc::clone(&call.server);
-    let seat = Seat::take(server.services.handle().hub());
+    let seat = Seat::share(server.services.handle().hub(), &call.bells);
     let mut has_more_requests = true;
+    let mut timer = std::pin::pin!(tokio::time::sleep(IDLE));
     let status = loop {
         if *call.stop.borrow() {
             break Status::new(Code::Unavailable, "etcdserver: server stopped");
         }
+        let mut rung = std::pin::pin!(seat.bell.rung());
+        rung.as_mut().enable();
         match send_ready(&call, &seat, &mut out).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(Gone) => return Status::new(Code::Canceled, ""),
         }
         let takes_requests = has_more_requests && seat.hub.takes_requests(seat.stream);
-        let handle = server.services.handle();
-        let due = seat.hub.next_progress(seat.stream);
-        let patience = due.map_or(IDLE, |at| at.since(handle.now()).min(IDLE));
+        if let Some(due) = seat.hub.next_progress(seat.stream) {
+            let patience = due.since(server.services.handle().now());
+            timer.as_mut().reset(Instant::now() + patience);
+        }
         tokio::select! {
-            () = seat.bell.notified() => {}
-            () = tokio::time::sleep(patience) => {}
+            () = rung => {}
+            () = timer.as_mut() => timer.as_mut().reset(Instant::now() + IDLE),
             _ = call.stop.changed() => {}
             () = out.is_reset() => return Status::new(Code::Canceled, ""),
             message = call.inbound.message(), if takes_requests => match message {

@@ -32,6 +32,8 @@ pub(crate) async fn run(
     let seat = Seat::take(services.handle().hub());
     let mut asks = true;
     loop {
+        let mut rung = std::pin::pin!(seat.bell.rung());
+        rung.as_mut().enable();
         if send_ready(&services, &seat, &answers).await? {
             continue;
         }
@@ -41,7 +43,7 @@ pub(crate) async fn run(
         // A stream that has much to be told is told it first.
         let asks_now = asks && seat.hub.takes_requests(seat.stream);
         tokio::select! {
-            () = seat.bell.notified() => {}
+            () = rung => {}
             () = tokio::time::sleep(patience) => {}
             () = answers.closed() => return Ok(()),
             request = requests.recv(), if asks_now => match request {
