@@ -20,6 +20,7 @@
 
 mod call;
 mod connection;
+mod cork;
 pub(crate) mod frame;
 mod hot;
 mod list;

@@ -223,7 +223,10 @@ pub(crate) fn open_folder(place: &Path) -> Result<Arc<dyn Folder>, StartError> {
     })
 }
 
-pub(crate) fn identity_of(folder: &dyn Folder, place: &Path) -> Result<(ClusterId, NodeId), StartError> {
+pub(crate) fn identity_of(
+    folder: &dyn Folder,
+    place: &Path,
+) -> Result<(ClusterId, NodeId), StartError> {
     let mut random = [0; 16];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).map_err(
         |errno| StartError::System {

@@ -112,7 +112,12 @@ fn make<E: std::error::Error>(
         source,
     };
     let engine = holm_replica::engine_folder(&*folder, DEFAULT).map_err(unreachable)?;
-    let restore = Restore::new(engine, StoreConfig::default())?;
+    let config = StoreConfig {
+        cluster,
+        group: DEFAULT,
+        ..StoreConfig::default()
+    };
+    let restore = Restore::new(engine, config)?;
     let restored = fill(restore).map_err(SeedError::Fill)?;
     let log = folder.folder("log").map_err(unreachable)?;
     let log = Log::open(log, LogConfig::new(cluster, node))?;

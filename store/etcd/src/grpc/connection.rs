@@ -1,6 +1,10 @@
 //! One connection: accepting calls, driving their bytes, running the short ones in place.
 
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -14,6 +18,7 @@ use tokio::sync::watch;
 
 use super::Server;
 use super::call::{Call, LongCall, Peer, Sorted};
+use super::cork::Cork;
 use super::method::Method;
 use super::outbound::refuse;
 use crate::seat::Bells;
@@ -27,6 +32,8 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 /// What one call may have in the connection's buffer before it waits.
 const SEND_BYTES_MAX: usize = 256 << 10;
+/// How long a connection that has ended may take to send its last bytes.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Short calls that are answered before the connection's bytes are written.
 const ANSWERS_AT_ONCE: usize = 256;
 
@@ -41,13 +48,14 @@ impl Server {
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let cork = Cork::new(stream);
         let handshake = h2::server::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(self.limits.calls_max)
             .max_header_list_size(HEAD_BYTES_MAX)
             .max_send_buffer_size(SEND_BYTES_MAX)
-            .handshake::<S, Bytes>(stream);
+            .handshake::<Cork<S>, Bytes>(cork.clone());
         let arrival = self.limits.arrival_timeout;
         let Ok(Ok(mut connection)) = tokio::time::timeout(arrival, handshake).await else {
             return;
@@ -63,7 +71,11 @@ impl Server {
         loop {
             tokio::select! {
                 biased;
-                accepted = connection.accept() => match accepted {
+                // With nothing more to accept, what was answered leaves.
+                accepted = poll_fn(|cx| match connection.poll_accept(cx) {
+                    Poll::Pending if broke(cork.poll_drain(cx)) => Poll::Ready(None),
+                    polled => polled,
+                }) => match accepted {
                     Some(Ok((request, respond))) => {
                         if let Some(call) = self.begin(request, respond, &peer) {
                             match call.sort() {
@@ -91,6 +103,11 @@ impl Server {
                     connection.graceful_shutdown();
                 }
             }
+        }
+        // What was said last, as far as the client still takes it.
+        let last = tokio::time::timeout(LAST_WORDS, poll_fn(|cx| cork.poll_drain(cx))).await;
+        if !matches!(last, Ok(Ok(()))) {
+            tracing::debug!("the client left before the last of its answers");
         }
     }
 
@@ -120,4 +137,9 @@ impl Server {
         refuse(&mut respond, &status).ok();
         None
     }
+}
+
+/// Whether a drain found that nobody takes anything any more.
+fn broke(drained: Poll<io::Result<()>>) -> bool {
+    matches!(drained, Poll::Ready(Err(_)))
 }
