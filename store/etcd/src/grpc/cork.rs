@@ -168,7 +168,7 @@ mod tests {
         let cork = Cork::new(near);
         let mut writer = cork.clone();
         writer.write_all(&[0; WAITING_MAX]).await.unwrap();
-        let more = writer.write_all(b"x");
+        let more = writer.write_all(b"xx");
         let more = tokio::time::timeout(std::time::Duration::ZERO, more).await;
         assert!(more.is_err(), "the peer reads nothing, so this waits");
         assert!(cork.lock().waiting.len() <= WAITING_MAX);
