@@ -387,7 +387,8 @@ impl Keyspace {
         self.leases.view(now, id, with_keys)
     }
 
-    /// The ids of all leases, rising.
+    /// The ids of all leases, the one that ends first first, as etcd lists them; at a node that
+    /// does not lead their order means nothing. Costs a sort.
     #[must_use]
     pub fn leases(&self) -> Vec<i64> {
         self.leases.ids()

@@ -97,8 +97,11 @@ impl Leases {
         self.table.len()
     }
 
+    /// All ids, the lease that ends first first.
     pub(crate) fn ids(&self) -> Vec<i64> {
-        self.table.keys().copied().collect()
+        let mut ids: Vec<i64> = self.table.keys().copied().collect();
+        ids.sort_by_key(|id| self.table.get(id).map(|lease| (lease.ends, *id)));
+        ids
     }
 
     pub(crate) fn contains(&self, id: i64) -> bool {

@@ -57,7 +57,7 @@ fn compare(
     let mut generator = Generator::new(seed);
     for count in 0..requests {
         let request = generator.request();
-        let expected = left.post(&request)?;
+        let expected = newer(door, left.post(&request)?);
         let mut answer = right.post(&request)?;
         mutate(&mut answer, count);
         let found = difference::between(&expected, &answer);
@@ -69,6 +69,16 @@ fn compare(
         generator.learn(&expected);
     }
     Ok(())
+}
+
+/// What etcd 3.6 answers where this machine's etcd may be a 3.4 and is known to differ.
+fn newer(door: Door, mut answer: Answer) -> Answer {
+    match door {
+        // A failed precondition (code 9) is 400 at the gateway since 3.5; 3.4 said 412.
+        Door::Gateway if answer.body["code"] == 9 => answer.status = 400,
+        Door::Gateway | Door::Grpc => {}
+    }
+    answer
 }
 
 fn report(seed: u64, count: u64, request: &Request, found: &[String]) -> String {

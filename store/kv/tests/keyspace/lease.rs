@@ -35,6 +35,15 @@ fn a_grant_is_raised_to_the_minimum_and_bounded() {
 }
 
 #[test]
+fn leases_are_listed_in_the_order_in_which_they_end() {
+    let mut world = World::new(Config::default());
+    for (id, ttl) in [(1, 900), (2, 300), (3, 600)] {
+        world.done(grant(id, ttl));
+    }
+    assert_eq!(world.keyspace.leases(), [2, 3, 1]);
+}
+
+#[test]
 fn a_lease_that_nobody_renews_ends_with_its_keys_in_one_revision() {
     let mut world = World::new(Config::default());
     world.done(grant(7, 5));
