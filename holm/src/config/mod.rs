@@ -86,6 +86,8 @@ pub(crate) struct Config {
     pub(crate) retention: Retention,
     /// How logins are remembered, as etcd spells it.
     pub(crate) auth_token: String,
+    /// How long a simple login lives that nobody uses.
+    pub(crate) auth_token_ttl: Duration,
     /// What is logged.
     pub(crate) log: LogConfig,
     /// What was said and has no effect, for the log.
@@ -168,6 +170,7 @@ impl Config {
             election_timeout,
             retention: retention(values)?,
             auth_token: values.read_with("auth-token", value::auth_token)?,
+            auth_token_ttl: values.read_with("auth-token-ttl", value::seconds)?,
             log,
             remarks: Vec::new(),
         };

@@ -206,6 +206,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        name: "auth-token-ttl",
+        value: "TIME",
+        default: "300s",
+        heading: UPKEEP,
+        help: "How long a login of `simple` lives that nobody uses",
+        ..ROW
+    },
+    Setting {
         name: "log-level",
         value: "LEVEL",
         default: "info",
@@ -225,7 +233,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
 
 /// Settings of etcd that mean nothing here: accepted when called as `etcd`, and logged.
 pub(crate) const WITHOUT_MEANING: &[&str] = &[
-    "auth-token-ttl",
     "auto-compaction-batch-limit",
     "backend-batch-interval",
     "backend-batch-limit",

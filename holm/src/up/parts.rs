@@ -26,8 +26,11 @@ pub(super) fn fronts(
     room: &Room,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Front, Web)> {
-    let tokens = TokenConfig::parse(&config.auth_token, &mut |file| std::fs::read(file))
+    let mut tokens = TokenConfig::parse(&config.auth_token, &mut |file| std::fs::read(file))
         .context("--auth-token")?;
+    if let TokenConfig::Simple { lifetime } = &mut tokens {
+        *lifetime = config.auth_token_ttl;
+    }
     let limits = service_limits(config)?;
     let services = Services::new(handle.clone(), limits, &tokens, Arc::clone(metrics))
         .context("--auth-token")?;

@@ -8,6 +8,7 @@ mod simple;
 mod spec;
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use holm_base::{Op, Time};
 use holm_kv::command::Caller;
@@ -22,13 +23,24 @@ use jwt::Jwt;
 use simple::SimpleTokens;
 
 /// Which tokens a node gives and takes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenConfig {
-    /// Random ones, of the usual lifetime.
-    #[default]
-    Simple,
+    /// Random ones.
+    Simple {
+        /// How long one lives that nobody uses.
+        lifetime: Duration,
+    },
     /// Signed ones.
     Jwt(JwtConfig),
+}
+
+/// Random tokens of etcd's lifetime.
+impl Default for TokenConfig {
+    fn default() -> Self {
+        Self::Simple {
+            lifetime: Duration::from_secs(300),
+        }
+    }
 }
 
 /// The tokens that are in force.
@@ -49,7 +61,9 @@ impl Tokens {
     /// If a key cannot be read or does not fit the method.
     pub fn new(config: &TokenConfig) -> Result<Self, TokenError> {
         Ok(Self(match config {
-            TokenConfig::Simple => Kind::Simple(Mutex::new(SimpleTokens::default())),
+            TokenConfig::Simple { lifetime } => {
+                Kind::Simple(Mutex::new(SimpleTokens::new(*lifetime)))
+            }
             TokenConfig::Jwt(config) => Kind::Jwt(Box::new(Jwt::new(config)?)),
         }))
     }
@@ -102,7 +116,7 @@ impl Tokens {
     /// Forgets all tokens: users are enforced no longer.
     pub(crate) fn forget_all(&self) {
         match &self.0 {
-            Kind::Simple(tokens) => *lock(tokens) = SimpleTokens::default(),
+            Kind::Simple(tokens) => lock(tokens).forget_all(),
             Kind::Jwt(_) => {}
         }
     }

@@ -125,7 +125,11 @@ impl Server {
         let program = locate(self.setup.program)?;
         let mut words = self.setup.wrapper.clone();
         words.push(program.to_string_lossy().into_owned());
-        words.extend(self.own_arguments());
+        // An argument of the setup stands in for ours: a flag may be given only once.
+        let name = |word: &str| word.split('=').next().map(str::to_owned);
+        let given: Vec<_> = self.setup.arguments.iter().map(|it| name(it)).collect();
+        let own = self.own_arguments().into_iter();
+        words.extend(own.filter(|word| !given.contains(&name(word))));
         words.extend(self.setup.arguments.iter().cloned());
         let log = File::options()
             .create(true)

@@ -91,6 +91,11 @@ fn full_disk(small: &Small) -> Result<()> {
     let mut setup = Setup::new(Program::Holm);
     setup.folder = Some(small.folder.path().to_owned());
     let mut server = Server::start(setup)?;
+    let done = fill_and_recover(small, &mut server);
+    done.with_context(|| format!("the server said:\n{}", server.log()))
+}
+
+fn fill_and_recover(small: &Small, server: &mut Server) -> Result<()> {
     let mut gateway = Gateway::new(server.address());
     gateway.put("kept", "value")?;
     gateway.put("unwanted", "value")?;

@@ -10,9 +10,6 @@ use holm_base::{Op, Time};
 
 use crate::random::{self, NoRandom};
 
-/// How long an unused token lives.
-const LIFETIME: Duration = Duration::from_secs(300);
-
 /// How many tokens there are at most; one more, and the oldest goes.
 const TOKENS_MAX: usize = 100_000;
 
@@ -20,8 +17,10 @@ const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 const LENGTH: usize = 16;
 
 /// The tokens in force. Each stands in `queue` once, and so do a few that were forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SimpleTokens {
+    /// How long an unused token lives.
+    lifetime: Duration,
     by_token: BTreeMap<String, Login>,
     queue: VecDeque<(Time, String)>,
 }
@@ -33,6 +32,14 @@ struct Login {
 }
 
 impl SimpleTokens {
+    pub(super) const fn new(lifetime: Duration) -> Self {
+        Self {
+            lifetime,
+            by_token: BTreeMap::new(),
+            queue: VecDeque::new(),
+        }
+    }
+
     pub(super) fn give(&mut self, user: &str, now: Time, op: Op) -> Result<String, NoRandom> {
         self.drop_ended(now);
         while self.queue.len() >= TOKENS_MAX
@@ -41,7 +48,7 @@ impl SimpleTokens {
             self.by_token.remove(&oldest);
         }
         let token = format!("{}.{op}", letters()?);
-        let ends = now + LIFETIME;
+        let ends = now + self.lifetime;
         self.queue.push_back((ends, token.clone()));
         let user = user.to_owned();
         self.by_token.insert(token.clone(), Login { user, ends });
@@ -55,8 +62,12 @@ impl SimpleTokens {
             self.by_token.remove(token);
             return None;
         }
-        login.ends = now + LIFETIME;
+        login.ends = now + self.lifetime;
         Some(login.user.clone())
+    }
+
+    pub(super) fn forget_all(&mut self) {
+        *self = Self::new(self.lifetime);
     }
 
     pub(super) fn forget_user(&mut self, user: &str) {
@@ -96,10 +107,11 @@ mod tests {
     use super::*;
 
     const START: Time = Time::ZERO;
+    const LIFETIME: Duration = Duration::from_secs(300);
 
     #[test]
     fn a_token_is_sixteen_letters_and_an_op() {
-        let token = SimpleTokens::default()
+        let token = SimpleTokens::new(LIFETIME)
             .give("root", START, Op::new(7))
             .unwrap();
         let (letters, op) = token.split_once('.').expect("a dot");
@@ -109,7 +121,7 @@ mod tests {
 
     #[test]
     fn use_keeps_a_token_and_idleness_ends_it() {
-        let mut tokens = SimpleTokens::default();
+        let mut tokens = SimpleTokens::new(LIFETIME);
         let token = tokens.give("ann", START, Op::new(1)).unwrap();
         let mut now = START;
         for _ in 0..3 {
@@ -122,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_token_that_was_used_survives_its_first_turn_in_the_queue() {
-        let mut tokens = SimpleTokens::default();
+        let mut tokens = SimpleTokens::new(LIFETIME);
         let used = tokens.give("ann", START, Op::new(1)).unwrap();
         let idle = tokens.give("bob", START, Op::new(2)).unwrap();
         tokens.user(&used, START + Duration::from_secs(200));
@@ -133,7 +145,7 @@ mod tests {
 
     #[test]
     fn above_the_limit_the_oldest_goes() {
-        let mut tokens = SimpleTokens::default();
+        let mut tokens = SimpleTokens::new(LIFETIME);
         let oldest = tokens.give("ann", START, Op::new(1)).unwrap();
         for _ in 0..TOKENS_MAX {
             tokens.give("bob", START, Op::new(2)).unwrap();
@@ -144,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_users_tokens_are_void_and_only_these() {
-        let mut tokens = SimpleTokens::default();
+        let mut tokens = SimpleTokens::new(LIFETIME);
         let ann = tokens.give("ann", START, Op::new(1)).unwrap();
         let bob = tokens.give("bob", START, Op::new(1)).unwrap();
         tokens.forget_user("ann");

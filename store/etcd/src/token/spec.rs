@@ -66,7 +66,7 @@ impl TokenConfig {
     ) -> Result<Self, TokenError> {
         let mut parts = text.split(',');
         match parts.next() {
-            Some("simple" | "") if parts.next().is_none() => Ok(Self::Simple),
+            Some("simple" | "") if parts.next().is_none() => Ok(Self::default()),
             Some("jwt") => jwt(parts, read).map(Self::Jwt),
             _ => Err(not_understood(text)),
         }

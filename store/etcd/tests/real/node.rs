@@ -66,7 +66,7 @@ impl Bench {
             ..Limits::default()
         };
         let handle = node.handle().clone();
-        let services = Services::new(handle, limits, &TokenConfig::Simple, metrics)
+        let services = Services::new(handle, limits, &TokenConfig::default(), metrics)
             .expect("simple tokens need no keys");
         Self {
             services,
