@@ -145,7 +145,13 @@ impl GrpcCall {
             Ok(given) => given,
             Err(_elapsed) => Err(self.late(limit)),
         };
+        let is_answered = given.is_ok();
         counters.finish(self.finish(given));
+        if is_answered {
+            let limit = server.limits.arrival_timeout;
+            // A client that never ends its call has it reset.
+            tokio::time::timeout(limit, self.inbound.end()).await.ok();
+        }
     }
 
     /// Sends what was given; the number of the status that the call ended with.
@@ -162,9 +168,13 @@ impl GrpcCall {
     /// How long the call may take: what the client allows, and no more than the server does.
     pub(crate) fn time_left(&self) -> Duration {
         let ours = self.server.limits.request_timeout;
-        let theirs = self.headers.get("grpc-timeout");
-        let theirs = theirs.and_then(|it| it.to_str().ok()).and_then(timeout);
-        theirs.map_or(ours, |it| it.min(ours))
+        self.client_timeout().map_or(ours, |it| it.min(ours))
+    }
+
+    /// How long the client is ready to wait, if it says so.
+    pub(crate) fn client_timeout(&self) -> Option<Duration> {
+        let text = self.headers.get("grpc-timeout")?.to_str().ok()?;
+        timeout(text)
     }
 
     fn late(&self, limit: Duration) -> Status {
@@ -263,8 +273,6 @@ impl GrpcCall {
             Method::RoleGrantPermission => typed!(role_grant_permission),
             Method::RoleRevokePermission => typed!(role_revoke_permission),
             Method::Unlock => typed!(unlock),
-            Method::Lock => typed!(lock),
-            Method::Campaign => typed!(campaign),
             Method::Proclaim => typed!(proclaim),
             Method::Leader => typed!(leader),
             Method::Resign => typed!(resign),
@@ -277,26 +285,11 @@ impl GrpcCall {
             | Method::LeaseKeepAlive
             | Method::Snapshot
             | Method::Observe
+            | Method::Lock
+            | Method::Campaign
             | Method::HealthWatch => unreachable!("these have paths of their own"),
         };
         Ok(Given::Message(framed))
-    }
-
-    /// Runs a call of one answer that waits for others: no server's time limit, only the
-    /// client's.
-    pub(crate) async fn wait(&mut self) -> Result<Given, Status> {
-        let theirs = self.headers.get("grpc-timeout");
-        let theirs = theirs.and_then(|it| it.to_str().ok()).and_then(timeout);
-        let work = self.cold();
-        match theirs {
-            Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-                Err(Status::new(
-                    Code::DeadlineExceeded,
-                    "context deadline exceeded",
-                ))
-            }),
-            None => work.await,
-        }
     }
 }
 

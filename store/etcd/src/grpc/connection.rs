@@ -28,6 +28,9 @@ use crate::status::{Code, Status};
 const STREAM_WINDOW: u32 = 1 << 20;
 /// What a client may send on one connection before it is read.
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What small frames that nobody has read yet may cost on one connection, as h2 counts: 1 KiB
+/// for each. Every call allowed may have one, for most clients' requests are small.
+const FRAME_BYTES_MAX: usize = 64 << 20;
 /// Names and values of a request's head, together.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 /// What one call may have in the connection's buffer before it waits.
@@ -53,6 +56,7 @@ impl Server {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(self.limits.calls_max)
+            .data_frame_budget(FRAME_BYTES_MAX)
             .max_header_list_size(HEAD_BYTES_MAX)
             .max_send_buffer_size(SEND_BYTES_MAX)
             .handshake::<Cork<S>, Bytes>(cork.clone());

@@ -89,6 +89,18 @@ impl Inbound {
         }
     }
 
+    /// Waits until the client has said that it has no more to say, which some do in a frame of
+    /// its own: a call that is dropped before that is reset, and a client whose calls are reset
+    /// too often is taken for an attacker. Returns at once if there is more than that.
+    pub(crate) async fn end(&mut self) {
+        while self.is_between_messages() && !self.body.is_end_stream() {
+            match self.body.data().await {
+                Some(Ok(piece)) if piece.is_empty() => {}
+                Some(_) | None => return,
+            }
+        }
+    }
+
     fn is_between_messages(&self) -> bool {
         self.partial.is_empty() && self.rest.is_empty()
     }

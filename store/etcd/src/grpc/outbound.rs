@@ -99,6 +99,12 @@ impl Outbound {
     }
 }
 
+/// Waits until the client takes a call back that is not answered yet.
+pub(crate) async fn was_reset(respond: &mut SendResponse<Bytes>) {
+    // Either answer means that nobody listens any more.
+    drop(poll_fn(|cx| respond.poll_reset(cx)).await);
+}
+
 /// What a call ends with when all went well.
 pub(crate) const OK: Status = Status::ok();
 

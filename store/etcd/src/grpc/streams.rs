@@ -1,14 +1,17 @@
 //! The other calls that stream or wait: keep-alive, snapshot, observe, health, lock, campaign.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use h2::server::SendResponse;
 use prost::Message;
 use tokio::sync::mpsc;
 
-use super::call::{GrpcCall, decode};
+use super::call::{Given, GrpcCall, decode};
 use super::frame::whole;
 use super::method::Method;
-use super::outbound::{Gone, Outbound};
+use super::outbound::{Gone, Outbound, was_reset};
 use super::watch;
 use crate::proto::etcdserverpb::LeaseKeepAliveRequest;
 use crate::status::{Code, Status};
@@ -36,13 +39,47 @@ pub(crate) async fn run(mut call: GrpcCall) {
     counters.finish(usize::from(status.code().number()));
 }
 
-/// A lock or a campaign: waits until it is granted, the client leaves, or this server stops.
-async fn wait(call: &mut GrpcCall) -> Result<super::call::Given, Status> {
-    let mut stop = call.stop.clone();
+/// A lock or a campaign: waits until it is granted, the client leaves or takes the call back,
+/// its time is up, or this server stops. Leaving drops the work, which gives the place up.
+async fn wait(call: &mut GrpcCall) -> Result<Given, Status> {
+    let work = waiting(call).await?;
+    let limit = call.client_timeout();
+    let limited = async move {
+        match limit {
+            Some(limit) => tokio::time::timeout(limit, work)
+                .await
+                .unwrap_or_else(|_elapsed| Err(late())),
+            None => work.await,
+        }
+    };
     tokio::select! {
-        given = call.wait() => given,
-        _ = stop.changed() => Err(stopped()),
+        framed = limited => framed.map(Given::Message),
+        _ = call.stop.changed() => Err(stopped()),
+        () = was_reset(&mut call.respond) => Err(gone()),
     }
+}
+
+/// The work of a call that waits, apart from the call itself.
+async fn waiting(
+    call: &mut GrpcCall,
+) -> Result<Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>, Status> {
+    let cx = call.context();
+    let services = call.server.services.clone();
+    if call.method == Method::Lock {
+        let request = call.message().await?;
+        Ok(Box::pin(async move {
+            Ok(whole(&services.lock(&cx, request).await?))
+        }))
+    } else {
+        let request = call.message().await?;
+        Ok(Box::pin(async move {
+            Ok(whole(&services.campaign(&cx, request).await?))
+        }))
+    }
+}
+
+fn late() -> Status {
+    Status::new(Code::DeadlineExceeded, "context deadline exceeded")
 }
 
 fn stopped() -> Status {
@@ -153,7 +190,7 @@ async fn pass_on<M: Message>(
                 continue;
             }
             _ = call.stop.changed() => break stopped(),
-            () = left(out.as_mut()) => return gone(),
+            () = left(out.as_mut(), &mut call.respond) => return gone(),
         };
         let Some(answer) = answer else {
             break match ended {
@@ -175,10 +212,11 @@ async fn pass_on<M: Message>(
     status
 }
 
-async fn left(out: Option<&mut Outbound>) {
+/// Waits until the client takes the call back, answered or not.
+async fn left(out: Option<&mut Outbound>, respond: &mut SendResponse<Bytes>) {
     match out {
         Some(out) => out.is_reset().await,
-        None => std::future::pending().await,
+        None => was_reset(respond).await,
     }
 }
 

@@ -2,5 +2,8 @@
 
 mod node;
 mod services;
+mod shell;
 mod turns;
 mod users;
+mod watches;
+mod wire;
