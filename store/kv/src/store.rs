@@ -461,11 +461,13 @@ impl Store {
     }
 
     /// Whether so much waits for the disk that no further command should be applied until a
-    /// flush has finished.
+    /// flush has finished. Not while the disk is full: then no flush finishes, and what must
+    /// be applied is the alarm and the deletes behind it. What waits is bounded by the log,
+    /// which takes nothing more once its reserve is used up.
     #[must_use]
     pub const fn must_wait(&self) -> bool {
         let waiting = self.tail.waiting() + self.upkeep.in_flight();
-        waiting >= self.config.unflushed_bytes_max.value()
+        waiting >= self.config.unflushed_bytes_max.value() && !self.upkeep.full()
     }
 
     /// The op through which a restart needs no log. The log may be cut up to here.
