@@ -15,8 +15,9 @@ use holm_process_tests::base64::encode;
 use holm_process_tests::{Gateway, Program, Server, Setup};
 use serde_json::json;
 
-/// Room for the log's and the engine's segments, and little beside.
-const MEBIBYTES: u64 = 768;
+/// Room for the log's and the engine's segments and for the 384 MiB that must be free before the
+/// alarm is cleared, and little beside.
+const MEBIBYTES: u64 = 1_280;
 
 /// A small file system in memory; unmounted when dropped.
 struct Small {
