@@ -109,7 +109,7 @@ impl Pieces<'_> {
         self.left = self
             .left
             .checked_sub(bytes)
-            .expect("I1 of bbolt: as long as planned");
+            .expect("a file is as long as its plan says");
         self.send(blob)?;
         self.buffer.reserve(BLOB_BYTES);
         Ok(())

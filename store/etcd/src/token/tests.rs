@@ -1,7 +1,5 @@
 //! Signed tokens of each family, and what must not pass.
 
-use std::time::Duration;
-
 use super::*;
 
 const RSA: &[u8] = include_bytes!("tests/rsa.pem");
