@@ -18,8 +18,11 @@ use crate::read;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::root::{ChangeKind, Meta};
-use crate::store::{NewVersion, Store};
+use crate::store::{FactKind, NewVersion, Store};
 use crate::txn::{Path, Runner};
+
+/// Says that revision 0 was compacted: by etcd's rules that can be done once.
+const COMPACTED_AT_ZERO: &[u8] = b"compacted at 0";
 
 /// What applying changes: keys, their leases, and the events of the batch.
 #[derive(Debug)]
@@ -62,14 +65,24 @@ impl Work<'_> {
     /// Moves the compaction line.
     pub(crate) fn compact(&mut self, revision: i64) -> Result<Outcome, Refusal> {
         let (compacted, current) = (self.store.root().compacted(), self.store.root().revision());
-        let is_first = compacted == Revision::ZERO && revision == 0;
+        // Revision 0 can be compacted once, as etcd's line starts below it.
+        let is_first = revision == 0
+            && compacted == Revision::ZERO
+            && self
+                .store
+                .fact(FactKind::Option, COMPACTED_AT_ZERO)
+                .is_none();
         if revision <= compacted.value() && !is_first {
             return Err(Refusal::Compacted { compacted });
         }
         if revision > current.value() {
             return Err(Refusal::FutureRevision { current });
         }
-        if revision > compacted.value() {
+        if is_first {
+            let mark = Some(Bytes::new());
+            self.store
+                .set_fact(FactKind::Option, COMPACTED_AT_ZERO, mark);
+        } else {
             self.store.compact(Revision::new(revision));
         }
         Ok(Outcome::Done)

@@ -16,9 +16,10 @@ const NAME: &str = "identity";
 const BYTES: usize = 64;
 const MAGIC: &[u8; 8] = b"HOLMNODE";
 const VERSION: u32 = 1;
-/// Files that may lie in a fresh directory: the lock that this process made, and what file
-/// systems put there.
-const HARMLESS: [&str; 2] = ["holm.lock", "lost+found"];
+const UNFINISHED: &str = "identity.new";
+/// What may lie in a fresh directory: the lock that this process made, an identity that a crash
+/// left unfinished, certificates of our own, and what file systems put there.
+const HARMLESS: [&str; 4] = ["holm.lock", UNFINISHED, "tls", "lost+found"];
 
 /// Why a directory's identity could not be read or made.
 #[derive(Debug, thiserror::Error)]
@@ -73,22 +74,29 @@ pub(crate) fn read_or_create(
     }
 }
 
+/// Refuses a directory that has no identity and holds anything that a fresh one would not.
+pub(crate) fn refuse_foreign(names: &mut [String]) -> Result<(), IdentityError> {
+    names.sort_unstable();
+    if names.iter().any(|name| name == NAME) {
+        return Ok(());
+    }
+    let foreign = names.iter().find(|name| !HARMLESS.contains(&name.as_str()));
+    foreign.map_or(Ok(()), |name| {
+        Err(IdentityError::Foreign { name: name.clone() })
+    })
+}
+
 fn create(
     folder: &dyn Folder,
     (cluster, node): (ClusterId, NodeId),
 ) -> Result<(ClusterId, NodeId), IdentityError> {
-    let unfinished = format!("{NAME}.new");
-    for name in folder.list()? {
-        if name == unfinished {
-            folder.remove(&name)?;
-        } else if !HARMLESS.contains(&name.as_str()) {
-            return Err(IdentityError::Foreign { name });
-        }
+    if folder.list()?.iter().any(|name| name == UNFINISHED) {
+        folder.remove(UNFINISHED)?;
     }
-    let mut file = folder.create(&unfinished, ByteCount::ZERO)?;
+    let mut file = folder.create(UNFINISHED, ByteCount::ZERO)?;
     file.write(ByteCount::ZERO, &encode(cluster, node))?;
     file.sync()?;
-    folder.rename(&unfinished, NAME)?;
+    folder.rename(UNFINISHED, NAME)?;
     folder.sync()?;
     Ok((cluster, node))
 }
@@ -143,6 +151,18 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(decode(&bad).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_and_what_is_harmless_is_not() {
+        let refuse = |names: &[&str]| {
+            let mut names: Vec<String> = names.iter().map(|&it| it.to_owned()).collect();
+            refuse_foreign(&mut names)
+        };
+        refuse(&["lost+found", "holm.lock"]).expect("fresh");
+        refuse(&["identity", "log", "kv", "notes"]).expect("ours");
+        let error = refuse(&["member", "holm.lock"]).expect_err("etcd's");
+        assert!(error.to_string().contains("member"), "{error}");
     }
 
     #[test]

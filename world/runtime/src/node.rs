@@ -164,6 +164,7 @@ pub fn start(
     let place = config.data_dir.clone();
     let lock = holm_disk::lock(&place)?;
     let folder = open_folder(&place)?;
+    refuse_foreign(&place)?;
     let (cluster, node) = identity_of(&*folder, &place)?;
     let log_config = LogConfig {
         segment_bytes: config.log_segment_bytes,
@@ -218,6 +219,24 @@ pub fn start(
 
 pub(crate) fn open_folder(place: &Path) -> Result<Arc<dyn Folder>, StartError> {
     RealFolder::open(place).map_err(|source| StartError::Folder {
+        place: place.to_owned(),
+        source,
+    })
+}
+
+/// Refuses a directory that is not ours and holds anything, folders included: a mistyped path
+/// loses nothing.
+fn refuse_foreign(place: &Path) -> Result<(), StartError> {
+    let unreadable = |source| StartError::System {
+        attempted: "list the data directory",
+        source,
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(place).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        names.push(name.to_string_lossy().into_owned());
+    }
+    identity::refuse_foreign(&mut names).map_err(|source| StartError::Identity {
         place: place.to_owned(),
         source,
     })
