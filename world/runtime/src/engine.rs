@@ -35,6 +35,8 @@ pub(crate) struct Engine {
     pub(crate) jobs: SyncSender<Job>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) failure: Failure,
+    /// Rung once, when requests are taken; dropped unrung if that never comes.
+    pub(crate) leads: Option<SyncSender<()>>,
     pub(crate) desk: Desk,
 }
 
@@ -240,11 +242,15 @@ impl Engine {
         }
     }
 
-    fn note(&self, event: &Event) {
+    fn note(&mut self, event: &Event) {
         match event {
             Event::LeaderElected { term } => {
                 self.metrics.server.leader_changes_seen.inc();
                 tracing::info!(term = term.value(), "leads the keyspace");
+                if let Some(leads) = self.leads.take() {
+                    // Nobody waits if the start was given up.
+                    leads.try_send(()).ok();
+                }
             }
             Event::RequestShed { waiting } => {
                 self.metrics.server.proposals_failed.inc();

@@ -100,6 +100,12 @@ impl Inbox {
         state.is_closed = true;
     }
 
+    /// Whether requests are refused for good.
+    pub(crate) fn is_closed(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_closed
+    }
+
     /// Swaps all that waits into `into` (which must be empty); waits up to `patience` for it.
     pub(crate) fn take(&self, into: &mut Vec<Letter>, patience: Duration) {
         assert!(

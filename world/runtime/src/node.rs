@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use holm_base::{ByteCount, ClusterId, GroupId, NodeId};
 use holm_disk::{Lock, LockError, RealFolder};
@@ -25,6 +26,9 @@ use crate::log_writer::{LogWriter, Outbox};
 
 /// The group of keyspace `default`.
 pub(crate) const DEFAULT: GroupId = GroupId::new(1);
+
+/// How often a start that waits looks whether something has failed.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What a node is told when it starts.
 #[derive(Clone, Debug)]
@@ -104,6 +108,9 @@ pub enum StartError {
         /// Why.
         source: OpenError,
     },
+    /// The log or the engine failed before the first request was taken.
+    #[error("the node failed before it could serve; its log line says why")]
+    NeverLed,
     /// The system gave no thread or no random bytes.
     #[error("{attempted}")]
     System {
@@ -149,9 +156,9 @@ impl Node {
     }
 }
 
-/// Opens the data directory and starts the threads.
+/// Opens the data directory and starts the threads; returns once requests are taken.
 ///
-/// Cost: reading the newest checkpoint and the log beyond it.
+/// Cost: reading the newest checkpoint and the log beyond it, and one flush of the log.
 ///
 /// # Errors
 ///
@@ -208,13 +215,28 @@ pub fn start(
         inbox,
         tell: on_failure,
     };
-    let threads = spawn_all(opened, &handle.shared, &metrics, &failure)?;
+    let (rung, leads) = sync_channel(1);
+    let threads = spawn_all(opened, &handle.shared, (&metrics, &failure), rung)?;
+    wait_to_lead(&leads, &handle.shared.inbox)?;
     Ok(Node {
         handle,
         threads,
         replayed,
         _lock: lock,
     })
+}
+
+/// Waits until requests are taken, or something has failed.
+fn wait_to_lead(leads: &Receiver<()>, inbox: &Inbox) -> Result<(), StartError> {
+    loop {
+        match leads.recv_timeout(LOOK_EVERY) {
+            Ok(()) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) if !inbox.is_closed() => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                return Err(StartError::NeverLed);
+            }
+        }
+    }
 }
 
 pub(crate) fn open_folder(place: &Path) -> Result<Arc<dyn Folder>, StartError> {
@@ -270,8 +292,8 @@ pub(crate) fn identity_of(
 fn spawn_all(
     opened: Opened,
     shared: &Arc<Shared>,
-    metrics: &Arc<Metrics>,
-    failure: &Failure,
+    (metrics, failure): (&Arc<Metrics>, &Failure),
+    leads: SyncSender<()>,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let (jobs, worker_jobs) = sync_channel(background::JOBS_MAX);
     let outbox = Arc::new(Outbox::default());
@@ -290,6 +312,7 @@ fn spawn_all(
         jobs,
         metrics: Arc::clone(metrics),
         failure: failure.clone(),
+        leads: Some(leads),
         desk: Desk::default(),
     };
     let (inbox, metrics) = (Arc::clone(&shared.inbox), Arc::clone(metrics));

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h2::RecvStream;
 use h2::server::SendResponse;
+use holm_kv::View;
+use holm_kv::command::Range;
 use http::{HeaderMap, Request};
 use tokio::sync::watch;
 
@@ -15,7 +17,7 @@ use super::Server;
 use super::frame::{Inbound, whole};
 use super::method::Method;
 use super::outbound::{Gone, answer, refuse};
-use super::{hot, streams};
+use super::{hot, list, streams};
 use crate::context::Context;
 use crate::seat::Bells;
 use crate::status::{Code, Status};
@@ -57,6 +59,8 @@ pub(crate) struct GrpcCall {
 pub(crate) enum Given {
     /// One message, in its frame.
     Message(Bytes),
+    /// A list too long for one piece, which goes out as fast as the client takes it.
+    List(Arc<View>, Box<Range>),
     /// It has answered for itself, or nobody listens any more.
     Sent,
 }
@@ -145,6 +149,10 @@ impl GrpcCall {
             Ok(given) => given,
             Err(_elapsed) => Err(self.late(limit)),
         };
+        let given = match given {
+            Ok(Given::List(view, range)) => self.list(view, *range).await,
+            other => other,
+        };
         let is_answered = given.is_ok();
         counters.finish(self.finish(given));
         if is_answered {
@@ -154,11 +162,21 @@ impl GrpcCall {
         }
     }
 
+    /// Sends a list. Only the client's own time limit counts: how long it takes is up to it.
+    async fn list(&mut self, view: Arc<View>, range: Range) -> Result<Given, Status> {
+        match self.client_timeout() {
+            Some(limit) => tokio::time::timeout(limit, list::send(self, view, range))
+                .await
+                .unwrap_or_else(|_elapsed| Err(self.late(limit))),
+            None => list::send(self, view, range).await,
+        }
+    }
+
     /// Sends what was given; the number of the status that the call ended with.
     pub(crate) fn finish(&mut self, given: Result<Given, Status>) -> usize {
         let (code, sent) = match given {
             Ok(Given::Message(framed)) => (Code::Ok, answer(&mut self.respond, framed)),
-            Ok(Given::Sent) => (Code::Ok, Ok(())),
+            Ok(Given::Sent | Given::List(..)) => (Code::Ok, Ok(())),
             Err(status) => (status.code(), refuse(&mut self.respond, &status)),
         };
         let code = if sent.is_err() { Code::Canceled } else { code };

@@ -71,12 +71,12 @@ pub(crate) async fn range(call: &mut GrpcCall) -> Result<Given, Status> {
     let caller = call.caller(&view)?;
     view.auth.check_range(caller.as_ref(), &range)?;
     if list::may_be_long(&view, &range) {
-        return list::send(call, view, range).await;
+        return Ok(Given::List(view, Box::new(range)));
     }
     let header = call.header(&view);
     match read(&view, &range)? {
         Found::Short(found) => Ok(Given::Message(reply::range(header, &found))),
-        Found::Long => list::send(call, view, range).await,
+        Found::Long => Ok(Given::List(view, Box::new(range))),
     }
 }
 

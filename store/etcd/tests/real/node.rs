@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use holm_base::{ByteCount, Term};
+use holm_base::ByteCount;
 use holm_etcd::context::Context;
 use holm_etcd::proto::etcdserverpb as pb;
 use holm_etcd::services::{Limits, Services};
@@ -57,10 +57,6 @@ impl Bench {
         let on_failure = Arc::new(|why: &str| panic!("the node failed: {why}"));
         let node =
             holm_runtime::start(config, Arc::clone(&metrics), on_failure).expect("the node starts");
-        // Requests are taken once the node's own first entry is applied.
-        while node.handle().view().term == Term::ZERO {
-            std::thread::yield_now();
-        }
         let limits = Limits {
             password_cost: 4,
             ..Limits::default()

@@ -289,6 +289,37 @@ fn a_long_list_comes_whole_through_a_small_window_while_others_are_served() {
 }
 
 #[test]
+fn a_long_list_may_take_longer_than_a_request() {
+    with_node(|services| async move {
+        let value = "v".repeat(1024);
+        for at in 0..200 {
+            let request = put(&format!("k{at:04}"), &value);
+            services.put(&nobody(), request).await.unwrap();
+        }
+        let limits = Limits {
+            request_timeout: Duration::from_millis(20),
+            ..Limits::default()
+        };
+        let front = Front::with_limits(services, limits);
+        let mut client = front.connect_with_window(1 << 10).await;
+        let mut list = client.open(RANGE, &[]).await;
+        list.send(framed(&get("k", "l")), true);
+        // Each answer comes later than the last, and the list is not read at all meanwhile.
+        let held = LockRequest {
+            name: bytes("l"),
+            lease: 0,
+        };
+        client.ask::<LockResponse>(LOCK, &held).await.unwrap();
+        let head = [("grpc-timeout", "60m")];
+        let told = client.ask_with::<LockResponse>(LOCK, &head, &held).await;
+        assert_eq!(told.unwrap_err().code, 4);
+        let found: pb::RangeResponse = list.next().await.expect("an answer");
+        assert_eq!(found.kvs.len(), 200);
+        assert_eq!(list.end().await, end(0, ""));
+    });
+}
+
+#[test]
 fn what_is_no_http2_ends_the_connection_and_nothing_else() {
     with_node(|services| async move {
         let front = Front::new(services);

@@ -180,6 +180,10 @@ fn who_does_not_say_who_it_is_is_told_so() {
         let invalid = refusal(16, "invalid auth token");
         assert_eq!(told(services.put(&forged, put("a", "1")).await), invalid);
         assert_eq!(told(services.range(&forged, get("a", "")).await), invalid);
+        let leases = services
+            .lease_leases(&forged, pb::LeaseLeasesRequest {})
+            .await;
+        assert_eq!(told(leases), invalid);
         // A fault of shape is told before a fault of the token.
         let told_of = told(services.put(&forged, put("", "1")).await);
         assert_eq!(told_of, refusal(3, "key is not provided"));
@@ -224,8 +228,13 @@ fn another_password_ends_the_logins_of_the_old_one() {
 #[test]
 fn administration_is_roots_and_a_few_questions_are_everybodys() {
     with_node(|services| async move {
-        let (root, ann) = enforce(&services).await;
+        let (_, ann) = enforce(&services).await;
         let denied = refusal(7, "permission denied");
+        let raise = pb::AlarmRequest {
+            action: 1,
+            member_id: 5,
+            alarm: 1,
+        };
         for result in [
             services
                 .user_list(&ann, pb::AuthUserListRequest {})
@@ -252,9 +261,18 @@ fn administration_is_roots_and_a_few_questions_are_everybodys() {
                 .user_add(&ann, pb::AuthUserAddRequest::default())
                 .await
                 .map(drop),
+            services.alarm(&ann, raise).await.map(drop),
         ] {
             assert_eq!(told(result), denied);
         }
+    });
+}
+
+#[test]
+fn users_see_themselves_and_everybody_sees_how_the_node_stands() {
+    with_node(|services| async move {
+        let (root, ann) = enforce(&services).await;
+        let denied = refusal(7, "permission denied");
         services
             .status(&nobody(), pb::StatusRequest {})
             .await
