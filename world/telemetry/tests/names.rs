@@ -144,6 +144,7 @@ fn exposition_holds_exactly_the_promised_names() {
     metrics
         .grpc_method("etcdserverpb.KV", "Put", GrpcKind::Unary)
         .start();
+    metrics.count_check("readyz", "serializable_read", true);
     let read = read(&metrics.exposition()).unwrap();
     let promised: BTreeMap<String, String> = PROMISED
         .iter()
