@@ -26,6 +26,7 @@ mod hot;
 mod list;
 mod method;
 mod outbound;
+mod pages;
 pub(crate) mod reply;
 mod streams;
 mod watch;

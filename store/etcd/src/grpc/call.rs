@@ -130,6 +130,7 @@ impl GrpcCall {
         matches!(
             self.method,
             Method::Watch
+                | Method::RangeStream
                 | Method::LeaseKeepAlive
                 | Method::Snapshot
                 | Method::Observe
@@ -300,6 +301,7 @@ impl GrpcCall {
             | Method::Txn
             | Method::DeleteRange
             | Method::Watch
+            | Method::RangeStream
             | Method::LeaseKeepAlive
             | Method::Snapshot
             | Method::Observe

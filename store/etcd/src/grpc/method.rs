@@ -38,6 +38,7 @@ macro_rules! methods {
 methods! {
     "etcdserverpb.KV" {
         Range "Range" Unary
+        RangeStream "RangeStream" ServerStream
         Put "Put" Unary
         Txn "Txn" Unary
         DeleteRange "DeleteRange" Unary

@@ -12,7 +12,7 @@ use super::call::{Given, GrpcCall, decode};
 use super::frame::whole;
 use super::method::Method;
 use super::outbound::{Gone, Outbound, was_reset};
-use super::watch;
+use super::{pages, watch};
 use crate::proto::etcdserverpb::LeaseKeepAliveRequest;
 use crate::status::{Code, Status};
 
@@ -26,6 +26,7 @@ pub(crate) async fn run(mut call: GrpcCall) {
     counters.start();
     let status = match call.method {
         Method::Watch => watch::run(call).await,
+        Method::RangeStream => pages::run(call).await,
         Method::LeaseKeepAlive => keep_alive(call).await,
         Method::Snapshot => snapshot(call).await,
         Method::Observe => observe(call).await,

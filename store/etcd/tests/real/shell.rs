@@ -289,6 +289,72 @@ fn a_long_list_comes_whole_through_a_small_window_while_others_are_served() {
 }
 
 #[test]
+fn a_range_stream_comes_in_pieces_that_make_the_whole() {
+    with_node(|services| async move {
+        let value = "v".repeat(4096);
+        for at in 0..200 {
+            let request = put(&format!("k{at:04}"), &value);
+            services.put(&nobody(), request).await.unwrap();
+        }
+        let front = Front::new(services.clone());
+        let mut client = front.connect_with_window(16 << 10).await;
+        for request in [
+            get("k", "l"),
+            get("x", "y"),
+            pb::RangeRequest {
+                limit: 50,
+                keys_only: true,
+                ..get("k", "l")
+            },
+            pb::RangeRequest {
+                count_only: true,
+                ..get("k", "l")
+            },
+        ] {
+            let mut call = client.open("/etcdserverpb.KV/RangeStream", &[]).await;
+            call.send(framed(&request), true);
+            let mut whole = pb::RangeResponse::default();
+            let mut sizes = Vec::new();
+            while let Some(piece) = call.next::<pb::RangeStreamResponse>().await {
+                assert!(whole.header.is_none(), "the header comes last");
+                let piece = piece.range_response.expect("a part of an answer");
+                sizes.push(piece.kvs.len());
+                whole.merge(&*piece.encode_to_vec()).unwrap();
+            }
+            assert_eq!(call.end().await, end(0, ""));
+            assert!(sizes[0] <= 10 && sizes.iter().all(|it| *it <= 65 || request.keys_only));
+            assert_eq!(whole, services.range(&nobody(), request).await.unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_range_stream_refuses_what_it_cannot_read_in_order() {
+    with_node(|services| async move {
+        let front = Front::new(services);
+        let mut client = front.connect().await;
+        let path = "/etcdserverpb.KV/RangeStream";
+        let sorted = pb::RangeRequest {
+            sort_target: 3,
+            ..get("a", "b")
+        };
+        assert_eq!(client.ask_raw(path, framed(&sorted)).await.code, 12);
+        let filtered = pb::RangeRequest {
+            min_mod_revision: 1,
+            ..get("a", "b")
+        };
+        assert_eq!(client.ask_raw(path, framed(&filtered)).await.code, 12);
+        let future = pb::RangeRequest {
+            revision: 9,
+            ..get("a", "b")
+        };
+        let told = client.ask_raw(path, framed(&future)).await;
+        let text = "etcdserver: mvcc: required revision is a future revision";
+        assert_eq!(told, end(11, text));
+    });
+}
+
+#[test]
 fn a_long_list_may_take_longer_than_a_request() {
     with_node(|services| async move {
         let value = "v".repeat(1024);
