@@ -111,7 +111,7 @@ impl Template {
         }
     }
 
-    /// Writes a time into the value, for [`stamps`] to find again.
+    /// Writes a time into the value, for the watchers to find again.
     pub(crate) fn set_stamp(&mut self, time: u64) {
         let at = self.stamp.expect("only puts are stamped");
         self.bytes[at..at + 8].copy_from_slice(&time.to_le_bytes());

@@ -79,7 +79,7 @@ impl Connection {
         Ok(Reply { status, body })
     }
 
-    /// Sends a request whose answer never ends; [`Self::line`] reads it.
+    /// Sends a request whose answer never ends; the next lines are its pieces.
     ///
     /// # Errors
     ///
