@@ -343,7 +343,9 @@ impl<'a> Walk<'a> {
         if is_followed || self.is_written(later)? {
             return wrong(", and later flushes behind it");
         }
-        let end = broken.end.unwrap_or(written);
+        // A crash may leave the header of a segment alone, and of its first flush nothing.
+        let least = if start == 0 { 2 * HEADER_BLOCK } else { 0 };
+        let end = broken.end.unwrap_or(written.max(least));
         if !reader.has_blank_sector(start, end)? {
             return wrong(" in the newest flush, which may have been acknowledged");
         }

@@ -263,6 +263,36 @@ fn the_message_says_where_and_what_to_do() {
 }
 
 #[test]
+fn a_segment_that_a_crash_left_half_begun_is_torn_wherever_it_was_cut() {
+    let begun = |rolls: bool| {
+        let storage = Storage::new();
+        let mut log = open(&storage).expect("a fresh log opens");
+        if rolls {
+            append(&mut log, GROUP, 1, 6000).expect("there is room");
+        }
+        storage
+    };
+    for (rolls, path) in [(false, FIRST), (true, "log/0000000000004000.seg")] {
+        let storage = begun(rolls);
+        let bytes = storage.bytes(path).expect("the segment is begun");
+        let last = bytes.iter().rposition(|&byte| byte != 0);
+        let sectors = last.expect("it holds something") / SECTOR + 1;
+        // What a device wrote from the front on, from the back on, and block by block.
+        let fronts = (0..sectors).map(|kept| (kept, sectors));
+        let backs = (1..=sectors).map(|gone| (0, gone));
+        let blocks = (0..sectors).step_by(8).map(|first| (first, first + 8));
+        for (from, until) in fronts.chain(backs).chain(blocks) {
+            let harmed = storage.reopen(Survival::Keep);
+            let place = ByteCount::new((from * SECTOR) as u64);
+            harmed.blank(path, place, (until - from) * SECTOR);
+            let log = open(&harmed)
+                .unwrap_or_else(|refused| panic!("{path}, {from} to {until} blank: {refused}"));
+            assert_eq!(entries(&log, GROUP, 0), [], "{path} {from} {until}");
+        }
+    }
+}
+
+#[test]
 fn bytes_from_a_client_cannot_pass_for_a_flush() {
     // The flush stands at 8192 of the first segment. Its second block begins, within the body,
     // with a flush header that is right in every field for a flush at that place.
