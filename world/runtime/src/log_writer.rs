@@ -15,6 +15,11 @@ use crate::node::Failure;
 const RETRY: Duration = Duration::from_millis(100);
 /// How long to sleep at most when there is nothing to do.
 const IDLE: Duration = Duration::from_secs(1);
+/// After how much writing a cut is not put off any longer: under load that never pauses the log
+/// would grow for as long as that lasts.
+const CUT_BYTES: u64 = 16 << 20;
+/// The least that a flush takes.
+const FLUSH_BYTES: u64 = 4096;
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -41,12 +46,51 @@ impl Outbox {
         self.bell.notify_one();
     }
 
-    /// Entries up to `through` are not needed any more. Done when there is nothing to write.
+    /// Entries up to `through` are not needed any more. Done when there is nothing to write, or
+    /// when much was written meanwhile.
     pub(crate) fn cut(&self, through: Op) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.cut = waiting.cut.max(through);
         drop(waiting);
         self.bell.notify_one();
+    }
+
+    /// Up to where entries are not needed any more.
+    fn cut_wanted(&self) -> Op {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.cut
+    }
+
+    /// Waits for something to do. Writing comes first, unless a cut was put off for long.
+    fn next(&self, chores: &Chores) -> Task {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let is_cut_wanted = waiting.cut > chores.cut;
+            if is_cut_wanted && chores.written >= CUT_BYTES {
+                return Task::Cut(waiting.cut);
+            }
+            if !waiting.records.is_empty() {
+                let records = core::mem::take(&mut waiting.records);
+                return Task::Flush(records, waiting.through);
+            }
+            if waiting.is_stopping {
+                return Task::Stop;
+            }
+            if is_cut_wanted {
+                return Task::Cut(waiting.cut);
+            }
+            if !chores.is_prepared {
+                return Task::Prepare;
+            }
+            let (woken, timeout) = self
+                .bell
+                .wait_timeout(waiting, IDLE)
+                .unwrap_or_else(PoisonError::into_inner);
+            waiting = woken;
+            if timeout.timed_out() {
+                return Task::Prepare;
+            }
+        }
     }
 
     /// Ends the thread once all is written.
@@ -69,7 +113,18 @@ pub(crate) struct LogWriter {
     pub(crate) failure: Failure,
 }
 
+/// How far what can be put off has come.
+#[derive(Debug, Default)]
+struct Chores {
+    /// The op that the log was last cut to.
+    cut: Op,
+    /// Bytes written since.
+    written: u64,
+    is_prepared: bool,
+}
+
 /// What the writer found to do.
+#[derive(Debug)]
 enum Task {
     Flush(Vec<Record>, WriteId),
     Cut(Op),
@@ -80,22 +135,17 @@ enum Task {
 impl LogWriter {
     /// Runs until it is stopped or the disk fails.
     pub(crate) fn run(mut self) {
-        let mut cut = Op::ZERO;
-        let mut is_prepared = false;
+        let mut chores = Chores::default();
         loop {
-            let result = match self.next(cut, is_prepared) {
-                Task::Flush(records, through) => self.flush(&records, through),
-                Task::Cut(through) => {
-                    cut = through;
-                    is_prepared = false;
-                    self.log.cut(self.group, through).or_else(tolerate_full)
-                }
+            let result = match self.outbox.next(&chores) {
+                Task::Flush(records, through) => self.flush(&records, through, &mut chores),
+                Task::Cut(through) => self.cut(through, &mut chores),
                 Task::Prepare => self.log.prepare_next().map(|done| {
-                    is_prepared = done != Preparation::More;
+                    chores.is_prepared = done != Preparation::More;
                 }),
                 Task::Stop => return self.close(),
             };
-            is_prepared &= !self.log.is_behind();
+            chores.is_prepared &= !self.log.is_behind();
             if let Err(error) = result {
                 self.failure.report("write the log", &error);
                 return;
@@ -103,40 +153,21 @@ impl LogWriter {
         }
     }
 
-    /// Waits for something to do. Writing comes first, unless preparing has fallen behind.
-    fn next(&self, cut: Op, is_prepared: bool) -> Task {
-        let mut waiting = self
-            .outbox
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if !waiting.records.is_empty() {
-                let records = core::mem::take(&mut waiting.records);
-                return Task::Flush(records, waiting.through);
-            }
-            if waiting.is_stopping {
-                return Task::Stop;
-            }
-            if waiting.cut > cut {
-                return Task::Cut(waiting.cut);
-            }
-            if !is_prepared {
-                return Task::Prepare;
-            }
-            let (woken, timeout) = self
-                .outbox
-                .bell
-                .wait_timeout(waiting, IDLE)
-                .unwrap_or_else(PoisonError::into_inner);
-            waiting = woken;
-            if timeout.timed_out() {
-                return Task::Prepare;
-            }
-        }
+    fn cut(&mut self, through: Op, chores: &mut Chores) -> Result<(), LogError> {
+        *chores = Chores {
+            cut: through,
+            written: 0,
+            is_prepared: false,
+        };
+        self.log.cut(self.group, through).or_else(tolerate_full)
     }
 
-    fn flush(&mut self, records: &[Record], through: WriteId) -> Result<(), LogError> {
+    fn flush(
+        &mut self,
+        records: &[Record],
+        through: WriteId,
+        chores: &mut Chores,
+    ) -> Result<(), LogError> {
         let started = Instant::now();
         let mut urgency = Urgency::Ordinary;
         while let Err(error) = self.log.flush(self.group, records, urgency) {
@@ -144,6 +175,8 @@ impl LogWriter {
                 return Err(error);
             }
             if matches!(urgency, Urgency::Reserve) {
+                // What the engine has let go meanwhile is room, and perhaps all there is.
+                self.cut(self.outbox.cut_wanted(), chores)?;
                 tracing::warn!("the disk is full and the log's reserve used up: writes wait");
                 std::thread::sleep(RETRY);
             }
@@ -151,6 +184,7 @@ impl LogWriter {
         }
         self.inbox.tell(Letter::Durable(through));
         let bytes: u64 = records.iter().map(|it| it.body_bytes().value()).sum();
+        chores.written += bytes + FLUSH_BYTES;
         let disk = &self.metrics.disk;
         disk.wal_fsync_duration.observe(started.elapsed());
         disk.wal_write_bytes.inc_by(bytes);
@@ -176,5 +210,41 @@ fn tolerate_full(error: LogError) -> Result<(), LogError> {
         Ok(())
     } else {
         Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holm_base::Term;
+
+    use super::*;
+
+    /// An outbox with something to write and something to cut.
+    fn busy() -> Outbox {
+        let outbox = Outbox::default();
+        let term = Term::new(1);
+        outbox.persist(&mut vec![Record::Hard { term }], WriteId::new(1));
+        outbox.cut(Op::new(7));
+        outbox
+    }
+
+    #[test]
+    fn writing_comes_before_a_cut() {
+        let outbox = busy();
+        let chores = Chores::default();
+        assert!(matches!(outbox.next(&chores), Task::Flush(..)));
+        assert!(matches!(outbox.next(&chores), Task::Cut(through) if through == Op::new(7)));
+    }
+
+    #[test]
+    fn a_cut_does_not_wait_for_an_idle_moment_for_ever() {
+        let outbox = busy();
+        let mut chores = Chores {
+            written: CUT_BYTES,
+            ..Chores::default()
+        };
+        assert!(matches!(outbox.next(&chores), Task::Cut(through) if through == Op::new(7)));
+        chores.cut = Op::new(7);
+        assert!(matches!(outbox.next(&chores), Task::Flush(..)));
     }
 }
