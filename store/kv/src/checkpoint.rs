@@ -81,6 +81,8 @@ pub(crate) struct Pinned {
     pub(crate) position: Position,
     /// An upper bound of what the file will take up.
     pub(crate) bytes_max: u64,
+    /// The segments that were retired by then: those that it does not name.
+    pub(crate) retired: Vec<u32>,
 }
 
 pub(crate) fn name(number: u64) -> String {
@@ -108,7 +110,7 @@ pub(crate) struct Checkpoint {
     pub(crate) number: u64,
     /// Let go at the end of the last slice, for that may free much.
     pub(crate) pinned: Option<Pinned>,
-    /// The segments that were retired when it was begun.
+    /// The segments that were retired when its state was pinned.
     pub(crate) retired: Vec<u32>,
     /// Files to remove once this checkpoint is durable.
     pub(crate) obsolete: Vec<String>,

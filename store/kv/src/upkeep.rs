@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A retired segment is named by no root any more. Its file goes at the end of the second
-//! checkpoint that was begun after: then neither of the two that are kept needs it.
+//! checkpoint whose state was pinned after: then neither of the two that are kept needs it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ pub(crate) struct Checkpoints {
 pub(crate) struct Retired {
     pub(crate) number: u32,
     pub(crate) bytes: u64,
-    /// How many checkpoints were begun and finished since.
+    /// How many checkpoints were pinned and finished since.
     pub(crate) checkpoints: u32,
 }
 
@@ -298,6 +298,7 @@ impl Store {
             facts: self.facts.clone(),
             position: *self.tail.position(),
             bytes_max: self.checkpoint_bytes_max(),
+            retired: checkpoints.retired.iter().map(|it| it.number).collect(),
         };
         self.upkeep.checkpoints.pinned = Some(pinned);
         self.upkeep.checkpoints.behind = 0;
@@ -333,7 +334,7 @@ impl Store {
         let durable = self.upkeep.durable.frame;
         let checkpoints = &mut self.upkeep.checkpoints;
         let ready = |pinned: &mut Pinned| pinned.position.frame <= durable;
-        if let Some(pinned) = checkpoints.pinned.take_if(ready) {
+        if let Some(mut pinned) = checkpoints.pinned.take_if(ready) {
             let mut obsolete = checkpoints.obsolete.clone();
             let gone = checkpoints.kept.len().saturating_sub(1);
             obsolete.extend(
@@ -349,7 +350,7 @@ impl Store {
                 folder: Arc::clone(&self.folder),
                 owner: self.config.owner(),
                 number: checkpoints.next,
-                retired: checkpoints.retired.iter().map(|it| it.number).collect(),
+                retired: std::mem::take(&mut pinned.retired),
                 pinned: Some(pinned),
                 obsolete,
                 stage: Stage::Start,

@@ -240,3 +240,43 @@ fn arbitrary_bytes_in_any_file_never_panic_nor_give_wrong_data() {
     })
     .budget_ms(1500);
 }
+
+/// With the newest checkpoint gone bad, the one before must lead to the same.
+fn older_checkpoint_is_whole(storage: &Storage, number: u64) -> bool {
+    let names = storage.names();
+    let checkpoints: Vec<_> = names.iter().filter(|it| it.ends_with(".ckp")).collect();
+    let [.., _, newest] = checkpoints.as_slice() else {
+        return false;
+    };
+    let copy = storage.reopen(holm_virtual::Survival::Keep);
+    copy.flip(newest, ByteCount::ZERO, 1);
+    if let Err(error) = Store::open(copy.root(), tiny()) {
+        panic!("run {number}: {error}, without {newest} of {names:?}");
+    }
+    true
+}
+
+#[test]
+fn the_older_checkpoint_is_of_use_at_every_moment() {
+    let mut looked = 0;
+    for number in 0..8 {
+        let storage = Storage::new();
+        let mut random = Prng::new(number);
+        let mut store = Store::open(storage.root(), tiny()).expect("it opens");
+        let (mut now, mut jobs) = (holm_base::Time::ZERO, std::collections::VecDeque::new());
+        for op in 1..=300 {
+            apply(&mut store, &command(&mut random, 300), op);
+            now = now + Duration::from_millis(random.below(400));
+            // As the engine does: all that is due is asked for before any of it is done.
+            while let Some(job) = store.next_job(now) {
+                jobs.push_back(job);
+            }
+            if let Some(job) = jobs.pop_front() {
+                store.finish(job.run()).expect("the disk works");
+                looked += u64::from(older_checkpoint_is_whole(&storage, number));
+            }
+            store.sweep(usize::try_from(random.below(40)).expect("it is small"));
+        }
+    }
+    assert!(looked > 100, "{looked}");
+}
