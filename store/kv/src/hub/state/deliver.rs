@@ -279,9 +279,11 @@ impl State {
         }
     }
 
+    /// Who may take the turn that has become free. A stream that is woken need not come, for its
+    /// client may take nothing; so once nobody reads history, all that wait are woken.
     fn wake_next_waiting(&mut self) -> Vec<Wake> {
         let mut wakes = Vec::new();
-        while wakes.is_empty()
+        while (wakes.is_empty() || self.catching == 0)
             && let Some(id) = self.waiting.pop_front()
         {
             if let Some(stream) = self.stream_mut(id) {
@@ -455,4 +457,85 @@ fn push(
     };
     let limit = watcher.wants.pieces.then_some(pieces);
     WatchAnswer::push_events(out, (watcher.id, revision), events, limit);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use holm_base::{Op, Term};
+
+    use super::*;
+    use crate::command::{Command, Proposal, Put};
+    use crate::hub::{HubConfig, WatchRequest};
+    use crate::range::KeyRange;
+    use crate::{Config, Keyspace};
+
+    /// A keyspace with one key, which was written before anybody watched.
+    fn view() -> Arc<View> {
+        let folder = holm_virtual::Storage::new().root();
+        let mut keyspace = Keyspace::open(folder, Config::default()).expect("an empty disk");
+        let key = Bytes::from_static(b"k");
+        let put = Put {
+            key,
+            ..Put::default()
+        };
+        let proposal = Proposal {
+            caller: None,
+            command: Command::Put(put),
+        };
+        let applied = keyspace.apply(Time::ZERO, Op::new(1), Term::new(1), &proposal.encode());
+        applied.result.expect("nothing forbids it");
+        keyspace.publish(&mut Vec::new());
+        keyspace.reader().view()
+    }
+
+    /// Opens a stream that is behind; gives how often it was woken, too.
+    fn behind(state: &mut State, view: &View) -> (StreamId, Arc<AtomicU64>) {
+        let woken = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&woken);
+        let stream = state.open_stream(Arc::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+        let request = WatchRequest {
+            range: KeyRange::One(Bytes::from_static(b"k")),
+            start: 2,
+            watch_id: 0,
+            prev_kv: false,
+            progress_notify: false,
+            fragment: false,
+            no_put: false,
+            no_delete: false,
+        };
+        let config = state.config.clone();
+        state.create(stream, request, (Time::ZERO, view), &config);
+        (stream, woken)
+    }
+
+    #[test]
+    fn a_turn_that_its_stream_does_not_take_holds_up_nobody() {
+        let view = view();
+        let config = HubConfig {
+            catch_ups_max: 1,
+            ..HubConfig::default()
+        };
+        let mut state = State::new(&config, view.revision());
+        let (reads, _) = behind(&mut state, &view);
+        let (stalls, _) = behind(&mut state, &view);
+        let (waits, woken) = behind(&mut state, &view);
+        let at = (Time::ZERO, &*view);
+        let mut poll = |state: &mut State, stream| state.poll(stream, at, 1 << 20, &mut Vec::new());
+        let mut slice = poll(&mut state, reads).expect("it is its turn");
+        assert!(poll(&mut state, stalls).is_none() && poll(&mut state, waits).is_none());
+        slice.read(&view.root, 1 << 20);
+        let mut out = Vec::new();
+        for wake in state.caught_up(reads, slice, at, &mut out) {
+            wake();
+        }
+        assert_eq!(out.len(), 1);
+        // The client of `stalls` takes nothing, so that stream is not polled again.
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        assert!(poll(&mut state, waits).is_some());
+    }
 }
