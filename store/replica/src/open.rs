@@ -45,6 +45,18 @@ pub enum OpenError {
         /// The log's oldest op.
         first: Op,
     },
+    /// The log ends before what the engine knows, and that was in the log before.
+    #[error(
+        "the engine knows everything up to op {applied}, the log ends at op {last}: files of the \
+         folder `log` are missing or older than those of `kv`; put them back, or restore a \
+         snapshot"
+    )]
+    Behind {
+        /// The engine's newest op.
+        applied: Op,
+        /// The log's newest op.
+        last: Op,
+    },
 }
 
 /// Opens the keyspace `group` in `folder` (its log in `log`, its engine in `kv`).
@@ -60,9 +72,12 @@ pub fn open(
 ) -> Result<Opened, OpenError> {
     let mut keyspace = Keyspace::open(engine_folder(folder, group)?, config)?;
     let log = Log::open(folder.folder("log")?, log_config)?;
-    let (applied, first) = (keyspace.applied(), log.first(group));
+    let (applied, first, last) = (keyspace.applied(), log.first(group), log.last(group));
     if first > applied.next() {
         return Err(OpenError::Gap { applied, first });
+    }
+    if last < applied {
+        return Err(OpenError::Behind { applied, last });
     }
     let mut replayed = 0;
     log.replay(group, applied, &mut |term: Term, op: Op, body: Bytes| {
@@ -72,7 +87,7 @@ pub fn open(
     })?;
     let durable = Durable {
         term: log.hard(group).max(keyspace.term()),
-        last: log.last(group).max(keyspace.applied()),
+        last,
     };
     let sequencer = Solo::restore(holm_sequencer::Config::default(), durable);
     Ok(Opened {

@@ -1,5 +1,7 @@
 //! A replica over a virtual disk, driven by hand: order of answers, restarts, crashes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use holm_base::{ClusterId, GroupId, NodeId, RequestId, Time, WriteId};
 use holm_kv::command::{Command, Proposal, Put};
@@ -7,7 +9,7 @@ use holm_kv::outcome::Outcome;
 use holm_kv::{Config, Refusal};
 use holm_log::{Log, LogConfig, Urgency};
 use holm_machine::Effects;
-use holm_replica::{Answer, Effect, Input, Opened, Replica, open};
+use holm_replica::{Answer, Effect, Input, OpenError, Opened, Replica, open};
 use holm_sequencer::Record;
 use holm_virtual::{Storage, Survival};
 
@@ -17,6 +19,7 @@ const GROUP: GroupId = GroupId::new(1);
 struct Site {
     replica: Replica,
     log: Log,
+    now: Time,
     effects: Effects<Effect>,
     records: Vec<Record>,
     through: WriteId,
@@ -32,6 +35,7 @@ impl Site {
         let mut site = Self {
             replica,
             log,
+            now: Time::ZERO,
             effects: Effects::new(),
             records: Vec::new(),
             through: WriteId::ZERO,
@@ -44,13 +48,13 @@ impl Site {
     }
 
     fn step(&mut self, input: Input) {
-        let stepped = self.replica.step(Time::ZERO, input, &mut self.effects);
+        let stepped = self.replica.step(self.now, input, &mut self.effects);
         stepped.expect("no job has failed");
     }
 
     /// Settles and sorts what is wanted; jobs run on the spot.
     fn settle(&mut self) {
-        self.replica.settle(Time::ZERO, &mut self.effects);
+        self.replica.settle(self.now, &mut self.effects);
         let wanted: Vec<Effect> = self.effects.drain().collect();
         for effect in wanted {
             match effect {
@@ -195,6 +199,7 @@ fn write_until_crash(storage: &Storage) -> u32 {
     let mut site = Site {
         replica: opened.replica,
         log: opened.log,
+        now: Time::ZERO,
         effects: Effects::new(),
         records: Vec::new(),
         through: WriteId::ZERO,
@@ -246,4 +251,38 @@ fn a_space_alarm_refuses_what_takes_space_before_it_is_ordered() {
         "{answer:?}"
     );
     assert_eq!(site.replica.last(), last, "nothing was ordered");
+}
+
+impl Site {
+    fn done(&mut self, command: Command) {
+        self.propose(1, command);
+        self.settle();
+        self.flush();
+        self.answers.clear();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.settle();
+    }
+}
+
+#[test]
+fn an_engine_that_knows_more_than_its_log_is_not_opened() {
+    let storage = Storage::new();
+    let mut site = Site::open(&storage);
+    site.done(put("a", "1"));
+    site.pass(Duration::from_secs(2));
+    assert_eq!(site.replica.keyspace().durable_op().value(), 1);
+    drop(site);
+    let log = storage.root().folder("log").expect("it is there");
+    for name in log.list().expect("it can be read") {
+        log.remove(&name).expect("it can be removed");
+    }
+    let config = LogConfig::new(ClusterId::new(1), NodeId::new(2));
+    let refused = open(&*storage.root(), GROUP, config, Config::default()).map(drop);
+    assert!(
+        matches!(refused, Err(OpenError::Behind { .. })),
+        "{refused:?}"
+    );
 }
