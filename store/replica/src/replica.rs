@@ -119,8 +119,6 @@ impl Replica {
         for (request, answer) in self.answers.drain(..) {
             if request != OWN {
                 effects.push(Effect::Answer { request, answer });
-            } else if matches!(answer, Answer::Applied(Err(_))) {
-                self.keyspace.refused(now);
             }
         }
         while let Some(job) = self.keyspace.next_job(now) {
@@ -195,7 +193,14 @@ impl Replica {
                 caller: None,
                 command,
             };
+            let answered = self.answers.len();
             self.propose(now, OWN, proposal.encode(), false, effects);
+            if self.answers.len() > answered {
+                // Told at once, for the keyspace remembers only what it gave last.
+                self.answers.truncate(answered);
+                self.keyspace.refused(now);
+                return;
+            }
         }
     }
 

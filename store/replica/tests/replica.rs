@@ -253,6 +253,14 @@ fn a_space_alarm_refuses_what_takes_space_before_it_is_ordered() {
     assert_eq!(site.replica.last(), last, "nothing was ordered");
 }
 
+fn grant(id: i64, ttl: i64) -> Command {
+    Command::LeaseGrant {
+        id,
+        ttl,
+        ttl_min: 2,
+    }
+}
+
 impl Site {
     fn done(&mut self, command: Command) {
         self.propose(1, command);
@@ -265,6 +273,29 @@ impl Site {
         self.now = self.now + time;
         self.settle();
     }
+
+    fn left(&self, lease: i64) -> i64 {
+        let view = self.replica.keyspace().time_to_live(self.now, lease, false);
+        view.ttl
+    }
+}
+
+#[test]
+fn an_expiry_that_was_not_taken_comes_again_soon() {
+    let mut site = Site::open(&Storage::new());
+    site.done(grant(5, 2));
+    site.now = site.now + Duration::from_secs(5);
+    for _ in 0..65_536 {
+        site.propose(1, Command::Compact { revision: 0 });
+    }
+    site.settle();
+    let waiting = site.replica.last();
+    site.flush();
+    assert!(site.left(5) >= 0, "the queue was full");
+    site.pass(Duration::from_secs(1));
+    assert!(site.replica.last() > waiting, "it is proposed anew");
+    site.flush();
+    assert_eq!(site.left(5), -1);
 }
 
 #[test]

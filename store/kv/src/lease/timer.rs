@@ -45,6 +45,8 @@ pub(crate) struct Timers {
     ending: Vec<(Time, Vec<i64>)>,
     /// When a checkpoint was proposed that is not yet applied.
     checkpointing: Option<Time>,
+    /// Until when nothing is proposed, because the last proposal was not taken.
+    pause: Time,
 }
 
 impl Timers {
@@ -126,6 +128,9 @@ impl Timers {
     /// What to propose now, if anything.
     pub(crate) fn due(&mut self, leases: &mut Leases, now: Time) -> Option<Command> {
         let term = self.term?;
+        if now < self.pause {
+            return None;
+        }
         self.give_up_lost(leases, now);
         let ids = self.take_ended(leases, now);
         if !ids.is_empty() {
@@ -218,10 +223,12 @@ impl Timers {
     /// What was due last was not taken: it comes again.
     pub(crate) fn refused(&mut self, leases: &mut Leases, command: &Command, now: Time) {
         if let Command::LeaseExpire { ids, .. } = command {
+            self.pause = now + Duration::from_nanos(TICK_NANOS);
             self.expiry_applied(ids);
-            self.revive(leases, ids, now + Duration::from_nanos(TICK_NANOS));
+            self.revive(leases, ids, self.pause);
         }
         if let Command::LeaseCheckpoint { remaining } = command {
+            self.pause = now + Duration::from_nanos(TICK_NANOS);
             self.checkpointing = None;
             let cleared = remaining.iter().filter(|(_, left)| *left == 0);
             self.renewed.extend(cleared.map(|(id, _)| *id));
@@ -268,7 +275,8 @@ impl Timers {
             None => self.checkpoints.first().map(|(at, _)| *at),
         };
         let lost = self.ending.iter().map(|(at, _)| *at + LOST_AFTER).min();
-        [ends, checkpoint, lost].into_iter().flatten().min()
+        let next = [ends, checkpoint, lost].into_iter().flatten().min();
+        next.map(|at| at.max(self.pause))
     }
 }
 
