@@ -345,7 +345,7 @@ impl<'a> Walk<'a> {
         }
         // A crash may leave the header of a segment alone, and of its first flush nothing.
         let least = if start == 0 { 2 * HEADER_BLOCK } else { 0 };
-        let end = broken.end.unwrap_or(written.max(least));
+        let end = broken.end.unwrap_or_else(|| written.max(least));
         if !reader.has_blank_sector(start, end)? {
             return wrong(" in the newest flush, which may have been acknowledged");
         }

@@ -525,7 +525,7 @@ mod tests {
         let (stalls, _) = behind(&mut state, &view);
         let (waits, woken) = behind(&mut state, &view);
         let at = (Time::ZERO, &*view);
-        let mut poll = |state: &mut State, stream| state.poll(stream, at, 1 << 20, &mut Vec::new());
+        let poll = |state: &mut State, stream| state.poll(stream, at, 1 << 20, &mut Vec::new());
         let mut slice = poll(&mut state, reads).expect("it is its turn");
         assert!(poll(&mut state, stalls).is_none() && poll(&mut state, waits).is_none());
         slice.read(&view.root, 1 << 20);
