@@ -99,9 +99,10 @@ impl Leases {
 
     /// All ids, the lease that ends first first.
     pub(crate) fn ids(&self) -> Vec<i64> {
-        let mut ids: Vec<i64> = self.table.keys().copied().collect();
-        ids.sort_by_key(|id| self.table.get(id).map(|lease| (lease.ends, *id)));
-        ids
+        let ends = self.table.iter().map(|(id, lease)| (lease.ends, *id));
+        let mut ends: Vec<(Time, i64)> = ends.collect();
+        ends.sort_unstable();
+        ends.into_iter().map(|(_, id)| id).collect()
     }
 
     pub(crate) fn contains(&self, id: i64) -> bool {
