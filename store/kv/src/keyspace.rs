@@ -288,7 +288,7 @@ impl Keyspace {
     fn end_lease(&mut self, id: i64) -> bool {
         let removed = self.work().end_lease(id);
         if let Some(removed) = &removed {
-            self.timers.removed(id, removed.filed);
+            self.timers.removed(id, removed);
         }
         removed.is_some()
     }
@@ -379,6 +379,13 @@ impl Keyspace {
     /// [`Refusal::Busy`] if this node does not lead.
     pub fn renew(&mut self, now: Time, id: i64) -> Result<i64, Refusal> {
         self.timers.renew(&mut self.leases, now, id)
+    }
+
+    /// Whether less than all its time is on record of a lease, or about to be: a restart would
+    /// end it that much sooner. Not for long after a renewal, which has that cleared.
+    #[must_use]
+    pub fn is_shortened(&self, id: i64) -> bool {
+        self.leases.is_shortened(id)
     }
 
     /// How a lease stands. An unknown one has a time to live of -1.

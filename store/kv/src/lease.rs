@@ -39,6 +39,10 @@ pub(crate) struct Lease {
     pub(crate) ends: Time,
     /// Where the timers hold it, if they do.
     pub(crate) filed: Option<Time>,
+    /// Where they hold its next checkpoint.
+    pub(crate) checkpoint: Option<Time>,
+    /// Whether a checkpoint of it is on its way.
+    pub(crate) is_checkpointing: bool,
     /// Whether its end was proposed: it is not renewed any more.
     pub(crate) is_ending: bool,
 }
@@ -50,6 +54,10 @@ impl Lease {
 
     pub(crate) fn keys(&self) -> usize {
         self.keys.len()
+    }
+
+    pub(crate) const fn is_shortened(&self) -> bool {
+        self.remaining > 0 || self.is_checkpointing
     }
 }
 
@@ -88,6 +96,8 @@ impl Leases {
             keys: BTreeSet::new(),
             ends: Time::ZERO,
             filed: None,
+            checkpoint: None,
+            is_checkpointing: false,
             is_ending: false,
         };
         self.table.insert(id, lease);
@@ -107,6 +117,11 @@ impl Leases {
 
     pub(crate) fn contains(&self, id: i64) -> bool {
         self.table.contains_key(&id)
+    }
+
+    /// Whether less than all its time is on record of a lease, or about to be.
+    pub(crate) fn is_shortened(&self, id: i64) -> bool {
+        self.table.get(&id).is_some_and(Lease::is_shortened)
     }
 
     pub(crate) fn get_mut(&mut self, id: i64) -> Option<&mut Lease> {
@@ -139,6 +154,7 @@ impl Leases {
     pub(crate) fn checkpoint(&mut self, store: &mut Store, id: i64, remaining: i64) {
         if let Some(lease) = self.table.get_mut(&id) {
             lease.remaining = remaining;
+            lease.is_checkpointing = false;
             let fact = fact(lease.ttl, remaining);
             store.set_fact(FactKind::Lease, &id.to_le_bytes(), Some(fact));
         }
@@ -151,6 +167,7 @@ impl Leases {
         Some(Removed {
             keys: lease.keys,
             filed: lease.filed,
+            checkpoint: lease.checkpoint,
         })
     }
 
@@ -208,6 +225,7 @@ impl Leases {
 pub(crate) struct Removed {
     pub(crate) keys: BTreeSet<Bytes>,
     pub(crate) filed: Option<Time>,
+    pub(crate) checkpoint: Option<Time>,
 }
 
 pub(crate) fn seconds(seconds: i64) -> Duration {

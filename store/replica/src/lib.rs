@@ -18,6 +18,8 @@
 //! - I2 Lease calls are answered only once this term leads.
 //! - I3 A request that is refused before it is ordered has changed nothing.
 //! - I4 The log is cut no higher than the engine's durable op (kv I5).
+//! - I5 The answer to a renewal leaves only once a restart would give the lease all its time
+//!   (kv I15): what is on record from before the renewal is cleared first.
 //!
 //! What it does not do: talk to disks of its own accord, or know a wire format.
 //! Tests: `tests/replica.rs` drives one over a virtual disk.

@@ -12,6 +12,9 @@ use crate::input::{Answer, Effect, Input};
 /// Requests that the replica itself proposes carry this id: nobody waits for their answers.
 const OWN: RequestId = RequestId::ZERO;
 
+/// How many renewals may wait until a restart would give their leases all their time.
+const RENEWALS_MAX: usize = 65_536;
+
 /// One keyspace on one node.
 #[derive(Debug)]
 pub struct Replica {
@@ -21,6 +24,8 @@ pub struct Replica {
     wanted: Effects<holm_sequencer::Effect>,
     /// Answers that wait for the view to be published (I1).
     answers: Vec<(RequestId, Answer)>,
+    /// Renewals of leases of which less than all their time is on record (I5).
+    renewals: Vec<(RequestId, i64, Answer)>,
     /// Whether something was applied since the last publication.
     is_unpublished: bool,
     /// Watch streams with something to send; kept to reuse its memory.
@@ -38,6 +43,7 @@ impl Replica {
             keyspace,
             wanted: Effects::new(),
             answers: Vec::new(),
+            renewals: Vec::new(),
             is_unpublished: true,
             streams: Vec::new(),
             cut: Op::ZERO,
@@ -83,10 +89,7 @@ impl Replica {
             Input::Durable { through } => {
                 self.sequence(now, holm_sequencer::Input::Durable { through }, effects);
             }
-            Input::LeaseRenew { request, lease } => {
-                let answer = self.led(|it| it.keyspace.renew(now, lease));
-                self.answers.push((request, Answer::Renewed(answer)));
-            }
+            Input::LeaseRenew { request, lease } => self.renew(now, request, lease),
             Input::LeaseTimeToLive {
                 request,
                 lease,
@@ -116,7 +119,10 @@ impl Replica {
                 effects.push(Effect::WakeStreams(core::mem::take(&mut self.streams)));
             }
         }
-        for (request, answer) in self.answers.drain(..) {
+        let is_whole = |it: &mut (_, i64, _)| !self.keyspace.is_shortened(it.1);
+        let renewed = self.renewals.extract_if(.., is_whole);
+        let renewed = renewed.map(|(request, _, answer)| (request, answer));
+        for (request, answer) in self.answers.drain(..).chain(renewed) {
             if request != OWN {
                 effects.push(Effect::Answer { request, answer });
             }
@@ -163,6 +169,23 @@ impl Replica {
             call(self)
         } else {
             Err(Refusal::Busy)
+        }
+    }
+
+    fn renew(&mut self, now: Time, request: RequestId, lease: i64) {
+        let is_full = self.renewals.len() >= RENEWALS_MAX;
+        let answer = self.led(|it| {
+            if is_full && it.keyspace.is_shortened(lease) {
+                return Err(Refusal::Busy);
+            }
+            it.keyspace.renew(now, lease)
+        });
+        let must_wait = answer.is_ok() && self.keyspace.is_shortened(lease);
+        let answer = Answer::Renewed(answer);
+        if must_wait {
+            self.renewals.push((request, lease, answer));
+        } else {
+            self.answers.push((request, answer));
         }
     }
 

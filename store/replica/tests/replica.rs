@@ -274,10 +274,68 @@ impl Site {
         self.settle();
     }
 
+    fn renew(&mut self, lease: i64) {
+        let request = RequestId::new(9);
+        self.step(Input::LeaseRenew { request, lease });
+        self.settle();
+    }
+
     fn left(&self, lease: i64) -> i64 {
         let view = self.replica.keyspace().time_to_live(self.now, lease, false);
         view.ttl
     }
+}
+
+/// A node with a lease of which, at some moment, little was left; and that is on record.
+fn with_a_checkpoint(storage: &Storage) -> Site {
+    let mut site = Site::open(storage);
+    site.done(grant(5, 1_000));
+    for _ in 0..9 {
+        site.pass(Duration::from_secs(100));
+        site.flush();
+    }
+    assert!(site.left(5) <= 100 && site.replica.keyspace().is_shortened(5));
+    site
+}
+
+#[test]
+fn a_renewal_is_answered_once_a_restart_cannot_take_it_back() {
+    let storage = Storage::new();
+    let mut site = with_a_checkpoint(&storage);
+    site.renew(5);
+    assert!(site.answers.is_empty(), "what is on record is not cleared");
+    // Killed here, the lease would have ended early: nobody was told otherwise.
+    let early = Site::open(&storage.reopen(Survival::Keep));
+    assert!(early.left(5) < 500, "{}", early.left(5));
+    site.flush();
+    let answer = site.answers.pop();
+    assert!(
+        matches!(answer, Some((_, Answer::Renewed(Ok(1_000))))),
+        "{answer:?}"
+    );
+    let after = Site::open(&storage.reopen(Survival::Drop));
+    assert!(after.left(5) >= 1_000, "{}", after.left(5));
+    site.renew(5);
+    assert_eq!(
+        site.answers.len(),
+        1,
+        "the next one has nothing to wait for"
+    );
+}
+
+#[test]
+fn a_renewal_is_not_undone_by_a_checkpoint_that_was_on_its_way() {
+    let storage = Storage::new();
+    let mut site = Site::open(&storage);
+    site.done(grant(5, 1_000));
+    site.pass(Duration::from_secs(400));
+    assert!(!site.records.is_empty(), "a checkpoint was proposed");
+    site.renew(5);
+    while site.answers.is_empty() {
+        site.flush();
+    }
+    let after = Site::open(&storage.reopen(Survival::Drop));
+    assert!(after.left(5) >= 1_000, "{}", after.left(5));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use holm_base::{Term, Time};
 
-use super::{Leases, seconds};
+use super::{Leases, Removed, seconds};
 use crate::command::Command;
 use crate::refusal::Refusal;
 
@@ -71,8 +71,8 @@ impl Timers {
                 lease.ttl()
             };
             lease.ends = now + left + extra;
-            lease.filed = None;
-            lease.is_ending = false;
+            (lease.filed, lease.checkpoint) = (None, None);
+            (lease.is_ending, lease.is_checkpointing) = (false, false);
             self.file(id, lease, now);
         });
     }
@@ -92,14 +92,19 @@ impl Timers {
         lease.filed = Some(at);
         self.ends.insert((at, id));
         if lease.ttl() > self.checkpoint_interval {
-            self.checkpoints.insert((self.checkpoint_at(now, id), id));
+            let at = self.checkpoint_at(now, id);
+            lease.checkpoint = Some(at);
+            self.checkpoints.insert((at, id));
         }
     }
 
     /// Forgets a lease that is gone.
-    pub(crate) fn removed(&mut self, id: i64, filed: Option<Time>) {
-        if let Some(at) = filed {
+    pub(crate) fn removed(&mut self, id: i64, removed: &Removed) {
+        if let Some(at) = removed.filed {
             self.ends.remove(&(at, id));
+        }
+        if let Some(at) = removed.checkpoint {
+            self.checkpoints.remove(&(at, id));
         }
         self.renewed.remove(&id);
     }
@@ -119,7 +124,7 @@ impl Timers {
             return Err(Refusal::LeaseNotFound);
         }
         lease.ends = now + lease.ttl();
-        if lease.remaining > 0 {
+        if lease.is_shortened() {
             self.renewed.insert(id);
         }
         Ok(lease.ttl)
@@ -196,7 +201,9 @@ impl Timers {
             if let Some(lease) = leases.get_mut(id) {
                 let left = i64::try_from(lease.ends.since(now).as_secs()).unwrap_or(lease.ttl);
                 remaining.push((id, left.clamp(1, lease.ttl)));
-                self.checkpoints.insert((self.checkpoint_at(now, id), id));
+                let next = self.checkpoint_at(now, id);
+                (lease.checkpoint, lease.is_checkpointing) = (Some(next), true);
+                self.checkpoints.insert((next, id));
             }
         }
         remaining

@@ -185,3 +185,14 @@ fn twenty_thousand_leases_end_in_bounded_entries() {
     world.pass(Duration::ZERO);
     assert_eq!(world.keyspace.leases().len(), 0);
 }
+
+#[test]
+fn a_lease_that_is_gone_leaves_nothing_to_wake_for() {
+    let mut world = World::new(Config::default());
+    world.done(grant(1, 1_000));
+    world.done(Command::LeaseRevoke { id: 1 });
+    for _ in 0..5 {
+        world.pass(SECOND);
+    }
+    assert_eq!(world.keyspace.wake_at(), None);
+}
