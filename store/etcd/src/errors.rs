@@ -132,6 +132,7 @@ impl From<Refusal> for Status {
             Refusal::Compacted { .. } => compacted(),
             Refusal::FutureRevision { .. } => future_revision(),
             Refusal::NoSpace => no_space(),
+            Refusal::TooLarge => request_too_large(),
             Refusal::Busy => too_many_requests(),
             Refusal::Corrupt { .. } => corrupt(),
             Refusal::Stopped => stopped(),

@@ -32,6 +32,9 @@ pub enum Refusal {
     /// No space: the quota is used up or the disk is full.
     #[error("database space exceeded")]
     NoSpace,
+    /// The request is larger than the log takes.
+    #[error("request is too large")]
+    TooLarge,
     /// Too much waits already.
     #[error("too many requests")]
     Busy,

@@ -3,6 +3,7 @@
 use holm_base::{ByteCount, ClusterId, NodeId};
 
 use crate::error::LogError;
+use crate::layout::RECORD_HEADER;
 
 /// The largest record, header included.
 pub(crate) const RECORD_BYTES_MAX: u64 = 16 << 20;
@@ -39,6 +40,19 @@ impl LogConfig {
             node,
             segment_bytes: ByteCount::new(64 << 20),
         }
+    }
+
+    /// The longest body of an entry that a log of such segments takes, however many groups it
+    /// serves.
+    #[must_use]
+    pub const fn entry_bytes_max(&self) -> ByteCount {
+        let quarter = self.segment_bytes.value() / 4;
+        let record = if quarter < RECORD_BYTES_MAX {
+            quarter
+        } else {
+            RECORD_BYTES_MAX
+        };
+        ByteCount::new(record - RECORD_HEADER as u64)
     }
 
     /// Refuses a segment size that cannot be.

@@ -381,3 +381,22 @@ fn a_lost_segment_is_damage_wherever_it_was() {
         );
     }
 }
+
+#[test]
+fn the_longest_entry_is_taken_in_a_new_segment_and_in_an_old_one() {
+    for segment in [16 << 10, 64 << 10, 8 << 20, 64 << 20] {
+        let config = LogConfig {
+            segment_bytes: ByteCount::new(segment),
+            ..config()
+        };
+        let longest = usize::try_from(config.entry_bytes_max().value()).expect("it fits");
+        let storage = Storage::new();
+        let folder = storage.root().folder("log").expect("it is only a name");
+        let mut log = Log::open(folder, config).expect("a fresh log opens");
+        for group in 1..=3 {
+            let entry = record(1, 1, longest);
+            log.flush(GroupId::new(group), &[entry], Urgency::Ordinary)
+                .unwrap_or_else(|refused| panic!("{segment}: {refused}"));
+        }
+    }
+}

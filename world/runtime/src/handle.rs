@@ -98,8 +98,8 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Busy`] and [`Refusal::NoSpace`] if it was not ordered; [`Refusal::Stopped`]
-    /// if the node stopped first, and then its outcome is unknown.
+    /// [`Refusal::TooLarge`], [`Refusal::Busy`] and [`Refusal::NoSpace`] if it was not ordered;
+    /// [`Refusal::Stopped`] if the node stopped first, and then its outcome is unknown.
     pub async fn propose(&self, proposal: Proposal) -> Result<Applied, Refusal> {
         let ask = Ask::Propose {
             takes_space: takes_space(&proposal.command),
@@ -157,6 +157,7 @@ impl Handle {
             .inbox
             .ask(ask, sender)
             .map_err(|why| match why {
+                NotTaken::TooLarge => Refusal::TooLarge,
                 NotTaken::Full => Refusal::Busy,
                 NotTaken::Stopped => Refusal::Stopped,
             })?;

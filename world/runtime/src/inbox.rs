@@ -51,6 +51,8 @@ impl Ask {
 /// Why a request was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotTaken {
+    /// The log would not take it.
+    TooLarge,
     Full,
     Stopped,
 }
@@ -65,15 +67,28 @@ struct State {
 }
 
 /// The queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inbox {
     state: Mutex<State>,
     bell: Condvar,
+    /// The longest request that can be logged.
+    request_bytes_max: usize,
 }
 
 impl Inbox {
+    pub(crate) fn new(request_bytes_max: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            bell: Condvar::new(),
+            request_bytes_max,
+        }
+    }
+
     /// Puts a request in, unless the limits say no.
     pub(crate) fn ask(&self, ask: Ask, answer: oneshot::Sender<Answer>) -> Result<(), NotTaken> {
+        if ask.bytes() > self.request_bytes_max {
+            return Err(NotTaken::TooLarge);
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.is_closed {
             return Err(NotTaken::Stopped);
@@ -147,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_full_inbox_refuses_requests_and_takes_reports() {
-        let inbox = Inbox::default();
+        let inbox = Inbox::new(BYTES_MAX);
         for _ in 0..REQUESTS_MAX {
             renew(&inbox).expect("there is room");
         }
@@ -159,24 +174,32 @@ mod tests {
         assert_eq!(renew(&inbox), Ok(()));
     }
 
+    fn propose(inbox: &Inbox, bytes: usize) -> Result<(), NotTaken> {
+        let body = Bytes::from(vec![0; bytes]);
+        let ask = Ask::Propose {
+            body,
+            takes_space: true,
+        };
+        inbox.ask(ask, oneshot::channel().0)
+    }
+
     #[test]
     fn bytes_are_bounded_too() {
-        let inbox = Inbox::default();
-        let propose = |bytes: usize| {
-            let body = Bytes::from(vec![0; bytes]);
-            let ask = Ask::Propose {
-                body,
-                takes_space: true,
-            };
-            inbox.ask(ask, oneshot::channel().0)
-        };
-        assert_eq!(propose(BYTES_MAX), Ok(()));
-        assert_eq!(propose(1), Err(NotTaken::Full));
+        let inbox = Inbox::new(BYTES_MAX);
+        assert_eq!(propose(&inbox, BYTES_MAX), Ok(()));
+        assert_eq!(propose(&inbox, 1), Err(NotTaken::Full));
+    }
+
+    #[test]
+    fn what_the_log_would_not_take_is_refused_at_the_door() {
+        let inbox = Inbox::new(100);
+        assert_eq!(propose(&inbox, 101), Err(NotTaken::TooLarge));
+        assert_eq!(propose(&inbox, 100), Ok(()));
     }
 
     #[test]
     fn a_closed_inbox_says_so() {
-        let inbox = Inbox::default();
+        let inbox = Inbox::new(BYTES_MAX);
         inbox.close();
         assert_eq!(renew(&inbox), Err(NotTaken::Stopped));
     }

@@ -190,7 +190,9 @@ pub fn start(
     let quota_bytes = kv.quota();
     let opened = holm_replica::open(&*folder, DEFAULT, log_config, kv)
         .map_err(|source| StartError::Open { place, source })?;
-    let inbox = Arc::new(Inbox::default());
+    let request_bytes_max = log_config.entry_bytes_max().value();
+    let inbox = Inbox::new(usize::try_from(request_bytes_max).unwrap_or(usize::MAX));
+    let inbox = Arc::new(inbox);
     let keyspace = opened.replica.keyspace();
     let handle = Handle {
         shared: Arc::new(Shared {

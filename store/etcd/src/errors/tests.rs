@@ -107,6 +107,7 @@ fn each_refusal_of_the_engine_has_its_row() {
             "mvcc: required revision is a future revision",
         ),
         (Refusal::NoSpace, "mvcc: database space exceeded"),
+        (Refusal::TooLarge, "request is too large"),
         (Refusal::Busy, "too many requests"),
         (
             Refusal::Corrupt {
