@@ -41,6 +41,13 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     value.checked_mul(factor).ok_or_else(hint)
 }
 
+/// Reads how often per second; what is no number above 0 is refused.
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok();
+    rate.filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+        .ok_or_else(|| format!("`{text}` is no rate: write a number above 0, such as 500"))
+}
+
 fn split_unit(text: &str) -> (&str, &str) {
     let end = text
         .find(|sign: char| !sign.is_ascii_digit() && sign != '.')
@@ -121,6 +128,14 @@ mod tests {
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
         assert!(parse_duration("10").is_err_and(|text| text.contains("such as 10s")));
+    }
+
+    #[test]
+    fn a_rate_lies_above_zero() {
+        assert_eq!(parse_rate("0.5"), Ok(0.5));
+        for text in ["0", "-1", "inf", "fast"] {
+            assert!(parse_rate(text).is_err_and(|error| error.contains("no rate")));
+        }
     }
 
     #[test]

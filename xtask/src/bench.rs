@@ -1,67 +1,122 @@
 //! `bench`: figures as ratios against a peer, from runs that take turns.
 //!
 //! A figure of one day on one machine says little; a ratio of medians from A, B, A, B under
-//! the same load says what it seems to. The load printed beside it says how quiet it was.
+//! the same load says what it seems to. The load printed beside it says how quiet it was, and
+//! the floor beneath it what no server on this machine could beat.
 
-mod case;
+pub(crate) mod case;
+mod figure;
+mod generator;
 mod server;
+mod work;
+
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::ci::target;
-use crate::process::{cargo, must};
-use case::{CASES, Case};
-use server::Server;
+use crate::process::{cargo, find, output};
+use case::{Case, Work};
+use figure::{Row, rows, verdict, word};
+use server::{Programs, Server, Side};
+use work::{Floor, Round};
 
 pub(crate) const PAGE: &str = "
-  cargo xtask bench kv --peer etcd                    every case
-  cargo xtask bench kv --peer etcd --case put-64      one of them
-  cargo xtask bench kv --peer etcd --duration 10s --rounds 3
+  cargo xtask bench kv --peer etcd                    every case, some ten minutes
+  cargo xtask bench kv --case put-64                  one of them
+  cargo xtask bench kv --case 'put-*' --case reclaim  several; * stands for any text
+  cargo xtask bench kv --duration 3s --rounds 3       how long each run, how many turns
+  cargo xtask bench kv --etcd /opt/etcd/bin/etcd      another etcd than the installed one
+  cargo xtask bench kv --json                         the whole table as one JSON object
 
 Builds holm for release, starts `holm up` and etcd on free loopback ports, each with a fresh
 data directory on the same disk, and lets `holm bench kv` load one and the other in turn:
-A, B, A, B. Prints medians and their ratios, server CPU per operation, and syncs of the log
-per 1,000 writes, as a table for PROMISES.md.
+A, B, A, B. Prints medians, their ratios, the target of each figure that has one and whether
+it is held, and beside the figures their floors: fdatasync of one 4 KiB write, measured
+alone, and echoes of as many clients at the same server. `x floor` is Holm's distance.
 
+Cases
+  put-1 put-64 put-1000       puts of 256-byte values by so many clients
+  txn-64                      transactions of 4 puts
+  get-64 get-64-serializable  gets
+  list-10000                  lists of 10,000 keys of 1 KiB by 2 clients
+  list-100000                 300 puts and 300 gets a second, with and without one client that
+                              lists 100,000 keys of 1 KiB over and over; memory
+  watch-1000                  1 writer, 1,000 watchers
+  watch-1000-stalled          the same with and without one that never reads; memory
+  million                     a million keys of 256 bytes: memory, disk, restart after kill -9
+  reclaim                     300,000 keys, each written 4 times, then compacted (etcd: and
+                              defragmented) under 500 puts a second
+million and reclaim run once, whatever --rounds says, and reclaim for 20 seconds.
+
+HOLM_ETCD names the etcd, if --etcd does not; else it is the one on the search path.
 HOLM_BENCH_FOLDER names the disk; the system's folder for temporary files if not set.
 The release binary is the one of `cargo build --release -p holm`, or HOLM_BIN.
 ";
 
 /// What was asked for.
+#[derive(Debug)]
 struct Request {
-    duration: String,
+    duration: Duration,
     rounds: usize,
-    case: Option<String>,
+    cases: Vec<String>,
+    etcd: Option<String>,
+    json: bool,
 }
 
 /// Runs the benchmark and prints its table.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let request = parse(arguments)?;
-    let holm = holm()?;
-    println!("load average before: {}", load());
-    println!(
-        "| case | holm/s | etcd/s | ratio | holm p99 ms | etcd p99 ms | ratio | holm CPU us/op | etcd CPU us/op | ratio | holm syncs/1000 | etcd syncs/1000 | holm MiB | etcd MiB |"
-    );
-    println!("|--|--|--|--|--|--|--|--|--|--|--|--|--|--|");
-    let mut found = 0;
-    for case in CASES {
-        if request
-            .case
-            .as_ref()
-            .is_none_or(|wanted| wanted == case.name)
-        {
-            found += 1;
-            println!("{}", row(&holm, case, &request)?);
-        }
+    let cases = case::select(&request.cases)
+        .map_err(|pattern| anyhow::anyhow!("no case is named {pattern}; there are {}", names()))?;
+    let programs = Programs {
+        etcd: etcd(&request)?,
+        holm: holm()?,
+    };
+    let versions = [
+        version(&programs.holm, "version")?,
+        version(&programs.etcd, "--version")?,
+    ];
+    let before = load();
+    let slow = cases.iter().any(|case| matches!(case.work, Work::Reclaim));
+    eprintln!("the disk's floor");
+    let disk = Floor::measure(&programs.holm, slow)?;
+    if !request.json {
+        println!("{} against {}", versions[0], versions[1]);
+        println!("load average before: {before}");
+        println!(
+            "disk alone, fdatasync of 4 KiB: p50 {:.3} ms, p99 {:.3} ms",
+            disk.p50_ms, disk.p99_ms
+        );
+        println!("\n| case | figure | holm | etcd | ratio | target | verdict | floor | x floor |");
+        println!("|--|--|--|--|--|--|--|--|--|");
     }
-    ensure!(found > 0, "there is no such case; there are {}", names());
-    println!("load average after: {}", load());
+    let mut done = Vec::new();
+    for case in cases {
+        let rows = measured(case, &programs, &request, &disk)?;
+        if !request.json {
+            for row in &rows {
+                println!("| {} | {} |", case.name, row.line());
+            }
+        }
+        done.push((case, rows));
+    }
+    if request.json {
+        let report = report(&request, &versions, &disk, &done, [before, load()]);
+        println!("{report}");
+        return Ok(());
+    }
+    println!("\nload average after: {}", load());
+    for (case, rows) in &done {
+        println!("{}", conclusion(case.name, rows));
+    }
     Ok(())
 }
 
 fn names() -> String {
-    CASES
+    case::CASES
         .iter()
         .map(|case| case.name)
         .collect::<Vec<_>>()
@@ -70,9 +125,11 @@ fn names() -> String {
 
 fn parse(arguments: &[String]) -> Result<Request> {
     let mut request = Request {
-        duration: "5s".to_owned(),
+        duration: Duration::from_secs(5),
         rounds: 2,
-        case: None,
+        cases: Vec::new(),
+        etcd: None,
+        json: false,
     };
     let mut words = arguments.iter().map(String::as_str);
     ensure!(
@@ -80,19 +137,52 @@ fn parse(arguments: &[String]) -> Result<Request> {
         "there is one benchmark: `cargo xtask bench kv --peer etcd`"
     );
     while let Some(word) = words.next() {
+        if word == "--json" {
+            request.json = true;
+            continue;
+        }
+        ensure!(
+            ["--peer", "--etcd", "--duration", "--rounds", "--case"].contains(&word),
+            "bench knows no {word}; `cargo xtask bench --help` has all it knows"
+        );
         let value = words
             .next()
+            .filter(|value| !value.starts_with("--"))
             .with_context(|| format!("{word} needs a value"))?;
         match word {
-            "--peer" => ensure!(value == "etcd", "the one peer is etcd"),
-            "--duration" => value.clone_into(&mut request.duration),
-            "--rounds" => request.rounds = value.parse().context("--rounds needs a number")?,
-            "--case" => request.case = Some(value.to_owned()),
+            "--peer" => ensure!(value == "etcd", "--peer {value}: the one peer is etcd"),
+            "--etcd" => request.etcd = Some(value.to_owned()),
+            "--duration" => request.duration = duration(value)?,
+            "--rounds" => {
+                request.rounds = value
+                    .parse()
+                    .ok()
+                    .filter(|rounds| (1..=100).contains(rounds))
+                    .with_context(|| format!("--rounds {value}: a number from 1 to 100"))?;
+            }
+            "--case" => request.cases.push(value.to_owned()),
             other => bail!("bench knows no {other}"),
         }
     }
-    ensure!(request.rounds > 0, "--rounds needs at least one");
     Ok(request)
+}
+
+/// `500ms`, `3s`, `1m`.
+fn duration(text: &str) -> Result<Duration> {
+    let split = text.find(|sign: char| !sign.is_ascii_digit());
+    let (number, unit) = text.split_at(split.unwrap_or(text.len()));
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        _ => 0,
+    };
+    let millis = number.parse().unwrap_or(0_u64).saturating_mul(factor);
+    ensure!(
+        (100..=3_600_000).contains(&millis),
+        "--duration {text}: a number and ms, s or m, from 100ms to 60m"
+    );
+    Ok(Duration::from_millis(millis))
 }
 
 /// The release binary; built here unless one is named.
@@ -100,7 +190,8 @@ fn holm() -> Result<String> {
     if let Ok(path) = std::env::var("HOLM_BIN") {
         return Ok(path);
     }
-    must(&mut cargo(&[
+    eprintln!("building holm for release");
+    output(&mut cargo(&[
         "build",
         "--release",
         "--quiet",
@@ -110,6 +201,32 @@ fn holm() -> Result<String> {
     Ok(format!("{}/release/holm", target()?))
 }
 
+/// The etcd to hold Holm against.
+fn etcd(request: &Request) -> Result<String> {
+    let named = request
+        .etcd
+        .clone()
+        .or_else(|| std::env::var("HOLM_ETCD").ok());
+    match named {
+        Some(path) => {
+            ensure!(
+                std::path::Path::new(&path).is_file(),
+                "--etcd {path}: there is no such file"
+            );
+            Ok(path)
+        }
+        None => find("etcd")
+            .map(|path| path.to_string_lossy().into_owned())
+            .context("etcd is not installed (Debian: etcd-server); or name one with --etcd"),
+    }
+}
+
+/// The first line that a program prints of its version.
+fn version(program: &str, word: &str) -> Result<String> {
+    let text = output(Command::new(program).arg(word))?;
+    Ok(text.lines().next().unwrap_or("unknown").to_owned())
+}
+
 /// The machine's load over the last minute, for a reader who doubts the figures.
 fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -117,95 +234,136 @@ fn load() -> String {
 }
 
 /// Both servers, in turn, through one case.
-fn row(holm: &str, case: &Case, request: &Request) -> Result<String> {
-    let ours = Server::holm(holm)?;
-    let theirs = Server::etcd()?;
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    for _ in 0..request.rounds {
-        left.push(case.run(holm, &ours, &request.duration)?);
-        right.push(case.run(holm, &theirs, &request.duration)?);
-    }
-    Ok(table_row(case.name, &left, &right))
-}
-
-/// The medians of both sides and their ratios, as a table's row.
-fn table_row(name: &str, left: &[Value], right: &[Value]) -> String {
-    let pair = |place: &str, scale: f64, digits: usize| {
-        let (left, right) = (median(left, place), median(right, place));
-        let show = |value: Option<f64>| {
-            value.map_or_else(
-                || "-".to_owned(),
-                |value| format!("{:.digits$}", value / scale),
-            )
-        };
-        (show(left), show(right), ratio(left, right))
+fn measured(case: &Case, programs: &Programs, request: &Request, disk: &Floor) -> Result<Vec<Row>> {
+    let name = case.name;
+    let round = Round {
+        duration: request.duration,
+        disk,
     };
-    let rate = pair("/operations_per_second", 1.0, 0);
-    let tail = pair("/latency_ns/p99", 1e6, 2);
-    let cpu = pair("/server/cpu_us_per_operation", 1.0, 1);
-    let syncs = pair("/log_syncs_per_1000", 1.0, 1);
-    let memory = pair("/server/resident_bytes_peak", 1_048_576.0, 0);
-    format!(
-        "| {name} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-        rate.0,
-        rate.1,
-        rate.2,
-        tail.0,
-        tail.1,
-        tail.2,
-        cpu.0,
-        cpu.1,
-        cpu.2,
-        syncs.0,
-        syncs.1,
-        memory.0,
-        memory.1
-    )
-}
-
-fn ratio(left: Option<f64>, right: Option<f64>) -> String {
-    match (left, right) {
-        (Some(left), Some(right)) if right > 0.0 => format!("{:.2}x", left / right),
-        (Some(_) | None, Some(_) | None) => "-".to_owned(),
+    // One server at a time where a run takes all of the machine's memory or disk for long.
+    let (rounds, alone) = match case.work.runs_once() {
+        true => (1, true),
+        false => (request.rounds, false),
+    };
+    let start = |side: Side| -> Result<Server> {
+        eprintln!("{name}: preparing {}", side.name());
+        let server = Server::start(side, programs)?;
+        case.work.prepare(&server)?;
+        Ok(server)
+    };
+    let mut samples = [Vec::new(), Vec::new()];
+    let sides = [Side::Holm, Side::Etcd];
+    let mut servers = [None, None];
+    for number in 1..=rounds {
+        for (at, side) in sides.into_iter().enumerate() {
+            let mut server = match servers[at].take() {
+                Some(server) => server,
+                None => start(side)?,
+            };
+            eprintln!("{name}: round {number} of {rounds}, {}", side.name());
+            let sample = case.work.round(&mut server, &round);
+            samples[at].push(sample.with_context(|| format!("case {name}"))?);
+            if !alone {
+                servers[at] = Some(server);
+            }
+        }
     }
+    Ok(rows(case, &samples[0], &samples[1]))
 }
 
-fn median(reports: &[Value], place: &str) -> Option<f64> {
-    let mut values: Vec<f64> = reports
+/// One line on a case: held, or what was missed and by how much.
+fn conclusion(name: &str, rows: &[Row]) -> String {
+    let Some(held) = verdict(rows) else {
+        return format!("{name}: no target");
+    };
+    let missed: Vec<String> = rows
         .iter()
-        .filter_map(|report| report.pointer(place).and_then(Value::as_f64))
+        .filter(|row| row.held == Some(false))
+        .map(Row::miss)
         .collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        count if count % 2 == 1 => Some(values[middle]),
-        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
-    }
+    let colon = if held { "" } else { ": " };
+    format!("{name}: {}{colon}{}", word(held), missed.join("; "))
+}
+
+fn report(
+    request: &Request,
+    versions: &[String; 2],
+    disk: &Floor,
+    done: &[(&Case, Vec<Row>)],
+    [before, after]: [String; 2],
+) -> Value {
+    let cases = done.iter().map(|(case, rows)| {
+        json!({
+            "case": case.name,
+            "verdict": verdict(rows).map(word),
+            "rounds": if case.work.runs_once() { 1 } else { request.rounds },
+            "figures": rows.iter().map(Row::json).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "holm": versions[0],
+        "etcd": versions[1],
+        "duration_ms": u64::try_from(request.duration.as_millis()).unwrap_or(u64::MAX),
+        "load_average_before": before,
+        "load_average_after": after,
+        "fdatasync_ms": {"p50": disk.p50_ms, "p99": disk.p99_ms, "max": disk.max_ms},
+        "cases": cases.collect::<Vec<_>>(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
-    #[test]
-    fn the_median_of_an_even_number_lies_between_the_middle_two() {
-        let reports = [4.0, 1.0, 3.0, 100.0].map(|value| json!({"a": {"b": value}}));
-        assert_eq!(median(&reports, "/a/b"), Some(3.5));
-        assert_eq!(median(&reports[..3], "/a/b"), Some(3.0));
-        assert_eq!(median(&reports, "/a/c"), None);
+    fn asked(words: &str) -> Result<Request> {
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        parse(&words)
     }
 
     #[test]
-    fn a_row_holds_both_sides_and_their_ratio() {
-        let ours = [json!({"operations_per_second": 300.0, "latency_ns": {"p99": 2_000_000}})];
-        let theirs = [json!({"operations_per_second": 100.0, "latency_ns": {"p99": 4_000_000}})];
-        let row = table_row("put-64", &ours, &theirs);
-        assert!(
-            row.starts_with("| put-64 | 300 | 100 | 3.00x | 2.00 | 4.00 | 0.50x | - | - | - |"),
-            "{row}"
+    fn the_flags_are_read() {
+        let request =
+            asked("kv --peer etcd --case put-* --case reclaim --json --rounds 3 --duration 500ms");
+        let request = request.unwrap();
+        assert_eq!(request.cases, ["put-*", "reclaim"]);
+        assert_eq!((request.rounds, request.json), (3, true));
+        assert_eq!(request.duration, Duration::from_millis(500));
+        assert_eq!(asked("kv --etcd /x").unwrap().etcd.as_deref(), Some("/x"));
+    }
+
+    #[test]
+    fn a_wrong_flag_is_named_with_what_would_be_right() {
+        for (words, complaint) in [
+            ("sql", "there is one benchmark"),
+            ("kv --speed 3", "bench knows no --speed"),
+            ("kv --rounds", "--rounds needs a value"),
+            ("kv --rounds --json", "--rounds needs a value"),
+            ("kv --rounds 0", "a number from 1 to 100"),
+            ("kv --duration 3", "a number and ms, s or m"),
+            ("kv --duration 1ms", "from 100ms"),
+            ("kv --peer redis", "the one peer is etcd"),
+        ] {
+            let error = asked(words).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_page_names_every_case() {
+        for case in case::CASES {
+            assert!(PAGE.contains(case.name), "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn a_miss_is_told_with_its_measure() {
+        let put = case::CASES.iter().find(|case| case.name == "put-1");
+        let (holm, etcd) = ([vec![(case::RATE, 50.0)]], [vec![(case::RATE, 100.0)]]);
+        let rows = rows(put.unwrap(), &holm, &etcd);
+        assert_eq!(
+            conclusion("put-1", &rows),
+            "put-1: missed: operations/s 50.0 against 100 (0.50x), at least 1.00x etcd's"
         );
+        assert_eq!(conclusion("put-1", &[]), "put-1: no target");
     }
 }

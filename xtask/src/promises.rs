@@ -5,12 +5,14 @@
 
 use anyhow::{Context, Result, bail};
 
+use crate::bench::case::CASES;
 use crate::tally::{Counts, Tally};
 use crate::tree::{Tree, root};
 
 pub(crate) const PAGE: &str = "
 Reads the tables of PROMISES.md and prints each claim with its state: held, held in
-rehearsal, missed or pending. Fails on a row that names no command, or has another state.
+rehearsal, missed or pending. Fails on a row that names no command or a case that the benchmark
+has not, or has another state; and on a case of the benchmark with targets that no row names.
 ";
 
 const PAGE_OF_PROMISES: &str = "PROMISES.md";
@@ -49,6 +51,10 @@ pub(crate) fn check() -> Result<Counts> {
             println!("  {PAGE_OF_PROMISES}: `{}`: {fault}", row[0]);
         }
     }
+    for case in unpromised(text) {
+        counts = counts.and(Counts::FAILED);
+        println!("  {PAGE_OF_PROMISES}: no row has the command `--case {case}`, which has targets");
+    }
     if counts.passed + counts.failed == 0 {
         bail!("{PAGE_OF_PROMISES} has no table of promises");
     }
@@ -84,12 +90,33 @@ fn cells(line: &str) -> Option<Vec<String>> {
     )
 }
 
+/// The benchmark's cases with targets that no row names.
+fn unpromised(text: &str) -> Vec<&'static str> {
+    let rows = rows(text);
+    let named = |name: &str| {
+        let words = format!("--case {name}`");
+        rows.iter()
+            .any(|row| row.len() > 4 && row[4].ends_with(&words))
+    };
+    let cases = CASES.iter().filter(|case| !case.targets.is_empty());
+    cases
+        .map(|case| case.name)
+        .filter(|name| !named(name))
+        .collect()
+}
+
 fn fault(row: &[String]) -> Option<String> {
     if row.len() != COLUMNS {
         return Some(format!("{} columns instead of {COLUMNS}", row.len()));
     }
     if !row[4].contains('`') {
         return Some("no command: a figure without one is no figure".to_owned());
+    }
+    if let Some((_, rest)) = row[4].split_once("--case ") {
+        let name = rest.split(['`', ' ']).next().unwrap_or_default();
+        if !CASES.iter().any(|case| case.name == name) {
+            return Some(format!("the benchmark has no case `{name}`"));
+        }
     }
     let state = row[6].as_str();
     if !STATES.contains(&state) {
@@ -140,6 +167,26 @@ mod tests {
                 .unwrap()
                 .contains("mostly")
         );
+    }
+
+    #[test]
+    fn a_case_that_the_benchmark_has_not_fails() {
+        let row = |case: &str| {
+            format!(
+                "| puts | 64 | 3x | two cores | `cargo xtask bench kv --case {case}` | | held |"
+            )
+        };
+        assert_eq!(faults(&row("put-64")), None);
+        assert!(faults(&row("pet-64")).unwrap().contains("pet-64"));
+    }
+
+    #[test]
+    fn a_case_with_targets_needs_a_row() {
+        let head = "| claim | setting | figure | machine | command | test | state |\n";
+        let row = "| puts | 1 | | A | `cargo xtask bench kv --case put-1` | | pending |\n";
+        let missing = unpromised(&format!("{head}|--|--|--|--|--|--|--|\n{row}"));
+        assert!(!missing.contains(&"put-1") && !missing.contains(&"txn-64"));
+        assert!(missing.contains(&"put-1000") && missing.contains(&"million"));
     }
 
     #[test]

@@ -4,18 +4,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::connection::Connection;
 use super::frame::flag;
 use super::keys::Keys;
 use super::load::{self, Naming, Plan};
 use super::message::{Template, number_field};
-use super::options::{KvOptions, Order};
+use super::options::{KvOptions, Order, Workload};
 use super::poller::Poller;
 use super::session::{Failure, Route, Sink};
-use super::tally::{Clock, in_nanos};
+use super::tally::{Clock, Tally, in_nanos};
 use crate::progress::Progress;
+use crate::quantity;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,44 +65,97 @@ pub(crate) fn call(endpoint: &str, route: Route, template: &Template) -> anyhow:
 
 /// Writes the keys 0 to `keys` where the server has fewer, so that reads find what they ask for.
 pub(crate) fn fill(options: &KvOptions, keys: u64) -> anyhow::Result<()> {
-    let route = |path| Route::new(&options.endpoint, path, options.token.as_deref());
-    let answer = call(
+    let route = Route::new(
         &options.endpoint,
-        route("/etcdserverpb.KV/Range"),
-        &Template::count(),
-    )
-    .context("count the keys of earlier runs")?;
+        "/etcdserverpb.KV/Range",
+        options.token.as_deref(),
+    );
+    let answer = call(&options.endpoint, route, &Template::count())
+        .context("count the keys of earlier runs")?;
     if number_field(&answer, 4) >= keys {
         return Ok(());
     }
     let plan = Plan {
-        endpoint: options.endpoint.clone(),
-        route: route("/etcdserverpb.KV/Put"),
         template: Template::put(usize::try_from(options.value_bytes)?),
         naming: Naming::Following,
         keys: Keys::new(Order::Sequential, keys, 0),
-        clients: 256,
+        limit: Some(keys),
+        ..writing(options, "/etcdserverpb.KV/Put")?
+    };
+    write(&plan, 1, keys)?;
+    Ok(())
+}
+
+/// Writes every key in blocks, one transaction each, then all of them so often again as asked; counts keys.
+pub(crate) fn passes(options: &KvOptions) -> anyhow::Result<Tally> {
+    let size = u64::from(options.txn_puts);
+    ensure!(
+        options.keys.is_multiple_of(size),
+        "fill writes blocks of {size} keys (--txn-puts): --keys must be a multiple of that, {} is not",
+        options.keys
+    );
+    let blocks = options.keys / size;
+    let puts = usize::try_from(options.txn_puts)?;
+    let first = Plan {
+        template: Template::txn(puts, usize::try_from(options.value_bytes)?),
+        naming: Naming::Blocks,
+        keys: Keys::new(Order::Sequential, blocks, 0),
+        limit: Some(blocks),
+        ..writing(options, "/etcdserverpb.KV/Txn")?
+    };
+    let mut tally = write(&first, size, options.keys)?;
+    if options.passes > 1 {
+        let again = blocks * u64::from(options.passes - 1);
+        let plan = Plan {
+            keys: Keys::new(options.order, blocks, 1),
+            limit: Some(again),
+            ..first
+        };
+        tally.merge(write(&plan, size, again * size)?);
+    }
+    tally.completed *= size;
+    Ok(tally)
+}
+
+/// Writes as fast as answers come, until the limit that the caller sets.
+fn writing(options: &KvOptions, path: &str) -> anyhow::Result<Plan> {
+    Ok(Plan {
+        endpoint: options.endpoint.clone(),
+        route: Route::new(&options.endpoint, path, options.token.as_deref()),
+        template: Template::put(usize::try_from(options.value_bytes)?),
+        naming: Naming::Following,
+        keys: Keys::new(Order::Sequential, 1, 0),
+        clients: if options.workload == Workload::Fill {
+            options.clients
+        } else {
+            256
+        },
         connections: 8,
         interval: None,
-        window: (u64::MAX - 1, u64::MAX),
-        limit: Some(keys),
-    };
+        window: (0, u64::MAX),
+        limit: Some(0),
+    })
+}
+
+/// Runs a plan of writes of `size` keys each and shows how far it has come of `keys`.
+fn write(plan: &Plan, size: u64, keys: u64) -> anyhow::Result<Tally> {
     let written = AtomicU64::new(0);
     let tally = thread::scope(|scope| {
-        let fill = scope.spawn(|| load::run(&plan, Clock::start(), &written));
+        let fill = scope.spawn(|| load::run(plan, Clock::start(), &written));
         let mut progress = Progress::new();
         while !fill.is_finished() {
             thread::sleep(Duration::from_millis(100));
             progress.show(&format!(
-                "writing keys: {} of {keys}",
-                written.load(Ordering::Relaxed)
+                "writing keys: {} of {}",
+                quantity::count(written.load(Ordering::Relaxed) * size),
+                quantity::count(keys)
             ));
         }
         fill.join()
             .map_err(|_panic| anyhow::anyhow!("the filling thread panicked"))?
     })?;
     match tally.first_failure {
-        Some(failure) => Err(failure).context("write keys before reading them"),
-        None => Ok(()),
+        Some(failure) => Err(failure).context("write keys"),
+        None => Ok(tally),
     }
 }

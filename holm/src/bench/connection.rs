@@ -54,6 +54,15 @@ const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 impl Connection {
     /// Connects and says hello; the server's own hello is read by [`Connection::receive`].
     pub(crate) fn open(endpoint: &str, route: Route) -> Result<Self, ConnectionError> {
+        Self::with(endpoint, Session::new(route))
+    }
+
+    /// The same with small windows; see [`Session::narrow`].
+    pub(crate) fn open_narrow(endpoint: &str, route: Route) -> Result<Self, ConnectionError> {
+        Self::with(endpoint, Session::narrow(route))
+    }
+
+    fn with(endpoint: &str, session: Session) -> Result<Self, ConnectionError> {
         let failed = |source| ConnectionError::Connect {
             endpoint: endpoint.to_owned(),
             source,
@@ -64,7 +73,7 @@ impl Connection {
         Ok(Self {
             socket,
             endpoint: endpoint.to_owned(),
-            session: Session::new(route),
+            session,
             input: vec![0; INPUT_BYTES],
             filled: 0,
             written: 0,

@@ -9,15 +9,16 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::report::Latency;
 use super::tally::{Clock, Tally, in_nanos};
+use super::timetable::Timetable;
 use crate::progress::Progress;
-use crate::quantity::{self, parse_duration};
+use crate::quantity::{self, parse_bytes, parse_duration, parse_rate};
 
 /// Flags of `holm bench floor`.
 #[derive(Clone, Debug, Args)]
@@ -30,6 +31,14 @@ pub(crate) struct FloorOptions {
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
     duration: Duration,
 
+    /// Bytes of each write [default: 4 KiB, then 64 KiB]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    bytes: Option<u64>,
+
+    /// Write so often per second instead of as fast as the disk takes it
+    #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate)]
+    rate: Option<f64>,
+
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub(super) json: bool,
@@ -38,6 +47,7 @@ pub(crate) struct FloorOptions {
 pub(super) const EXAMPLES: &str = "\
 Examples:
   holm bench floor --data-dir /var/lib/holm    one durable write on that disk
+  holm bench floor --bytes 4KiB --rate 500 --duration 20s    how slow the slowest of 10,000 is
   holm bench kv echo                           one request that does nothing, through the same front
 
 A put through one client cannot be faster than the sum of both.";
@@ -87,10 +97,20 @@ fn measure(options: &FloorOptions, path: &Path) -> anyhow::Result<Vec<Row>> {
             .with_context(failed)?;
     }
     file.sync_all().with_context(failed)?;
+    let sizes = match options.bytes {
+        Some(bytes) => vec![usize::try_from(bytes)?],
+        None => WRITE_BYTES.to_vec(),
+    };
+    for bytes in &sizes {
+        ensure!(
+            (1..=FILE_BYTES).contains(bytes),
+            "--bytes must lie between 1 and 64MiB"
+        );
+    }
     let mut rows = Vec::new();
-    for bytes in WRITE_BYTES {
+    for bytes in sizes {
         progress.show(&format!("syncing writes of {bytes} bytes"));
-        let latency = rounds(&file, bytes, options.duration).with_context(failed)?;
+        let latency = rounds(&file, bytes, options).with_context(failed)?;
         rows.push(Row {
             bytes,
             syncs_per_second: latency.len() as f64 / options.duration.as_secs_f64(),
@@ -100,19 +120,29 @@ fn measure(options: &FloorOptions, path: &Path) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn rounds(file: &File, bytes: usize, duration: Duration) -> anyhow::Result<Histogram<u64>> {
+fn rounds(file: &File, bytes: usize, options: &FloorOptions) -> anyhow::Result<Histogram<u64>> {
     let mut tally = Tally::new();
     let mut block = vec![0x5a_u8; bytes];
     let (clock, mut at) = (Clock::start(), 0);
+    let end = in_nanos(options.duration);
+    let mut timetable = options
+        .rate
+        .map(|rate| Timetable::new(1e9 / rate, clock.now(), end));
     let mut began = clock.now();
-    while began < in_nanos(duration) {
+    while began < end {
+        if let Some(timetable) = &mut timetable {
+            // The time of the sync itself is wanted, so a late one counts from its own start.
+            std::thread::sleep(Duration::from_secs_f64(timetable.wait(began) / 1e9));
+            timetable.take();
+            began = clock.now();
+        }
         block[0] = block[0].wrapping_add(1);
         file.write_all_at(&block, u64::try_from(at)?)?;
         file.sync_data()?;
         let now = clock.now();
         tally.record(now - began);
         began = now;
-        at = (at + bytes) % FILE_BYTES;
+        at = (at + bytes) % (FILE_BYTES - bytes + 1);
     }
     Ok(tally.latency)
 }
@@ -140,6 +170,8 @@ mod tests {
         let options = FloorOptions {
             data_dir,
             duration: Duration::from_millis(5),
+            bytes: None,
+            rate: None,
             json: false,
         };
         let floor = run(&options).unwrap();
@@ -148,11 +180,28 @@ mod tests {
     }
 
     #[test]
+    fn one_size_alone_can_be_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = FloorOptions {
+            data_dir: folder.path().to_owned(),
+            duration: Duration::from_millis(5),
+            bytes: Some(512),
+            rate: None,
+            json: false,
+        };
+        let floor = run(&options).unwrap();
+        assert_eq!(floor.writes.len(), 1);
+        assert_eq!(floor.writes[0].bytes, 512);
+    }
+
+    #[test]
     fn folder_that_is_not_there_is_named() {
         let data_dir = PathBuf::from("/nowhere/at/all");
         let options = FloorOptions {
             data_dir,
             duration: Duration::from_millis(1),
+            bytes: None,
+            rate: None,
             json: false,
         };
         let error = run(&options).unwrap_err();

@@ -17,12 +17,15 @@ use super::message::Template;
 use super::poller::Poller;
 use super::session::{Failure, Route, Sink};
 use super::tally::{Clock, Tally, in_nanos};
+use super::timetable::Timetable;
 
 /// How the keys of a request are chosen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Naming {
     /// Each key of the request follows the one before it.
     Following,
+    /// The same, from the first key of a block on: the sequence counts blocks of as many keys as a request names.
+    Blocks,
     /// The second key is so many behind the first: a range.
     Span(u64),
 }
@@ -90,8 +93,8 @@ struct Load<'a> {
     links: Vec<Link>,
     state: State,
     sent: u64,
-    /// When the next request is due, in the open loop.
-    due: f64,
+    /// When requests are due, in the open loop.
+    timetable: Option<Timetable>,
     turn: usize,
 }
 
@@ -120,7 +123,9 @@ impl<'a> Load<'a> {
             answered: 0,
             tally: Tally::new(),
         };
-        let due = clock.now() as f64;
+        let timetable = plan
+            .interval
+            .map(|interval| Timetable::new(interval, clock.now(), plan.window.1));
         let (template, keys) = (plan.template.clone(), plan.keys.clone());
         Ok(Self {
             plan,
@@ -130,7 +135,7 @@ impl<'a> Load<'a> {
             links,
             state,
             sent: 0,
-            due,
+            timetable,
             turn: 0,
         })
     }
@@ -140,14 +145,12 @@ impl<'a> Load<'a> {
         for link in 0..self.links.len() {
             self.flush(link)?;
         }
-        while self.state.clock.now() < self.plan.window.1 && !self.is_exhausted() {
-            if self.plan.interval.is_some() {
-                self.send_due()?;
-            }
+        while self.goes_on() {
+            self.send_due()?;
             self.poller.wait(self.pause(), &mut ready)?;
             for link in ready.drain(..) {
                 self.receive(link)?;
-                if self.plan.interval.is_none() {
+                if self.timetable.is_none() {
                     self.refill(link)?;
                 }
                 self.flush(link)?;
@@ -168,8 +171,19 @@ impl<'a> Load<'a> {
                 self.flush(link)?;
             }
         }
-        self.state.tally.unanswered = self.state.in_flight;
+        let left = self.timetable.as_ref().map_or(0, Timetable::left);
+        self.state.tally.unanswered = self.state.in_flight + left;
         Ok(())
+    }
+
+    /// Whether more is to be sent. The open loop sends what was due in time even after the end.
+    fn goes_on(&self) -> bool {
+        let now = self.state.clock.now();
+        let end = self.plan.window.1;
+        match &self.timetable {
+            Some(timetable) => !timetable.is_over() && now < end.saturating_add(in_nanos(DRAIN)),
+            None => now < end && !self.is_exhausted(),
+        }
     }
 
     fn is_exhausted(&self) -> bool {
@@ -177,11 +191,11 @@ impl<'a> Load<'a> {
     }
 
     fn pause(&self) -> Duration {
-        if self.plan.interval.is_none() {
+        let Some(timetable) = &self.timetable else {
             return PAUSE_MAX;
-        }
-        let left = (self.due - self.state.clock.now() as f64).max(0.0);
-        Duration::from_secs_f64(left / 1e9).min(PAUSE_MAX)
+        };
+        let wait = timetable.wait(self.state.clock.now());
+        Duration::from_secs_f64(wait / 1e9).min(PAUSE_MAX)
     }
 
     /// Closed loop: every idle client of a connection sends.
@@ -195,18 +209,17 @@ impl<'a> Load<'a> {
 
     /// Open loop: sends what is due, connections taking turns.
     fn send_due(&mut self) -> anyhow::Result<()> {
-        let Some(interval) = self.plan.interval else {
-            return Ok(());
-        };
-        let now = self.state.clock.now() as f64;
+        let now = self.state.clock.now();
         let mut refused = 0;
-        while self.due <= now && refused < self.links.len() {
+        while let Some(due) = self.due(now).filter(|_due| refused < self.links.len()) {
             let at = self.turn;
             self.turn = (self.turn + 1) % self.links.len();
             if self.can_send(at)? {
                 refused = 0;
-                self.start(at, crate::quantity::rounded(self.due));
-                self.due += interval;
+                self.start(at, due);
+                if let Some(timetable) = &mut self.timetable {
+                    timetable.take();
+                }
             } else {
                 refused += 1;
             }
@@ -223,6 +236,12 @@ impl<'a> Load<'a> {
             }
         }
         Ok(())
+    }
+
+    fn due(&self, now: u64) -> Option<u64> {
+        self.timetable
+            .as_ref()
+            .and_then(|timetable| timetable.due(now))
     }
 
     fn can_send(&self, at: usize) -> anyhow::Result<bool> {
@@ -256,6 +275,14 @@ impl<'a> Load<'a> {
                 let first = self.keys.next();
                 self.template.set_key(0, first);
                 self.template.set_key(1, first + span);
+            }
+            Naming::Blocks => {
+                let count = self.template.key_count();
+                let size = u64::try_from(count).expect("usize fits into 64 bits");
+                let first = self.keys.next() * size;
+                for (key, index) in (first..).zip(0..count) {
+                    self.template.set_key(index, key);
+                }
             }
             Naming::Following => {
                 let first = self.keys.next();

@@ -2,7 +2,7 @@
 //!
 //! A stock client spends several times what the server may spend on an operation, so on one machine it measures
 //! itself. Here requests are bytes made in advance ([`message`]), HTTP/2 is spoken by hand ([`frame`], [`hpack`],
-//! [`session`], [`connection`]) and one thread serves all connections ([`poller`], [`load`], [`watch`]). What the server used is read
+//! [`session`], [`connection`]) and one thread serves all connections ([`poller`], [`load`], [`timetable`], [`watch`]). What the server used is read
 //! from outside ([`observe`]); [`report`] writes it all down.
 
 mod call;
@@ -16,9 +16,11 @@ mod message;
 mod observe;
 mod options;
 mod poller;
+mod ready;
 mod report;
 mod session;
 mod tally;
+mod timetable;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +52,15 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<String> {
                 Ok(floor.to_string())
             }
         }
+        Bench::Ready(options) => {
+            let ready = ready::run(options)
+                .with_context(|| format!("wait for the server at {}", options.endpoint))?;
+            if options.json {
+                Ok(serde_json::to_string(&ready)?)
+            } else {
+                Ok(ready.to_string())
+            }
+        }
         Bench::Kv(options) => {
             let report = kv(options)
                 .with_context(|| format!("benchmark the server at {}", options.endpoint))?;
@@ -70,6 +81,7 @@ fn kv(options: &KvOptions) -> anyhow::Result<Report> {
             unary(options)
         }
         Workload::Watch => watching(options),
+        Workload::Fill => filling(options),
     }
 }
 
@@ -106,7 +118,7 @@ fn plan(options: &KvOptions, thread: u32) -> anyhow::Result<Plan> {
                 space - span + 1,
             )
         }
-        Workload::Txn => {
+        Workload::Txn | Workload::Fill => {
             let puts = usize::try_from(options.txn_puts)?;
             (
                 "/etcdserverpb.KV/Txn",
@@ -165,6 +177,19 @@ fn unary(options: &KvOptions) -> anyhow::Result<Report> {
     })
 }
 
+/// Writes keys until all are there; the measured time is what that takes.
+fn filling(options: &KvOptions) -> anyhow::Result<Report> {
+    let before = sample(options);
+    let clock = Clock::start();
+    let tally = call::passes(options)?;
+    let took = KvOptions {
+        duration: Duration::from_nanos(clock.now()),
+        ..options.clone()
+    };
+    let used = before.until(sample(options));
+    Ok(Report::unary(&took, &tally, &used))
+}
+
 fn watching(options: &KvOptions) -> anyhow::Result<Report> {
     let counter = [AtomicU64::new(0)];
     // One message: the clock of the run, once the watchers stand.
@@ -209,6 +234,16 @@ struct Sample {
     syncs: Option<SyncSample>,
 }
 
+impl Sample {
+    fn until(self, after: Self) -> Used {
+        Used {
+            client: (self.client, after.client),
+            server: self.server.zip(after.server),
+            syncs: self.syncs.zip(after.syncs),
+        }
+    }
+}
+
 fn sample(options: &KvOptions) -> Sample {
     Sample {
         syncs: observe::syncs(options.metrics.as_deref().unwrap_or(&options.endpoint)),
@@ -239,12 +274,7 @@ fn observe_window(
             crate::quantity::count(done)
         ));
     });
-    let after = sample(options);
-    Used {
-        client: (before.client, after.client),
-        server: before.server.zip(after.server),
-        syncs: before.syncs.zip(after.syncs),
-    }
+    before.until(sample(options))
 }
 
 fn wait(clock: Clock, until: u64, is_over: &impl Fn() -> bool, mut show: impl FnMut()) {

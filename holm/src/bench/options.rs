@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::floor;
-use crate::quantity::parse_duration;
+use super::{floor, ready};
+use crate::quantity::{parse_duration, parse_rate};
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -16,6 +16,9 @@ pub(crate) enum Bench {
     /// Measure what one durable write costs on a disk
     #[command(after_help = floor::EXAMPLES)]
     Floor(floor::FloorOptions),
+    /// Wait until a server answers, and say how long that took
+    #[command(after_help = ready::EXAMPLES)]
+    Ready(ready::ReadyOptions),
 }
 
 const KV_EXAMPLES: &str = "\
@@ -24,7 +27,8 @@ Examples:
   holm bench kv put --clients 1000 --pid $(pidof etcd)   with the server's CPU, memory and syncs
   holm bench kv get --rate 20000                     at a fixed rate, latency from the intended send time
   holm bench kv list --range-keys 10000 --value-bytes 1024 --clients 4
-  holm bench kv watch --watchers 1000 --stalled 1    1 writer, 1000 watchers, one of which never reads
+  holm bench kv watch --watchers 1000 --stalled 1    1 writer, 1000 watchers, and one that never reads
+  holm bench kv fill --keys 1000000 --txn-puts 100   a million keys, each once, and then no more
 
 The generator runs in one thread, keeps its requests prepared as bytes and speaks HTTP/2 itself, so that it costs a
 few microseconds per operation. It works against any etcd v3 server without TLS. Keys are /bench/<16 digits>; get and
@@ -41,6 +45,8 @@ pub(crate) enum Workload {
     List,
     /// Put several keys in one transaction
     Txn,
+    /// Put every key once, in transactions of --txn-puts, and end; --passes writes them again
+    Fill,
     /// One writer puts, many watchers receive
     Watch,
     /// Ask whether the server is well: the cheapest request there is, the floor beneath the others
@@ -85,7 +91,7 @@ pub(crate) struct KvOptions {
 
     /// Send at this many operations per second instead of as fast as answers come; latency then counts from the
     /// moment each request was due, so a stalled server cannot hide the requests it delayed
-    #[arg(long, value_name = "PER_SECOND")]
+    #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate)]
     pub(crate) rate: Option<f64>,
 
     /// Bytes of each value
@@ -108,15 +114,20 @@ pub(crate) struct KvOptions {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) range_keys: u64,
 
-    /// txn: puts per transaction
+    /// txn, fill: puts per transaction
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=128))]
     pub(crate) txn_puts: u32,
+
+    /// fill: how often to write the keys: first in their order, then in --order
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) passes: u32,
 
     /// watch: watchers, each on its own stream
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) watchers: u32,
 
-    /// watch: further watchers that never read what they are sent, each on its own connection
+    /// watch: further watchers that never read what they are sent, each on its own connection with a window of
+    /// 64 KiB, as stock clients have
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) stalled: u32,
 

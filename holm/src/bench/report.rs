@@ -112,7 +112,10 @@ impl Report {
         let per_operation = |seconds: f64| seconds * 1e6 / (operations.max(1) as f64);
         let client_cpu = used.client.1.cpu_seconds - used.client.0.cpu_seconds;
         let per_1000 = |count: f64| count * 1000.0 / (operations.max(1) as f64);
-        let writes = matches!(options.workload, Workload::Put | Workload::Txn);
+        let writes = matches!(
+            options.workload,
+            Workload::Put | Workload::Txn | Workload::Fill
+        );
         let syncs = used.syncs.filter(|_pair| writes);
         Self {
             workload: name(options.workload),
@@ -280,5 +283,6 @@ fn name(workload: Workload) -> &'static str {
         Workload::Txn => "txn",
         Workload::Watch => "watch",
         Workload::Echo => "echo",
+        Workload::Fill => "fill",
     }
 }

@@ -151,6 +151,17 @@ impl Session {
         let mut output = frame::PREFACE.to_vec();
         frame::put_settings(&mut output, &[(2, 0), (4, WINDOW_MAX)]);
         frame::put_window_update(&mut output, 0, WINDOW_MAX - WINDOW_DEFAULT);
+        Self::greeted(route, output)
+    }
+
+    /// The same with HTTP/2's own windows of 64 KiB, so that a server soon notices who does not read.
+    pub(crate) fn narrow(route: Route) -> Self {
+        let mut output = frame::PREFACE.to_vec();
+        frame::put_settings(&mut output, &[(2, 0)]);
+        Self::greeted(route, output)
+    }
+
+    fn greeted(route: Route, output: Vec<u8>) -> Self {
         Self {
             route,
             output,

@@ -320,7 +320,7 @@ fn stall(options: &KvOptions) -> anyhow::Result<Vec<Connection>> {
             "/etcdserverpb.Watch/Watch",
             options.token.as_deref(),
         );
-        let mut connection = Connection::open(&options.endpoint, route)?;
+        let mut connection = Connection::open_narrow(&options.endpoint, route)?;
         let mut poller = Poller::new()?;
         poller.add(connection.socket(), 0)?;
         let watch = Template::watch();
