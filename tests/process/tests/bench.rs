@@ -60,7 +60,7 @@ fn fill_writes_every_key_once_a_pass() {
     let mut gateway = Gateway::new(server.address());
     // `/bench/` to `/bench0`, first key only.
     let range = json!({"key": "L2JlbmNoLw==", "range_end": "L2JlbmNoMA==", "limit": "1"});
-    let answer = gateway.post("/v3/kv/range", &range).unwrap();
+    let answer = gateway.post("kv/range", &range).unwrap();
     assert_eq!(gateway::number(&answer.body["count"]), 1000);
     assert_eq!(gateway::number(&answer.body["kvs"][0]["version"]), 3);
     assert_eq!(answer.revision(), 1 + 60);
