@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use holm_base::{Op, Revision, Term, Time};
@@ -15,6 +16,7 @@ use crate::apply::Work;
 use crate::auth::AuthState;
 use crate::command::{AlarmKind, AuthChange, Caller, Command, Proposal, Txn, TxnOp};
 use crate::config::Config;
+use crate::counts::Counts;
 use crate::error::StoreError;
 use crate::hub::{Event, Hub, StreamId};
 use crate::job::{Job, JobDone};
@@ -48,6 +50,7 @@ pub struct Keyspace {
     is_sweeping: bool,
     /// The term that this node leads in; zero until it leads.
     leads_since: Term,
+    counts: Counts,
     reader: Reader,
     hub: Arc<Hub>,
 }
@@ -61,9 +64,10 @@ impl Keyspace {
     /// As [`Store::open`].
     pub fn open(folder: Arc<dyn Folder>, config: Config) -> Result<Self, StoreError> {
         let space = Space::new(config.quota(), config.free_bytes_min, config.node.value());
-        let store = Store::open(Arc::clone(&folder), config.store)?;
+        let mut store = Store::open(Arc::clone(&folder), config.store)?;
         let leases = Leases::open(&store);
         let (auth, alarms) = (Arc::new(AuthState::open(&store)), Alarms::open(&store));
+        store.set_short(alarms.has(AlarmKind::NoSpace));
         let (alarm_list, cluster) = (alarms.list(), Arc::new(cluster_facts(&store)));
         let view = View {
             root: store.snapshot(),
@@ -73,6 +77,8 @@ impl Keyspace {
             applied: store.applied(),
             term: store.term(),
             sizes: store.sizes(),
+            background: store.background(),
+            counts: Counts::default(),
             leases: leases.len(),
             facts: store.facts.clone(),
         };
@@ -92,6 +98,7 @@ impl Keyspace {
             events: Vec::new(),
             proposed: None,
             leads_since: Term::ZERO,
+            counts: Counts::default(),
         })
     }
 
@@ -204,6 +211,7 @@ impl Keyspace {
             leases: &mut self.leases,
             events: &mut self.events,
             hub: &self.hub,
+            counts: &mut self.counts,
         }
     }
 
@@ -281,6 +289,7 @@ impl Keyspace {
     fn grant(&mut self, now: Time, id: i64, ttl: i64, ttl_min: i64) -> Result<Outcome, Refusal> {
         let ttl = ttl.max(ttl_min);
         self.leases.grant(&mut self.store, id, ttl)?;
+        self.counts.granted += 1;
         self.timers.granted(&mut self.leases, now, id);
         Ok(Outcome::LeaseGrant { id, ttl })
     }
@@ -288,6 +297,7 @@ impl Keyspace {
     fn end_lease(&mut self, id: i64) -> bool {
         let removed = self.work().end_lease(id);
         if let Some(removed) = &removed {
+            self.counts.revoked += 1;
             self.timers.removed(id, removed.filed);
         }
         removed.is_some()
@@ -297,7 +307,7 @@ impl Keyspace {
     fn expire(&mut self, is_own_term: bool, ids: &[i64]) {
         if is_own_term {
             for id in ids {
-                self.end_lease(*id);
+                self.counts.expired += u64::from(self.end_lease(*id));
             }
         }
         self.timers.expiry_applied(ids);
@@ -324,6 +334,7 @@ impl Keyspace {
             concerned.extend(is_there.then_some(alarm));
         }
         self.alarm_list = self.alarms.list();
+        self.store.set_short(self.alarms.has(AlarmKind::NoSpace));
         self.space.settled();
         Outcome::Alarms(concerned)
     }
@@ -358,6 +369,8 @@ impl Keyspace {
             applied: self.store.applied(),
             term: self.store.term().max(self.leads_since),
             sizes: self.store.sizes(),
+            background: self.store.background(),
+            counts: self.counts,
             leases: self.leases.len(),
             facts: self.store.facts.clone(),
         });
@@ -369,6 +382,8 @@ impl Keyspace {
     pub fn lead(&mut self, now: Time, term: Term) {
         self.timers.lead(&mut self.leases, now, term);
         self.leads_since = term;
+        // What was applied before came out of the log: clients of an earlier run did it.
+        self.counts = Counts::default();
     }
 
     /// Renews a lease for its granted time; takes no op. Gives that time in seconds.
@@ -378,7 +393,9 @@ impl Keyspace {
     /// [`Refusal::LeaseNotFound`] if there is none or its time is up, its end proposed or not;
     /// [`Refusal::Busy`] if this node does not lead.
     pub fn renew(&mut self, now: Time, id: i64) -> Result<i64, Refusal> {
-        self.timers.renew(&mut self.leases, now, id)
+        let renewed = self.timers.renew(&mut self.leases, now, id);
+        self.counts.renewed += u64::from(renewed.is_ok());
+        renewed
     }
 
     /// How a lease stands. An unknown one has a time to live of -1.
@@ -463,6 +480,25 @@ impl Keyspace {
             self.is_sweeping = self.store.sweep(SWEEP_SLICE) == SweepProgress::More;
         }
         self.is_sweeping
+    }
+
+    /// Whether [`Keyspace::sweep`] has something to do.
+    #[must_use]
+    pub const fn is_sweeping(&self) -> bool {
+        self.is_sweeping
+    }
+
+    /// The log was synced, which took so long: the cleaner goes slower if that is unusual.
+    pub fn log_synced(&mut self, now: Time, took: Duration) {
+        self.store.log_synced(now, took);
+    }
+
+    /// Whether all that a compaction to `revision` passed was dropped. Beyond the compacted
+    /// line, which nothing has passed yet, the line counts. O(1).
+    #[must_use]
+    pub fn is_swept(&self, revision: Revision) -> bool {
+        let line = revision.min(self.store.root().compacted());
+        self.store.is_swept_to(line.value())
     }
 }
 

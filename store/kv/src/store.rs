@@ -97,6 +97,8 @@ pub struct Sizes {
     pub file_bytes: ByteCount,
     /// Bytes of the records that are still needed.
     pub retained_bytes: ByteCount,
+    /// Bytes of the newest checkpoint; the next will take about as much.
+    pub checkpoint_bytes: ByteCount,
     /// Live keys.
     pub keys: u64,
     /// Old versions and deletes that are still readable.
@@ -331,7 +333,11 @@ impl Store {
     /// Whether all that the compacted line passed was dropped.
     #[must_use]
     pub fn is_swept(&self) -> bool {
-        let line = self.root.compacted;
+        self.is_swept_to(self.root.compacted)
+    }
+
+    /// Whether all was dropped that a compaction to this revision passed. O(1).
+    pub(crate) fn is_swept_to(&self, line: i64) -> bool {
         let old = self.root.history.get(self.root.history.base());
         old.is_none_or(|old| old.superseded > line)
             && self.dead.front().is_none_or(|dead| dead.0 >= line)
@@ -453,6 +459,7 @@ impl Store {
         Sizes {
             file_bytes: ByteCount::new(self.file_bytes()),
             retained_bytes: ByteCount::new(self.uses.values().sum()),
+            checkpoint_bytes: ByteCount::new(self.upkeep.checkpoint_bytes()),
             keys: self.root.index.live(),
             old_versions: self.root.history.len(),
             unflushed_bytes: ByteCount::new(self.tail.waiting() + self.upkeep.in_flight()),

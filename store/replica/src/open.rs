@@ -45,6 +45,18 @@ pub enum OpenError {
         /// The log's oldest op.
         first: Op,
     },
+    /// The log ends before what the engine knows, and everything is in the log first.
+    #[error(
+        "the engine knows everything up to op {applied}, the log ends at op {last}: files of \
+         the folder `log` are missing, and with them what was written last; put them back, or \
+         restore a snapshot"
+    )]
+    LogLost {
+        /// The engine's newest op.
+        applied: Op,
+        /// The log's newest op.
+        last: Op,
+    },
 }
 
 /// Opens the keyspace `group` in `folder` (its log in `log`, its engine in `kv`).
@@ -63,6 +75,10 @@ pub fn open(
     let (applied, first) = (keyspace.applied(), log.first(group));
     if first > applied.next() {
         return Err(OpenError::Gap { applied, first });
+    }
+    let last = log.last(group);
+    if last < applied {
+        return Err(OpenError::LogLost { applied, last });
     }
     let mut replayed = 0;
     log.replay(group, applied, &mut |term: Term, op: Op, body: Bytes| {

@@ -1,13 +1,13 @@
 //! A replica over a virtual disk, driven by hand: order of answers, restarts, crashes.
 
 use bytes::Bytes;
-use holm_base::{ClusterId, GroupId, NodeId, RequestId, Time, WriteId};
+use holm_base::{ClusterId, GroupId, NodeId, RequestId, Revision, Time, WriteId};
 use holm_kv::command::{Command, Proposal, Put};
 use holm_kv::outcome::Outcome;
 use holm_kv::{Config, Refusal};
 use holm_log::{Log, LogConfig, Urgency};
 use holm_machine::Effects;
-use holm_replica::{Answer, Effect, Input, Opened, Replica, open};
+use holm_replica::{Answer, Effect, Input, Opened, Replica, SWEEP_WAITS_MAX, open};
 use holm_sequencer::Record;
 use holm_virtual::{Storage, Survival};
 
@@ -246,4 +246,104 @@ fn a_space_alarm_refuses_what_takes_space_before_it_is_ordered() {
         "{answer:?}"
     );
     assert_eq!(site.replica.last(), last, "nothing was ordered");
+}
+
+/// A key with so many old versions that one slice of the sweep does not drop them.
+fn compacted(site: &mut Site) -> Revision {
+    for number in 0..400 {
+        site.propose(number + 1, put("a", &number.to_string()));
+    }
+    site.settle();
+    site.flush();
+    let revision = Revision::new(400);
+    site.propose(401, Command::Compact { revision: 400 });
+    site.settle();
+    site.flush();
+    site.answers.clear();
+    revision
+}
+
+fn await_sweep(site: &mut Site, request: u64, revision: Revision) {
+    let request = RequestId::new(request);
+    site.step(Input::Swept { request, revision });
+    site.settle();
+}
+
+#[test]
+fn who_waits_for_a_sweep_is_answered_behind_it_and_holds_up_nobody() {
+    let mut site = Site::open(&Storage::new());
+    let revision = compacted(&mut site);
+    await_sweep(&mut site, 1, revision);
+    assert!(site.answers.is_empty(), "nothing is swept yet");
+    assert!(site.replica.sweep(), "one slice is not enough");
+    site.settle();
+    assert!(site.answers.is_empty(), "half of it is swept");
+    site.propose(2, put("b", "1"));
+    site.settle();
+    site.flush();
+    assert!(
+        matches!(&site.answers[..], [(id, Answer::Applied(Ok(_)))] if id.value() == 2),
+        "a put goes by: {:?}",
+        site.answers
+    );
+    site.answers.clear();
+    while !site.replica.keyspace().is_swept(revision) {
+        assert!(site.replica.sweep(), "the last slice asks to be settled");
+    }
+    site.settle();
+    assert!(
+        matches!(&site.answers[..], [(id, Answer::Swept(Ok(())))] if id.value() == 1),
+        "{:?}",
+        site.answers
+    );
+    await_sweep(&mut site, 3, revision);
+    assert_eq!(site.answers.len(), 2, "what is swept is answered at once");
+}
+
+#[test]
+fn too_many_who_wait_for_a_sweep_are_told_so() {
+    let mut site = Site::open(&Storage::new());
+    let revision = compacted(&mut site);
+    for request in 0..=SWEEP_WAITS_MAX {
+        let request = RequestId::new(u64::try_from(request).expect("a few") + 1);
+        site.step(Input::Swept { request, revision });
+    }
+    site.settle();
+    assert!(
+        matches!(&site.answers[..], [(id, Answer::Swept(Err(Refusal::Busy)))] if id.value() == 1025),
+        "{:?}",
+        site.answers
+    );
+    while site.replica.sweep() {
+        site.settle();
+    }
+    assert_eq!(site.answers.len(), SWEEP_WAITS_MAX + 1);
+}
+
+#[test]
+fn a_log_that_ends_before_the_engine_is_refused() {
+    let storage = Storage::new();
+    let mut site = Site::open(&storage);
+    site.propose(1, put("a", "1"));
+    site.settle();
+    site.flush();
+    // A clean stop: the engine's files hold everything.
+    site.replica.hurry();
+    site.settle();
+    site.settle();
+    assert!(site.replica.keyspace().durable_op().value() > 0);
+    drop(site);
+    let log = storage.root().folder("log").expect("it is there");
+    for name in log.list().expect("it is there") {
+        log.remove(&name).expect("it is there");
+    }
+    let opened = open(
+        &*storage.root(),
+        GROUP,
+        LogConfig::new(ClusterId::new(1), NodeId::new(2)),
+        Config::default(),
+    );
+    let error = opened.expect_err("the end of the log is missing");
+    let text = error.to_string();
+    assert!(text.contains("folder `log` are missing"), "{text}");
 }

@@ -168,7 +168,10 @@ impl Engine {
                     let request = self.desk.seat(waiter);
                     self.step(now, input(request, ask))?;
                 }
-                Letter::Durable(through) => self.desk.durable = through,
+                Letter::Durable(through, took) => {
+                    self.desk.durable = through;
+                    self.replica.log_synced(now, took);
+                }
                 Letter::WorkDone(done) => {
                     self.desk.jobs -= 1;
                     self.step(now, Input::WorkDone(done))?;
@@ -274,5 +277,6 @@ fn input(request: RequestId, ask: Ask) -> Input {
             with_keys,
         },
         Ask::Leases => Input::Leases { request },
+        Ask::Swept { revision } => Input::Swept { request, revision },
     }
 }

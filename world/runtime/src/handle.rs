@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use holm_base::{ClusterId, NodeId, Op, Time};
+use holm_base::{ClusterId, NodeId, Op, Revision, Time};
 use holm_kv::command::{Command, Proposal, Txn, TxnOp};
 use holm_kv::outcome::{Applied, LeaseView};
 use holm_kv::{Hub, Reader, Refusal, View};
@@ -148,6 +148,18 @@ impl Handle {
         match self.ask(Ask::Leases).await? {
             Answer::Leases(answer) => answer,
             other => unreachable!("a question about leases was answered with {other:?}"),
+        }
+    }
+
+    /// Waits until all that a compaction to `revision` passed was dropped from the index.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Busy`] if too many wait already, [`Refusal::Stopped`].
+    pub async fn swept(&self, revision: Revision) -> Result<(), Refusal> {
+        match self.ask(Ask::Swept { revision }).await? {
+            Answer::Swept(answer) => answer,
+            other => unreachable!("a wait for a sweep was answered with {other:?}"),
         }
     }
 
