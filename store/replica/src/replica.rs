@@ -116,6 +116,7 @@ impl Replica {
     /// asks for the work that has become due.
     pub fn settle(&mut self, now: Time, effects: &mut Effects<Effect>) {
         self.propose_due(now, effects);
+        self.answer_swept();
         if self.is_unpublished {
             self.is_unpublished = false;
             self.keyspace.publish(&mut self.streams);
@@ -123,7 +124,6 @@ impl Replica {
                 effects.push(Effect::WakeStreams(core::mem::take(&mut self.streams)));
             }
         }
-        self.answer_swept();
         for (request, answer) in self.answers.drain(..) {
             if request != OWN {
                 effects.push(Effect::Answer { request, answer });
@@ -188,6 +188,7 @@ impl Replica {
     }
 
     fn answer_swept(&mut self) {
+        let waiting = self.sweep_waits.len();
         let (keyspace, answers) = (&self.keyspace, &mut self.answers);
         self.sweep_waits.retain(|(request, revision)| {
             let is_swept = keyspace.is_swept(*revision);
@@ -196,6 +197,8 @@ impl Replica {
             }
             !is_swept
         });
+        // Who is answered sees it in the view too.
+        self.is_unpublished |= self.sweep_waits.len() < waiting;
     }
 
     /// Lease calls need a leader (I2).

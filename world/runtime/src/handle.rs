@@ -8,6 +8,7 @@ use holm_kv::command::{Command, Proposal, Txn, TxnOp};
 use holm_kv::outcome::{Applied, LeaseView};
 use holm_kv::{Hub, Reader, Refusal, View};
 use holm_replica::Answer;
+use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) identity: Identity,
     pub(crate) quota_bytes: u64,
+    pub(crate) metrics: Arc<Metrics>,
     /// The newest op that was given out.
     pub(crate) last: AtomicU64,
     /// Requests that have come in and are not answered.
@@ -105,8 +107,15 @@ impl Handle {
             takes_space: takes_space(&proposal.command),
             body: proposal.encode(),
         };
+        let begun = self.now();
         match self.ask(ask).await? {
-            Answer::Applied(answer) => answer,
+            Answer::Applied(answer) => {
+                if answer.is_ok() {
+                    let took = self.now().since(begun);
+                    self.shared.metrics.server.commit_duration.observe(took);
+                }
+                answer
+            }
             other => unreachable!("a proposal was answered with {other:?}"),
         }
     }

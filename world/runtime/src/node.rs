@@ -206,6 +206,7 @@ pub fn start(
                 client_urls: config.client_urls,
             },
             quota_bytes,
+            metrics: Arc::clone(&metrics),
             last: AtomicU64::new(opened.replica.last().value()),
             pending: AtomicU64::new(0),
         }),
