@@ -63,8 +63,33 @@ impl Keyspace {
     ///
     /// As [`Store::open`].
     pub fn open(folder: Arc<dyn Folder>, config: Config) -> Result<Self, StoreError> {
+        let store = Store::open(Arc::clone(&folder), config.store.clone())?;
+        Ok(Self::over(store, folder, config))
+    }
+
+    /// As [`Keyspace::open`], with the ops that the log holds, first and last: see
+    /// [`Store::open_with`]. All above [`Keyspace::applied`] must be applied next.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open_with`].
+    pub fn open_with(
+        folder: Arc<dyn Folder>,
+        config: Config,
+        held: (Op, Op),
+    ) -> Result<Self, StoreError> {
+        let store = Store::open_with(Arc::clone(&folder), config.store.clone(), held)?;
+        Ok(Self::over(store, folder, config))
+    }
+
+    /// The damage that opening came across and the log makes good, as [`Store::healed`].
+    #[must_use]
+    pub const fn healed(&self) -> Option<&StoreError> {
+        self.store.healed()
+    }
+
+    fn over(mut store: Store, folder: Arc<dyn Folder>, config: Config) -> Self {
         let space = Space::new(config.quota(), config.free_bytes_min, config.node.value());
-        let mut store = Store::open(Arc::clone(&folder), config.store)?;
         let leases = Leases::open(&store);
         let (auth, alarms) = (Arc::new(AuthState::open(&store)), Alarms::open(&store));
         store.set_short(alarms.has(AlarmKind::NoSpace));
@@ -82,7 +107,7 @@ impl Keyspace {
             leases: leases.len(),
             facts: store.facts.clone(),
         };
-        Ok(Self {
+        Self {
             hub: Arc::new(Hub::new(config.hub, store.root().revision())),
             reader: Reader::new(view),
             timers: Timers::new(config.election_timeout, config.lease_checkpoint_interval),
@@ -99,7 +124,7 @@ impl Keyspace {
             proposed: None,
             leads_since: Term::ZERO,
             counts: Counts::default(),
-        })
+        }
     }
 
     /// Where readers find what is published.

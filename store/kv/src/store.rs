@@ -135,6 +135,8 @@ pub struct Store {
     pub(crate) term: Term,
     pub(crate) next_segment: u32,
     pub(crate) upkeep: Upkeep,
+    /// Damage that opening came across and that what was held elsewhere makes good.
+    pub(crate) healed: Option<StoreError>,
 }
 
 impl Store {
@@ -145,7 +147,29 @@ impl Store {
     ///
     /// As [`StoreError`] says. Nothing is changed on disk if a file is damaged or foreign.
     pub fn open(folder: Arc<dyn Folder>, config: StoreConfig) -> Result<Self, StoreError> {
-        open::open(folder, config)
+        open::open(folder, config, None)
+    }
+
+    /// As [`Store::open`], where the caller still has all commands from the first of these ops
+    /// to the last, and applies those above [`Store::applied`] again before anything else. With
+    /// that, damage to frames that were durable is no loss, and does not keep the store shut:
+    /// see [`Store::healed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`], if what is held does not reach from the damage to the durable mark.
+    pub fn open_with(
+        folder: Arc<dyn Folder>,
+        config: StoreConfig,
+        held: (Op, Op),
+    ) -> Result<Self, StoreError> {
+        open::open(folder, config, Some(held))
+    }
+
+    /// The damage that opening came across, if commands must be applied again because of it.
+    #[must_use]
+    pub const fn healed(&self) -> Option<&StoreError> {
+        self.healed.as_ref()
     }
 
     /// The working state; it sees the changes of the command in hand.

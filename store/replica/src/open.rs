@@ -20,6 +20,8 @@ pub struct Opened {
     pub log: Log,
     /// How many entries were applied from the log.
     pub replayed: u64,
+    /// Damage to the engine's files that the log made good.
+    pub healed: Option<StoreError>,
 }
 
 /// Why a keyspace could not be opened.
@@ -70,13 +72,14 @@ pub fn open(
     log_config: LogConfig,
     config: Config,
 ) -> Result<Opened, OpenError> {
-    let mut keyspace = Keyspace::open(engine_folder(folder, group)?, config)?;
+    let engine = engine_folder(folder, group)?;
     let log = Log::open(folder.folder("log")?, log_config)?;
-    let (applied, first) = (keyspace.applied(), log.first(group));
+    let (first, last) = (log.first(group), log.last(group));
+    let mut keyspace = Keyspace::open_with(engine, config, (first, last))?;
+    let (applied, healed) = (keyspace.applied(), keyspace.healed().cloned());
     if first > applied.next() {
         return Err(OpenError::Gap { applied, first });
     }
-    let last = log.last(group);
     if last < applied {
         return Err(OpenError::LogLost { applied, last });
     }
@@ -95,6 +98,7 @@ pub fn open(
         replica: Replica::new(sequencer, keyspace),
         log,
         replayed,
+        healed,
     })
 }
 

@@ -190,6 +190,9 @@ pub fn start(
     let quota_bytes = kv.quota();
     let opened = holm_replica::open(&*folder, DEFAULT, log_config, kv)
         .map_err(|source| StartError::Open { place, source })?;
+    if let Some(damage) = &opened.healed {
+        tracing::warn!(%damage, "the engine's files are damaged; the log made that good");
+    }
     let inbox = Arc::new(Inbox::default());
     let keyspace = opened.replica.keyspace();
     let handle = Handle {
