@@ -26,6 +26,18 @@ Examples:
 
 Exit codes: 0 done, 1 failed, refused or not found, 2 the command line is wrong.";
 
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  holm bench floor                  what this machine's disk and loopback could do
+  holm bench kv put                 how fast a running node is";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  source <(holm completions bash)                                    for this shell
+  holm completions bash > /etc/bash_completion.d/holm                for all
+  holm completions zsh > \"${fpath[1]}/_holm\"
+  holm completions fish > ~/.config/fish/completions/holm.fish";
+
 /// An etcd v3 compatible store, its client and its load generator in one binary
 #[derive(Debug, Parser)]
 #[command(name = "holm", version, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -43,15 +55,16 @@ enum Command {
     #[command(flatten)]
     Ask(Ask),
     /// Measure a server, or the floor beneath it
-    #[command(subcommand)]
+    #[command(subcommand, after_help = BENCH_EXAMPLES)]
     Bench(bench::Bench),
     /// Print the completions of a shell
-    #[command(after_help = "Example:\n  holm completions bash > /etc/bash_completion.d/holm")]
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
         /// The shell
         shell: Shell,
     },
     /// Show the version of this binary
+    #[command(after_help = "Examples:\n  holm version\n  holm version --json")]
     Version {
         /// Print JSON
         #[arg(long)]
@@ -78,6 +91,22 @@ pub(crate) fn grammar() -> clap::Command {
                 ConnectionOptions::augment_args(ask).about(about)
             })
         })
+        .mut_subcommands(show_examples)
+}
+
+/// Where a subcommand has no examples of its own, it shows its parent's.
+fn show_examples(command: clap::Command) -> clap::Command {
+    let Some(examples) = command.get_after_help().cloned() else {
+        return command;
+    };
+    command.mut_subcommands(|inner| {
+        let has_own = inner.get_after_help().is_some();
+        if has_own {
+            inner
+        } else {
+            inner.after_help(examples.clone())
+        }
+    })
 }
 
 /// Runs what the command line says.
@@ -180,6 +209,67 @@ mod tests {
                 !about.is_empty() && !abouts[..at].contains(about),
                 "{about:?}"
             );
+        }
+    }
+
+    fn lacking_examples(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name());
+        let help = command.get_after_help().map(ToString::to_string);
+        if !help.is_some_and(|text| text.contains("Examples:\n  ")) {
+            found.push(path.clone());
+        }
+        for inner in command.get_subcommands() {
+            lacking_examples(inner, &path, found);
+        }
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        let mut found = Vec::new();
+        lacking_examples(&grammar(), "", &mut found);
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    /// The words after `holm` in each example are a command line that is understood.
+    #[test]
+    fn every_example_is_understood() {
+        fn examples(command: &clap::Command, found: &mut Vec<String>) {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let parts = help.split("Examples:\n").nth(1).unwrap_or_default();
+            let lines = parts.lines().take_while(|line| line.starts_with("  "));
+            for line in lines.flat_map(|line| line.split("&&")) {
+                // What a shell would put in is any number here.
+                let line = line.replace("$(pidof etcd)", "1");
+                let line = line.split(" | ").next().unwrap_or_default();
+                let words = line.trim().split("   ").next().unwrap_or_default();
+                let words = words.split(['<', '>']).next().unwrap_or_default();
+                found.extend(words.starts_with("holm ").then(|| words.to_owned()));
+            }
+            command.get_subcommands().for_each(|it| examples(it, found));
+        }
+        let mut found = Vec::new();
+        examples(&grammar(), &mut found);
+        assert!(found.len() > 30, "{found:?}");
+        for line in found {
+            let parsed = grammar().try_get_matches_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn completions_name_every_command() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut grammar(), "holm", &mut text);
+            let text = String::from_utf8(text).unwrap();
+            for command in grammar().get_subcommands() {
+                assert!(
+                    text.contains(command.get_name()),
+                    "{shell}: {}",
+                    command.get_name()
+                );
+            }
         }
     }
 

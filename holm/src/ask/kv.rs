@@ -11,6 +11,7 @@ use super::keys::{
     KeyRange, lease_text, parse_lease, record_json, record_line, records_json, revision_json,
 };
 use crate::client::Client;
+use crate::progress::Progress;
 use crate::quantity::count;
 use crate::screen::{Screen, Table, readable};
 use crate::wire::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -326,7 +327,7 @@ pub(crate) struct CompactOptions {
     /// Every change before this revision is forgotten
     revision: i64,
 
-    /// Wait until the space in memory is free again
+    /// Wait, however long, until the index holds nothing of it any more; files follow by themselves
     #[arg(long)]
     physical: bool,
 }
@@ -341,7 +342,17 @@ pub(super) async fn compact(
         revision: options.revision,
         physical: options.physical,
     };
-    let _answer: CompactionResponse = client.call("/etcdserverpb.KV/Compact", &request).await?;
+    let path = "/etcdserverpb.KV/Compact";
+    let _answer: CompactionResponse = if options.physical {
+        let mut progress = Progress::new();
+        client
+            .call_patiently(path, &request, &mut |waited| {
+                progress.show(&format!("compacting: {} s", waited.as_secs()));
+            })
+            .await?
+    } else {
+        client.call(path, &request).await?
+    };
     let revision = options.revision;
     screen.show(
         &format!("compacted before revision {revision}"),

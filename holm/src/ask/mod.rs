@@ -3,6 +3,7 @@
 //! Each file has the flags of its commands beside what they do. All answer on a [`Screen`], as text or as JSON.
 
 mod auth;
+mod examples;
 mod keys;
 mod kv;
 mod lease;
@@ -11,6 +12,7 @@ mod snapshot;
 mod txn;
 mod watch;
 
+use anyhow::Context;
 use clap::Subcommand;
 
 use crate::client::{Client, ConnectionOptions};
@@ -20,6 +22,7 @@ use crate::screen::Screen;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ask {
     /// Show how a node is: version, revision, sizes, alarms
+    #[command(after_help = examples::STATUS)]
     Status,
     /// Read keys
     #[command(after_help = kv::GET_EXAMPLES)]
@@ -37,28 +40,58 @@ pub(crate) enum Ask {
     #[command(after_help = watch::EXAMPLES)]
     Watch(watch::WatchOptions),
     /// Grant, keep and revoke leases
+    #[command(after_help = examples::LEASE)]
     #[command(subcommand)]
     Lease(lease::Lease),
     /// Forget the history before a revision
+    #[command(after_help = examples::COMPACT)]
     Compact(kv::CompactOptions),
     /// Save the whole store to a file, or check such a file
+    #[command(after_help = examples::SNAPSHOT)]
     #[command(subcommand)]
     Snapshot(snapshot::Snapshot),
     /// Users of a node
+    #[command(after_help = examples::USER)]
     #[command(subcommand)]
     User(auth::User),
     /// Roles: what users may read and write
+    #[command(after_help = examples::ROLE)]
     #[command(subcommand)]
     Role(auth::Role),
     /// Turn authentication on and off
+    #[command(after_help = examples::AUTH)]
     #[command(subcommand)]
     Auth(auth::Auth),
     /// Alarms that stop writes
+    #[command(after_help = examples::ALARM)]
     #[command(subcommand)]
     Alarm(node::Alarm),
     /// Members of the cluster
+    #[command(after_help = examples::MEMBER)]
     #[command(subcommand)]
     Member(node::Member),
+}
+
+impl Ask {
+    /// What a failure is told to have attempted.
+    const fn attempted(&self) -> &'static str {
+        match self {
+            Self::Status => "ask how the node is",
+            Self::Get(_) => "get",
+            Self::Put(_) => "put",
+            Self::Del(_) => "delete",
+            Self::Txn(_) => "run the transaction",
+            Self::Watch(_) => "watch",
+            Self::Lease(_) => "work on leases",
+            Self::Compact(_) => "compact",
+            Self::Snapshot(_) => "save a snapshot",
+            Self::User(_) => "work on users",
+            Self::Role(_) => "work on roles",
+            Self::Auth(_) => "work on authentication",
+            Self::Alarm(_) => "work on alarms",
+            Self::Member(_) => "ask for members",
+        }
+    }
 }
 
 /// Whether a command found what it looked for; not finding is exit code 1, as with grep.
@@ -82,6 +115,12 @@ pub(crate) async fn run(
         return done;
     }
     let client = &mut Client::connect(connection).await?;
+    answer(client, ask, screen)
+        .await
+        .with_context(|| ask.attempted().to_owned())
+}
+
+async fn answer(client: &mut Client, ask: &Ask, screen: Screen) -> anyhow::Result<Found> {
     match ask {
         Ask::Status => node::status(client, screen).await,
         Ask::Get(options) => kv::get(client, options, screen).await,

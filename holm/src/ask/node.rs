@@ -1,11 +1,12 @@
 //! status, alarm and member: how the node and its cluster are.
 
 use clap::Subcommand;
+use holm_etcd::holm::{NodeStatus, NodeStatusRequest};
 use serde_json::{Value, json};
 
 use super::Found;
 use super::kv::revision;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::probe;
 use crate::quantity;
 use crate::screen::{Screen, Table};
@@ -15,6 +16,9 @@ use crate::wire::etcdserverpb::{
     MemberListRequest, MemberListResponse, RangeRequest, RangeResponse, StatusRequest,
     StatusResponse,
 };
+
+/// gRPC's code of a method that is not there.
+const UNIMPLEMENTED: u32 = 12;
 
 /// Commands about alarms.
 #[derive(Clone, Debug, Subcommand)]
@@ -44,11 +48,94 @@ struct Facts {
     watchers: Option<u64>,
 }
 
-/// Shows how a node is.
+/// Shows how a node is: ours with all that it knows, an etcd with what its own calls tell.
 pub(super) async fn status(client: &mut Client, screen: Screen) -> anyhow::Result<Found> {
+    let asked = client
+        .call("/holm.v1.Node/Status", &NodeStatusRequest {})
+        .await;
+    match asked {
+        Ok(status) => {
+            screen.show(&node_text(&status), &node_json(client.endpoint(), &status))?;
+            return Ok(Found::Yes);
+        }
+        Err(ClientError::Refused {
+            code: UNIMPLEMENTED,
+            ..
+        }) => {}
+        Err(error) => return Err(error.into()),
+    }
     let facts = gather(client).await?;
     screen.show(&facts.text()?, &facts.json())?;
     Ok(Found::Yes)
+}
+
+fn node_text(status: &NodeStatus) -> String {
+    let names = |names: &[String]| match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    };
+    let cleaner = match (status.cleaner.as_str(), status.cleaner_bytes_per_second) {
+        ("copying", 0) => "copying without limit".to_owned(),
+        ("copying", rate) => format!("copying at up to {}/s", quantity::bytes(rate)),
+        ("waiting", _) => "waiting for a checkpoint".to_owned(),
+        (state, _) => state.to_owned(),
+    };
+    let checkpoint = match (status.checkpoint_age_ms, status.checkpoint_bytes) {
+        (Some(age), _) => format!("{} s ago", quantity::count(age / 1000)),
+        (None, 0) => "none yet".to_owned(),
+        (None, _) => "of an earlier run".to_owned(),
+    };
+    let behind = match status.slow_watchers {
+        0 => String::new(),
+        slow => format!(" ({} behind)", quantity::count(slow)),
+    };
+    let indent = " ".repeat(status.keyspace.len() + 2);
+    format!(
+        "{}  {}  revision {}  compacted {}  keys {}  retained {}  on disk {}\n\
+         {indent}{}cleaner {cleaner}  checkpoint {checkpoint}  watchers {}{behind}  leases {}  alarms {}",
+        status.keyspace,
+        status.guarantee,
+        status.revision,
+        status.compacted,
+        quantity::count(status.keys),
+        quantity::bytes(status.retained_bytes),
+        quantity::bytes(status.file_bytes),
+        quota_text(status.retained_bytes, status.quota_bytes),
+        quantity::count(status.watchers),
+        quantity::count(status.leases),
+        names(&status.alarms),
+    )
+}
+
+fn node_json(endpoint: &str, status: &NodeStatus) -> Value {
+    json!({
+        "endpoint": endpoint,
+        "holm": status.version,
+        "keyspace": status.keyspace,
+        "guarantee": status.guarantee,
+        "cluster": format!("{:x}", status.cluster),
+        "member": format!("{:x}", status.node),
+        "is_leader": status.is_leader,
+        "term": status.term,
+        "applied": status.applied,
+        "revision": status.revision,
+        "compacted": status.compacted,
+        "keys": status.keys,
+        "old_versions": status.old_versions,
+        "retained_bytes": status.retained_bytes,
+        "disk_bytes": status.file_bytes,
+        "quota_bytes": status.quota_bytes,
+        "unflushed_bytes": status.unflushed_bytes,
+        "cleaner": status.cleaner,
+        "cleaner_bytes_per_second": status.cleaner_bytes_per_second,
+        "checkpoint_age_ms": status.checkpoint_age_ms,
+        "checkpoint_bytes": status.checkpoint_bytes,
+        "watchers": status.watchers,
+        "slow_watchers": status.slow_watchers,
+        "leases": status.leases,
+        "alarms": status.alarms,
+        "uptime_ms": status.uptime_ms,
+    })
 }
 
 async fn gather(client: &mut Client) -> anyhow::Result<Facts> {
@@ -265,4 +352,44 @@ pub(super) async fn member(
         &json!({ "cluster": cluster, "revision": revision(header), "members": json }),
     )?;
     Ok(Found::Yes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_reads_as_the_design_draws_it() {
+        let mut status = NodeStatus {
+            keyspace: "default".to_owned(),
+            guarantee: "linearizable".to_owned(),
+            revision: 2,
+            keys: 1,
+            retained_bytes: 4_198,
+            file_bytes: 192 << 20,
+            quota_bytes: 2 << 30,
+            cleaner: "idle".to_owned(),
+            cleaner_bytes_per_second: 8 << 20,
+            checkpoint_age_ms: Some(12_345),
+            ..NodeStatus::default()
+        };
+        assert_eq!(
+            node_text(&status),
+            "default  linearizable  revision 2  compacted 0  keys 1  retained 4.1 KiB  on disk 192 MiB\n         \
+             quota 2.0 GiB (0 %)  cleaner idle  checkpoint 12 s ago  watchers 0  leases 0  alarms none"
+        );
+        status.cleaner = "copying".to_owned();
+        status.checkpoint_age_ms = None;
+        (status.watchers, status.slow_watchers) = (1_200, 3);
+        status.alarms = vec!["NOSPACE".to_owned()];
+        let text = node_text(&status);
+        for part in [
+            "cleaner copying at up to 8.0 MiB/s",
+            "checkpoint none yet",
+            "watchers 1,200 (3 behind)",
+            "alarms NOSPACE",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
 }

@@ -18,8 +18,16 @@ pub(crate) enum ClientError {
         /// The user.
         user: String,
     },
+    /// An endpoint that is no address.
+    #[error("--endpoints {endpoint}: write host:port, or a URL such as https://node.example:2379")]
+    NoAddress {
+        /// What was given.
+        endpoint: String,
+    },
     /// Nobody answers there.
-    #[error("connect to {endpoint}: is a node running there? `holm up` starts one")]
+    #[error(
+        "cannot reach {endpoint}: is a node running there? `holm up` starts one, --endpoints names another"
+    )]
     Connect {
         /// The address.
         endpoint: String,
@@ -35,10 +43,12 @@ pub(crate) enum ClientError {
         reason: String,
     },
     /// TLS did not come to terms.
-    #[error("make TLS with {endpoint}: is --cacert the authority that signed its certificate?")]
+    #[error("make TLS with {endpoint}: {advice}")]
     Tls {
         /// The address.
         endpoint: String,
+        /// What to do about it.
+        advice: &'static str,
         /// What the library says.
         source: io::Error,
     },
@@ -79,7 +89,7 @@ pub(crate) enum ClientError {
         timeout: Duration,
     },
     /// The node refused.
-    #[error("{message} ({name})")]
+    #[error("{message} ({name}){}", advice(message))]
     Refused {
         /// The gRPC code.
         code: u32,
@@ -97,6 +107,50 @@ pub(crate) enum ClientError {
     /// A message that is not what the method answers.
     #[error("the node sent a message that cannot be read")]
     Message(#[from] prost::DecodeError),
+}
+
+/// What a person can do about a refusal that etcd's words leave open.
+fn advice(message: &str) -> &'static str {
+    const ADVICE: [(&str, &str); 9] = [
+        (
+            "database space exceeded",
+            ": `holm status` shows the quota; delete keys and `holm compact`, or raise --quota-backend-bytes",
+        ),
+        (
+            "request is too large",
+            ": write less at once, or start the node with a larger --max-request-bytes",
+        ),
+        (
+            "required revision has been compacted",
+            ": `holm status` shows from which revision on history is kept",
+        ),
+        (
+            "required revision is a future revision",
+            ": `holm status` shows the newest",
+        ),
+        (
+            "invalid user ID or password",
+            ": check --user and the password; `holm user passwd` by root sets a new one",
+        ),
+        (
+            "invalid auth token",
+            ": the login has expired; log in again with --user",
+        ),
+        (
+            "user name is empty",
+            ": the node demands a login; add --user NAME",
+        ),
+        (
+            "permission denied",
+            ": `holm role grant` by root allows more, --user logs in as somebody else",
+        ),
+        (
+            "too many requests",
+            ": the node has as much as it can do; try again soon",
+        ),
+    ];
+    let known = ADVICE.iter().find(|(text, _)| message.ends_with(text));
+    known.map_or("", |(_, advice)| advice)
 }
 
 /// gRPC's name of a status code.
@@ -125,4 +179,31 @@ pub(crate) fn code_name(code: u32) -> &'static str {
         .and_then(|at| NAMES.get(at))
         .copied()
         .unwrap_or("no gRPC code")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do_where_that_is_known() {
+        let refused = |message: &str| {
+            ClientError::Refused {
+                code: 8,
+                name: code_name(8),
+                message: message.to_owned(),
+            }
+            .to_string()
+        };
+        let full = refused("etcdserver: mvcc: database space exceeded");
+        assert!(
+            full.starts_with("etcdserver: mvcc: database space exceeded (ResourceExhausted): "),
+            "{full}"
+        );
+        assert!(full.contains("--quota-backend-bytes"), "{full}");
+        assert_eq!(
+            refused("something new"),
+            "something new (ResourceExhausted)"
+        );
+    }
 }

@@ -35,6 +35,7 @@ pub(crate) struct ConnectionOptions {
         value_name = "ADDRESSES",
         value_delimiter = ',',
         env = "HOLM_ENDPOINTS",
+        alias = "endpoint",
         default_value = "127.0.0.1:2379"
     )]
     pub(crate) endpoints: Vec<String>,
@@ -128,6 +129,14 @@ impl Client {
             ),
         };
         let authority = authority.trim_end_matches('/').to_owned();
+        let port = authority
+            .rsplit_once(':')
+            .map(|(_host, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(_))) || authority.contains(char::is_whitespace) {
+            return Err(ClientError::NoAddress {
+                endpoint: endpoint.to_owned(),
+            });
+        }
         let failed = |source| ClientError::Connect {
             endpoint: authority.clone(),
             source,
@@ -201,22 +210,48 @@ impl Client {
         request: &impl Message,
     ) -> Result<A, ClientError> {
         let timeout = self.timeout;
-        let work = async {
-            let mut stream = self.open(path, request, true).await?;
-            let answer = stream.next().await?;
-            if stream.next::<A>().await?.is_some() {
-                return Err(ClientError::Protocol {
-                    what: "a second answer to one request",
-                });
-            }
-            answer.ok_or(ClientError::Protocol {
-                what: "no answer, and no error either",
-            })
-        };
-        match tokio::time::timeout(timeout, work).await {
+        match tokio::time::timeout(timeout, self.ask(path, request)).await {
             Ok(done) => done,
             Err(_elapsed) => Err(ClientError::Timeout { path, timeout }),
         }
+    }
+
+    /// As [`Client::call`], for work that takes what it takes: calls `waiting` each second.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::call`], but for the time.
+    pub(crate) async fn call_patiently<A: Message + Default>(
+        &mut self,
+        path: &'static str,
+        request: &impl Message,
+        waiting: &mut dyn FnMut(Duration),
+    ) -> Result<A, ClientError> {
+        let begun = tokio::time::Instant::now();
+        let mut work = std::pin::pin!(self.ask(path, request));
+        loop {
+            match tokio::time::timeout(Duration::from_secs(1), &mut work).await {
+                Ok(done) => return done,
+                Err(_elapsed) => waiting(begun.elapsed()),
+            }
+        }
+    }
+
+    async fn ask<A: Message + Default>(
+        &mut self,
+        path: &'static str,
+        request: &impl Message,
+    ) -> Result<A, ClientError> {
+        let mut stream = self.open(path, request, true).await?;
+        let answer = stream.next().await?;
+        if stream.next::<A>().await?.is_some() {
+            return Err(ClientError::Protocol {
+                what: "a second answer to one request",
+            });
+        }
+        answer.ok_or(ClientError::Protocol {
+            what: "no answer, and no error either",
+        })
     }
 
     /// Begins a stream with a first message; `is_last` says that no other will follow.

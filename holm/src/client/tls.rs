@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -27,12 +27,39 @@ pub(super) async fn secure(
         .to_owned();
     let failed = |source| ClientError::Tls {
         endpoint: authority.to_owned(),
+        advice: advice(&source, options.cacert.is_some()),
         source,
     };
     let name = ServerName::try_from(host)
         .map_err(|error| failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, error)))?;
     let connector = TlsConnector::from(Arc::new(config(options)?));
     connector.connect(name, socket).await.map_err(failed)
+}
+
+/// What to do about a handshake that failed.
+fn advice(error: &std::io::Error, has_authority: bool) -> &'static str {
+    let cause = error
+        .get_ref()
+        .and_then(|it| it.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(problem)) = cause else {
+        return "is it a TLS listener, and does it ask for a certificate (--cert and --key)?";
+    };
+    match problem {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired: renew it at the node, and check this machine's clock"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: check this machine's clock"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name: connect by a name that it is for"
+        }
+        _ if !has_authority => "whom to trust? name the authority's certificate with --cacert",
+        _ => {
+            "--cacert is not the authority that signed its certificate (one that signed itself must not be marked \
+             as an authority)"
+        }
+    }
 }
 
 fn config(options: &ConnectionOptions) -> Result<ClientConfig, ClientError> {

@@ -25,9 +25,10 @@ fn flag(setting: &'static Setting) -> Arg {
     } else {
         format!(" [default: {}]", setting.default)
     };
+    let variable = setting.name.to_uppercase().replace('-', "_");
     let mut arg = Arg::new(setting.name)
         .long(setting.name)
-        .help(format!("{}{default}", setting.help))
+        .help(format!("{}{default} [env: HOLM_{variable}]", setting.help))
         .help_heading(setting.heading)
         .action(ArgAction::Set);
     for alias in setting.aliases {

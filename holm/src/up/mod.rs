@@ -60,7 +60,7 @@ pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
     for remark in &config.remarks {
         tracing::warn!(remark, "a setting without effect");
     }
-    raise_file_limit();
+    raise_file_limit()?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), ETCD_VERSION));
     let (on_failure, failure) = signals::failure();
     let node = holm_runtime::start(node_config(&config), Arc::clone(&metrics), on_failure)?;
@@ -119,14 +119,35 @@ fn node_config(config: &Config) -> NodeConfig {
     }
 }
 
+/// Below this there is no room for the node's own files and a client.
+const FILES_MIN: u64 = 48;
+/// Below this connections are few; the system's usual limit is above.
+const FILES_FEW: u64 = 1024;
+
 /// As many files as the system lets us have: each connection is one.
-fn raise_file_limit() {
+fn raise_file_limit() -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
+    let mut files = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, files = limit.current, "the limit on open files stays low");
+        files = limit.current;
     }
+    if let Some(files) = files
+        && files < FILES_FEW
+    {
+        anyhow::ensure!(
+            files >= FILES_MIN,
+            "only {files} files may be open, {FILES_MIN} are needed: raise the limit (`ulimit -n {FILES_FEW}`, or \
+             LimitNOFILE={FILES_FEW} in the systemd unit)"
+        );
+        tracing::warn!(
+            files,
+            "few files may be open, so few clients can connect: raise `ulimit -n`"
+        );
+    }
+    Ok(())
 }

@@ -54,10 +54,17 @@ pub(super) fn engine(config: &Config) -> holm_kv::Config {
         election_timeout: config.election_timeout,
         hub: HubConfig {
             progress_interval: config.progress_interval,
+            fragment_bytes: fragment_bytes(config.request_bytes_max),
             ..HubConfig::default()
         },
         ..holm_kv::Config::default()
     }
+}
+
+/// An answer to a watch is cut where the largest message that we would take ends.
+fn fragment_bytes(request_bytes_max: u64) -> usize {
+    let bytes = request_bytes_max.saturating_add(SURROUNDINGS_BYTES);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 fn service_limits(config: &Config) -> anyhow::Result<services::Limits> {
@@ -87,6 +94,12 @@ fn lease_seconds_min(election_timeout: Duration) -> anyhow::Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_of_watch_answers_follow_the_largest_request() {
+        assert_eq!(fragment_bytes(3 << 19), HubConfig::default().fragment_bytes);
+        assert_eq!(fragment_bytes(8 << 20), (8 << 20) + (1 << 19));
+    }
 
     #[test]
     fn least_lease_follows_the_election_timeout() {

@@ -34,7 +34,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_telemetry::{GrpcMethod, Metrics};
+use holm_telemetry::{GrpcMethod, Metrics, NetworkMetrics};
 use tokio::sync::Semaphore;
 
 use crate::services::Services;
@@ -78,6 +78,7 @@ pub struct Server {
     web: Web,
     limits: Limits,
     counters: Vec<GrpcMethod>,
+    network: NetworkMetrics,
     ledger: Arc<Ledger>,
     lists: Arc<Semaphore>,
 }
@@ -91,6 +92,7 @@ impl Server {
             web,
             limits,
             counters: Method::counters(metrics),
+            network: metrics.network.clone(),
             ledger: Arc::new(Ledger::default()),
             lists: Arc::new(Semaphore::new(LISTS_MAX)),
         })

@@ -5,6 +5,7 @@ pub mod convert;
 pub mod errors;
 pub mod front;
 pub mod grpc;
+pub mod holm;
 mod password;
 pub mod proto;
 mod random;

@@ -17,10 +17,12 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod node_status;
 mod turn;
 pub mod watching;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use holm_kv::View;
 use holm_kv::command::{Caller, Command, Proposal};
@@ -119,6 +121,12 @@ impl Services {
     /// Counts a read.
     pub(crate) fn count_range(&self) {
         self.shared.metrics.store.range.inc();
+    }
+
+    /// Notes how long a snapshot took.
+    fn note_snapshot(&self, took: Duration) {
+        let disk = &self.shared.metrics.disk;
+        disk.backend_snapshot_duration.observe(took);
     }
 
     /// Who calls: the user that the token names or else the certificate. `None` while users

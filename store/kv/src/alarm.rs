@@ -18,13 +18,13 @@ use crate::store::{FactKind, Sizes, Store};
 const CLEAR_AFTER: Duration = Duration::from_secs(5);
 
 /// How often the node looks at its space while something changes.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// After how long a proposal that was never applied is made again.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
-/// How much more than the limit must be free before the disk counts as having space again.
-const FREE_BYTES_SLACK: u64 = 64 << 20;
+/// How far from the limits the node must be before it counts as having space again.
+const SLACK: u64 = 64 << 20;
 
 /// All raised alarms, each with whether the node raised it by itself.
 #[derive(Debug, Default)]
@@ -127,7 +127,7 @@ impl Space {
         }
     }
 
-    /// What to propose now, if anything. Asks for the disk's free bytes twice a second at most.
+    /// What to propose now, if anything. Asks for the disk's free bytes ten times a second at most.
     pub(crate) fn due(
         &mut self,
         now: Time,
@@ -169,15 +169,24 @@ impl Space {
         }
     }
 
-    const fn is_short(&self, sizes: &Sizes, free: u64) -> bool {
-        sizes.full || sizes.retained_bytes.value() > self.quota || free < self.free_min
+    fn is_short(&self, sizes: &Sizes, free: u64) -> bool {
+        sizes.full || sizes.retained_bytes.value() > self.quota || free < self.floor(sizes)
     }
 
-    const fn is_roomy(&self, sizes: &Sizes, free: u64) -> bool {
-        let slack = self.quota / 32;
+    fn is_roomy(&self, sizes: &Sizes, free: u64) -> bool {
+        // A small quota would never be left behind by so much.
+        let slack = SLACK.min(self.quota / 32);
         !sizes.full
             && sizes.retained_bytes.value() <= self.quota - slack
-            && free >= self.free_min.saturating_add(FREE_BYTES_SLACK)
+            && free >= self.floor(sizes).saturating_add(SLACK)
+    }
+
+    /// How much must be free: what was configured, and room for another checkpoint.
+    const fn floor(&self, sizes: &Sizes) -> u64 {
+        if self.free_min == 0 {
+            return 0;
+        }
+        self.free_min.saturating_add(sizes.checkpoint_bytes.value())
     }
 
     /// An alarm command was applied, or the node's proposal was not taken.
@@ -196,5 +205,70 @@ impl Space {
         let own = alarms.is_own(AlarmKind::NoSpace, self.member);
         let is_wanted = self.is_stale || own == Some(true);
         is_wanted.then(|| self.looked.map_or(Time::ZERO, |at| at + LOOK_EVERY))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holm_base::ByteCount;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn space() -> Space {
+        Space::new(2 << 30, 256 * MIB, 7)
+    }
+
+    fn sizes(retained: u64, checkpoint: u64) -> Sizes {
+        Sizes {
+            retained_bytes: ByteCount::new(retained),
+            checkpoint_bytes: ByteCount::new(checkpoint),
+            ..Sizes::default()
+        }
+    }
+
+    #[test]
+    fn the_next_checkpoint_must_fit_beside_what_is_kept_free() {
+        let space = space();
+        assert!(!space.is_short(&sizes(0, 0), 256 * MIB));
+        assert!(space.is_short(&sizes(0, 0), 256 * MIB - 1));
+        assert!(!space.is_short(&sizes(0, 100 * MIB), 356 * MIB));
+        assert!(space.is_short(&sizes(0, 100 * MIB), 356 * MIB - 1));
+    }
+
+    #[test]
+    fn there_is_room_again_64_mebibytes_above_either_limit() {
+        let space = space();
+        assert!(space.is_roomy(&sizes(0, 100 * MIB), 420 * MIB));
+        assert!(!space.is_roomy(&sizes(0, 100 * MIB), 420 * MIB - 1));
+        let quota = 2 << 30;
+        assert!(space.is_short(&sizes(quota + 1, 0), u64::MAX));
+        assert!(space.is_roomy(&sizes(quota - 64 * MIB, 0), u64::MAX));
+        assert!(!space.is_roomy(&sizes(quota - 64 * MIB + 1, 0), u64::MAX));
+    }
+
+    #[test]
+    fn it_is_looked_ten_times_a_second_and_cleared_after_five_seconds() {
+        let (mut space, mut alarms) = (space(), Alarms::default());
+        let at = |ms| Time::ZERO + Duration::from_millis(ms);
+        let mut due = |alarms: &Alarms, ms, free| {
+            let sizes = || sizes(0, 0);
+            space.due(at(ms), alarms, sizes, || free).is_some()
+        };
+        assert!(!due(&alarms, 0, 256 * MIB));
+        assert!(!due(&alarms, 99, 0), "not looked yet");
+        assert!(due(&alarms, 100, 0));
+        alarms.raised.insert((AlarmKind::NoSpace, 7), true);
+        space.settled();
+        let mut due = |ms, free| {
+            let sizes = || sizes(0, 0);
+            space.due(at(ms), &alarms, sizes, || free).is_some()
+        };
+        assert!(!due(1_000, 320 * MIB));
+        assert!(!due(3_000, 320 * MIB - 1), "the five seconds begin anew");
+        assert!(!due(4_000, 320 * MIB));
+        assert!(!due(8_999, 320 * MIB));
+        assert!(due(9_100, 320 * MIB));
     }
 }

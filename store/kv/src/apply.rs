@@ -10,6 +10,7 @@ use bytes::Bytes;
 use holm_base::Revision;
 
 use crate::command::{DeleteRange, Put, Range, Txn};
+use crate::counts::Counts;
 use crate::hub::{Event, Hub, Previous};
 use crate::lease::{Leases, Removed};
 use crate::outcome::Outcome;
@@ -31,6 +32,7 @@ pub(crate) struct Work<'a> {
     pub(crate) leases: &'a mut Leases,
     pub(crate) events: &'a mut Vec<Event>,
     pub(crate) hub: &'a Hub,
+    pub(crate) counts: &'a mut Counts,
 }
 
 impl Work<'_> {
@@ -57,7 +59,9 @@ impl Work<'_> {
             check_kept(store, put)?;
             check_lease(leases, put)
         })?;
+        let before = self.counts.operations();
         let outcome = path.walk(txn, &mut 0, self);
+        self.counts.txns += u64::from(self.counts.operations() - before > 1);
         self.store.end_revision();
         outcome
     }
@@ -149,11 +153,13 @@ impl Work<'_> {
 
 impl Runner for Work<'_> {
     fn range(&mut self, range: &Range) -> Result<Outcome, Refusal> {
+        self.counts.ranges += 1;
         let at = (range.revision > 0).then(|| Revision::new(range.revision));
         Ok(Outcome::Range(read::outcome(self.store.root(), range, at)?))
     }
 
     fn put(&mut self, put: &Put) -> Result<Outcome, Refusal> {
+        self.counts.puts += 1;
         let before = self.store.root().get(&put.key);
         let (value, lease) = self.kept(put, before.as_ref())?;
         let prev = match &before {
@@ -182,6 +188,7 @@ impl Runner for Work<'_> {
     }
 
     fn delete(&mut self, delete: &DeleteRange) -> Result<Outcome, Refusal> {
+        self.counts.deletes += 1;
         let range = KeyRange::new(delete.key.clone(), delete.range_end.clone());
         let (mut keys, mut metas) = (Vec::new(), Vec::new());
         let root = self.store.root();

@@ -15,7 +15,8 @@ use crate::hub::HubConfig;
 pub struct Config {
     /// How many bytes may be retained before the node raises the alarm; 0 for the default.
     pub quota_bytes: u64,
-    /// Free bytes of the disk below which the node raises the alarm.
+    /// Free bytes of the disk, beside room for another checkpoint, below which the node raises
+    /// the alarm; 0 for never. Three segments of the store and the log's reserve are enough.
     pub free_bytes_min: u64,
     /// The node, as alarms name it.
     pub node: NodeId,
@@ -48,7 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             quota_bytes: Self::QUOTA_BYTES,
-            free_bytes_min: 320 << 20,
+            free_bytes_min: 256 << 20,
             node: NodeId::ZERO,
             election_timeout: Duration::from_secs(1),
             lease_checkpoint_interval: Duration::from_secs(300),

@@ -7,7 +7,10 @@ use holm_machine::DiskError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Stored bytes are not what was written.
-    #[error("{file} is damaged at byte {at}: {found}")]
+    #[error(
+        "{file} is damaged at byte {at}: {found}; nothing was changed: put back an undamaged copy \
+         of this file, or restore a snapshot to an empty data directory"
+    )]
     Damaged {
         /// The file's name within the store's folder.
         file: String,

@@ -146,6 +146,19 @@ impl Hub {
         self.watchers.load(Ordering::Relaxed)
     }
 
+    /// How many watchers are behind: what they have not been sent is not noted any more, and
+    /// must be looked up in the ring or read from history. O(watchers).
+    #[must_use]
+    pub fn slow_watchers(&self) -> usize {
+        self.lock().slow_watchers()
+    }
+
+    /// How many events were given to streams.
+    #[must_use]
+    pub fn events_sent(&self) -> u64 {
+        self.lock().events_sent()
+    }
+
     /// How many streams there are.
     #[must_use]
     pub fn streams(&self) -> usize {

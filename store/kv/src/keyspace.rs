@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use holm_base::{Op, Revision, Term, Time};
@@ -15,6 +16,7 @@ use crate::apply::Work;
 use crate::auth::AuthState;
 use crate::command::{AlarmKind, AuthChange, Caller, Command, Proposal, Txn, TxnOp};
 use crate::config::Config;
+use crate::counts::Counts;
 use crate::error::StoreError;
 use crate::hub::{Event, Hub, StreamId};
 use crate::job::{Job, JobDone};
@@ -48,6 +50,7 @@ pub struct Keyspace {
     is_sweeping: bool,
     /// The term that this node leads in; zero until it leads.
     leads_since: Term,
+    counts: Counts,
     reader: Reader,
     hub: Arc<Hub>,
 }
@@ -60,10 +63,36 @@ impl Keyspace {
     ///
     /// As [`Store::open`].
     pub fn open(folder: Arc<dyn Folder>, config: Config) -> Result<Self, StoreError> {
+        let store = Store::open(Arc::clone(&folder), config.store.clone())?;
+        Ok(Self::over(store, folder, config))
+    }
+
+    /// As [`Keyspace::open`], with the ops that the log holds, first and last: see
+    /// [`Store::open_with`]. All above [`Keyspace::applied`] must be applied next.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open_with`].
+    pub fn open_with(
+        folder: Arc<dyn Folder>,
+        config: Config,
+        held: (Op, Op),
+    ) -> Result<Self, StoreError> {
+        let store = Store::open_with(Arc::clone(&folder), config.store.clone(), held)?;
+        Ok(Self::over(store, folder, config))
+    }
+
+    /// The damage that opening came across and the log makes good, as [`Store::healed`].
+    #[must_use]
+    pub const fn healed(&self) -> Option<&StoreError> {
+        self.store.healed()
+    }
+
+    fn over(mut store: Store, folder: Arc<dyn Folder>, config: Config) -> Self {
         let space = Space::new(config.quota(), config.free_bytes_min, config.node.value());
-        let store = Store::open(Arc::clone(&folder), config.store)?;
         let leases = Leases::open(&store);
         let (auth, alarms) = (Arc::new(AuthState::open(&store)), Alarms::open(&store));
+        store.set_short(alarms.has(AlarmKind::NoSpace));
         let (alarm_list, cluster) = (alarms.list(), Arc::new(cluster_facts(&store)));
         let view = View {
             root: store.snapshot(),
@@ -73,10 +102,12 @@ impl Keyspace {
             applied: store.applied(),
             term: store.term(),
             sizes: store.sizes(),
+            background: store.background(),
+            counts: Counts::default(),
             leases: leases.len(),
             facts: store.facts.clone(),
         };
-        Ok(Self {
+        Self {
             hub: Arc::new(Hub::new(config.hub, store.root().revision())),
             reader: Reader::new(view),
             timers: Timers::new(config.election_timeout, config.lease_checkpoint_interval),
@@ -92,7 +123,8 @@ impl Keyspace {
             events: Vec::new(),
             proposed: None,
             leads_since: Term::ZERO,
-        })
+            counts: Counts::default(),
+        }
     }
 
     /// Where readers find what is published.
@@ -204,6 +236,7 @@ impl Keyspace {
             leases: &mut self.leases,
             events: &mut self.events,
             hub: &self.hub,
+            counts: &mut self.counts,
         }
     }
 
@@ -281,6 +314,7 @@ impl Keyspace {
     fn grant(&mut self, now: Time, id: i64, ttl: i64, ttl_min: i64) -> Result<Outcome, Refusal> {
         let ttl = ttl.max(ttl_min);
         self.leases.grant(&mut self.store, id, ttl)?;
+        self.counts.granted += 1;
         self.timers.granted(&mut self.leases, now, id);
         Ok(Outcome::LeaseGrant { id, ttl })
     }
@@ -288,6 +322,7 @@ impl Keyspace {
     fn end_lease(&mut self, id: i64) -> bool {
         let removed = self.work().end_lease(id);
         if let Some(removed) = &removed {
+            self.counts.revoked += 1;
             self.timers.removed(id, removed);
         }
         removed.is_some()
@@ -297,7 +332,7 @@ impl Keyspace {
     fn expire(&mut self, is_own_term: bool, ids: &[i64]) {
         if is_own_term {
             for id in ids {
-                self.end_lease(*id);
+                self.counts.expired += u64::from(self.end_lease(*id));
             }
         }
         self.timers.expiry_applied(ids);
@@ -324,6 +359,7 @@ impl Keyspace {
             concerned.extend(is_there.then_some(alarm));
         }
         self.alarm_list = self.alarms.list();
+        self.store.set_short(self.alarms.has(AlarmKind::NoSpace));
         self.space.settled();
         Outcome::Alarms(concerned)
     }
@@ -358,6 +394,8 @@ impl Keyspace {
             applied: self.store.applied(),
             term: self.store.term().max(self.leads_since),
             sizes: self.store.sizes(),
+            background: self.store.background(),
+            counts: self.counts,
             leases: self.leases.len(),
             facts: self.store.facts.clone(),
         });
@@ -369,6 +407,8 @@ impl Keyspace {
     pub fn lead(&mut self, now: Time, term: Term) {
         self.timers.lead(&mut self.leases, now, term);
         self.leads_since = term;
+        // What was applied before came out of the log: clients of an earlier run did it.
+        self.counts = Counts::default();
     }
 
     /// Renews a lease for its granted time; takes no op. Gives that time in seconds.
@@ -378,7 +418,9 @@ impl Keyspace {
     /// [`Refusal::LeaseNotFound`] if there is none or its time is up, its end proposed or not;
     /// [`Refusal::Busy`] if this node does not lead.
     pub fn renew(&mut self, now: Time, id: i64) -> Result<i64, Refusal> {
-        self.timers.renew(&mut self.leases, now, id)
+        let renewed = self.timers.renew(&mut self.leases, now, id);
+        self.counts.renewed += u64::from(renewed.is_ok());
+        renewed
     }
 
     /// Whether less than all its time is on record of a lease, or about to be: a restart would
@@ -470,6 +512,25 @@ impl Keyspace {
             self.is_sweeping = self.store.sweep(SWEEP_SLICE) == SweepProgress::More;
         }
         self.is_sweeping
+    }
+
+    /// Whether [`Keyspace::sweep`] has something to do.
+    #[must_use]
+    pub const fn is_sweeping(&self) -> bool {
+        self.is_sweeping
+    }
+
+    /// The log was synced, which took so long: the cleaner goes slower if that is unusual.
+    pub fn log_synced(&mut self, now: Time, took: Duration) {
+        self.store.log_synced(now, took);
+    }
+
+    /// Whether all that a compaction to `revision` passed was dropped. Beyond the compacted
+    /// line, which nothing has passed yet, the line counts. O(1).
+    #[must_use]
+    pub fn is_swept(&self, revision: Revision) -> bool {
+        let line = revision.min(self.store.root().compacted());
+        self.store.is_swept_to(line.value())
     }
 }
 

@@ -1,5 +1,13 @@
 //! Restart: the durable mark, the newest checkpoint that is whole, the frames behind it.
 //!
+//! ```text
+//!  checkpoint ─► frames ─► ... ✗ damage ... ─► durable mark
+//!                         └─ the log holds every op from here to the mark? go on from here
+//! ```
+//!
+//! Frames below the mark that are damaged can be made again by applying the log's entries
+//! (I9), if the log still has all of them; else opening is refused (I7).
+//!
 //! What would surprise: above the durable mark the first frame that is not whole, or does not
 //! fit the one before, ends the line, and that is no damage (I6). Below it, it is (I7).
 
@@ -37,7 +45,12 @@ struct Files {
     checkpoints: Vec<u64>,
 }
 
-pub(crate) fn open(folder: Arc<dyn Folder>, config: StoreConfig) -> Result<Store, StoreError> {
+/// Opens; `held` are the first and the last op of what the caller can apply again.
+pub(crate) fn open(
+    folder: Arc<dyn Folder>,
+    config: StoreConfig,
+    held: Option<(Op, Op)>,
+) -> Result<Store, StoreError> {
     let owner = config.owner();
     let files = list(folder.as_ref(), owner)?;
     let has_head = files.all.iter().any(|name| name == head::NAME);
@@ -48,8 +61,11 @@ pub(crate) fn open(folder: Arc<dyn Folder>, config: StoreConfig) -> Result<Store
         let head = HeadFile::create(folder.as_ref(), owner).map_err(failed("create the store"))?;
         (head, Position::START)
     };
-    let (state, bad) = restore(folder.as_ref(), owner, &files, &durable)?;
-    finish(folder, config, head, &files, state, bad)
+    let Restored { state, bad, healed } =
+        restore(folder.as_ref(), owner, &files, (&durable, held))?;
+    let mut store = finish(folder, config, head, &files, state, bad)?;
+    store.healed = healed;
+    Ok(store)
 }
 
 fn failed(attempted: &'static str) -> impl Fn(DiskError) -> StoreError {
@@ -142,34 +158,67 @@ struct State {
     replayed: u64,
 }
 
-/// Loads the newest checkpoint that leads to the durable mark. Gives those that do not, too.
+/// What opening found to go on from.
+struct Restored {
+    state: State,
+    /// Checkpoints that were of no use.
+    bad: Vec<u64>,
+    /// The damage that what is held makes good.
+    healed: Option<StoreError>,
+}
+
+/// Loads the newest checkpoint that leads to the durable mark, or else what leads so far that
+/// the rest is held elsewhere.
 fn restore(
     folder: &dyn Folder,
     owner: Owner,
     files: &Files,
-    durable: &Position,
-) -> Result<(State, Vec<u64>), StoreError> {
+    (durable, held): (&Position, Option<(Op, Op)>),
+) -> Result<Restored, StoreError> {
     let mut bad = Vec::new();
     let mut first = None;
-    for number in files.checkpoints.iter().rev() {
-        let loaded = checkpoint::load(folder, *number, owner);
-        match loaded
-            .and_then(|loaded| State::of(loaded, folder))
-            .and_then(|state| state.replay(folder, files, durable))
-        {
-            Ok(state) => return Ok((state, bad)),
-            Err(error @ StoreError::Damaged { .. }) => {
-                bad.push(*number);
-                first.get_or_insert(error);
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let mut partial: Option<Restored> = None;
+    let starts = files.checkpoints.iter().rev().copied().map(Some);
     // Until the second checkpoint all frames are there.
-    match (State::fresh().replay(folder, files, durable), first) {
-        (Ok(state), _) => Ok((state, bad)),
-        (Err(StoreError::Damaged { .. }), Some(error)) | (Err(error), _) => Err(error),
+    for start in starts.chain([None]) {
+        let state = match start {
+            Some(number) => {
+                checkpoint::load(folder, number, owner).and_then(|it| State::of(it, folder))
+            }
+            None => Ok(State::fresh()),
+        };
+        let problem = match state.and_then(|it| it.replay(folder, files, durable)) {
+            Ok((state, None)) => {
+                return Ok(Restored {
+                    state,
+                    bad,
+                    healed: None,
+                });
+            }
+            Ok((state, Some(problem))) => {
+                let best = partial.as_ref().map(|it| it.state.position.op);
+                let is_held = can_go_on(&state.position, durable, held);
+                if is_held && best.is_none_or(|best| best < state.position.op) {
+                    partial = Some(Restored {
+                        state,
+                        bad: bad.clone(),
+                        healed: Some(problem.clone()),
+                    });
+                }
+                problem
+            }
+            Err(error @ StoreError::Damaged { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        bad.extend(start);
+        first.get_or_insert(problem);
     }
+    partial.ok_or_else(|| first.expect("a start from nothing was tried at least"))
+}
+
+/// Whether everything from a position to the durable mark can be applied again.
+fn can_go_on(position: &Position, durable: &Position, held: Option<(Op, Op)>) -> bool {
+    held.is_some_and(|(first, last)| first.value() <= position.op + 1 && last.value() >= durable.op)
 }
 
 impl State {
@@ -215,13 +264,14 @@ impl State {
         })
     }
 
-    /// Applies all whole batches behind the position.
+    /// Applies all whole batches behind the position. Gives what ended them too early, if they
+    /// do not reach the durable mark: the state is then that of an earlier op.
     fn replay(
         mut self,
         folder: &dyn Folder,
         files: &Files,
         durable: &Position,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<(Self, Option<StoreError>), StoreError> {
         let mut batch = Vec::new();
         // Where the next frame is looked for; beyond the position only within a batch.
         let mut at = self.position;
@@ -248,18 +298,19 @@ impl State {
             at.end = SEGMENT_HEAD;
             Arc::make_mut(&mut self.root.table).insert(segment);
         }
-        if self.position.frame < durable.frame {
-            return Err(problem.unwrap_or_else(|| StoreError::Damaged {
+        let is_short = self.position.frame < durable.frame;
+        let shortfall = is_short.then(|| {
+            problem.unwrap_or_else(|| StoreError::Damaged {
                 file: Segment::name(at.segment),
                 at: ByteCount::new(at.end),
                 found: format!(
                     "frames {} to {} are missing",
                     self.position.frame, durable.frame
                 ),
-            }));
-        }
+            })
+        });
         self.drop_behind(at.segment);
-        Ok(self)
+        Ok((self, shortfall))
     }
 
     /// Applies what one segment holds from `at` on. Gives what ended it, if not its end.
@@ -505,6 +556,7 @@ fn finish(
         facts: state.facts,
         config,
         folder,
+        healed: None,
     };
     recount(&mut store);
     Ok(store)

@@ -97,6 +97,8 @@ pub struct Sizes {
     pub file_bytes: ByteCount,
     /// Bytes of the records that are still needed.
     pub retained_bytes: ByteCount,
+    /// Bytes of the newest checkpoint; the next will take about as much.
+    pub checkpoint_bytes: ByteCount,
     /// Live keys.
     pub keys: u64,
     /// Old versions and deletes that are still readable.
@@ -133,6 +135,8 @@ pub struct Store {
     pub(crate) term: Term,
     pub(crate) next_segment: u32,
     pub(crate) upkeep: Upkeep,
+    /// Damage that opening came across and that what was held elsewhere makes good.
+    pub(crate) healed: Option<StoreError>,
 }
 
 impl Store {
@@ -143,7 +147,29 @@ impl Store {
     ///
     /// As [`StoreError`] says. Nothing is changed on disk if a file is damaged or foreign.
     pub fn open(folder: Arc<dyn Folder>, config: StoreConfig) -> Result<Self, StoreError> {
-        open::open(folder, config)
+        open::open(folder, config, None)
+    }
+
+    /// As [`Store::open`], where the caller still has all commands from the first of these ops
+    /// to the last, and applies those above [`Store::applied`] again before anything else. With
+    /// that, damage to frames that were durable is no loss, and does not keep the store shut:
+    /// see [`Store::healed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`], if what is held does not reach from the damage to the durable mark.
+    pub fn open_with(
+        folder: Arc<dyn Folder>,
+        config: StoreConfig,
+        held: (Op, Op),
+    ) -> Result<Self, StoreError> {
+        open::open(folder, config, Some(held))
+    }
+
+    /// The damage that opening came across, if commands must be applied again because of it.
+    #[must_use]
+    pub const fn healed(&self) -> Option<&StoreError> {
+        self.healed.as_ref()
     }
 
     /// The working state; it sees the changes of the command in hand.
@@ -331,7 +357,11 @@ impl Store {
     /// Whether all that the compacted line passed was dropped.
     #[must_use]
     pub fn is_swept(&self) -> bool {
-        let line = self.root.compacted;
+        self.is_swept_to(self.root.compacted)
+    }
+
+    /// Whether all was dropped that a compaction to this revision passed. O(1).
+    pub(crate) fn is_swept_to(&self, line: i64) -> bool {
         let old = self.root.history.get(self.root.history.base());
         old.is_none_or(|old| old.superseded > line)
             && self.dead.front().is_none_or(|dead| dead.0 >= line)
@@ -453,6 +483,7 @@ impl Store {
         Sizes {
             file_bytes: ByteCount::new(self.file_bytes()),
             retained_bytes: ByteCount::new(self.uses.values().sum()),
+            checkpoint_bytes: ByteCount::new(self.upkeep.checkpoint_bytes()),
             keys: self.root.index.live(),
             old_versions: self.root.history.len(),
             unflushed_bytes: ByteCount::new(self.tail.waiting() + self.upkeep.in_flight()),

@@ -25,14 +25,14 @@ use crate::head::Position;
 use crate::history::Place;
 use crate::job::{Done, Job, JobDone, Work};
 use crate::layout::count;
+use crate::pace::Pace;
 use crate::scan::unit;
 use crate::segment::{SEGMENT_HEAD, Segment, SegmentKind};
 use crate::store::{Store, stored_bytes};
 
 /// How often the segments are looked at for something to clean.
 const PLAN_EVERY: Duration = Duration::from_millis(250);
-/// The pause after a slice of a checkpoint (4 MiB) or of cleaning (2 MiB): 64 and 32 MiB a
-/// second at most.
+/// The pause after a slice of a checkpoint (4 MiB): 64 MiB a second at most.
 const SLICE_PAUSE: Duration = Duration::from_millis(62);
 /// How long a retired segment may wait for other reasons to write a checkpoint.
 const RETIRED_WAIT: Duration = Duration::from_secs(5);
@@ -50,6 +50,8 @@ pub(crate) struct Upkeep {
     /// Whether the cleaner took its spare.
     refill: bool,
     hurry: bool,
+    /// Whether the alarm about space is raised.
+    is_short: bool,
     now: Time,
     behind_since: Option<Time>,
     flush_at: Time,
@@ -73,6 +75,8 @@ pub(crate) struct Checkpoints {
     waiting: Option<Box<Checkpoint>>,
     out: bool,
     at: Time,
+    /// When the newest was finished, if this run made it.
+    finished: Option<Time>,
 }
 
 /// A segment that no root names any more.
@@ -84,7 +88,32 @@ pub(crate) struct Retired {
     pub(crate) checkpoints: u32,
 }
 
-#[derive(Debug, Default)]
+/// What the cleaner is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cleaner {
+    /// Nothing is worth cleaning.
+    #[default]
+    Idle,
+    /// It copies what is alive out of old segments.
+    Copying,
+    /// The index is pointed to the copies.
+    Relinking,
+    /// Old segments wait for the checkpoints that need them to be replaced.
+    Waiting,
+}
+
+/// How the work beside the engine goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Background {
+    /// What the cleaner is at.
+    pub cleaner: Cleaner,
+    /// How many bytes a second it may copy; none while there is no limit.
+    pub cleaner_rate: Option<u64>,
+    /// When the newest checkpoint was finished; none if it is of an earlier run.
+    pub checkpointed: Option<Time>,
+}
+
+#[derive(Debug)]
 struct Cleaning {
     waiting: Option<Box<Clean>>,
     out: bool,
@@ -93,6 +122,21 @@ struct Cleaning {
     relink: Option<Relink>,
     /// Segments with a damaged record stay as they are.
     damaged: BTreeSet<u32>,
+    pace: Pace,
+}
+
+impl Cleaning {
+    const fn new() -> Self {
+        Self {
+            waiting: None,
+            out: false,
+            at: Time::ZERO,
+            plan_at: Time::ZERO,
+            relink: None,
+            damaged: BTreeSet::new(),
+            pace: Pace::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -116,6 +160,7 @@ impl Checkpoints {
             waiting: None,
             out: false,
             at: Time::ZERO,
+            finished: None,
         }
     }
 
@@ -133,11 +178,12 @@ impl Upkeep {
             full: false,
             refill: false,
             hurry: false,
+            is_short: false,
             now: Time::ZERO,
             behind_since: None,
             flush_at: Time::ZERO,
             checkpoints,
-            cleaning: Cleaning::default(),
+            cleaning: Cleaning::new(),
         }
     }
 
@@ -151,6 +197,16 @@ impl Upkeep {
 
     pub(crate) const fn durable(&self) -> &Position {
         &self.durable
+    }
+
+    /// Bytes of the newest checkpoint.
+    pub(crate) fn checkpoint_bytes(&self) -> u64 {
+        self.checkpoints.kept.last().map_or(0, |kept| kept.1)
+    }
+
+    /// Space matters more than who waits for the disk.
+    const fn is_urgent(&self) -> bool {
+        self.full || self.is_short
     }
 
     fn note(&mut self, now: Time, behind: bool) {
@@ -206,6 +262,37 @@ impl Store {
     /// there are none. A store that was not stopped so is as good, its start takes longer.
     pub const fn hurry(&mut self) {
         self.upkeep.hurry = true;
+    }
+
+    /// While the alarm about space is raised, cleaning knows no limit.
+    pub(crate) const fn set_short(&mut self, is_short: bool) {
+        self.upkeep.is_short = is_short;
+    }
+
+    /// The log was synced: see [`Pace`].
+    pub(crate) fn log_synced(&mut self, now: Time, took: Duration) {
+        self.upkeep.cleaning.pace.synced(now, took);
+    }
+
+    /// How the work beside the engine goes.
+    #[must_use]
+    pub fn background(&self) -> Background {
+        let (cleaning, checkpoints) = (&self.upkeep.cleaning, &self.upkeep.checkpoints);
+        let cleaner = if cleaning.relink.is_some() {
+            Cleaner::Relinking
+        } else if cleaning.out || cleaning.waiting.is_some() {
+            Cleaner::Copying
+        } else if checkpoints.retired.is_empty() {
+            Cleaner::Idle
+        } else {
+            Cleaner::Waiting
+        };
+        let is_limited = !self.upkeep.is_urgent();
+        Background {
+            cleaner,
+            cleaner_rate: is_limited.then(|| cleaning.pace.rate()),
+            checkpointed: checkpoints.finished,
+        }
     }
 
     /// Takes note of what a job did. Call it between commands.
@@ -392,6 +479,7 @@ impl Store {
         let gone = checkpoints.kept.len().saturating_sub(1);
         checkpoints.kept.drain(..gone);
         checkpoints.kept.push((checkpoint.number, bytes));
+        checkpoints.finished = Some(self.upkeep.now);
         checkpoints.obsolete.clear();
         checkpoints
             .retired
@@ -412,7 +500,7 @@ impl Store {
         if cleaning.out || cleaning.relink.is_some() || self.upkeep.hurry {
             return None;
         }
-        if now < cleaning.at && !self.upkeep.full {
+        if now < cleaning.at && !self.upkeep.is_urgent() {
             return None;
         }
         if cleaning.waiting.is_none() && now >= cleaning.plan_at {
@@ -422,7 +510,7 @@ impl Store {
         let cleaning = &mut self.upkeep.cleaning;
         let work = cleaning.waiting.take()?;
         cleaning.out = true;
-        cleaning.at = now + SLICE_PAUSE;
+        cleaning.at = now + cleaning.pace.pause(now, clean::SLICE);
         Some(Work::Clean(work))
     }
 

@@ -9,6 +9,7 @@ use holm_base::{Op, Revision, Term};
 use crate::auth::AuthState;
 use crate::checkpoint::Fact;
 use crate::command::{AlarmKind, Range, Txn};
+use crate::counts::Counts;
 use crate::hash::Hash;
 use crate::index::Index;
 use crate::lease;
@@ -18,6 +19,7 @@ use crate::refusal::Refusal;
 use crate::root::Root;
 use crate::store::{self, FactKind, Sizes};
 use crate::txn;
+use crate::upkeep::Background;
 
 /// One published state. It never changes; it is as old as its `applied` op.
 #[derive(Clone, Debug)]
@@ -36,6 +38,10 @@ pub struct View {
     pub term: Term,
     /// What the store takes up.
     pub sizes: Sizes,
+    /// How the work beside the engine goes.
+    pub background: Background,
+    /// What was done since this node began to lead.
+    pub counts: Counts,
     /// How many leases there are.
     pub leases: usize,
     pub(crate) facts: Index<Fact>,

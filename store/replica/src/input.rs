@@ -1,7 +1,7 @@
 //! What can happen to a replica, and what it can ask for.
 
 use bytes::Bytes;
-use holm_base::{Op, RequestId, WriteId};
+use holm_base::{Op, RequestId, Revision, WriteId};
 use holm_kv::outcome::{Applied, LeaseView};
 use holm_kv::{Job, JobDone, Refusal, StreamId};
 use holm_sequencer::{Event, Record};
@@ -45,6 +45,13 @@ pub enum Input {
     Leases {
         /// Who waits for the answer.
         request: RequestId,
+    },
+    /// A client waits for a compaction's sweep to have passed a revision.
+    Swept {
+        /// Who waits for the answer.
+        request: RequestId,
+        /// The revision that was compacted to.
+        revision: Revision,
     },
     /// A job that was asked for is done.
     WorkDone(JobDone),
@@ -93,4 +100,6 @@ pub enum Answer {
     Lease(Result<LeaseView, Refusal>),
     /// To a question about all leases.
     Leases(Result<Vec<i64>, Refusal>),
+    /// To who waits for a sweep: it has passed, or there are too many who wait.
+    Swept(Result<(), Refusal>),
 }

@@ -31,4 +31,4 @@ mod replica;
 
 pub use input::{Answer, Effect, Input};
 pub use open::{OpenError, Opened, engine_folder, open};
-pub use replica::Replica;
+pub use replica::{Replica, SWEEP_WAITS_MAX};

@@ -20,6 +20,8 @@ pub struct Opened {
     pub log: Log,
     /// How many entries were applied from the log.
     pub replayed: u64,
+    /// Damage to the engine's files that the log made good.
+    pub healed: Option<StoreError>,
 }
 
 /// Why a keyspace could not be opened.
@@ -45,13 +47,13 @@ pub enum OpenError {
         /// The log's oldest op.
         first: Op,
     },
-    /// The log ends before what the engine knows, and that was in the log before.
+    /// The log ends before what the engine knows, and everything is in the log first.
     #[error(
-        "the engine knows everything up to op {applied}, the log ends at op {last}: files of the \
-         folder `log` are missing or older than those of `kv`; put them back, or restore a \
-         snapshot"
+        "the engine knows everything up to op {applied}, the log ends at op {last}: files of \
+         the folder `log` are missing, and with them what was written last; put them back, or \
+         restore a snapshot"
     )]
-    Behind {
+    LogLost {
         /// The engine's newest op.
         applied: Op,
         /// The log's newest op.
@@ -70,14 +72,16 @@ pub fn open(
     log_config: LogConfig,
     config: Config,
 ) -> Result<Opened, OpenError> {
-    let mut keyspace = Keyspace::open(engine_folder(folder, group)?, config)?;
+    let engine = engine_folder(folder, group)?;
     let log = Log::open(folder.folder("log")?, log_config)?;
-    let (applied, first, last) = (keyspace.applied(), log.first(group), log.last(group));
+    let (first, last) = (log.first(group), log.last(group));
+    let mut keyspace = Keyspace::open_with(engine, config, (first, last))?;
+    let (applied, healed) = (keyspace.applied(), keyspace.healed().cloned());
     if first > applied.next() {
         return Err(OpenError::Gap { applied, first });
     }
     if last < applied {
-        return Err(OpenError::Behind { applied, last });
+        return Err(OpenError::LogLost { applied, last });
     }
     let mut replayed = 0;
     log.replay(group, applied, &mut |term: Term, op: Op, body: Bytes| {
@@ -94,6 +98,7 @@ pub fn open(
         replica: Replica::new(sequencer, keyspace),
         log,
         replayed,
+        healed,
     })
 }
 

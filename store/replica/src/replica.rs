@@ -1,7 +1,7 @@
 //! The replica itself: which step follows which.
 
 use bytes::Bytes;
-use holm_base::{Op, RequestId, Term, Time};
+use holm_base::{Op, RequestId, Revision, Term, Time};
 use holm_kv::command::{AlarmKind, Proposal};
 use holm_kv::{JobDone, Keyspace, Refusal, StoreError, StreamId};
 use holm_machine::{Effects, Machine};
@@ -14,6 +14,9 @@ const OWN: RequestId = RequestId::ZERO;
 
 /// How many renewals may wait until a restart would give their leases all their time.
 const RENEWALS_MAX: usize = 65_536;
+
+/// How many requests may wait for a sweep; one more is told that there are too many.
+pub const SWEEP_WAITS_MAX: usize = 1024;
 
 /// One keyspace on one node.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct Replica {
     is_unpublished: bool,
     /// Watch streams with something to send; kept to reuse its memory.
     streams: Vec<StreamId>,
+    /// Who waits for the sweep to pass which revision.
+    sweep_waits: Vec<(RequestId, Revision)>,
     /// The op that the log was last cut to.
     cut: Op,
 }
@@ -46,6 +51,7 @@ impl Replica {
             renewals: Vec::new(),
             is_unpublished: true,
             streams: Vec::new(),
+            sweep_waits: Vec::new(),
             cut: Op::ZERO,
         }
     }
@@ -102,6 +108,7 @@ impl Replica {
                 let answer = self.led(|it| Ok(it.keyspace.leases()));
                 self.answers.push((request, Answer::Leases(answer)));
             }
+            Input::Swept { request, revision } => self.await_sweep(request, revision),
             Input::WorkDone(done) => self.work_done(done)?,
             Input::Wake => {}
         }
@@ -112,6 +119,7 @@ impl Replica {
     /// asks for the work that has become due.
     pub fn settle(&mut self, now: Time, effects: &mut Effects<Effect>) {
         self.propose_due(now, effects);
+        self.answer_swept();
         if self.is_unpublished {
             self.is_unpublished = false;
             self.keyspace.publish(&mut self.streams);
@@ -158,9 +166,43 @@ impl Replica {
         self.keyspace.hurry();
     }
 
+    /// The log was synced, which took so long.
+    pub fn log_synced(&mut self, now: Time, took: core::time::Duration) {
+        self.keyspace.log_synced(now, took);
+    }
+
     /// Does a slice of the engine's own background work on this thread; whether more is left.
+    /// An answer that has become possible counts as more: it leaves at the next settling.
     pub fn sweep(&mut self) -> bool {
-        self.keyspace.sweep()
+        let had_work = self.keyspace.is_sweeping();
+        let is_left = self.keyspace.sweep();
+        // Readers are to see that it is over.
+        self.is_unpublished |= had_work && !is_left;
+        let keyspace = &self.keyspace;
+        had_work || self.sweep_waits.iter().any(|it| keyspace.is_swept(it.1))
+    }
+
+    fn await_sweep(&mut self, request: RequestId, revision: Revision) {
+        if self.sweep_waits.len() >= SWEEP_WAITS_MAX {
+            let answer = Answer::Swept(Err(Refusal::Busy));
+            self.answers.push((request, answer));
+        } else {
+            self.sweep_waits.push((request, revision));
+        }
+    }
+
+    fn answer_swept(&mut self) {
+        let waiting = self.sweep_waits.len();
+        let (keyspace, answers) = (&self.keyspace, &mut self.answers);
+        self.sweep_waits.retain(|(request, revision)| {
+            let is_swept = keyspace.is_swept(*revision);
+            if is_swept {
+                answers.push((*request, Answer::Swept(Ok(()))));
+            }
+            !is_swept
+        });
+        // Who is answered sees it in the view too.
+        self.is_unpublished |= self.sweep_waits.len() < waiting;
     }
 
     /// Lease calls need a leader (I2).

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use holm_base::{ClusterId, GroupId, NodeId, RequestId, Time, WriteId};
+use holm_base::{ClusterId, GroupId, NodeId, RequestId, Revision, Time, WriteId};
 use holm_kv::command::{Command, Proposal, Put};
 use holm_kv::outcome::Outcome;
 use holm_kv::{Config, Refusal};
 use holm_log::{Log, LogConfig, Urgency};
 use holm_machine::Effects;
-use holm_replica::{Answer, Effect, Input, OpenError, Opened, Replica, open};
+use holm_replica::{Answer, Effect, Input, Opened, Replica, SWEEP_WAITS_MAX, open};
 use holm_sequencer::Record;
 use holm_virtual::{Storage, Survival};
 
@@ -356,22 +356,102 @@ fn an_expiry_that_was_not_taken_comes_again_soon() {
     assert_eq!(site.left(5), -1);
 }
 
+/// A key with so many old versions that one slice of the sweep does not drop them.
+fn compacted(site: &mut Site) -> Revision {
+    for number in 0..400 {
+        site.propose(number + 1, put("a", &number.to_string()));
+    }
+    site.settle();
+    site.flush();
+    let revision = Revision::new(400);
+    site.propose(401, Command::Compact { revision: 400 });
+    site.settle();
+    site.flush();
+    site.answers.clear();
+    revision
+}
+
+fn await_sweep(site: &mut Site, request: u64, revision: Revision) {
+    let request = RequestId::new(request);
+    site.step(Input::Swept { request, revision });
+    site.settle();
+}
+
 #[test]
-fn an_engine_that_knows_more_than_its_log_is_not_opened() {
+fn who_waits_for_a_sweep_is_answered_behind_it_and_holds_up_nobody() {
+    let mut site = Site::open(&Storage::new());
+    let revision = compacted(&mut site);
+    await_sweep(&mut site, 1, revision);
+    assert!(site.answers.is_empty(), "nothing is swept yet");
+    assert!(site.replica.sweep(), "one slice is not enough");
+    site.settle();
+    assert!(site.answers.is_empty(), "half of it is swept");
+    site.propose(2, put("b", "1"));
+    site.settle();
+    site.flush();
+    assert!(
+        matches!(&site.answers[..], [(id, Answer::Applied(Ok(_)))] if id.value() == 2),
+        "a put goes by: {:?}",
+        site.answers
+    );
+    site.answers.clear();
+    while !site.replica.keyspace().is_swept(revision) {
+        assert!(site.replica.sweep(), "the last slice asks to be settled");
+    }
+    site.settle();
+    assert!(
+        matches!(&site.answers[..], [(id, Answer::Swept(Ok(())))] if id.value() == 1),
+        "{:?}",
+        site.answers
+    );
+    await_sweep(&mut site, 3, revision);
+    assert_eq!(site.answers.len(), 2, "what is swept is answered at once");
+}
+
+#[test]
+fn too_many_who_wait_for_a_sweep_are_told_so() {
+    let mut site = Site::open(&Storage::new());
+    let revision = compacted(&mut site);
+    for request in 0..=SWEEP_WAITS_MAX {
+        let request = RequestId::new(u64::try_from(request).expect("a few") + 1);
+        site.step(Input::Swept { request, revision });
+    }
+    site.settle();
+    assert!(
+        matches!(&site.answers[..], [(id, Answer::Swept(Err(Refusal::Busy)))] if id.value() == 1025),
+        "{:?}",
+        site.answers
+    );
+    while site.replica.sweep() {
+        site.settle();
+    }
+    assert_eq!(site.answers.len(), SWEEP_WAITS_MAX + 1);
+}
+
+#[test]
+fn a_log_that_ends_before_the_engine_is_refused() {
     let storage = Storage::new();
     let mut site = Site::open(&storage);
-    site.done(put("a", "1"));
-    site.pass(Duration::from_secs(2));
-    assert_eq!(site.replica.keyspace().durable_op().value(), 1);
+    site.propose(1, put("a", "1"));
+    site.settle();
+    site.flush();
+    // A clean stop: the engine's files hold everything.
+    site.replica.hurry();
+    site.settle();
+    site.settle();
+    assert!(site.replica.keyspace().durable_op().value() > 0);
     drop(site);
     let log = storage.root().folder("log").expect("it is there");
-    for name in log.list().expect("it can be read") {
-        log.remove(&name).expect("it can be removed");
+    for name in log.list().expect("it is there") {
+        log.remove(&name).expect("it is there");
     }
-    let config = LogConfig::new(ClusterId::new(1), NodeId::new(2));
-    let refused = open(&*storage.root(), GROUP, config, Config::default()).map(drop);
-    assert!(
-        matches!(refused, Err(OpenError::Behind { .. })),
-        "{refused:?}"
+    let opened = open(
+        &*storage.root(),
+        GROUP,
+        LogConfig::new(ClusterId::new(1), NodeId::new(2)),
+        Config::default(),
     );
+    let error = opened.expect_err("the end of the log is missing");
+    let text = error.to_string();
+    assert!(text.contains("folder `log` are missing"), "{text}");
 }

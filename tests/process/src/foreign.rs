@@ -420,6 +420,19 @@ impl Certificates {
     ///
     /// Files that cannot be written.
     pub fn make(common_name: &str) -> Result<Self> {
+        Self::with(
+            common_name,
+            &["localhost", "etcd0.localhost", "127.0.0.1"],
+            4096,
+        )
+    }
+
+    /// As [`Certificates::make`], for other names and valid until the end of a year.
+    ///
+    /// # Errors
+    ///
+    /// Files that cannot be written.
+    pub fn with(common_name: &str, names: &[&str], year: i32) -> Result<Self> {
         use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
         let folder = tempfile::tempdir()?;
         let authority_key = KeyPair::generate()?;
@@ -431,8 +444,9 @@ impl Certificates {
         let signed = authority.self_signed(&authority_key)?;
         let issuer = Issuer::from_params(&authority, &authority_key);
         let key = KeyPair::generate()?;
-        let names = ["localhost", "etcd0.localhost", "127.0.0.1"].map(str::to_owned);
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut leaf = CertificateParams::new(names)?;
+        leaf.not_after = rcgen::date_time_ymd(year, 12, 31);
         leaf.distinguished_name
             .push(DnType::CommonName, common_name);
         let certificate = leaf.signed_by(&key, &issuer)?;

@@ -229,7 +229,7 @@ fn a_directory_of_another_program_is_refused_and_left_alone() {
 #[test]
 fn a_directory_that_is_a_file_is_refused() {
     let said = refused(ours(), |data| Ok(fs::write(data, b"a file")?)).unwrap();
-    assert!(said.contains("data"), "{said}");
+    assert!(said.contains("is not a directory"), "{said}");
 }
 
 #[test]
@@ -320,4 +320,198 @@ fn a_polite_stop_is_quick_and_a_restart_finds_everything() {
         witness.gateway().value("k199").unwrap().as_deref(),
         Some("v")
     );
+}
+
+/// What `holm` says to these words; it must end with exit code 1.
+fn client_error(words: &[&str]) -> String {
+    let mut command = Command::new(server::locate(Program::Holm).unwrap());
+    let output = command.args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+    said
+}
+
+#[test]
+fn clients_are_told_what_to_do() {
+    // A port that nobody has: one that was free a moment ago.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = gone.local_addr().unwrap().to_string();
+    drop(gone);
+    for (words, parts) in [
+        (
+            vec!["get", "a", "--endpoints", &nobody],
+            vec!["cannot reach", "`holm up`"],
+        ),
+        (
+            vec!["status", "--endpoint", &nobody],
+            vec!["cannot reach", &nobody],
+        ),
+        (
+            vec!["get", "a", "--endpoints", "nonsense"],
+            vec!["nonsense", "host:port"],
+        ),
+        (
+            vec!["get", "a", "--endpoints", "127.0.0.1:x"],
+            vec!["host:port"],
+        ),
+    ] {
+        let said = client_error(&words);
+        assert!(
+            parts.iter().all(|it| said.contains(it)),
+            "{words:?}: {said}"
+        );
+    }
+    let witness = Witness::start(ours()).unwrap();
+    let here = witness.server.address().to_string();
+    let said = client_error(&["get", "witness", "--revision", "99", "--endpoints", &here]);
+    assert!(
+        said.contains("get: ") && said.contains("`holm status` shows"),
+        "{said}"
+    );
+    let big = "x".repeat(100_000);
+    let many: Vec<&str> = ["put", "a", &big, "--endpoints", &here].to_vec();
+    assert!(
+        Command::new(server::locate(Program::Holm).unwrap())
+            .args(many)
+            .status()
+            .unwrap()
+            .success()
+    );
+    witness.still_there().unwrap();
+}
+
+/// Somebody answers at the port, and is no node.
+#[test]
+fn a_port_of_another_program_is_recognised() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let other = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        // It reads until the client leaves, so that nothing is reset under the answer.
+        stream.read_to_end(&mut Vec::new()).ok();
+    });
+    let said = client_error(&["get", "a", "--endpoints", &address]);
+    assert!(said.contains("HTTP/2"), "{said}");
+    other.join().unwrap();
+}
+
+#[test]
+fn clients_are_told_what_is_wrong_with_a_certificate() {
+    let good = Certificates::make("localhost").unwrap();
+    let expired = Certificates::with("localhost", &["localhost", "127.0.0.1"], 2020).unwrap();
+    let elsewhere = Certificates::with("elsewhere", &["node.example"], 4096).unwrap();
+    for (certificates, authority, part) in [
+        (&expired, Some(&expired.authority), "has expired"),
+        (&elsewhere, Some(&elsewhere.authority), "for another name"),
+        (&good, Some(&expired.authority), "not the authority"),
+        (&good, None, "--cacert"),
+    ] {
+        let mut setup = ours();
+        setup.tls = Some((certificates.certificate.clone(), certificates.key.clone()));
+        let server = Server::start(setup).unwrap();
+        let url = format!("https://{}", server.address());
+        let mut words = vec!["get", "a", "--endpoints", &url];
+        let authority = authority.map(|it| it.display().to_string());
+        if let Some(authority) = &authority {
+            words.extend(["--cacert", authority]);
+        }
+        let said = client_error(&words);
+        assert!(said.contains(part), "{part}: {said}");
+        let log = server.log();
+        assert_eq!(log.contains("renew it"), part == "has expired", "{log}");
+    }
+}
+
+/// A node that was stopped, and what is done to its directory before it is started again.
+fn spoiled(spoil: impl FnOnce(&Path) -> Result<()>) -> Result<String> {
+    let mut witness = Witness::start(ours())?;
+    witness.server.stop()?;
+    spoil(&witness.server.data())?;
+    witness.server.begin()?;
+    refusal(&mut witness.server)
+}
+
+#[test]
+fn a_directory_of_another_release_is_named() {
+    let said = spoiled(|data| {
+        let mut bytes = fs::read(data.join("identity"))?;
+        bytes[8] = 2;
+        Ok(fs::write(data.join("identity"), bytes)?)
+    })
+    .unwrap();
+    assert!(
+        said.contains("format 2") && said.contains("reads 1"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_directory_without_its_identity_is_told_from_a_foreign_one() {
+    let said = spoiled(|data| Ok(fs::remove_file(data.join("identity"))?)).unwrap();
+    assert!(said.contains("`identity` is missing"), "{said}");
+}
+
+#[test]
+fn a_log_that_is_gone_is_missed_before_anything_is_served() {
+    let said = spoiled(|data| {
+        fs::remove_dir_all(data.join("log"))?;
+        Ok(fs::create_dir(data.join("log"))?)
+    })
+    .unwrap();
+    assert!(said.contains("folder `log` are missing"), "{said}");
+}
+
+#[test]
+fn too_few_file_descriptors_are_refused_with_what_to_do() {
+    let mut setup = ours();
+    let limit = ["sh", "-c", "ulimit -n 40; exec \"$@\"", "sh"];
+    setup.wrapper = limit.map(str::to_owned).to_vec();
+    let said = refused(setup, |_| Ok(())).unwrap();
+    assert!(
+        said.contains("ulimit -n") && said.contains("LimitNOFILE"),
+        "{said}"
+    );
+}
+
+/// As root no permission is refused, so root becomes somebody else first.
+#[test]
+fn a_directory_that_may_not_be_used_is_named_with_who_may_not() {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(folder.path(), open_to_all).unwrap();
+    let binary = folder.path().join("holm");
+    fs::copy(server::locate(Program::Holm).unwrap(), &binary).unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(&binary);
+        command
+    } else {
+        Command::new(&binary)
+    };
+    let words = [
+        "up",
+        "--listen=127.0.0.1:0",
+        "--peer=127.0.0.1:0",
+        "--console=none",
+    ];
+    let output = command
+        .args(words)
+        .arg(format!("--data-dir={}", data.display()))
+        .output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let name = data.display().to_string();
+    assert!(!output.status.success(), "{said}");
+    assert!(
+        said.contains(&name) && said.contains("own the directory"),
+        "{said}"
+    );
+    fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use holm_machine::DiskError;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::file::failed;
@@ -32,6 +32,25 @@ pub enum LockError {
         /// The data directory.
         path: String,
     },
+    /// The process's user may not use the directory.
+    #[error(
+        "no permission to use the data directory {path}: {source}; let the user that runs holm \
+         (uid {user}) own the directory and its files, or choose another with --data-dir"
+    )]
+    Denied {
+        /// The data directory.
+        path: String,
+        /// Who the process is.
+        user: u32,
+        /// What was refused.
+        source: DiskError,
+    },
+    /// There is something at the directory's place that is none.
+    #[error("{path} is not a directory: choose another place with --data-dir")]
+    NoFolder {
+        /// The place.
+        path: String,
+    },
     /// The lock file could not be made or read.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -43,12 +62,12 @@ pub enum LockError {
 ///
 /// [`LockError::Held`] at once, without waiting, if another process has it.
 pub fn lock(path: &Path) -> Result<Lock, LockError> {
-    create_path(path)?;
+    create_path(path).map_err(|source| explain(path, source))?;
     let place = path.join(NAME);
     let attempt = |verb: &str| format!("{verb} {}", place.display());
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let file = rustix::fs::open(&place, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|errno| failed(attempt("open"), errno))?;
+        .map_err(|errno| explain(path, failed(attempt("open"), errno)))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
@@ -61,6 +80,28 @@ pub fn lock(path: &Path) -> Result<Lock, LockError> {
     }
     write_pid(&file).map_err(|errno| failed(attempt("write"), errno))?;
     Ok(Lock { _file: file })
+}
+
+/// Says of a failure what an operator can do about it.
+fn explain(path: &Path, source: DiskError) -> LockError {
+    let there = path.ancestors().find(|it| it.exists());
+    if there.is_some_and(|it| !it.is_dir()) {
+        let path = there.unwrap_or(path).display().to_string();
+        return LockError::NoFolder { path };
+    }
+    let wanted = Access::WRITE_OK | Access::EXEC_OK;
+    let lock = path.join(NAME);
+    let is_refused = |place: &Path, wanted| rustix::fs::access(place, wanted) == Err(Errno::ACCESS);
+    let is_denied = there.is_none_or(|it| is_refused(it, wanted))
+        || is_refused(&lock, Access::READ_OK | Access::WRITE_OK);
+    if is_denied {
+        return LockError::Denied {
+            path: path.display().to_string(),
+            user: rustix::process::geteuid().as_raw(),
+            source,
+        };
+    }
+    source.into()
 }
 
 /// Ten digits and a line end, always the same length, so a reader never sees half of a longer

@@ -165,6 +165,7 @@ fn stamps(files: &CertificateFiles) -> Vec<Option<Stamp>> {
 fn read(files: &CertificateFiles) -> Result<ServerConfig, NetError> {
     let chain = read_chain(&files.certificate)?;
     let key = read_key(&files.key)?;
+    warn_of_dates(&files.certificate, &chain);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let unusable = |source| NetError::Unusable {
         certificate: files.certificate.clone(),
@@ -181,6 +182,27 @@ fn read(files: &CertificateFiles) -> Result<ServerConfig, NetError> {
     let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// A certificate out of its time is served all the same, for it may be the clock that is wrong;
+/// but clients will refuse it.
+fn warn_of_dates(file: &Path, chain: &[CertificateDer<'static>]) {
+    let leaf = chain
+        .first()
+        .map(|it| x509_parser::parse_x509_certificate(it));
+    if let Some(Ok((_, leaf))) = leaf
+        && !leaf.validity().is_valid()
+    {
+        let (file, from, until) = (
+            file.display(),
+            leaf.validity().not_before,
+            leaf.validity().not_after,
+        );
+        tracing::warn!(
+            %file, %from, %until,
+            "the certificate is expired or not valid yet, so clients will refuse it: renew it, or check the clock"
+        );
+    }
 }
 
 /// What checks clients' certificates against the authorities of a file.

@@ -23,6 +23,8 @@ const IDLE: Duration = Duration::from_millis(100);
 /// How many writes are applied before their answers leave: later ones wait no longer than it
 /// takes to apply so many.
 const APPLY_SLICE: u64 = 256;
+/// An apply that takes longer is counted.
+const SLOW_APPLY: Duration = Duration::from_millis(100);
 /// How long a clean stop may spend on the engine's files.
 const TIDY_UP_MAX: Duration = Duration::from_secs(5);
 
@@ -168,7 +170,10 @@ impl Engine {
                     let request = self.desk.seat(waiter);
                     self.step(now, input(request, ask))?;
                 }
-                Letter::Durable(through) => self.desk.durable = through,
+                Letter::Durable(through, took) => {
+                    self.desk.durable = through;
+                    self.replica.log_synced(now, took);
+                }
                 Letter::WorkDone(done) => {
                     self.desk.jobs -= 1;
                     self.step(now, Input::WorkDone(done))?;
@@ -186,7 +191,11 @@ impl Engine {
             let end = (self.desk.applied.value() + APPLY_SLICE).min(self.desk.durable.value());
             self.desk.applied = WriteId::new(end);
             let through = self.desk.applied;
+            let begun = self.shared.clock.now();
             self.step(now, Input::Durable { through })?;
+            if self.shared.clock.now().since(begun) > SLOW_APPLY {
+                self.metrics.server.slow_apply.inc();
+            }
             self.settle(now);
         }
         Ok(())
@@ -274,5 +283,6 @@ fn input(request: RequestId, ask: Ask) -> Input {
             with_keys,
         },
         Ask::Leases => Input::Leases { request },
+        Ask::Swept { revision } => Input::Swept { request, revision },
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use holm_base::{ClusterId, NodeId, Op, Time};
+use holm_base::{ClusterId, NodeId, Op, Revision, Time};
 use holm_kv::command::{Command, Proposal, Txn, TxnOp};
 use holm_kv::outcome::{Applied, LeaseView};
 use holm_kv::{Hub, Reader, Refusal, View};
 use holm_replica::Answer;
+use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) identity: Identity,
     pub(crate) quota_bytes: u64,
+    pub(crate) metrics: Arc<Metrics>,
     /// The newest op that was given out.
     pub(crate) last: AtomicU64,
     /// Requests that have come in and are not answered.
@@ -105,8 +107,15 @@ impl Handle {
             takes_space: takes_space(&proposal.command),
             body: proposal.encode(),
         };
+        let begun = self.now();
         match self.ask(ask).await? {
-            Answer::Applied(answer) => answer,
+            Answer::Applied(answer) => {
+                if answer.is_ok() {
+                    let took = self.now().since(begun);
+                    self.shared.metrics.server.commit_duration.observe(took);
+                }
+                answer
+            }
             other => unreachable!("a proposal was answered with {other:?}"),
         }
     }
@@ -148,6 +157,18 @@ impl Handle {
         match self.ask(Ask::Leases).await? {
             Answer::Leases(answer) => answer,
             other => unreachable!("a question about leases was answered with {other:?}"),
+        }
+    }
+
+    /// Waits until all that a compaction to `revision` passed was dropped from the index.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Busy`] if too many wait already, [`Refusal::Stopped`].
+    pub async fn swept(&self, revision: Revision) -> Result<(), Refusal> {
+        match self.ask(Ask::Swept { revision }).await? {
+            Answer::Swept(answer) => answer,
+            other => unreachable!("a wait for a sweep was answered with {other:?}"),
         }
     }
 

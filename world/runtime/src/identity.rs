@@ -33,6 +33,12 @@ pub enum IdentityError {
         /// The first such file.
         name: String,
     },
+    /// What is ours is there, but not the file that says whose it is.
+    #[error(
+        "the data directory holds `log` and `kv`, but the file `identity` is missing: put it \
+         back, or restore a snapshot to an empty directory"
+    )]
+    Missing,
     /// A newer release wrote it.
     #[error(
         "the data directory has format {found}, this holm reads {known}: use the release of \
@@ -80,6 +86,9 @@ pub(crate) fn refuse_foreign(names: &mut [String]) -> Result<(), IdentityError> 
     if names.iter().any(|name| name == NAME) {
         return Ok(());
     }
+    if names.iter().any(|name| name == "log") && names.iter().any(|name| name == "kv") {
+        return Err(IdentityError::Missing);
+    }
     let foreign = names.iter().find(|name| !HARMLESS.contains(&name.as_str()));
     foreign.map_or(Ok(()), |name| {
         Err(IdentityError::Foreign { name: name.clone() })
@@ -123,7 +132,12 @@ fn decode(bytes: &[u8; BYTES]) -> Result<(ClusterId, NodeId), IdentityError> {
         part.copy_from_slice(&bytes[at..at + 4]);
         u32::from_le_bytes(part)
     };
-    if &bytes[..8] != MAGIC || half(60) != crc32c::crc32c(&bytes[..60]) {
+    if &bytes[..8] != MAGIC {
+        return Err(IdentityError::Damaged);
+    }
+    // A newer format may keep its checksum elsewhere, so the version counts first: between a
+    // flipped bit and a newer release, the release is what an operator can look for.
+    if half(60) != crc32c::crc32c(&bytes[..60]) && half(8) <= VERSION {
         return Err(IdentityError::Damaged);
     }
     if half(8) != VERSION {
@@ -161,6 +175,8 @@ mod tests {
         };
         refuse(&["lost+found", "holm.lock"]).expect("fresh");
         refuse(&["identity", "log", "kv", "notes"]).expect("ours");
+        let error = refuse(&["holm.lock", "kv", "log"]).expect_err("the identity is gone");
+        assert!(matches!(error, IdentityError::Missing), "{error}");
         let error = refuse(&["member", "holm.lock"]).expect_err("etcd's");
         assert!(error.to_string().contains("member"), "{error}");
     }
@@ -169,6 +185,8 @@ mod tests {
     fn a_newer_format_is_named() {
         let mut bytes = encode(ClusterId::new(7), NodeId::new(9));
         bytes[8] = 2;
+        let error = decode(&bytes).expect_err("whatever its checksum covers");
+        assert!(matches!(error, IdentityError::Newer { found: 2, known: 1 }));
         let sum = crc32c::crc32c(&bytes[..60]);
         bytes[60..].copy_from_slice(&sum.to_le_bytes());
         let error = decode(&bytes).expect_err("version 2 is not known");

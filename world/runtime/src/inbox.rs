@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use holm_base::WriteId;
+use holm_base::{Revision, WriteId};
 use holm_kv::JobDone;
 use holm_replica::Answer;
 use tokio::sync::oneshot;
@@ -22,8 +22,8 @@ pub(crate) const BYTES_MAX: usize = 64 << 20;
 pub(crate) enum Letter {
     /// A request and who waits for its answer.
     Ask(Ask, oneshot::Sender<Answer>),
-    /// The log writer's report.
-    Durable(WriteId),
+    /// The log writer's report, and how long the sync took.
+    Durable(WriteId, Duration),
     /// The background worker's report.
     WorkDone(JobDone),
     /// Finish what was taken and end.
@@ -37,13 +37,17 @@ pub(crate) enum Ask {
     LeaseRenew { lease: i64 },
     LeaseTimeToLive { lease: i64, with_keys: bool },
     Leases,
+    Swept { revision: Revision },
 }
 
 impl Ask {
     const fn bytes(&self) -> usize {
         match self {
             Self::Propose { body, .. } => body.len(),
-            Self::LeaseRenew { .. } | Self::LeaseTimeToLive { .. } | Self::Leases => 0,
+            Self::LeaseRenew { .. }
+            | Self::LeaseTimeToLive { .. }
+            | Self::Leases
+            | Self::Swept { .. } => 0,
         }
     }
 }
@@ -167,7 +171,7 @@ mod tests {
             renew(&inbox).expect("there is room");
         }
         assert_eq!(renew(&inbox), Err(NotTaken::Full));
-        inbox.tell(Letter::Durable(WriteId::new(1)));
+        inbox.tell(Letter::Durable(WriteId::new(1), Duration::ZERO));
         let mut batch = Vec::new();
         inbox.take(&mut batch, Duration::ZERO);
         assert_eq!(batch.len(), REQUESTS_MAX + 1);

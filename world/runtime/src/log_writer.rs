@@ -182,11 +182,12 @@ impl LogWriter {
             }
             urgency = Urgency::Reserve;
         }
-        self.inbox.tell(Letter::Durable(through));
+        let took = started.elapsed();
+        self.inbox.tell(Letter::Durable(through, took));
         let bytes: u64 = records.iter().map(|it| it.body_bytes().value()).sum();
         chores.written += bytes + FLUSH_BYTES;
         let disk = &self.metrics.disk;
-        disk.wal_fsync_duration.observe(started.elapsed());
+        disk.wal_fsync_duration.observe(took);
         disk.wal_write_bytes.inc_by(bytes);
         disk.entries_per_sync
             .observe(u32::try_from(records.len()).unwrap_or(u32::MAX));

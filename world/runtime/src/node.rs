@@ -193,6 +193,9 @@ pub fn start(
     let request_bytes_max = log_config.entry_bytes_max().value();
     let inbox = Inbox::new(usize::try_from(request_bytes_max).unwrap_or(usize::MAX));
     let inbox = Arc::new(inbox);
+    if let Some(damage) = &opened.healed {
+        tracing::warn!(%damage, "the engine's files are damaged; the log made that good");
+    }
     let keyspace = opened.replica.keyspace();
     let handle = Handle {
         shared: Arc::new(Shared {
@@ -208,6 +211,7 @@ pub fn start(
                 client_urls: config.client_urls,
             },
             quota_bytes,
+            metrics: Arc::clone(&metrics),
             last: AtomicU64::new(opened.replica.last().value()),
             pending: AtomicU64::new(0),
         }),

@@ -1,8 +1,11 @@
 //! The counters of one gRPC method, found once and then updated without a lookup.
 
+use std::time::Instant;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 
 /// The names of gRPC's status codes, by number, as the label `grpc_code` has them.
 pub const GRPC_CODES: [&str; 17] = [
@@ -67,6 +70,20 @@ pub(crate) struct HandledLabels {
     grpc_type: &'static str,
 }
 
+/// How long calls took, by method.
+#[derive(Clone, Debug)]
+pub(crate) struct HandlingTimes(pub(crate) Family<MethodLabels, Histogram, fn() -> Histogram>);
+
+impl Default for HandlingTimes {
+    fn default() -> Self {
+        Self(Family::new_with_constructor(|| {
+            Histogram::new([
+                0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            ])
+        }))
+    }
+}
+
 /// All methods' counters.
 #[derive(Debug, Default)]
 pub(crate) struct GrpcFamilies {
@@ -74,6 +91,7 @@ pub(crate) struct GrpcFamilies {
     pub(crate) handled: Family<HandledLabels, Counter>,
     pub(crate) received: Family<MethodLabels, Counter>,
     pub(crate) sent: Family<MethodLabels, Counter>,
+    pub(crate) handling: HandlingTimes,
 }
 
 impl GrpcFamilies {
@@ -102,6 +120,7 @@ impl GrpcFamilies {
             started: self.started.get_or_create_owned(&labels),
             received: self.received.get_or_create_owned(&labels),
             sent: self.sent.get_or_create_owned(&labels),
+            handling: self.handling.0.get_or_create_owned(&labels),
             handled,
         }
     }
@@ -113,13 +132,15 @@ pub struct GrpcMethod {
     started: Counter,
     received: Counter,
     sent: Counter,
+    handling: Histogram,
     handled: [Counter; 17],
 }
 
 impl GrpcMethod {
-    /// A call began.
-    pub fn start(&self) {
+    /// A call began; hand what this gives to [`GrpcMethod::finish`].
+    pub fn start(&self) -> Instant {
         self.started.inc();
+        Instant::now()
     }
 
     /// A message of a stream came.
@@ -132,8 +153,10 @@ impl GrpcMethod {
         self.sent.inc();
     }
 
-    /// A call ended with this status code; a number that is no code counts as `Unknown`.
-    pub fn finish(&self, code: usize) {
+    /// A call ended with this status code; a number that is no code counts as `Unknown`. Takes
+    /// a short lock.
+    pub fn finish(&self, code: usize, begun: Instant) {
+        self.handling.observe(begun.elapsed().as_secs_f64());
         self.handled.get(code).unwrap_or(&self.handled[2]).inc();
     }
 }

@@ -45,4 +45,4 @@ pub use metrics::{
     ServerMetrics, StoreMetrics,
 };
 pub use prometheus_client::metrics::counter::Counter;
-pub use readings::Readings;
+pub use readings::{Counted, Readings};

@@ -4,6 +4,7 @@
 //! constructor of its group, and its name to `tests/names.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,8 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
-use crate::grpc::{GrpcFamilies, GrpcKind, GrpcMethod};
-use crate::readings::Readings;
+use crate::grpc::{GrpcFamilies, GrpcKind, GrpcMethod, HandlingTimes};
+use crate::readings::{Counted, Readings};
 use crate::{exposition, process};
 
 /// A gauge of a number that is never negative.
@@ -37,6 +38,8 @@ pub struct Metrics {
     grpc: GrpcFamilies,
     checks: Checks,
     gauges: Gauges,
+    /// How far the counters have followed.
+    followed: Mutex<Counted>,
     registry: Registry,
 }
 
@@ -113,12 +116,12 @@ pub struct LeaseMetrics {
     pub expired: Counter,
 }
 
-/// Bytes to and from clients.
-#[derive(Debug, Default)]
+/// Bytes to and from clients. Clones count together.
+#[derive(Clone, Debug, Default)]
 pub struct NetworkMetrics {
-    /// Bytes of gRPC messages received.
+    /// Bytes received on clients' HTTP/2 connections, below TLS.
     pub received_bytes: Counter,
-    /// Bytes of gRPC messages sent.
+    /// Bytes sent on them.
     pub sent_bytes: Counter,
     /// Connections accepted.
     pub connections: Counter,
@@ -202,6 +205,7 @@ impl Metrics {
                 count: table.add("etcd_server_healthchecks", "Checks, by result"),
             },
             gauges: Gauges::register(&mut table),
+            followed: Mutex::default(),
             registry: Registry::default(),
         };
         register_versions(&mut table, holm_version, etcd_version);
@@ -241,6 +245,29 @@ impl Metrics {
     /// Shows this state from now on.
     pub fn read(&self, readings: &Readings) {
         self.gauges.set(readings);
+        self.follow(readings.counted);
+    }
+
+    /// Lets counters grow by what was counted since they were last read.
+    fn follow(&self, now: Counted) {
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen: &mut Counted = &mut followed;
+        let (store, lease) = (&self.store, &self.lease);
+        for (counter, now, seen) in [
+            (&store.put, now.puts, &mut seen.puts),
+            (&store.delete, now.deletes, &mut seen.deletes),
+            (&store.range, now.ranges, &mut seen.ranges),
+            (&store.txn, now.txns, &mut seen.txns),
+            (&store.events, now.events, &mut seen.events),
+            (&lease.granted, now.granted, &mut seen.granted),
+            (&lease.revoked, now.revoked, &mut seen.revoked),
+            (&lease.renewed, now.renewed, &mut seen.renewed),
+            (&lease.expired, now.expired, &mut seen.expired),
+        ] {
+            // Two scrapes at once may come in the wrong order.
+            counter.inc_by(now.saturating_sub(*seen));
+            *seen = now.max(*seen);
+        }
     }
 
     /// The text of a scrape, in the format [`crate::CONTENT_TYPE`]. Costs about a millisecond.
@@ -281,6 +308,13 @@ impl Table {
         let histogram = HistogramOfSeconds::default();
         self.0.register(name, help, histogram.0.clone());
         histogram
+    }
+
+    /// A histogram for each method, in the buckets that gRPC's users have everywhere.
+    fn times(&mut self, name: &str, help: &str) -> HandlingTimes {
+        let times = HandlingTimes::default();
+        self.0.register(name, help, times.0.clone());
+        times
     }
 
     fn counts(&mut self, name: &str, help: &str) -> HistogramOfCounts {
@@ -399,6 +433,10 @@ fn register_grpc(table: &mut Table) -> GrpcFamilies {
         handled: table.add("grpc_server_handled", "Calls ended, by status code"),
         received: table.add("grpc_server_msg_received", "Messages of streams received"),
         sent: table.add("grpc_server_msg_sent", "Messages of streams sent"),
+        handling: table.times(
+            "grpc_server_handling_seconds",
+            "From a call's beginning to its end",
+        ),
     }
 }
 

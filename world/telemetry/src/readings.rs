@@ -31,6 +31,8 @@ pub struct Readings {
     pub watchers: u64,
     /// Watchers that read history instead of following.
     pub slow_watchers: u64,
+    /// What was counted elsewhere.
+    pub counted: Counted,
     /// Watch streams.
     pub watch_streams: u64,
     /// Leases.
@@ -41,4 +43,27 @@ pub struct Readings {
     pub connections: u64,
     /// Room for connections.
     pub connections_max: u64,
+}
+
+/// What the engine and the watch hub count by themselves; counters follow at each scrape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Puts, those within transactions too.
+    pub puts: u64,
+    /// Deletes, those within transactions too.
+    pub deletes: u64,
+    /// Reads within transactions that write.
+    pub ranges: u64,
+    /// Transactions that write and did more than one thing.
+    pub txns: u64,
+    /// Watch events sent.
+    pub events: u64,
+    /// Leases granted.
+    pub granted: u64,
+    /// Leases ended.
+    pub revoked: u64,
+    /// Renewals.
+    pub renewed: u64,
+    /// Leases whose time was up.
+    pub expired: u64,
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use holm_telemetry::{GRPC_CODES, GrpcKind, Metrics, Readings};
+use holm_telemetry::{Counted, GRPC_CODES, GrpcKind, Metrics, Readings};
 
 /// What dashboards and alerts of etcd's users rely on, and what we promise beside it.
 const PROMISED: &[(&str, &str)] = &[
@@ -59,6 +59,7 @@ const PROMISED: &[(&str, &str)] = &[
     ("etcd_server_slow_read_indexes_total", "counter"),
     ("etcd_server_version", "gauge"),
     ("grpc_server_handled_total", "counter"),
+    ("grpc_server_handling_seconds", "histogram"),
     ("grpc_server_msg_received_total", "counter"),
     ("grpc_server_msg_sent_total", "counter"),
     ("grpc_server_started_total", "counter"),
@@ -214,13 +215,33 @@ fn readings_show_the_state_of_the_moment() {
 }
 
 #[test]
+fn counters_follow_what_is_counted_elsewhere_and_never_fall() {
+    let metrics = metrics();
+    metrics.store.range.inc();
+    for (puts, ranges) in [(5, 1), (3, 0), (7, 2)] {
+        let counted = Counted {
+            puts,
+            ranges,
+            ..Counted::default()
+        };
+        metrics.read(&Readings {
+            counted,
+            ..Readings::default()
+        });
+    }
+    let samples = read(&metrics.exposition()).unwrap().samples;
+    assert!((samples["etcd_mvcc_put_total"] - 7.0).abs() < 1e-9);
+    assert!((samples["etcd_debugging_mvcc_range_total"] - 3.0).abs() < 1e-9);
+}
+
+#[test]
 fn grpc_method_shows_every_code_from_the_start_and_counts_its_calls() {
     let metrics = metrics();
     let method = metrics.grpc_method("etcdserverpb.KV", "Put", GrpcKind::Unary);
-    method.start();
-    method.finish(0);
-    method.finish(8);
-    method.finish(99);
+    let begun = method.start();
+    method.finish(0, begun);
+    method.finish(8, begun);
+    method.finish(99, begun);
     let samples = read(&metrics.exposition()).unwrap().samples;
     let labels = "grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"";
     for code in GRPC_CODES {
@@ -233,6 +254,8 @@ fn grpc_method_shows_every_code_from_the_start_and_counts_its_calls() {
         assert!((samples[&series] - expected).abs() < 1e-9, "{series}");
     }
     assert!((samples[&format!("grpc_server_started_total{{{labels}}}")] - 1.0).abs() < 1e-9);
+    let times = format!("grpc_server_handling_seconds_count{{{labels}}}");
+    assert!((samples[&times] - 3.0).abs() < 1e-9);
 }
 
 #[test]

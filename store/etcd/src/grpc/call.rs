@@ -137,6 +137,7 @@ impl GrpcCall {
                 | Method::HealthWatch
                 | Method::Lock
                 | Method::Campaign
+                | Method::Compact
         )
     }
 
@@ -144,7 +145,7 @@ impl GrpcCall {
     pub(crate) async fn run_short(mut self: Box<Self>) {
         let server = Arc::clone(&self.server);
         let counters = server.counters(self.method);
-        counters.start();
+        let begun = counters.start();
         let limit = self.time_left();
         let given = match tokio::time::timeout(limit, self.unary()).await {
             Ok(given) => given,
@@ -155,7 +156,7 @@ impl GrpcCall {
             other => other,
         };
         let is_answered = given.is_ok();
-        counters.finish(self.finish(given));
+        counters.finish(self.finish(given), begun);
         if is_answered {
             let limit = server.limits.arrival_timeout;
             // A client that never ends its call has it reset.
@@ -257,7 +258,6 @@ impl GrpcCall {
             }};
         }
         let framed = match self.method {
-            Method::Compact => typed!(compact),
             Method::LeaseGrant => typed!(lease_grant),
             Method::LeaseRevoke => typed!(lease_revoke),
             Method::LeaseTimeToLive => typed!(lease_time_to_live),
@@ -296,6 +296,7 @@ impl GrpcCall {
             Method::Leader => typed!(leader),
             Method::Resign => typed!(resign),
             Method::HealthCheck => typed!(health_check),
+            Method::NodeStatus => typed!(node_status),
             Method::Range
             | Method::Put
             | Method::Txn
@@ -307,6 +308,7 @@ impl GrpcCall {
             | Method::Observe
             | Method::Lock
             | Method::Campaign
+            | Method::Compact
             | Method::HealthWatch => unreachable!("these have paths of their own"),
         };
         Ok(Given::Message(framed))

@@ -51,7 +51,7 @@ impl Server {
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let cork = Cork::new(stream);
+        let cork = Cork::new(stream, self.network.clone());
         let handshake = h2::server::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

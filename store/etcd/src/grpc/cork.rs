@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
+use holm_telemetry::NetworkMetrics;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What may gather before it is written whether or not there is more.
@@ -20,6 +21,7 @@ const KEPT_MAX: usize = 16 << 10;
 #[derive(Debug)]
 struct Corked<S> {
     stream: S,
+    counters: NetworkMetrics,
     waiting: BytesMut,
 }
 
@@ -39,10 +41,14 @@ impl<S> Clone for Cork<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Cork<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S, counters: NetworkMetrics) -> Self {
         let waiting = BytesMut::new();
         Self {
-            shared: Arc::new(Mutex::new(Corked { stream, waiting })),
+            shared: Arc::new(Mutex::new(Corked {
+                stream,
+                counters,
+                waiting,
+            })),
         }
     }
 
@@ -69,6 +75,7 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.waiting.advance(written);
+            self.counters.sent_bytes.inc_by(length(written));
         }
         if self.waiting.capacity() > KEPT_MAX {
             self.waiting = BytesMut::new();
@@ -87,13 +94,22 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
     }
 }
 
+fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).expect("a length fits 64 bits")
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Cork<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.lock().stream).poll_read(cx, into)
+        let mut corked = self.lock();
+        let before = into.filled().len();
+        let polled = Pin::new(&mut corked.stream).poll_read(cx, into);
+        let read = into.filled().len() - before;
+        corked.counters.received_bytes.inc_by(length(read));
+        polled
     }
 }
 
@@ -149,7 +165,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_waits_for_the_drain() {
         let (near, mut far) = tokio::io::duplex(1 << 20);
-        let cork = Cork::new(near);
+        let counters = NetworkMetrics::default();
+        let cork = Cork::new(near, counters.clone());
         let mut writer = cork.clone();
         writer.write_all(b"one").await.unwrap();
         writer.flush().await.unwrap();
@@ -160,12 +177,16 @@ mod tests {
         poll_fn(|cx| cork.poll_drain(cx)).await.unwrap();
         let read = far.read(&mut into).await.unwrap();
         assert_eq!(&into[..read], b"onetwo");
+        far.write_all(b"back").await.unwrap();
+        writer.read_exact(&mut into[..4]).await.unwrap();
+        let counted = (counters.sent_bytes.get(), counters.received_bytes.get());
+        assert_eq!(counted, (6, 4));
     }
 
     #[tokio::test]
     async fn no_more_gathers_than_the_limit() {
         let (near, _far) = tokio::io::duplex(1);
-        let cork = Cork::new(near);
+        let cork = Cork::new(near, NetworkMetrics::default());
         let mut writer = cork.clone();
         writer.write_all(&[0; WAITING_MAX]).await.unwrap();
         let more = writer.write_all(b"xx");

@@ -101,6 +101,9 @@ methods! {
         Observe "Observe" ServerStream
         Resign "Resign" Unary
     }
+    "holm.v1.Node" {
+        NodeStatus "Status" Unary
+    }
     "grpc.health.v1.Health" {
         HealthCheck "Check" Unary
         HealthWatch "Watch" ServerStream

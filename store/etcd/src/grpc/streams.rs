@@ -1,4 +1,5 @@
-//! The other calls that stream or wait: keep-alive, snapshot, observe, health, lock, campaign.
+//! The other calls that stream or wait: keep-alive, snapshot, observe, health, lock, campaign,
+//! compaction.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ const ANSWERS_MAX: usize = 4;
 pub(crate) async fn run(mut call: GrpcCall) {
     let server = Arc::clone(&call.server);
     let counters = server.counters(call.method);
-    counters.start();
+    let begun = counters.start();
     let status = match call.method {
         Method::Watch => watch::run(call).await,
         Method::RangeStream => pages::run(call).await,
@@ -33,15 +34,16 @@ pub(crate) async fn run(mut call: GrpcCall) {
         Method::HealthWatch => health_watch(call).await,
         _ => {
             let waited = wait(&mut call).await;
-            counters.finish(call.finish(waited));
+            counters.finish(call.finish(waited), begun);
             return;
         }
     };
-    counters.finish(usize::from(status.code().number()));
+    counters.finish(usize::from(status.code().number()), begun);
 }
 
-/// A lock or a campaign: waits until it is granted, the client leaves or takes the call back,
-/// its time is up, or this server stops. Leaving drops the work, which gives the place up.
+/// A lock, a campaign or a compaction: waits until it is granted or done, the client leaves or
+/// takes the call back, its time is up, or this server stops. Leaving drops the work, which
+/// gives the place up.
 async fn wait(call: &mut GrpcCall) -> Result<Given, Status> {
     let work = waiting(call).await?;
     let limit = call.client_timeout();
@@ -66,7 +68,16 @@ async fn waiting(
 ) -> Result<Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>, Status> {
     let cx = call.context();
     let services = call.server.services.clone();
-    if call.method == Method::Lock {
+    if call.method == Method::Compact {
+        let (request, limit) = (call.message().await?, call.server.limits.request_timeout);
+        Ok(Box::pin(async move {
+            // The write is as bounded as any; the sweep takes what it takes.
+            let moved = tokio::time::timeout(limit, services.move_line(&cx, request)).await;
+            let answer = moved.map_err(|_elapsed| timed_out())??;
+            services.await_sweep(request).await?;
+            Ok(whole(&answer))
+        }))
+    } else if call.method == Method::Lock {
         let request = call.message().await?;
         Ok(Box::pin(async move {
             Ok(whole(&services.lock(&cx, request).await?))
@@ -81,6 +92,10 @@ async fn waiting(
 
 fn late() -> Status {
     Status::new(Code::DeadlineExceeded, "context deadline exceeded")
+}
+
+fn timed_out() -> Status {
+    Status::new(Code::Unavailable, "etcdserver: request timed out")
 }
 
 fn stopped() -> Status {

@@ -4,6 +4,7 @@
 //! costs the gateway a copy and saves a second way of writing them that could differ.
 
 use bytes::Bytes;
+use holm_base::Revision;
 use holm_kv::command::Command;
 use holm_kv::outcome::Outcome;
 use prost::Message;
@@ -117,12 +118,29 @@ impl Services {
         decode(reply::txn(header, succeeded, &responses))
     }
 
-    /// Forgets history below a revision.
+    /// Forgets history below a revision; a physical one is answered once the index holds none
+    /// of it any more. Files follow by themselves.
+    ///
+    /// # Errors
+    ///
+    /// If the revision is compacted already, or yet to come; `too many requests` if too many
+    /// wait.
+    pub async fn compact(
+        &self,
+        cx: &Context,
+        request: pb::CompactionRequest,
+    ) -> Result<pb::CompactionResponse, Status> {
+        let answer = self.move_line(cx, request).await?;
+        self.await_sweep(request).await?;
+        Ok(answer)
+    }
+
+    /// The first half of a compaction: from its answer on, nothing below can be read.
     ///
     /// # Errors
     ///
     /// If the revision is compacted already, or yet to come.
-    pub async fn compact(
+    pub(crate) async fn move_line(
         &self,
         cx: &Context,
         request: pb::CompactionRequest,
@@ -132,6 +150,19 @@ impl Services {
         Ok(pb::CompactionResponse {
             header: Some(header),
         })
+    }
+
+    /// The second half: waits for the sweep if the compaction is a physical one. However long
+    /// that takes, nobody else waits for it.
+    ///
+    /// # Errors
+    ///
+    /// `too many requests` if too many wait.
+    pub(crate) async fn await_sweep(&self, request: pb::CompactionRequest) -> Result<(), Status> {
+        if request.physical {
+            self.handle().swept(Revision::new(request.revision)).await?;
+        }
+        Ok(())
     }
 
     async fn apply(&self, cx: &Context, command: Command) -> Result<(Header, Outcome), Status> {

@@ -180,14 +180,16 @@ impl Services {
         answers: mpsc::Sender<pb::SnapshotResponse>,
     ) -> Result<(), Status> {
         self.check_admin(cx)?;
-        let view = self.handle().view();
+        let (view, begun) = (self.handle().view(), self.handle().now());
         let identity = self.handle().identity().clone();
         let made =
             spawn_blocking(move || snapshot::stream(&view, &identity, CLUSTER_VERSION, &answers));
         let made = made.await.map_err(|error| {
             Status::new(Code::Internal, format!("the snapshot broke off: {error}"))
         })?;
-        Ok(made?)
+        made?;
+        self.note_snapshot(self.handle().now().since(begun));
+        Ok(())
     }
 
     /// Leadership stays where it is: with the only member.

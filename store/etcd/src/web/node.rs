@@ -4,11 +4,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use holm_kv::Refusal;
 use holm_kv::command::{AlarmKind, Range};
+use holm_kv::{Counts, Refusal};
 use holm_net::Room;
 use holm_runtime::Handle;
-use holm_telemetry::Readings;
+use holm_telemetry::{Counted, Readings};
 
 use super::vitals::{ReadFailure, Vitals};
 use crate::status::Status;
@@ -91,13 +91,28 @@ impl Vitals for NodeVitals {
             retained_bytes: view.sizes.retained_bytes.value(),
             quota_bytes: self.handle.quota_bytes(),
             watchers: count(hub.watchers()),
-            slow_watchers: 0,
+            slow_watchers: count(hub.slow_watchers()),
+            counted: counted(&view.counts, hub.events_sent()),
             watch_streams: count(hub.streams()),
             leases: count(view.leases),
             auth_revision: view.auth.revision(),
             connections: count(self.room.open()),
             connections_max: count(self.room.size()),
         }
+    }
+}
+
+fn counted(counts: &Counts, events: u64) -> Counted {
+    Counted {
+        puts: counts.puts,
+        deletes: counts.deletes,
+        ranges: counts.ranges,
+        txns: counts.txns,
+        events,
+        granted: counts.granted,
+        revoked: counts.revoked,
+        renewed: counts.renewed,
+        expired: counts.expired,
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct State {
     catching: usize,
     waiting: VecDeque<StreamId>,
     found: Vec<u32>,
+    /// Events given to streams.
+    sent: u64,
     config: HubConfig,
 }
 
@@ -59,12 +61,22 @@ impl State {
             catching: 0,
             waiting: VecDeque::new(),
             found: Vec::new(),
+            sent: 0,
             config: config.clone(),
         }
     }
 
     pub(super) fn watchers(&self) -> usize {
         self.watchers.len() - self.free.len()
+    }
+
+    pub(super) fn slow_watchers(&self) -> usize {
+        let watchers = self.watchers.iter().flatten();
+        watchers.filter(|watcher| watcher.from.is_some()).count()
+    }
+
+    pub(super) const fn events_sent(&self) -> u64 {
+        self.sent
     }
 
     pub(super) const fn wanting_previous(&self) -> usize {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use holm_kv::command::{AlarmKind, Command};
+use bytes::Bytes;
+use holm_kv::command::{AlarmKind, Command, Put, Range, Txn, TxnOp};
 use holm_kv::outcome::{Alarm, Outcome};
-use holm_kv::{Config, Refusal};
+use holm_kv::{Config, Counts, Refusal};
 
 use crate::world::{World, delete, put};
 
@@ -75,4 +76,50 @@ fn an_alarm_of_the_api_waits_for_the_api_and_survives_a_restart() {
     assert_eq!(world.done(alarm(false)), Outcome::Alarms(vec![raised]));
     assert_eq!(world.done(alarm(false)), Outcome::Alarms(vec![]));
     world.put("a", "b");
+}
+
+#[test]
+fn counts_say_what_was_done_as_etcd_counts_it() {
+    let mut world = World::new(Config::default());
+    world.put("a", "1");
+    world.put("b", "1");
+    world.done(delete("a", "c"));
+    world.done(Command::LeaseGrant {
+        id: 7,
+        ttl: 5,
+        ttl_min: 2,
+    });
+    world.done(Command::LeaseRevoke { id: 7 });
+    let put = |key| {
+        TxnOp::Put(Put {
+            key: Bytes::from_static(key),
+            ..Put::default()
+        })
+    };
+    let txn = |success| {
+        Command::Txn(Txn {
+            success,
+            ..Txn::default()
+        })
+    };
+    world.done(txn(vec![
+        put(b"a"),
+        put(b"b"),
+        TxnOp::Range(Range::default()),
+    ]));
+    world.done(txn(vec![put(b"c")]));
+    let counts = world.view().counts;
+    assert_eq!(
+        counts,
+        Counts {
+            puts: 5,
+            deletes: 1,
+            ranges: 1,
+            txns: 1,
+            granted: 1,
+            revoked: 1,
+            renewed: 0,
+            expired: 0,
+        }
+    );
 }

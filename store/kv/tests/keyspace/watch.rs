@@ -204,3 +204,26 @@ fn a_thousand_watchers_are_woken_once_for_a_publication() {
     }
     world.pass(Duration::from_secs(1));
 }
+
+#[test]
+fn a_watcher_counts_as_slow_while_it_is_behind_and_no_longer() {
+    let mut world = world();
+    let hub = world.keyspace.hub();
+    let stream = world.stream();
+    world.watch(stream, request(keys("a", ""), 0));
+    world.drain(stream);
+    for number in 0..16 {
+        world.put("a", &number.to_string());
+    }
+    assert_eq!(hub.slow_watchers(), 0, "what it is to be sent is noted");
+    world.put("a", "one more");
+    assert_eq!(hub.slow_watchers(), 1);
+    assert_eq!(hub.events_sent(), 0);
+    world.drain(stream);
+    assert_eq!((hub.slow_watchers(), hub.events_sent()), (0, 17));
+    let late = world.stream();
+    world.watch(late, request(keys("a", ""), 2));
+    assert_eq!(hub.slow_watchers(), 1, "history comes first");
+    world.drain(late);
+    assert_eq!((hub.slow_watchers(), hub.events_sent()), (0, 34));
+}

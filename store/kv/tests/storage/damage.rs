@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holm_base::{ByteCount, ClusterId, Prng, Revision};
+use holm_base::{ByteCount, ClusterId, Op, Prng, Revision};
 use holm_kv::{ChangeKind, JobKind, Store, StoreConfig, StoreError};
 use holm_virtual::Storage;
 
@@ -279,4 +279,96 @@ fn the_older_checkpoint_is_of_use_at_every_moment() {
         }
     }
     assert!(looked > 100, "{looked}");
+}
+
+/// What the log holds, and whether damage to durable frames may be made good with it.
+fn open_with(storage: &Storage, first: u64, last: u64) -> Result<Store, StoreError> {
+    Store::open_with(storage.root(), tiny(), (Op::new(first), Op::new(last)))
+}
+
+/// Applies again what the log holds above what the store knows.
+fn apply_again(store: &mut Store, commands: &[Command]) {
+    for (op, command) in (1..).zip(commands) {
+        if op > store.applied().value() {
+            apply(store, command, op);
+        }
+    }
+}
+
+#[test]
+fn damage_to_durable_frames_is_made_good_by_a_log_that_holds_them_and_by_no_other() {
+    let (storage, commands) = small_store();
+    let twin = Twin::after(&commands);
+    let (mut healed, mut refused) = (0, 0);
+    for name in storage.names() {
+        if name == "head" || name.starts_with("spare") {
+            continue;
+        }
+        let bytes = storage.bytes(&name).expect("it is listed");
+        for at in (0..bytes.len()).filter(|at| bytes[*at] != 0 && at % 3 == 0) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1 << (at % 8);
+            storage.put(&name, &changed);
+            let copy = || storage.reopen(holm_virtual::Survival::Keep);
+            if Store::open(copy().root(), tiny()).is_ok() {
+                continue;
+            }
+            let all = copy();
+            match open_with(&all, 1, 60) {
+                Ok(mut store) => {
+                    assert!(store.healed().is_some(), "{name} {at}");
+                    let known = store.applied().value();
+                    assert!(known < 60, "{name} {at}: nothing was damaged");
+                    let exact = open_with(&copy(), known + 1, 60);
+                    assert!(exact.is_ok(), "{name} {at}: the log begins right behind");
+                    for (first, last) in [(known + 2, 60), (1, 59)] {
+                        let short = open_with(&copy(), first, last);
+                        assert!(short.is_err(), "{name} {at}: {first} to {last}");
+                    }
+                    apply_again(&mut store, &commands);
+                    check(&store, &twin);
+                    healed += 1;
+                }
+                Err(StoreError::Damaged { .. }) => refused += 1,
+                Err(other) => panic!("{name} byte {at}: {other}"),
+            }
+        }
+        storage.put(&name, &bytes);
+    }
+    assert!(healed > 50, "{healed} healed, {refused} refused");
+}
+
+#[test]
+fn a_healed_store_is_whole_after_its_next_flush_and_after_a_crash_before_it() {
+    let (storage, commands) = small_store();
+    let names = storage.names();
+    let newest = names.iter().rfind(|name| name.ends_with(".seg"));
+    let newest = newest.expect("there are segments");
+    let end = storage.bytes(newest).expect("it is listed");
+    let last = end
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .expect("it holds frames");
+    storage.flip(
+        newest,
+        ByteCount::new(u64::try_from(last).expect("it is short")),
+        1,
+    );
+    let error = Store::open(storage.root(), tiny()).expect_err("a durable frame is damaged");
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    // Opened, and the process dies before anything is flushed: as before.
+    let mut store = open_with(&storage, 1, 60).expect("the log holds it");
+    assert!(store.healed().is_some());
+    apply_again(&mut store, &commands);
+    drop(store);
+    let storage = storage.reopen(holm_virtual::Survival::Drop);
+    let mut store = open_with(&storage, 1, 60).expect("the log still holds it");
+    apply_again(&mut store, &commands);
+    let mut driver = Driver::over(store);
+    driver.store.hurry();
+    driver.settle().expect("the disk works");
+    drop(driver);
+    let mut driver = Driver::open(storage.root(), tiny()).expect("nothing is damaged any more");
+    assert!(driver.store.healed().is_none());
+    compare_all(&mut driver.store, &Twin::after(&commands), 1000);
 }

@@ -409,11 +409,15 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn open(folder: Arc<dyn Folder>, config: StoreConfig) -> Result<Self, StoreError> {
-        Ok(Self {
-            store: Store::open(folder, config)?,
+        Ok(Self::over(Store::open(folder, config)?))
+    }
+
+    pub(crate) const fn over(store: Store) -> Self {
+        Self {
+            store,
             now: Time::ZERO,
             done: Vec::new(),
-        })
+        }
     }
 
     /// Lets a little happen beside the engine.

@@ -12,6 +12,7 @@ use crate::hub::catch_up::{LAGS_MAX, Lag, Slice};
 use crate::hub::groups::index;
 use crate::hub::watcher::Watcher;
 use crate::hub::{StreamId, Wake};
+use crate::layout::count;
 use crate::refusal::Refusal;
 use crate::view::View;
 
@@ -141,6 +142,7 @@ impl State {
             None => take_hits(&self.ring, watcher, budget),
         };
         let bytes = taken.bytes;
+        self.sent += count(taken.events.len());
         let (pieces, published) = (self.config.fragment_bytes, self.revision);
         push(
             watcher,
@@ -258,6 +260,7 @@ impl State {
                 .as_ref()
                 .map_or(0, |it| it.serial),
         };
+        self.sent += count(lag.events.len());
         if reached > lag.from {
             watcher.advance(reached, published);
         }

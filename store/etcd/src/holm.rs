@@ -1,0 +1,90 @@
+//! Holm's own addition to the API: the service `holm.v1.Node`, on the clients' port.
+//!
+//! etcd's clients never call it, and its messages appear in none of theirs. A client of ours that
+//! asks an etcd is told that there is no such method.
+//!
+//! Fields are numbered as protobuf has them; numbers are never used twice.
+
+/// What [`NodeStatus`] is asked with: nothing yet.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct NodeStatusRequest {}
+
+/// How a node and its keyspace are.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodeStatus {
+    /// The version of holm.
+    #[prost(string, tag = "1")]
+    pub version: String,
+    /// The keyspace's name.
+    #[prost(string, tag = "2")]
+    pub keyspace: String,
+    /// What it guarantees.
+    #[prost(string, tag = "3")]
+    pub guarantee: String,
+    /// The cluster.
+    #[prost(fixed64, tag = "4")]
+    pub cluster: u64,
+    /// The node.
+    #[prost(fixed64, tag = "5")]
+    pub node: u64,
+    /// Whether it leads.
+    #[prost(bool, tag = "6")]
+    pub is_leader: bool,
+    /// The newest term known.
+    #[prost(uint64, tag = "7")]
+    pub term: u64,
+    /// The newest op applied.
+    #[prost(uint64, tag = "8")]
+    pub applied: u64,
+    /// The newest revision.
+    #[prost(int64, tag = "9")]
+    pub revision: i64,
+    /// The revision below which nothing can be read.
+    #[prost(int64, tag = "10")]
+    pub compacted: i64,
+    /// Live keys.
+    #[prost(uint64, tag = "11")]
+    pub keys: u64,
+    /// Old versions that can still be read.
+    #[prost(uint64, tag = "12")]
+    pub old_versions: u64,
+    /// Bytes of records that are still needed.
+    #[prost(uint64, tag = "13")]
+    pub retained_bytes: u64,
+    /// Bytes of the keyspace's files.
+    #[prost(uint64, tag = "14")]
+    pub file_bytes: u64,
+    /// How many bytes may be retained.
+    #[prost(uint64, tag = "15")]
+    pub quota_bytes: u64,
+    /// Bytes that wait for a flush.
+    #[prost(uint64, tag = "16")]
+    pub unflushed_bytes: u64,
+    /// What the cleaner is at: `idle`, `copying`, `relinking`, `waiting`.
+    #[prost(string, tag = "17")]
+    pub cleaner: String,
+    /// How many bytes a second it may copy; 0 while there is no limit.
+    #[prost(uint64, tag = "18")]
+    pub cleaner_bytes_per_second: u64,
+    /// How long ago the newest checkpoint was finished; missing if that was in an earlier run.
+    #[prost(uint64, optional, tag = "19")]
+    pub checkpoint_age_ms: Option<u64>,
+    /// How large it is; 0 if there is none yet.
+    #[prost(uint64, tag = "20")]
+    pub checkpoint_bytes: u64,
+    /// Watchers.
+    #[prost(uint64, tag = "21")]
+    pub watchers: u64,
+    /// Those that are behind.
+    #[prost(uint64, tag = "22")]
+    pub slow_watchers: u64,
+    /// Leases.
+    #[prost(uint64, tag = "23")]
+    pub leases: u64,
+    /// Raised alarms, by etcd's names.
+    #[prost(string, repeated, tag = "24")]
+    pub alarms: Vec<String>,
+    /// How long the node has been running.
+    #[prost(uint64, tag = "25")]
+    pub uptime_ms: u64,
+}

@@ -1,0 +1,85 @@
+//! How a node is, with all that etcd's own status has no field for.
+
+use std::time::Duration;
+
+use holm_base::Time;
+use holm_kv::Cleaner;
+use holm_kv::command::AlarmKind;
+
+use super::Services;
+use crate::context::Context;
+use crate::holm::{NodeStatus, NodeStatusRequest};
+use crate::status::Status;
+
+impl Services {
+    /// How this node is. Anybody may ask, as for etcd's status.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub async fn node_status(
+        &self,
+        _cx: &Context,
+        _request: NodeStatusRequest,
+    ) -> Result<NodeStatus, Status> {
+        let handle = self.handle();
+        let (view, now, hub) = (handle.view(), handle.now(), handle.hub());
+        let (sizes, background) = (view.sizes, view.background);
+        let age = |at: Time| millis(now.since(at));
+        Ok(NodeStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            keyspace: "default".to_owned(),
+            guarantee: "linearizable".to_owned(),
+            cluster: handle.identity().cluster.value(),
+            node: handle.identity().node.value(),
+            is_leader: true,
+            term: view.term.value(),
+            applied: view.applied.value(),
+            revision: view.revision().value(),
+            compacted: view.root.compacted().value(),
+            keys: sizes.keys,
+            old_versions: sizes.old_versions,
+            retained_bytes: sizes.retained_bytes.value(),
+            file_bytes: sizes.file_bytes.value(),
+            quota_bytes: handle.quota_bytes(),
+            unflushed_bytes: sizes.unflushed_bytes.value(),
+            cleaner: cleaner_name(background.cleaner).to_owned(),
+            cleaner_bytes_per_second: background.cleaner_rate.unwrap_or(0),
+            checkpoint_age_ms: background.checkpointed.map(age),
+            checkpoint_bytes: sizes.checkpoint_bytes.value(),
+            watchers: count(hub.watchers()),
+            slow_watchers: count(hub.slow_watchers()),
+            leases: count(view.leases),
+            alarms: view
+                .alarms
+                .iter()
+                .map(|it| alarm_name(it.kind).to_owned())
+                .collect(),
+            uptime_ms: age(Time::ZERO),
+        })
+    }
+}
+
+const fn cleaner_name(cleaner: Cleaner) -> &'static str {
+    match cleaner {
+        Cleaner::Idle => "idle",
+        Cleaner::Copying => "copying",
+        Cleaner::Relinking => "relinking",
+        Cleaner::Waiting => "waiting",
+    }
+}
+
+const fn alarm_name(kind: AlarmKind) -> &'static str {
+    match kind {
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
