@@ -11,6 +11,7 @@ use holm_replica::Answer;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::engine::{self, Seat};
 use crate::inbox::{Ask, Inbox, NotTaken};
 
 /// Who the node is, as its clients are told.
@@ -47,6 +48,9 @@ pub(crate) struct Shared {
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) engine: Arc<Seat>,
+    /// Whether a thread may be kept while others serve: with one core it is needed.
+    pub(crate) may_stay: bool,
 }
 
 impl Handle {
@@ -105,10 +109,35 @@ impl Handle {
             takes_space: takes_space(&proposal.command),
             body: proposal.encode(),
         };
-        match self.ask(ask).await? {
-            Answer::Applied(answer) => answer,
-            other => unreachable!("a proposal was answered with {other:?}"),
+        applied(self.ask(ask).await?)
+    }
+
+    /// As [`Handle::propose`], for a caller whose thread has nothing else to do: if nobody else
+    /// writes, the command is ordered, flushed and applied on the calling thread, which blocks
+    /// for as long as the disk takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::propose`].
+    pub async fn propose_here(&self, proposal: Proposal) -> Result<Applied, Refusal> {
+        let is_short = matches!(
+            proposal.command,
+            Command::Put(_) | Command::Txn(_) | Command::DeleteRange(_)
+        );
+        if !is_short || !self.may_stay {
+            return self.propose(proposal).await;
         }
+        let ask = Ask::Propose {
+            takes_space: takes_space(&proposal.command),
+            body: proposal.encode(),
+        };
+        let (sender, receiver) = oneshot::channel();
+        let _counted = Counted::new(&self.shared.pending);
+        let inbox = &self.shared.inbox;
+        if let Err((ask, sender)) = engine::work_here(&self.engine, inbox, (ask, sender)) {
+            inbox.ask(ask, sender).map_err(refusal)?;
+        }
+        applied(receiver.await.map_err(|_dropped| Refusal::Stopped)?)
     }
 
     /// Keeps a lease alive; gives its time to live in seconds.
@@ -153,15 +182,23 @@ impl Handle {
 
     async fn ask(&self, ask: Ask) -> Result<Answer, Refusal> {
         let (sender, receiver) = oneshot::channel();
-        self.shared
-            .inbox
-            .ask(ask, sender)
-            .map_err(|why| match why {
-                NotTaken::Full => Refusal::Busy,
-                NotTaken::Stopped => Refusal::Stopped,
-            })?;
+        self.shared.inbox.ask(ask, sender).map_err(refusal)?;
         let _counted = Counted::new(&self.shared.pending);
         receiver.await.map_err(|_dropped| Refusal::Stopped)
+    }
+}
+
+fn applied(answer: Answer) -> Result<Applied, Refusal> {
+    match answer {
+        Answer::Applied(answer) => answer,
+        other => unreachable!("a proposal was answered with {other:?}"),
+    }
+}
+
+const fn refusal(why: NotTaken) -> Refusal {
+    match why {
+        NotTaken::Full => Refusal::Busy,
+        NotTaken::Stopped => Refusal::Stopped,
     }
 }
 
