@@ -5,9 +5,9 @@
 //! ([`work_here`]): at one write at a time each hand-over between threads costs more than the
 //! engine does. A write that is alone is flushed by whoever runs the engine.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holm_base::{RequestId, Time, WriteId};

@@ -99,11 +99,7 @@ impl Shelf {
     /// # Errors
     ///
     /// What the disk says; the log then refuses everything.
-    pub(crate) fn flush_here(
-        &self,
-        records: &[Record],
-        outbox: &Outbox,
-    ) -> Result<bool, LogError> {
+    pub(crate) fn flush_here(&self, records: &[Record], outbox: &Outbox) -> Result<bool, LogError> {
         let mut slot = match self.log.try_lock() {
             Ok(slot) => slot,
             Err(TryLockError::Poisoned(slot)) => slot.into_inner(),

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -193,21 +193,21 @@ pub fn start(
     let inbox = Arc::new(Inbox::default());
     let keyspace = opened.replica.keyspace();
     let shared = Arc::new(Shared {
-            inbox: Arc::clone(&inbox),
-            reader: keyspace.reader(),
-            hub: keyspace.hub(),
-            clock: Clock::start(),
-            identity: Identity {
-                cluster,
-                node,
-                name: config.name,
-                peer_urls: config.peer_urls,
-                client_urls: config.client_urls,
-            },
-            quota_bytes,
-            last: AtomicU64::new(opened.replica.last().value()),
-            pending: AtomicU64::new(0),
-        });
+        inbox: Arc::clone(&inbox),
+        reader: keyspace.reader(),
+        hub: keyspace.hub(),
+        clock: Clock::start(),
+        identity: Identity {
+            cluster,
+            node,
+            name: config.name,
+            peer_urls: config.peer_urls,
+            client_urls: config.client_urls,
+        },
+        quota_bytes,
+        last: AtomicU64::new(opened.replica.last().value()),
+        pending: AtomicU64::new(0),
+    });
     let replayed = opened.replayed;
     let failure = Failure {
         inbox,

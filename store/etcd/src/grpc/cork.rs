@@ -1,4 +1,5 @@
-//! A cork between HTTP/2 and the socket: frames gather, and leave in one write.
+//! A cork between HTTP/2 and the socket: frames gather, and leave in one write. What comes in
+//! passes [`Sieve`].
 //!
 //! What would surprise: flushing does nothing. HTTP/2 flushes after nearly every frame with a
 //! body of some size, which would cost a system call an answer. The connection's task drains
@@ -11,6 +12,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::sieve::{Sieve, answers};
 
 /// What may gather before it is written whether or not there is more.
 const WAITING_MAX: usize = 64 << 10;
@@ -21,6 +25,11 @@ const KEPT_MAX: usize = 16 << 10;
 struct Corked<S> {
     stream: S,
     waiting: BytesMut,
+    sieve: Sieve,
+    /// When the client was heard last.
+    heard: Instant,
+    /// Whether a call was answered since this was last asked.
+    has_answered: bool,
 }
 
 /// A stream whose writes wait for [`Cork::poll_drain`]. Its clones are the same stream; one
@@ -40,10 +49,34 @@ impl<S> Clone for Cork<S> {
 
 impl<S: AsyncWrite + Unpin> Cork<S> {
     pub(crate) fn new(stream: S) -> Self {
-        let waiting = BytesMut::new();
+        let corked = Corked {
+            stream,
+            waiting: BytesMut::new(),
+            sieve: Sieve::new(),
+            heard: Instant::now(),
+            has_answered: false,
+        };
         Self {
-            shared: Arc::new(Mutex::new(Corked { stream, waiting })),
+            shared: Arc::new(Mutex::new(corked)),
         }
+    }
+
+    /// When the client was heard last.
+    pub(crate) fn heard(&self) -> Instant {
+        self.lock().heard
+    }
+
+    /// How many pings have come since this was last asked, and whether a call was answered
+    /// since a ping was last told of.
+    pub(crate) fn take_pings(&self) -> (u32, bool) {
+        let mut corked = self.lock();
+        let pings = corked.sieve.take_pings();
+        (pings, pings > 0 && std::mem::take(&mut corked.has_answered))
+    }
+
+    /// Adds bytes of our own behind all that HTTP/2 has written.
+    pub(crate) fn append(&self, bytes: &[u8]) {
+        self.lock().waiting.extend_from_slice(bytes);
     }
 
     /// Writes what has gathered.
@@ -93,7 +126,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Cork<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.lock().stream).poll_read(cx, into)
+        let corked = &mut *self.lock();
+        loop {
+            if corked.sieve.give(into) {
+                return Poll::Ready(Ok(()));
+            }
+            let before = into.filled().len();
+            ready!(Pin::new(&mut corked.stream).poll_read(cx, into))?;
+            if into.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            corked.heard = Instant::now();
+            if corked.sieve.look(into, before) {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 
@@ -105,6 +152,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cork<S> {
     ) -> Poll<io::Result<usize>> {
         let mut corked = self.lock();
         ready!(corked.poll_room(cx, bytes.len()))?;
+        corked.has_answered = corked.has_answered || answers(bytes);
         corked.waiting.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -117,6 +165,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cork<S> {
         let bytes = pieces.iter().map(|it| it.len()).sum();
         let mut corked = self.lock();
         ready!(corked.poll_room(cx, bytes))?;
+        let begins = pieces.first().is_some_and(|it| answers(it));
+        corked.has_answered = corked.has_answered || begins;
         for piece in pieces {
             corked.waiting.extend_from_slice(piece);
         }
