@@ -78,6 +78,12 @@ pub(crate) struct Config {
     pub(crate) txn_ops_max: u64,
     /// Silence before a progress notification.
     pub(crate) progress_interval: Duration,
+    /// How often a client may ping.
+    pub(crate) keepalive_time_min: Duration,
+    /// Silence before a client is pinged; zero never pings.
+    pub(crate) keepalive_interval: Duration,
+    /// How long a pinged client may take to answer.
+    pub(crate) keepalive_timeout: Duration,
     /// How often a leader shows that it lives.
     pub(crate) heartbeat: Duration,
     /// How long without a leader before an election.
@@ -166,6 +172,9 @@ impl Config {
             txn_ops_max: values.read_with("max-txn-ops", value::count)?,
             progress_interval: values
                 .read_with("watch-progress-notify-interval", value::seconds)?,
+            keepalive_time_min: values.read_with("grpc-keepalive-min-time", value::seconds)?,
+            keepalive_interval: values.read_with("grpc-keepalive-interval", value::seconds)?,
+            keepalive_timeout: values.read_with("grpc-keepalive-timeout", value::seconds)?,
             heartbeat,
             election_timeout,
             retention: retention(values)?,

@@ -163,6 +163,31 @@ pub(crate) const SETTINGS: &[Setting] = &[
                least 100ms",
     },
     Setting {
+        name: "grpc-keepalive-min-time",
+        value: "TIME",
+        default: "5s",
+        heading: LIMITS,
+        help: "A client that pings more often, three times with no answer in between, is \
+               disconnected with `too_many_pings`",
+        ..ROW
+    },
+    Setting {
+        name: "grpc-keepalive-interval",
+        value: "TIME",
+        default: "2h",
+        heading: LIMITS,
+        help: "How long a client may be silent before it is pinged; 0 never pings",
+        ..ROW
+    },
+    Setting {
+        name: "grpc-keepalive-timeout",
+        value: "TIME",
+        default: "20s",
+        heading: LIMITS,
+        help: "How long a pinged client may take to answer before it is disconnected",
+        ..ROW
+    },
+    Setting {
         name: "heartbeat-interval",
         value: "TIME",
         default: "100ms",
@@ -252,9 +277,6 @@ pub(crate) const WITHOUT_MEANING: &[&str] = &[
     "experimental-initial-corrupt-check",
     "experimental-memory-mlock",
     "feature-gates",
-    "grpc-keepalive-interval",
-    "grpc-keepalive-min-time",
-    "grpc-keepalive-timeout",
     "initial-cluster-state",
     "initial-cluster-token",
     "initial-corrupt-check",

@@ -63,6 +63,9 @@ fn nothing_said_is_loopback_with_etcds_limits() {
     );
     assert_eq!(config.election_timeout, Duration::from_secs(1));
     assert_eq!(config.progress_interval, Duration::from_secs(600));
+    assert_eq!(config.keepalive_time_min, Duration::from_secs(5));
+    assert_eq!(config.keepalive_interval, Duration::from_secs(7_200));
+    assert_eq!(config.keepalive_timeout, Duration::from_secs(20));
     assert_eq!(config.tls, Tls::Off);
 }
 

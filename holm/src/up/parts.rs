@@ -80,6 +80,9 @@ fn grpc_limits(config: &Config) -> anyhow::Result<grpc::Limits> {
     Ok(grpc::Limits {
         message_bytes_max: usize::try_from(config.request_bytes_max + SURROUNDINGS_BYTES)?,
         request_timeout: Duration::from_secs(5) + config.election_timeout * 2,
+        keepalive_interval: config.keepalive_interval,
+        keepalive_timeout: config.keepalive_timeout,
+        ping_interval_min: config.keepalive_time_min,
         ..grpc::Limits::default()
     })
 }

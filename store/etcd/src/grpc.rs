@@ -17,17 +17,21 @@
 //! |256 MiB of incomplete messages on all connections|`ResourceExhausted`|
 //! |30 s for a request's message to arrive|`DeadlineExceeded`|
 //! |7 s for an answer|`Unavailable`, `etcdserver: request timed out`|
+//! |3 pings that come too soon|GOAWAY `ENHANCE_YOUR_CALM`, `too_many_pings`|
+//! |silent for 2 h, then 20 s without an answer to a ping|the connection is closed|
 
 mod call;
 mod connection;
 mod cork;
 pub(crate) mod frame;
 mod hot;
+mod keepalive;
 mod list;
 mod method;
 mod outbound;
 mod pages;
 pub(crate) mod reply;
+mod sieve;
 mod streams;
 mod watch;
 
@@ -57,6 +61,12 @@ pub struct Limits {
     pub arrival_timeout: Duration,
     /// Calls at once on one connection.
     pub calls_max: u32,
+    /// How long a client may be silent before it is asked whether it is there; zero asks never.
+    pub keepalive_interval: Duration,
+    /// How long it may take to say so.
+    pub keepalive_timeout: Duration,
+    /// How often a client with calls in hand may ask the same of us.
+    pub ping_interval_min: Duration,
 }
 
 impl Default for Limits {
@@ -67,6 +77,9 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(7),
             arrival_timeout: Duration::from_secs(30),
             calls_max: 65_536,
+            keepalive_interval: Duration::from_secs(2 * 60 * 60),
+            keepalive_timeout: Duration::from_secs(20),
+            ping_interval_min: Duration::from_secs(5),
         }
     }
 }

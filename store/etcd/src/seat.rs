@@ -1,7 +1,8 @@
 //! A stream's seat at the watch hub: a bell, and a place that is given back however it ends.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use holm_kv::{Hub, StreamId};
 use tokio::sync::Notify;
@@ -43,24 +44,58 @@ impl fmt::Debug for Bell {
 /// The bells of a connection.
 #[derive(Debug)]
 pub(crate) struct Bells {
-    newest: Mutex<(Bell, usize)>,
+    belfry: Mutex<Belfry>,
+    is_stopping: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Belfry {
+    newest: Bell,
+    /// Streams that share the newest.
+    sharers: usize,
+    /// Those before it, as long as a stream has them.
+    older: Vec<Weak<Notify>>,
 }
 
 impl Bells {
     pub(crate) fn new() -> Self {
         Self {
-            newest: Mutex::new((Bell::new(), 0)),
+            belfry: Mutex::new(Belfry {
+                newest: Bell::new(),
+                sharers: 0,
+                older: Vec::new(),
+            }),
+            is_stopping: AtomicBool::new(false),
         }
     }
 
     /// A bell for one more stream.
     fn share(&self) -> Bell {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if newest.1 == SHARERS_MAX {
-            *newest = (Bell::new(), 0);
+        let mut belfry = self.belfry.lock().unwrap_or_else(PoisonError::into_inner);
+        if belfry.sharers == SHARERS_MAX {
+            belfry.older.retain(|it| it.strong_count() > 0);
+            let full = Arc::downgrade(&belfry.newest.notify);
+            belfry.older.push(full);
+            belfry.newest = Bell::new();
+            belfry.sharers = 0;
         }
-        newest.1 += 1;
-        newest.0.clone()
+        belfry.sharers += 1;
+        belfry.newest.clone()
+    }
+
+    /// Tells all streams of the connection that this server stops.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        let belfry = self.belfry.lock().unwrap_or_else(PoisonError::into_inner);
+        let older = belfry.older.iter().filter_map(Weak::upgrade);
+        for notify in older.chain([Arc::clone(&belfry.newest.notify)]) {
+            notify.notify_waiters();
+        }
+    }
+
+    /// Whether this server stops. Look behind enabling [`Bell::rung`], which rings then.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
     }
 }
 

@@ -226,7 +226,7 @@ impl Hub {
     }
 
     /// Takes what the stream may send now, in order, about `bytes_max` bytes: more only by one
-    /// revision of one watcher. Nothing means nothing until the stream is woken. `view` should
+    /// revision of one watcher. What is left, or comes later, wakes the stream. `view` should
     /// be the newest; history is read from it, at most a slice for each call.
     pub fn poll(
         &self,
@@ -240,7 +240,7 @@ impl Hub {
             let mut state = self.lock();
             let slice = state.poll(stream, (now, view), bytes_max, &mut out);
             self.count(&state);
-            let wakes = if slice.is_none() && out.is_empty() {
+            let wakes = if slice.is_none() {
                 state.wake_if_more(stream)
             } else {
                 Vec::new()

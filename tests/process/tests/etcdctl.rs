@@ -163,14 +163,8 @@ fn run(server: &Server, step: &Step) -> Result<(String, Option<i32>)> {
     let mut child = Command::new("timeout")
         .env("ETCDCTL_API", "3")
         .args(["20", "etcdctl"])
-        // Without a scheme: etcdctl 3.4 would send `http://host:port` as the authority of some
-        // calls, which is none (a row of docs/etcd-differences.md).
-        .args([
-            "--endpoints",
-            &server.address().to_string(),
-            "--command-timeout",
-            "10s",
-        ])
+        // With a scheme: etcdctl 3.4 sends it along in the authority of some calls.
+        .args(["--endpoints", &server.url(), "--command-timeout", "10s"])
         .args(words(step.line))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,8 +1,13 @@
 //! The engine's thread: steps the replica, settles, hands out what it wants.
+//!
+//! What would surprise: the thread is not always the one that works. While it sleeps over an
+//! empty inbox, a front thread with a single write may do the work where it is
+//! ([`work_here`]): at one write at a time each hand-over between threads costs more than the
+//! engine does. A write that is alone is flushed by whoever runs the engine.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holm_base::{RequestId, Time, WriteId};
@@ -14,8 +19,8 @@ use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
 
 use crate::handle::Shared;
-use crate::inbox::{Ask, Letter};
-use crate::log_writer::Outbox;
+use crate::inbox::{Ask, Inbox, Letter};
+use crate::log_writer::{Outbox, Shelf};
 use crate::node::Failure;
 
 /// The longest sleep, so that clocks of work that nobody announces are looked at.
@@ -25,6 +30,8 @@ const IDLE: Duration = Duration::from_millis(100);
 const APPLY_SLICE: u64 = 256;
 /// An apply that takes longer is counted.
 const SLOW_APPLY: Duration = Duration::from_millis(100);
+/// Writes of at most so many bytes are flushed by whoever runs the engine, if they are alone.
+const ALONE_BYTES_MAX: u64 = 64 << 10;
 /// How long a clean stop may spend on the engine's files.
 const TIDY_UP_MAX: Duration = Duration::from_secs(5);
 
@@ -34,6 +41,7 @@ pub(crate) struct Engine {
     pub(crate) replica: Replica,
     pub(crate) shared: Arc<Shared>,
     pub(crate) outbox: Arc<Outbox>,
+    pub(crate) shelf: Arc<Shelf>,
     pub(crate) jobs: SyncSender<Job>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) failure: Failure,
@@ -53,6 +61,8 @@ pub(crate) struct Desk {
     records: Vec<Record>,
     /// The last of them.
     through: WriteId,
+    /// The last write that was given to the log.
+    logged: WriteId,
     /// Writes that were reported durable.
     durable: WriteId,
     /// Those of them that were applied; fewer while the engine's files are behind.
@@ -91,40 +101,95 @@ fn index(place: u64) -> usize {
     usize::try_from(place).expect("places count what is in memory")
 }
 
-impl Engine {
-    /// Runs until it is stopped or something fails.
-    pub(crate) fn run(mut self) {
-        let mut letters = Vec::new();
-        if self.work_off(Vec::new().drain(..), true).is_err() {
+/// The engine, where its thread and the front reach it. `None` once it has ended, which drops
+/// those who wait.
+pub(crate) type Seat = Mutex<Option<Engine>>;
+
+fn lock(seat: &Seat) -> MutexGuard<'_, Option<Engine>> {
+    seat.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The engine's thread: runs until it is stopped or something fails.
+pub(crate) fn run(seat: &Seat, inbox: &Inbox) {
+    if with(seat, |it| it.work_off(Vec::new().drain(..), true)).is_err() {
+        return;
+    }
+    let mut letters = Vec::new();
+    while let Ok(patience) = with(seat, |it| Ok(it.patience())) {
+        inbox.take(&mut letters, patience);
+        let worked = with(seat, |it| it.work_off(letters.drain(..), false));
+        let Ok(is_last) = worked.and_then(|()| with(seat, |it| Ok(it.is_done()))) else {
+            return;
+        };
+        if is_last {
+            tidy_up(seat, inbox, &mut letters);
+            if let Some(engine) = lock(seat).take() {
+                engine.outbox.stop();
+            }
             return;
         }
-        loop {
-            let patience = self.patience();
-            self.shared.inbox.take(&mut letters, patience);
-            if self.work_off(letters.drain(..), false).is_err() {
-                return;
-            }
-            if self.desk.is_stopping && self.desk.seated() == 0 {
-                self.tidy_up(&mut letters);
-                self.outbox.stop();
-                return;
-            }
+    }
+}
+
+/// Lets the engine do something; an error has been reported and ends it.
+fn with<T>(seat: &Seat, act: impl FnOnce(&mut Engine) -> Result<T, ()>) -> Result<T, ()> {
+    let mut slot = lock(seat);
+    let result = slot.as_mut().ok_or(()).and_then(act);
+    if result.is_err() {
+        *slot = None;
+    }
+    result
+}
+
+/// Works a request off on the calling thread, if the engine's own sleeps; gives it back
+/// otherwise. Blocks for as long as a flush takes.
+pub(crate) fn work_here(
+    seat: &Seat,
+    inbox: &Inbox,
+    (ask, waiter): (Ask, oneshot::Sender<Answer>),
+) -> Result<(), (Ask, oneshot::Sender<Answer>)> {
+    let Some(_hold) = inbox.hold(&ask) else {
+        return Err((ask, waiter));
+    };
+    let letter = Letter::Ask(ask, waiter);
+    // An engine that has ended dropped the waiter, which tells it.
+    with(seat, |it| it.work_off(std::iter::once(letter), false)).ok();
+    Ok(())
+}
+
+/// Brings the engine's files up to date, so that the next start is quick. Nothing depends
+/// on it, so it has a limit.
+fn tidy_up(seat: &Seat, inbox: &Inbox, letters: &mut Vec<Letter>) {
+    let hurried = with(seat, |it| {
+        it.replica.hurry();
+        let now = it.shared.clock.now();
+        it.settle(now)?;
+        Ok(now + TIDY_UP_MAX)
+    });
+    let Ok(end) = hurried else {
+        return;
+    };
+    while let Ok(true) = with(seat, |it| Ok(it.is_tidying(end))) {
+        inbox.take(letters, IDLE);
+        if with(seat, |it| it.work_off(letters.drain(..), false)).is_err() {
+            return;
         }
     }
+}
 
-    /// Brings the engine's files up to date, so that the next start is quick. Nothing depends
-    /// on it, so it has a limit.
-    fn tidy_up(&mut self, letters: &mut Vec<Letter>) {
-        let end = self.shared.clock.now() + TIDY_UP_MAX;
-        self.replica.hurry();
-        self.settle(self.shared.clock.now());
-        while self.desk.jobs > 0 && self.shared.clock.now() < end {
+impl Engine {
+    /// Whether it was told to stop and has answered everybody.
+    const fn is_done(&self) -> bool {
+        self.desk.is_stopping && self.desk.seated() == 0
+    }
+
+    /// Whether jobs are under way and there is time for them.
+    fn is_tidying(&mut self, end: Time) -> bool {
+        let has_more = self.desk.jobs > 0 && self.shared.clock.now() < end;
+        if has_more {
             self.replica.sweep();
-            self.shared.inbox.take(letters, IDLE);
-            if self.work_off(letters.drain(..), false).is_err() {
-                return;
-            }
         }
+        has_more
     }
 
     /// How long to sleep: not at all while a sweep has more to do.
@@ -150,13 +215,16 @@ impl Engine {
         };
         let result = result
             .and_then(|()| self.step(now, Input::Wake))
+            .map_err(|error| self.failed(&error))
             .and_then(|()| self.apply(now));
-        if let Err(error) = result {
-            self.failure.report("keep the engine's files", &error);
-            return Err(());
-        }
-        self.settle(now);
-        Ok(())
+        result?;
+        self.settle(now)?;
+        // What was alone is durable by now.
+        self.apply(self.shared.clock.now())
+    }
+
+    fn failed(&self, error: &StoreError) {
+        self.failure.report("keep the engine's files", error);
     }
 
     fn open_letters(
@@ -186,17 +254,18 @@ impl Engine {
 
     /// Applies what is durable, in slices, so that the first answers of a large flush do not
     /// wait for the last; and no more than the engine's files can follow.
-    fn apply(&mut self, now: Time) -> Result<(), StoreError> {
+    fn apply(&mut self, now: Time) -> Result<(), ()> {
         while self.desk.applied < self.desk.durable && !self.replica.must_wait() {
             let end = (self.desk.applied.value() + APPLY_SLICE).min(self.desk.durable.value());
             self.desk.applied = WriteId::new(end);
             let through = self.desk.applied;
             let begun = self.shared.clock.now();
-            self.step(now, Input::Durable { through })?;
+            self.step(now, Input::Durable { through })
+                .map_err(|error| self.failed(&error))?;
             if self.shared.clock.now().since(begun) > SLOW_APPLY {
                 self.metrics.server.slow_apply.inc();
             }
-            self.settle(now);
+            self.settle(now)?;
         }
         Ok(())
     }
@@ -209,7 +278,8 @@ impl Engine {
     }
 
     /// Publishes, then lets everything out: records first, for the log is what takes longest.
-    fn settle(&mut self, now: Time) {
+    /// A write that is alone goes to the log here and now, behind everything else.
+    fn settle(&mut self, now: Time) -> Result<(), ()> {
         let mut effects = core::mem::take(&mut self.desk.effects);
         self.replica.settle(now, &mut effects);
         let last = self.replica.last().value();
@@ -224,13 +294,54 @@ impl Engine {
             }
         }
         self.desk.effects = effects;
-        if !self.desk.records.is_empty() {
-            self.outbox
-                .persist(&mut self.desk.records, self.desk.through);
+        let is_alone = self.is_alone();
+        if !is_alone {
+            self.persist();
         }
         for effect in later {
             self.obey(effect);
         }
+        if is_alone { self.flush_here() } else { Ok(()) }
+    }
+
+    /// Whether what is to be logged is one small write, no other is on its way to the log, and
+    /// nobody else waits: then the log's thread could only do the same, later.
+    fn is_alone(&self) -> bool {
+        let [record] = self.desk.records.as_slice() else {
+            return false;
+        };
+        self.desk.durable == self.desk.logged
+            && self.desk.seated() <= 1
+            && record.body_bytes().value() <= ALONE_BYTES_MAX
+    }
+
+    /// Gives what is to be logged to the log's thread.
+    fn persist(&mut self) {
+        if !self.desk.records.is_empty() {
+            self.desk.logged = self.desk.through;
+            self.outbox
+                .persist(&mut self.desk.records, self.desk.through);
+        }
+    }
+
+    /// Logs what is alone; hands it on if the log is in use.
+    fn flush_here(&mut self) -> Result<(), ()> {
+        let begun = self.shared.clock.now();
+        match self.shelf.flush_here(&self.desk.records, &self.outbox) {
+            Ok(true) => {
+                let now = self.shared.clock.now();
+                self.replica.log_synced(now, now.since(begun));
+                self.desk.records.clear();
+                self.desk.logged = self.desk.through;
+                self.desk.durable = self.desk.through;
+            }
+            Ok(false) => self.persist(),
+            Err(error) => {
+                self.failure.report("write the log", &error);
+                return Err(());
+            }
+        }
+        Ok(())
     }
 
     fn obey(&mut self, effect: Effect) {

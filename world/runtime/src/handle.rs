@@ -12,6 +12,7 @@ use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::engine::{self, Seat};
 use crate::inbox::{Ask, Inbox, NotTaken};
 
 /// Who the node is, as its clients are told.
@@ -49,6 +50,9 @@ pub(crate) struct Shared {
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) engine: Arc<Seat>,
+    /// Whether a thread may be kept while others serve: with one core it is needed.
+    pub(crate) may_stay: bool,
 }
 
 impl Handle {
@@ -108,16 +112,38 @@ impl Handle {
             body: proposal.encode(),
         };
         let begun = self.now();
-        match self.ask(ask).await? {
-            Answer::Applied(answer) => {
-                if answer.is_ok() {
-                    let took = self.now().since(begun);
-                    self.shared.metrics.server.commit_duration.observe(took);
-                }
-                answer
-            }
-            other => unreachable!("a proposal was answered with {other:?}"),
+        let answer = self.ask(ask).await?;
+        self.applied(begun, answer)
+    }
+
+    /// As [`Handle::propose`], for a caller whose thread has nothing else to do: if nobody else
+    /// writes, the command is ordered, flushed and applied on the calling thread, which blocks
+    /// for as long as the disk takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::propose`].
+    pub async fn propose_here(&self, proposal: Proposal) -> Result<Applied, Refusal> {
+        let is_short = matches!(
+            proposal.command,
+            Command::Put(_) | Command::Txn(_) | Command::DeleteRange(_)
+        );
+        if !is_short || !self.may_stay {
+            return self.propose(proposal).await;
         }
+        let begun = self.now();
+        let ask = Ask::Propose {
+            takes_space: takes_space(&proposal.command),
+            body: proposal.encode(),
+        };
+        let (sender, receiver) = oneshot::channel();
+        let _counted = Counted::new(&self.shared.pending);
+        let inbox = &self.shared.inbox;
+        if let Err((ask, sender)) = engine::work_here(&self.engine, inbox, (ask, sender)) {
+            inbox.ask(ask, sender).map_err(refusal)?;
+        }
+        let answer = receiver.await.map_err(|_dropped| Refusal::Stopped)?;
+        self.applied(begun, answer)
     }
 
     /// Keeps a lease alive; gives its time to live in seconds.
@@ -172,18 +198,33 @@ impl Handle {
         }
     }
 
+    /// What came of a proposal made at `begun`.
+    fn applied(&self, begun: Time, answer: Answer) -> Result<Applied, Refusal> {
+        match answer {
+            Answer::Applied(answer) => {
+                if answer.is_ok() {
+                    let took = self.now().since(begun);
+                    self.shared.metrics.server.commit_duration.observe(took);
+                }
+                answer
+            }
+            other => unreachable!("a proposal was answered with {other:?}"),
+        }
+    }
+
     async fn ask(&self, ask: Ask) -> Result<Answer, Refusal> {
         let (sender, receiver) = oneshot::channel();
-        self.shared
-            .inbox
-            .ask(ask, sender)
-            .map_err(|why| match why {
-                NotTaken::TooLarge => Refusal::TooLarge,
-                NotTaken::Full => Refusal::Busy,
-                NotTaken::Stopped => Refusal::Stopped,
-            })?;
+        self.shared.inbox.ask(ask, sender).map_err(refusal)?;
         let _counted = Counted::new(&self.shared.pending);
         receiver.await.map_err(|_dropped| Refusal::Stopped)
+    }
+}
+
+const fn refusal(why: NotTaken) -> Refusal {
+    match why {
+        NotTaken::TooLarge => Refusal::TooLarge,
+        NotTaken::Full => Refusal::Busy,
+        NotTaken::Stopped => Refusal::Stopped,
     }
 }
 

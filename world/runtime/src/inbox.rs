@@ -67,6 +67,8 @@ struct State {
     requests: usize,
     bytes: usize,
     is_asleep: bool,
+    /// Whether another thread does the sleeping reader's work and will ring in its place.
+    is_held: bool,
     is_closed: bool,
 }
 
@@ -113,6 +115,22 @@ impl Inbox {
         self.put(state, letter);
     }
 
+    /// Keeps the sleeping reader asleep while the caller does its work: nothing waits, and what
+    /// comes meanwhile rings once the hold is dropped. `None` if the reader is awake, if
+    /// something waits, or if this request would be refused.
+    pub(crate) fn hold(&self, ask: &Ask) -> Option<Hold<'_>> {
+        if ask.bytes() > self.request_bytes_max {
+            return None;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_idle = state.is_asleep && !state.is_held && state.letters.is_empty();
+        if state.is_closed || !is_idle {
+            return None;
+        }
+        state.is_held = true;
+        Some(Hold(self))
+    }
+
     /// Refuses all further requests.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,10 +166,29 @@ impl Inbox {
 
     fn put(&self, mut state: std::sync::MutexGuard<'_, State>, letter: Letter) {
         state.letters.push(letter);
-        let must_ring = core::mem::take(&mut state.is_asleep);
+        self.ring(state);
+    }
+
+    /// Wakes the reader if it sleeps and nobody does its work.
+    fn ring(&self, mut state: std::sync::MutexGuard<'_, State>) {
+        let must_ring = !state.is_held && core::mem::take(&mut state.is_asleep);
         drop(state);
         if must_ring {
             self.bell.notify_one();
+        }
+    }
+}
+
+/// The right to do the sleeping reader's work; see [`Inbox::hold`].
+#[derive(Debug)]
+pub(crate) struct Hold<'a>(&'a Inbox);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_held = false;
+        if !state.letters.is_empty() {
+            self.0.ring(state);
         }
     }
 }
@@ -199,6 +236,20 @@ mod tests {
         let inbox = Inbox::new(100);
         assert_eq!(propose(&inbox, 101), Err(NotTaken::TooLarge));
         assert_eq!(propose(&inbox, 100), Ok(()));
+    }
+
+    #[test]
+    fn an_inbox_is_held_only_while_its_reader_sleeps_over_nothing() {
+        let inbox = Inbox::default();
+        assert!(inbox.hold(&Ask::Leases).is_none(), "nobody sleeps");
+        inbox.state.lock().unwrap().is_asleep = true;
+        let hold = inbox.hold(&Ask::Leases).expect("the reader sleeps");
+        assert!(inbox.hold(&Ask::Leases).is_none(), "one at a time");
+        renew(&inbox).expect("there is room");
+        assert!(inbox.state.lock().unwrap().is_asleep, "nobody rang yet");
+        drop(hold);
+        assert!(!inbox.state.lock().unwrap().is_asleep, "the hold rang");
+        assert!(inbox.hold(&Ask::Leases).is_none(), "a letter waits");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use holm_telemetry::Metrics;
 
 use crate::background;
 use crate::clock::Clock;
-use crate::engine::{Desk, Engine};
+use crate::engine::{self, Desk, Engine};
 use crate::handle::{Handle, Identity, Shared};
 use crate::identity::{self, IdentityError};
 use crate::inbox::{Inbox, Letter};
-use crate::log_writer::{LogWriter, Outbox};
+use crate::log_writer::{LogWriter, Outbox, Shelf};
 
 /// The group of keyspace `default`.
 pub(crate) const DEFAULT: GroupId = GroupId::new(1);
@@ -197,32 +197,35 @@ pub fn start(
         tracing::warn!(%damage, "the engine's files are damaged; the log made that good");
     }
     let keyspace = opened.replica.keyspace();
-    let handle = Handle {
-        shared: Arc::new(Shared {
-            inbox: Arc::clone(&inbox),
-            reader: keyspace.reader(),
-            hub: keyspace.hub(),
-            clock: Clock::start(),
-            identity: Identity {
-                cluster,
-                node,
-                name: config.name,
-                peer_urls: config.peer_urls,
-                client_urls: config.client_urls,
-            },
-            quota_bytes,
-            metrics: Arc::clone(&metrics),
-            last: AtomicU64::new(opened.replica.last().value()),
-            pending: AtomicU64::new(0),
-        }),
-    };
+    let shared = Arc::new(Shared {
+        inbox: Arc::clone(&inbox),
+        reader: keyspace.reader(),
+        hub: keyspace.hub(),
+        clock: Clock::start(),
+        identity: Identity {
+            cluster,
+            node,
+            name: config.name,
+            peer_urls: config.peer_urls,
+            client_urls: config.client_urls,
+        },
+        quota_bytes,
+        metrics: Arc::clone(&metrics),
+        last: AtomicU64::new(opened.replica.last().value()),
+        pending: AtomicU64::new(0),
+    });
     let replayed = opened.replayed;
     let failure = Failure {
         inbox,
         tell: on_failure,
     };
     let (rung, leads) = sync_channel(1);
-    let threads = spawn_all(opened, &handle.shared, (&metrics, &failure), rung)?;
+    let handle = Handle {
+        shared,
+        engine: Arc::new(Mutex::new(None)),
+        may_stay: std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
+    };
+    let threads = spawn_all(opened, &handle, (&metrics, &failure), rung)?;
     wait_to_lead(&leads, &handle.shared.inbox)?;
     Ok(Node {
         handle,
@@ -297,34 +300,37 @@ pub(crate) fn identity_of(
 
 fn spawn_all(
     opened: Opened,
-    shared: &Arc<Shared>,
+    handle: &Handle,
     (metrics, failure): (&Arc<Metrics>, &Failure),
     leads: SyncSender<()>,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let (jobs, worker_jobs) = sync_channel(background::JOBS_MAX);
     let outbox = Arc::new(Outbox::default());
+    let shared = &handle.shared;
+    let shelf = Arc::new(Shelf::new(opened.log, DEFAULT, Arc::clone(metrics)));
     let writer = LogWriter {
-        log: opened.log,
-        group: DEFAULT,
+        shelf: Arc::clone(&shelf),
         outbox: Arc::clone(&outbox),
         inbox: Arc::clone(&shared.inbox),
-        metrics: Arc::clone(metrics),
         failure: failure.clone(),
     };
     let engine = Engine {
         replica: opened.replica,
         shared: Arc::clone(shared),
         outbox,
+        shelf,
         jobs,
         metrics: Arc::clone(metrics),
         failure: failure.clone(),
         leads: Some(leads),
         desk: Desk::default(),
     };
+    let (seat, letters) = (Arc::clone(&handle.engine), Arc::clone(&shared.inbox));
+    *seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine);
     let (inbox, metrics) = (Arc::clone(&shared.inbox), Arc::clone(metrics));
     Ok(vec![
         spawn("holm-log", || writer.run())?,
-        spawn("holm-engine", || engine.run())?,
+        spawn("holm-engine", move || engine::run(&seat, &letters))?,
         spawn("holm-background", move || {
             background::run(&worker_jobs, &inbox, &metrics);
         })?,

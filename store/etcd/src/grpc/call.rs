@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,6 +37,7 @@ pub(crate) struct Peer {
     pub(crate) common_name: Option<Arc<str>>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) bells: Arc<Bells>,
+    pub(crate) is_alone: Arc<AtomicBool>,
 }
 
 /// A gRPC call in hand.
@@ -52,6 +54,8 @@ pub(crate) struct GrpcCall {
     pub(crate) stop: watch::Receiver<bool>,
     /// The bells of the connection's watch streams.
     pub(crate) bells: Arc<Bells>,
+    /// Whether it is the only call of its connection.
+    pub(crate) is_alone: Arc<AtomicBool>,
 }
 
 /// What a call gave.
@@ -89,6 +93,7 @@ impl Call {
             common_name: peer.common_name.clone(),
             stop: peer.stop.clone(),
             bells: Arc::clone(&peer.bells),
+            is_alone: Arc::clone(&peer.is_alone),
         }))
     }
 

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,10 +16,12 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Server;
 use super::call::{Call, LongCall, Peer, Sorted};
 use super::cork::Cork;
+use super::keepalive::{Strikes, Vigil, too_many_pings};
 use super::method::Method;
 use super::outbound::refuse;
 use crate::seat::Bells;
@@ -68,15 +71,36 @@ impl Server {
             common_name,
             stop: stop.clone(),
             bells: Arc::new(Bells::new()),
+            is_alone: Arc::new(AtomicBool::new(false)),
         };
         let mut short = FuturesUnordered::new();
         let mut long = FuturesUnordered::<LongCall>::new();
         let mut is_stopping = false;
+        let mut strikes = Strikes::new(self.limits.ping_interval_min);
+        let mut vigil = Vigil::new(
+            self.limits.keepalive_interval,
+            self.limits.keepalive_timeout,
+            connection.ping_pong(),
+        );
+        let mut look = std::pin::pin!(tokio::time::sleep_until(vigil.first()));
         loop {
+            // All that came has been accepted when a call is run.
+            let has_calls = !(short.is_empty() && long.is_empty());
+            let is_alone = short.len() == 1 && long.is_empty();
+            let mut is_pestering = || {
+                let (pings, has_answered) = cork.take_pings();
+                let now = Instant::now();
+                (0..pings).any(|at| strikes.ping(now, has_calls, has_answered && at == 0))
+            };
+            peer.is_alone.store(is_alone, Ordering::Relaxed);
             tokio::select! {
                 biased;
                 // With nothing more to accept, what was answered leaves.
                 accepted = poll_fn(|cx| match connection.poll_accept(cx) {
+                    Poll::Pending if is_pestering() => {
+                        cork.append(&too_many_pings());
+                        Poll::Ready(None)
+                    }
                     Poll::Pending if broke(cork.poll_drain(cx)) => Poll::Ready(None),
                     polled => polled,
                 }) => match accepted {
@@ -102,8 +126,16 @@ impl Server {
                     }
                 }
                 Some(()) = long.next(), if !long.is_empty() => {}
+                () = look.as_mut() => match vigil.look(cork.heard()) {
+                    Some(next) => look.as_mut().reset(next),
+                    None => {
+                        tracing::debug!("a silent client did not answer and is given up");
+                        break;
+                    }
+                },
                 _ = stop.changed(), if !is_stopping => {
                     is_stopping = true;
+                    peer.bells.stop();
                     connection.graceful_shutdown();
                 }
             }

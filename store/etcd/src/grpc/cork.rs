@@ -1,4 +1,5 @@
-//! A cork between HTTP/2 and the socket: frames gather, and leave in one write.
+//! A cork between HTTP/2 and the socket: frames gather, and leave in one write. What comes in
+//! passes [`Sieve`].
 //!
 //! What would surprise: flushing does nothing. HTTP/2 flushes after nearly every frame with a
 //! body of some size, which would cost a system call an answer. The connection's task drains
@@ -12,6 +13,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, BytesMut};
 use holm_telemetry::NetworkMetrics;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::sieve::{Sieve, answers};
 
 /// What may gather before it is written whether or not there is more.
 const WAITING_MAX: usize = 64 << 10;
@@ -23,6 +27,11 @@ struct Corked<S> {
     stream: S,
     counters: NetworkMetrics,
     waiting: BytesMut,
+    sieve: Sieve,
+    /// When the client was heard last.
+    heard: Instant,
+    /// Whether a call was answered since this was last asked.
+    has_answered: bool,
 }
 
 /// A stream whose writes wait for [`Cork::poll_drain`]. Its clones are the same stream; one
@@ -42,14 +51,35 @@ impl<S> Clone for Cork<S> {
 
 impl<S: AsyncWrite + Unpin> Cork<S> {
     pub(crate) fn new(stream: S, counters: NetworkMetrics) -> Self {
-        let waiting = BytesMut::new();
+        let corked = Corked {
+            stream,
+            counters,
+            waiting: BytesMut::new(),
+            sieve: Sieve::new(),
+            heard: Instant::now(),
+            has_answered: false,
+        };
         Self {
-            shared: Arc::new(Mutex::new(Corked {
-                stream,
-                counters,
-                waiting,
-            })),
+            shared: Arc::new(Mutex::new(corked)),
         }
+    }
+
+    /// When the client was heard last.
+    pub(crate) fn heard(&self) -> Instant {
+        self.lock().heard
+    }
+
+    /// How many pings have come since this was last asked, and whether a call was answered
+    /// since a ping was last told of.
+    pub(crate) fn take_pings(&self) -> (u32, bool) {
+        let mut corked = self.lock();
+        let pings = corked.sieve.take_pings();
+        (pings, pings > 0 && std::mem::take(&mut corked.has_answered))
+    }
+
+    /// Adds bytes of our own behind all that HTTP/2 has written.
+    pub(crate) fn append(&self, bytes: &[u8]) {
+        self.lock().waiting.extend_from_slice(bytes);
     }
 
     /// Writes what has gathered.
@@ -104,12 +134,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Cork<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut corked = self.lock();
-        let before = into.filled().len();
-        let polled = Pin::new(&mut corked.stream).poll_read(cx, into);
-        let read = into.filled().len() - before;
-        corked.counters.received_bytes.inc_by(length(read));
-        polled
+        let corked = &mut *self.lock();
+        loop {
+            if corked.sieve.give(into) {
+                return Poll::Ready(Ok(()));
+            }
+            let before = into.filled().len();
+            ready!(Pin::new(&mut corked.stream).poll_read(cx, into))?;
+            let read = into.filled().len() - before;
+            if read == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            corked.counters.received_bytes.inc_by(length(read));
+            corked.heard = Instant::now();
+            if corked.sieve.look(into, before) {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 
@@ -121,6 +162,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cork<S> {
     ) -> Poll<io::Result<usize>> {
         let mut corked = self.lock();
         ready!(corked.poll_room(cx, bytes.len()))?;
+        corked.has_answered = corked.has_answered || answers(bytes);
         corked.waiting.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -133,6 +175,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cork<S> {
         let bytes = pieces.iter().map(|it| it.len()).sum();
         let mut corked = self.lock();
         ready!(corked.poll_room(cx, bytes))?;
+        let begins = pieces.first().is_some_and(|it| answers(it));
+        corked.has_answered = corked.has_answered || begins;
         for piece in pieces {
             corked.waiting.extend_from_slice(piece);
         }

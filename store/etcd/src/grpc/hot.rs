@@ -3,6 +3,8 @@
 //! Against the typed services they save taking records apart and putting them together again,
 //! and reading the call's head while no users are enforced. What they check is the same.
 
+use std::sync::atomic::Ordering;
+
 use holm_kv::command::{Caller, Command, Proposal};
 use holm_kv::outcome::{Applied, Outcome, RangeOutcome};
 use holm_kv::{Refusal, View};
@@ -43,12 +45,18 @@ impl GrpcCall {
     async fn propose(&self, command: Command) -> Result<(Header, Outcome), Status> {
         let handle = self.services().handle();
         let caller = self.caller(&handle.view())?;
+        let proposal = Proposal { caller, command };
+        let applied = if self.is_alone.load(Ordering::Relaxed) {
+            handle.propose_here(proposal).await?
+        } else {
+            handle.propose(proposal).await?
+        };
         let Applied {
             revision,
             term,
             op: _,
             result,
-        } = handle.propose(Proposal { caller, command }).await?;
+        } = applied;
         let outcome = result?;
         let header = Header::new(handle.identity(), revision.value(), term.value());
         Ok((header, outcome))

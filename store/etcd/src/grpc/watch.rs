@@ -35,14 +35,15 @@ pub(crate) async fn run(mut call: GrpcCall) -> Status {
     let mut has_more_requests = true;
     let mut timer = std::pin::pin!(tokio::time::sleep(IDLE));
     let status = loop {
-        if *call.stop.borrow() {
-            break Status::new(Code::Unavailable, "etcdserver: server stopped");
-        }
         let mut rung = std::pin::pin!(seat.bell.rung());
         rung.as_mut().enable();
+        if call.bells.is_stopping() {
+            break Status::new(Code::Unavailable, "etcdserver: server stopped");
+        }
         match send_ready(&call, &seat, &mut out).await {
-            Ok(true) => continue,
-            Ok(false) => {}
+            Ok(Sent::Full) => continue,
+            // Should something be left, the hub has rung by now.
+            Ok(Sent::All) => {}
             Err(Gone) => return Status::new(Code::Canceled, ""),
         }
         let takes_requests = has_more_requests && seat.hub.takes_requests(seat.stream);
@@ -51,10 +52,8 @@ pub(crate) async fn run(mut call: GrpcCall) -> Status {
             timer.as_mut().reset(Instant::now() + patience);
         }
         tokio::select! {
-            () = rung => {}
-            () = timer.as_mut() => timer.as_mut().reset(Instant::now() + IDLE),
-            _ = call.stop.changed() => {}
-            () = out.is_reset() => return Status::new(Code::Canceled, ""),
+            biased;
+            // Requests come first: events may never cease.
             message = call.inbound.message(), if takes_requests => match message {
                 Ok(Some(message)) => {
                     if let Err(status) = take(&call, &seat, message) {
@@ -65,6 +64,10 @@ pub(crate) async fn run(mut call: GrpcCall) -> Status {
                 Ok(None) => has_more_requests = false,
                 Err(status) => break status,
             },
+            () = rung => {}
+            // What a client still says tells that it takes the call back, too.
+            () = out.is_reset(), if !takes_requests => return Status::new(Code::Canceled, ""),
+            () = timer.as_mut() => timer.as_mut().reset(Instant::now() + IDLE),
         }
     };
     // A client that has left need not be told.
@@ -72,14 +75,22 @@ pub(crate) async fn run(mut call: GrpcCall) -> Status {
     status
 }
 
-/// Sends what the hub has; whether there may be more at once.
-async fn send_ready(call: &GrpcCall, seat: &Seat, out: &mut Outbound) -> Result<bool, Gone> {
+/// How much was sent.
+enum Sent {
+    /// As much as is asked for at once: there may be more.
+    Full,
+    /// What there was.
+    All,
+}
+
+/// Sends what the hub has.
+async fn send_ready(call: &GrpcCall, seat: &Seat, out: &mut Outbound) -> Result<Sent, Gone> {
     let handle = call.server.services.handle();
     let view = handle.view();
     let now = handle.now();
     let answers = seat.hub.poll(seat.stream, now, &view, BATCH_BYTES);
     if answers.is_empty() {
-        return Ok(false);
+        return Ok(Sent::All);
     }
     let identity = handle.identity();
     let mut batch = BytesMut::new();
@@ -88,8 +99,9 @@ async fn send_ready(call: &GrpcCall, seat: &Seat, out: &mut Outbound) -> Result<
         write(&mut batch, header, answer);
         call.server.counters(call.method).send();
     }
+    let is_full = batch.len() >= BATCH_BYTES;
     out.send(batch.freeze()).await?;
-    Ok(true)
+    Ok(if is_full { Sent::Full } else { Sent::All })
 }
 
 /// Acts on one message of the client.

@@ -1,5 +1,6 @@
 //! The front against a real node in a temporary directory: no port, no other process.
 
+mod frames;
 mod node;
 mod services;
 mod shell;

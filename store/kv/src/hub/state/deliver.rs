@@ -1,7 +1,7 @@
 //! Taking answers: what waits, then events, then progress.
 //!
-//! What would surprise: a poll that gives nothing although something is left to do wakes its
-//! own stream, so that a long way through history is walked in short steps.
+//! What would surprise: a poll that leaves something to do wakes its own stream, so that a long
+//! way through history is walked in short steps.
 
 use bytes::Bytes;
 use holm_base::{Revision, Time};
@@ -243,9 +243,7 @@ impl State {
         }
         self.tell_progress(id, (now, view), out);
         let mut wakes = self.wake_next_waiting();
-        if out.is_empty() {
-            wakes.extend(self.wake_if_more(id));
-        }
+        wakes.extend(self.wake_if_more(id));
         wakes
     }
 
@@ -297,7 +295,7 @@ impl State {
         wakes
     }
 
-    /// Who is to be woken because a poll gave nothing although something is left.
+    /// Who is to be woken because a poll left something to do.
     pub(in crate::hub) fn wake_if_more(&self, id: StreamId) -> Vec<Wake> {
         let stream = self.stream(id);
         let has_more = stream.filter(|it| !it.ready.is_empty() && !it.is_waiting);
