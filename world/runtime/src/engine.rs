@@ -23,6 +23,8 @@ const IDLE: Duration = Duration::from_millis(100);
 /// How many writes are applied before their answers leave: later ones wait no longer than it
 /// takes to apply so many.
 const APPLY_SLICE: u64 = 256;
+/// How long a clean stop waits for the requests under way: on a full disk for ever, otherwise.
+pub(crate) const ANSWERS_MAX: Duration = Duration::from_secs(5);
 /// How long a clean stop may spend on the engine's files.
 const TIDY_UP_MAX: Duration = Duration::from_secs(5);
 
@@ -37,6 +39,8 @@ pub(crate) struct Engine {
     pub(crate) failure: Failure,
     /// Rung once, when requests are taken; dropped unrung if that never comes.
     pub(crate) leads: Option<SyncSender<()>>,
+    /// How long a clean stop waits for the requests under way.
+    pub(crate) answers_within: Duration,
     pub(crate) desk: Desk,
 }
 
@@ -58,7 +62,8 @@ pub(crate) struct Desk {
     /// Jobs that the background worker has not reported yet.
     jobs: usize,
     effects: Effects<Effect>,
-    is_stopping: bool,
+    /// Until when a stop that was asked for waits for answers.
+    stops_by: Option<Time>,
 }
 
 impl Desk {
@@ -92,19 +97,33 @@ fn index(place: u64) -> usize {
 impl Engine {
     /// Runs until it is stopped or something fails.
     pub(crate) fn run(mut self) {
-        let mut letters = Vec::new();
-        if self.work_off(Vec::new().drain(..), true).is_err() {
-            return;
+        if self.work_off(core::iter::empty(), true).is_ok() {
+            self.attend();
         }
+    }
+
+    /// Works off what comes until it is stopped or something fails.
+    fn attend(mut self) {
+        let mut letters = Vec::new();
         loop {
             let patience = self.patience();
             self.shared.inbox.take(&mut letters, patience);
             if self.work_off(letters.drain(..), false).is_err() {
                 return;
             }
-            if self.desk.is_stopping && self.desk.seated() == 0 {
+            let Some(stops_by) = self.desk.stops_by else {
+                continue;
+            };
+            if self.desk.seated() == 0 {
                 self.tidy_up(&mut letters);
                 self.outbox.stop();
+                return;
+            }
+            if self.shared.clock.now() >= stops_by {
+                // They go without an answer, which their clients are told as just that.
+                let unanswered = self.desk.seated();
+                tracing::warn!(unanswered, "stops before all requests have an answer");
+                self.outbox.give_up();
                 return;
             }
         }
@@ -173,7 +192,7 @@ impl Engine {
                     self.desk.jobs -= 1;
                     self.step(now, Input::WorkDone(done))?;
                 }
-                Letter::Stop => self.desk.is_stopping = true,
+                Letter::Stop => self.desk.stops_by = Some(now + self.answers_within),
             }
         }
         Ok(())
@@ -274,5 +293,95 @@ fn input(request: RequestId, ask: Ask) -> Input {
             with_keys,
         },
         Ask::Leases => Input::Leases { request },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use bytes::Bytes;
+    use holm_base::{ClusterId, NodeId};
+    use holm_disk::RealFolder;
+    use holm_kv::Config;
+    use holm_kv::command::{Command, Proposal, Put};
+    use holm_log::LogConfig;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::handle::Identity;
+    use crate::inbox::Inbox;
+
+    fn engine(place: &std::path::Path) -> (Engine, Receiver<Job>) {
+        let folder = RealFolder::open(place).expect("it was just made");
+        let (cluster, node) = (ClusterId::new(1), NodeId::new(2));
+        let log_config = LogConfig {
+            segment_bytes: holm_base::ByteCount::new(256 << 10),
+            ..LogConfig::new(cluster, node)
+        };
+        let group = crate::node::DEFAULT;
+        let opened = holm_replica::open(&*folder, group, log_config, Config::default());
+        let replica = opened.expect("the folder is empty").replica;
+        let inbox = Arc::new(Inbox::new(1 << 20));
+        let shared = Shared {
+            inbox: Arc::clone(&inbox),
+            reader: replica.keyspace().reader(),
+            hub: replica.keyspace().hub(),
+            clock: Clock::start(),
+            identity: Identity {
+                cluster,
+                node,
+                name: String::new(),
+                peer_urls: Vec::new(),
+                client_urls: Vec::new(),
+            },
+            quota_bytes: 1 << 30,
+            last: AtomicU64::new(0),
+            pending: AtomicU64::new(0),
+        };
+        let (jobs, worker_jobs) = sync_channel(crate::background::JOBS_MAX);
+        let engine = Engine {
+            replica,
+            shared: Arc::new(shared),
+            outbox: Arc::default(),
+            jobs,
+            metrics: Arc::new(Metrics::new("0", "0")),
+            failure: Failure::new(inbox, Arc::new(|_: &str| {})),
+            leads: None,
+            answers_within: Duration::ZERO,
+            desk: Desk::default(),
+        };
+        (engine, worker_jobs)
+    }
+
+    #[test]
+    fn a_stop_ends_though_the_log_never_answers() {
+        let place = tempfile::tempdir().expect("a place for files");
+        let (mut engine, _jobs) = engine(place.path());
+        assert_eq!(engine.work_off(core::iter::empty(), true), Ok(()));
+        // The term is durable, and then the log says nothing more.
+        let leads = [Letter::Durable(WriteId::new(1))];
+        assert_eq!(engine.work_off(leads.into_iter(), false), Ok(()));
+        let put = Proposal {
+            caller: None,
+            command: Command::Put(Put {
+                key: Bytes::from_static(b"key"),
+                ..Put::default()
+            }),
+        };
+        let (waiter, mut answer) = oneshot::channel();
+        let ask = Ask::Propose {
+            body: put.encode(),
+            takes_space: true,
+        };
+        let stop = [Letter::Ask(ask, waiter), Letter::Stop];
+        assert_eq!(engine.work_off(stop.into_iter(), false), Ok(()));
+        assert_eq!(engine.desk.seated(), 1, "the put waits for the log");
+        let outbox = Arc::clone(&engine.outbox);
+        engine.attend();
+        let nothing = oneshot::error::TryRecvError::Closed;
+        assert_eq!(answer.try_recv().err(), Some(nothing), "neither yes nor no");
+        assert!(outbox.is_given_up());
     }
 }

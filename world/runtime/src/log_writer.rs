@@ -27,6 +27,7 @@ struct Waiting {
     through: WriteId,
     cut: Op,
     is_stopping: bool,
+    is_given_up: bool,
 }
 
 /// What the engine hands to the log writer. Bounded by what the sequencer lets wait.
@@ -66,6 +67,9 @@ impl Outbox {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let is_cut_wanted = waiting.cut > chores.cut;
+            if waiting.is_given_up {
+                return Task::Stop;
+            }
             if is_cut_wanted && chores.written >= CUT_BYTES {
                 return Task::Cut(waiting.cut);
             }
@@ -99,6 +103,20 @@ impl Outbox {
         waiting.is_stopping = true;
         drop(waiting);
         self.bell.notify_one();
+    }
+
+    /// Ends the thread though not all is written: nobody was told that it is, and nobody waits
+    /// for it any more. A write that is under way is finished; one that waits for room is not.
+    pub(crate) fn give_up(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.is_given_up = true;
+        drop(waiting);
+        self.bell.notify_one();
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.is_given_up
     }
 }
 
@@ -177,6 +195,10 @@ impl LogWriter {
             if matches!(urgency, Urgency::Reserve) {
                 // What the engine has let go meanwhile is room, and perhaps all there is.
                 self.cut(self.outbox.cut_wanted(), chores)?;
+                if self.outbox.is_given_up() {
+                    tracing::warn!("the disk is full: writes without an answer are not kept");
+                    return Ok(());
+                }
                 tracing::warn!("the disk is full and the log's reserve used up: writes wait");
                 std::thread::sleep(RETRY);
             }
@@ -215,9 +237,114 @@ fn tolerate_full(error: LogError) -> Result<(), LogError> {
 
 #[cfg(test)]
 mod tests {
-    use holm_base::Term;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use bytes::Bytes;
+    use holm_base::{ByteCount, ClusterId, NodeId, Term};
+    use holm_disk::RealFolder;
+    use holm_log::LogConfig;
+    use holm_machine::{Disk, DiskError, Folder};
 
     use super::*;
+
+    /// A folder whose disk can be made to have no room for another file.
+    #[derive(Debug)]
+    struct Filling {
+        inner: Arc<dyn Folder>,
+        is_full: Arc<AtomicBool>,
+    }
+
+    impl Folder for Filling {
+        fn create(&self, name: &str, len: ByteCount) -> Result<Box<dyn Disk>, DiskError> {
+            if self.is_full.load(Ordering::Relaxed) {
+                let attempted = format!("create {name} with {len}");
+                return Err(DiskError::Full { attempted });
+            }
+            self.inner.create(name, len)
+        }
+
+        fn open(&self, name: &str) -> Result<Box<dyn Disk>, DiskError> {
+            self.inner.open(name)
+        }
+
+        fn open_read_only(&self, name: &str) -> Result<Box<dyn Disk>, DiskError> {
+            self.inner.open_read_only(name)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+            self.inner.rename(from, to)
+        }
+
+        fn remove(&self, name: &str) -> Result<(), DiskError> {
+            self.inner.remove(name)
+        }
+
+        fn list(&self) -> Result<Vec<String>, DiskError> {
+            self.inner.list()
+        }
+
+        fn sync(&self) -> Result<(), DiskError> {
+            self.inner.sync()
+        }
+
+        fn free(&self) -> Result<ByteCount, DiskError> {
+            self.inner.free()
+        }
+
+        fn folder(&self, name: &str) -> Result<Arc<dyn Folder>, DiskError> {
+            self.inner.folder(name)
+        }
+    }
+
+    fn entries(count: u64) -> Vec<Record> {
+        let entry = |op| Record::Entry {
+            term: Term::new(1),
+            op: Op::new(op),
+            body: Bytes::from(vec![b'x'; 3_000]),
+        };
+        (1..=count).map(entry).collect()
+    }
+
+    #[test]
+    fn a_stop_does_not_wait_for_room_that_never_comes() {
+        let place = tempfile::tempdir().expect("a place for files");
+        let is_full = Arc::new(AtomicBool::new(false));
+        let folder = Arc::new(Filling {
+            inner: RealFolder::open(place.path()).expect("it was just made"),
+            is_full: Arc::clone(&is_full),
+        });
+        let config = LogConfig {
+            segment_bytes: ByteCount::new(16 << 10),
+            ..LogConfig::new(ClusterId::new(1), NodeId::new(2))
+        };
+        let log = Log::open(folder, config).expect("the folder is empty");
+        is_full.store(true, Ordering::Relaxed);
+        let (outbox, inbox) = (Arc::default(), Arc::new(Inbox::new(1 << 20)));
+        let failure = Failure::new(Arc::clone(&inbox), Arc::new(|_: &str| {}));
+        let mut writer = LogWriter {
+            log,
+            group: GroupId::new(1),
+            outbox: Arc::clone(&outbox),
+            inbox: Arc::clone(&inbox),
+            metrics: Arc::new(Metrics::new("0", "0")),
+            failure,
+        };
+        outbox.give_up();
+        let flushed = writer.flush(&entries(40), WriteId::new(40), &mut Chores::default());
+        flushed.expect("a full disk is no failure");
+        writer.run();
+        let mut told = Vec::new();
+        inbox.take(&mut told, Duration::ZERO);
+        assert!(told.is_empty(), "nothing was said to be durable: {told:?}");
+        assert!(!inbox.is_closed(), "and nothing has failed");
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_written_later() {
+        let outbox = busy();
+        outbox.give_up();
+        assert!(matches!(outbox.next(&Chores::default()), Task::Stop));
+    }
 
     /// An outbox with something to write and something to cut.
     fn busy() -> Outbox {
