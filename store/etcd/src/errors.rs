@@ -134,6 +134,7 @@ impl From<Refusal> for Status {
             Refusal::NoSpace => no_space(),
             Refusal::TooLarge => request_too_large(),
             Refusal::Busy => too_many_requests(),
+            Refusal::Stalled => timed_out(),
             Refusal::Corrupt { .. } => corrupt(),
             Refusal::Stopped => stopped(),
             Refusal::PermissionDenied => permission_denied(),

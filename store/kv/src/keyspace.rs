@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use holm_base::{Op, Revision, Term, Time};
@@ -123,6 +124,12 @@ impl Keyspace {
     #[must_use]
     pub const fn durable_op(&self) -> Op {
         self.store.durable_op()
+    }
+
+    /// How long nobody may hear of a leader before another takes over.
+    #[must_use]
+    pub const fn election_timeout(&self) -> Duration {
+        self.timers.election_timeout()
     }
 
     /// Whether an alarm of this kind is raised, by whomever.

@@ -38,6 +38,10 @@ pub enum Refusal {
     /// Too much waits already.
     #[error("too many requests")]
     Busy,
+    /// The log has owed an answer for longer than an election timeout: whether this node still
+    /// leads is not certain, and nothing was changed.
+    #[error("the log does not answer")]
+    Stalled,
     /// The record's bytes are damaged and no copy is in reach.
     #[error("corrupt: {place}")]
     Corrupt {

@@ -109,6 +109,7 @@ fn each_refusal_of_the_engine_has_its_row() {
         (Refusal::NoSpace, "mvcc: database space exceeded"),
         (Refusal::TooLarge, "request is too large"),
         (Refusal::Busy, "too many requests"),
+        (Refusal::Stalled, "request timed out"),
         (
             Refusal::Corrupt {
                 place: "1.seg".to_owned(),
