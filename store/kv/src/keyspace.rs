@@ -196,7 +196,7 @@ impl Keyspace {
                 self.expire(*proposer == term, ids);
                 Ok(Outcome::Done)
             }
-            Command::Alarm { .. } => Ok(self.alarm(command)),
+            Command::Alarm { .. } => self.alarm(command),
             Command::Auth(change) => self.change_auth(change),
             Command::Cluster { name, value } => {
                 self.remember(name, value.as_ref());
@@ -310,7 +310,7 @@ impl Keyspace {
         self.timers.expiry_applied(ids);
     }
 
-    fn alarm(&mut self, command: &Command) -> Outcome {
+    fn alarm(&mut self, command: &Command) -> Result<Outcome, Refusal> {
         let mut concerned = Vec::new();
         if let Command::Alarm {
             raise,
@@ -324,7 +324,8 @@ impl Keyspace {
                 kind: *kind,
             };
             let is_there = if *raise {
-                self.alarms.raise(&mut self.store, alarm, *by_node)
+                self.alarms.raise(&mut self.store, alarm, *by_node)?;
+                true
             } else {
                 self.alarms.clear(&mut self.store, alarm, *by_node)
             };
@@ -332,7 +333,7 @@ impl Keyspace {
         }
         self.alarm_list = self.alarms.list();
         self.space.settled();
-        Outcome::Alarms(concerned)
+        Ok(Outcome::Alarms(concerned))
     }
 
     fn change_auth(&mut self, change: &AuthChange) -> Result<Outcome, Refusal> {
