@@ -206,6 +206,18 @@ impl AuthState {
         self.check_grant(caller, |grants| grants.may_write(keys))
     }
 
+    /// Whether the caller may write all of `keys`; anybody may, if there are none.
+    pub(crate) fn check_write_of_all(
+        &self,
+        caller: Option<&Caller>,
+        keys: &BTreeSet<Bytes>,
+    ) -> Result<(), Refusal> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.check_grant(caller, |grants| grants.may_write_all(keys))
+    }
+
     fn check_grant(
         &self,
         caller: Option<&Caller>,

@@ -21,7 +21,6 @@ use crate::hub::{Event, Hub, StreamId};
 use crate::job::{Job, JobDone};
 use crate::lease::{Leases, Timers};
 use crate::outcome::{Alarm, Applied, LeaseView, Outcome};
-use crate::range::KeyRange;
 use crate::refusal::Refusal;
 use crate::store::{FactKind, Store, SweepProgress};
 use crate::view::{Reader, View};
@@ -241,11 +240,8 @@ impl Keyspace {
 
     /// Who hangs a key on a lease, or revokes it, decides about all of its keys.
     fn check_lease_keys(&self, caller: Option<&Caller>, lease: i64) -> Result<(), Refusal> {
-        for key in self.leases.keys(lease) {
-            let key = KeyRange::One(key.clone());
-            self.auth.check_write_of(caller, &key)?;
-        }
-        Ok(())
+        let keys = self.leases.keys(lease);
+        keys.map_or(Ok(()), |keys| self.auth.check_write_of_all(caller, keys))
     }
 
     fn check_txn_leases(&self, caller: Option<&Caller>, txn: &Txn) -> Result<(), Refusal> {
