@@ -92,6 +92,8 @@ errors! {
     role_not_granted FailedPrecondition "role is not granted to the user";
     /// The role does not have the permission.
     permission_not_granted FailedPrecondition "permission is not granted to the role";
+    /// A user with too many roles, or a role with too many permissions.
+    auth_too_large FailedPrecondition "user or role holds too much: its limit is 1 MiB";
     /// Users are not enforced.
     auth_not_enabled FailedPrecondition "authentication is not enabled";
     /// Another member leads.
@@ -138,6 +140,7 @@ impl From<Refusal> for Status {
             Refusal::Corrupt { .. } => corrupt(),
             Refusal::Stopped => stopped(),
             Refusal::PermissionDenied => permission_denied(),
+            Refusal::AuthTooLarge => auth_too_large(),
             Refusal::AuthOldRevision => auth_old_revision(),
             Refusal::RootUserNotExist => root_user_not_exist(),
             Refusal::RootRoleNotGranted => root_role_not_granted(),

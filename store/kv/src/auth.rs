@@ -26,6 +26,10 @@ pub const ROOT: &str = "root";
 /// The version of the layouts of users, roles and state in facts.
 const FACT_VERSION: u8 = 1;
 
+/// How many bytes of roles a user, or of permissions a role, may hold; every node of a keyspace
+/// agrees on it. Each grant rewrites them, and a checkpoint holds them in one block.
+pub const AUTH_BYTES_MAX: usize = 1 << 20;
+
 /// A user as it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserView {

@@ -54,6 +54,9 @@ pub enum Refusal {
     /// The caller may not do this.
     #[error("permission denied")]
     PermissionDenied,
+    /// The user or role would hold more than can be kept in one piece.
+    #[error("user or role would be too large")]
+    AuthTooLarge,
     /// The user table changed since the caller's token was issued.
     #[error("revision of auth store is old")]
     AuthOldRevision,

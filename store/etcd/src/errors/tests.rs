@@ -53,6 +53,7 @@ const EXPECTED: &[(u16, &[&str])] = &[
             "role name not found",
             "role is not granted to the user",
             "permission is not granted to the role",
+            "user or role holds too much: its limit is 1 MiB",
             "authentication is not enabled",
             "not leader",
             "bad leader transferee",
@@ -118,6 +119,10 @@ fn each_refusal_of_the_engine_has_its_row() {
         ),
         (Refusal::Stopped, "server stopped"),
         (Refusal::PermissionDenied, "permission denied"),
+        (
+            Refusal::AuthTooLarge,
+            "user or role holds too much: its limit is 1 MiB",
+        ),
         (Refusal::AuthOldRevision, "revision of auth store is old"),
         (Refusal::RootUserNotExist, "root user does not exist"),
         (

@@ -205,3 +205,52 @@ fn users_roles_and_their_revision_survive_a_restart() {
         denied
     );
 }
+
+/// A permission to read `bytes` bytes of keys.
+fn grant_of(number: u32, bytes: usize) -> AuthChange {
+    let key = format!("{number:08}{}", "k".repeat(bytes - 8));
+    AuthChange::RoleGrantPermission {
+        name: "some".to_owned(),
+        permission: Permission {
+            access: Access::Read,
+            key: self::bytes(&key),
+            range_end: self::bytes(""),
+        },
+    }
+}
+
+#[test]
+fn a_role_holds_a_mebibyte_and_can_still_be_changed() {
+    let mut world = World::new(Config::default());
+    let name = "some".to_owned();
+    change(&mut world, AuthChange::RoleAdd { name }).unwrap();
+    for number in 0..8 {
+        change(&mut world, grant_of(number, 128 << 10)).unwrap();
+    }
+    let before = std::sync::Arc::clone(&world.view().auth);
+    let refused = change(&mut world, grant_of(8, 9));
+    assert_eq!(refused, Err(Refusal::AuthTooLarge));
+    assert_eq!(world.view().auth, before, "nothing was changed");
+    change(&mut world, grant_of(7, 128 << 10)).unwrap();
+    world.pass(std::time::Duration::from_secs(5));
+    world.reopen();
+    let role = world.view().auth.role("some").unwrap();
+    assert_eq!(role.permissions.len(), 8);
+}
+
+#[test]
+fn a_user_holds_a_mebibyte_of_roles() {
+    let mut world = World::new(Config::default());
+    let role = |number| format!("{number}{}", "r".repeat((512 << 10) - 1));
+    for number in 0..3 {
+        change(&mut world, AuthChange::RoleAdd { name: role(number) }).unwrap();
+    }
+    user(&mut world, "ann", &role(0));
+    let grant = |number| AuthChange::UserGrantRole {
+        user: "ann".to_owned(),
+        role: role(number),
+    };
+    change(&mut world, grant(1)).unwrap();
+    let refused = change(&mut world, grant(2));
+    assert_eq!(refused, Err(Refusal::AuthTooLarge));
+}
