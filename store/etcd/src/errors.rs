@@ -36,6 +36,8 @@ errors! {
     lease_provided InvalidArgument "lease is provided";
     /// More operations than a transaction may hold.
     too_many_operations InvalidArgument "too many operations in txn request";
+    /// A transaction whose reads come to more than is held in memory.
+    reads_too_much InvalidArgument "txn request reads more than 64 MiB";
     /// Two writes of one key on one path of a transaction.
     duplicate_key InvalidArgument "duplicate key given in txn request";
     /// An order or a target that does not exist.
@@ -135,6 +137,7 @@ impl From<Refusal> for Status {
             Refusal::FutureRevision { .. } => future_revision(),
             Refusal::NoSpace => no_space(),
             Refusal::TooLarge => request_too_large(),
+            Refusal::ReadsTooMuch => reads_too_much(),
             Refusal::Busy => too_many_requests(),
             Refusal::Stalled => timed_out(),
             Refusal::Corrupt { .. } => corrupt(),

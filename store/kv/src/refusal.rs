@@ -35,6 +35,9 @@ pub enum Refusal {
     /// The request is larger than the log takes.
     #[error("request is too large")]
     TooLarge,
+    /// The transaction reads more than it may.
+    #[error("transaction reads more than {} bytes", crate::txn::READS_MAX)]
+    ReadsTooMuch,
     /// Too much waits already.
     #[error("too many requests")]
     Busy,

@@ -24,6 +24,7 @@ const EXPECTED: &[(u16, &[&str])] = &[
             "value is provided",
             "lease is provided",
             "too many operations in txn request",
+            "txn request reads more than 64 MiB",
             "duplicate key given in txn request",
             "invalid sort option",
             "request is too large",
@@ -109,6 +110,7 @@ fn each_refusal_of_the_engine_has_its_row() {
         ),
         (Refusal::NoSpace, "mvcc: database space exceeded"),
         (Refusal::TooLarge, "request is too large"),
+        (Refusal::ReadsTooMuch, "txn request reads more than 64 MiB"),
         (Refusal::Busy, "too many requests"),
         (Refusal::Stalled, "request timed out"),
         (
