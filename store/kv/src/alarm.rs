@@ -29,7 +29,7 @@ const FREE_BYTES_SLACK: u64 = 64 << 20;
 
 /// How many alarms may be raised at once, those of the node itself apart; every node of a
 /// keyspace agrees on it. A member has two at most, but nobody checks who is a member.
-pub const ALARMS_MAX: usize = 64;
+pub(crate) const ALARMS_MAX: usize = 64;
 
 /// All raised alarms, each with whether the node raised it by itself.
 #[derive(Debug, Default)]
@@ -76,6 +76,16 @@ impl Alarms {
         let value = Bytes::copy_from_slice(&[u8::from(by_node)]);
         store.set_fact(FactKind::Alarm, &to_id(id), Some(value));
         Ok(())
+    }
+
+    /// Writes a raised alarm that comes from elsewhere into a store that nobody has open.
+    pub(crate) fn restore(store: &mut Store, alarm: Alarm) {
+        let value = Bytes::from_static(&[0]);
+        store.set_fact(
+            FactKind::Alarm,
+            &to_id((alarm.kind, alarm.member)),
+            Some(value),
+        );
     }
 
     /// Clears; whether it was raised. The node clears only what is the node's.

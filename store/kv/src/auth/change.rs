@@ -234,7 +234,7 @@ impl AuthState {
     }
 }
 
-fn bytes_of(permission: &Permission) -> usize {
+pub(super) fn bytes_of(permission: &Permission) -> usize {
     permission.key.len() + permission.range_end.len()
 }
 

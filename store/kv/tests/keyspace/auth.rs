@@ -4,7 +4,7 @@ use holm_kv::command::{
     Access, AuthChange, Caller, Command, Compare, CompareResult, CompareTarget, DeleteRange,
     Permission, Proposal, Put, Range, Txn, TxnOp,
 };
-use holm_kv::{Config, Refusal};
+use holm_kv::{Config, Refusal, Restore, RestoreError, RestoredAuth, StoreConfig};
 
 use crate::world::{World, all, bytes, delete, leased, put};
 
@@ -253,4 +253,26 @@ fn a_user_holds_a_mebibyte_of_roles() {
     change(&mut world, grant(1)).unwrap();
     let refused = change(&mut world, grant(2));
     assert_eq!(refused, Err(Refusal::AuthTooLarge));
+}
+
+#[test]
+fn what_comes_from_elsewhere_has_the_same_bound() {
+    let storage = holm_virtual::Storage::new();
+    let config = StoreConfig {
+        segment_bytes: holm_base::ByteCount::new(1 << 20),
+        ..StoreConfig::default()
+    };
+    let mut restore = Restore::new(storage.root(), config).unwrap();
+    let permission = |bytes: usize| Permission {
+        access: Access::Read,
+        key: self::bytes(&"k".repeat(bytes)),
+        range_end: self::bytes(""),
+    };
+    let auth = |bytes| RestoredAuth {
+        roles: [("some".to_owned(), vec![permission(bytes)])].into(),
+        ..RestoredAuth::default()
+    };
+    let refused = restore.auth(auth((1 << 20) + 1));
+    assert!(matches!(refused, Err(RestoreError::AuthTooLarge { name }) if name == "some"));
+    restore.auth(auth(1 << 20)).unwrap();
 }
