@@ -36,6 +36,8 @@ errors! {
     lease_provided InvalidArgument "lease is provided";
     /// More operations than a transaction may hold.
     too_many_operations InvalidArgument "too many operations in txn request";
+    /// A transaction whose reads come to more than is held in memory.
+    reads_too_much InvalidArgument "txn request reads more than 64 MiB";
     /// Two writes of one key on one path of a transaction.
     duplicate_key InvalidArgument "duplicate key given in txn request";
     /// An order or a target that does not exist.
@@ -92,6 +94,8 @@ errors! {
     role_not_granted FailedPrecondition "role is not granted to the user";
     /// The role does not have the permission.
     permission_not_granted FailedPrecondition "permission is not granted to the role";
+    /// A user with too many roles, or a role with too many permissions.
+    auth_too_large FailedPrecondition "user or role holds too much: its limit is 1 MiB";
     /// Users are not enforced.
     auth_not_enabled FailedPrecondition "authentication is not enabled";
     /// Another member leads.
@@ -133,10 +137,13 @@ impl From<Refusal> for Status {
             Refusal::FutureRevision { .. } => future_revision(),
             Refusal::NoSpace => no_space(),
             Refusal::TooLarge => request_too_large(),
+            Refusal::ReadsTooMuch => reads_too_much(),
             Refusal::Busy => too_many_requests(),
+            Refusal::Stalled => timed_out(),
             Refusal::Corrupt { .. } => corrupt(),
             Refusal::Stopped => stopped(),
             Refusal::PermissionDenied => permission_denied(),
+            Refusal::AuthTooLarge => auth_too_large(),
             Refusal::AuthOldRevision => auth_old_revision(),
             Refusal::RootUserNotExist => root_user_not_exist(),
             Refusal::RootRoleNotGranted => root_role_not_granted(),

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use holm_kv::codec::DEPTH_MAX;
+
 use crate::errors;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::request_op::Request;
@@ -45,7 +47,7 @@ pub fn delete_range(request: &pb::DeleteRangeRequest) -> Result<(), Status> {
 }
 
 /// A transaction holds at most `operations_max` comparisons or operations in a list, sound
-/// ones, and writes no key twice on one path.
+/// ones, nests no deeper than the engine reads, and writes no key twice on one path.
 ///
 /// Cost: proportional to the operations, times the logarithm of the keys that are put.
 ///
@@ -54,13 +56,20 @@ pub fn delete_range(request: &pb::DeleteRangeRequest) -> Result<(), Status> {
 /// The first fault: number, comparisons, success, failure (each down to its leaves), and then
 /// writes that collide in success, in failure.
 pub fn txn(request: &pb::TxnRequest, operations_max: usize) -> Result<(), Status> {
-    txn_shape(request, operations_max)?;
+    txn_shape(request, operations_max, DEPTH_MAX)?;
     writes(&request.success)?;
     writes(&request.failure)?;
     Ok(())
 }
 
-fn txn_shape(request: &pb::TxnRequest, operations_max: usize) -> Result<(), Status> {
+fn txn_shape(
+    request: &pb::TxnRequest,
+    operations_max: usize,
+    depth_max: u32,
+) -> Result<(), Status> {
+    let Some(depth) = depth_max.checked_sub(1) else {
+        return Err(errors::too_many_operations());
+    };
     let lists = [
         request.compare.len(),
         request.success.len(),
@@ -74,17 +83,17 @@ fn txn_shape(request: &pb::TxnRequest, operations_max: usize) -> Result<(), Stat
         has_key(&compare.key)?;
     }
     for op in request.success.iter().chain(&request.failure) {
-        op_shape(op, rest)?;
+        op_shape(op, rest, depth)?;
     }
     Ok(())
 }
 
-fn op_shape(op: &pb::RequestOp, operations_max: usize) -> Result<(), Status> {
+fn op_shape(op: &pb::RequestOp, operations_max: usize, depth_max: u32) -> Result<(), Status> {
     match &op.request {
         Some(Request::RequestRange(request)) => range(request),
         Some(Request::RequestPut(request)) => put(request),
         Some(Request::RequestDeleteRange(request)) => delete_range(request),
-        Some(Request::RequestTxn(request)) => txn_shape(request, operations_max),
+        Some(Request::RequestTxn(request)) => txn_shape(request, operations_max, depth_max),
         None => Err(errors::key_not_found()),
     }
 }

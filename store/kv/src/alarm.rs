@@ -12,6 +12,7 @@ use holm_base::Time;
 
 use crate::command::{AlarmKind, Command};
 use crate::outcome::Alarm;
+use crate::refusal::Refusal;
 use crate::store::{FactKind, Sizes, Store};
 
 /// How long there must have been space before the node clears its alarm.
@@ -25,6 +26,10 @@ const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// How far from the limits the node must be before it counts as having space again.
 const SLACK: u64 = 64 << 20;
+
+/// How many alarms may be raised at once, those of the node itself apart; every node of a
+/// keyspace agrees on it. A member has two at most, but nobody checks who is a member.
+pub(crate) const ALARMS_MAX: usize = 64;
 
 /// All raised alarms, each with whether the node raised it by itself.
 #[derive(Debug, Default)]
@@ -44,7 +49,8 @@ impl Alarms {
     }
 
     pub(crate) fn has(&self, kind: AlarmKind) -> bool {
-        self.raised.keys().any(|(it, _)| *it == kind)
+        let members = (kind, 0)..=(kind, u64::MAX);
+        self.raised.range(members).next().is_some()
     }
 
     pub(crate) fn list(&self) -> Arc<[Alarm]> {
@@ -52,14 +58,34 @@ impl Alarms {
         self.raised.keys().map(alarm).collect()
     }
 
-    /// Raises; true. One that was raised through the API stays the API's.
-    pub(crate) fn raise(&mut self, store: &mut Store, alarm: Alarm, by_node: bool) -> bool {
+    /// Raises. One that was raised through the API stays the API's. Beyond the limit only
+    /// what a node raises itself is taken.
+    pub(crate) fn raise(
+        &mut self,
+        store: &mut Store,
+        alarm: Alarm,
+        by_node: bool,
+    ) -> Result<(), Refusal> {
         let id = (alarm.kind, alarm.member);
+        let is_full = self.raised.len() >= ALARMS_MAX && !self.raised.contains_key(&id);
+        if is_full && !by_node {
+            return Err(Refusal::Busy);
+        }
         let by_node = by_node && self.raised.get(&id).copied().unwrap_or(true);
         self.raised.insert(id, by_node);
         let value = Bytes::copy_from_slice(&[u8::from(by_node)]);
         store.set_fact(FactKind::Alarm, &to_id(id), Some(value));
-        true
+        Ok(())
+    }
+
+    /// Writes a raised alarm that comes from elsewhere into a store that nobody has open.
+    pub(crate) fn restore(store: &mut Store, alarm: Alarm) {
+        let value = Bytes::from_static(&[0]);
+        store.set_fact(
+            FactKind::Alarm,
+            &to_id((alarm.kind, alarm.member)),
+            Some(value),
+        );
     }
 
     /// Clears; whether it was raised. The node clears only what is the node's.

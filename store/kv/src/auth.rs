@@ -26,6 +26,10 @@ pub const ROOT: &str = "root";
 /// The version of the layouts of users, roles and state in facts.
 const FACT_VERSION: u8 = 1;
 
+/// How many bytes of roles a user, or of permissions a role, may hold; every node of a keyspace
+/// agrees on it. Each grant rewrites them, and a checkpoint holds them in one block.
+pub const AUTH_BYTES_MAX: usize = 1 << 20;
+
 /// A user as it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserView {
@@ -204,6 +208,18 @@ impl AuthState {
     /// As [`AuthState::check_put`].
     pub fn check_write_of(&self, caller: Option<&Caller>, keys: &KeyRange) -> Result<(), Refusal> {
         self.check_grant(caller, |grants| grants.may_write(keys))
+    }
+
+    /// Whether the caller may write all of `keys`; anybody may, if there are none.
+    pub(crate) fn check_write_of_all(
+        &self,
+        caller: Option<&Caller>,
+        keys: &BTreeSet<Bytes>,
+    ) -> Result<(), Refusal> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.check_grant(caller, |grants| grants.may_write_all(keys))
     }
 
     fn check_grant(

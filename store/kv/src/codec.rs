@@ -29,8 +29,9 @@ pub(crate) use write::{
 /// The layout drawn above. Older ones stay readable; newer ones are refused.
 const VERSION: u8 = 1;
 
-/// How deep transactions may nest. A front allows at most its limit of operations, which is lower.
-const DEPTH_MAX: u32 = 256;
+/// How deep transactions may nest, the outermost included. A front refuses deeper ones, for
+/// what was ordered and cannot be read is damage.
+pub const DEPTH_MAX: u32 = 256;
 
 /// Why bytes are no proposal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -22,7 +22,6 @@ use crate::hub::{Event, Hub, StreamId};
 use crate::job::{Job, JobDone};
 use crate::lease::{Leases, Timers};
 use crate::outcome::{Alarm, Applied, LeaseView, Outcome};
-use crate::range::KeyRange;
 use crate::refusal::Refusal;
 use crate::store::{FactKind, Store, SweepProgress};
 use crate::view::{Reader, View};
@@ -157,6 +156,12 @@ impl Keyspace {
         self.store.durable_op()
     }
 
+    /// How long nobody may hear of a leader before another takes over.
+    #[must_use]
+    pub const fn election_timeout(&self) -> Duration {
+        self.timers.election_timeout()
+    }
+
     /// Whether an alarm of this kind is raised, by whomever.
     #[must_use]
     pub fn has_alarm(&self, kind: AlarmKind) -> bool {
@@ -221,7 +226,7 @@ impl Keyspace {
                 self.expire(*proposer == term, ids);
                 Ok(Outcome::Done)
             }
-            Command::Alarm { .. } => Ok(self.alarm(command)),
+            Command::Alarm { .. } => self.alarm(command),
             Command::Auth(change) => self.change_auth(change),
             Command::Cluster { name, value } => {
                 self.remember(name, value.as_ref());
@@ -267,11 +272,8 @@ impl Keyspace {
 
     /// Who hangs a key on a lease, or revokes it, decides about all of its keys.
     fn check_lease_keys(&self, caller: Option<&Caller>, lease: i64) -> Result<(), Refusal> {
-        for key in self.leases.keys(lease) {
-            let key = KeyRange::One(key.clone());
-            self.auth.check_write_of(caller, &key)?;
-        }
-        Ok(())
+        let keys = self.leases.keys(lease);
+        keys.map_or(Ok(()), |keys| self.auth.check_write_of_all(caller, keys))
     }
 
     fn check_txn_leases(&self, caller: Option<&Caller>, txn: &Txn) -> Result<(), Refusal> {
@@ -338,7 +340,7 @@ impl Keyspace {
         self.timers.expiry_applied(ids);
     }
 
-    fn alarm(&mut self, command: &Command) -> Outcome {
+    fn alarm(&mut self, command: &Command) -> Result<Outcome, Refusal> {
         let mut concerned = Vec::new();
         if let Command::Alarm {
             raise,
@@ -352,7 +354,8 @@ impl Keyspace {
                 kind: *kind,
             };
             let is_there = if *raise {
-                self.alarms.raise(&mut self.store, alarm, *by_node)
+                self.alarms.raise(&mut self.store, alarm, *by_node)?;
+                true
             } else {
                 self.alarms.clear(&mut self.store, alarm, *by_node)
             };
@@ -361,7 +364,7 @@ impl Keyspace {
         self.alarm_list = self.alarms.list();
         self.store.set_short(self.alarms.has(AlarmKind::NoSpace));
         self.space.settled();
-        Outcome::Alarms(concerned)
+        Ok(Outcome::Alarms(concerned))
     }
 
     fn change_auth(&mut self, change: &AuthChange) -> Result<Outcome, Refusal> {

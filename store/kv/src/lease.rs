@@ -193,8 +193,8 @@ impl Leases {
     }
 
     /// The keys of a lease, sorted; none if it is unknown.
-    pub(crate) fn keys(&self, id: i64) -> impl Iterator<Item = &Bytes> {
-        self.table.get(&id).into_iter().flat_map(|it| &it.keys)
+    pub(crate) fn keys(&self, id: i64) -> Option<&BTreeSet<Bytes>> {
+        self.table.get(&id).map(|it| &it.keys)
     }
 
     pub(crate) fn view(&self, now: Time, id: i64, with_keys: bool) -> LeaseView {

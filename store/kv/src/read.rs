@@ -200,6 +200,40 @@ pub(crate) fn value_of(record: &Record) -> Bytes {
     record.decode().map(|it| it.value).unwrap_or_default()
 }
 
+/// How many bytes reading a range takes in memory, or any number above `enough` if that is
+/// more: the records that are selected; all that may be, if they are sorted by their values.
+pub(crate) fn bytes(root: &Root, range: &Range, enough: u64) -> Result<u64, Refusal> {
+    let at = (range.revision > 0).then(|| Revision::new(range.revision));
+    let is_cut = range.limit > 0 && range.sort_target != SortTarget::Value;
+    if is_cut {
+        let selected = select(root, range, at)?;
+        return Ok(selected
+            .metas
+            .iter()
+            .map(|it| u64::from(it.record_bytes))
+            .sum());
+    }
+    let keys = KeyRange::new(range.key.clone(), range.range_end.clone());
+    let is_bare = range.keys_only && range.sort_target != SortTarget::Value;
+    let mut bytes = 0;
+    root.scan(&keys, at, &mut |key, meta| {
+        if passes(range, meta) {
+            let whole = u64::from(meta.record_bytes);
+            bytes += if is_bare {
+                whole.min(key.len() as u64 + 64)
+            } else {
+                whole
+            };
+        }
+        if bytes > enough {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    Ok(bytes)
+}
+
 /// A selection with its records read.
 pub(crate) fn outcome(
     root: &Root,

@@ -35,9 +35,16 @@ pub enum Refusal {
     /// The request is larger than the log takes.
     #[error("request is too large")]
     TooLarge,
+    /// The transaction reads more than it may.
+    #[error("transaction reads more than {} bytes", crate::txn::READS_MAX)]
+    ReadsTooMuch,
     /// Too much waits already.
     #[error("too many requests")]
     Busy,
+    /// The log has owed an answer for longer than an election timeout: whether this node still
+    /// leads is not certain, and nothing was changed.
+    #[error("the log does not answer")]
+    Stalled,
     /// The record's bytes are damaged and no copy is in reach.
     #[error("corrupt: {place}")]
     Corrupt {
@@ -50,6 +57,9 @@ pub enum Refusal {
     /// The caller may not do this.
     #[error("permission denied")]
     PermissionDenied,
+    /// The user or role would hold more than can be kept in one piece.
+    #[error("user or role would be too large")]
+    AuthTooLarge,
     /// The user table changed since the caller's token was issued.
     #[error("revision of auth store is old")]
     AuthOldRevision,

@@ -51,6 +51,15 @@ pub enum RestoreError {
         /// Which change of that revision it is.
         sub: u32,
     },
+    /// A user or a role holds more than is kept.
+    #[error(
+        "restore {name}: it holds more than {} bytes",
+        crate::auth::AUTH_BYTES_MAX
+    )]
+    AuthTooLarge {
+        /// Which one.
+        name: String,
+    },
     /// The folder holds a store already.
     #[error("restore into a store: it is not empty")]
     NotEmpty,
@@ -214,12 +223,21 @@ impl Restore {
 
     /// A raised alarm.
     pub fn alarm(&mut self, alarm: Alarm) {
-        Alarms::default().raise(&mut self.store, alarm, false);
+        Alarms::restore(&mut self.store, alarm);
     }
 
     /// Users and roles.
-    pub fn auth(&mut self, auth: RestoredAuth) {
-        AuthState::restore(auth).save_all(&mut self.store);
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError::AuthTooLarge`].
+    pub fn auth(&mut self, auth: RestoredAuth) -> Result<(), RestoreError> {
+        let auth = AuthState::restore(auth);
+        if let Some(name) = auth.too_large() {
+            return Err(RestoreError::AuthTooLarge { name });
+        }
+        auth.save_all(&mut self.store);
+        Ok(())
     }
 
     /// Ends it: `compacted` is the compaction line, below which nothing is kept that it does

@@ -17,6 +17,13 @@ use crate::read;
 use crate::refusal::Refusal;
 use crate::root::{Meta, Root};
 
+/// How many bytes the reads of a transaction may come to, those of deletes that want what was
+/// there included; every node of a keyspace agrees on it. They are in memory together.
+pub(crate) const READS_MAX: u64 = 64 << 20;
+
+/// What a record takes up besides its key and value, at most.
+const RECORD_MORE: usize = 64;
+
 impl Txn {
     /// Whether no branch, nested ones included, can write.
     #[must_use]
@@ -97,7 +104,47 @@ impl Path {
             TxnOp::Range(range) => read::check_revision(root, range.revision),
             TxnOp::Put(_) | TxnOp::DeleteRange(_) | TxnOp::Txn(_) => Ok(()),
         })?;
+        path.check_reads(root, txn)?;
         Ok(path)
+    }
+
+    /// Refuses reads of too many bytes before anything is done: what is there now, and what the
+    /// transaction itself puts into their ranges, counted whole wherever it stands.
+    fn check_reads(&self, root: &Root, txn: &Txn) -> Result<(), Refusal> {
+        let mut puts = Vec::new();
+        let mut note = |op: &TxnOp| {
+            if let TxnOp::Put(put) = op {
+                let bytes = put.key.len() + put.value.len() + RECORD_MORE;
+                puts.push((put.key.clone(), bytes as u64));
+            }
+            Ok(())
+        };
+        self.check(txn, &mut 0, &mut note)?;
+        let mut left = READS_MAX;
+        self.check(txn, &mut 0, &mut |op| {
+            let (keys, there) = match op {
+                TxnOp::Range(range) if !range.count_only => {
+                    let keys = KeyRange::new(range.key.clone(), range.range_end.clone());
+                    (keys, read::bytes(root, range, left)?)
+                }
+                TxnOp::DeleteRange(delete) if delete.prev_kv => {
+                    let range = Range {
+                        key: delete.key.clone(),
+                        range_end: delete.range_end.clone(),
+                        ..Range::default()
+                    };
+                    let keys = KeyRange::new(delete.key.clone(), delete.range_end.clone());
+                    (keys, read::bytes(root, &range, left)?)
+                }
+                TxnOp::Range(_) | TxnOp::Put(_) | TxnOp::DeleteRange(_) | TxnOp::Txn(_) => {
+                    return Ok(());
+                }
+            };
+            let own = puts.iter().filter(|(key, _)| keys.contains(key));
+            let bytes = there + own.map(|(_, bytes)| bytes).sum::<u64>();
+            left = left.checked_sub(bytes).ok_or(Refusal::ReadsTooMuch)?;
+            Ok(())
+        })
     }
 
     fn descend(&mut self, root: &Root, txn: &Txn) -> Result<(), Refusal> {

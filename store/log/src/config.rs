@@ -15,6 +15,8 @@ pub(crate) const CARRY_BYTES_MAX: u64 = 1 << 20;
 pub(crate) const SPARES: usize = 2;
 /// How much of a spare is zeroed at a time: what a flush may have to wait for.
 pub(crate) const ZERO_SLICE: u64 = 256 << 10;
+/// How many files that are let go may wait for an idle moment.
+pub(crate) const RETIRED_MAX: usize = 2;
 /// How much of a file that is let go is freed at a time.
 pub(crate) const FREE_SLICE: u64 = 8 << 20;
 

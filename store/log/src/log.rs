@@ -265,7 +265,11 @@ impl Log {
     /// The disk's, and then the log refuses everything (I12).
     pub fn prepare_next(&mut self) -> Result<Preparation, LogError> {
         self.refuse_if_broken()?;
+        let is_lagging = self.is_lagging();
         self.or_break(|log| {
+            if log.spares.is_crowded() && !is_lagging {
+                return log.spares.free_some(&*log.folder);
+            }
             if log.writer.zero_slice()? {
                 return Ok(Preparation::More);
             }
@@ -273,9 +277,14 @@ impl Log {
         })
     }
 
-    /// Whether preparing has fallen so far behind that a flush may soon pay for it.
+    /// Whether preparing has fallen so far behind that a flush may soon pay for it, or that more
+    /// files wait to be freed than should: then it does not wait for an idle moment.
     #[must_use]
     pub fn is_behind(&self) -> bool {
+        self.is_lagging() || self.spares.is_crowded()
+    }
+
+    fn is_lagging(&self) -> bool {
         self.writer.is_behind() || self.spares.is_behind(self.writer.used())
     }
 

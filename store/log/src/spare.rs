@@ -5,14 +5,15 @@
 //! Until that is done its file is called `.new`; a `.seg` is ready.
 //!
 //! A segment that nobody needs becomes a `.new` again: freeing 64 MiB takes a file system longer
-//! than a flush may wait. What is too many is called `.old` and freed in slices.
+//! than a flush may wait. What is too many is called `.old` and freed in slices: in idle moments,
+//! and between flushes once there are more than a few.
 
 use std::collections::VecDeque;
 
 use holm_base::ByteCount;
 use holm_machine::{Disk, DiskError, Folder};
 
-use crate::config::{FREE_SLICE, LogConfig, SPARES, ZERO_SLICE};
+use crate::config::{FREE_SLICE, LogConfig, RETIRED_MAX, SPARES, ZERO_SLICE};
 use crate::error::LogError;
 use crate::scan::Scanned;
 use crate::segment;
@@ -243,6 +244,17 @@ impl Spares {
             Some(next) => next.zeroed < next.len.min(used),
             None => !self.refused,
         }
+    }
+
+    /// Whether more files were let go than may wait for an idle moment.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.retired.len() > RETIRED_MAX
+    }
+
+    /// Frees a slice of what was let go.
+    pub(crate) fn free_some(&mut self, folder: &dyn Folder) -> Result<Preparation, LogError> {
+        self.free_slice(folder, FREE_SLICE)?;
+        Ok(Preparation::More)
     }
 
     pub(crate) fn file_bytes(&self) -> u64 {

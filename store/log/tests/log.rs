@@ -400,3 +400,26 @@ fn the_longest_entry_is_taken_in_a_new_segment_and_in_an_old_one() {
         }
     }
 }
+
+#[test]
+fn what_is_let_go_is_freed_under_load_too() {
+    let storage = Storage::new();
+    let mut log = open(&storage).unwrap();
+    append(&mut log, GROUP, 100, 3_000).unwrap();
+    let last = log.last(GROUP);
+    append(&mut log, GROUP, 1, 3_000).unwrap();
+    log.cut(GROUP, last).unwrap();
+    let retired = || {
+        let names = storage.root().folder("log").unwrap().list().unwrap();
+        names.iter().filter(|name| name.ends_with(".old")).count()
+    };
+    assert!(retired() > 10, "many segments are not needed any more");
+    // A writer that is never idle prepares only what cannot wait.
+    for _ in 0..100 {
+        append(&mut log, GROUP, 1, 100).unwrap();
+        if log.is_behind() {
+            log.prepare_next().unwrap();
+        }
+    }
+    assert!(retired() <= 2, "{} are left", retired());
+}

@@ -20,6 +20,9 @@
 //! - I4 The log is cut no higher than the engine's durable op (kv I5).
 //! - I5 The answer to a renewal leaves only once a restart would give the lease all its time
 //!   (kv I15): what is on record from before the renewal is cleared first.
+//! - I6 While a write of the log has been outstanding for longer than an election timeout, no
+//!   renewal is answered with success and no end of a lease is proposed (kv I15): with other
+//!   sites about, another would lead by then.
 //!
 //! What it does not do: talk to disks of its own accord, or know a wire format.
 //! Tests: `tests/replica.rs` drives one over a virtual disk.
@@ -28,6 +31,7 @@
 mod input;
 mod open;
 mod replica;
+mod stall;
 
 pub use input::{Answer, Effect, Input};
 pub use open::{OpenError, Opened, engine_folder, open};

@@ -8,6 +8,7 @@ use holm_machine::{Effects, Machine};
 use holm_sequencer::{Command, Refused, Solo};
 
 use crate::input::{Answer, Effect, Input};
+use crate::stall::Outstanding;
 
 /// Requests that the replica itself proposes carry this id: nobody waits for their answers.
 const OWN: RequestId = RequestId::ZERO;
@@ -29,6 +30,10 @@ pub struct Replica {
     answers: Vec<(RequestId, Answer)>,
     /// Renewals of leases of which less than all their time is on record (I5).
     renewals: Vec<(RequestId, i64, Answer)>,
+    /// The log's writes under way.
+    outstanding: Outstanding,
+    /// Whether one of them was too old when last looked at (I6).
+    is_stalled: bool,
     /// Whether something was applied since the last publication.
     is_unpublished: bool,
     /// Watch streams with something to send; kept to reuse its memory.
@@ -49,6 +54,8 @@ impl Replica {
             wanted: Effects::new(),
             answers: Vec::new(),
             renewals: Vec::new(),
+            outstanding: Outstanding::new(),
+            is_stalled: false,
             is_unpublished: true,
             streams: Vec::new(),
             sweep_waits: Vec::new(),
@@ -93,6 +100,7 @@ impl Replica {
                 takes_space,
             } => self.propose(now, request, body, takes_space, effects),
             Input::Durable { through } => {
+                self.outstanding.durable(through);
                 self.sequence(now, holm_sequencer::Input::Durable { through }, effects);
             }
             Input::LeaseRenew { request, lease } => self.renew(now, request, lease),
@@ -118,6 +126,7 @@ impl Replica {
     /// Ends a batch of steps: publishes what was applied, then lets the answers go (I1), and
     /// asks for the work that has become due.
     pub fn settle(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        self.look_for_stall(now);
         self.propose_due(now, effects);
         self.answer_swept();
         if self.is_unpublished {
@@ -127,7 +136,8 @@ impl Replica {
                 effects.push(Effect::WakeStreams(core::mem::take(&mut self.streams)));
             }
         }
-        let is_whole = |it: &mut (_, i64, _)| !self.keyspace.is_shortened(it.1);
+        let is_stalled = self.is_stalled;
+        let is_whole = |it: &mut (_, i64, _)| !is_stalled && !self.keyspace.is_shortened(it.1);
         let renewed = self.renewals.extract_if(.., is_whole);
         let renewed = renewed.map(|(request, _, answer)| (request, answer));
         for (request, answer) in self.answers.drain(..).chain(renewed) {
@@ -145,9 +155,13 @@ impl Replica {
         }
     }
 
-    /// When something becomes due by time alone.
+    /// When something becomes due by time alone. What is due while the log is stalled waits for
+    /// the log.
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
+        if self.is_stalled {
+            return self.sequencer.wake_at();
+        }
         match (self.sequencer.wake_at(), self.keyspace.wake_at()) {
             (Some(left), Some(right)) => Some(left.min(right)),
             (left, right) => left.or(right),
@@ -214,9 +228,18 @@ impl Replica {
         }
     }
 
+    fn look_for_stall(&mut self, now: Time) {
+        let limit = self.keyspace.election_timeout();
+        self.is_stalled = self.outstanding.is_older_than(limit, now);
+    }
+
     fn renew(&mut self, now: Time, request: RequestId, lease: i64) {
+        self.look_for_stall(now);
         let is_full = self.renewals.len() >= RENEWALS_MAX;
         let answer = self.led(|it| {
+            if it.is_stalled {
+                return Err(Refusal::Stalled);
+            }
             if is_full && it.keyspace.is_shortened(lease) {
                 return Err(Refusal::Busy);
             }
@@ -250,7 +273,7 @@ impl Replica {
 
     /// Leases to expire, alarms to raise: the leader proposes them like anyone else's command.
     fn propose_due(&mut self, now: Time, effects: &mut Effects<Effect>) {
-        if !self.sequencer.is_leader() {
+        if !self.sequencer.is_leader() || self.is_stalled {
             return;
         }
         while let Some(command) = self.keyspace.due(now) {
@@ -287,6 +310,7 @@ impl Replica {
     fn obey(&mut self, now: Time, effect: holm_sequencer::Effect, effects: &mut Effects<Effect>) {
         match effect {
             holm_sequencer::Effect::Persist { write, record } => {
+                self.outstanding.asked(now, write);
                 effects.push(Effect::Persist { write, record });
             }
             holm_sequencer::Effect::Apply { op, term, command } => {

@@ -338,6 +338,49 @@ fn a_renewal_is_not_undone_by_a_checkpoint_that_was_on_its_way() {
     assert!(after.left(5) >= 1_000, "{}", after.left(5));
 }
 
+/// A lease of ten seconds, and a write that the log does not answer.
+fn with_a_stuck_log(now_later: Duration) -> Site {
+    let mut site = Site::open(&Storage::new());
+    site.done(grant(5, 10));
+    site.propose(1, put("a", "1"));
+    site.settle();
+    site.pass(now_later);
+    site
+}
+
+#[test]
+fn a_renewal_is_refused_while_the_log_is_stuck() {
+    let mut site = with_a_stuck_log(Duration::from_millis(900));
+    site.renew(5);
+    let answer = site.answers.pop();
+    let is_renewed = matches!(answer, Some((_, Answer::Renewed(Ok(10)))));
+    assert!(is_renewed, "a slow disk is not a stuck one: {answer:?}");
+    site.now = site.now + Duration::from_millis(200);
+    site.renew(5);
+    let answer = site.answers.pop();
+    let is_refused = matches!(answer, Some((_, Answer::Renewed(Err(Refusal::Stalled)))));
+    assert!(is_refused, "{answer:?}");
+    site.flush();
+    site.answers.clear();
+    site.renew(5);
+    let answer = site.answers.pop();
+    let is_renewed = matches!(answer, Some((_, Answer::Renewed(Ok(10)))));
+    assert!(is_renewed, "the log has answered: {answer:?}");
+}
+
+#[test]
+fn no_lease_ends_while_the_log_is_stuck() {
+    let mut site = with_a_stuck_log(Duration::from_secs(20));
+    let last = site.replica.last();
+    site.pass(Duration::from_secs(1));
+    assert_eq!(site.replica.last(), last, "nothing is proposed");
+    assert_eq!(site.replica.wake_at(), None, "and nobody turns in a circle");
+    site.flush();
+    assert!(site.replica.last() > last, "the log has answered");
+    site.flush();
+    assert_eq!(site.left(5), -1);
+}
+
 #[test]
 fn an_expiry_that_was_not_taken_comes_again_soon() {
     let mut site = Site::open(&Storage::new());

@@ -154,8 +154,8 @@ impl Folder for RealFolder {
         refuse_separators(name)?;
         let path = self.path.join(name);
         match rustix::fs::mkdirat(&self.folder, name, Mode::RWXU) {
-            Ok(()) => self.sync()?,
-            Err(Errno::EXIST) => {}
+            // One that is there may be of a run that ended before it could sync.
+            Ok(()) | Err(Errno::EXIST) => self.sync()?,
             Err(errno) => return Err(failed(format!("create folder {}", path.display()), errno)),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -165,20 +165,34 @@ impl Folder for RealFolder {
     }
 }
 
-/// Creates `path` and its missing parents, each made durable in the folder that holds it.
+/// Creates `path` and its missing parents, each made durable in the folder that holds it. So is
+/// the first one that is there: it may be of a run that ended before it could sync.
 pub(crate) fn create_path(path: &Path) -> Result<(), DiskError> {
-    if path.as_os_str().is_empty() || path.is_dir() {
-        return Ok(());
-    }
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
+        Some(_) => Path::new("."),
+        None => return Ok(()),
     };
+    if path.is_dir() {
+        return sync_if_readable(parent);
+    }
     create_path(parent)?;
     match rustix::fs::mkdir(path, Mode::RWXU) {
         Ok(()) => RealFolder::open_existing(parent)?.sync(),
         Err(Errno::EXIST) if path.is_dir() => Ok(()),
         Err(errno) => Err(failed(format!("create folder {}", path.display()), errno)),
+    }
+}
+
+/// Syncs a folder that somebody else may have made: one that we may not read holds nothing that
+/// we could have made.
+fn sync_if_readable(path: &Path) -> Result<(), DiskError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let attempted = || format!("sync folder {}", path.display());
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(folder) => rustix::fs::fsync(&folder).map_err(|errno| failed(attempted(), errno)),
+        Err(Errno::ACCESS) => Ok(()),
+        Err(errno) => Err(failed(attempted(), errno)),
     }
 }
 

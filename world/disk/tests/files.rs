@@ -134,3 +134,15 @@ fn a_second_lock_is_refused_and_names_the_holder() {
     drop(held);
     drop(lock(place.path()).unwrap());
 }
+
+#[test]
+fn folders_that_are_there_are_opened_again() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("a/b");
+    for _ in 0..2 {
+        let folder = RealFolder::open(&path).unwrap();
+        let inner = folder.folder("inner").unwrap();
+        assert_eq!(inner.list().unwrap(), Vec::<String>::new());
+    }
+    assert!(path.join("inner").is_dir());
+}

@@ -32,6 +32,8 @@ const APPLY_SLICE: u64 = 256;
 const SLOW_APPLY: Duration = Duration::from_millis(100);
 /// Writes of at most so many bytes are flushed by whoever runs the engine, if they are alone.
 const ALONE_BYTES_MAX: u64 = 64 << 10;
+/// How long a clean stop waits for the requests under way: on a full disk for ever, otherwise.
+pub(crate) const ANSWERS_MAX: Duration = Duration::from_secs(5);
 /// How long a clean stop may spend on the engine's files.
 const TIDY_UP_MAX: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,8 @@ pub(crate) struct Engine {
     pub(crate) failure: Failure,
     /// Rung once, when requests are taken; dropped unrung if that never comes.
     pub(crate) leads: Option<SyncSender<()>>,
+    /// How long a clean stop waits for the requests under way.
+    pub(crate) answers_within: Duration,
     pub(crate) desk: Desk,
 }
 
@@ -70,7 +74,8 @@ pub(crate) struct Desk {
     /// Jobs that the background worker has not reported yet.
     jobs: usize,
     effects: Effects<Effect>,
-    is_stopping: bool,
+    /// Until when a stop that was asked for waits for answers.
+    stops_by: Option<Time>,
 }
 
 impl Desk {
@@ -111,24 +116,47 @@ fn lock(seat: &Seat) -> MutexGuard<'_, Option<Engine>> {
 
 /// The engine's thread: runs until it is stopped or something fails.
 pub(crate) fn run(seat: &Seat, inbox: &Inbox) {
-    if with(seat, |it| it.work_off(Vec::new().drain(..), true)).is_err() {
-        return;
+    if with(seat, |it| it.work_off(core::iter::empty(), true)).is_ok() {
+        attend(seat, inbox);
     }
+}
+
+/// Works off what comes until it is stopped or something fails.
+fn attend(seat: &Seat, inbox: &Inbox) {
     let mut letters = Vec::new();
     while let Ok(patience) = with(seat, |it| Ok(it.patience())) {
         inbox.take(&mut letters, patience);
         let worked = with(seat, |it| it.work_off(letters.drain(..), false));
-        let Ok(is_last) = worked.and_then(|()| with(seat, |it| Ok(it.is_done()))) else {
-            return;
-        };
-        if is_last {
-            tidy_up(seat, inbox, &mut letters);
-            if let Some(engine) = lock(seat).take() {
-                engine.outbox.stop();
+        match worked.and_then(|()| with(seat, |it| Ok(it.end()))) {
+            Ok(None) => {}
+            Ok(Some(End::Answered)) => {
+                tidy_up(seat, inbox, &mut letters);
+                if let Some(engine) = lock(seat).take() {
+                    engine.outbox.stop();
+                }
+                return;
             }
-            return;
+            Ok(Some(End::Late)) => {
+                if let Some(engine) = lock(seat).take() {
+                    // They go without an answer, which their clients are told as just that.
+                    let unanswered = engine.desk.seated();
+                    tracing::warn!(unanswered, "stops before all requests have an answer");
+                    engine.outbox.give_up();
+                }
+                return;
+            }
+            Err(()) => return,
         }
     }
+}
+
+/// How a stop ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Everybody has an answer.
+    Answered,
+    /// Some have none, and have waited long enough.
+    Late,
 }
 
 /// Lets the engine do something; an error has been reported and ends it.
@@ -178,9 +206,16 @@ fn tidy_up(seat: &Seat, inbox: &Inbox, letters: &mut Vec<Letter>) {
 }
 
 impl Engine {
-    /// Whether it was told to stop and has answered everybody.
-    const fn is_done(&self) -> bool {
-        self.desk.is_stopping && self.desk.seated() == 0
+    /// How a stop that was asked for ends, once it does.
+    fn end(&self) -> Option<End> {
+        let stops_by = self.desk.stops_by?;
+        if self.desk.seated() == 0 {
+            Some(End::Answered)
+        } else if self.shared.clock.now() >= stops_by {
+            Some(End::Late)
+        } else {
+            None
+        }
     }
 
     /// Whether jobs are under way and there is time for them.
@@ -246,7 +281,7 @@ impl Engine {
                     self.desk.jobs -= 1;
                     self.step(now, Input::WorkDone(done))?;
                 }
-                Letter::Stop => self.desk.is_stopping = true,
+                Letter::Stop => self.desk.stops_by = Some(now + self.answers_within),
             }
         }
         Ok(())
@@ -395,5 +430,101 @@ fn input(request: RequestId, ask: Ask) -> Input {
         },
         Ask::Leases => Input::Leases { request },
         Ask::Swept { revision } => Input::Swept { request, revision },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use bytes::Bytes;
+    use holm_base::{ClusterId, NodeId};
+    use holm_disk::RealFolder;
+    use holm_kv::Config;
+    use holm_kv::command::{Command, Proposal, Put};
+    use holm_log::LogConfig;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::handle::Identity;
+
+    fn engine(place: &std::path::Path) -> (Engine, Receiver<Job>) {
+        let folder = RealFolder::open(place).expect("it was just made");
+        let (cluster, node) = (ClusterId::new(1), NodeId::new(2));
+        let log_config = LogConfig {
+            segment_bytes: holm_base::ByteCount::new(256 << 10),
+            ..LogConfig::new(cluster, node)
+        };
+        let group = crate::node::DEFAULT;
+        let opened = holm_replica::open(&*folder, group, log_config, Config::default());
+        let opened = opened.expect("the folder is empty");
+        let replica = opened.replica;
+        let inbox = Arc::new(Inbox::new(1 << 20));
+        let metrics = Arc::new(Metrics::new("0", "0"));
+        let shared = Shared {
+            inbox: Arc::clone(&inbox),
+            reader: replica.keyspace().reader(),
+            hub: replica.keyspace().hub(),
+            clock: Clock::start(),
+            identity: Identity {
+                cluster,
+                node,
+                name: String::new(),
+                peer_urls: Vec::new(),
+                client_urls: Vec::new(),
+            },
+            quota_bytes: 1 << 30,
+            metrics: Arc::clone(&metrics),
+            last: AtomicU64::new(0),
+            pending: AtomicU64::new(0),
+        };
+        let (jobs, worker_jobs) = sync_channel(crate::background::JOBS_MAX);
+        let engine = Engine {
+            replica,
+            shared: Arc::new(shared),
+            outbox: Arc::default(),
+            jobs,
+            shelf: Arc::new(Shelf::new(opened.log, group, Arc::clone(&metrics))),
+            metrics,
+            failure: Failure::new(inbox, Arc::new(|_: &str| {})),
+            leads: None,
+            answers_within: Duration::ZERO,
+            desk: Desk::default(),
+        };
+        (engine, worker_jobs)
+    }
+
+    #[test]
+    fn a_stop_ends_though_the_log_never_answers() {
+        let place = tempfile::tempdir().expect("a place for files");
+        let (mut engine, _jobs) = engine(place.path());
+        assert_eq!(engine.work_off(core::iter::empty(), true), Ok(()));
+        let put = Proposal {
+            caller: None,
+            command: Command::Put(Put {
+                key: Bytes::from_static(b"key"),
+                ..Put::default()
+            }),
+        };
+        let ask = || Ask::Propose {
+            body: put.encode(),
+            takes_space: true,
+        };
+        let (first, mut answer) = oneshot::channel();
+        let (second, _other) = oneshot::channel();
+        // Two are not alone: they go to the log's thread, which here says nothing.
+        let letters = [
+            Letter::Ask(ask(), first),
+            Letter::Ask(ask(), second),
+            Letter::Stop,
+        ];
+        assert_eq!(engine.work_off(letters.into_iter(), false), Ok(()));
+        assert_eq!(engine.desk.seated(), 2, "the puts wait for the log");
+        let (outbox, inbox) = (Arc::clone(&engine.outbox), Arc::clone(&engine.shared.inbox));
+        attend(&Mutex::new(Some(engine)), &inbox);
+        let nothing = oneshot::error::TryRecvError::Closed;
+        assert_eq!(answer.try_recv().err(), Some(nothing), "neither yes nor no");
+        assert!(outbox.is_given_up());
     }
 }

@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn an_inbox_is_held_only_while_its_reader_sleeps_over_nothing() {
-        let inbox = Inbox::default();
+        let inbox = Inbox::new(BYTES_MAX);
         assert!(inbox.hold(&Ask::Leases).is_none(), "nobody sleeps");
         inbox.state.lock().unwrap().is_asleep = true;
         let hold = inbox.hold(&Ask::Leases).expect("the reader sleeps");

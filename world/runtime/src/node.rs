@@ -18,7 +18,7 @@ use holm_telemetry::Metrics;
 
 use crate::background;
 use crate::clock::Clock;
-use crate::engine::{self, Desk, Engine};
+use crate::engine::{self, ANSWERS_MAX, Desk, Engine};
 use crate::handle::{Handle, Identity, Shared};
 use crate::identity::{self, IdentityError};
 use crate::inbox::{Inbox, Letter};
@@ -59,6 +59,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    #[cfg(test)]
+    pub(crate) const fn new(inbox: Arc<Inbox>, tell: OnFailure) -> Self {
+        Self { inbox, tell }
+    }
+
     pub(crate) fn report(&self, attempted: &str, error: &dyn std::error::Error) {
         self.inbox.close();
         let mut text = format!("{attempted}: {error}");
@@ -144,7 +149,9 @@ impl Node {
     }
 
     /// Finishes what was taken, refuses the rest, and ends the threads. Blocks for as long as
-    /// the requests under way take.
+    /// the requests under way take, but no longer than ten seconds and a disk's answer: what a
+    /// full disk keeps waiting is then answered with [`holm_kv::Refusal::Stopped`], for nobody
+    /// knows whether it was kept.
     pub fn stop(self) {
         self.handle.shared.inbox.close();
         self.handle.shared.inbox.tell(Letter::Stop);
@@ -323,6 +330,7 @@ fn spawn_all(
         metrics: Arc::clone(metrics),
         failure: failure.clone(),
         leads: Some(leads),
+        answers_within: ANSWERS_MAX,
         desk: Desk::default(),
     };
     let (seat, letters) = (Arc::clone(&handle.engine), Arc::clone(&shared.inbox));

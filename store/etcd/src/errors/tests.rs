@@ -24,6 +24,7 @@ const EXPECTED: &[(u16, &[&str])] = &[
             "value is provided",
             "lease is provided",
             "too many operations in txn request",
+            "txn request reads more than 64 MiB",
             "duplicate key given in txn request",
             "invalid sort option",
             "request is too large",
@@ -53,6 +54,7 @@ const EXPECTED: &[(u16, &[&str])] = &[
             "role name not found",
             "role is not granted to the user",
             "permission is not granted to the role",
+            "user or role holds too much: its limit is 1 MiB",
             "authentication is not enabled",
             "not leader",
             "bad leader transferee",
@@ -108,7 +110,9 @@ fn each_refusal_of_the_engine_has_its_row() {
         ),
         (Refusal::NoSpace, "mvcc: database space exceeded"),
         (Refusal::TooLarge, "request is too large"),
+        (Refusal::ReadsTooMuch, "txn request reads more than 64 MiB"),
         (Refusal::Busy, "too many requests"),
+        (Refusal::Stalled, "request timed out"),
         (
             Refusal::Corrupt {
                 place: "1.seg".to_owned(),
@@ -117,6 +121,10 @@ fn each_refusal_of_the_engine_has_its_row() {
         ),
         (Refusal::Stopped, "server stopped"),
         (Refusal::PermissionDenied, "permission denied"),
+        (
+            Refusal::AuthTooLarge,
+            "user or role holds too much: its limit is 1 MiB",
+        ),
         (Refusal::AuthOldRevision, "revision of auth store is old"),
         (Refusal::RootUserNotExist, "root user does not exist"),
         (

@@ -136,7 +136,7 @@ impl<'a> Import<'a> {
             }
             Ok(())
         })?;
-        restore.auth(self.auth()?);
+        restore.auth(self.auth()?)?;
         Ok(restore.finish(Revision::new(self.compacted()?))?)
     }
 

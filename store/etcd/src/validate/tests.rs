@@ -101,6 +101,24 @@ fn a_nested_transaction_has_what_its_parent_left() {
 }
 
 #[test]
+fn a_transaction_nests_as_deep_as_the_engine_reads_and_no_deeper() {
+    let nested = |depth: usize| {
+        let inner = (2..depth).fold(put_of("a"), |it, _| txn_of(vec![it], vec![]));
+        branches(vec![txn_of(vec![inner], vec![])], vec![])
+    };
+    let deepest = nested(256);
+    assert_eq!(txn(&deepest, 1_000), Ok(()));
+    let command = holm_kv::command::Command::Txn(crate::convert::txn(deepest));
+    let proposal = holm_kv::command::Proposal {
+        caller: None,
+        command,
+    };
+    let read = holm_kv::command::Proposal::decode(&proposal.encode());
+    assert_eq!(read, Ok(proposal), "what is let through is read again");
+    assert_eq!(txn(&nested(257), 1_000), Err(errors::too_many_operations()));
+}
+
+#[test]
 fn comparisons_are_looked_at_before_operations_and_these_before_collisions() {
     let mut request = branches(vec![op_of_nothing(), put_of("a"), put_of("a")], vec![]);
     request.compare.push(pb::Compare::default());

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{AuthState, ROOT, UserView};
+use super::{AUTH_BYTES_MAX, AuthState, ROOT, UserView};
 use crate::command::{AuthChange, Permission};
 use crate::refusal::Refusal;
 use crate::store::Store;
@@ -132,6 +132,7 @@ impl AuthState {
         let Err(at) = user.roles.binary_search_by(|it| it.as_str().cmp(role)) else {
             return Ok(Moved::No);
         };
+        check_bytes(user.roles.iter().map(String::len).sum(), role.len())?;
         user.roles.insert(at, role.to_owned());
         self.user_changed(store, name);
         Ok(Moved::Yes)
@@ -195,6 +196,7 @@ impl AuthState {
         if let Some(there) = role.iter_mut().find(same) {
             there.access = permission.access;
         } else {
+            check_bytes(role.iter().map(bytes_of).sum(), bytes_of(permission))?;
             let at = role.partition_point(|it| it.key <= permission.key);
             role.insert(at, permission.clone());
         }
@@ -230,6 +232,17 @@ impl AuthState {
         let has = |user: &&String| self.users[*user].roles.iter().any(|it| it == role);
         self.users.keys().filter(has).cloned().collect()
     }
+}
+
+pub(super) fn bytes_of(permission: &Permission) -> usize {
+    permission.key.len() + permission.range_end.len()
+}
+
+fn check_bytes(there: usize, added: usize) -> Result<(), Refusal> {
+    if there + added > AUTH_BYTES_MAX {
+        return Err(Refusal::AuthTooLarge);
+    }
+    Ok(())
 }
 
 /// Whether a permission's range holds any key.

@@ -3,7 +3,8 @@
 //! What would surprise: two permissions that touch count as one. A user who may read [a, c)
 //! and [c, e) may read [b, d), though neither permission covers it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -44,6 +45,25 @@ impl Grants {
 
     pub(crate) fn may_write(&self, keys: &KeyRange) -> bool {
         covers(&self.write, keys)
+    }
+}
+
+impl Grants {
+    /// Whether all of `keys` may be written. O(intervals met * log keys), for it leaps from one
+    /// interval's end to the next key: most users have one interval, and a lease many keys.
+    pub(crate) fn may_write_all(&self, keys: &BTreeSet<Bytes>) -> bool {
+        let mut next = keys.first();
+        while let Some(key) = next {
+            match within(&self.write, key) {
+                None => return false,
+                Some(None) => return true,
+                Some(Some(end)) => {
+                    let rest = (Bound::Included(end.as_ref()), Bound::Unbounded);
+                    next = keys.range::<[u8], _>(rest).next();
+                }
+            }
+        }
+        true
     }
 }
 
@@ -133,6 +153,27 @@ mod tests {
         let merged = grants(&[("c", "e"), ("a", "c")]);
         assert!(covers(&merged, &range("b", "d")));
         assert!(!covers(&merged, &range("b", "f")) && !covers(&merged, &range("e", "")));
+    }
+
+    #[test]
+    fn many_keys_are_judged_as_each_of_them_would_be() {
+        let write = grants(&[("a", "c"), ("d", ""), ("f", "h")]);
+        let admits = Grants {
+            write,
+            ..Grants::default()
+        };
+        let all = ["a", "b", "bb", "c", "d", "da", "f", "g", "h"];
+        for chosen in 0..1_u32 << all.len() {
+            let is_chosen = |(at, _): &(usize, &&'static str)| chosen >> at & 1 == 1;
+            let keys = all.iter().enumerate().filter(is_chosen);
+            let keys: BTreeSet<Bytes> = keys
+                .map(|(_, key)| Bytes::from_static(key.as_bytes()))
+                .collect();
+            let each = keys
+                .iter()
+                .all(|key| admits.may_write(&KeyRange::One(key.clone())));
+            assert_eq!(admits.may_write_all(&keys), each, "{keys:?}");
+        }
     }
 
     #[test]

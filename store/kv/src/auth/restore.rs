@@ -1,6 +1,6 @@
 //! Users and roles that come from another keyspace.
 
-use super::AuthState;
+use super::{AUTH_BYTES_MAX, AuthState};
 use crate::restore::RestoredAuth;
 use crate::store::Store;
 
@@ -26,6 +26,21 @@ impl AuthState {
             state.regrant(name);
         }
         state
+    }
+
+    /// A user or role that holds more than is kept.
+    pub(crate) fn too_large(&self) -> Option<String> {
+        let users = self.users.iter().map(|(name, user)| {
+            let bytes: usize = user.roles.iter().map(String::len).sum();
+            (name, bytes)
+        });
+        let roles = self.roles.iter().map(|(name, role)| {
+            let bytes: usize = role.iter().map(super::change::bytes_of).sum();
+            (name, bytes)
+        });
+        let mut all = users.chain(roles);
+        all.find(|(_, bytes)| *bytes > AUTH_BYTES_MAX)
+            .map(|(name, _)| name.clone())
     }
 
     /// Writes all of it into a store.

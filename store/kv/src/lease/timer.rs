@@ -58,6 +58,10 @@ impl Timers {
         }
     }
 
+    pub(crate) const fn election_timeout(&self) -> Duration {
+        self.election_timeout
+    }
+
     /// Takes over: each lease gets what was left at its last checkpoint, or all its time, and
     /// an election timeout on top.
     pub(crate) fn lead(&mut self, leases: &mut Leases, now: Time, term: Term) {

@@ -4,7 +4,7 @@ use holm_kv::command::{
     Access, AuthChange, Caller, Command, Compare, CompareResult, CompareTarget, DeleteRange,
     Permission, Proposal, Put, Range, Txn, TxnOp,
 };
-use holm_kv::{Config, Refusal};
+use holm_kv::{Config, Refusal, Restore, RestoreError, RestoredAuth, StoreConfig};
 
 use crate::world::{World, all, bytes, delete, leased, put};
 
@@ -204,4 +204,75 @@ fn users_roles_and_their_revision_survive_a_restart() {
             .check_range(Some(&caller(&world, "ann")), &all()),
         denied
     );
+}
+
+/// A permission to read `bytes` bytes of keys.
+fn grant_of(number: u32, bytes: usize) -> AuthChange {
+    let key = format!("{number:08}{}", "k".repeat(bytes - 8));
+    AuthChange::RoleGrantPermission {
+        name: "some".to_owned(),
+        permission: Permission {
+            access: Access::Read,
+            key: self::bytes(&key),
+            range_end: self::bytes(""),
+        },
+    }
+}
+
+#[test]
+fn a_role_holds_a_mebibyte_and_can_still_be_changed() {
+    let mut world = World::new(Config::default());
+    let name = "some".to_owned();
+    change(&mut world, AuthChange::RoleAdd { name }).unwrap();
+    for number in 0..8 {
+        change(&mut world, grant_of(number, 128 << 10)).unwrap();
+    }
+    let before = std::sync::Arc::clone(&world.view().auth);
+    let refused = change(&mut world, grant_of(8, 9));
+    assert_eq!(refused, Err(Refusal::AuthTooLarge));
+    assert_eq!(world.view().auth, before, "nothing was changed");
+    change(&mut world, grant_of(7, 128 << 10)).unwrap();
+    world.pass(std::time::Duration::from_secs(5));
+    world.reopen();
+    let role = world.view().auth.role("some").unwrap();
+    assert_eq!(role.permissions.len(), 8);
+}
+
+#[test]
+fn a_user_holds_a_mebibyte_of_roles() {
+    let mut world = World::new(Config::default());
+    let role = |number| format!("{number}{}", "r".repeat((512 << 10) - 1));
+    for number in 0..3 {
+        change(&mut world, AuthChange::RoleAdd { name: role(number) }).unwrap();
+    }
+    user(&mut world, "ann", &role(0));
+    let grant = |number| AuthChange::UserGrantRole {
+        user: "ann".to_owned(),
+        role: role(number),
+    };
+    change(&mut world, grant(1)).unwrap();
+    let refused = change(&mut world, grant(2));
+    assert_eq!(refused, Err(Refusal::AuthTooLarge));
+}
+
+#[test]
+fn what_comes_from_elsewhere_has_the_same_bound() {
+    let storage = holm_virtual::Storage::new();
+    let config = StoreConfig {
+        segment_bytes: holm_base::ByteCount::new(1 << 20),
+        ..StoreConfig::default()
+    };
+    let mut restore = Restore::new(storage.root(), config).unwrap();
+    let permission = |bytes: usize| Permission {
+        access: Access::Read,
+        key: self::bytes(&"k".repeat(bytes)),
+        range_end: self::bytes(""),
+    };
+    let auth = |bytes| RestoredAuth {
+        roles: [("some".to_owned(), vec![permission(bytes)])].into(),
+        ..RestoredAuth::default()
+    };
+    let refused = restore.auth(auth((1 << 20) + 1));
+    assert!(matches!(refused, Err(RestoreError::AuthTooLarge { name }) if name == "some"));
+    restore.auth(auth(1 << 20)).unwrap();
 }

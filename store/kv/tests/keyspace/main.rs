@@ -7,5 +7,6 @@ mod lease;
 mod oracle;
 mod space;
 mod twin;
+mod txn;
 mod watch;
 mod world;

@@ -123,3 +123,23 @@ fn counts_say_what_was_done_as_etcd_counts_it() {
         }
     );
 }
+
+#[test]
+fn alarms_of_many_members_are_refused_but_not_the_nodes_own() {
+    let mut world = World::new(Config::default());
+    let alarm = |member, by_node| Command::Alarm {
+        raise: true,
+        member,
+        kind: AlarmKind::Corrupt,
+        by_node,
+    };
+    for member in 1..=64 {
+        world.done(alarm(member, false));
+    }
+    assert_eq!(world.command(alarm(65, false)).result, Err(Refusal::Busy));
+    assert_eq!(world.view().alarms.len(), 64);
+    world.done(alarm(64, false));
+    world.done(alarm(66, true));
+    assert!(world.view().has_alarm(AlarmKind::Corrupt));
+    assert!(!world.view().has_alarm(AlarmKind::NoSpace));
+}
