@@ -45,6 +45,9 @@ pub fn unasked(version: Version, request: &Request) -> Option<&'static str> {
     let is_root = matches!(request.user, None | Some("root"));
     match request.path {
         "auth/status" => Some("the call is there since 3.5"),
+        "auth/role/get" if request.body["role"] == "root" => {
+            Some("3.4 does not show that the role root may do everything")
+        }
         "auth/role/grant" if !is_plain_grant(&request.body) => {
             Some("3.4 takes permissions on no keys, and shows what the role root was given")
         }
