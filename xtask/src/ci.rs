@@ -25,6 +25,9 @@ suites python3, npm and cargo. As root on a machine with apt-get it installs the
 packages when they are missing; what pip, npm and cargo fetch goes below
 $HOLM_CACHE (by default $XDG_CACHE_HOME/holm), never into the tree.
 
+A newer etcd (3.5.1) is fetched there too. HOLM_ETCD=PATH holds Holm against another one instead,
+with the etcdctl and etcdutl beside it, or those that HOLM_ETCDCTL and HOLM_ETCDUTL name.
+
   HOLM_KILLS=5000 cargo test -p holm-process-tests --test kill    the kill loop, by hand
 ";
 

@@ -24,9 +24,9 @@ pub mod watching;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holm_kv::View;
 use holm_kv::command::{Caller, Command, Proposal};
 use holm_kv::outcome::Outcome;
+use holm_kv::{Refusal, View};
 use holm_runtime::Handle;
 use holm_telemetry::Metrics;
 use prost::Message;
@@ -159,6 +159,15 @@ impl Services {
         let caller = self.caller(cx)?;
         let view = self.handle().view();
         Ok(view.auth.check_admin(caller.as_ref())?)
+    }
+
+    /// Refuses who has not logged in, where that is needed; says who asks.
+    fn check_login(&self, cx: &Context) -> Result<Option<Caller>, Status> {
+        let caller = self.caller(cx)?;
+        if caller.is_none() && self.handle().view().auth.enabled() {
+            return Err(Refusal::UserEmpty.into());
+        }
+        Ok(caller)
     }
 
     /// Has a change ordered and applied.

@@ -146,7 +146,8 @@ pub struct Range {
 /// A direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortOrder {
-    /// By key, rising, unless the target is another: then rising by that.
+    /// By key, rising, unless the target is another: then rising by that, of the first keys
+    /// that the limit leaves and one more.
     #[default]
     None,
     /// Rising.

@@ -74,6 +74,10 @@ pub(crate) fn select(
         return Ok(first_of(root, &keys, limit));
     }
     let (mut metas, count) = filtered(root, range, &keys, at);
+    if limit > 0 && is_cut_first(range) {
+        // As etcd: who names a target and no order sorts the first keys and one more.
+        metas.truncate(limit.saturating_add(1));
+    }
     sort(root, range, &mut metas)?;
     let more = limit > 0 && metas.len() > limit;
     if more {
@@ -102,6 +106,11 @@ fn count(root: &Root, keys: &KeyRange, at: Option<Revision>) -> i64 {
 const fn is_plain(range: &Range) -> bool {
     let rising = !matches!(range.sort_order, SortOrder::Descend);
     rising && matches!(range.sort_target, SortTarget::Key) && !is_filtered(range)
+}
+
+/// Whether the limit cuts in key order, before another target sorts what is left.
+const fn is_cut_first(range: &Range) -> bool {
+    matches!(range.sort_order, SortOrder::None) && !is_filtered(range)
 }
 
 const fn is_filtered(range: &Range) -> bool {

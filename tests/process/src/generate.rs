@@ -3,6 +3,10 @@
 //! Two servers that start empty and get the same requests have the same revisions, so that
 //! answers can be compared whole. Leases are named by us for the same reason.
 
+pub mod users;
+
+use std::collections::VecDeque;
+
 use holm_base::Prng;
 use serde_json::{Map, Value, json};
 
@@ -16,12 +20,26 @@ pub struct Request {
     pub path: &'static str,
     /// The message as JSON.
     pub body: Value,
+    /// The user who asks; nobody in particular if `None`.
+    pub user: Option<&'static str>,
+}
+
+impl Request {
+    fn new(path: &'static str, body: Value) -> Self {
+        Self {
+            path,
+            body,
+            user: None,
+        }
+    }
 }
 
 /// Keys are few, so that requests meet each other's work.
 const KEYS: &[&str] = &["a", "b", "c", "d", "e", "aa", "ab"];
 /// Lease ids are few for the same reason.
 const LEASES: u64 = 4;
+/// The lease that would not live long, and so is revoked by the requests right behind its own.
+const SHORT_LEASE: i64 = 99;
 /// The deepest nesting of transactions.
 const DEPTH: u64 = 2;
 
@@ -30,15 +48,17 @@ const DEPTH: u64 = 2;
 pub struct Generator {
     prng: Prng,
     revision: i64,
+    next: VecDeque<Request>,
 }
 
 impl Generator {
     /// A source whose requests are fixed by `seed` and by the revisions it is told.
     #[must_use]
-    pub const fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self {
             prng: Prng::new(seed),
             revision: 1,
+            next: VecDeque::new(),
         }
     }
 
@@ -49,21 +69,43 @@ impl Generator {
 
     /// The next request.
     pub fn request(&mut self) -> Request {
-        let (path, body) = match self.below(40) {
+        if let Some(request) = self.next.pop_front() {
+            return request;
+        }
+        let (path, body) = match self.below(44) {
             0..=9 => ("kv/put", self.put()),
             10..=18 => ("kv/range", self.range()),
             19..=22 => ("kv/deleterange", self.delete()),
             23..=33 => ("kv/txn", self.txn(0)),
             34 => ("kv/compaction", self.compact()),
-            35 | 36 => ("lease/grant", self.grant()),
-            37 => ("lease/revoke", json!({"ID": self.lease()})),
-            38 => (
+            35..=37 => ("lease/grant", self.grant()),
+            38 => ("lease/revoke", json!({"ID": self.lease()})),
+            39 => return self.short_lease(),
+            40 | 41 => (
                 "lease/timetolive",
                 json!({"ID": self.lease(), "keys": self.chance(2)}),
             ),
+            42 => ("lease/keepalive", json!({"ID": self.lease()})),
             _ => ("lease/leases", json!({})),
         };
-        Request { path, body }
+        Request::new(path, body)
+    }
+
+    /// A lease below the least time to live, used, looked at, and revoked before it could end.
+    fn short_lease(&mut self) -> Request {
+        let time_to_live = [1, 0, -5][usize::try_from(self.below(3)).expect("below three")];
+        let id = SHORT_LEASE;
+        let put = json!({"key": base64::encode(self.pick(KEYS).as_bytes()), "lease": id});
+        let later = [
+            ("kv/put", put),
+            ("lease/timetolive", json!({"ID": id, "keys": true})),
+            ("lease/keepalive", json!({"ID": id})),
+            ("lease/revoke", json!({"ID": id})),
+            ("lease/keepalive", json!({"ID": id})),
+        ];
+        self.next
+            .extend(later.map(|(path, body)| Request::new(path, body)));
+        Request::new("lease/grant", json!({"ID": id, "TTL": time_to_live}))
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -243,8 +285,7 @@ impl Generator {
     fn grant(&mut self) -> Value {
         let time_to_live = match self.below(12) {
             0 => 9_000_000_001_i64,
-            1 => 0,
-            2 => -5,
+            1 => 9_000_000_000,
             _ => 1_000,
         };
         json!({"ID": self.lease(), "TTL": time_to_live})

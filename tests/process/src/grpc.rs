@@ -95,8 +95,53 @@ impl Grpc {
                 ),
             "lease/leases" => self
                 .call::<pb::LeaseLeasesRequest, pb::LeaseLeasesResponse>("Lease/LeaseLeases", body),
+            "lease/keepalive" => self.renew(body),
+            path if path.starts_with("auth/") => self.users(path, body),
             other => bail!("this client has no gRPC method for {other}"),
         }
+    }
+
+    fn users(&mut self, path: &str, body: &Value) -> Result<Answer> {
+        macro_rules! one_of {
+            ($($name:literal $method:ident $request:ident $response:ident)*) => {
+                match path {
+                    $($name => self.call::<pb::$request, pb::$response>(
+                        concat!("Auth/", stringify!($method)), body,
+                    ),)*
+                    other => bail!("this client has no gRPC method for {other}"),
+                }
+            };
+        }
+        one_of! {
+            "auth/enable" AuthEnable AuthEnableRequest AuthEnableResponse
+            "auth/disable" AuthDisable AuthDisableRequest AuthDisableResponse
+            "auth/status" AuthStatus AuthStatusRequest AuthStatusResponse
+            "auth/authenticate" Authenticate AuthenticateRequest AuthenticateResponse
+            "auth/user/add" UserAdd AuthUserAddRequest AuthUserAddResponse
+            "auth/user/get" UserGet AuthUserGetRequest AuthUserGetResponse
+            "auth/user/list" UserList AuthUserListRequest AuthUserListResponse
+            "auth/user/delete" UserDelete AuthUserDeleteRequest AuthUserDeleteResponse
+            "auth/user/changepw" UserChangePassword AuthUserChangePasswordRequest AuthUserChangePasswordResponse
+            "auth/user/grant" UserGrantRole AuthUserGrantRoleRequest AuthUserGrantRoleResponse
+            "auth/user/revoke" UserRevokeRole AuthUserRevokeRoleRequest AuthUserRevokeRoleResponse
+            "auth/role/add" RoleAdd AuthRoleAddRequest AuthRoleAddResponse
+            "auth/role/get" RoleGet AuthRoleGetRequest AuthRoleGetResponse
+            "auth/role/list" RoleList AuthRoleListRequest AuthRoleListResponse
+            "auth/role/delete" RoleDelete AuthRoleDeleteRequest AuthRoleDeleteResponse
+            "auth/role/grant" RoleGrantPermission AuthRoleGrantPermissionRequest AuthRoleGrantPermissionResponse
+            "auth/role/revoke" RoleRevokePermission AuthRoleRevokePermissionRequest AuthRoleRevokePermissionResponse
+        }
+    }
+
+    /// One message on a stream that then ends; the answer as the gateway wraps it.
+    fn renew(&mut self, body: &Value) -> Result<Answer> {
+        type Request = pb::LeaseKeepAliveRequest;
+        type Response = pb::LeaseKeepAliveResponse;
+        let mut answer = self.call::<Request, Response>("Lease/LeaseKeepAlive", body)?;
+        if answer.is_ok() {
+            answer.body = json!({"result": answer.body});
+        }
+        Ok(answer)
     }
 
     fn call<Q, A>(&mut self, method: &str, body: &Value) -> Result<Answer>

@@ -17,6 +17,7 @@ pub type Found = BTreeMap<String, (String, i64)>;
 pub struct Ledger {
     keys: Found,
     leases: BTreeSet<i64>,
+    revoked: BTreeSet<i64>,
     doubt: Option<Doubt>,
     revision: i64,
     acknowledged: u64,
@@ -29,6 +30,8 @@ pub enum Doubt {
     Write(Vec<Change>),
     /// A lease of this id.
     Grant(i64),
+    /// No more lease of this id.
+    Revoke(i64),
 }
 
 impl Ledger {
@@ -59,7 +62,20 @@ impl Ledger {
             Doubt::Grant(id) => {
                 self.leases.insert(id);
             }
+            Doubt::Revoke(id) => self.ended(id),
         }
+    }
+
+    /// A lease that was granted and not yet revoked, if there are more than `enough`.
+    #[must_use]
+    pub fn spare_lease(&self, enough: usize) -> Option<i64> {
+        let first = self.leases.first().copied();
+        first.filter(|_| self.leases.len() > enough)
+    }
+
+    fn ended(&mut self, id: i64) {
+        self.leases.remove(&id);
+        self.revoked.insert(id);
     }
 
     /// How many requests were acknowledged so far.
@@ -85,6 +101,14 @@ impl Ledger {
                 self.revision
             ));
         }
+        if let Some(Doubt::Revoke(id)) = self.doubt
+            && !leases.contains(&id)
+        {
+            self.ended(id);
+        }
+        if let Some(back) = self.revoked.intersection(leases).next() {
+            return Err(format!("lease {back} was revoked and is there"));
+        }
         if let Some(lost) = self.leases.difference(leases).next() {
             return Err(format!("lease {lost} was acknowledged and is gone"));
         }
@@ -95,7 +119,7 @@ impl Ledger {
             Some(Doubt::Write(changes)) if *found != self.keys => {
                 return self.adopt(found, &changes);
             }
-            Some(Doubt::Grant(_) | Doubt::Write(_)) | None => {}
+            Some(Doubt::Grant(_) | Doubt::Write(_) | Doubt::Revoke(_)) | None => {}
         }
         same(&self.keys, found)
     }
@@ -205,6 +229,22 @@ mod tests {
                 .unwrap_err()
                 .contains("below")
         );
+    }
+
+    #[test]
+    fn a_revoked_lease_must_stay_away_and_one_in_doubt_may_be_either() {
+        let whole = found(&[("a", "1", 5), ("b", "1", 5)]);
+        let (with, without) = (BTreeSet::from([9]), BTreeSet::new());
+        let mut revoked = acknowledged();
+        revoked.begin(Doubt::Revoke(9));
+        let mut doubtful = revoked.clone();
+        assert_eq!(doubtful.clone().settle(&whole, &with, 7), Ok(()));
+        assert_eq!(doubtful.settle(&whole, &without, 7), Ok(()));
+        assert!(doubtful.settle(&whole, &with, 7).is_err());
+        revoked.acknowledge(5);
+        assert_eq!(revoked.settle(&whole, &without, 7), Ok(()));
+        let error = revoked.settle(&whole, &with, 7).unwrap_err();
+        assert!(error.contains("revoked"), "{error}");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //!   ├── Grpc ───── the same over gRPC
 //!   └── foreign ── runs suites of clients that we did not write against it
 //!
+//! peer ────── which etcds there are, where their tools lie, what each answers differently
 //! generate ── seeded requests        difference ── what two answers disagree on
 //! ledger ──── what must have survived a kill -9
 //! oracle ──── the state at each revision, rebuilt from a watch alone
@@ -28,6 +29,7 @@ pub mod grpc;
 pub mod http;
 pub mod ledger;
 pub mod oracle;
+pub mod peer;
 pub mod server;
 
 pub use gateway::{Answer, Gateway};

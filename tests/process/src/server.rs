@@ -15,17 +15,21 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::http::Connection;
+use crate::peer;
 
-/// How long a server may take until it serves, and until it has stopped.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may take until it serves, and until it has stopped: long, for a run of
+/// thousands of starts may share its machine with builds, and who fails ends at once.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Which program serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// Our own binary: `HOLM_BIN`, or the one that cargo built beside this test.
     Holm,
-    /// The etcd that is installed on this machine.
+    /// The etcd that `HOLM_ETCD` names, or the one that is installed on this machine.
     Etcd,
+    /// A newer etcd than distributions have, fetched by name.
+    Newer,
 }
 
 /// What a server is started with.
@@ -89,7 +93,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// A program that is not there, or that does not serve within half a minute; the error
+    /// A program that is not there, or that does not serve within two minutes; the error
     /// holds the end of what it wrote.
     pub fn start(setup: Setup) -> Result<Self> {
         let mut server = Self::prepare(setup)?;
@@ -159,7 +163,7 @@ impl Server {
                 format!("--console=127.0.0.1:{console}"),
             ]
             .to_vec(),
-            Program::Etcd => {
+            Program::Etcd | Program::Newer => {
                 let (scheme, name) = (self.scheme(), &self.setup.name);
                 [
                     format!("--data-dir={data}"),
@@ -184,7 +188,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// A process that ended, or half a minute without an answer.
+    /// A process that ended, or two minutes without an answer.
     pub fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -246,7 +250,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// A process that does not stop within half a minute.
+    /// A process that does not stop within two minutes.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         let Some(mut child) = self.child.take() else {
             bail!("the server is not running");
@@ -349,7 +353,7 @@ impl Drop for Server {
 /// It is not there; the error says what to do.
 pub fn locate(program: Program) -> Result<PathBuf> {
     match program {
-        Program::Etcd => installed("etcd").context("etcd is not installed (Debian: etcd-server)"),
+        Program::Etcd | Program::Newer => peer::tool(program, "etcd"),
         Program::Holm => match std::env::var_os("HOLM_BIN") {
             Some(path) => Ok(path.into()),
             None => built_beside(),

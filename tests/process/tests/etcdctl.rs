@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use holm_process_tests::{Program, Server, Setup};
+use holm_process_tests::{Program, Server, Setup, peer};
 
 /// How much of a step is compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,11 +158,16 @@ const USERS: &[Step] = &[
     step("get a"),
 ];
 
+/// One etcd's client, as a program.
+fn etcdctl_of(etcd: Program) -> Result<String> {
+    Ok(peer::tool(etcd, "etcdctl")?.display().to_string())
+}
+
 /// Runs a step; output and errors with ids masked, and the exit code.
-fn run(server: &Server, step: &Step) -> Result<(String, Option<i32>)> {
+fn run(etcdctl: &str, server: &Server, step: &Step) -> Result<(String, Option<i32>)> {
     let mut child = Command::new("timeout")
         .env("ETCDCTL_API", "3")
-        .args(["20", "etcdctl"])
+        .args(["20", etcdctl])
         // With a scheme: etcdctl 3.4 sends it along in the authority of some calls.
         .args(["--endpoints", &server.url(), "--command-timeout", "10s"])
         .args(words(step.line))
@@ -226,13 +231,16 @@ fn without_header(text: &str) -> String {
     kept.map(|line| format!("{line}\n")).collect()
 }
 
+/// Every step said to an etcd and to another server, by that etcd's own etcdctl.
 fn compare(left: Program, right: Program, steps: &[Step]) -> Result<()> {
+    let etcdctl = etcdctl_of(left)?;
+    let version = peer::version(left)?;
     let left = Server::start(Setup::new(left).in_memory())?;
     let right = Server::start(Setup::new(right).in_memory())?;
     let mut differing = Vec::new();
     for step in steps {
-        let (expected, expected_code) = run(&left, step)?;
-        let (answer, code) = run(&right, step)?;
+        let (expected, expected_code) = run(&etcdctl, &left, step)?;
+        let (answer, code) = run(&etcdctl, &right, step)?;
         let same_text =
             step.compare == Compare::Code || without_header(&expected) == without_header(&answer);
         if !same_text || expected_code != code {
@@ -244,7 +252,7 @@ fn compare(left: Program, right: Program, steps: &[Step]) -> Result<()> {
     }
     ensure!(
         differing.is_empty(),
-        "{} of {} differ:\n{}",
+        "{version:?}: {} of {} differ:\n{}",
         differing.len(),
         steps.len(),
         differing.join("\n")
@@ -253,7 +261,8 @@ fn compare(left: Program, right: Program, steps: &[Step]) -> Result<()> {
 }
 
 /// A snapshot is saved, and etcdctl reads it back.
-fn snapshot(program: Program) -> Result<()> {
+fn snapshot(etcd: Program, program: Program) -> Result<()> {
+    let etcdctl = etcdctl_of(etcd)?;
     let server = Server::start(Setup::new(program).in_memory())?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("snapshot.db");
@@ -262,7 +271,7 @@ fn snapshot(program: Program) -> Result<()> {
         format!("snapshot save {}", file.display()),
         format!("snapshot status {}", file.display()),
     ] {
-        let status = etcdctl(&server, &line)?;
+        let status = succeeds(&etcdctl, &server, &line)?;
         ensure!(status, "etcdctl {line} failed");
     }
     ensure!(
@@ -272,8 +281,8 @@ fn snapshot(program: Program) -> Result<()> {
     Ok(())
 }
 
-fn etcdctl(server: &Server, line: &str) -> Result<bool> {
-    let status = Command::new("etcdctl")
+fn succeeds(etcdctl: &str, server: &Server, line: &str) -> Result<bool> {
+    let status = Command::new(etcdctl)
         .env("ETCDCTL_API", "3")
         .args(["--endpoints", &server.url()])
         .args(line.split(' '))
@@ -282,35 +291,46 @@ fn etcdctl(server: &Server, line: &str) -> Result<bool> {
     Ok(status.success())
 }
 
+/// Each etcd with its etcdctl, beside Holm.
+fn with_holm(steps: &[Step]) {
+    for etcd in peer::all() {
+        compare(etcd, Program::Holm, steps).unwrap();
+    }
+}
+
 #[test]
 fn etcdctl_says_the_same_of_two_etcds() {
-    for steps in [KEYS, LEASES, NODE, USERS] {
-        compare(Program::Etcd, Program::Etcd, steps).unwrap();
+    for etcd in peer::all() {
+        for steps in [KEYS, LEASES, NODE, USERS] {
+            compare(etcd, etcd, steps).unwrap();
+        }
+        snapshot(etcd, etcd).unwrap();
     }
-    snapshot(Program::Etcd).unwrap();
 }
 
 #[test]
 fn etcdctl_reads_and_writes_keys_of_holm() {
-    compare(Program::Etcd, Program::Holm, KEYS).unwrap();
+    with_holm(KEYS);
 }
 
 #[test]
 fn etcdctl_handles_leases_and_locks_of_holm() {
-    compare(Program::Etcd, Program::Holm, LEASES).unwrap();
+    with_holm(LEASES);
 }
 
 #[test]
 fn etcdctl_asks_holm_about_itself() {
-    compare(Program::Etcd, Program::Holm, NODE).unwrap();
+    with_holm(NODE);
 }
 
 #[test]
 fn etcdctl_manages_users_and_roles_of_holm() {
-    compare(Program::Etcd, Program::Holm, USERS).unwrap();
+    with_holm(USERS);
 }
 
 #[test]
 fn etcdctl_saves_a_snapshot_of_holm() {
-    snapshot(Program::Holm).unwrap();
+    for etcd in peer::all() {
+        snapshot(etcd, Program::Holm).unwrap();
+    }
 }

@@ -65,7 +65,7 @@ fn npm(program: Program) -> Result<()> {
 fn rust(program: Program) -> Result<()> {
     let (setup, excused) = match program {
         Program::Holm => (Setup::new(program).with("--auth-token-ttl=2"), &[][..]),
-        Program::Etcd => (Setup::new(program), RUST_SINCE_3_5),
+        Program::Etcd | Program::Newer => (Setup::new(program), RUST_SINCE_3_5),
     };
     let server = Server::start(setup.in_memory())?;
     let mut gateway = Gateway::new(server.address());

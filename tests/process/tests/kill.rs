@@ -1,6 +1,9 @@
 //! `kill -9` under load, again and again: every acknowledged write, lease and transaction is
 //! there afterwards, and what was in doubt happened wholly or not at all.
 //!
+//! Beside the writers runs one who compacts, takes snapshots, defragments, and grants leases
+//! that end by themselves, so that kills fall into those too. One end in eight is a polite one.
+//!
 //! `HOLM_KILLS=5000` kills that often, by hand; CI kills for `HOLM_KILL_SECONDS`, 60 if not
 //! set. `HOLM_SEED` fixes the first seed.
 
@@ -18,6 +21,9 @@ use serde_json::{Value, json};
 
 const WRITERS: u64 = 4;
 const KEYS_PER_WRITER: u64 = 40;
+const LEASES_PER_WRITER: usize = 20;
+/// Keys whose leases end by themselves.
+const PASSING: &str = "passing/";
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -107,7 +113,11 @@ impl Writer {
         )
     }
 
+    /// A further lease, or the end of one where there are enough.
     fn grant(&mut self) -> (&'static str, Value, Doubt) {
+        if let Some(id) = self.ledger.spare_lease(LEASES_PER_WRITER) {
+            return ("lease/revoke", json!({"ID": id}), Doubt::Revoke(id));
+        }
         let id = i64::try_from(1_000 + self.prng.below(1 << 40)).expect("forty bits fit");
         (
             "lease/grant",
@@ -141,6 +151,65 @@ impl Writer {
     }
 }
 
+/// Compacts, saves, defragments, and lets leases end, until the server goes.
+fn disturb(server: std::net::SocketAddr, seed: u64) -> Result<()> {
+    let (mut gateway, mut prng) = (Gateway::new(server), Prng::new(seed));
+    let mut revision = 1;
+    loop {
+        thread::sleep(Duration::from_millis(prng.below(40)));
+        let id = i64::try_from(1 + prng.below(500)).expect("hundreds fit");
+        let key = encode(format!("{PASSING}{id}").as_bytes());
+        let value = encode(b"passes");
+        let requests = match prng.below(8) {
+            0 => vec![("maintenance/snapshot", json!({}))],
+            1 => vec![("maintenance/defragment", json!({}))],
+            2 | 3 => vec![(
+                "kv/compaction",
+                json!({"revision": revision, "physical": prng.below(2) == 0}),
+            )],
+            _ => vec![
+                ("lease/grant", json!({"ID": id, "TTL": 1})),
+                ("kv/put", json!({"key": key, "value": value, "lease": id})),
+            ],
+        };
+        for (path, body) in requests {
+            let Ok(answer) = gateway.post(path, &body) else {
+                return Ok(());
+            };
+            if answer.status >= 500 {
+                return Ok(());
+            }
+            // A revision compacted twice, a lease granted twice or ended: all refusals, no failures.
+            let refused = [5, 9, 11].contains(&number(&answer.body["code"]));
+            let whole = answer.is_ok() || refused;
+            ensure!(whole, "{path} {body}: {} {}", answer.status, answer.body);
+            revision = revision.max(answer.revision());
+        }
+    }
+}
+
+/// A key whose lease is gone must be gone with it.
+fn check_passing(server: std::net::SocketAddr) -> Result<()> {
+    let mut gateway = Gateway::new(server);
+    let end = PASSING.replace('/', "0");
+    let range = json!({"key": encode(PASSING.as_bytes()), "range_end": encode(end.as_bytes())});
+    let keys = gateway.post("kv/range", &range)?;
+    for kv in keys.body["kvs"].as_array().into_iter().flatten() {
+        let id = number(&kv["lease"]);
+        let lease = gateway.post("lease/timetolive", &json!({"ID": id}))?;
+        if number(&lease.body["TTL"]) >= 0 {
+            continue;
+        }
+        let (key, now) = (
+            &kv["key"],
+            gateway.post("kv/range", &json!({"key": kv["key"]}))?,
+        );
+        let same = now.body["kvs"][0]["mod_revision"] == kv["mod_revision"];
+        ensure!(!same, "{} outlived its lease {id}", text(key));
+    }
+    Ok(())
+}
+
 /// Kills a server under load until `enough` says so; gives the number of kills and writes.
 fn kill_loop(program: Program, seed: u64, enough: impl Fn(u64) -> bool) -> Result<(u64, u64)> {
     let mut server = Server::start(Setup::new(program))?;
@@ -149,16 +218,12 @@ fn kill_loop(program: Program, seed: u64, enough: impl Fn(u64) -> bool) -> Resul
     let mut kills = 0;
     while !enough(kills) {
         let load = Duration::from_millis(20 + prng.below(400));
-        under_load(&mut writers, &mut server, load)?;
+        under_load(&mut writers, &mut server, load, prng.below(8) == 0)?;
         kills += 1;
         server
             .again()
             .with_context(|| format!("restart after kill {kills}, seed {seed}"))?;
-        for writer in &mut writers {
-            writer
-                .check(server.address())
-                .with_context(|| format!("kill {kills}, seed {seed}"))?;
-        }
+        check_all(&mut writers, &server).with_context(|| format!("kill {kills}, seed {seed}"))?;
     }
     Ok((
         kills,
@@ -169,17 +234,37 @@ fn kill_loop(program: Program, seed: u64, enough: impl Fn(u64) -> bool) -> Resul
     ))
 }
 
-/// All writers at once, and the kill in the midst of it.
-fn under_load(writers: &mut [Writer], server: &mut Server, load: Duration) -> Result<()> {
+fn check_all(writers: &mut [Writer], server: &Server) -> Result<()> {
+    for writer in writers {
+        writer.check(server.address())?;
+    }
+    check_passing(server.address())
+}
+
+/// All writers at once, and the kill in the midst of it, or a request to stop.
+fn under_load(
+    writers: &mut [Writer],
+    server: &mut Server,
+    load: Duration,
+    is_polite: bool,
+) -> Result<()> {
     let address = server.address();
+    let seed = u64::try_from(load.as_millis()).unwrap_or_default();
     thread::scope(|scope| {
         let running: Vec<_> = writers
             .iter_mut()
             .map(|writer| scope.spawn(move || writer.run(address)))
             .collect();
+        let disturbing = scope.spawn(move || disturb(address, seed));
         thread::sleep(load);
-        server.kill()?;
-        for writer in running {
+        if is_polite {
+            let status = server.stop()?;
+            ensure!(status.success(), "asked to stop, it ended with {status}");
+        } else {
+            server.kill()?;
+        }
+        let others = [disturbing];
+        for writer in running.into_iter().chain(others) {
             match writer.join() {
                 Ok(result) => result?,
                 Err(_) => bail!("a writer panicked"),
@@ -203,6 +288,34 @@ fn no_acknowledged_write_is_lost_by_kill_9() {
         writes > kills,
         "{writes} writes in {kills} kills is no load"
     );
+}
+
+/// The checker sees a store that comes back with what it held some writes ago.
+#[test]
+fn a_store_that_forgets_is_found_out() -> Result<()> {
+    let mut server = Server::start(Setup::new(Program::Holm))?;
+    let mut writers: Vec<Writer> = (0..WRITERS).map(|index| Writer::new(index, 3)).collect();
+    let (data, folder) = (server.data(), tempfile::tempdir()?);
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let words = [from, to].map(|path| path.display().to_string());
+        let words = ["cp", "-r", words[0].as_str(), words[1].as_str()];
+        holm_process_tests::foreign::must(folder.path(), &words)
+    };
+    let earlier = folder.path().join("earlier");
+    for round in 0..2 {
+        under_load(&mut writers, &mut server, Duration::from_millis(300), false)?;
+        if round == 0 {
+            copy(&data, &earlier)?;
+            server.again()?;
+            check_all(&mut writers, &server)?;
+        }
+    }
+    std::fs::remove_dir_all(&data)?;
+    copy(&earlier, &data)?;
+    server.again()?;
+    let error = check_all(&mut writers, &server).unwrap_err().to_string();
+    ensure!(error.starts_with("writer"), "told something else: {error}");
+    Ok(())
 }
 
 #[test]

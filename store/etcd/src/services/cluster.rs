@@ -16,12 +16,13 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// None; anybody may ask.
+    /// If users are enforced and the caller has not logged in.
     pub async fn member_list(
         &self,
-        _cx: &Context,
+        cx: &Context,
         _request: pb::MemberListRequest,
     ) -> Result<pb::MemberListResponse, Status> {
+        self.check_login(cx)?;
         Ok(pb::MemberListResponse {
             header: Some(self.member_header()),
             members: vec![self.member()],

@@ -139,12 +139,14 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// If the revision is compacted already, or yet to come.
+    /// If the revision is compacted already, or yet to come; if the caller is no administrator,
+    /// for it takes history from everybody.
     pub(crate) async fn move_line(
         &self,
         cx: &Context,
         request: pb::CompactionRequest,
     ) -> Result<pb::CompactionResponse, Status> {
+        self.check_admin(cx)?;
         let revision = request.revision;
         let (header, _) = self.propose(cx, Command::Compact { revision }).await?;
         Ok(pb::CompactionResponse {

@@ -1,8 +1,8 @@
 //! Leases: granted, kept alive, shown, revoked.
 
-use holm_kv::command::Command;
+use holm_kv::command::{Caller, Command};
 use holm_kv::outcome::Outcome;
-use holm_kv::{KeyRange, Refusal};
+use holm_kv::{AuthState, KeyRange, Refusal};
 
 use super::Services;
 use crate::context::Context;
@@ -21,6 +21,7 @@ impl Services {
         cx: &Context,
         request: pb::LeaseGrantRequest,
     ) -> Result<pb::LeaseGrantResponse, Status> {
+        self.check_login(cx)?;
         let id = if request.id == 0 {
             lease_id()?
         } else {
@@ -53,6 +54,7 @@ impl Services {
         cx: &Context,
         request: pb::LeaseRevokeRequest,
     ) -> Result<pb::LeaseRevokeResponse, Status> {
+        self.check_login(cx)?;
         let command = Command::LeaseRevoke { id: request.id };
         let (header, _) = self.propose(cx, command).await?;
         Ok(pb::LeaseRevokeResponse {
@@ -65,12 +67,16 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// If too much waits, or the node is stopping.
+    /// If one of the lease's keys is not the caller's to write, too much waits, or the node is
+    /// stopping.
     pub async fn lease_keep_alive(
         &self,
-        _cx: &Context,
+        cx: &Context,
         request: pb::LeaseKeepAliveRequest,
     ) -> Result<pb::LeaseKeepAliveResponse, Status> {
+        let caller = self.check_login(cx)?;
+        self.check_lease(request.id, caller.as_ref(), AuthState::check_write_of)
+            .await?;
         let header = self.header_of(&self.handle().view());
         let ttl = match self.handle().lease_renew(request.id).await {
             Ok(ttl) => ttl,
@@ -88,25 +94,20 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// If users are enforced and one of its keys is not the caller's to read.
+    /// If users are enforced and the caller has not logged in, or asks for the keys and may not
+    /// read all of them.
     pub async fn lease_time_to_live(
         &self,
         cx: &Context,
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
-        let caller = self.caller(cx)?;
-        let view = self.handle().view();
-        let with_keys = request.keys || view.auth.enabled();
+        let caller = self.check_login(cx)?;
         let handle = self.handle();
-        let mut lease = handle.lease_time_to_live(request.id, with_keys).await?;
-        if view.auth.enabled() {
-            for key in &lease.keys {
-                let key = KeyRange::One(key.clone());
-                view.auth.check_read_of(caller.as_ref(), &key)?;
-            }
-        }
-        if !request.keys {
-            lease.keys.clear();
+        let lease = handle.lease_time_to_live(request.id, request.keys).await?;
+        let view = handle.view();
+        for key in &lease.keys {
+            let key = KeyRange::One(key.clone());
+            view.auth.check_read_of(caller.as_ref(), &key)?;
         }
         Ok(pb::LeaseTimeToLiveResponse {
             header: Some(self.header_of(&self.handle().view())),
@@ -119,20 +120,45 @@ impl Services {
 
     /// All leases' ids.
     ///
+    /// Cost: where users are enforced, a look at all keys of all leases, root's calls apart.
+    ///
     /// # Errors
     ///
-    /// If the token is not good, too much waits, or the node is stopping.
+    /// If the caller has not logged in or may not read a key of any lease, too much waits, or the
+    /// node is stopping.
     pub async fn lease_leases(
         &self,
         cx: &Context,
         _request: pb::LeaseLeasesRequest,
     ) -> Result<pb::LeaseLeasesResponse, Status> {
-        self.caller(cx)?;
+        let caller = self.check_login(cx)?;
         let ids = self.handle().leases().await?;
+        for id in &ids {
+            self.check_lease(*id, caller.as_ref(), AuthState::check_read_of)
+                .await?;
+        }
         Ok(pb::LeaseLeasesResponse {
             header: Some(self.header_of(&self.handle().view())),
             leases: ids.into_iter().map(|id| pb::LeaseStatus { id }).collect(),
         })
+    }
+
+    /// Whether the caller may do something with all keys of a lease.
+    async fn check_lease(
+        &self,
+        id: i64,
+        caller: Option<&Caller>,
+        check: impl Fn(&AuthState, Option<&Caller>, &KeyRange) -> Result<(), Refusal>,
+    ) -> Result<(), Status> {
+        if self.handle().view().auth.check_admin(caller).is_ok() {
+            return Ok(());
+        }
+        let lease = self.handle().lease_time_to_live(id, true).await?;
+        let view = self.handle().view();
+        for key in lease.keys {
+            check(&view.auth, caller, &KeyRange::One(key))?;
+        }
+        Ok(())
     }
 }
 

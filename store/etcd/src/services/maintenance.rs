@@ -16,16 +16,17 @@ use crate::snapshot;
 use crate::status::{Code, Status};
 
 impl Services {
-    /// How this node stands. Anybody may ask.
+    /// How this node stands.
     ///
     /// # Errors
     ///
-    /// None.
+    /// If the caller is no administrator.
     pub async fn status(
         &self,
-        _cx: &Context,
+        cx: &Context,
         _request: pb::StatusRequest,
     ) -> Result<pb::StatusResponse, Status> {
+        self.check_admin(cx)?;
         let handle = self.handle();
         let view = handle.view();
         let alarms = view.alarms.iter().map(alarm_text);
@@ -46,12 +47,12 @@ impl Services {
         })
     }
 
-    /// Lists alarms, which anybody may; raises or clears one.
+    /// Lists alarms, which any user may; raises or clears one.
     ///
     /// # Errors
     ///
-    /// If one is to be raised or cleared and the caller is no administrator; an action that
-    /// does not exist.
+    /// If the caller has not logged in; if one is to be raised or cleared and the caller is no
+    /// administrator; an action that does not exist.
     pub async fn alarm(
         &self,
         cx: &Context,
@@ -59,7 +60,10 @@ impl Services {
     ) -> Result<pb::AlarmResponse, Status> {
         let action = AlarmAction::try_from(request.action);
         let raise = match action.map_err(|_unknown| errors::unknown_method())? {
-            AlarmAction::Get => return Ok(self.raised(request.alarm())),
+            AlarmAction::Get => {
+                self.check_login(cx)?;
+                return Ok(self.raised(request.alarm()));
+            }
             AlarmAction::Activate => true,
             AlarmAction::Deactivate => false,
         };

@@ -191,6 +191,43 @@ fn who_does_not_say_who_it_is_is_told_so() {
 }
 
 #[test]
+fn without_a_login_nothing_about_leases_members_or_the_node_is_told_or_changed() {
+    with_node(|services| async move {
+        enforce(&services).await;
+        let cx = nobody();
+        let compact = pb::CompactionRequest::default();
+        let renew = pb::LeaseKeepAliveRequest { id: 9 };
+        let ask = pb::LeaseTimeToLiveRequest { id: 9, keys: false };
+        let members = pb::MemberListRequest::default();
+        for result in [
+            services
+                .lease_grant(&cx, pb::LeaseGrantRequest { ttl: 60, id: 9 })
+                .await
+                .map(drop),
+            services
+                .lease_revoke(&cx, pb::LeaseRevokeRequest { id: 9 })
+                .await
+                .map(drop),
+            services.lease_keep_alive(&cx, renew).await.map(drop),
+            services.lease_time_to_live(&cx, ask).await.map(drop),
+            services
+                .lease_leases(&cx, pb::LeaseLeasesRequest {})
+                .await
+                .map(drop),
+            services.compact(&cx, compact).await.map(drop),
+            services.member_list(&cx, members).await.map(drop),
+            services
+                .alarm(&cx, pb::AlarmRequest::default())
+                .await
+                .map(drop),
+            services.status(&cx, pb::StatusRequest {}).await.map(drop),
+        ] {
+            assert_eq!(told(result), refusal(3, "user name is empty"));
+        }
+    });
+}
+
+#[test]
 fn a_certificate_names_a_user_but_never_through_the_gateway() {
     with_node(|services| async move {
         enforce(&services).await;
@@ -226,7 +263,7 @@ fn another_password_ends_the_logins_of_the_old_one() {
 }
 
 #[test]
-fn administration_is_roots_and_a_few_questions_are_everybodys() {
+fn administration_is_roots() {
     with_node(|services| async move {
         let (_, ann) = enforce(&services).await;
         let denied = refusal(7, "permission denied");
@@ -262,6 +299,11 @@ fn administration_is_roots_and_a_few_questions_are_everybodys() {
                 .await
                 .map(drop),
             services.alarm(&ann, raise).await.map(drop),
+            services.status(&ann, pb::StatusRequest {}).await.map(drop),
+            services
+                .compact(&ann, pb::CompactionRequest::default())
+                .await
+                .map(drop),
         ] {
             assert_eq!(told(result), denied);
         }
@@ -269,20 +311,17 @@ fn administration_is_roots_and_a_few_questions_are_everybodys() {
 }
 
 #[test]
-fn users_see_themselves_and_everybody_sees_how_the_node_stands() {
+fn users_see_themselves_and_who_is_a_member() {
     with_node(|services| async move {
         let (root, ann) = enforce(&services).await;
         let denied = refusal(7, "permission denied");
+        services.status(&root, pb::StatusRequest {}).await.unwrap();
         services
-            .status(&nobody(), pb::StatusRequest {})
+            .member_list(&ann, pb::MemberListRequest::default())
             .await
             .unwrap();
         services
-            .member_list(&nobody(), pb::MemberListRequest::default())
-            .await
-            .unwrap();
-        services
-            .alarm(&nobody(), pb::AlarmRequest::default())
+            .alarm(&ann, pb::AlarmRequest::default())
             .await
             .unwrap();
         let own = pb::AuthUserGetRequest {
@@ -321,8 +360,15 @@ fn a_lease_shows_its_keys_only_to_who_may_read_them() {
         };
         services.put(&root, leased).await.unwrap();
         let denied = refusal(7, "permission denied");
-        let ask = pb::LeaseTimeToLiveRequest { id: 9, keys: false };
+        let mut ask = pb::LeaseTimeToLiveRequest { id: 9, keys: false };
+        services.lease_time_to_live(&ann, ask).await.unwrap();
+        ask.keys = true;
         assert_eq!(told(services.lease_time_to_live(&ann, ask).await), denied);
+        let list = pb::LeaseLeasesRequest {};
+        assert_eq!(told(services.lease_leases(&ann, list).await), denied);
+        let renew = pb::LeaseKeepAliveRequest { id: 9 };
+        assert_eq!(told(services.lease_keep_alive(&ann, renew).await), denied);
+        services.lease_keep_alive(&root, renew).await.unwrap();
         let revoke = pb::LeaseRevokeRequest { id: 9 };
         assert_eq!(told(services.lease_revoke(&ann, revoke).await), denied);
         services.lease_revoke(&root, revoke).await.unwrap();

@@ -223,11 +223,21 @@ fn read(state: &State, range: &Range) -> RangeOutcome {
         SortTarget::Mod => a.modified.cmp(&b.modified),
         SortTarget::Value => a.value.cmp(&b.value),
     };
+    let limit = usize::try_from(range.limit).unwrap();
+    let bounds = [
+        range.min_mod_revision,
+        range.max_mod_revision,
+        range.min_create_revision,
+        range.max_create_revision,
+    ];
+    if limit > 0 && range.sort_order == SortOrder::None && bounds == [0; 4] {
+        // Found in key order: without an order the limit cuts before the sort.
+        found.truncate(limit + 1);
+    }
     match range.sort_order {
         SortOrder::None | SortOrder::Ascend => found.sort_by(order),
         SortOrder::Descend => found.sort_by(|a, b| order(b, a)),
     }
-    let limit = usize::try_from(range.limit).unwrap();
     let more = limit > 0 && found.len() > limit;
     if more {
         found.truncate(limit);

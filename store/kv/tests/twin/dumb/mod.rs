@@ -191,8 +191,13 @@ impl Dumb {
                 (low == 0 || number >= low) && (high == 0 || number <= high)
             })
         });
-        sort(&mut found, range);
         let limit = usize::try_from(range.limit).unwrap_or(0);
+        let is_filtered = bounds.iter().any(|&(low, high)| low != 0 || high != 0);
+        if range.sort_order == SortOrder::None && limit > 0 && !is_filtered {
+            found.sort_by(|left, right| left.key.cmp(&right.key));
+            found.truncate(limit + 1);
+        }
+        sort(&mut found, range);
         let more = limit > 0 && found.len() > limit;
         if more {
             found.truncate(limit);
