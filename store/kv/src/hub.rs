@@ -13,7 +13,9 @@
 //!   each once, in order, a revision whole; else a cancel that says why.
 //! - I12 A cursor never moves past an undelivered matching event; a progress revision is given
 //!   only behind all events up to it of that stream.
-//! - I13 Memory is bounded by the ring, the watchers and the streams' outboxes.
+//! - I13 Memory is bounded by the ring, the watchers and the streams' outboxes. A poll that reads
+//!   history takes no more than it was asked for and the revision that reaches that: a stream
+//!   that waits for its client holds this and nothing else.
 
 mod answer;
 mod catch_up;
@@ -249,7 +251,7 @@ impl Hub {
         };
         if let Some(mut slice) = slice {
             // The lock is free while history is read.
-            slice.read(&view.root, self.config.catch_up_bytes);
+            slice.read(&view.root, self.config.catch_up_bytes, bytes_max);
             let mut state = self.lock();
             wakes = state.caught_up(stream, slice, (now, view), &mut out);
             self.count(&state);

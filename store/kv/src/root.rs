@@ -223,6 +223,20 @@ impl Root {
         bytes_max: usize,
         each: &mut dyn FnMut(Change),
     ) -> Result<Revision, StoreError> {
+        self.changes_while(from, upto, bytes_max, &mut |change| {
+            each(change);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`Root::changes`], but ends behind the revision in which `each` first breaks.
+    pub(crate) fn changes_while(
+        &self,
+        from: Revision,
+        upto: Revision,
+        bytes_max: usize,
+        each: &mut dyn FnMut(Change) -> ControlFlow<()>,
+    ) -> Result<Revision, StoreError> {
         let (from, upto) = (from.value(), upto.value().min(self.revision));
         let mut walk = Walk {
             root: self,
@@ -363,7 +377,7 @@ struct Walk<'a, 'b> {
     upto: i64,
     bytes_left: usize,
     last: Option<i64>,
-    each: &'b mut dyn FnMut(Change),
+    each: &'b mut dyn FnMut(Change) -> ControlFlow<()>,
 }
 
 impl Walk<'_, '_> {
@@ -444,13 +458,16 @@ impl Walk<'_, '_> {
         if self.root.keeps(&key, main, sub) {
             self.last = Some(main);
             self.bytes_left = self.bytes_left.saturating_sub(stored.body.len());
-            (self.each)(Change {
+            let flow = (self.each)(Change {
                 main: Revision::new(main),
                 sub,
                 kind,
                 key,
                 record: Record::from_bytes(stored.body.clone()),
             });
+            if flow.is_break() {
+                self.bytes_left = 0;
+            }
         }
         Ok(ControlFlow::Continue(()))
     }

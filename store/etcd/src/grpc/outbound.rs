@@ -66,6 +66,11 @@ impl Outbound {
         Ok(())
     }
 
+    /// Waits until the client takes something.
+    pub(crate) async fn opened(&mut self) -> Result<(), Gone> {
+        self.room(1).await.map(drop)
+    }
+
     /// Waits until the client lets some bytes through, `wanted` at most.
     async fn room(&mut self, wanted: usize) -> Result<usize, Gone> {
         self.stream.reserve_capacity(wanted);

@@ -1,8 +1,8 @@
 //! The watch stream: many watches on one call.
 //!
-//! Answers are made only while the client takes them: the hub holds a cursor for each watch,
-//! and this task holds one batch of at most 256 KiB. A client that stops reading costs that
-//! and nothing more.
+//! Answers are made only while the client's window is open: the hub holds a cursor for each
+//! watch, and this task holds one batch of at most 256 KiB, or a single revision that is larger.
+//! A client that stops reading costs that and nothing more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +85,8 @@ enum Sent {
 
 /// Sends what the hub has.
 async fn send_ready(call: &GrpcCall, seat: &Seat, out: &mut Outbound) -> Result<Sent, Gone> {
+    // Before anything is taken from the hub, for what is taken must be held.
+    out.opened().await?;
     let handle = call.server.services.handle();
     let view = handle.view();
     let now = handle.now();
@@ -93,13 +95,18 @@ async fn send_ready(call: &GrpcCall, seat: &Seat, out: &mut Outbound) -> Result<
         return Ok(Sent::All);
     }
     let identity = handle.identity();
-    let mut batch = BytesMut::new();
-    for answer in &answers {
+    let (mut batch, mut is_full) = (BytesMut::new(), false);
+    for answer in answers {
         let header = Header::new(identity, answer.revision, view.term.value());
-        write(&mut batch, header, answer);
+        write(&mut batch, header, &answer);
+        drop(answer);
         call.server.counters(call.method).send();
+        // Many watches may share one large event.
+        if batch.len() >= BATCH_BYTES {
+            out.send(batch.split().freeze()).await?;
+            is_full = true;
+        }
     }
-    let is_full = batch.len() >= BATCH_BYTES;
     out.send(batch.freeze()).await?;
     Ok(if is_full { Sent::Full } else { Sent::All })
 }

@@ -181,6 +181,38 @@ fn a_stalled_watcher_slows_nobody_and_misses_nothing() {
 }
 
 #[test]
+fn nothing_is_made_for_a_client_that_takes_nothing() {
+    with_node(|services| async move {
+        let value = "v".repeat(100 << 10);
+        for _ in 0..4 {
+            services.put(&nobody(), put("a", &value)).await.unwrap();
+        }
+        let front = Front::new(services.clone());
+        let mut deaf = front.connect_with_window(0).await;
+        let mut calls = Vec::new();
+        for _ in 0..8 {
+            let mut call = watch(&mut deaf).await;
+            let request = pb::WatchCreateRequest {
+                start_revision: 1,
+                ..create("a", "")
+            };
+            ask(&mut call, RequestUnion::CreateRequest(request));
+            calls.push(call);
+        }
+        while services.handle().hub().streams() < calls.len() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..50 {
+            services.put(&nobody(), put("b", "1")).await.unwrap();
+        }
+        let sent = "grpc_server_msg_sent_total{grpc_method=\"Watch\",\
+                    grpc_service=\"etcdserverpb.Watch\"";
+        let line = front.metric(sent);
+        assert!(line.ends_with(" 0"), "{line}");
+    });
+}
+
+#[test]
 fn a_client_that_has_said_everything_still_listens() {
     with_node(|services| async move {
         let mut client = Front::new(services.clone()).connect().await;

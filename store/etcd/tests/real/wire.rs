@@ -21,6 +21,7 @@ use crate::node::beside;
 /// A server without a port.
 pub(crate) struct Front {
     server: Arc<Server>,
+    metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
 }
 
@@ -67,8 +68,16 @@ impl Front {
         let web = Web::new(Arc::new(vitals), Arc::clone(&metrics), versions);
         Self {
             server: Server::new(services, web, limits, &metrics),
+            metrics,
             stop: watch::channel(false).0,
         }
+    }
+
+    /// A metric's line, from its name to its end.
+    pub(crate) fn metric(&self, name: &str) -> String {
+        let all = self.metrics.exposition();
+        let line = all.lines().find(|it| it.starts_with(name));
+        line.unwrap_or_else(|| panic!("no {name}")).to_owned()
     }
 
     /// The server's side of a connection; the client's side is the caller's.

@@ -2,9 +2,11 @@
 //!
 //! What would surprise: one slice serves many watchers of a stream at once, each from its own
 //! cursor. Versions before are looked up in the same pinned root, so a compaction that happens
-//! meanwhile changes nothing.
+//! meanwhile changes nothing. What a slice holds for its watchers is bounded apart from what it
+//! reads, for all of it may be wanted, by each of them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use holm_base::Revision;
@@ -45,6 +47,8 @@ pub(super) struct Slice {
     pub(super) failure: Option<Refusal>,
     singles: BTreeMap<Bytes, Vec<usize>>,
     ranges: Vec<usize>,
+    /// What the events read so far take.
+    held_bytes: usize,
 }
 
 impl Slice {
@@ -62,11 +66,13 @@ impl Slice {
             failure: None,
             singles,
             ranges,
+            held_bytes: 0,
         }
     }
 
-    /// Reads from the lowest cursor on. Blocks for about `bytes_max` bytes of history.
-    pub(super) fn read(&mut self, root: &Root, bytes_max: usize) {
+    /// Reads from the lowest cursor on. Blocks for about `bytes_max` bytes of history, and stops
+    /// behind the revision that brings what is held for the watchers to `held_max`.
+    pub(super) fn read(&mut self, root: &Root, bytes_max: usize, held_max: usize) {
         let lowest = self.lags.iter().map(|it| it.from).min();
         let from = lowest.unwrap_or_else(|| root.revision().next());
         self.reached = from;
@@ -76,9 +82,14 @@ impl Slice {
         let last = Revision::new(from.value().saturating_add(REVISIONS_MAX - 1));
         let upto = root.revision().min(last);
         let mut failed = None;
-        let read = root.changes(from, upto, bytes_max, &mut |change| {
+        let read = root.changes_while(from, upto, bytes_max, &mut |change| {
             if let Err(error) = self.take(root, &change) {
                 failed.get_or_insert(error);
+            }
+            if self.held_bytes < held_max {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
         });
         match (read, failed) {
@@ -111,9 +122,12 @@ impl Slice {
                     } else {
                         None
                     };
-                    form.insert(encode(change.kind, &change.record, previous.as_ref()))
+                    let event = encode(change.kind, &change.record, previous.as_ref());
+                    self.held_bytes += event.len();
+                    form.insert(event)
                 }
             };
+            self.held_bytes += size_of::<Bytes>();
             lag.events.push(event.clone());
             lag.last = change.main;
         }

@@ -1,5 +1,6 @@
 //! Watches, rule by rule.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -226,4 +227,27 @@ fn a_watcher_counts_as_slow_while_it_is_behind_and_no_longer() {
     assert_eq!(hub.slow_watchers(), 1, "history comes first");
     world.drain(late);
     assert_eq!((hub.slow_watchers(), hub.events_sent()), (0, 34));
+}
+
+#[test]
+fn history_comes_in_polls_no_larger_than_asked_and_one_revision() {
+    let mut world = world();
+    let value = "v".repeat(50_000);
+    for _ in 0..20 {
+        world.put("a", &value);
+    }
+    let stream = world.stream();
+    for _ in 0..10 {
+        world.watch(stream, request(keys("a", ""), 1));
+    }
+    let mut seen = 0;
+    while seen < 200 {
+        let answers = world.poll(stream, 100_000);
+        let events: Vec<_> = answers.iter().flat_map(|it| &it.events).collect();
+        seen += events.len();
+        // Events of the watchers share their bytes.
+        let places: BTreeSet<_> = events.iter().map(|it| it.as_ptr()).collect();
+        assert!(places.len() <= 2, "{} events in one poll", places.len());
+    }
+    assert_eq!(seen, 200);
 }

@@ -529,7 +529,7 @@ mod tests {
         let poll = |state: &mut State, stream| state.poll(stream, at, 1 << 20, &mut Vec::new());
         let mut slice = poll(&mut state, reads).expect("it is its turn");
         assert!(poll(&mut state, stalls).is_none() && poll(&mut state, waits).is_none());
-        slice.read(&view.root, 1 << 20);
+        slice.read(&view.root, 1 << 20, 1 << 20);
         let mut out = Vec::new();
         for wake in state.caught_up(reads, slice, at, &mut out) {
             wake();
