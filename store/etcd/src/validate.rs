@@ -202,13 +202,20 @@ fn writes(ops: &[pb::RequestOp]) -> Result<Writes<'_>, Status> {
     Ok(writes)
 }
 
-/// A request's size as the log would hold it.
+/// The header that etcd puts before a request in its log: a tag of two bytes, a length, and an
+/// id of nine or ten bytes behind its tag, for the id begins with bits of the member's.
+const LOG_HEADER_BYTES: usize = 14;
+
+/// A request's size as etcd's log would hold it: behind a header, in a field.
 ///
 /// # Errors
 ///
 /// If it is above `bytes_max`.
 pub fn size(encoded_bytes: usize, bytes_max: usize) -> Result<(), Status> {
-    refuse_unless(encoded_bytes <= bytes_max, errors::request_too_large)
+    let length = u64::try_from(encoded_bytes).unwrap_or(u64::MAX);
+    let field = 1 + prost::encoding::encoded_len_varint(length);
+    let logged = encoded_bytes.saturating_add(field + LOG_HEADER_BYTES);
+    refuse_unless(logged <= bytes_max, errors::request_too_large)
 }
 
 fn has_key(key: &[u8]) -> Result<(), Status> {

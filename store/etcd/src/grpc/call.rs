@@ -323,9 +323,14 @@ impl GrpcCall {
 /// Reads a message; its byte fields share the frame's memory.
 pub(crate) fn decode<M: prost::Message + Default>(message: Bytes) -> Result<M, Status> {
     M::decode(message).map_err(|error| {
+        let text = error.to_string();
+        // Transactions are all that can nest; 50 levels are read.
+        if text.ends_with("recursion limit reached") {
+            return crate::errors::too_many_operations();
+        }
         Status::new(
             Code::Internal,
-            format!("grpc: failed to unmarshal the received message: {error}"),
+            format!("grpc: failed to unmarshal the received message: {text}"),
         )
     })
 }

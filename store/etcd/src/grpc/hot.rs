@@ -141,7 +141,6 @@ pub(crate) async fn delete_range(call: &mut GrpcCall) -> Result<Given, Status> {
 pub(crate) async fn txn(call: &mut GrpcCall) -> Result<Given, Status> {
     let request: TxnRequest = call.message().await?;
     validate::txn(&request, call.services().limits().operations_max)?;
-    call.check_size()?;
     let txn = convert::txn(request);
     let (header, outcome) = if txn.is_read_only() {
         let view = call.services().handle().view();
@@ -150,6 +149,7 @@ pub(crate) async fn txn(call: &mut GrpcCall) -> Result<Given, Status> {
         let outcome = view.read_txn(&txn)?;
         (call.header(&view), outcome)
     } else {
+        call.check_size()?;
         call.propose(Command::Txn(txn)).await?
     };
     let Outcome::Txn {

@@ -92,7 +92,7 @@ impl Services {
         request: pb::TxnRequest,
     ) -> Result<pb::TxnResponse, Status> {
         validate::txn(&request, self.limits().operations_max)?;
-        self.check_size(&request)?;
+        let checked = self.check_size(&request);
         let txn = convert::txn(request);
         let (header, outcome) = if txn.is_read_only() {
             let view = self.handle().view();
@@ -106,6 +106,7 @@ impl Services {
                     .map_err(|error| broken(&error))??,
             )
         } else {
+            checked?;
             self.apply(cx, Command::Txn(txn)).await?
         };
         let Outcome::Txn {

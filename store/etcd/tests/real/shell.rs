@@ -104,6 +104,38 @@ fn messages_that_are_none_are_told_apart() {
     });
 }
 
+/// A transaction in a transaction, so many levels in all.
+fn nested(levels: usize) -> pb::TxnRequest {
+    let op = |request| pb::RequestOp {
+        request: Some(request),
+    };
+    let mut txn = pb::TxnRequest {
+        success: vec![op(pb::request_op::Request::RequestPut(put("a", "1")))],
+        ..pb::TxnRequest::default()
+    };
+    for _ in 1..levels {
+        txn = pb::TxnRequest {
+            success: vec![op(pb::request_op::Request::RequestTxn(txn))],
+            ..pb::TxnRequest::default()
+        };
+    }
+    txn
+}
+
+#[test]
+fn fifty_levels_of_transactions_are_taken_and_more_are_too_many_operations() {
+    with_node(|services| async move {
+        let mut client = Front::new(services).connect().await;
+        let path = "/etcdserverpb.KV/Txn";
+        // The answer is too deep for the test's own decoder.
+        let told = client.ask_raw(path, framed(&nested(50))).await;
+        assert_eq!(told, end(0, ""));
+        let told = client.ask_raw(path, framed(&nested(51))).await;
+        let text = "etcdserver: too many operations in txn request";
+        assert_eq!(told, end(3, text));
+    });
+}
+
 #[test]
 fn a_message_may_come_byte_by_byte() {
     with_node(|services| async move {
