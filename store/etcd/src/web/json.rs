@@ -84,8 +84,43 @@ pub(crate) fn decode<M: DeserializeOwned + Default>(body: &[u8]) -> Result<M, Re
         Some(Ok(value)) => value,
         Some(Err(error)) => return Err(Refused::invalid(error.to_string())),
     };
-    M::deserialize(without_nulls(value)).map_err(|error| Refused::invalid(error.to_string()))
+    M::deserialize(without_nulls(value)).map_err(|error| {
+        let mut from = serde_json::Deserializer::from_slice(body);
+        Refused::invalid(unfit(&error, M::deserialize(&mut from).err().as_ref()))
+    })
 }
+
+/// Why a value is no request, and where, if reading the body itself fails of the same.
+fn unfit(error: &serde_json::Error, again: Option<&serde_json::Error>) -> String {
+    let text = error.to_string();
+    let reason = match text.as_str() {
+        it if it.contains("untagged enum") => "a value is of the wrong type",
+        it if BASE64_FAULTS.iter().any(|fault| it.starts_with(fault)) => {
+            "bytes are text in base64, and this is none"
+        }
+        "invalid digit found in string" => "a number is expected, and this text is none",
+        other => other,
+    };
+    match again {
+        Some(again) if again.line() > 0 && again.to_string().starts_with(&text) => {
+            format!(
+                "{reason} at line {} column {}",
+                again.line(),
+                again.column()
+            )
+        }
+        Some(_) | None => reason.to_owned(),
+    }
+}
+
+/// How our library's texts about base64 begin.
+const BASE64_FAULTS: [&str; 5] = [
+    "Invalid symbol",
+    "Invalid byte",
+    "Invalid padding",
+    "Invalid last symbol",
+    "Invalid input length",
+];
 
 /// The value without its objects' null members. Nesting is bounded, for it was parsed.
 fn without_nulls(value: Value) -> Value {
@@ -153,6 +188,30 @@ mod tests {
             assert_eq!(refused.0.code(), Code::InvalidArgument);
         }
         assert!(decode::<Message>(b"{\"\xff\":1}").is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_in_our_words_and_with_its_place() {
+        use crate::proto::etcdserverpb::RangeRequest;
+        for (body, text) in [
+            (
+                "{\"key\":\"!!\"}",
+                "bytes are text in base64, and this is none",
+            ),
+            ("{\"limit\":1.5}", "a value is of the wrong type"),
+            (
+                "{\"limit\":\"abc\"}",
+                "a number is expected, and this text is none",
+            ),
+        ] {
+            let refused = decode::<RangeRequest>(body.as_bytes()).unwrap_err();
+            let told = refused.0.message();
+            let place = told.strip_prefix(text).unwrap_or_else(|| panic!("{told}"));
+            assert!(place.starts_with(" at line 1 column "), "{told}");
+        }
+        // A null before it hides the place.
+        let refused = decode::<RangeRequest>(b"{\"limit\":null,\"key\":\"!!\"}").unwrap_err();
+        assert!(refused.0.message().starts_with("bytes are text in base64"));
     }
 
     #[test]
