@@ -159,7 +159,12 @@ impl Change<'_> {
 }
 
 fn names(screen: Screen, what: &str, names: &[String]) -> anyhow::Result<Found> {
-    screen.show(&names.join("\n"), &json!({ what: names }))?;
+    let text = if names.is_empty() {
+        format!("no {what}")
+    } else {
+        names.join("\n")
+    };
+    screen.show(&text, &json!({ what: names }))?;
     Ok(Found::Yes)
 }
 
@@ -319,7 +324,12 @@ pub(super) async fn role(
                 .await?;
             let lines: Vec<String> = answer.perm.iter().map(permission_line).collect();
             let json: Vec<Value> = answer.perm.iter().map(permission_json).collect();
-            screen.show(&lines.join("\n"), &json!({ "permissions": json }))?;
+            let text = if lines.is_empty() {
+                "no permissions".to_owned()
+            } else {
+                lines.join("\n")
+            };
+            screen.show(&text, &json!({ "permissions": json }))?;
             Ok(Found::Yes)
         }
         Role::List => {

@@ -26,7 +26,7 @@ Examples:
   holm get a                        the key a
   holm get /jobs/ --prefix --long   all keys below /jobs/, with revisions and leases
   holm get a --revision 12          as it was at revision 12
-  holm get /jobs/ --prefix --count  how many there are
+  holm get /jobs/ --prefix --count   how many there are
   holm get a --value > file         the value's bytes alone
 
 Exit code 1 if the one key that was asked for is not there.";

@@ -50,8 +50,6 @@ pub(crate) struct Upkeep {
     /// Whether the cleaner took its spare.
     refill: bool,
     hurry: bool,
-    /// Whether the alarm about space is raised.
-    is_short: bool,
     now: Time,
     behind_since: Option<Time>,
     flush_at: Time,
@@ -117,6 +115,8 @@ pub struct Background {
 struct Cleaning {
     waiting: Option<Box<Clean>>,
     out: bool,
+    /// Whether the alarm about space is raised.
+    is_short: bool,
     at: Time,
     plan_at: Time,
     relink: Option<Relink>,
@@ -130,6 +130,7 @@ impl Cleaning {
         Self {
             waiting: None,
             out: false,
+            is_short: false,
             at: Time::ZERO,
             plan_at: Time::ZERO,
             relink: None,
@@ -178,7 +179,6 @@ impl Upkeep {
             full: false,
             refill: false,
             hurry: false,
-            is_short: false,
             now: Time::ZERO,
             behind_since: None,
             flush_at: Time::ZERO,
@@ -206,7 +206,7 @@ impl Upkeep {
 
     /// Space matters more than who waits for the disk.
     const fn is_urgent(&self) -> bool {
-        self.full || self.is_short
+        self.full || self.cleaning.is_short
     }
 
     fn note(&mut self, now: Time, behind: bool) {
@@ -266,7 +266,7 @@ impl Store {
 
     /// While the alarm about space is raised, cleaning knows no limit.
     pub(crate) const fn set_short(&mut self, is_short: bool) {
-        self.upkeep.is_short = is_short;
+        self.upkeep.cleaning.is_short = is_short;
     }
 
     /// The log was synced: see [`Pace`].

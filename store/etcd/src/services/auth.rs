@@ -67,10 +67,16 @@ changes! {
         };
 }
 
+fn unknown_permission_type() -> Status {
+    let text = "etcdserver: permission type does not exist";
+    Status::new(Code::InvalidArgument, text)
+}
+
 fn granted(permission: Option<authpb::Permission>) -> Result<Permission, Status> {
-    permission
-        .map(convert::permission)
-        .ok_or_else(errors::permission_not_given)
+    let permission = permission.ok_or_else(errors::permission_not_given)?;
+    authpb::permission::Type::try_from(permission.perm_type)
+        .map_err(|_unknown| unknown_permission_type())?;
+    Ok(convert::permission(permission))
 }
 
 impl Services {

@@ -433,3 +433,22 @@ fn a_watch_needs_permission_for_all_that_it_would_see() {
         );
     });
 }
+
+#[test]
+fn a_permission_of_no_known_kind_is_refused_and_grants_nothing() {
+    with_node(|services| async move {
+        let (root, ann) = enforce(&services).await;
+        let request = pb::AuthRoleGrantPermissionRequest {
+            name: "reader".to_owned(),
+            perm: Some(authpb::Permission {
+                perm_type: 5,
+                key: bytes("y"),
+                range_end: bytes(""),
+            }),
+        };
+        let told_of = told(services.role_grant_permission(&root, request).await);
+        assert_eq!(told_of, refusal(3, "permission type does not exist"));
+        let denied = refusal(7, "permission denied");
+        assert_eq!(told(services.range(&ann, get("y", "")).await), denied);
+    });
+}

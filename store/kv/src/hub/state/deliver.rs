@@ -462,10 +462,12 @@ fn push(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-    use holm_base::{Op, Term};
+    use holm_base::{ByteCount, Op, Term};
+    use holm_machine::{Disk, DiskError, Folder};
 
     use super::*;
     use crate::command::{Command, Proposal, Put};
@@ -473,9 +475,106 @@ mod tests {
     use crate::range::KeyRange;
     use crate::{Config, Keyspace};
 
+    type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+    fn lock(files: &Files) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(at: ByteCount) -> usize {
+        usize::try_from(at.value()).expect("it is in memory")
+    }
+
+    /// Files in memory, which never fail: the virtual disk is for tests outside of this crate.
+    #[derive(Clone, Debug, Default)]
+    struct Memory(Files);
+
+    #[derive(Debug)]
+    struct File(Files, String);
+
+    impl File {
+        fn with<T>(&self, act: impl FnOnce(&mut Vec<u8>) -> T) -> Result<T, DiskError> {
+            let mut files = lock(&self.0);
+            files.get_mut(&self.1).map(act).ok_or(DiskError::NotFound {
+                name: self.1.clone(),
+            })
+        }
+    }
+
+    impl Disk for File {
+        fn read(&self, at: ByteCount, into: &mut [u8]) -> Result<(), DiskError> {
+            self.with(|bytes| into.copy_from_slice(&bytes[place(at)..place(at) + into.len()]))
+        }
+
+        fn write(&mut self, at: ByteCount, from: &[u8]) -> Result<(), DiskError> {
+            self.with(|bytes| {
+                let end = place(at) + from.len();
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[place(at)..end].copy_from_slice(from);
+            })
+        }
+
+        fn sync(&mut self) -> Result<(), DiskError> {
+            Ok(())
+        }
+
+        fn len(&self) -> Result<ByteCount, DiskError> {
+            self.with(|bytes| ByteCount::new(u64::try_from(bytes.len()).expect("it is short")))
+        }
+
+        fn set_len(&mut self, len: ByteCount) -> Result<(), DiskError> {
+            self.with(|bytes| bytes.resize(place(len), 0))
+        }
+    }
+
+    impl Folder for Memory {
+        fn create(&self, name: &str, len: ByteCount) -> Result<Box<dyn Disk>, DiskError> {
+            lock(&self.0).insert(name.to_owned(), vec![0; place(len)]);
+            self.open(name)
+        }
+
+        fn open(&self, name: &str) -> Result<Box<dyn Disk>, DiskError> {
+            let file = File(Arc::clone(&self.0), name.to_owned());
+            file.len()?;
+            Ok(Box::new(file))
+        }
+
+        fn open_read_only(&self, name: &str) -> Result<Box<dyn Disk>, DiskError> {
+            self.open(name)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+            let mut files = lock(&self.0);
+            let bytes = files.remove(from).unwrap_or_default();
+            files.insert(to.to_owned(), bytes);
+            Ok(())
+        }
+
+        fn remove(&self, name: &str) -> Result<(), DiskError> {
+            lock(&self.0).remove(name);
+            Ok(())
+        }
+
+        fn list(&self) -> Result<Vec<String>, DiskError> {
+            Ok(lock(&self.0).keys().cloned().collect())
+        }
+
+        fn sync(&self) -> Result<(), DiskError> {
+            Ok(())
+        }
+
+        fn free(&self) -> Result<ByteCount, DiskError> {
+            Ok(ByteCount::new(1 << 40))
+        }
+
+        fn folder(&self, _: &str) -> Result<Arc<dyn Folder>, DiskError> {
+            Ok(Arc::new(Self::default()))
+        }
+    }
+
     /// A keyspace with one key, which was written before anybody watched.
     fn view() -> Arc<View> {
-        let folder = holm_virtual::Storage::new().root();
+        let folder = Arc::new(Memory::default());
         let mut keyspace = Keyspace::open(folder, Config::default()).expect("an empty disk");
         let key = Bytes::from_static(b"k");
         let put = Put {
