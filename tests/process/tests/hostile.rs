@@ -235,7 +235,7 @@ fn a_directory_that_is_a_file_is_refused() {
 #[test]
 fn two_nodes_on_one_directory_are_told_so() {
     let witness = Witness::start(ours()).unwrap();
-    let mut second = Command::new(server::locate(Program::Holm).unwrap());
+    let mut second = Command::new(server::locate(Program::Holm).expect("holm is built"));
     let data = witness.server.data();
     second
         .arg("up")
@@ -324,8 +324,8 @@ fn a_polite_stop_is_quick_and_a_restart_finds_everything() {
 
 /// What `holm` says to these words; it must end with exit code 1.
 fn client_error(words: &[&str]) -> String {
-    let mut command = Command::new(server::locate(Program::Holm).unwrap());
-    let output = command.args(words).output().unwrap();
+    let mut command = Command::new(server::locate(Program::Holm).expect("holm is built"));
+    let output = command.args(words).output().expect("holm starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
     said

@@ -44,7 +44,7 @@ fn unary(metric: &str, service: &str, method: &str) -> String {
 /// A few calls of each kind, one of them refused.
 fn traffic(client: &mut Grpc) {
     let mut call = |path: &str, body: serde_json::Value| {
-        let answer = client.post(path, &body).unwrap();
+        let answer = client.post(path, &body).expect("the gateway answers");
         assert!(answer.is_ok(), "{path}: {}", answer.body);
     };
     let key = encode(b"a");
@@ -60,7 +60,7 @@ fn traffic(client: &mut Grpc) {
     call("lease/revoke", json!({"ID": "7"}));
     call("kv/compaction", json!({"revision": "5", "physical": true}));
     let refused = client.post("kv/range", &json!({"key": key, "revision": "999"}));
-    assert!(!refused.unwrap().is_ok());
+    assert!(!refused.expect("the gateway answers").is_ok());
 }
 
 /// By how much each counter must have grown, at least and at most.
@@ -185,19 +185,27 @@ fn watchers_are_counted_and_those_that_are_behind() -> Result<()> {
     }
     let samples = scrape(&server)?;
     ensure!(
-        samples["etcd_debugging_mvcc_watcher_total"] == 1.0,
+        samples["etcd_debugging_mvcc_watcher_total"]
+            .total_cmp(&1.0)
+            .is_eq(),
         "one watcher"
     );
     ensure!(
-        samples["etcd_debugging_mvcc_watch_stream_total"] == 1.0,
+        samples["etcd_debugging_mvcc_watch_stream_total"]
+            .total_cmp(&1.0)
+            .is_eq(),
         "one stream"
     );
     ensure!(
-        samples["etcd_debugging_mvcc_events_total"] == 5.0,
+        samples["etcd_debugging_mvcc_events_total"]
+            .total_cmp(&5.0)
+            .is_eq(),
         "five events"
     );
     ensure!(
-        samples["etcd_debugging_mvcc_slow_watcher_total"] == 0.0,
+        samples["etcd_debugging_mvcc_slow_watcher_total"]
+            .total_cmp(&0.0)
+            .is_eq(),
         "none behind"
     );
     // Nobody reads any more, and more comes than buffers hold.
@@ -206,7 +214,7 @@ fn watchers_are_counted_and_those_that_are_behind() -> Result<()> {
         gateway.put("w", &value)?;
     }
     let slow = scrape(&server)?["etcd_debugging_mvcc_slow_watcher_total"];
-    ensure!(slow == 1.0, "{slow} are behind");
+    ensure!(slow.total_cmp(&1.0).is_eq(), "{slow} are behind");
     drop(stream);
     let deadline = Instant::now() + Duration::from_secs(20);
     while scrape(&server)?["etcd_debugging_mvcc_watcher_total"] > 0.0 {

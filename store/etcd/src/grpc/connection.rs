@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use h2::RecvStream;
-use h2::server::SendResponse;
+use h2::server::{Connection, SendResponse};
 use http::Request;
 use http::header::CONTENT_TYPE;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -46,6 +46,10 @@ const ANSWERS_AT_ONCE: usize = 256;
 impl Server {
     /// Serves a connection until the client leaves, or until `stop` turns true and the calls
     /// in hand are answered. Never fails: a client's mistakes are answered or end it.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one choice over all that can happen to a connection"
+    )]
     pub async fn serve<S>(
         self: &Arc<Self>,
         stream: S,
@@ -55,16 +59,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let cork = Cork::new(stream, self.network.clone());
-        let handshake = h2::server::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(self.limits.calls_max)
-            .data_frame_budget(FRAME_BYTES_MAX)
-            .max_header_list_size(HEAD_BYTES_MAX)
-            .max_send_buffer_size(SEND_BYTES_MAX)
-            .handshake::<Cork<S>, Bytes>(cork.clone());
-        let arrival = self.limits.arrival_timeout;
-        let Ok(Ok(mut connection)) = tokio::time::timeout(arrival, handshake).await else {
+        let Some(mut connection) = self.greet(&cork).await else {
             return;
         };
         let peer = Peer {
@@ -85,12 +80,12 @@ impl Server {
         let mut look = std::pin::pin!(tokio::time::sleep_until(vigil.first()));
         loop {
             // All that came has been accepted when a call is run.
-            let has_calls = !(short.is_empty() && long.is_empty());
+            let calls = short.len() + long.len();
             let is_alone = short.len() == 1 && long.is_empty();
             let mut is_pestering = || {
                 let (pings, has_answered) = cork.take_pings();
                 let now = Instant::now();
-                (0..pings).any(|at| strikes.ping(now, has_calls, has_answered && at == 0))
+                (0..pings).any(|at| strikes.ping(now, calls, has_answered && at == 0))
             };
             peer.is_alone.store(is_alone, Ordering::Relaxed);
             tokio::select! {
@@ -140,11 +135,24 @@ impl Server {
                 }
             }
         }
-        // What was said last, as far as the client still takes it.
-        let last = tokio::time::timeout(LAST_WORDS, poll_fn(|cx| cork.poll_drain(cx))).await;
-        if !matches!(last, Ok(Ok(()))) {
-            tracing::debug!("the client left before the last of its answers");
-        }
+        say_last(&cork).await;
+    }
+
+    /// Agrees with a client on how to speak; `None` if it does not in time.
+    async fn greet<S>(&self, cork: &Cork<S>) -> Option<Connection<Cork<S>, Bytes>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = h2::server::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(self.limits.calls_max)
+            .data_frame_budget(FRAME_BYTES_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX)
+            .max_send_buffer_size(SEND_BYTES_MAX)
+            .handshake::<Cork<S>, Bytes>(cork.clone());
+        let arrival = self.limits.arrival_timeout;
+        tokio::time::timeout(arrival, handshake).await.ok()?.ok()
     }
 
     /// Makes a call of a request; what is none is answered at once.
@@ -172,6 +180,14 @@ impl Server {
         // A client that has left need not be told.
         refuse(&mut respond, &status).ok();
         None
+    }
+}
+
+/// Sends what was said last, as far as the client still takes it.
+async fn say_last<S: AsyncWrite + Unpin>(cork: &Cork<S>) {
+    let last = tokio::time::timeout(LAST_WORDS, poll_fn(|cx| cork.poll_drain(cx))).await;
+    if !matches!(last, Ok(Ok(()))) {
+        tracing::debug!("the client left before the last of its answers");
     }
 }
 

@@ -34,13 +34,13 @@ impl Strikes {
 
     /// Takes note of a ping; whether it is one too many. Answers that went out since the last
     /// one wipe the slate.
-    pub(super) fn ping(&mut self, now: Instant, has_calls: bool, has_answered: bool) -> bool {
+    pub(super) fn ping(&mut self, now: Instant, calls: usize, has_answered: bool) -> bool {
         let last = self.last.replace(now);
         if has_answered {
             self.count = 0;
             return false;
         }
-        let interval = if has_calls {
+        let interval = if calls > 0 {
             self.interval_min
         } else {
             IDLE_INTERVAL_MIN
@@ -120,6 +120,7 @@ const fn least(left: Duration, right: Duration) -> Duration {
 }
 
 /// The frame that tells a client that it pings too often, and ends the connection.
+#[expect(clippy::big_endian_bytes, reason = "the order of HTTP/2")]
 pub(super) fn too_many_pings() -> Vec<u8> {
     const TEXT: &[u8] = b"too_many_pings";
     const ENHANCE_YOUR_CALM: u32 = 11;
@@ -142,31 +143,31 @@ mod tests {
     const MIN: Duration = Duration::from_secs(5);
 
     /// How many pings, so far apart, are taken; 10 means all.
-    fn taken(apart: Duration, has_calls: bool, has_answered: bool) -> usize {
+    fn taken(apart: Duration, calls: usize, has_answered: bool) -> usize {
         let (mut strikes, mut now) = (Strikes::new(MIN), Instant::now());
         (0..10)
             .take_while(|_| {
                 now += apart;
-                !strikes.ping(now, has_calls, has_answered)
+                !strikes.ping(now, calls, has_answered)
             })
             .count()
     }
 
     #[test]
     fn the_third_ping_that_comes_too_soon_is_one_too_many() {
-        assert_eq!(taken(MIN - Duration::from_millis(1), true, false), 3);
-        assert_eq!(taken(MIN, true, false), 10);
+        assert_eq!(taken(MIN - Duration::from_millis(1), 1, false), 3);
+        assert_eq!(taken(MIN, 1, false), 10);
     }
 
     #[test]
     fn without_calls_there_is_nothing_to_keep_alive() {
-        assert_eq!(taken(Duration::from_secs(60), false, false), 3);
-        assert_eq!(taken(IDLE_INTERVAL_MIN, false, false), 10);
+        assert_eq!(taken(Duration::from_secs(60), 0, false), 3);
+        assert_eq!(taken(IDLE_INTERVAL_MIN, 0, false), 10);
     }
 
     #[test]
     fn answers_wipe_the_slate() {
-        assert_eq!(taken(Duration::ZERO, true, true), 10);
+        assert_eq!(taken(Duration::ZERO, 1, true), 10);
     }
 
     #[tokio::test(start_paused = true)]

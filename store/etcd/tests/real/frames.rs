@@ -16,8 +16,11 @@ const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GO_AWAY: u8 = 7;
 
+#[expect(clippy::big_endian_bytes, reason = "the order of HTTP/2")]
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let length = u32::try_from(payload.len())
+        .expect("it is short")
+        .to_be_bytes();
     let head = [
         length[1], length[2], length[3], kind, flags, 0, 0, 0, stream,
     ];
@@ -28,11 +31,12 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 type Frame = (u8, u8, Vec<u8>);
 
 /// The whole frames in what a server said.
+#[expect(clippy::big_endian_bytes, reason = "the order of HTTP/2")]
 fn frames(mut said: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     while let Some((head, rest)) = said.split_at_checked(9) {
         let bytes = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let whole = usize::try_from(bytes).unwrap();
+        let whole = usize::try_from(bytes).expect("24 bits fit");
         let Some((payload, rest)) = rest.split_at_checked(whole) else {
             break;
         };
@@ -46,15 +50,18 @@ fn frames(mut said: &[u8]) -> Vec<Frame> {
 /// until so many frames of a kind have come.
 async fn exchange(front: &Front, said: &[u8], (kind, count): (u8, usize)) -> Vec<Frame> {
     let (mut near, served) = front.accept();
-    near.write_all(said).await.unwrap();
+    near.write_all(said).await.expect("the other end is there");
     let mut come = Vec::new();
     loop {
-        let read = near.read_buf(&mut come).await.unwrap();
+        let read = near
+            .read_buf(&mut come)
+            .await
+            .expect("the other end is there");
         let frames = frames(&come);
         let found = frames.iter().filter(|it| it.0 == kind).count();
         if read == 0 || found == count {
             drop(near);
-            served.await.unwrap();
+            served.await.expect("the other end is there");
             return frames;
         }
     }
@@ -64,7 +71,7 @@ async fn exchange(front: &Front, said: &[u8], (kind, count): (u8, usize)) -> Vec
 fn a_url_as_authority_is_taken_as_etcd_takes_it() {
     with_node(|services| async move {
         let field = |index: &[u8], text: &str| {
-            let length = u8::try_from(text.len()).unwrap();
+            let length = u8::try_from(text.len()).expect("the other end is there");
             [index, &[length], text.as_bytes()].concat()
         };
         let head = [
@@ -104,7 +111,7 @@ fn a_client_that_pings_too_often_is_told_so_and_left() {
         let hello = [PREFACE.to_vec(), frame(SETTINGS, 0, 0, &[])].concat();
         let said = [hello, ping(4)].concat();
         let answers = exchange(&Front::new(services), &said, (GO_AWAY, 1)).await;
-        let (_, _, last) = answers.last().unwrap();
+        let (_, _, last) = answers.last().expect("the other end is there");
         assert_eq!(last[4..8], [0, 0, 0, 11]);
         assert_eq!(&last[8..], b"too_many_pings");
     });

@@ -495,9 +495,10 @@ mod tests {
     impl File {
         fn with<T>(&self, act: impl FnOnce(&mut Vec<u8>) -> T) -> Result<T, DiskError> {
             let mut files = lock(&self.0);
-            files.get_mut(&self.1).map(act).ok_or(DiskError::NotFound {
+            let missing = || DiskError::NotFound {
                 name: self.1.clone(),
-            })
+            };
+            files.get_mut(&self.1).map(act).ok_or_else(missing)
         }
     }
 
