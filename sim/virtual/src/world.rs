@@ -1,256 +1,570 @@
-//! The state behind all handles: files, names, what is synced of both, and the step counter.
+//! The virtual world: nodes that think they run, and everything around them.
+//!
+//! One thread, one run. Whatever is not determined by what went before is asked of the tape, so
+//! a world is a function of its spec, its tape and what its caller asks of it.
 
-use std::collections::BTreeMap;
+mod hunt;
+mod process;
+mod upkeep;
 
-use holm_machine::DiskError;
+use holm_base::{NodeId, RequestId, Time, WriteId};
+use holm_machine::{Offer, Turn};
 
-use crate::storage::Fault;
-use crate::survival::{Judge, Survival};
+use crate::agenda::{Agenda, Entry};
+use crate::clock::WallTime;
+use crate::link::{Link, Passage};
+use crate::node::{Node, Want};
+use crate::order::{Candidate, Choosing, Clocks, Order, Races};
+use crate::shelf::Shelf;
+use crate::spec::WorldSpec;
+use crate::tape::{Place, Tape, TapeFault};
+use crate::trace::{Recording, Trace};
+use process::{Host, Process};
 
-/// One unsynced change of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Write { at: usize, bytes: Vec<u8> },
-    SetLen { len: usize },
+pub(crate) const SCHEDULE: Place = Place::new("schedule");
+
+/// How many things may be about to happen.
+const AGENDA_MAX: usize = 1 << 20;
+
+/// How many answers and events may wait for the caller to take them.
+const UNTAKEN_MAX: usize = 1 << 16;
+
+/// Why a run cannot go on. None of these is a fault of the nodes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halted {
+    /// The tape does not fit the run.
+    #[error(transparent)]
+    Tape(#[from] TapeFault),
+    /// More is about to happen than a world holds.
+    #[error("world is crowded: {AGENDA_MAX} things are about to happen")]
+    Crowded,
+    /// The caller takes neither answers nor events.
+    #[error("world is full: {UNTAKEN_MAX} answers or events were not taken")]
+    Untaken,
 }
 
-/// One unsynced change of the names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Naming {
-    Create { path: String, file: u64 },
-    Rename { from: String, to: String },
-    Remove { path: String },
-}
-
-/// A file's bytes, as they are read now and as they are after a crash.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct File {
-    pub(crate) live: Vec<u8>,
-    pub(crate) durable: Vec<u8>,
-    pub(crate) changes: Vec<Change>,
-    pub(crate) handles: usize,
-}
-
-/// Everything there is.
-#[derive(Clone, Debug)]
-pub(crate) struct World {
-    pub(crate) files: BTreeMap<u64, File>,
-    pub(crate) names: BTreeMap<String, u64>,
-    durable_names: BTreeMap<String, u64>,
-    /// Unsynced changes of names; a folder's path ends in `/`, the root's is empty.
-    namings: Vec<(String, Naming)>,
-    next_file: u64,
-    pub(crate) capacity: u64,
-    pub(crate) steps: Vec<String>,
-    pub(crate) crash_at: Option<u64>,
-    pub(crate) has_crashed: bool,
-    pub(crate) faults: BTreeMap<u64, Fault>,
-    pub(crate) syncs: u64,
-}
-
-/// What a step is to do, once it was counted.
+/// What a step of the world was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Go {
-    /// It happens.
-    On,
-    /// The power fails while it happens: its effect is unsynced, and it does not return.
-    Dying,
+pub enum Moment {
+    /// Something happened among the nodes.
+    Happened,
+    /// An alarm that the caller had set.
+    Alarm(u64),
+    /// A node's disk failed, and the node ended. Somebody has to start it again.
+    Ended(NodeId),
+    /// Nothing is left to happen.
+    Idle,
 }
 
-impl World {
-    pub(crate) const fn new() -> Self {
-        Self {
-            files: BTreeMap::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            namings: Vec::new(),
-            next_file: 0,
-            capacity: u64::MAX,
-            steps: Vec::new(),
-            crash_at: None,
-            has_crashed: false,
-            faults: BTreeMap::new(),
-            syncs: 0,
+/// What a client hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply<A> {
+    /// When, in true time.
+    pub at: Time,
+    /// From whom.
+    pub node: NodeId,
+    /// Its request.
+    pub request: RequestId,
+    /// What it hears.
+    pub answer: A,
+}
+
+/// What a node told its observers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted<E> {
+    /// When, in true time.
+    pub at: Time,
+    /// Who.
+    pub node: NodeId,
+    /// What.
+    pub event: E,
+}
+
+/// What happened so far, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that reached a node.
+    pub delivered: u64,
+    /// Messages that no link carried: cut, lost, damaged, or no room in its queue.
+    pub lost: u64,
+    /// Messages whose receiver was down or had no room.
+    pub dropped: u64,
+    /// Flushes that completed.
+    pub synced: u64,
+    /// Nodes that ended, for whatever reason.
+    pub crashed: u64,
+}
+
+/// Something that will happen.
+#[derive(Clone, Debug)]
+pub(crate) enum Item<N: Node> {
+    Deliver {
+        source: usize,
+        target: usize,
+        input: N::Input,
+        /// What the sender had heard of; empty if nobody asks.
+        sent: Vec<u64>,
+    },
+    Synced {
+        node: usize,
+        run: u64,
+        through: WriteId,
+    },
+    Worked {
+        node: usize,
+        run: u64,
+    },
+    Alarm(u64),
+    Restart(usize),
+    Resume(usize),
+    Thaw(usize),
+    Mend {
+        source: usize,
+        target: usize,
+    },
+    Hasten {
+        source: usize,
+        target: usize,
+    },
+}
+
+/// The next thing to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Slot(usize),
+    Timer(usize),
+}
+
+/// A world. Its clones go on from where it stands, each on its own.
+#[derive(Clone, Debug)]
+pub struct World<N: Node> {
+    now: Time,
+    tape: Tape,
+    agenda: Agenda<Item<N>>,
+    processes: Vec<Process<N>>,
+    hosts: Vec<Host>,
+    /// By source, then target.
+    links: Vec<Link>,
+    order: Order,
+    choosing: Option<Choosing>,
+    clocks: Option<Clocks>,
+    candidates: Vec<(Candidate, Next)>,
+    limits: holm_machine::Limits,
+    trace: Trace,
+    next_request: RequestId,
+    /// The earliest timer of all nodes.
+    timer: Option<(Time, usize)>,
+    replies: Vec<Reply<N::Answer>>,
+    notes: Vec<Noted<N::Event>>,
+    turn: Turn<N::Effect>,
+    counts: Counts,
+}
+
+impl<N: Node> World<N> {
+    /// A world at its beginning: all nodes start.
+    ///
+    /// # Panics
+    ///
+    /// If a node names a host, or a link a node, that the spec does not have; or a host has no
+    /// core.
+    #[must_use]
+    pub fn new(spec: WorldSpec<N>, tape: Tape) -> Self {
+        let count = spec.nodes.len();
+        let mut links = vec![Link::new(spec.link); count * count];
+        for (source, target, link) in spec.links {
+            assert!(source < count, "a link begins at a node");
+            assert!(target < count, "a link ends at a node");
+            links[source * count + target] = Link::new(link);
         }
-    }
-
-    /// Counts a step and says how it goes.
-    pub(crate) fn step(&mut self, what: String) -> Result<Go, DiskError> {
-        self.refuse_if_crashed(&what)?;
-        self.steps.push(what.clone());
-        let number = self.steps.len() as u64;
-        if self.crash_at == Some(number) {
-            self.has_crashed = true;
-            return Ok(Go::Dying);
-        }
-        match self.faults.remove(&number) {
-            None => Ok(Go::On),
-            Some(Fault::Io) => Err(DiskError::Failed {
-                attempted: what,
-                reason: "input/output error".to_owned(),
-            }),
-            Some(Fault::Full) => Err(DiskError::Full { attempted: what }),
-        }
-    }
-
-    /// After the crash nothing answers any more.
-    pub(crate) fn refuse_if_crashed(&self, what: &str) -> Result<(), DiskError> {
-        if self.has_crashed {
-            return Err(dead(what));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn used(&self) -> u64 {
-        self.files.values().map(|file| file.live.len() as u64).sum()
-    }
-
-    /// Refuses what would make the files larger than the capacity.
-    pub(crate) fn claim(&self, more: u64, what: &str) -> Result<(), DiskError> {
-        if self.used().saturating_add(more) > self.capacity {
-            return Err(DiskError::Full {
-                attempted: what.to_owned(),
-            });
-        }
-        Ok(())
-    }
-
-    pub(crate) fn file(&mut self, file: u64) -> &mut File {
-        self.files
-            .get_mut(&file)
-            .expect("a file lives while it has a name or a handle")
-    }
-
-    pub(crate) fn create(&mut self, folder: &str, path: &str, len: usize) -> u64 {
-        let file = self.next_file;
-        self.next_file += 1;
-        let mut made = File {
-            live: vec![0; len],
-            ..File::default()
+        assert!(
+            spec.hosts.iter().all(|&cores| cores > 0),
+            "a host has a core"
+        );
+        let hosts: Vec<Host> = spec.hosts.into_iter().map(Host::new).collect();
+        let (choosing, clocks) = match &spec.order {
+            Order::Timed => (None, None),
+            Order::Hunt { scheduler, .. } => {
+                let choosing = Choosing::new(scheduler, count, tape.seed() ^ SCHEDULE.id());
+                let clocks = choosing.races().map(|_| Clocks::new(count));
+                (Some(choosing), clocks)
+            }
         };
-        if len > 0 {
-            made.changes.push(Change::SetLen { len });
-        }
-        self.files.insert(file, made);
-        let path = path.to_owned();
-        self.name(folder, Naming::Create { path, file });
-        file
-    }
-
-    /// Changes the names as they are seen now; a sync of the folder makes it last.
-    pub(crate) fn name(&mut self, folder: &str, naming: Naming) {
-        apply(&mut self.names, &naming);
-        self.namings.push((folder.to_owned(), naming));
-        self.collect();
-    }
-
-    pub(crate) fn sync_folder(&mut self, folder: &str) {
-        let (synced, rest) = std::mem::take(&mut self.namings)
+        let ids = (1..).map(NodeId::new);
+        let processes: Vec<Process<N>> = spec
+            .nodes
             .into_iter()
-            .partition::<Vec<_>, _>(|(place, _)| place == folder);
-        for (_, naming) in &synced {
-            apply(&mut self.durable_names, naming);
-        }
-        self.namings = rest;
-        self.collect();
-    }
-
-    pub(crate) fn sync_file(&mut self, file: u64) {
-        let file = self.file(file);
-        for change in std::mem::take(&mut file.changes) {
-            match change {
-                Change::Write { at, bytes } => put(&mut file.durable, at, &bytes),
-                Change::SetLen { len } => file.durable.resize(len, 0),
-            }
-        }
-    }
-
-    /// Lets go of files that nobody can reach, now or after a crash.
-    pub(crate) fn collect(&mut self) {
-        let created: Vec<u64> = self
-            .namings
-            .iter()
-            .filter_map(|(_, naming)| match naming {
-                Naming::Create { file, .. } => Some(*file),
-                Naming::Rename { .. } | Naming::Remove { .. } => None,
-            })
+            .zip(ids)
+            .map(|(node, id)| Process::new(node, id))
             .collect();
-        let (names, durable) = (&self.names, &self.durable_names);
-        self.files.retain(|number, file| {
-            let is_named = names
-                .values()
-                .chain(durable.values())
-                .any(|named| named == number);
-            let is_reachable = is_named || file.handles > 0 || created.contains(number);
-            if !names.values().any(|named| named == number) && file.handles == 0 {
-                // Its room is free, though a crash may still bring its synced bytes back.
-                file.live = Vec::new();
-            }
-            is_reachable
-        });
+        for process in &processes {
+            assert!(process.spec.host < hosts.len(), "a node runs on a host");
+        }
+        let mut world = Self {
+            now: Time::ZERO,
+            tape,
+            agenda: Agenda::new(),
+            processes,
+            hosts,
+            links,
+            order: spec.order,
+            choosing,
+            clocks,
+            candidates: Vec::new(),
+            limits: spec.limits,
+            trace: Trace::new(spec.report),
+            next_request: RequestId::ZERO,
+            timer: None,
+            replies: Vec::new(),
+            notes: Vec::new(),
+            turn: Turn::new(),
+            counts: Counts::default(),
+        };
+        for node in 0..count {
+            world.start(node);
+        }
+        world
     }
 
-    /// The world that a reboot finds.
-    pub(crate) fn after_crash(&self, survival: Survival) -> Self {
-        let mut judge = Judge::new(survival);
-        let mut names = self.durable_names.clone();
-        for (index, (_, naming)) in self.namings.iter().enumerate() {
-            if judge.keeps(index + 1 == self.namings.len()) {
-                apply(&mut names, naming);
-            }
-        }
-        let mut next = Self::new();
-        next.capacity = self.capacity;
-        next.next_file = self.next_file;
-        for (&number, file) in &self.files {
-            if !names.values().any(|&named| named == number) {
-                continue;
-            }
-            let mut bytes = file.durable.clone();
-            judge.settle(&mut bytes, &file.changes);
-            let kept = File {
-                live: bytes.clone(),
-                durable: bytes,
-                ..File::default()
-            };
-            next.files.insert(number, kept);
-        }
-        next.names.clone_from(&names);
-        next.durable_names = names;
-        next
+    /// Lets the next thing happen.
+    ///
+    /// # Errors
+    ///
+    /// As [`Halted`] says; the world is then of no further use.
+    pub fn advance(&mut self) -> Result<Moment, Halted> {
+        let next = match self.order {
+            Order::Timed => self.next_in_time(),
+            Order::Hunt { reach_nanos, .. } => self.next_in_hunt(reach_nanos),
+        };
+        let moment = match next {
+            None => Moment::Idle,
+            Some(next) => self.execute(next),
+        };
+        self.halted().map_or(Ok(moment), Err)
     }
-}
 
-fn apply(names: &mut BTreeMap<String, u64>, naming: &Naming) {
-    match naming {
-        Naming::Create { path, file } => {
-            names.insert(path.clone(), *file);
+    fn halted(&self) -> Option<Halted> {
+        if let Some(fault) = self.tape.fault() {
+            return Some(Halted::Tape(fault.clone()));
         }
-        Naming::Rename { from, to } => {
-            // A renaming may survive a crash that its creation did not: then it says nothing.
-            if let Some(file) = names.remove(from) {
-                names.insert(to.clone(), file);
-            }
+        if self.agenda.len() > AGENDA_MAX {
+            return Some(Halted::Crowded);
         }
-        Naming::Remove { path } => {
-            names.remove(path);
+        (self.replies.len().max(self.notes.len()) > UNTAKEN_MAX).then_some(Halted::Untaken)
+    }
+
+    fn next_in_time(&mut self) -> Option<Next> {
+        match (self.agenda.earliest(), self.timer) {
+            (None, None) => None,
+            (Some((slot, _)), None) => Some(Next::Slot(slot)),
+            (None, Some((_, node))) => Some(Next::Timer(node)),
+            (Some((slot, due)), Some((at, node))) => Some(if due <= at {
+                Next::Slot(slot)
+            } else {
+                Next::Timer(node)
+            }),
         }
     }
-}
 
-/// Puts `bytes` at `at`, growing `into` with zeros if it ends before.
-pub(crate) fn put(into: &mut Vec<u8>, at: usize, bytes: &[u8]) {
-    let end = at + bytes.len();
-    if into.len() < end {
-        into.resize(end, 0);
+    /// Lets this happen now, or when it is due if that lies ahead.
+    pub(crate) fn execute(&mut self, next: Next) -> Moment {
+        match next {
+            Next::Timer(node) => {
+                let due = self.processes[node].wake.unwrap_or(self.now);
+                self.now = self.now.max(due);
+                self.stir(node);
+                Moment::Happened
+            }
+            Next::Slot(slot) => match self.agenda.take(slot) {
+                None => Moment::Happened,
+                Some(entry) => {
+                    self.now = self.now.max(entry.at);
+                    self.happen(entry)
+                }
+            },
+        }
     }
-    into[at..end].copy_from_slice(bytes);
-}
 
-/// What every call answers once the power has failed.
-pub(crate) fn dead(what: &str) -> DiskError {
-    DiskError::Failed {
-        attempted: what.to_owned(),
-        reason: "the virtual power failed".to_owned(),
+    fn happen(&mut self, entry: Entry<Item<N>>) -> Moment {
+        match entry.item {
+            Item::Deliver {
+                source,
+                target,
+                input,
+                sent,
+            } => {
+                let candidate = self.delivery(entry.at, entry.seq, source, target, &input);
+                self.witness(candidate, &sent);
+                self.deliver(target, input);
+            }
+            Item::Synced { node, run, through } => return self.synced(node, run, through),
+            Item::Worked { node, run } => self.worked(node, run),
+            Item::Alarm(token) => return Moment::Alarm(token),
+            Item::Restart(node) => self.start(node),
+            Item::Resume(node) => self.resumed(node),
+            Item::Thaw(node) => self.thawed(node),
+            Item::Mend { source, target } => self.link(source, target).mend(),
+            Item::Hasten { source, target } => self.link(source, target).slow(0),
+        }
+        Moment::Happened
+    }
+
+    fn deliver(&mut self, target: usize, input: N::Input) {
+        let Some(driver) = &mut self.processes[target].driver else {
+            self.counts.dropped += 1;
+            return;
+        };
+        match driver.offer(input) {
+            Offer::Taken => {
+                self.counts.delivered += 1;
+                self.stir(target);
+            }
+            Offer::Unavailable(_) | Offer::Dropped(_) => self.counts.dropped += 1,
+        }
+    }
+
+    /// Hands a request to a node; `None` if it is down, and nobody will answer.
+    pub fn request(&mut self, node: NodeId, body: N::Request) -> Option<RequestId> {
+        let index = self.index(node);
+        let driver = self.processes[index].driver.as_mut()?;
+        let request = self.next_request.next();
+        self.next_request = request;
+        match driver.offer(N::request(request, body)) {
+            Offer::Taken => self.stir(index),
+            Offer::Unavailable(_) | Offer::Dropped(_) => self.replies.push(Reply {
+                at: self.now,
+                node,
+                request,
+                answer: N::unavailable(),
+            }),
+        }
+        Some(request)
+    }
+
+    /// Has [`World::advance`] answer [`Moment::Alarm`] at that time.
+    pub fn alarm(&mut self, at: Time, token: u64) {
+        self.agenda.add(at.max(self.now), Item::Alarm(token));
+    }
+
+    fn synced(&mut self, node: usize, run: u64, through: WriteId) -> Moment {
+        let process = &mut self.processes[node];
+        let Some(driver) = process.driver.as_mut().filter(|_| process.run == run) else {
+            return Moment::Happened;
+        };
+        if process.shelf.sync(through).is_err() {
+            // A sync is never tried again: the process ends, and the log is the truth.
+            let id = process.id;
+            self.end(node);
+            return Moment::Ended(id);
+        }
+        driver.completed(through);
+        self.counts.synced += 1;
+        self.stir(node);
+        Moment::Happened
+    }
+
+    /// Gives a node the time to do what it has to, at once or on a core.
+    pub(crate) fn stir(&mut self, node: usize) {
+        let process = &self.processes[node];
+        if process.is_held() {
+            return;
+        }
+        if process.spec.work.is_free() {
+            self.run_free(node);
+        } else {
+            self.enqueue(node);
+        }
+        self.refresh_timer(node);
+    }
+
+    fn run_free(&mut self, node: usize) {
+        let mut turn = std::mem::take(&mut self.turn);
+        while self.step(node, &mut turn) {
+            self.carry(node, &mut turn);
+        }
+        turn.clear();
+        self.turn = turn;
+    }
+
+    /// Runs one batch, if there is anything to do; what it wants is in `turn`.
+    pub(crate) fn step(&mut self, node: usize, turn: &mut Turn<N::Effect>) -> bool {
+        let process = &mut self.processes[node];
+        let Some(driver) = &mut process.driver else {
+            return false;
+        };
+        let local = process.clock.monotone(self.now);
+        if !driver.is_ready(local) {
+            return false;
+        }
+        turn.clear();
+        let mut recording = Recording {
+            trace: &mut self.trace,
+            node: process.id,
+        };
+        driver.turn(local, &mut recording, turn);
+        true
+    }
+
+    /// Does what a batch asked for.
+    pub(crate) fn carry(&mut self, node: usize, turn: &mut Turn<N::Effect>) {
+        for effect in turn.leaving.drain(..) {
+            match N::want(effect) {
+                Want::Send { to, message } => self.send(node, to, message),
+                Want::Answer { request, answer } => self.replies.push(Reply {
+                    at: self.now,
+                    node: self.processes[node].id,
+                    request,
+                    answer,
+                }),
+                Want::Note(event) => self.notes.push(Noted {
+                    at: self.now,
+                    node: self.processes[node].id,
+                    event,
+                }),
+                Want::Persist { .. } => panic!("machine I2: a record does not leave"),
+            }
+        }
+        if let Some(through) = turn.flush.take() {
+            self.flush(node, through, turn);
+        }
+    }
+
+    fn flush(&mut self, node: usize, through: WriteId, turn: &mut Turn<N::Effect>) {
+        let mut records = Vec::with_capacity(turn.records.len());
+        for effect in turn.records.drain(..) {
+            match N::want(effect) {
+                Want::Persist { write, record } => records.push((write, record)),
+                Want::Send { .. } | Want::Answer { .. } | Want::Note(_) => {
+                    panic!("machine I3: only records are flushed")
+                }
+            }
+        }
+        let process = &mut self.processes[node];
+        if process.shelf.append(records).is_err() {
+            self.end(node);
+            return;
+        }
+        let at = process.sync_ends(self.now, &mut self.tape);
+        let run = process.run;
+        self.agenda.add(at, Item::Synced { node, run, through });
+    }
+
+    fn send(&mut self, source: usize, to: NodeId, message: N::Message) {
+        let target = self.index(to);
+        assert_ne!(source, target, "a node does not send to itself");
+        let (size, from) = (N::size(&message), self.processes[source].id);
+        let link = &mut self.links[source * self.processes.len() + target];
+        let Passage::Arrives { at, again, flipped } = link.send(self.now, size, &mut self.tape)
+        else {
+            self.counts.lost += 1;
+            return;
+        };
+        let message = match flipped {
+            None => Some(message),
+            Some(bit) => N::flipped(&message, bit),
+        };
+        let Some(message) = message else {
+            self.counts.lost += 1;
+            return;
+        };
+        if let Some(again) = again {
+            self.post(source, target, again, N::message(from, message.clone()));
+        }
+        self.post(source, target, at, N::message(from, message));
+    }
+
+    fn post(&mut self, source: usize, target: usize, at: Time, input: N::Input) {
+        let clocks = self.clocks.as_ref();
+        let sent = clocks.map_or_else(Vec::new, |clocks| clocks.snapshot(source));
+        let item = Item::Deliver {
+            source,
+            target,
+            input,
+            sent,
+        };
+        self.agenda.add(at, item);
+    }
+
+    pub(crate) fn index(&self, node: NodeId) -> usize {
+        let index = usize::try_from(node.value()).ok();
+        let index = index.and_then(|number| number.checked_sub(1));
+        let index = index.filter(|&index| index < self.processes.len());
+        index.expect("ids count from 1 to the number of nodes")
+    }
+
+    pub(crate) fn link(&mut self, source: usize, target: usize) -> &mut Link {
+        let count = self.processes.len();
+        &mut self.links[source * count + target]
+    }
+
+    /// True virtual time. No node knows it.
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// All nodes' ids.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<N> {
+        (1..).take(self.processes.len()).map(NodeId::new)
+    }
+
+    /// A node, if it runs.
+    pub fn node(&self, node: NodeId) -> Option<&N> {
+        let driver = self.processes[self.index(node)].driver.as_ref();
+        driver.map(holm_machine::Driver::machine)
+    }
+
+    /// What a node's wall clock says now.
+    pub fn wall(&self, node: NodeId) -> WallTime {
+        self.processes[self.index(node)].clock.wall(self.now)
+    }
+
+    /// A node's disk, to look at or to damage.
+    pub fn shelf(&mut self, node: NodeId) -> &mut N::Shelf {
+        let index = self.index(node);
+        &mut self.processes[index].shelf
+    }
+
+    /// Takes the answers since the last call.
+    pub fn take_replies(&mut self) -> Vec<Reply<N::Answer>> {
+        std::mem::take(&mut self.replies)
+    }
+
+    /// Takes the events since the last call.
+    pub fn take_notes(&mut self) -> Vec<Noted<N::Event>> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// The tape as it stands.
+    pub const fn tape(&self) -> &Tape {
+        &self.tape
+    }
+
+    /// The tape, for those who decide in the world's name: clients and faults.
+    pub const fn tape_mut(&mut self) -> &mut Tape {
+        &mut self.tape
+    }
+
+    /// SHA-256 over `(now, node, input, effects)` of every step so far.
+    pub fn hash(&self) -> [u8; 32] {
+        self.trace.hash()
+    }
+
+    /// How many steps all nodes have made.
+    pub const fn steps(&self) -> u64 {
+        self.trace.steps()
+    }
+
+    /// The steps in words, if they were asked for.
+    pub fn report(&self) -> &[String] {
+        self.trace.lines()
+    }
+
+    /// What happened, in numbers.
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What a hunt with POS+ has learned, to start the next one with.
+    pub fn races(&self) -> Option<&Races> {
+        self.choosing.as_ref().and_then(Choosing::races)
     }
 }

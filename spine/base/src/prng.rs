@@ -3,6 +3,9 @@
 //! Not for secrets. It is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, figure 17), which
 //! passes the usual statistical batteries and needs one word of state.
 
+/// What one call adds to the state.
+const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// A seeded source of numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prng {
@@ -16,13 +19,21 @@ impl Prng {
         Self { state: seed }
     }
 
+    /// The generator that [`Prng::new`] gives after `position` calls of [`Prng::next`], at once.
+    #[must_use]
+    pub const fn at(seed: u64, position: u64) -> Self {
+        Self {
+            state: seed.wrapping_add(position.wrapping_mul(GAMMA)),
+        }
+    }
+
     /// The next 64 bits.
     #[expect(
         clippy::should_implement_trait,
         reason = "an endless source is no Iterator: there is no None"
     )]
     pub fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.state = self.state.wrapping_add(GAMMA);
         let mut word = self.state;
         word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -50,6 +61,15 @@ mod tests {
         let (mut left, mut right) = (Prng::new(42), Prng::new(42));
         for _ in 0..1000 {
             assert_eq!(left.next(), right.next());
+        }
+    }
+
+    #[test]
+    fn a_jump_ends_where_the_calls_would() {
+        let mut walked = Prng::new(9);
+        for position in 0..100 {
+            assert_eq!(walked, Prng::at(9, position));
+            walked.next();
         }
     }
 

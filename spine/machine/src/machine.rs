@@ -54,6 +54,12 @@ impl<E> Effects<E> {
         self.wanted.is_empty()
     }
 
+    /// The effects that wait, oldest first.
+    #[must_use]
+    pub fn as_slice(&self) -> &[E] {
+        &self.wanted
+    }
+
     /// Takes all effects, oldest first, and keeps the buffer's memory.
     pub fn drain(&mut self) -> impl Iterator<Item = E> + '_ {
         self.wanted.drain(..)

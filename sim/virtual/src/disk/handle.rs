@@ -5,27 +5,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use holm_base::ByteCount;
 use holm_machine::{Disk, DiskError, Folder};
 
-use crate::world::{Change, Go, Naming, World, dead, put};
+use crate::disk::device::{Change, Device, Go, Naming, dead, put};
 
-/// The world, shared by all handles.
-pub(crate) type Shared = Arc<Mutex<World>>;
+/// The device, shared by all handles.
+pub(crate) type Shared = Arc<Mutex<Device>>;
 
-/// Locks the world. A test that panicked while it held the lock has already failed.
-pub(crate) fn lock(world: &Shared) -> MutexGuard<'_, World> {
-    world.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks the device. A test that panicked while it held the lock has already failed.
+pub(crate) fn lock(device: &Shared) -> MutexGuard<'_, Device> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A folder: the beginning that its files' paths share.
 #[derive(Debug)]
 pub(crate) struct VirtualFolder {
-    world: Shared,
+    device: Shared,
     /// Empty for the root, else ending in `/`.
     path: String,
 }
 
 impl VirtualFolder {
-    pub(crate) const fn new(world: Shared, path: String) -> Self {
-        Self { world, path }
+    pub(crate) const fn new(device: Shared, path: String) -> Self {
+        Self { device, path }
     }
 
     fn place(&self, name: &str) -> String {
@@ -34,19 +34,19 @@ impl VirtualFolder {
 
     fn handle(
         &self,
-        world: &mut World,
+        device: &mut Device,
         name: &str,
         writes: bool,
     ) -> Result<Box<dyn Disk>, DiskError> {
         let path = self.place(name);
-        world.refuse_if_crashed(&path)?;
-        let file = *world
+        device.refuse_if_crashed(&path)?;
+        let file = *device
             .names
             .get(&path)
             .ok_or_else(|| DiskError::NotFound { name: path.clone() })?;
-        world.file(file).handles += 1;
+        device.file(file).handles += 1;
         Ok(Box::new(VirtualDisk {
-            world: Arc::clone(&self.world),
+            device: Arc::clone(&self.device),
             file,
             path,
             writes,
@@ -59,55 +59,55 @@ impl Folder for VirtualFolder {
     fn create(&self, name: &str, len: ByteCount) -> Result<Box<dyn Disk>, DiskError> {
         let path = self.place(name);
         let what = format!("create {path} {len}");
-        let mut world = lock(&self.world);
-        if world.names.contains_key(&path) {
+        let mut device = lock(&self.device);
+        if device.names.contains_key(&path) {
             return Err(DiskError::Exists { name: path });
         }
-        let go = world.step(what.clone())?;
-        world.claim(len.value(), &what)?;
-        world.create(&self.path, &path, size(len));
+        let go = device.step(what.clone())?;
+        device.claim(len.value(), &what)?;
+        device.create(&self.path, &path, size(len));
         if go == Go::Dying {
             return Err(dead(&what));
         }
-        self.handle(&mut world, name, true)
+        self.handle(&mut device, name, true)
     }
 
     fn open(&self, name: &str) -> Result<Box<dyn Disk>, DiskError> {
-        self.handle(&mut lock(&self.world), name, true)
+        self.handle(&mut lock(&self.device), name, true)
     }
 
     fn open_read_only(&self, name: &str) -> Result<Box<dyn Disk>, DiskError> {
-        self.handle(&mut lock(&self.world), name, false)
+        self.handle(&mut lock(&self.device), name, false)
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         let (from, to) = (self.place(from), self.place(to));
         let what = format!("rename {from} {to}");
-        let mut world = lock(&self.world);
-        if !world.names.contains_key(&from) {
+        let mut device = lock(&self.device);
+        if !device.names.contains_key(&from) {
             return Err(DiskError::NotFound { name: from });
         }
-        let go = world.step(what.clone())?;
-        world.name(&self.path, Naming::Rename { from, to });
+        let go = device.step(what.clone())?;
+        device.name(&self.path, Naming::Rename { from, to });
         finish(go, &what)
     }
 
     fn remove(&self, name: &str) -> Result<(), DiskError> {
         let path = self.place(name);
         let what = format!("remove {path}");
-        let mut world = lock(&self.world);
-        if !world.names.contains_key(&path) {
+        let mut device = lock(&self.device);
+        if !device.names.contains_key(&path) {
             return Err(DiskError::NotFound { name: path });
         }
-        let go = world.step(what.clone())?;
-        world.name(&self.path, Naming::Remove { path });
+        let go = device.step(what.clone())?;
+        device.name(&self.path, Naming::Remove { path });
         finish(go, &what)
     }
 
     fn list(&self) -> Result<Vec<String>, DiskError> {
-        let world = lock(&self.world);
-        world.refuse_if_crashed("list")?;
-        let own = world
+        let device = lock(&self.device);
+        device.refuse_if_crashed("list")?;
+        let own = device
             .names
             .keys()
             .filter_map(|path| path.strip_prefix(&self.path));
@@ -119,31 +119,33 @@ impl Folder for VirtualFolder {
 
     fn sync(&self) -> Result<(), DiskError> {
         let what = format!("sync folder /{}", self.path);
-        let mut world = lock(&self.world);
-        let go = world.step(what.clone())?;
+        let mut device = lock(&self.device);
+        let go = device.step(what.clone())?;
         finish(go, &what)?;
-        world.syncs += 1;
-        world.sync_folder(&self.path);
+        device.syncs += 1;
+        device.sync_folder(&self.path);
         Ok(())
     }
 
     fn free(&self) -> Result<ByteCount, DiskError> {
-        let world = lock(&self.world);
-        world.refuse_if_crashed("free")?;
-        Ok(ByteCount::new(world.capacity.saturating_sub(world.used())))
+        let device = lock(&self.device);
+        device.refuse_if_crashed("free")?;
+        Ok(ByteCount::new(
+            device.capacity.saturating_sub(device.used()),
+        ))
     }
 
     fn folder(&self, name: &str) -> Result<Arc<dyn Folder>, DiskError> {
-        lock(&self.world).refuse_if_crashed(name)?;
+        lock(&self.device).refuse_if_crashed(name)?;
         let path = format!("{}/", self.place(name));
-        Ok(Arc::new(Self::new(Arc::clone(&self.world), path)))
+        Ok(Arc::new(Self::new(Arc::clone(&self.device), path)))
     }
 }
 
 /// One open file.
 #[derive(Debug)]
 struct VirtualDisk {
-    world: Shared,
+    device: Shared,
     file: u64,
     path: String,
     writes: bool,
@@ -153,8 +155,8 @@ struct VirtualDisk {
 impl VirtualDisk {
     /// The name that the file has now: it may have been renamed since it was opened.
     fn name(&self) -> String {
-        let world = lock(&self.world);
-        let mut named = world.names.iter().filter(|&(_, &file)| file == self.file);
+        let device = lock(&self.device);
+        let mut named = device.names.iter().filter(|&(_, &file)| file == self.file);
         named
             .next()
             .map_or_else(|| self.path.clone(), |(path, _)| path.clone())
@@ -173,13 +175,13 @@ impl VirtualDisk {
     fn change(
         &mut self,
         what: &str,
-        act: impl FnOnce(&mut World, Go) -> Result<(), DiskError>,
+        act: impl FnOnce(&mut Device, Go) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
         self.refuse_if_poisoned()?;
         let answer = if self.writes {
-            let mut world = lock(&self.world);
-            world.step(what.to_owned()).and_then(|go| {
-                act(&mut world, go)?;
+            let mut device = lock(&self.device);
+            device.step(what.to_owned()).and_then(|go| {
+                act(&mut device, go)?;
                 finish(go, what)
             })
         } else {
@@ -196,9 +198,9 @@ impl VirtualDisk {
 impl Disk for VirtualDisk {
     fn read(&self, at: ByteCount, into: &mut [u8]) -> Result<(), DiskError> {
         self.refuse_if_poisoned()?;
-        let mut world = lock(&self.world);
-        world.refuse_if_crashed(&self.path)?;
-        let live = &world.file(self.file).live;
+        let mut device = lock(&self.device);
+        device.refuse_if_crashed(&self.path)?;
+        let live = &device.file(self.file).live;
         let start = size(at).min(live.len());
         let there = (live.len() - start).min(into.len());
         if there < into.len() {
@@ -216,11 +218,11 @@ impl Disk for VirtualDisk {
         let what = format!("write {} {at}+{}", self.name(), bytes.len());
         let number = self.file;
         let what_again = what.clone();
-        self.change(&what, |world, _| {
+        self.change(&what, |device, _| {
             let end = at.value() + bytes.len() as u64;
-            let len = world.file(number).live.len() as u64;
-            world.claim(end.saturating_sub(len), &what_again)?;
-            let file = world.file(number);
+            let len = device.file(number).live.len() as u64;
+            device.claim(end.saturating_sub(len), &what_again)?;
+            let file = device.file(number);
             put(&mut file.live, size(at), bytes);
             file.changes.push(Change::Write {
                 at: size(at),
@@ -233,10 +235,10 @@ impl Disk for VirtualDisk {
     fn sync(&mut self) -> Result<(), DiskError> {
         let what = format!("sync {}", self.name());
         let number = self.file;
-        self.change(&what, |world, go| {
+        self.change(&what, |device, go| {
             if go == Go::On {
-                world.syncs += 1;
-                world.sync_file(number);
+                device.syncs += 1;
+                device.sync_file(number);
             }
             Ok(())
         })
@@ -244,19 +246,19 @@ impl Disk for VirtualDisk {
 
     fn len(&self) -> Result<ByteCount, DiskError> {
         self.refuse_if_poisoned()?;
-        let mut world = lock(&self.world);
-        world.refuse_if_crashed(&self.path)?;
-        Ok(ByteCount::new(world.file(self.file).live.len() as u64))
+        let mut device = lock(&self.device);
+        device.refuse_if_crashed(&self.path)?;
+        Ok(ByteCount::new(device.file(self.file).live.len() as u64))
     }
 
     fn set_len(&mut self, len: ByteCount) -> Result<(), DiskError> {
         let what = format!("set length {} {len}", self.name());
         let number = self.file;
         let what_again = what.clone();
-        self.change(&what, |world, _| {
-            let before = world.file(number).live.len() as u64;
-            world.claim(len.value().saturating_sub(before), &what_again)?;
-            let file = world.file(number);
+        self.change(&what, |device, _| {
+            let before = device.file(number).live.len() as u64;
+            device.claim(len.value().saturating_sub(before), &what_again)?;
+            let file = device.file(number);
             file.live.resize(size(len), 0);
             file.changes.push(Change::SetLen { len: size(len) });
             Ok(())
@@ -266,9 +268,9 @@ impl Disk for VirtualDisk {
 
 impl Drop for VirtualDisk {
     fn drop(&mut self) {
-        let mut world = lock(&self.world);
-        world.file(self.file).handles -= 1;
-        world.collect();
+        let mut device = lock(&self.device);
+        device.file(self.file).handles -= 1;
+        device.collect();
     }
 }
 

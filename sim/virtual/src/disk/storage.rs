@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use holm_base::ByteCount;
 use holm_machine::Folder;
 
-use crate::handle::{Shared, VirtualFolder, lock};
-use crate::survival::Survival;
-use crate::world::World;
+use crate::disk::device::Device;
+use crate::disk::handle::{Shared, VirtualFolder, lock};
+use crate::disk::survival::Survival;
 
 /// A failure that a step can be made to have. The step changes nothing then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,105 +23,114 @@ pub enum Fault {
 /// A virtual disk. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Storage {
-    world: Shared,
+    device: Shared,
 }
 
 impl Storage {
     /// An empty one, without limit.
     #[must_use]
     pub fn new() -> Self {
-        Self::of(World::new())
+        Self::of(Device::new())
     }
 
-    fn of(world: World) -> Self {
+    fn of(device: Device) -> Self {
         Self {
-            world: Arc::new(Mutex::new(world)),
+            device: Arc::new(Mutex::new(device)),
         }
     }
 
     /// The outermost folder.
     #[must_use]
     pub fn root(&self) -> Arc<dyn Folder> {
-        Arc::new(VirtualFolder::new(Arc::clone(&self.world), String::new()))
+        Arc::new(VirtualFolder::new(Arc::clone(&self.device), String::new()))
     }
 
     /// How many steps were taken.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        lock(&self.world).steps.len() as u64
+        lock(&self.device).steps.len() as u64
     }
 
     /// The steps taken, in words: `write log/a 4096+512`, `sync log/a`, `rename a b`.
     #[must_use]
     pub fn trace(&self) -> Vec<String> {
-        lock(&self.world).steps.clone()
+        lock(&self.device).steps.clone()
     }
 
     /// How many syncs of files and folders returned.
     #[must_use]
     pub fn syncs(&self) -> u64 {
-        lock(&self.world).syncs
+        lock(&self.device).syncs
     }
 
     /// Lets the power fail during this step (they count from 1): it does not return, what it
     /// did is unsynced, and everything after it fails.
     pub fn crash_at(&self, step: u64) {
-        lock(&self.world).crash_at = Some(step);
+        lock(&self.device).crash_at = Some(step);
     }
 
     /// Whether the power has failed.
     #[must_use]
     pub fn has_crashed(&self) -> bool {
-        lock(&self.world).has_crashed
+        lock(&self.device).has_crashed
     }
 
     /// Makes this step (they count from 1) fail and change nothing.
     pub fn fail_at(&self, step: u64, fault: Fault) {
-        lock(&self.world).faults.insert(step, fault);
+        lock(&self.device).faults.insert(step, fault);
     }
 
     /// Limits what all files together may hold.
     pub fn set_capacity(&self, capacity: ByteCount) {
-        lock(&self.world).capacity = capacity.value();
+        lock(&self.device).capacity = capacity.value();
     }
 
     /// What all files together hold.
     #[must_use]
     pub fn used(&self) -> ByteCount {
-        ByteCount::new(lock(&self.world).used())
+        ByteCount::new(lock(&self.device).used())
     }
 
     /// What a reboot now finds, as a storage of its own; this one stays as it is, so that
     /// several survivals can be tried.
     #[must_use]
     pub fn reopen(&self, survival: Survival) -> Self {
-        Self::of(lock(&self.world).after_crash(survival))
+        Self::of(lock(&self.device).after_crash(survival))
+    }
+
+    /// A storage of its own with equal bytes, names, limits and faults to come. Handles of this
+    /// one stay with this one.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let mut device = lock(&self.device).clone();
+        device.forget_handles();
+        Self::of(device)
     }
 
     /// All file names, as paths, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        lock(&self.world).names.keys().cloned().collect()
+        lock(&self.device).names.keys().cloned().collect()
     }
 
     /// A file's bytes as they are read now, if there is such a file.
     #[must_use]
     pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
-        let world = lock(&self.world);
-        let file = world.names.get(path)?;
-        world.files.get(file).map(|file| file.live.clone())
+        let device = lock(&self.device);
+        let file = device.names.get(path)?;
+        device.files.get(file).map(|file| file.live.clone())
     }
 
     /// Puts a file there, durably, whatever was there before; no step is counted.
     pub fn put(&self, path: &str, bytes: &[u8]) {
-        let mut world = lock(&self.world);
+        let mut device = lock(&self.device);
         let folder = path.rfind('/').map_or("", |end| &path[..=end]);
-        let file = world.create(folder, path, bytes.len());
-        let made = world.file(file);
+        let file = device.create(folder, path, bytes.len());
+        let made = device.file(file);
         made.live.copy_from_slice(bytes);
         made.durable = bytes.to_vec();
         made.changes.clear();
-        world.sync_folder(folder);
+        device.sync_folder(folder);
     }
 
     /// Changes a file's bytes behind its owner's back, durably: rot, a misdirected write.
@@ -156,10 +165,10 @@ impl Storage {
     }
 
     fn corrupt(&self, path: &str, at: ByteCount, len: usize, act: impl Fn(&mut [u8])) {
-        let mut world = lock(&self.world);
-        let file = *world.names.get(path).expect("the file to corrupt exists");
+        let mut device = lock(&self.device);
+        let file = *device.names.get(path).expect("the file to corrupt exists");
         let start = usize::try_from(at.value()).expect("virtual files fit into memory");
-        let file = world.file(file);
+        let file = device.file(file);
         act(&mut file.live[start..start + len]);
         if let Some(durable) = file.durable.get_mut(start..start + len) {
             act(durable);

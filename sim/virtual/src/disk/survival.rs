@@ -2,7 +2,7 @@
 
 use holm_base::Prng;
 
-use crate::world::Change;
+use crate::disk::device::Change;
 
 const SECTOR: usize = 512;
 
@@ -94,7 +94,7 @@ impl Judge {
                 Survival::Reordered { .. } => self.prng.below(2) == 0,
             };
             if is_kept {
-                crate::world::put(durable, from, &bytes[from - at..until - at]);
+                crate::disk::device::put(durable, from, &bytes[from - at..until - at]);
             }
             tail = tail.saturating_sub(1);
             from = until;

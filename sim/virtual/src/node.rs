@@ -1,0 +1,90 @@
+//! What a machine must say of itself to live in a [`World`](crate::World).
+//!
+//! The machine keeps its own inputs and effects, and the hash of a run is over those. A node is
+//! whatever runs as one process: a bare protocol, or a sequencer together with the engine that
+//! it feeds, in which case applying, reading and fetching happen inside and never leave.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use holm_base::{NodeId, RequestId, WriteId};
+use holm_machine::{Driven, Machine, Observe};
+
+use crate::shelf::Shelf;
+
+/// A machine that a world can start, feed and crash.
+pub trait Node:
+    Driven + Observe + Machine<Input: Clone + Hash + Debug, Effect: Clone + Hash + Debug> + Clone
+{
+    /// What all its starts have in common.
+    type Setup: Clone + Debug;
+    /// What nodes say to each other.
+    type Message: Clone;
+    /// What clients ask.
+    type Request;
+    /// What clients hear.
+    type Answer: Clone + Debug;
+    /// What it tells observers.
+    type Event: Clone + Debug;
+    /// What it needs to find again after a crash.
+    type Record: Clone + Debug;
+    /// Where those records are kept.
+    type Shelf: Shelf<Self::Record> + Default;
+
+    /// A start or restart, from what is durable. `seed` differs between nodes and starts.
+    fn boot(setup: &Self::Setup, id: NodeId, seed: u64, shelf: &Self::Shelf) -> Self;
+
+    /// The input that brings a peer's message.
+    fn message(from: NodeId, message: Self::Message) -> Self::Input;
+
+    /// The input that brings a client's request.
+    fn request(request: RequestId, body: Self::Request) -> Self::Input;
+
+    /// What an effect wants of the world.
+    fn want(effect: Self::Effect) -> Want<Self>;
+
+    /// What a client hears when the driver has no room.
+    fn unavailable() -> Self::Answer;
+
+    /// How many bytes a message takes on the wire.
+    fn size(_message: &Self::Message) -> u64 {
+        64
+    }
+
+    /// The message with one bit inverted; `None` if the frame's checksum catches that, and the
+    /// message is thereby lost.
+    fn flipped(_message: &Self::Message, _bit: u32) -> Option<Self::Message> {
+        None
+    }
+
+    /// Asserts its invariants. Called after each step.
+    fn check(&self) {}
+}
+
+/// What an effect wants of the world.
+#[derive(Debug)]
+pub enum Want<N: Node> {
+    /// Make this record durable.
+    Persist {
+        /// Its number.
+        write: WriteId,
+        /// The record.
+        record: N::Record,
+    },
+    /// Carry this message.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: N::Message,
+    },
+    /// Tell the client.
+    Answer {
+        /// Whose request it was.
+        request: RequestId,
+        /// What it hears.
+        answer: N::Answer,
+    },
+    /// Tell observers.
+    Note(N::Event),
+}

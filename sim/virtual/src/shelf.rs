@@ -1,0 +1,253 @@
+//! Where a node's records are kept, and what a crash leaves of them.
+//!
+//! A protocol in a world of its own needs no bytes: [`Records`] keeps typed records and loses a
+//! tail of them. [`Filed`] keeps encoded ones on the virtual disk, with everything that can
+//! happen there. A node that brings a real log implements [`Shelf`] over it.
+
+use std::fmt::Debug;
+
+use holm_base::{ByteCount, WriteId};
+use holm_machine::{Disk, DiskError};
+
+use crate::disk::{Storage, Survival};
+use crate::tape::{Place, Tape};
+
+const KEEP: Place = Place::new("disk.keep");
+const SURVIVAL: Place = Place::new("disk.survival");
+
+/// Keeps records in order, through crashes.
+pub trait Shelf<R>: Clone + Debug {
+    /// Puts records behind all others, not durably yet.
+    ///
+    /// # Errors
+    ///
+    /// As the disk says; the node ends then, as it would in the world.
+    fn append(&mut self, records: Vec<(WriteId, R)>) -> Result<(), DiskError>;
+
+    /// Makes durable what was appended through this write, at least.
+    ///
+    /// # Errors
+    ///
+    /// As the disk says; what was not durable before is gone, and the node ends.
+    fn sync(&mut self, through: WriteId) -> Result<(), DiskError>;
+
+    /// The node has ended. What is durable stays; the tape decides of the rest.
+    fn crash(&mut self, tape: &mut Tape);
+
+    /// What a start finds, oldest first.
+    fn records(&self) -> Vec<R>;
+
+    /// The next sync fails, and what it was to save is lost.
+    fn fail_next_sync(&mut self);
+
+    /// No failure is to come any more.
+    fn heal(&mut self);
+}
+
+/// Typed records. A crash keeps what is durable and a beginning of what is not, since a log cuts
+/// its torn tail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Records<R> {
+    durable: Vec<R>,
+    unsynced: Vec<(WriteId, R)>,
+    fails: bool,
+}
+
+impl<R> Default for Records<R> {
+    fn default() -> Self {
+        Self {
+            durable: Vec::new(),
+            unsynced: Vec::new(),
+            fails: false,
+        }
+    }
+}
+
+impl<R: Clone + Debug> Shelf<R> for Records<R> {
+    fn append(&mut self, mut records: Vec<(WriteId, R)>) -> Result<(), DiskError> {
+        self.unsynced.append(&mut records);
+        Ok(())
+    }
+
+    fn sync(&mut self, through: WriteId) -> Result<(), DiskError> {
+        if self.fails {
+            self.fails = false;
+            self.unsynced.clear();
+            return Err(DiskError::Failed {
+                attempted: format!("sync records through {through}"),
+                reason: "input/output error".to_owned(),
+            });
+        }
+        let count = self
+            .unsynced
+            .partition_point(|(write, _)| *write <= through);
+        let synced = self.unsynced.drain(..count).map(|(_, record)| record);
+        self.durable.extend(synced);
+        Ok(())
+    }
+
+    fn crash(&mut self, tape: &mut Tape) {
+        // 0 keeps everything: the operating system outlives a process, as a rule.
+        let count = u32::try_from(self.unsynced.len()).unwrap_or(u32::MAX - 1);
+        let lost = usize::try_from(tape.choose(KEEP, count + 1)).expect("it is a count");
+        let kept = self.unsynced.len() - lost;
+        let survivors = self.unsynced.drain(..).take(kept);
+        self.durable.extend(survivors.map(|(_, record)| record));
+    }
+
+    fn records(&self) -> Vec<R> {
+        self.durable.clone()
+    }
+
+    fn fail_next_sync(&mut self) {
+        self.fails = true;
+    }
+
+    fn heal(&mut self) {
+        self.fails = false;
+    }
+}
+
+/// A record that can be bytes.
+pub trait Encoded: Sized {
+    /// Its bytes.
+    fn encode(&self) -> Vec<u8>;
+
+    /// The record of those bytes; `None` if they are no record.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+const FILE: &str = "records";
+const FRAME_HEADER: usize = 8;
+
+/// Encoded records in one file of a virtual disk.
+///
+/// ```text
+///   length u32 | crc32c u32 | bytes      again and again; the first that is not whole ends it
+/// ```
+#[derive(Debug, Default)]
+pub struct Filed {
+    storage: Storage,
+    len: u64,
+    fails: bool,
+}
+
+impl Filed {
+    /// The disk beneath, to damage it or to look.
+    #[must_use]
+    pub const fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    fn with_file(
+        &self,
+        act: impl FnOnce(&mut dyn Disk) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        let root = self.storage.root();
+        let mut file = match root.open(FILE) {
+            Err(DiskError::NotFound { .. }) => {
+                let made = root.create(FILE, ByteCount::ZERO)?;
+                root.sync()?;
+                made
+            }
+            opened => opened?,
+        };
+        act(&mut *file)
+    }
+
+    /// The whole frames at the file's beginning, and where they end.
+    fn frames(&self) -> (Vec<Vec<u8>>, usize) {
+        let bytes = self.storage.bytes(FILE).unwrap_or_default();
+        let (mut frames, mut at) = (Vec::new(), 0);
+        while let Some(frame) = frame(&bytes[at..]) {
+            at += FRAME_HEADER + frame.len();
+            frames.push(frame.to_vec());
+        }
+        (frames, at)
+    }
+}
+
+fn frame(bytes: &[u8]) -> Option<&[u8]> {
+    let length = u32::from_le_bytes(*bytes.first_chunk()?);
+    let crc = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?);
+    let length = usize::try_from(length).ok()?;
+    let body = bytes.get(FRAME_HEADER..FRAME_HEADER.checked_add(length)?)?;
+    // A hole of zeros is not a record of no bytes.
+    (length > 0 && crc32c::crc32c(body) == crc).then_some(body)
+}
+
+impl Clone for Filed {
+    /// A disk of its own, so that a world goes on from a checkpoint without touching another.
+    fn clone(&self) -> Self {
+        Self {
+            storage: self.storage.fork(),
+            ..*self
+        }
+    }
+}
+
+impl<R: Encoded> Shelf<R> for Filed {
+    fn append(&mut self, records: Vec<(WriteId, R)>) -> Result<(), DiskError> {
+        let mut bytes = Vec::new();
+        for (_, record) in &records {
+            let body = record.encode();
+            let length = u32::try_from(body.len()).expect("records are small");
+            bytes.extend_from_slice(&length.to_le_bytes());
+            bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+            bytes.extend_from_slice(&body);
+        }
+        let at = ByteCount::new(self.len);
+        self.with_file(|file| file.write(at, &bytes))?;
+        self.len += u64::try_from(bytes.len()).expect("records are small");
+        Ok(())
+    }
+
+    fn sync(&mut self, through: WriteId) -> Result<(), DiskError> {
+        if self.fails {
+            self.fails = false;
+            self.storage = self.storage.reopen(Survival::Drop);
+            return Err(DiskError::Failed {
+                attempted: format!("sync {FILE} through {through}"),
+                reason: "input/output error".to_owned(),
+            });
+        }
+        self.with_file(|file| file.sync())
+    }
+
+    fn crash(&mut self, tape: &mut Tape) {
+        // 0 keeps everything, 1 nothing; beyond, each sector has its own fate.
+        let survival = match tape.choose(SURVIVAL, 1 << 10) {
+            0 => Survival::Keep,
+            1 => Survival::Drop,
+            seed if seed % 2 == 0 => Survival::Torn {
+                seed: u64::from(seed),
+            },
+            seed => Survival::Reordered {
+                seed: u64::from(seed),
+            },
+        };
+        self.storage = self.storage.reopen(survival);
+        // A log cuts its torn tail before it writes behind it, and syncs the cut.
+        let (_, end) = self.frames();
+        self.len = u64::try_from(end).expect("files are small");
+        if let Some(mut bytes) = self.storage.bytes(FILE) {
+            bytes.truncate(end);
+            self.storage.put(FILE, &bytes);
+        }
+    }
+
+    fn records(&self) -> Vec<R> {
+        let decoded = self.frames().0.into_iter().map(|bytes| R::decode(&bytes));
+        decoded
+            .map(|record| record.expect("a frame with its checksum was written by encode"))
+            .collect()
+    }
+
+    fn fail_next_sync(&mut self) {
+        self.fails = true;
+    }
+
+    fn heal(&mut self) {
+        self.fails = false;
+    }
+}

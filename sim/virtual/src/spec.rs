@@ -1,0 +1,88 @@
+//! What a world is made of, as its builder says it.
+
+use holm_machine::Limits;
+
+use crate::clock::ClockSpec;
+use crate::link::LinkSpec;
+use crate::node::Node;
+use crate::order::Order;
+use crate::quantiles::Quantiles;
+use crate::trace::Report;
+
+/// A node, where it runs, and how its surroundings behave.
+#[derive(Clone, Debug)]
+pub struct NodeSpec<N: Node> {
+    /// What all its starts have in common.
+    pub setup: N::Setup,
+    /// The host whose cores it shares, as an index into [`WorldSpec::hosts`].
+    pub host: usize,
+    /// What loses power together with it.
+    pub site: usize,
+    /// Its clocks.
+    pub clock: ClockSpec,
+    /// How long a flush takes.
+    pub sync: Quantiles,
+    /// What its work costs.
+    pub work: Work,
+}
+
+/// What a node's work costs on a core, in nanoseconds. Without any cost the hosts play no part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// For each batch: without it batching would look free.
+    pub batch_nanos: u64,
+    /// For each input of it.
+    pub input_nanos: u64,
+    /// For each effect and record of it.
+    pub effect_nanos: u64,
+}
+
+impl Work {
+    pub(crate) const fn is_free(self) -> bool {
+        self.batch_nanos == 0 && self.input_nanos == 0 && self.effect_nanos == 0
+    }
+}
+
+/// A whole world.
+#[derive(Clone, Debug)]
+pub struct WorldSpec<N: Node> {
+    /// Its nodes; their ids count from 1.
+    pub nodes: Vec<NodeSpec<N>>,
+    /// How many cores each host has.
+    pub hosts: Vec<usize>,
+    /// The link between any two nodes, in each direction.
+    pub link: LinkSpec,
+    /// Links that differ, by the indexes of source and target, each in its direction.
+    pub links: Vec<(usize, usize, LinkSpec)>,
+    /// How the next event is found.
+    pub order: Order,
+    /// The limits of each node's driver.
+    pub limits: Limits,
+    /// Whether the run is written down in words.
+    pub report: Report,
+}
+
+impl<N: Node> WorldSpec<N> {
+    /// So many nodes with one setup, each on a host and site of its own, on plain links: 1 ms
+    /// one way, 1 ms a sync, in timed order, without any fault.
+    #[must_use]
+    pub fn plain(setup: &N::Setup, nodes: usize) -> Self {
+        let node = |index| NodeSpec {
+            setup: setup.clone(),
+            host: index,
+            site: index,
+            clock: ClockSpec::default(),
+            sync: Quantiles::fixed(1_000_000),
+            work: Work::default(),
+        };
+        Self {
+            nodes: (0..nodes).map(node).collect(),
+            hosts: vec![1; nodes],
+            link: LinkSpec::plain(1_000_000),
+            links: Vec::new(),
+            order: Order::Timed,
+            limits: Limits::default(),
+            report: Report::Off,
+        }
+    }
+}
