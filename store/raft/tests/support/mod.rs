@@ -8,6 +8,7 @@
     reason = "each test uses its own part of this"
 )]
 
+pub mod stage;
 pub mod world;
 
 use std::collections::{BTreeMap, VecDeque};
