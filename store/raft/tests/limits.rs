@@ -282,3 +282,52 @@ fn a_lease_ends_before_followers_may_elect_another() {
         "the lease is 0.99 timeouts from sending"
     );
 }
+
+#[test]
+fn a_lease_counts_from_the_sending_of_the_heartbeat_not_from_its_answer() {
+    let mut stage = tuned(|config| config.read_mode = ReadMode::Lease);
+    let now = stage.now;
+    let later = |millis| now + std::time::Duration::from_millis(millis);
+    // The first heartbeat is due 100 ms after the election; its answers take 600 ms.
+    stage.now = later(100);
+    stage.input(id(1), Input::Wake);
+    stage.settle_without(&[1]);
+    for node in 2..=3 {
+        stage.deliver(1, node, "Heartbeat");
+    }
+    stage.now = later(700);
+    for node in 2..=3 {
+        stage.deliver(node, 1, "HeartbeatReply");
+    }
+    let raft = stage.hosts[&id(1)].raft();
+    assert!(raft.has_lease(later(1_089)));
+    assert!(
+        !raft.has_lease(later(1_091)),
+        "its voters may elect another from 1,100 ms on"
+    );
+}
+
+#[test]
+fn a_read_that_outlives_its_lease_asks_a_quorum() {
+    let mut stage = tuned(|config| config.read_mode = ReadMode::Lease);
+    stage.pass(300, &[]);
+    stage.request(2, "a");
+    stage.deliver(2, 1, "Forward");
+    stage.said();
+    // It must see the forwarded command, which its origin may count, and which is not applied.
+    stage.read(1);
+    assert_eq!(stage.said(), "");
+    stage.now = stage.now + std::time::Duration::from_secs(2);
+    stage.deliver(1, 2, "Append");
+    stage.sync(id(2), usize::MAX);
+    stage.deliver(2, 1, "Ack");
+    stage.sync(id(1), usize::MAX);
+    let said = stage.said();
+    assert!(
+        said.contains("n1 applied 2 a") && !said.contains("read"),
+        "{said}"
+    );
+    stage.settle();
+    let said = stage.said();
+    assert!(said.contains("n1 read 2 at 2"), "{said}");
+}

@@ -210,6 +210,37 @@ fn s5_5_a_repeated_append_changes_nothing() {
 }
 
 #[test]
+fn s5_5_what_is_durable_already_is_acknowledged_again_at_once() {
+    let mut stage = group(3);
+    stage.elect(1);
+    stage.request(1, "a");
+    let message = stage
+        .take(id(1), id(2), Some("Append"))
+        .expect("it was sent");
+    let from = id(1);
+    let copy = message.clone();
+    stage.input(
+        id(2),
+        Input::Message {
+            from,
+            message: copy,
+        },
+    );
+    assert!(
+        stage.take(id(2), id(1), Some("Ack")).is_none(),
+        "I4: it is not durable yet"
+    );
+    stage.sync(id(2), usize::MAX);
+    assert!(stage.take(id(2), id(1), Some("Ack")).is_some());
+    // No new write follows, so nothing that waits for one would ever leave.
+    stage.input(id(2), Input::Message { from, message });
+    assert!(
+        stage.take(id(2), id(1), Some("Ack")).is_some(),
+        "machine I2"
+    );
+}
+
+#[test]
 fn s6_a_leader_that_is_not_in_the_new_configuration_leaves_once_that_is_committed() {
     let mut stage = group(3);
     stage.elect(1);

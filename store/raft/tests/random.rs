@@ -33,8 +33,8 @@ fn three_nodes_survive_a_hostile_network() {
     let seen = runs(Plan::HOSTILE, 0..25);
     assert!(sum(&seen, |run| run.acknowledged) > 2_500);
     assert!(sum(&seen, |run| run.reads) > 2_500);
-    assert!(sum(&seen, |run| run.snapshots) > 20);
-    assert!(sum(&seen, |run| run.truncated) > 20);
+    assert!(sum(&seen, |run| run.snapshots) > 5);
+    assert!(sum(&seen, |run| run.truncated) > 5);
 }
 
 #[test]
