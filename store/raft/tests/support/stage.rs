@@ -204,6 +204,7 @@ impl Stage {
     }
 
     /// Runs one command of a scenario.
+    #[expect(clippy::too_many_lines, reason = "one arm a command")]
     pub fn run(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
         self.said.clear();
@@ -327,7 +328,10 @@ impl Stage {
                 return format!("  n{node} is down\n");
             };
             let entries: Vec<String> = (raft.base().op.value() + 1..=raft.last().op.value())
-                .map(|op| raft.entry(Op::new(op)).map_or(format!("{op}:?"), entry))
+                .map(|op| {
+                    raft.entry(Op::new(op))
+                        .map_or_else(|| format!("{op}:?"), entry)
+                })
                 .collect();
             format!(
                 "  n{node} {:?} term {} commit {} applied {} log [{}]\n",
