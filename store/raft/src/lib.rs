@@ -30,8 +30,8 @@
 //! - I10 Ops apply once, in order, when committed and durable here.
 //! - I11 A snapshot's receiver keeps entries behind it only if its own entry there has the
 //!   snapshot's term. A snapshot no newer than the commit point is refused.
-//! - I12, I13 A failed sync is final; damage is never truncated. Kept by the log.
-//! - I13 See above.
+//! - I12 A failed write or sync is final. Kept by the log.
+//! - I13 Damage is never truncated. Kept by the log.
 //! - I14 Who may have lost acknowledged entries neither votes, acknowledges, answers probes nor
 //!   campaigns until its log reaches a read op that a quorum without it confirmed. A leader
 //!   that sees acknowledged ops vanish says so and stops counting that peer.
