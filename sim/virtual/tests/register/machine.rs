@@ -263,11 +263,7 @@ impl Register {
         self.deadline = now + ELECTION_MIN + Duration::from_nanos(spread);
     }
 
-    /// What a pure machine must not have.
-    #[expect(
-        clippy::disallowed_types,
-        reason = "a planted fault that a gate must catch"
-    )]
+    /// What a pure machine must not have: a planted fault that a gate must catch.
     fn impurity(&self) -> u64 {
         use std::sync::atomic::{AtomicU64, Ordering};
         static MADE: AtomicU64 = AtomicU64::new(0);
@@ -278,8 +274,7 @@ impl Register {
             }
             Bug::Static => MADE.fetch_add(1, Ordering::Relaxed),
             Bug::WallClock => {
-                let now = std::time::SystemTime::now();
-                let since = now.duration_since(std::time::UNIX_EPOCH);
+                let since = std::time::UNIX_EPOCH.elapsed();
                 u64::from(since.map_or(0, |since| since.subsec_nanos()))
             }
             _ => 0,
