@@ -233,6 +233,11 @@ fn a_seeded_difference_is_found() {
 fn with_holm(door: Door, subject: Subject) {
     let first = setting("HOLM_SEED", 1);
     for etcd in peer::all() {
+        // The 3.5 that is fetched leaves much unchecked that later ones refuse, nested operations
+        // among it: users are compared with what HOLM_ETCD names, 3.5.30 or newer.
+        if matches!(subject, Subject::Users) && etcd == Program::Newer {
+            continue;
+        }
         for seed in first..first + setting("HOLM_SEEDS", 2) {
             let run = Run {
                 door,
