@@ -47,7 +47,7 @@ impl Stage {
                 };
                 let first = log.last(GROUP).value() + 1;
                 let len = usize::try_from(number(len)).expect("it is small");
-                let term = log.hard(GROUP).value();
+                let term = log.hard(GROUP).term.value();
                 let records: Vec<Record> = (first..first + number(count))
                     .map(|op| record(term, op, len))
                     .collect();
@@ -56,7 +56,7 @@ impl Stage {
             ["term", term] => {
                 let term = Term::new(number(term));
                 said(
-                    log.flush(GROUP, &[Record::Hard { term }], Urgency::Ordinary),
+                    log.flush(GROUP, &[Record::of_term(term)], Urgency::Ordinary),
                     "flushed",
                 )
             }
@@ -65,7 +65,7 @@ impl Stage {
                 .prepare_next()
                 .map_or_else(|error| text(&error), |done| format!("{done:?}")),
             ["state"] => {
-                let (first, last, term) = (log.first(GROUP), log.last(GROUP), log.hard(GROUP));
+                let (first, last, term) = (log.first(GROUP), log.last(GROUP), log.hard(GROUP).term);
                 let count = kept(log, GROUP).len();
                 format!("term {term}, ops {first}..={last}, {count} read back")
             }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use holm_base::NodeId;
 
 /// How linearizable reads are confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadMode {
     /// By a quorum, after the read was asked. Right under any clock.
     Quorum,

@@ -3,7 +3,7 @@
 use holm_base::{ByteCount, NodeId, Op, Term};
 
 /// What a replica tells its observers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// This node leads from now on.
     LeaderElected {
@@ -138,7 +138,7 @@ pub enum Event {
 }
 
 /// Why a leader stopped leading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SteppedDown {
     /// Somebody is in a higher term.
     HigherTerm,
@@ -149,7 +149,7 @@ pub enum SteppedDown {
 }
 
 /// What was wrong with a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rejected {
     /// The sender is not a member.
     Stranger,

@@ -11,7 +11,7 @@ use crate::message::{Entry, Message};
 use crate::snapshot::Manifest;
 
 /// Everything that can happen to a replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// Time has passed; before the deadline this changes nothing.
     Wake,
@@ -97,7 +97,7 @@ pub enum Input {
 }
 
 /// What an operator may want of a leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Change who belongs to the group.
     Change(Change),

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use holm_base::{GroupId, Op, Term, Time};
+use holm_base::{GroupId, Op, Time};
 use holm_kv::{Config, Keyspace, StoreError};
 use holm_log::{Log, LogConfig, LogError};
 use holm_machine::{DiskError, Folder};
-use holm_sequencer::{Durable, Solo};
+use holm_sequencer::{Durable, Form, Solo};
 
 use crate::replica::Replica;
 
@@ -59,6 +58,15 @@ pub enum OpenError {
         /// The log's newest op.
         last: Op,
     },
+    /// The log is that of a node among others.
+    #[error(
+        "op {op} of the log was ordered together with other nodes: start this node with the \
+         options of its cluster, or use another data directory"
+    )]
+    OfACluster {
+        /// The first such op.
+        op: Op,
+    },
 }
 
 /// Opens the keyspace `group` in `folder` (its log in `log`, its engine in `kv`).
@@ -84,13 +92,21 @@ pub fn open(
         return Err(OpenError::LogLost { applied, last });
     }
     let mut replayed = 0;
-    log.replay(group, applied, &mut |term: Term, op: Op, body: Bytes| {
-        // The answer went to a client of an earlier run, or to nobody.
-        drop(keyspace.apply(Time::ZERO, op, term, &body));
-        replayed += 1;
+    let mut foreign = None;
+    log.replay(group, applied, &mut |term, op, form, body| match form {
+        Form::Plain if foreign.is_none() => {
+            // The answer went to a client of an earlier run, or to nobody.
+            drop(keyspace.apply(Time::ZERO, op, term, &body));
+            replayed += 1;
+        }
+        Form::Plain => {}
+        Form::Raft => foreign = foreign.or(Some(op)),
     })?;
+    if let Some(op) = foreign {
+        return Err(OpenError::OfACluster { op });
+    }
     let durable = Durable {
-        term: log.hard(group).max(keyspace.term()),
+        term: log.hard(group).term.max(keyspace.term()),
         last,
     };
     let sequencer = Solo::restore(holm_sequencer::Config::default(), durable);

@@ -375,11 +375,7 @@ mod tests {
     }
 
     fn entries(count: u64) -> Vec<Record> {
-        let entry = |op| Record::Entry {
-            term: Term::new(1),
-            op: Op::new(op),
-            body: Bytes::from(vec![b'x'; 3_000]),
-        };
+        let entry = |op| Record::plain(Term::new(1), Op::new(op), Bytes::from(vec![b'x'; 3_000]));
         (1..=count).map(entry).collect()
     }
 
@@ -432,7 +428,7 @@ mod tests {
     fn busy() -> Outbox {
         let outbox = Outbox::default();
         let term = Term::new(1);
-        outbox.persist(&mut vec![Record::Hard { term }], WriteId::new(1));
+        outbox.persist(&mut vec![Record::of_term(term)], WriteId::new(1));
         outbox.cut(Op::new(7));
         outbox
     }
