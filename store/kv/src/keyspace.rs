@@ -49,6 +49,8 @@ pub struct Keyspace {
     is_sweeping: bool,
     /// The term that this node leads in; zero until it leads.
     leads_since: Term,
+    /// The damage that applying came across first.
+    harm: Option<String>,
     counts: Counts,
     reader: Reader,
     hub: Arc<Hub>,
@@ -122,6 +124,7 @@ impl Keyspace {
             events: Vec::new(),
             proposed: None,
             leads_since: Term::ZERO,
+            harm: None,
             counts: Counts::default(),
         }
     }
@@ -182,6 +185,7 @@ impl Keyspace {
                 }),
             }
         };
+        self.look_for_harm(&result);
         self.store.end_command(op, term);
         self.space.applied();
         Applied {
@@ -190,6 +194,46 @@ impl Keyspace {
             op,
             result,
         }
+    }
+
+    /// I17: damage is this node's own, and so must not pass for what applying gives.
+    fn look_for_harm(&mut self, result: &Result<Outcome, Refusal>) {
+        if let Err(Refusal::Corrupt { place }) = result
+            && !self.alarms.has(AlarmKind::Corrupt)
+        {
+            self.harm.get_or_insert_with(|| place.clone());
+        }
+    }
+
+    /// Damage to this node's files that applying came across, or a body that it could not read:
+    /// from there on the state here may not be that of other nodes (I17). A node among others
+    /// must end, and not go on from its files.
+    #[must_use]
+    pub fn harm(&self) -> Option<&str> {
+        self.harm.as_deref()
+    }
+
+    /// An op went by that changes nothing here: the applied op moves, and no revision. Its
+    /// durability is that of the next flush.
+    pub fn advance(&mut self, op: Op, term: Term) {
+        self.store.end_command(op, term);
+    }
+
+    /// Keeps what the sequencer must find again beside the data, as [`Store::set_sequencer`].
+    pub fn set_sequencer(&mut self, value: Bytes) {
+        self.store.set_sequencer(value);
+    }
+
+    /// What the sequencer kept beside the data, as of [`Keyspace::applied`] when just opened.
+    #[must_use]
+    pub fn sequencer(&self) -> Option<Bytes> {
+        self.store.sequencer()
+    }
+
+    /// Whether [`Keyspace::set_sequencer`] must come before the next [`Keyspace::next_job`], as
+    /// [`Store::is_sequencer_due`].
+    pub fn is_sequencer_due(&mut self, now: Time) -> bool {
+        self.store.is_sequencer_due(now)
     }
 
     fn obey(&mut self, now: Time, term: Term, proposal: &Proposal) -> Result<Outcome, Refusal> {
@@ -414,6 +458,15 @@ impl Keyspace {
         self.counts = Counts::default();
     }
 
+    /// This node leads no longer: its leases' time stands still, and what it proposed is
+    /// forgotten. [`Keyspace::due`] may be asked on: what a node has to say about its own disk it
+    /// says as a follower too.
+    pub fn follow(&mut self) {
+        self.timers.follow(&mut self.leases);
+        self.space.settled();
+        self.proposed = None;
+    }
+
     /// Renews a lease for its granted time; takes no op. Gives that time in seconds.
     ///
     /// # Errors
@@ -482,6 +535,10 @@ impl Keyspace {
     }
 
     /// The next piece of work for the background thread, as [`Store::next_job`].
+    ///
+    /// # Panics
+    ///
+    /// If [`Keyspace::is_sequencer_due`] was not asked, or not obeyed.
     pub fn next_job(&mut self, now: Time) -> Option<Job> {
         self.store.next_job(now)
     }

@@ -94,6 +94,8 @@ pub(crate) struct Group {
     terms: VecDeque<Position>,
     /// Something void stands behind the last entry, so the next one begins a piece.
     is_parted: bool,
+    /// Records of the group may have been lost: `last` is what stands before the damage.
+    pub(crate) is_lost: bool,
 }
 
 impl Group {
@@ -108,11 +110,19 @@ impl Group {
             last: record.op,
             chain: body.chain,
             base: Position {
-                op: body.cut,
-                term: body.more.map_or(0, |more| more.cut_term),
+                op: body.base,
+                term: body.more.map_or(0, |more| more.base_term),
             },
-            cut: body.cut,
-            written_cut: body.cut,
+            cut: body.base,
+            written_cut: body.base,
+            ..Self::default()
+        }
+    }
+
+    /// A group of which nothing is known; behind damage that means little.
+    pub(crate) fn fresh(is_lost: bool) -> Self {
+        Self {
+            is_lost,
             ..Self::default()
         }
     }
@@ -120,12 +130,13 @@ impl Group {
     /// The body of this group's State record.
     pub(crate) fn state(&self) -> StateBody {
         let more = StateMore {
-            cut_term: self.term_at(self.cut),
+            base_term: self.base.term,
             is_recovering: self.is_recovering,
+            has_snapshot: self.installed.is_some(),
         };
         StateBody {
             vote: self.vote,
-            cut: self.cut,
+            base: self.base.op,
             chain: self.chain,
             more: self.is_replicated.then_some(more),
         }
@@ -275,16 +286,34 @@ impl Group {
 
     fn cut_at(&mut self, at: Position) {
         self.cut = self.cut.max(at.op);
-        if at.op > self.base.op {
-            self.base = at;
-            // The run that holds the next op stays.
-            while self.terms.get(1).is_some_and(|it| it.op <= at.op + 1) {
-                self.terms.pop_front();
-            }
-        }
+        self.raise(at);
         if self.installed().is_some_and(|it| it.op.value() <= at.op) {
             self.installed = None;
         }
+    }
+
+    /// Nothing up to here counts any more.
+    fn raise(&mut self, base: Position) {
+        if base.op > self.base.op {
+            self.base = base;
+            // The run that holds the next op stays.
+            while self.terms.get(1).is_some_and(|it| it.op <= base.op + 1) {
+                self.terms.pop_front();
+            }
+        }
+    }
+
+    /// What a State record says of the base. While a snapshot waits this is no cut of the owner.
+    fn take_base(&mut self, body: &StateBody) {
+        let op = body.base.min(self.last);
+        let told = body.more.map(|more| more.base_term);
+        let term = told.unwrap_or_else(|| self.term_at(op));
+        if body.more.is_some_and(|more| more.has_snapshot) {
+            self.raise(Position { op, term });
+            return;
+        }
+        self.cut_at(Position { op, term });
+        self.written_cut = self.cut;
     }
 
     /// Forgets the entries of a segment that is about to go.
@@ -321,6 +350,17 @@ impl Group {
         })
     }
 
+    /// Whether a flush of its entries alone is marked as such.
+    pub(crate) const fn is_replicated(&self) -> bool {
+        self.is_replicated
+    }
+
+    /// Acknowledged entries may be missing: from now on the next State record says so.
+    pub(crate) const fn recover(&mut self) {
+        self.is_recovering = true;
+        self.is_replicated = true;
+    }
+
     /// Takes a record that was read back, or says what is wrong with it.
     pub(crate) fn take(
         &mut self,
@@ -328,6 +368,10 @@ impl Group {
         place: Place,
         scratch: &mut Vec<u8>,
     ) -> Result<(), String> {
+        if self.is_lost {
+            self.take_behind_damage(record, place);
+            return Ok(());
+        }
         match record.kind {
             Kind::Entry => self.take_entry(record, place, scratch),
             Kind::Hard => {
@@ -337,10 +381,7 @@ impl Group {
             Kind::CutTo => {
                 let kept = self.base.op..=self.last;
                 if !kept.contains(&record.op) {
-                    return Err(format!(
-                        "a cut to op {} that is not in {kept:?}",
-                        record.op
-                    ));
+                    return Err(format!("a cut to op {} that is not in {kept:?}", record.op));
                 }
                 self.cut_to(record.op, layout::u128_at(record.body, 0));
                 Ok(())
@@ -349,17 +390,76 @@ impl Group {
             Kind::State => self.take_state(record),
             Kind::Cut => {
                 let op = record.op.min(self.last);
-                let known = self.term_at(op);
-                let is_told = record.version > layout::VERSION && op == record.op;
-                let term = if is_told {
-                    layout::u64_at(record.body, 0)
-                } else {
-                    known
-                };
+                let term = told_term(record).filter(|_| op == record.op);
+                let term = term.unwrap_or_else(|| self.term_at(op));
                 self.cut_at(Position { op, term });
                 self.written_cut = self.cut;
                 Ok(())
             }
+        }
+    }
+
+    /// Takes what a record behind damage still tells: hard state, cuts, snapshots. Entries count
+    /// again only behind a record that names the very place where these ended.
+    fn take_behind_damage(&mut self, record: &RecordView<'_>, place: Place) {
+        match record.kind {
+            Kind::Entry => {}
+            Kind::Hard => self.harden(record.term, HardBody::decode(record)),
+            Kind::CutTo => self.join(record.op, layout::u128_at(record.body, 0)),
+            Kind::Installed => self.install_behind_damage(record, place),
+            Kind::State => {
+                let body = StateBody::decode(record);
+                let more = body.more;
+                let hard = HardBody {
+                    vote: body.vote,
+                    is_recovering: more.is_some_and(|more| more.is_recovering),
+                };
+                self.harden(record.term, hard);
+                self.skip_to(body.base);
+                self.take_base(&body);
+                self.join(record.op, body.chain);
+            }
+            Kind::Cut => {
+                let (op, term) = (record.op, told_term(record).unwrap_or(0));
+                self.skip_to(op);
+                self.cut_at(Position { op, term });
+                self.written_cut = self.cut;
+            }
+        }
+    }
+
+    fn install_behind_damage(&mut self, record: &RecordView<'_>, place: Place) {
+        if record.op < self.base.op {
+            return;
+        }
+        let body = InstalledBody::decode(record);
+        let was_kept = body.is_suffix_kept;
+        let installed = Installed {
+            term: Term::new(record.term),
+            op: Op::new(record.op),
+            // What stood behind it then may be what was lost.
+            is_suffix_kept: was_kept && record.op <= self.last,
+            body: Bytes::copy_from_slice(body.manifest),
+        };
+        self.install(installed, place.segment);
+        self.is_lost = was_kept;
+    }
+
+    /// If the group ended here, nothing of it is missing before this.
+    fn join(&mut self, op: u64, chain: u128) {
+        if (op, chain) == (self.last, self.chain) {
+            self.is_lost = false;
+            self.is_parted = true;
+        }
+    }
+
+    /// Nothing up to here counts, lost or not.
+    fn skip_to(&mut self, op: u64) {
+        if op > self.last {
+            self.pieces.clear();
+            self.terms.clear();
+            self.last = op;
+            self.chain = 0;
         }
     }
 
@@ -414,10 +514,14 @@ impl Group {
         if !agrees {
             return Err(format!("a state at op {} that differs", record.op));
         }
-        self.cut(body.cut.min(self.last));
-        self.written_cut = self.cut;
+        self.take_base(&body);
         Ok(())
     }
+}
+
+/// The term that a Cut record tells, if it does.
+fn told_term(record: &RecordView<'_>) -> Option<u64> {
+    (record.version > layout::VERSION).then(|| layout::u64_at(record.body, 0))
 }
 
 impl Piece {

@@ -12,11 +12,14 @@
 //! 10 2  log2 block = 12         8 8  flush number, dense     8 2  kind
 //! 12 4  flags = 0              16 8  LSN of this flush      10 2  version = 1
 //! 16 8  cluster id             24 4  record count           12 4  group
-//! 24 8  node id                28 4  flags: 1 clean close   16 8  term
+//! 24 8  node id                28 4  flags                  16 8  term
 //! 32 8  segment number         32 16 chain before           24 8  op
 //! 40 8  first LSN              48 8  opens of this log      32 8  group chain before, low half
 //! 48 8  opens of this log      56 4  0                      40 .. body
 //! 56 16 chain before           60 4  crc32c of 0..60
+//!
+//! flags of a flush: 1 clean close; 2 nothing but entries, said only of groups that know of
+//! other nodes
 //!
 //! kind          version  body
 //!  1 Entry      1        the engine's bytes
@@ -26,8 +29,9 @@
 //!  3 CutTo      1        0 16 group chain after the record's op; entries above it are void
 //!  4 Installed  1        0 4 flags: 1 suffix kept; 4 4 0; 8 .. manifest; term and op are the
 //!                        snapshot's
-//!  5 State      1        0 8 vote; 8 8 cut op; 16 16 group chain after the record's op
-//!               2        the same; 32 8 term of the cut op; 40 4 flags: 1 recovering; 44 4 0
+//!  5 State      1        0 8 vote; 8 8 base op; 16 16 group chain after the record's op
+//!               2        the same; 32 8 term of the base op; 44 4 0
+//!                        40 4 flags: 1 recovering, 2 a snapshot waits for a cut to its op
 //!  6 Cut        1        nothing; entries up to the record's op are not needed any more
 //!               2        0 8 term of the record's op
 //!
@@ -53,6 +57,8 @@ pub(crate) const FLUSH_HEADER: usize = 64;
 pub(crate) const RECORD_HEADER: usize = 40;
 /// The flag of the flush that a clean close writes.
 pub(crate) const CLEAN_CLOSE: u32 = 1;
+/// The flag of a flush of entries alone: losing it loses no hard state.
+pub(crate) const ENTRIES_ALONE: u32 = 2;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"HOLMLOG1";
 const FLUSH_MAGIC: &[u8; 4] = b"FLSH";
@@ -204,12 +210,7 @@ impl Kind {
             (Self::State, VERSION_2) => Some(STATE_BODY_2),
             (Self::Cut, VERSION_2) => Some(CUT_BODY_2),
             (
-                Self::Entry
-                | Self::Hard
-                | Self::CutTo
-                | Self::Installed
-                | Self::State
-                | Self::Cut,
+                Self::Entry | Self::Hard | Self::CutTo | Self::Installed | Self::State | Self::Cut,
                 _,
             ) => None,
         }
@@ -233,6 +234,8 @@ pub(crate) const CUT_BODY_2: usize = 8;
 
 /// The flag of a node that may have lost what it acknowledged.
 const RECOVERING: u32 = 1;
+/// The flag of a group whose engine may not hold its snapshot yet.
+const SNAPSHOT_WAITS: u32 = 2;
 /// The flag of a snapshot behind which the entries stay.
 const SUFFIX_KEPT: u32 = 1;
 
@@ -338,8 +341,7 @@ impl HardBody {
     pub(crate) fn decode(record: &RecordView<'_>) -> Self {
         Self {
             vote: u64_at(record.body, 0),
-            is_recovering: record.version >= VERSION_2
-                && u32_at(record.body, 8) & RECOVERING != 0,
+            is_recovering: record.version >= VERSION_2 && u32_at(record.body, 8) & RECOVERING != 0,
         }
     }
 }
@@ -372,7 +374,8 @@ impl<'a> InstalledBody<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateBody {
     pub(crate) vote: u64,
-    pub(crate) cut: u64,
+    /// The op below the oldest entry that counts.
+    pub(crate) base: u64,
     pub(crate) chain: u128,
     /// What only version 2 says.
     pub(crate) more: Option<StateMore>,
@@ -381,23 +384,26 @@ pub(crate) struct StateBody {
 /// What a State record says of a group that knows of other nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateMore {
-    /// The term of the entry at the cut op.
-    pub(crate) cut_term: u64,
+    /// The term of the entry at the base op.
+    pub(crate) base_term: u64,
     pub(crate) is_recovering: bool,
+    /// The owner has not cut to the newest snapshot's op.
+    pub(crate) has_snapshot: bool,
 }
 
 impl StateBody {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> u16 {
         out.clear();
         out.extend_from_slice(&self.vote.to_le_bytes());
-        out.extend_from_slice(&self.cut.to_le_bytes());
+        out.extend_from_slice(&self.base.to_le_bytes());
         out.extend_from_slice(&self.chain.to_le_bytes());
         let Some(more) = self.more else {
             return VERSION;
         };
-        let flags = if more.is_recovering { RECOVERING } else { 0 };
-        out.extend_from_slice(&more.cut_term.to_le_bytes());
-        out.extend_from_slice(&flags.to_le_bytes());
+        let recovering = if more.is_recovering { RECOVERING } else { 0 };
+        let waits = if more.has_snapshot { SNAPSHOT_WAITS } else { 0 };
+        out.extend_from_slice(&more.base_term.to_le_bytes());
+        out.extend_from_slice(&(recovering | waits).to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         VERSION_2
     }
@@ -406,11 +412,12 @@ impl StateBody {
         let bytes = record.body;
         Self {
             vote: u64_at(bytes, 0),
-            cut: u64_at(bytes, 8),
+            base: u64_at(bytes, 8),
             chain: u128_at(bytes, 16),
             more: (record.version >= VERSION_2).then(|| StateMore {
-                cut_term: u64_at(bytes, 32),
+                base_term: u64_at(bytes, 32),
                 is_recovering: u32_at(bytes, 40) & RECOVERING != 0,
+                has_snapshot: u32_at(bytes, 40) & SNAPSHOT_WAITS != 0,
             }),
         }
     }
