@@ -3,6 +3,7 @@
 //! What would surprise: nothing is applied here. What the log holds beyond the engine may be
 //! void; Raft says when it is committed.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,8 +18,12 @@ use crate::cluster::entry;
 use crate::open::{OpenError, Opened, engine_folder};
 use crate::replica::Replica;
 
-/// How many ops below the checkpoint are read into memory for peers that lag.
-const KEPT_OPS: u64 = 5_000;
+/// How many ops the log keeps for peers that lag or join, unless they take too much room. More
+/// than etcd's 5,000, for there is no snapshot to offer yet to one that lags further.
+const KEPT_OPS: u64 = 100_000;
+
+/// How many bytes of what the engine knows already are read into memory for such peers.
+const READ_BYTES: u64 = 64 << 20;
 
 /// What one of several is told when it opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,24 +156,32 @@ fn read_log(log: &Log, group: GroupId, known: Op) -> Result<(Position, Vec<Entry
     let (term, op) = log.base(group);
     let mut base = Position { term, op };
     let start = Op::new(known.value().saturating_sub(KEPT_OPS)).max(op);
-    let (mut entries, mut strange) = (Vec::new(), None);
+    let (mut entries, mut weight) = (VecDeque::<Entry>::new(), 0);
+    let mut strange = None;
     let after = Op::new(start.value().saturating_sub(1)).max(op);
-    log.replay(
-        group,
-        after,
-        &mut |term: Term, op: Op, form: Form, body: Bytes| {
-            if op == start {
-                base = Position { term, op };
-            } else if strange.is_none() {
-                match entry(term, op, form, &body) {
-                    Some(entry) => entries.push(entry),
-                    None => strange = Some((op, form)),
+    let mut read = |term: Term, op: Op, form: Form, body: Bytes| {
+        if op == start {
+            base = Position { term, op };
+        } else if strange.is_none() {
+            match entry(term, op, form, &body) {
+                Some(entry) => {
+                    weight += entry.weight();
+                    entries.push_back(entry);
                 }
+                None => strange = Some((op, form)),
             }
-        },
-    )?;
+        }
+        // What the engine knows is kept for others, within reason.
+        while weight > READ_BYTES
+            && let Some(first) = entries.pop_front_if(|first| first.op <= known)
+        {
+            weight -= first.weight();
+            base = first.position();
+        }
+    };
+    log.replay(group, after, &mut read)?;
     match strange {
-        None => Ok((base, entries)),
+        None => Ok((base, entries.into())),
         Some((_, Form::Plain)) => Err(OpenError::Alone),
         Some((op, Form::Raft)) => Err(OpenError::Entry { op }),
     }
