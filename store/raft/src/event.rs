@@ -95,6 +95,14 @@ pub enum Event {
         /// Whether two sets of voters decide.
         is_joint: bool,
     },
+    /// A peer lacks entries that are gone here, and there is no snapshot to offer it. A person
+    /// must look.
+    SnapshotMissing {
+        /// The peer.
+        peer: NodeId,
+        /// The first op that this node still has.
+        first: Op,
+    },
     /// A snapshot was offered to a peer.
     SnapshotOffered {
         /// The peer.

@@ -50,7 +50,7 @@
 //! |`Message`|a peer spoke||`Send`|after this write, say that|
 //! |`Request`, `Read`|a client here wants something||`Apply`, `Advance`|the next op, committed|
 //! |`Durable`|writes up to here are safe||`ReadAt`|this read may execute now|
-//! |`Fetched`|entries came back||`Fetch`, `Cut`|read entries; drop entries|
+//! |`Fetched`, `Release`|entries came back; they may go||`Fetch`, `Cut`|read entries; drop entries|
 //! |`Saved`, `Lacking`, `Loaded`, `Stored`|snapshots||`Receive`, `Load`, `Store`, `Install`|snapshots|
 //! |`Operate`|an operator wants something||`Reply`, `Refuse`|what came of it|
 //! |||| `Note`|an event for whoever listens|
@@ -126,4 +126,5 @@ pub use message::{
 };
 pub use node::{Raft, Restored, RoleName};
 pub use origin::Windows;
+pub use progress::PeerView;
 pub use snapshot::{Checkpoint, ChunkId, Manifest};

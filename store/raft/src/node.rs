@@ -281,6 +281,7 @@ impl Raft {
             Input::Durable { through } => self.written(cx, through),
             Input::Fetched { peer, entries } => self.fetched(cx, peer, entries),
             Input::Saved { manifest } => self.saved(cx, manifest),
+            Input::Release { through, limit } => self.release(cx, through, limit),
             Input::Lacking { op, chunks } => self.lacking(cx, op, &chunks),
             Input::Loaded {
                 peer,
