@@ -36,6 +36,7 @@ mod gate;
 mod listener;
 mod names;
 mod preface;
+mod proxy;
 mod room;
 mod stream;
 
@@ -44,5 +45,6 @@ pub use error::NetError;
 pub use gate::{Connection, Gate, Limits};
 pub use listener::{ListenConfig, Listener};
 pub use preface::{PREFACE, Protocol, sniff};
+pub use proxy::{Cable, CableView, Direction, Way};
 pub use room::Room;
 pub use stream::Stream;
