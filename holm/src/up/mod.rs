@@ -25,11 +25,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 pub(crate) use calling::{Calling, as_up, asks_version};
+pub(crate) use signals::Ends;
 
 use crate::command::ETCD_VERSION;
 use crate::config::{Config, Environment, Flags};
+use crate::sites;
 use doors::Doors;
-use signals::Ends;
 
 /// One file of the log.
 const LOG_SEGMENT_BYTES: ByteCount = ByteCount::new(64 << 20);
@@ -40,6 +41,8 @@ Examples:
   holm up --data-dir /var/lib/holm --config /etc/holm.toml
   holm up --listen 10.0.0.7:2379 --cert-file node.pem --key-file node.key
   HOLM_QUOTA_BACKEND_BYTES=8GiB holm up          any flag as a variable
+  holm up --sites 3                              three sites on this machine; `holm link` cuts their links
+  holm up --names oslo,bergen,tromso --data-dir demo
 
 A flag wins over its HOLM_ variable, the variable over the file, the file over the default. The file is TOML:
   data-dir = \"/var/lib/holm\"
@@ -54,8 +57,16 @@ SIGTERM or Ctrl-C stop the node when its requests are answered; a second one sto
 ///
 /// Why it did not start, or why it could not go on.
 pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
+    if flags.sites.is_some() || flags.names.is_some() {
+        return sites::run(flags);
+    }
     let environment = Environment::of_process(calling);
     let config = Config::load(calling, flags, environment).context("read the configuration")?;
+    anyhow::ensure!(
+        !sites::holds_sites(&config.data_dir),
+        "{} holds the data of several sites: start them with --sites, or choose another --data-dir",
+        config.data_dir.display()
+    );
     holm_telemetry::log_to_stderr(&config.log)?;
     for remark in &config.remarks {
         tracing::warn!(remark, "a setting without effect");
@@ -69,7 +80,8 @@ pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
         .thread_name("holm-front")
         .build()
         .context("start the front's threads")?;
-    let ended = threads.block_on(live(&config, &node, metrics, failure));
+    let ends = (failure, flags.ends_with_input);
+    let ended = threads.block_on(live(&config, &node, metrics, ends));
     threads.shutdown_background();
     // After a failure of the disk the node's threads may wait for ever; the process's end is theirs.
     if ended.is_ok() {
@@ -84,9 +96,9 @@ async fn live(
     config: &Config,
     node: &Node,
     metrics: Arc<Metrics>,
-    failure: watch::Receiver<Option<String>>,
+    (failure, ends_with_input): (watch::Receiver<Option<String>>, bool),
 ) -> anyhow::Result<()> {
-    let ends = Ends::listen(failure).context("listen for signals")?;
+    let ends = Ends::listen(failure, ends_with_input).context("listen for signals")?;
     let doors = Doors::open(config)?;
     let (front, web) = parts::fronts(config, node.handle(), &doors.room, &metrics)?;
     let clients: Vec<SocketAddr> = doors.clients.iter().map(Listener::address).collect();
