@@ -337,10 +337,7 @@ impl Group {
             Kind::CutTo => {
                 let kept = self.base.op..=self.last;
                 if !kept.contains(&record.op) {
-                    return Err(format!(
-                        "a cut to op {} that is not in {kept:?}",
-                        record.op
-                    ));
+                    return Err(format!("a cut to op {} that is not in {kept:?}", record.op));
                 }
                 self.cut_to(record.op, layout::u128_at(record.body, 0));
                 Ok(())

@@ -204,12 +204,7 @@ impl Kind {
             (Self::State, VERSION_2) => Some(STATE_BODY_2),
             (Self::Cut, VERSION_2) => Some(CUT_BODY_2),
             (
-                Self::Entry
-                | Self::Hard
-                | Self::CutTo
-                | Self::Installed
-                | Self::State
-                | Self::Cut,
+                Self::Entry | Self::Hard | Self::CutTo | Self::Installed | Self::State | Self::Cut,
                 _,
             ) => None,
         }
@@ -338,8 +333,7 @@ impl HardBody {
     pub(crate) fn decode(record: &RecordView<'_>) -> Self {
         Self {
             vote: u64_at(record.body, 0),
-            is_recovering: record.version >= VERSION_2
-                && u32_at(record.body, 8) & RECOVERING != 0,
+            is_recovering: record.version >= VERSION_2 && u32_at(record.body, 8) & RECOVERING != 0,
         }
     }
 }

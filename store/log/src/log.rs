@@ -112,7 +112,7 @@ impl Log {
     /// The hard state of a group; all zero for a group that the log does not know.
     #[must_use]
     pub fn hard(&self, group: GroupId) -> Hard {
-        self.group(group).map_or(Hard::default(), Group::hard)
+        self.group(group).map_or_else(Hard::default, Group::hard)
     }
 
     /// The place below the oldest entry of a group that is still here, as term and op.

@@ -52,12 +52,7 @@ fn work(storage: &Storage, told: &mut Told, belief: Belief) -> Result<(), LogErr
         let mut log = open(storage)?;
         told.opens = log.opens();
         let term = run * 10;
-        flush(
-            &mut log,
-            told,
-            &[Record::of_term(Term::new(term))],
-            belief,
-        )?;
+        flush(&mut log, told, &[Record::of_term(Term::new(term))], belief)?;
         for (round, lens) in [
             &[10, 700, 0][..],
             &[4000],

@@ -18,7 +18,10 @@ fn hard(term: u64) -> Record {
 fn a_fresh_log_is_empty_and_open_for_the_first_time() {
     let log = open(&Storage::new()).unwrap();
     assert_eq!(log.opens(), 1);
-    assert_eq!((log.hard(GROUP).term, log.last(GROUP)), (Term::ZERO, Op::ZERO));
+    assert_eq!(
+        (log.hard(GROUP).term, log.last(GROUP)),
+        (Term::ZERO, Op::ZERO)
+    );
     assert_eq!(log.first(GROUP), Op::new(1));
     assert_eq!(entries(&log, GROUP, 0), []);
 }

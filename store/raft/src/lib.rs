@@ -98,6 +98,7 @@ extern crate alloc;
 mod candidate;
 mod config;
 mod effect;
+mod encode;
 mod event;
 mod follower;
 mod input;
@@ -116,6 +117,7 @@ mod timers;
 
 pub use config::{Config, ConfigError, ReadMode};
 pub use effect::{Advance, Effect, Hard, Outcome, Record, Refused};
+pub use encode::DecodeError;
 pub use event::{Event, Rejected, SteppedDown};
 pub use input::{Input, Operation};
 pub use membership::{Change, Configuration, Joining};

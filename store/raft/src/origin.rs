@@ -51,6 +51,8 @@ impl Windows {
         if !window.is_fresh(origin.boot, sequence, size) {
             return false;
         }
+        // One of another size came with a snapshot: what it does not know counts as applied.
+        window.bits.resize(words, u64::MAX);
         window.mark(sequence, size);
         true
     }

@@ -105,7 +105,11 @@ pub(crate) fn check(told: &Told, log: &Log, group: GroupId) -> Result<(), String
         ));
     }
     if log.hard(group).term.value() < told.term {
-        return Err(format!("term {} after term {}", log.hard(group).term, told.term));
+        return Err(format!(
+            "term {} after term {}",
+            log.hard(group).term,
+            told.term
+        ));
     }
     if log.opens() <= told.opens {
         return Err(format!("open {} after open {}", log.opens(), told.opens));
