@@ -35,6 +35,24 @@ pub enum OpenError {
     /// The engine refused.
     #[error("open the engine's files")]
     Store(#[from] StoreError),
+    /// A node alone wrote the folder, and it was opened for one of several.
+    #[error(
+        "the data directory is that of a node alone: start it without a cluster, or take a \
+         snapshot and restore that to the cluster's members"
+    )]
+    Alone,
+    /// What the log holds is no entry.
+    #[error("read op {op} of the log: it is no entry of this release")]
+    Entry {
+        /// Which one.
+        op: Op,
+    },
+    /// What is kept about the group is damaged.
+    #[error("read what is kept about the group with the engine's data")]
+    Checkpoint(#[from] holm_raft::DecodeError),
+    /// The settings cannot work together.
+    #[error("check the settings of the group")]
+    Group(#[from] holm_raft::ConfigError),
     /// The log begins after what the engine knows.
     #[error(
         "the engine knows everything up to op {applied}, the log begins at op {first}: files of \
@@ -85,6 +103,9 @@ pub fn open(
     let (first, last) = (log.first(group), log.last(group));
     let mut keyspace = Keyspace::open_with(engine, config, (first, last))?;
     let (applied, healed) = (keyspace.applied(), keyspace.healed().cloned());
+    if keyspace.sequencer().is_some() {
+        return Err(OpenError::OfACluster { op: applied });
+    }
     if first > applied.next() {
         return Err(OpenError::Gap { applied, first });
     }

@@ -32,11 +32,14 @@ mod handle;
 mod identity;
 mod inbox;
 mod log_writer;
+mod network;
 mod node;
+mod note;
 mod restore;
 
 pub use clock::Clock;
 pub use handle::{Handle, Identity};
 pub use identity::IdentityError;
+pub use network::{ClusterConfig, MemberConfig, Network, Parcel};
 pub use node::{Node, NodeConfig, OnFailure, StartError, start};
 pub use restore::{SeedError, seed};
