@@ -94,6 +94,8 @@ pub(crate) struct Group {
     terms: VecDeque<Position>,
     /// Something void stands behind the last entry, so the next one begins a piece.
     is_parted: bool,
+    /// Records of the group may have been lost: `last` is what stands before the damage.
+    pub(crate) is_lost: bool,
 }
 
 impl Group {
@@ -113,6 +115,14 @@ impl Group {
             },
             cut: body.cut,
             written_cut: body.cut,
+            ..Self::default()
+        }
+    }
+
+    /// A group of which nothing is known; behind damage that means little.
+    pub(crate) fn fresh(is_lost: bool) -> Self {
+        Self {
+            is_lost,
             ..Self::default()
         }
     }
@@ -321,6 +331,17 @@ impl Group {
         })
     }
 
+    /// Whether a flush of its entries alone is marked as such.
+    pub(crate) const fn is_replicated(&self) -> bool {
+        self.is_replicated
+    }
+
+    /// Acknowledged entries may be missing: from now on the next State record says so.
+    pub(crate) const fn recover(&mut self) {
+        self.is_recovering = true;
+        self.is_replicated = true;
+    }
+
     /// Takes a record that was read back, or says what is wrong with it.
     pub(crate) fn take(
         &mut self,
@@ -328,6 +349,10 @@ impl Group {
         place: Place,
         scratch: &mut Vec<u8>,
     ) -> Result<(), String> {
+        if self.is_lost {
+            self.take_behind_damage(record, place);
+            return Ok(());
+        }
         match record.kind {
             Kind::Entry => self.take_entry(record, place, scratch),
             Kind::Hard => {
@@ -346,18 +371,78 @@ impl Group {
             Kind::State => self.take_state(record),
             Kind::Cut => {
                 let op = record.op.min(self.last);
-                let known = self.term_at(op);
-                let is_told = record.version > layout::VERSION && op == record.op;
-                let term = if is_told {
-                    layout::u64_at(record.body, 0)
-                } else {
-                    known
-                };
+                let term = told_term(record).filter(|_| op == record.op);
+                let term = term.unwrap_or_else(|| self.term_at(op));
                 self.cut_at(Position { op, term });
                 self.written_cut = self.cut;
                 Ok(())
             }
         }
+    }
+
+    /// Takes what a record behind damage still tells: hard state, cuts, snapshots. Entries count
+    /// again only behind a record that names the very place where these ended.
+    fn take_behind_damage(&mut self, record: &RecordView<'_>, place: Place) {
+        match record.kind {
+            Kind::Entry => {}
+            Kind::Hard => self.harden(record.term, HardBody::decode(record)),
+            Kind::CutTo => self.join(record.op, layout::u128_at(record.body, 0)),
+            Kind::Installed => self.install_behind_damage(record, place),
+            Kind::State => {
+                let body = StateBody::decode(record);
+                let more = body.more;
+                let hard = HardBody {
+                    vote: body.vote,
+                    is_recovering: more.is_some_and(|more| more.is_recovering),
+                };
+                self.harden(record.term, hard);
+                let term = more.map_or(0, |more| more.cut_term);
+                self.skip_to(Position { op: body.cut, term });
+                self.join(record.op, body.chain);
+            }
+            Kind::Cut => {
+                let term = told_term(record).unwrap_or(0);
+                let op = record.op;
+                self.skip_to(Position { op, term });
+            }
+        }
+    }
+
+    fn install_behind_damage(&mut self, record: &RecordView<'_>, place: Place) {
+        if record.op < self.base.op {
+            return;
+        }
+        let body = InstalledBody::decode(record);
+        let was_kept = body.is_suffix_kept;
+        let installed = Installed {
+            term: Term::new(record.term),
+            op: Op::new(record.op),
+            // What stood behind it then may be what was lost.
+            is_suffix_kept: was_kept && record.op <= self.last,
+            body: Bytes::copy_from_slice(body.manifest),
+        };
+        self.install(installed, place.segment);
+        self.is_lost = was_kept;
+    }
+
+    /// If the group ended here, nothing of it is missing before this.
+    fn join(&mut self, op: u64, chain: u128) {
+        if (op, chain) == (self.last, self.chain) {
+            self.is_lost = false;
+            self.is_parted = true;
+        }
+    }
+
+    /// The owner needs nothing up to here, lost or not.
+    fn skip_to(&mut self, at: Position) {
+        if at.op > self.last {
+            self.pieces.clear();
+            self.terms.clear();
+            self.last = at.op;
+            self.chain = 0;
+        }
+        self.cut_at(at);
+        self.written_cut = self.cut;
     }
 
     fn take_entry(
@@ -415,6 +500,11 @@ impl Group {
         self.written_cut = self.cut;
         Ok(())
     }
+}
+
+/// The term that a Cut record tells, if it does.
+fn told_term(record: &RecordView<'_>) -> Option<u64> {
+    (record.version > layout::VERSION).then(|| layout::u64_at(record.body, 0))
 }
 
 impl Piece {

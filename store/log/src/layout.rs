@@ -12,11 +12,14 @@
 //! 10 2  log2 block = 12         8 8  flush number, dense     8 2  kind
 //! 12 4  flags = 0              16 8  LSN of this flush      10 2  version = 1
 //! 16 8  cluster id             24 4  record count           12 4  group
-//! 24 8  node id                28 4  flags: 1 clean close   16 8  term
+//! 24 8  node id                28 4  flags                  16 8  term
 //! 32 8  segment number         32 16 chain before           24 8  op
 //! 40 8  first LSN              48 8  opens of this log      32 8  group chain before, low half
 //! 48 8  opens of this log      56 4  0                      40 .. body
 //! 56 16 chain before           60 4  crc32c of 0..60
+//!
+//! flags of a flush: 1 clean close; 2 nothing but entries, said only of groups that know of
+//! other nodes
 //!
 //! kind          version  body
 //!  1 Entry      1        the engine's bytes
@@ -53,6 +56,8 @@ pub(crate) const FLUSH_HEADER: usize = 64;
 pub(crate) const RECORD_HEADER: usize = 40;
 /// The flag of the flush that a clean close writes.
 pub(crate) const CLEAN_CLOSE: u32 = 1;
+/// The flag of a flush of entries alone: losing it loses no hard state.
+pub(crate) const ENTRIES_ALONE: u32 = 2;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"HOLMLOG1";
 const FLUSH_MAGIC: &[u8; 4] = b"FLSH";

@@ -42,6 +42,7 @@ pub struct Log {
     spares: Spares,
     was_clean: bool,
     torn: u64,
+    damage: Option<LogError>,
     broken: bool,
 }
 
@@ -54,7 +55,8 @@ impl Log {
     /// # Errors
     ///
     /// [`LogError::Damaged`] if bytes that may have been acknowledged cannot be read back;
-    /// nothing is changed then. [`LogError::Foreign`] and [`LogError::Version`] for a log that
+    /// nothing is changed then. With peers only if a hard state may be among them, and else see
+    /// [`Log::is_damaged`]. [`LogError::Foreign`] and [`LogError::Version`] for a log that
     /// is not this node's or not this release's. [`LogError::Full`] if there is no room even
     /// for the note that it was opened.
     pub fn open(folder: Arc<dyn Folder>, config: LogConfig) -> Result<Self, LogError> {
@@ -85,10 +87,27 @@ impl Log {
             spares,
             was_clean: scanned.closed,
             torn: scanned.torn,
+            damage: scanned.damage,
             broken: false,
         };
+        log.mend()?;
         log.note_opened()?;
         Ok(log)
+    }
+
+    /// Whether entries of a group were lost to damage that opening came across: the group ends
+    /// before it, its hard state is whole and says from now on that the node is recovering
+    /// (I14), and what was lost is to be had from peers. The damaged bytes stay where they are
+    /// (I13) until their segment is not needed any more.
+    #[must_use]
+    pub fn is_damaged(&self, group: GroupId) -> bool {
+        self.group(group).is_some_and(|group| group.is_lost)
+    }
+
+    /// That damage, for a person to read.
+    #[must_use]
+    pub const fn damage(&self) -> Option<&LogError> {
+        self.damage.as_ref()
     }
 
     /// How often this log was opened, this time included: the node's boot number.
@@ -406,6 +425,19 @@ impl Log {
         let answer = attempt(self);
         self.broken = answer.is_err();
         answer
+    }
+
+    /// I14: before anything else happens it is durable that entries are missing, and where the
+    /// group goes on. Both stand in the states that a new segment begins with.
+    fn mend(&mut self) -> Result<(), LogError> {
+        if self.damage.is_none() {
+            return Ok(());
+        }
+        for group in self.groups.values_mut().filter(|it| it.is_lost) {
+            group.recover();
+        }
+        self.spares.ensure(&*self.folder, 1)?;
+        self.or_break(Self::roll)
     }
 
     /// Makes the new count of opens durable; from then on this run's flushes carry it.

@@ -14,8 +14,8 @@ use crate::config::FLUSH_BYTES_TARGET;
 use crate::error::LogError;
 use crate::group::{self, Group, Installed};
 use crate::layout::{
-    self, CLEAN_CLOSE, FLUSH_HEADER, FlushHeader, HardBody, InstalledBody, Kind, RecordView,
-    SegmentHeader, VERSION, VERSION_2,
+    self, CLEAN_CLOSE, ENTRIES_ALONE, FLUSH_HEADER, FlushHeader, HardBody, InstalledBody, Kind,
+    RecordView, SegmentHeader, VERSION, VERSION_2,
 };
 use crate::plan::{self, Room};
 use crate::replay::Carried;
@@ -127,6 +127,7 @@ impl Writer {
         chain: Option<u128>,
     ) -> Result<(), LogError> {
         self.begin(groups);
+        let begins_segment = self.state.used == 0;
         let group = groups.entry(number).or_default();
         for record in records {
             match record {
@@ -169,7 +170,10 @@ impl Writer {
                 }
             }
         }
-        self.finish(0)
+        let is_alone = !begins_segment
+            && group.is_replicated()
+            && records.iter().all(|it| matches!(it, Record::Entry { .. }));
+        self.finish(if is_alone { ENTRIES_ALONE } else { 0 })
     }
 
     /// One flush that says which ops of each group are not needed.

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use holm_base::{ByteCount, ClusterId, GroupId, NodeId, Op, Term};
 use holm_log::{Log, LogConfig, LogError, Urgency};
-use holm_sequencer::Record;
+use holm_sequencer::{Form, Record};
 use holm_virtual::{Storage, Survival};
 
 pub(crate) const GROUP: GroupId = GroupId::new(7);
@@ -40,6 +40,16 @@ pub(crate) fn body(op: u64, len: usize) -> Vec<u8> {
 
 pub(crate) fn record(term: u64, op: u64, len: usize) -> Record {
     Record::plain(Term::new(term), Op::new(op), Bytes::from(body(op, len)))
+}
+
+/// The same as a node among others keeps it.
+pub(crate) fn raft_record(term: u64, op: u64, len: usize) -> Record {
+    Record::Entry {
+        term: Term::new(term),
+        op: Op::new(op),
+        form: Form::Raft,
+        body: Bytes::from(body(op, len)),
+    }
 }
 
 /// Flushes the next `count` entries of a group, each of `len` bytes.
