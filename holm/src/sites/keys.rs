@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use holm_net::{Authority, Identity};
+use holm_link::Identity;
+use holm_net::Authority;
 
 use super::plan::{Plan, Site};
 

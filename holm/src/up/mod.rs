@@ -9,6 +9,7 @@ mod calling;
 mod compaction;
 mod doors;
 mod parts;
+mod peers;
 mod serve;
 mod signals;
 
@@ -31,6 +32,7 @@ use crate::command::ETCD_VERSION;
 use crate::config::{Config, Environment, Flags};
 use crate::sites;
 use doors::Doors;
+use peers::Links;
 
 /// One file of the log.
 const LOG_SEGMENT_BYTES: ByteCount = ByteCount::new(64 << 20);
@@ -74,14 +76,16 @@ pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
     raise_file_limit()?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), ETCD_VERSION));
     let (on_failure, failure) = signals::failure();
-    let node = holm_runtime::start(node_config(&config), Arc::clone(&metrics), on_failure)?;
+    let links = Arc::new(Links::default());
+    let node_config = node_config(&config, &links);
+    let node = holm_runtime::start(node_config, Arc::clone(&metrics), on_failure)?;
     let threads = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("holm-front")
         .build()
         .context("start the front's threads")?;
     let ends = (failure, flags.ends_with_input);
-    let ended = threads.block_on(live(&config, &node, metrics, ends));
+    let ended = threads.block_on(live(&config, (&node, links), metrics, ends));
     threads.shutdown_background();
     // After a failure of the disk the node's threads may wait for ever; the process's end is theirs.
     if ended.is_ok() {
@@ -94,20 +98,23 @@ pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
 /// Everything between the listeners' opening and their closing.
 async fn live(
     config: &Config,
-    node: &Node,
+    (node, links): (&Node, Arc<Links>),
     metrics: Arc<Metrics>,
     (failure, ends_with_input): (watch::Receiver<Option<String>>, bool),
 ) -> anyhow::Result<()> {
     let ends = Ends::listen(failure, ends_with_input).context("listen for signals")?;
     let doors = Doors::open(config)?;
-    let (front, web) = parts::fronts(config, node.handle(), &doors.room, &metrics)?;
+    if let Some(cluster) = &config.cluster {
+        let address = links.start(config, cluster, node.handle(), node.boot())?;
+        tracing::info!(%address, members = cluster.members.len(), "links to the other sites");
+    }
+    let (front, web) = parts::fronts(config, (node.handle(), links), &doors.room, &metrics)?;
     let clients: Vec<SocketAddr> = doors.clients.iter().map(Listener::address).collect();
     let console = doors.console.as_ref().map(Listener::address);
     let keeper = tokio::spawn(compaction::keep(node.handle().clone(), config.retention));
     let greeting = banner::text(config, &clients, console);
     // A node whose standard output is gone serves all the same.
     drop(writeln!(std::io::stdout(), "{greeting}"));
-    tracing::debug!(peer = %config.peer, "nothing listens for sites while there is one");
     let address = clients.first().map(ToString::to_string);
     tracing::info!(
         address,
@@ -120,8 +127,10 @@ async fn live(
 }
 
 /// What the node's threads need to know.
-fn node_config(config: &Config) -> NodeConfig {
+fn node_config(config: &Config, links: &Arc<Links>) -> NodeConfig {
+    let cluster = config.cluster.as_ref();
     NodeConfig {
+        cluster: cluster.map(|cluster| peers::cluster_config(config, cluster, links)),
         data_dir: config.data_dir.clone(),
         name: config.name.clone(),
         peer_urls: config.peer_urls.clone(),

@@ -139,7 +139,8 @@ impl Sites {
         let all = self.ask(&["site"])?;
         let rows = all["sites"].as_array().context("a list of sites")?;
         let row = rows.iter().find(|row| row["name"] == name);
-        row.cloned().with_context(|| format!("{name} is not in {all}"))
+        row.cloned()
+            .with_context(|| format!("{name} is not in {all}"))
     }
 
     /// Where etcd clients reach a site.

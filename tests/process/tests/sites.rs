@@ -76,10 +76,17 @@ fn others(name: &str) -> Vec<&'static str> {
 fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
     let sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
     let clients: Result<Vec<Gateway>> = NAMES.iter().map(|name| sites.client(name)).collect();
-    let [mut a, mut b, mut c] = <[Gateway; 3]>::try_from(clients?).map_err(|_| anyhow::anyhow!("three"))?;
+    let [mut a, mut b, mut c] =
+        <[Gateway; 3]>::try_from(clients?).map_err(|_| anyhow::anyhow!("three"))?;
     a.put("greeting", "hello")?;
-    ensure!(c.value("greeting")?.as_deref() == Some("hello"), "c reads what a wrote");
-    ensure!(b.put("greeting", "again")? == 3, "dense revisions from any site");
+    ensure!(
+        c.value("greeting")?.as_deref() == Some("hello"),
+        "c reads what a wrote"
+    );
+    ensure!(
+        b.put("greeting", "again")? == 3,
+        "dense revisions from any site"
+    );
 
     let island = leader(&sites, &NAMES)?;
     let rest = others(island);
@@ -88,7 +95,10 @@ fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
     }
     put_somehow(&sites, rest[0], "majority", "goes on")?;
     let mut there = sites.client(rest[1])?;
-    ensure!(there.value("majority")?.as_deref() == Some("goes on"), "and reads it");
+    ensure!(
+        there.value("majority")?.as_deref() == Some("goes on"),
+        "and reads it"
+    );
 
     let mut alone = sites.client(island)?;
     let begun = Instant::now();
@@ -101,7 +111,11 @@ fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
         "{}",
         refused.body
     );
-    ensure!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    ensure!(
+        begun.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        begun.elapsed()
+    );
     until("the island says that it is cut off", || {
         let status = status(&sites, island)?;
         Ok(status["is_cut_off"] == true)
@@ -114,7 +128,9 @@ fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
     sites.ask(&["link", "heal"])?;
     until("the island hears of it", || {
         let mut alone = sites.client(island)?;
-        Ok(alone.value("majority").is_ok_and(|it| it.as_deref() == Some("goes on")))
+        Ok(alone
+            .value("majority")
+            .is_ok_and(|it| it.as_deref() == Some("goes on")))
     })?;
     put_somehow(&sites, island, "healed", "yes")?;
     all_equal(&sites)
@@ -129,12 +145,20 @@ fn a_killed_leader_is_replaced_and_catches_up() -> Result<()> {
     ensure!(killed["sites"][0]["state"] == "killed", "{killed}");
     let rest = others(dead);
     put_somehow(&sites, rest[0], "after", "2")?;
-    ensure!(sites.client(rest[1])?.value("before")?.as_deref() == Some("1"), "kept");
+    ensure!(
+        sites.client(rest[1])?.value("before")?.as_deref() == Some("1"),
+        "kept"
+    );
     let refusal = sites.refusal(&["site", "kill", dead])?;
-    ensure!(refusal.contains("does not run: `holm site start"), "{refusal}");
+    ensure!(
+        refusal.contains("does not run: `holm site start"),
+        "{refusal}"
+    );
     let started = sites.ask(&["site", "start", dead])?;
     ensure!(started["sites"][0]["pid"].is_u64(), "{started}");
-    until("it serves again", || Ok(sites.site(dead)?["state"] == "serving"))?;
+    until("it serves again", || {
+        Ok(sites.site(dead)?["state"] == "serving")
+    })?;
     all_equal(&sites)
 }
 
@@ -155,7 +179,10 @@ fn a_held_site_misses_nothing_and_a_slow_link_is_only_slow() -> Result<()> {
     let begun = Instant::now();
     client.put("slow", "1")?;
     let took = begun.elapsed();
-    ensure!(took >= Duration::from_millis(80), "a round trip of 80 ms took {took:?}");
+    ensure!(
+        took >= Duration::from_millis(80),
+        "a round trip of 80 ms took {took:?}"
+    );
     ensure!(took < Duration::from_secs(4), "{took:?}");
     sites.ask(&["link", "heal"])?;
     all_equal(&sites)
@@ -168,12 +195,22 @@ fn all_are_stopped_and_started_again_on_their_data() -> Result<()> {
     let before = sites.endpoint("c")?;
     let status = sites.stop()?;
     ensure!(status.success(), "{status}:\n{}", sites.said());
-    ensure!(sites.said().contains("all sites have stopped"), "{}", sites.said());
+    ensure!(
+        sites.said().contains("all sites have stopped"),
+        "{}",
+        sites.said()
+    );
     let nothing = sites.refusal(&["site"])?;
-    ensure!(nothing.contains("start some with `holm up --sites 3`"), "{nothing}");
+    ensure!(
+        nothing.contains("start some with `holm up --sites 3`"),
+        "{nothing}"
+    );
     sites.again()?;
     ensure!(sites.endpoint("c")? == before, "addresses stay");
-    ensure!(sites.client("c")?.value("kept")?.as_deref() == Some("yes"), "kept");
+    ensure!(
+        sites.client("c")?.value("kept")?.as_deref() == Some("yes"),
+        "kept"
+    );
     all_equal(&sites)
 }
 
@@ -182,9 +219,14 @@ fn a_site_that_dies_is_told_of_and_stays_down_and_all_end_with_their_parent() ->
     let mut sites = Sites::start(3, &[])?;
     let id = sites.site("b")?["pid"].as_u64().context("a process")?;
     signal_process(id, Signal::KILL)?;
-    until("it is told", || Ok(sites.said().contains("site b ended by itself, signal 9")))?;
+    until("it is told", || {
+        Ok(sites.said().contains("site b ended by itself, signal 9"))
+    })?;
     let row = sites.site("b")?;
-    ensure!(row["state"] == "died" && row["ended"] == "signal 9", "{row}");
+    ensure!(
+        row["state"] == "died" && row["ended"] == "signal 9",
+        "{row}"
+    );
     ensure!(row["pid"].is_null(), "{row}");
     sites.ask(&["site", "pause", "c"])?;
     let (a, c) = (sites.endpoint("a")?, sites.endpoint("c")?);
@@ -198,7 +240,10 @@ fn a_site_that_dies_is_told_of_and_stays_down_and_all_end_with_their_parent() ->
 fn refusals_say_what_there_is() -> Result<()> {
     let mut sites = Sites::start(2, &[])?;
     let cases: [(&[&str], &str); 3] = [
-        (&["link", "cut", "a", "z"], "no site is called z: there are a, b"),
+        (
+            &["link", "cut", "a", "z"],
+            "no site is called z: there are a, b",
+        ),
         (&["link", "cut", "b", "b"], "b and b are one site"),
         (&["site", "resume", "a"], "site a is not paused"),
     ];
@@ -210,7 +255,10 @@ fn refusals_say_what_there_is() -> Result<()> {
     ensure!(twice.contains("has this directory open"), "{twice}");
     sites.stop()?;
     let fewer = sites.refusal(&["up", "--sites=3"])?;
-    ensure!(fewer.contains("holds the data of sites a, b: start those"), "{fewer}");
+    ensure!(
+        fewer.contains("holds the data of sites a, b: start those"),
+        "{fewer}"
+    );
     let alone = sites.refusal(&["up", "--listen=127.0.0.1:0", "--console=none"])?;
     ensure!(alone.contains("holds the data of several sites"), "{alone}");
     Ok(())
