@@ -15,6 +15,7 @@ use crate::bench;
 use crate::client::ConnectionOptions;
 use crate::config::Flags;
 use crate::screen::Screen;
+use crate::sites::{self, LinkCommand, SiteCommand};
 use crate::up::{self, Calling};
 
 const EXAMPLES: &str = "\
@@ -23,6 +24,7 @@ Examples:
   holm put a 1 && holm get a    talk to it
   holm status                   how it is
   holm bench kv put             how fast it is
+  holm up --sites 3             three sites on this machine, and links to cut
 
 Exit codes: 0 done, 1 failed, refused or not found, 2 the command line is wrong.";
 
@@ -54,6 +56,12 @@ enum Command {
     Up(Flags),
     #[command(flatten)]
     Ask(Ask),
+    /// Cut, slow and heal the links between sites of this machine
+    #[command(after_help = sites::LINK_EXAMPLES)]
+    Link(LinkCommand),
+    /// Kill, start, stop and pause sites of this machine
+    #[command(after_help = sites::SITE_EXAMPLES)]
+    Site(SiteCommand),
     /// Measure a server, or the floor beneath it
     #[command(subcommand, after_help = BENCH_EXAMPLES)]
     Bench(bench::Bench),
@@ -131,6 +139,8 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
                 .map_err(anyhow::Error::from)
                 .and_then(|connection| ask_node(ask, &connection))
         }
+        Command::Link(link) => sites::link(link),
+        Command::Site(site) => sites::site(site),
         Command::Bench(bench) => bench::run(bench).and_then(|text| say(&text)),
         Command::Completions { shell } => completions(*shell),
         Command::Version { json } => version(*json),

@@ -1,6 +1,7 @@
 //! The holm binary: the command line, the configuration, and the composition of all the parts.
 //!
-//! Route map: [`command`] names every command. [`config`] makes a node's configuration, [`up`] runs the node. [`ask`] has the client's
+//! Route map: [`command`] names every command. [`config`] makes a node's configuration, [`up`] runs the node, [`sites`] several on one
+//! machine. [`ask`] has the client's
 //! commands over [`client`], their output goes to [`screen`]. [`mod@bench`] measures servers. [`quantity`] reads and writes
 //! durations, sizes and counts.
 
@@ -14,6 +15,7 @@ mod progress;
 mod quantity;
 mod restore;
 mod screen;
+mod sites;
 mod up;
 mod wire;
 

@@ -12,10 +12,18 @@ pub(crate) fn metric(text: &str, name: &str) -> Option<f64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
+/// Long enough for a server on this machine that is well.
+pub(crate) const SHORTLY: Duration = Duration::from_secs(1);
+
 /// The answer to a GET over HTTP/1, head and body; `None` if there is none within five seconds.
 pub(crate) fn fetch(address: &str, path: &str) -> Option<String> {
+    fetch_within(address, path, Duration::from_secs(5))
+}
+
+/// As [`fetch`], for who waits longer or less.
+pub(crate) fn fetch_within(address: &str, path: &str, patience: Duration) -> Option<String> {
     let mut socket = TcpStream::connect(address).ok()?;
-    socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    socket.set_read_timeout(Some(patience)).ok()?;
     write!(
         socket,
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"

@@ -5,7 +5,9 @@ Examples:
   holm status
   holm status --endpoint 10.0.0.7:2379 --cacert ca.pem
   holm status --json | jq .retained_bytes
+  holm status --json | jq '.sites[] | {name, role, behind, is_cut_off}'
 
+At one site of several it shows all of them: who leads, who lags, how long a round trip takes, who is cut off.
 Against an etcd it shows what an etcd tells.";
 
 pub(super) const LEASE: &str = "\

@@ -3,6 +3,7 @@
 //! Each file has the flags of its commands beside what they do. All answer on a [`Screen`], as text or as JSON.
 
 mod auth;
+mod cluster;
 mod examples;
 mod keys;
 mod kv;
@@ -115,14 +116,19 @@ pub(crate) async fn run(
         return done;
     }
     let client = &mut Client::connect(connection).await?;
-    answer(client, ask, screen)
+    answer(client, ask, connection, screen)
         .await
         .with_context(|| ask.attempted().to_owned())
 }
 
-async fn answer(client: &mut Client, ask: &Ask, screen: Screen) -> anyhow::Result<Found> {
+async fn answer(
+    client: &mut Client,
+    ask: &Ask,
+    connection: &ConnectionOptions,
+    screen: Screen,
+) -> anyhow::Result<Found> {
     match ask {
-        Ask::Status => node::status(client, screen).await,
+        Ask::Status => node::status(client, connection, screen).await,
         Ask::Get(options) => kv::get(client, options, screen).await,
         Ask::Put(options) => kv::put(client, options, screen).await,
         Ask::Del(options) => kv::del(client, options, screen).await,

@@ -4,9 +4,9 @@ use clap::Subcommand;
 use holm_etcd::holm::{NodeStatus, NodeStatusRequest};
 use serde_json::{Value, json};
 
-use super::Found;
 use super::kv::revision;
-use crate::client::{Client, ClientError};
+use super::{Found, cluster};
+use crate::client::{Client, ClientError, ConnectionOptions};
 use crate::probe;
 use crate::quantity;
 use crate::screen::{Screen, Table};
@@ -49,11 +49,19 @@ struct Facts {
 }
 
 /// Shows how a node is: ours with all that it knows, an etcd with what its own calls tell.
-pub(super) async fn status(client: &mut Client, screen: Screen) -> anyhow::Result<Found> {
-    let asked = client
+/// One of a cluster is shown with the others.
+pub(super) async fn status(
+    client: &mut Client,
+    options: &ConnectionOptions,
+    screen: Screen,
+) -> anyhow::Result<Found> {
+    let asked: Result<NodeStatus, ClientError> = client
         .call("/holm.v1.Node/Status", &NodeStatusRequest {})
         .await;
     match asked {
+        Ok(status) if status.voters > 1 => {
+            return cluster::status(client, options, &status, screen).await;
+        }
         Ok(status) => {
             screen.show(&node_text(&status), &node_json(client.endpoint(), &status))?;
             return Ok(Found::Yes);
@@ -69,7 +77,7 @@ pub(super) async fn status(client: &mut Client, screen: Screen) -> anyhow::Resul
     Ok(Found::Yes)
 }
 
-fn node_text(status: &NodeStatus) -> String {
+pub(super) fn node_text(status: &NodeStatus) -> String {
     let names = |names: &[String]| match names {
         [] => "none".to_owned(),
         names => names.join(", "),
@@ -107,7 +115,7 @@ fn node_text(status: &NodeStatus) -> String {
     )
 }
 
-fn node_json(endpoint: &str, status: &NodeStatus) -> Value {
+pub(super) fn node_json(endpoint: &str, status: &NodeStatus) -> Value {
     json!({
         "endpoint": endpoint,
         "holm": status.version,
@@ -135,6 +143,14 @@ fn node_json(endpoint: &str, status: &NodeStatus) -> Value {
         "leases": status.leases,
         "alarms": status.alarms,
         "uptime_ms": status.uptime_ms,
+        "name": status.name,
+        "role": status.role,
+        "leader": cluster::leader_name(status),
+        "committed": status.committed,
+        "durable": status.durable,
+        "voters": status.voters,
+        "is_cut_off": status.is_cut_off,
+        "links": status.links.iter().map(cluster::link_json).collect::<Vec<_>>(),
     })
 }
 

@@ -15,8 +15,12 @@ pub(crate) struct Flags {
     pub(crate) config: Option<String>,
     /// Flags of etcd that mean nothing here, with what they were given.
     pub(crate) without_meaning: Vec<(&'static str, String)>,
-    /// etcd's list of the first members.
-    pub(crate) initial_cluster: Option<String>,
+    /// How many sites to start.
+    pub(crate) sites: Option<u8>,
+    /// What they are called.
+    pub(crate) names: Option<String>,
+    /// Whether the process ends with its standard input, as those do that another process started.
+    pub(crate) ends_with_input: bool,
 }
 
 fn flag(setting: &'static Setting) -> Arg {
@@ -30,6 +34,7 @@ fn flag(setting: &'static Setting) -> Arg {
         .long(setting.name)
         .help(format!("{}{default} [env: HOLM_{variable}]", setting.help))
         .help_heading(setting.heading)
+        .hide(setting.help.is_empty())
         .action(ArgAction::Set);
     for alias in setting.aliases {
         arg = arg.alias(*alias);
@@ -61,12 +66,29 @@ impl Args for Flags {
                 .default_missing_value(OsStr::from("true"))
                 .action(ArgAction::Set)
         };
+        let sites = Arg::new("sites")
+            .long("sites")
+            .value_name("N")
+            .help("Start so many sites on this machine, with links that `holm link` cuts and heals")
+            .help_heading("Sites")
+            .value_parser(clap::value_parser!(u8).range(2..=7))
+            .action(ArgAction::Set);
+        let names = Arg::new("names")
+            .long("names")
+            .value_name("NAMES")
+            .help("What the sites are called, commas between [default: a, b, c, ...]")
+            .help_heading("Sites")
+            .action(ArgAction::Set);
+        let ends_with_input = Arg::new("ends-with-input")
+            .long("ends-with-input")
+            .hide(true)
+            .action(ArgAction::SetTrue);
         SETTINGS
             .iter()
             .map(flag)
             .fold(command.arg(config), Command::arg)
             .args(WITHOUT_MEANING.iter().map(|name| hidden(name)))
-            .arg(hidden("initial-cluster"))
+            .args([sites, names, ends_with_input])
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -81,7 +103,9 @@ impl FromArgMatches for Flags {
             layer: Layer::new(),
             config: said("config"),
             without_meaning: Vec::new(),
-            initial_cluster: said("initial-cluster"),
+            sites: matches.get_one::<u8>("sites").copied(),
+            names: said("names"),
+            ends_with_input: matches.get_flag("ends-with-input"),
         };
         for setting in SETTINGS {
             if let Some(text) = said(setting.name) {

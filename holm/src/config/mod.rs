@@ -3,6 +3,7 @@
 //! A flag wins over a variable, a variable over the file, the file over the default. Each complaint names the place
 //! that the value came from, the file with its line.
 
+mod cluster;
 mod flags;
 mod layer;
 mod settings;
@@ -16,8 +17,10 @@ use anyhow::bail;
 use holm_net::CertificateFiles;
 use holm_telemetry::LogConfig;
 
+pub(crate) use cluster::{Cluster, Member};
 pub(crate) use flags::Flags;
-use layer::{Layer, Said, Source};
+use layer::Said;
+pub(crate) use layer::{Layer, Source};
 use value::Address;
 
 use crate::up::Calling;
@@ -68,6 +71,8 @@ pub(crate) struct Config {
     pub(crate) client_urls: Vec<String>,
     /// What sites are told.
     pub(crate) peer_urls: Vec<String>,
+    /// The cluster that the node belongs to; none if it is alone.
+    pub(crate) cluster: Option<Cluster>,
     /// The clients' TLS.
     pub(crate) tls: Tls,
     /// Retained bytes above which writes are refused.
@@ -111,22 +116,17 @@ impl Config {
         flags: &Flags,
         environment: Environment,
     ) -> anyhow::Result<Self> {
-        let mut said = match flags.config.clone().or(environment.file) {
-            Some(path) => layer::from_file(&PathBuf::from(path))?,
-            None => Layer::new(),
-        };
-        said.extend(environment.layer);
-        said.extend(flags.layer.clone());
-        if calling == Calling::Etcd {
-            add_etcds_defaults(&mut said);
+        let unknown = environment.unknown.clone();
+        let values = Values::gather(calling, flags, environment)?;
+        let mut config = Self::resolve(&values)?;
+        if config.cluster.is_none() {
+            config.remarks.extend(cluster::remarks(&values));
         }
-        let mut config = Self::resolve(&Values { said })?;
-        for name in environment.unknown {
+        for name in unknown {
             config
                 .remarks
                 .push(format!("variable {name} names no setting and is ignored"));
         }
-        check_members(flags.initial_cluster.as_deref())?;
         for (name, text) in &flags.without_meaning {
             config.remarks.push(format!(
                 "--{name}={text} has no meaning here and is ignored"
@@ -145,7 +145,12 @@ impl Config {
         }
         let scheme = if tls == Tls::Off { "http" } else { "https" };
         let client_urls = values.urls("advertise-client-urls", scheme, &listen)?;
-        let peer_urls = values.urls("initial-advertise-peer-urls", scheme, &[peer])?;
+        let name = values.read_with("name", value::name)?;
+        let cluster = Cluster::of(values, &name)?;
+        let peer_urls = match &cluster {
+            Some(cluster) => advertised(values, cluster.own())?,
+            None => values.urls("initial-advertise-peer-urls", scheme, &[peer])?,
+        };
         let quota_bytes =
             match values.read_with("quota-backend-bytes", crate::quantity::parse_bytes)? {
                 0 => QUOTA_BYTES_DEFAULT,
@@ -159,12 +164,13 @@ impl Config {
         };
         let config = Self {
             data_dir: PathBuf::from(values.text("data-dir").text),
-            name: values.read_with("name", value::name)?,
+            name,
             listen: sockets(&listen),
             peer: peer.socket,
             console: console.map(|address| address.socket),
             client_urls,
             peer_urls,
+            cluster,
             tls,
             quota_bytes,
             request_bytes_max: values
@@ -223,6 +229,20 @@ struct Values {
 }
 
 impl Values {
+    /// What flags, variables and the file that they name say, the stronger above the weaker.
+    fn gather(calling: Calling, flags: &Flags, environment: Environment) -> anyhow::Result<Self> {
+        let mut said = match flags.config.clone().or(environment.file) {
+            Some(path) => layer::from_file(&PathBuf::from(path))?,
+            None => Layer::new(),
+        };
+        said.extend(environment.layer);
+        said.extend(flags.layer.clone());
+        if calling == Calling::Etcd {
+            add_etcds_defaults(&mut said);
+        }
+        Ok(Self { said })
+    }
+
     fn text(&self, name: &'static str) -> Said {
         self.said.get(name).cloned().unwrap_or_else(|| {
             let setting = settings::find(name).expect("only settings of the table are asked for");
@@ -334,13 +354,20 @@ fn retention(values: &Values) -> anyhow::Result<Retention> {
     }
 }
 
-/// Only one member can be named while a keyspace has one site.
-fn check_members(initial_cluster: Option<&str>) -> anyhow::Result<()> {
-    let members = initial_cluster.map_or(0, |text| text.split(',').count());
-    if members > 1 {
-        bail!("--initial-cluster names {members} members: this release serves from one site only");
+/// What other sites are told: what the list of members says of this one, and nothing else.
+fn advertised(values: &Values, own: &Member) -> anyhow::Result<Vec<String>> {
+    if let Some(said) = values.given("initial-advertise-peer-urls") {
+        let urls = values.read_with("initial-advertise-peer-urls", value::urls)?;
+        if urls != [own.url.as_str()] {
+            bail!(
+                "{}: {} differs from {} in --initial-cluster: write the same URL, or leave it out",
+                said.source,
+                urls.join(","),
+                own.url
+            );
+        }
     }
-    Ok(())
+    Ok(vec![own.url.clone()])
 }
 
 /// What a script that starts etcd expects where it says nothing.
@@ -359,6 +386,83 @@ fn add_etcds_defaults(said: &mut Layer) {
             text,
             source: Source::Default(name),
         });
+    }
+}
+
+/// Where the sites of one machine begin: their folder, and the addresses of the first.
+#[derive(Clone, Debug)]
+pub(crate) struct SitesBase {
+    /// The folder of all sites.
+    pub(crate) data_dir: PathBuf,
+    /// Where etcd clients reach the first site.
+    pub(crate) listen: SocketAddr,
+    /// Where the others reach it.
+    pub(crate) peer: SocketAddr,
+    /// Where its console is.
+    pub(crate) console: SocketAddr,
+    /// Whether anybody said one of the addresses.
+    pub(crate) is_said: bool,
+}
+
+/// Settings that `--sites` makes for each site by itself.
+const MADE_FOR_SITES: &[&str] = &[
+    "name",
+    "advertise-client-urls",
+    "initial-advertise-peer-urls",
+    "initial-cluster",
+    "initial-cluster-state",
+    "initial-cluster-token",
+    "peer-cert-file",
+    "peer-key-file",
+    "peer-trusted-ca-file",
+    "peer-via",
+];
+
+/// Settings that each site gets its own of, counted up from what is said.
+const COUNTED_FOR_SITES: &[&str] = &["data-dir", "listen", "peer", "console"];
+
+impl SitesBase {
+    /// Reads where the sites begin.
+    ///
+    /// # Errors
+    ///
+    /// An address that is none or not on loopback, and what `--sites` makes by itself.
+    pub(crate) fn load(flags: &Flags, environment: Environment) -> anyhow::Result<Self> {
+        let values = Values::gather(Calling::Holm, flags, environment)?;
+        if let Some(said) = MADE_FOR_SITES.iter().find_map(|name| values.said.get(name)) {
+            bail!(
+                "{}: --sites makes this for each site by itself: leave it out",
+                said.source
+            );
+        }
+        let mut addresses = Vec::new();
+        for name in ["listen", "peer", "console"] {
+            let hint = "every site of --sites has one such address, on 127.0.0.1";
+            let said = values.text(name);
+            let address = values.read_with(name, value::address)?;
+            let loopback = address.socket.ip().is_loopback();
+            anyhow::ensure!(loopback, "{}: {}: {hint}", said.source, said.text);
+            addresses.push(address.socket);
+        }
+        Ok(Self {
+            data_dir: PathBuf::from(values.text("data-dir").text),
+            listen: addresses[0],
+            peer: addresses[1],
+            console: addresses[2],
+            is_said: COUNTED_FOR_SITES[1..]
+                .iter()
+                .any(|name| values.said.contains_key(name)),
+        })
+    }
+
+    /// The flags that every site is given as they were said here.
+    pub(crate) fn passed_on(flags: &Flags) -> Vec<String> {
+        let config = flags.config.iter().map(|path| format!("--config={path}"));
+        let said = flags.layer.iter();
+        let said = said.filter(|(name, _said)| !COUNTED_FOR_SITES.contains(name));
+        config
+            .chain(said.map(|(name, said)| format!("--{name}={}", said.text)))
+            .collect()
     }
 }
 

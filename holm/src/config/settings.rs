@@ -16,7 +16,7 @@ pub(crate) struct Setting {
     pub(crate) default: &'static str,
     /// The group in help.
     pub(crate) heading: &'static str,
-    /// What it does, with the unit.
+    /// What it does, with the unit; empty for one that only our own processes tell each other.
     pub(crate) help: &'static str,
 }
 
@@ -31,6 +31,7 @@ const ROW: Setting = Setting {
 
 const NODE: &str = "Node";
 const LISTENERS: &str = "Listeners";
+const CLUSTER: &str = "Cluster";
 const TLS: &str = "TLS";
 const LIMITS: &str = "Limits";
 const UPKEEP: &str = "Upkeep";
@@ -69,8 +70,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         value: "ADDRESS",
         default: "127.0.0.1:2380",
         heading: LISTENERS,
-        help: "Where other sites connect. Nothing listens here while there is one site; the address \
-               is checked and shown in the member list",
+        help: "Where other sites connect. Nothing listens here for a node alone; the address is \
+               checked and shown in the member list",
     },
     Setting {
         name: "console",
@@ -93,6 +94,58 @@ pub(crate) const SETTINGS: &[Setting] = &[
         value: "URLS",
         heading: LISTENERS,
         help: "What other sites are told to connect to [default: the address of --peer]",
+        ..ROW
+    },
+    Setting {
+        name: "initial-cluster",
+        value: "NAME=URL,...",
+        heading: CLUSTER,
+        help: "All sites that the cluster begins with, this one among them, each with the https URL \
+               that the others reach it at; one alone is a node alone",
+        ..ROW
+    },
+    Setting {
+        name: "initial-cluster-state",
+        value: "STATE",
+        default: "new",
+        heading: CLUSTER,
+        help: "`new` founds the cluster, `existing` joins one that is there already",
+        ..ROW
+    },
+    Setting {
+        name: "initial-cluster-token",
+        value: "TOKEN",
+        default: "holm-cluster",
+        heading: CLUSTER,
+        help: "Tells clusters with the same names and URLs apart; the same at all sites",
+        ..ROW
+    },
+    Setting {
+        name: "peer-cert-file",
+        value: "FILE",
+        heading: CLUSTER,
+        help: "This site's certificate for links between sites and its chain, PEM; a replaced file \
+               is taken up while running",
+        ..ROW
+    },
+    Setting {
+        name: "peer-key-file",
+        value: "FILE",
+        heading: CLUSTER,
+        help: "That certificate's private key, PEM",
+        ..ROW
+    },
+    Setting {
+        name: "peer-trusted-ca-file",
+        value: "FILE",
+        heading: CLUSTER,
+        help: "Who signs the sites' certificates, PEM",
+        ..ROW
+    },
+    Setting {
+        name: "peer-via",
+        value: "NAME=ADDRESS,...",
+        heading: CLUSTER,
         ..ROW
     },
     Setting {
@@ -277,8 +330,6 @@ pub(crate) const WITHOUT_MEANING: &[&str] = &[
     "experimental-initial-corrupt-check",
     "experimental-memory-mlock",
     "feature-gates",
-    "initial-cluster-state",
-    "initial-cluster-token",
     "initial-corrupt-check",
     "initial-election-tick-advance",
     "listen-client-http-urls",
@@ -291,10 +342,7 @@ pub(crate) const WITHOUT_MEANING: &[&str] = &[
     "memory-mlock",
     "metrics",
     "peer-auto-tls",
-    "peer-cert-file",
     "peer-client-cert-auth",
-    "peer-key-file",
-    "peer-trusted-ca-file",
     "pre-vote",
     "snapshot-count",
     "socket-reuse-address",

@@ -134,6 +134,7 @@ fn etcds_spellings_are_understood() {
         "--quota-backend-bytes=0",
         "--snapshot-count=10000",
         "--initial-cluster=default=http://127.0.0.1:3",
+        "--initial-cluster-state=new",
     ];
     let config = load(&words, &[], "").unwrap();
     assert_eq!(config.listen.len(), 2);
@@ -142,8 +143,12 @@ fn etcds_spellings_are_understood() {
     assert_eq!(config.quota_bytes, 2 << 30);
     assert_eq!(
         config.remarks,
-        ["--snapshot-count=10000 has no meaning here and is ignored"]
+        [
+            "--initial-cluster-state=new has no meaning for a node alone and is ignored",
+            "--snapshot-count=10000 has no meaning here and is ignored"
+        ]
     );
+    assert_eq!(config.cluster, None);
 }
 
 #[test]
@@ -166,7 +171,139 @@ fn impossible_combinations_are_refused() {
     assert!(refusal(&["--election-timeout=60s"]).contains("above the limit of 50 s"));
     assert!(refusal(&["--max-request-bytes=0"]).contains("1 byte to 64 MiB"));
     assert!(refusal(&["--watch-progress-notify-interval=10ms"]).contains("at least 100ms"));
-    assert!(refusal(&["--initial-cluster=a=http://b:1,c=http://d:1"]).contains("one site only"));
+}
+
+/// Three sites as a node called b is told of them, with certificates that are files at least.
+fn three(words: &[&str]) -> Result<Config, String> {
+    let mut line = vec!["--name=b"];
+    if !words
+        .iter()
+        .any(|word| word.starts_with("--initial-cluster="))
+    {
+        line.push("--initial-cluster=a=https://h1:2380,b=https://h2:2380,c=https://h3:2380");
+    }
+    line.extend(words);
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let tls = ["peer-cert-file", "peer-key-file", "peer-trusted-ca-file"];
+    let tls = tls.map(|name| format!("--{name}={}", file.path().display()));
+    let missing = |flag: &&str| !words.iter().any(|word| word.starts_with(&flag[..12]));
+    line.extend(tls.iter().map(String::as_str).filter(missing));
+    load(&line, &[], "")
+}
+
+#[test]
+fn members_are_known_by_ids_that_all_of_them_compute() {
+    let config = three(&["--peer-via=a=127.0.0.1:25431"]).unwrap();
+    let cluster = config.cluster.unwrap();
+    let url = |url: &str| [url.to_owned()];
+    let own = holm_runtime::member_id("holm-cluster", "b", &url("https://h2:2380"));
+    assert_eq!((cluster.node, cluster.own().name.as_str()), (own, "b"));
+    assert_eq!(config.peer_urls, ["https://h2:2380"]);
+    let addresses: Vec<&str> = cluster
+        .members
+        .iter()
+        .map(|it| it.address.as_str())
+        .collect();
+    assert_eq!(addresses, ["127.0.0.1:25431", "h2:2380", "h3:2380"]);
+    let other = three(&["--initial-cluster-token=other"]).unwrap().cluster;
+    let other = other.unwrap();
+    assert!(other.cluster != cluster.cluster && other.node != cluster.node);
+    assert!(!cluster.is_joining);
+    let joining = three(&["--initial-cluster-state=existing"]).unwrap();
+    assert!(joining.cluster.unwrap().is_joining);
+}
+
+#[test]
+fn a_list_of_members_that_cannot_be_is_refused_with_a_remedy() {
+    let cases = [
+        (
+            "--initial-cluster=a=https://h:1,c=https://h:2",
+            "--initial-cluster: this node is called b and the list names a, c: write b=URL into it, or set --name \
+             to one of them",
+        ),
+        (
+            "--initial-cluster=b=https://h:1,a=https://h:2,b=https://h:3",
+            "--initial-cluster: b is in the list twice: give each member a name and one URL of its own",
+        ),
+        (
+            "--initial-cluster=b=https://h:1,a=https://h:1",
+            "--initial-cluster: b and a have the same URL https://h:1: each needs its own",
+        ),
+        (
+            "--initial-cluster=b=https://h:1,a=http://h:2",
+            "--initial-cluster: a=http://h:2: sites talk to each other over TLS only: write https://",
+        ),
+        (
+            "--initial-cluster=b=https://h:1,a=https://h:port",
+            "--initial-cluster: a=https://h:port: write https://host:port",
+        ),
+        (
+            "--initial-cluster=b=https://h:1,a",
+            "--initial-cluster: `a` is no member: write name=https://host:port, commas between",
+        ),
+        (
+            "--initial-cluster-state=old",
+            "--initial-cluster-state: `old` is neither new nor existing",
+        ),
+        (
+            "--peer-via=z=127.0.0.1:1",
+            "--peer-via: z is no other member: the list names a, b, c",
+        ),
+        (
+            "--initial-advertise-peer-urls=https://h9:1",
+            "--initial-advertise-peer-urls: https://h9:1 differs from https://h2:2380 in --initial-cluster: write \
+             the same URL, or leave it out",
+        ),
+    ];
+    for (word, expected) in cases {
+        assert_eq!(three(&[word]).unwrap_err(), expected);
+    }
+    let eight: Vec<String> = (0..8).map(|at| format!("b{at}=https://h:{at}")).collect();
+    let eight = format!("--initial-cluster=b=https://h:9,{}", eight.join(","));
+    assert!(
+        three(&[&eight])
+            .unwrap_err()
+            .contains("more than the limit of 7")
+    );
+}
+
+#[test]
+fn sites_without_certificates_for_links_are_refused() {
+    let list = "--initial-cluster=b=https://h:1,a=https://h:2";
+    let text = refusal(&["--name=b", list]);
+    assert_eq!(
+        text,
+        "--initial-cluster names other sites, and sites talk over TLS only: add --peer-cert-file (`holm up --sites \
+         3` makes all of this by itself)"
+    );
+    let text = refusal(&["--name=b", list, "--peer-cert-file=/nowhere/b.pem"]);
+    assert_eq!(text, "--peer-cert-file: there is no file /nowhere/b.pem");
+}
+
+#[test]
+fn what_sites_make_by_themselves_is_refused_and_the_rest_is_passed_on() {
+    let base = |words: &[&str]| {
+        SitesBase::load(&flags(words), Environment::default()).map_err(|error| error.to_string())
+    };
+    let text = base(&["--sites=3", "--name=x"]).unwrap_err();
+    assert_eq!(
+        text,
+        "--name: --sites makes this for each site by itself: leave it out"
+    );
+    let text = base(&["--sites=3", "--listen=0.0.0.0:1"]).unwrap_err();
+    assert!(
+        text.starts_with("--listen: 0.0.0.0:1: every site"),
+        "{text}"
+    );
+    assert!(!base(&["--sites=3"]).unwrap().is_said);
+    let words = [
+        "--sites=3",
+        "--data-dir=d",
+        "--listen=127.0.0.1:0",
+        "--max-txn-ops=9",
+    ];
+    assert!(base(&words).unwrap().is_said);
+    assert_eq!(SitesBase::passed_on(&flags(&words)), ["--max-txn-ops=9"]);
 }
 
 #[test]

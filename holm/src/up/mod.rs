@@ -9,6 +9,7 @@ mod calling;
 mod compaction;
 mod doors;
 mod parts;
+mod peers;
 mod serve;
 mod signals;
 
@@ -25,11 +26,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 pub(crate) use calling::{Calling, as_up, asks_version};
+pub(crate) use signals::Ends;
 
 use crate::command::ETCD_VERSION;
 use crate::config::{Config, Environment, Flags};
+use crate::sites;
 use doors::Doors;
-use signals::Ends;
+use peers::Links;
 
 /// One file of the log.
 const LOG_SEGMENT_BYTES: ByteCount = ByteCount::new(64 << 20);
@@ -40,6 +43,8 @@ Examples:
   holm up --data-dir /var/lib/holm --config /etc/holm.toml
   holm up --listen 10.0.0.7:2379 --cert-file node.pem --key-file node.key
   HOLM_QUOTA_BACKEND_BYTES=8GiB holm up          any flag as a variable
+  holm up --sites 3                              three sites on this machine; `holm link` cuts their links
+  holm up --names oslo,bergen,tromso --data-dir demo
 
 A flag wins over its HOLM_ variable, the variable over the file, the file over the default. The file is TOML:
   data-dir = \"/var/lib/holm\"
@@ -54,8 +59,16 @@ SIGTERM or Ctrl-C stop the node when its requests are answered; a second one sto
 ///
 /// Why it did not start, or why it could not go on.
 pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
+    if flags.sites.is_some() || flags.names.is_some() {
+        return sites::run(flags);
+    }
     let environment = Environment::of_process(calling);
     let config = Config::load(calling, flags, environment).context("read the configuration")?;
+    anyhow::ensure!(
+        !sites::holds_sites(&config.data_dir),
+        "{} holds the data of several sites: start them with --sites, or choose another --data-dir",
+        config.data_dir.display()
+    );
     holm_telemetry::log_to_stderr(&config.log)?;
     for remark in &config.remarks {
         tracing::warn!(remark, "a setting without effect");
@@ -63,13 +76,16 @@ pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
     raise_file_limit()?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), ETCD_VERSION));
     let (on_failure, failure) = signals::failure();
-    let node = holm_runtime::start(node_config(&config), Arc::clone(&metrics), on_failure)?;
+    let links = Arc::new(Links::default());
+    let node_config = node_config(&config, &links);
+    let node = holm_runtime::start(node_config, Arc::clone(&metrics), on_failure)?;
     let threads = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("holm-front")
         .build()
         .context("start the front's threads")?;
-    let ended = threads.block_on(live(&config, &node, metrics, failure));
+    let ends = (failure, flags.ends_with_input);
+    let ended = threads.block_on(live(&config, (&node, links), metrics, ends));
     threads.shutdown_background();
     // After a failure of the disk the node's threads may wait for ever; the process's end is theirs.
     if ended.is_ok() {
@@ -82,20 +98,23 @@ pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
 /// Everything between the listeners' opening and their closing.
 async fn live(
     config: &Config,
-    node: &Node,
+    (node, links): (&Node, Arc<Links>),
     metrics: Arc<Metrics>,
-    failure: watch::Receiver<Option<String>>,
+    (failure, ends_with_input): (watch::Receiver<Option<String>>, bool),
 ) -> anyhow::Result<()> {
-    let ends = Ends::listen(failure).context("listen for signals")?;
+    let ends = Ends::listen(failure, ends_with_input).context("listen for signals")?;
     let doors = Doors::open(config)?;
-    let (front, web) = parts::fronts(config, node.handle(), &doors.room, &metrics)?;
+    if let Some(cluster) = &config.cluster {
+        let address = links.start(config, cluster, node.handle(), node.boot())?;
+        tracing::info!(%address, members = cluster.members.len(), "links to the other sites");
+    }
+    let (front, web) = parts::fronts(config, (node.handle(), links), &doors.room, &metrics)?;
     let clients: Vec<SocketAddr> = doors.clients.iter().map(Listener::address).collect();
     let console = doors.console.as_ref().map(Listener::address);
     let keeper = tokio::spawn(compaction::keep(node.handle().clone(), config.retention));
     let greeting = banner::text(config, &clients, console);
     // A node whose standard output is gone serves all the same.
     drop(writeln!(std::io::stdout(), "{greeting}"));
-    tracing::debug!(peer = %config.peer, "nothing listens for sites while there is one");
     let address = clients.first().map(ToString::to_string);
     tracing::info!(
         address,
@@ -108,9 +127,10 @@ async fn live(
 }
 
 /// What the node's threads need to know.
-fn node_config(config: &Config) -> NodeConfig {
+fn node_config(config: &Config, links: &Arc<Links>) -> NodeConfig {
+    let cluster = config.cluster.as_ref();
     NodeConfig {
-        cluster: None,
+        cluster: cluster.map(|cluster| peers::cluster_config(config, cluster, links)),
         data_dir: config.data_dir.clone(),
         name: config.name.clone(),
         peer_urls: config.peer_urls.clone(),

@@ -14,6 +14,7 @@ use holm_net::Room;
 use holm_runtime::Handle;
 use holm_telemetry::Metrics;
 
+use super::peers::Links;
 use crate::config::Config;
 
 /// A message may be larger than the request in it, by what surrounds it, as etcd allows.
@@ -22,7 +23,7 @@ const SURROUNDINGS_BYTES: u64 = 512 << 10;
 /// The fronts of a node: everything for clients, and what the console shows.
 pub(super) fn fronts(
     config: &Config,
-    handle: &Handle,
+    (handle, links): (&Handle, Arc<Links>),
     room: &Room,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Front, Web)> {
@@ -34,6 +35,9 @@ pub(super) fn fronts(
     let limits = service_limits(config)?;
     let services = Services::new(handle.clone(), limits, &tokens, Arc::clone(metrics))
         .context("--auth-token")?;
+    if config.cluster.is_some() {
+        services.with_links(links);
+    }
     let versions = Versions {
         server: services::VERSION.to_owned(),
         cluster: services::CLUSTER_VERSION.to_owned(),

@@ -87,4 +87,57 @@ pub struct NodeStatus {
     /// How long the node has been running.
     #[prost(uint64, tag = "25")]
     pub uptime_ms: u64,
+    /// What the node calls itself.
+    #[prost(string, tag = "26")]
+    pub name: String,
+    /// Its part in the cluster: `leader`, `follower`, `candidate`, `recovering`; a node alone leads.
+    #[prost(string, tag = "27")]
+    pub role: String,
+    /// Who leads; 0 if it knows of nobody.
+    #[prost(fixed64, tag = "28")]
+    pub leader: u64,
+    /// Ops that it knows to be committed.
+    #[prost(uint64, tag = "29")]
+    pub committed: u64,
+    /// Ops that survive a crash of this node.
+    #[prost(uint64, tag = "30")]
+    pub durable: u64,
+    /// How many nodes vote; 0 for a node alone.
+    #[prost(uint64, tag = "31")]
+    pub voters: u64,
+    /// Whether fewer nodes than a majority can be reached from here, this one included.
+    #[prost(bool, tag = "32")]
+    pub is_cut_off: bool,
+    /// Its links to the others.
+    #[prost(message, repeated, tag = "33")]
+    pub links: Vec<NodeLink>,
+}
+
+/// A link to another node, as seen from the one that was asked.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodeLink {
+    /// The other node.
+    #[prost(fixed64, tag = "1")]
+    pub node: u64,
+    /// What it is called.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Where it is dialled.
+    #[prost(string, tag = "3")]
+    pub address: String,
+    /// Whether the link carries messages.
+    #[prost(bool, tag = "4")]
+    pub is_up: bool,
+    /// For how long it has been so.
+    #[prost(uint64, tag = "5")]
+    pub for_ms: u64,
+    /// A round trip; missing before the first.
+    #[prost(uint64, optional, tag = "6")]
+    pub round_trip_us: Option<u64>,
+    /// Messages that were dropped because there was no connection or no room.
+    #[prost(uint64, tag = "7")]
+    pub dropped: u64,
+    /// Why the last connection ended; empty if none did.
+    #[prost(string, tag = "8")]
+    pub error: String,
 }

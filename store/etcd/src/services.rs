@@ -21,7 +21,7 @@ mod node_status;
 mod turn;
 pub mod watching;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use holm_kv::command::{Caller, Command, Proposal};
@@ -32,6 +32,7 @@ use holm_telemetry::Metrics;
 use prost::Message;
 
 use crate::context::Context;
+use crate::holm::NodeLink;
 use crate::password::{self, Passwords};
 use crate::proto::etcdserverpb as pb;
 use crate::status::Status;
@@ -68,6 +69,12 @@ impl Default for Limits {
     }
 }
 
+/// Who knows how the links to the other nodes are.
+pub trait Links: Send + Sync + std::fmt::Debug {
+    /// How each is now.
+    fn links(&self) -> Vec<NodeLink>;
+}
+
 /// The calls of the API. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Services {
@@ -81,6 +88,7 @@ struct Shared {
     tokens: Tokens,
     passwords: Passwords,
     metrics: Arc<Metrics>,
+    links: OnceLock<Arc<dyn Links>>,
 }
 
 impl Services {
@@ -102,8 +110,14 @@ impl Services {
                 tokens: Tokens::new(tokens)?,
                 passwords: Passwords::new(limits.password_cost),
                 metrics,
+                links: OnceLock::new(),
             }),
         })
+    }
+
+    /// Names who knows the links, at a node of a cluster. The first that is named stays.
+    pub fn with_links(&self, links: Arc<dyn Links>) {
+        self.shared.links.get_or_init(|| links);
     }
 
     /// The door to the keyspace.

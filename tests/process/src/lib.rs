@@ -11,6 +11,8 @@
 //!   ├── Grpc ───── the same over gRPC
 //!   └── foreign ── runs suites of clients that we did not write against it
 //!
+//! Sites ── starts several sites by one command and plays with them
+//!
 //! peer ────── which etcds there are, where their tools lie, what each answers differently
 //! generate ── seeded requests        difference ── what two answers disagree on
 //! ledger ──── what must have survived a kill -9
@@ -31,6 +33,7 @@ pub mod ledger;
 pub mod oracle;
 pub mod peer;
 pub mod server;
+pub mod sites;
 
 pub use gateway::{Answer, Gateway};
 pub use grpc::Grpc;

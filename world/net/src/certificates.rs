@@ -17,7 +17,7 @@ use rustls::{RootCertStore, ServerConfig};
 use crate::error::NetError;
 
 /// How long files are trusted to be unchanged.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where a listener's certificate comes from and whom it lets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ struct State {
 }
 
 /// What tells a replaced file from the one that was read.
-type Stamp = (SystemTime, u64);
+pub(crate) type Stamp = (SystemTime, u64);
 
 impl Certificates {
     /// Reads the files.
@@ -154,11 +154,13 @@ fn stamps(files: &CertificateFiles) -> Vec<Option<Stamp>> {
         Some(&files.key),
         files.trusted_authorities.as_ref(),
     ];
-    let stamp = |path: &PathBuf| {
-        let facts = std::fs::metadata(path).ok()?;
-        Some((facts.modified().ok()?, facts.len()))
-    };
-    paths.into_iter().flatten().map(stamp).collect()
+    paths.into_iter().flatten().map(|it| stamp(it)).collect()
+}
+
+/// What can be told of a file without reading it.
+pub(crate) fn stamp(path: &Path) -> Option<Stamp> {
+    let facts = std::fs::metadata(path).ok()?;
+    Some((facts.modified().ok()?, facts.len()))
 }
 
 /// Everything a handshake needs, from the files as they are now.
@@ -186,7 +188,7 @@ fn read(files: &CertificateFiles) -> Result<ServerConfig, NetError> {
 
 /// A certificate out of its time is served all the same, for it may be the clock that is wrong;
 /// but clients will refuse it.
-fn warn_of_dates(file: &Path, chain: &[CertificateDer<'static>]) {
+pub(crate) fn warn_of_dates(file: &Path, chain: &[CertificateDer<'static>]) {
     let leaf = chain
         .first()
         .map(|it| x509_parser::parse_x509_certificate(it));
@@ -225,7 +227,7 @@ fn verifier(
         .map_err(|error| refuse(error.to_string()))
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, NetError> {
+pub(crate) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, NetError> {
     let bytes = read_file(path)?;
     let chain: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(&bytes).collect();
     let chain = chain.map_err(|source| NetError::Pem {
@@ -240,7 +242,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, NetError> {
     Ok(chain)
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, NetError> {
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, NetError> {
     let bytes = read_file(path)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|source| NetError::Pem {
         path: path.to_owned(),
@@ -248,7 +250,7 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, NetError> {
     })
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, NetError> {
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, NetError> {
     std::fs::read(path).map_err(|source| NetError::Read {
         path: path.to_owned(),
         source,
@@ -269,7 +271,7 @@ fn make(certificate: &Path, key: &Path, names: &[String]) -> Result<(), NetError
 }
 
 /// Writes a file that its owner alone may read.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), NetError> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), NetError> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let write = || -> io::Result<()> {
         if let Some(folder) = path.parent() {

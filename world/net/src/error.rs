@@ -96,4 +96,17 @@ pub enum NetError {
         #[source]
         source: rcgen::Error,
     },
+    /// A name does not fit a certificate.
+    #[error("name a node in a certificate")]
+    Identity {
+        /// What is wrong.
+        #[source]
+        source: holm_link::IdentityError,
+    },
+    /// The certificate of a link names no node.
+    #[error("{} names no node: it needs the URI holm://cluster/site/node", path.display())]
+    NoIdentity {
+        /// The certificate's file.
+        path: PathBuf,
+    },
 }

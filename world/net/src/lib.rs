@@ -30,19 +30,27 @@
 //!
 //! `listener.rs`, `gate.rs`, then `certificates.rs`; `preface.rs` tells the protocols apart.
 
+mod authority;
 mod certificates;
 mod error;
 mod gate;
 mod listener;
 mod names;
+mod peers;
 mod preface;
+mod proxy;
 mod room;
+mod rotating;
 mod stream;
 
+pub use authority::{Authority, Issued};
 pub use certificates::{CertificateFiles, Certificates};
 pub use error::NetError;
 pub use gate::{Connection, Gate, Limits};
 pub use listener::{ListenConfig, Listener};
+pub use peers::{Class, Deliver, LinkView, Peer, Peers, PeersConfig, PeersError, RefusalView};
 pub use preface::{PREFACE, Protocol, sniff};
+pub use proxy::{Cable, CableView, Direction, Way};
 pub use room::Room;
+pub use rotating::{LinkFiles, Rotating};
 pub use stream::Stream;

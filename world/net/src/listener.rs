@@ -19,7 +19,7 @@ use crate::stream::Carrier;
 const BACKLOG: i32 = 4_096;
 
 /// How long accepting rests after the system refused it (no descriptors, no memory).
-const REST: Duration = Duration::from_millis(100);
+pub(crate) const REST: Duration = Duration::from_millis(100);
 
 /// When a silent peer is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -163,7 +163,7 @@ impl Listener {
 }
 
 /// A listening socket. The address may be reused at once after a restart.
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -177,7 +177,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Small answers leave at once, and a peer that vanished is noticed.
-fn tune(stream: &TcpStream, peer: SocketAddr) {
+pub(crate) fn tune(stream: &TcpStream, peer: SocketAddr) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE)
         .with_interval(KEEPALIVE);
@@ -191,7 +191,7 @@ fn tune(stream: &TcpStream, peer: SocketAddr) {
 }
 
 /// Whether accepting failed for a client that left before its turn, not for the listener.
-fn is_of_one_client(error: &io::Error) -> bool {
+pub(crate) fn is_of_one_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(
         error.kind(),

@@ -1,7 +1,8 @@
 //! Whom a verified certificate names.
 
+use holm_link::Identity;
 use rustls::pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// The subject's common name, as etcd takes it for a user's name; `None` if it has none.
 pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
@@ -9,6 +10,23 @@ pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let name = parsed.subject().iter_common_name().next()?;
     let text = name.as_str().ok()?;
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The node that a certificate names by its one `holm://` URI; `None` if it names none, more
+/// than one, or names it badly.
+pub(crate) fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok()??;
+    let mut ours = names
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) if uri.starts_with("holm://") => Some(*uri),
+            _ => None,
+        });
+    let named = ours.next()?.parse().ok()?;
+    ours.next().is_none().then_some(named)
 }
 
 #[cfg(test)]

@@ -18,8 +18,9 @@ const MAGIC: &[u8; 8] = b"HOLMNODE";
 const VERSION: u32 = 1;
 const UNFINISHED: &str = "identity.new";
 /// What may lie in a fresh directory: the lock that this process made, an identity that a crash
-/// left unfinished, certificates of our own, and what file systems put there.
-const HARMLESS: [&str; 4] = ["holm.lock", UNFINISHED, "tls", "lost+found"];
+/// left unfinished, certificates of our own, the log of a site's process, and what file systems
+/// put there.
+const HARMLESS: [&str; 5] = ["holm.lock", UNFINISHED, "tls", "holm.log", "lost+found"];
 
 /// Why a directory's identity could not be read or made.
 #[derive(Debug, thiserror::Error)]
@@ -206,7 +207,7 @@ mod tests {
             let mut names: Vec<String> = names.iter().map(|&it| it.to_owned()).collect();
             refuse_foreign(&mut names)
         };
-        refuse(&["lost+found", "holm.lock"]).expect("fresh");
+        refuse(&["lost+found", "holm.lock", "holm.log"]).expect("fresh");
         refuse(&["identity", "log", "kv", "notes"]).expect("ours");
         let error = refuse(&["holm.lock", "kv", "log"]).expect_err("the identity is gone");
         assert!(matches!(error, IdentityError::Missing), "{error}");

@@ -138,6 +138,7 @@ pub struct Node {
     handle: Handle,
     threads: Vec<JoinHandle<()>>,
     replayed: u64,
+    boot: u64,
     _lock: Lock,
 }
 
@@ -152,6 +153,12 @@ impl Node {
     #[must_use]
     pub const fn replayed(&self) -> u64 {
         self.replayed
+    }
+
+    /// Which run of this node this is: how often its log was opened.
+    #[must_use]
+    pub const fn boot(&self) -> u64 {
+        self.boot
     }
 
     /// Finishes what was taken, refuses the rest, and ends the threads. Blocks for as long as
@@ -215,7 +222,7 @@ pub fn start(
         dropped: AtomicU64::new(0),
         patience: config.cluster.as_ref().map(ClusterConfig::patience),
     });
-    let replayed = opened.replayed;
+    let (replayed, boot) = (opened.replayed, opened.log.opens());
     let failure = Failure {
         inbox,
         tell: on_failure,
@@ -236,6 +243,7 @@ pub fn start(
         handle,
         threads,
         replayed,
+        boot,
         _lock: lock,
     })
 }

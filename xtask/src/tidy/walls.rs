@@ -28,7 +28,7 @@ const PLANES: &[&str] = &[
 const SEE_BOTH: &[&str] = &["holm", "tests"];
 
 /// What layers 0 and 1 may take from outside: crates without a clock, socket, file or thread.
-const PURE: &[&str] = &["bytes", "thiserror", "sha2"];
+const PURE: &[&str] = &["bytes", "thiserror", "sha2", "crc32c"];
 
 /// What a root module of the pure layers opens with.
 const PURE_OPENING: &[&str] = &[

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use holm_base::Time;
+use holm_base::{NodeId, Time};
 use holm_kv::Cleaner;
 use holm_kv::command::AlarmKind;
+use holm_raft::RoleName;
+use holm_replica::Standing;
 
 use super::Services;
 use crate::context::Context;
-use crate::holm::{NodeStatus, NodeStatusRequest};
+use crate::holm::{NodeLink, NodeStatus, NodeStatusRequest};
 use crate::status::Status;
 
 impl Services {
@@ -26,14 +28,16 @@ impl Services {
         let (view, now, hub) = (handle.view(), handle.now(), handle.hub());
         let (sizes, background) = (view.sizes, view.background);
         let age = |at: Time| millis(now.since(at));
+        let standing = handle.standing().await?;
+        let links = self.links();
         Ok(NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             keyspace: "default".to_owned(),
             guarantee: "linearizable".to_owned(),
             cluster: handle.identity().cluster.value(),
             node: handle.identity().node.value(),
-            is_leader: true,
-            term: view.term.value(),
+            is_leader: standing.role == RoleName::Leader,
+            term: handle.term().value(),
             applied: view.applied.value(),
             revision: view.revision().value(),
             compacted: view.root.compacted().value(),
@@ -56,7 +60,37 @@ impl Services {
                 .map(|it| alarm_name(it.kind).to_owned())
                 .collect(),
             uptime_ms: age(Time::ZERO),
+            name: handle.identity().name.clone(),
+            role: role_name(standing.role).to_owned(),
+            leader: handle.leader().map_or(0, NodeId::value),
+            committed: standing.commit.value(),
+            durable: standing.durable.value(),
+            voters: count(standing.configuration.voters().iter().count()),
+            is_cut_off: is_cut_off(&standing, &links),
+            links,
         })
+    }
+
+    fn links(&self) -> Vec<NodeLink> {
+        let links = self.shared.links.get();
+        links.map_or_else(Vec::new, |links| links.links())
+    }
+}
+
+/// Whether those that can be reached, this node included, are no majority.
+fn is_cut_off(standing: &Standing, links: &[NodeLink]) -> bool {
+    let own = 1;
+    let up = links.iter().filter(|link| link.is_up).count();
+    let voters = standing.configuration.voters().iter().count();
+    (own + up) * 2 <= voters
+}
+
+const fn role_name(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Leader => "leader",
+        RoleName::Follower => "follower",
+        RoleName::PreCandidate | RoleName::Candidate => "candidate",
+        RoleName::Recovering => "recovering",
     }
 }
 

@@ -1,0 +1,353 @@
+//! Which sites there are, and where: decided once, and then kept in the folder.
+//!
+//! A site's id follows from its name, its address for the others and the cluster's token, so all three must stay what
+//! they were as long as the data do. They are in `sites.json`, and a later start takes them from there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use holm_base::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::config::SitesBase;
+
+const FILE: &str = "sites.json";
+const VERSION: u32 = 1;
+/// From one site's ports to the next one's.
+const PORTS_APART: u16 = 100;
+/// What a site is called if nobody says.
+const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+
+/// All sites of a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Plan {
+    version: u32,
+    /// What tells this cluster from others.
+    pub(super) token: String,
+    /// The sites in their order.
+    pub(super) sites: Vec<Site>,
+}
+
+/// One site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Site {
+    /// What it is called.
+    pub(super) name: String,
+    /// Where etcd clients connect.
+    pub(super) client: SocketAddr,
+    /// Where the other sites connect, through a cable.
+    pub(super) peer: SocketAddr,
+    /// Where health and metrics are.
+    pub(super) console: SocketAddr,
+}
+
+impl Site {
+    /// The URL that stands for it in the list of members.
+    pub(super) fn peer_url(&self) -> String {
+        format!("https://{}", self.peer)
+    }
+
+    /// Where its data and its log lie.
+    pub(super) fn folder(&self, data_dir: &Path) -> PathBuf {
+        data_dir.join(&self.name)
+    }
+}
+
+impl Plan {
+    /// The plan that the folder holds, or a new one, which the folder then holds.
+    ///
+    /// # Errors
+    ///
+    /// A folder of something else, and words that differ from what the folder holds.
+    pub(super) fn settle(base: &SitesBase, said: &[String]) -> anyhow::Result<Self> {
+        let path = base.data_dir.join(FILE);
+        if !path.exists() {
+            refuse_other_data(&base.data_dir)?;
+            let plan = Self::new(base, said)?;
+            fs::create_dir_all(&base.data_dir)
+                .with_context(|| format!("make {}", base.data_dir.display()))?;
+            let text = serde_json::to_string_pretty(&plan)?;
+            let fresh = path.with_extension("new");
+            fs::write(&fresh, text + "\n")
+                .and_then(|()| fs::rename(&fresh, &path))
+                .with_context(|| format!("write {}", path.display()))?;
+            return Ok(plan);
+        }
+        let plan = Self::read(&path)?;
+        let remedy = format!(
+            "{} holds the data of sites {}: start those, or choose another --data-dir",
+            base.data_dir.display(),
+            plan.names().join(", ")
+        );
+        ensure!(plan.names() == said, "{remedy}");
+        if base.is_said && base.listen.port() != 0 {
+            let first = &plan.sites[0];
+            let found = (first.client, first.peer, first.console);
+            ensure!(
+                found == (base.listen, base.peer, base.console),
+                "{remedy}. Their addresses cannot change: the first has --listen {} --peer {} --console {}",
+                first.client,
+                first.peer,
+                first.console
+            );
+        }
+        Ok(plan)
+    }
+
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let wrong = || format!("read {}", path.display());
+        let text = fs::read_to_string(path).with_context(wrong)?;
+        let plan: Self = serde_json::from_str(&text).with_context(wrong)?;
+        ensure!(
+            plan.version == VERSION,
+            "{} has format {}, this holm reads {VERSION}: use the release that wrote it",
+            path.display(),
+            plan.version
+        );
+        ensure!(
+            (2..=NAMES.len()).contains(&plan.sites.len()),
+            "{} names {} sites, which nobody can start: put the file back as it was",
+            path.display(),
+            plan.sites.len()
+        );
+        Ok(plan)
+    }
+
+    fn new(base: &SitesBase, names: &[String]) -> anyhow::Result<Self> {
+        let counted = |first: SocketAddr, at: usize| {
+            let port = u16::try_from(at)
+                .ok()
+                .and_then(|at| first.port().checked_add(at * PORTS_APART));
+            let too_high = || {
+                format!(
+                    "{first}: the ports of {} sites end above 65535",
+                    names.len()
+                )
+            };
+            anyhow::Ok(SocketAddr::new(first.ip(), port.with_context(too_high)?))
+        };
+        let mut free = Vec::new();
+        if base.listen.port() == 0 {
+            free = free_addresses(names.len() * 3)?;
+        }
+        let mut sites = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            let (client, peer, console) = match free.get(at * 3..at * 3 + 3) {
+                Some(free) => (free[0], free[1], free[2]),
+                None => (
+                    counted(base.listen, at)?,
+                    counted(base.peer, at)?,
+                    counted(base.console, at)?,
+                ),
+            };
+            let name = name.clone();
+            sites.push(Site {
+                name,
+                client,
+                peer,
+                console,
+            });
+        }
+        let mut taken = BTreeSet::new();
+        for address in sites.iter().flat_map(|it| [it.client, it.peer, it.console]) {
+            ensure!(
+                taken.insert(address),
+                "two listeners would have {address}: choose --listen, --peer and --console further apart"
+            );
+        }
+        Ok(Self {
+            version: VERSION,
+            token: token()?,
+            sites,
+        })
+    }
+
+    /// The names in their order.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.sites.iter().map(|site| site.name.clone()).collect()
+    }
+
+    /// The list of members as nodes are told.
+    pub(super) fn initial_cluster(&self) -> String {
+        let members = self.sites.iter();
+        let members = members.map(|site| format!("{}={}", site.name, site.peer_url()));
+        members.collect::<Vec<_>>().join(",")
+    }
+
+    /// The id that a site will compute for itself.
+    pub(super) fn node(&self, site: &Site) -> NodeId {
+        holm_runtime::member_id(&self.token, &site.name, &[site.peer_url()])
+    }
+
+    /// The id that all sites will compute for their cluster.
+    pub(super) fn cluster(&self) -> holm_base::ClusterId {
+        let nodes: Vec<NodeId> = self.sites.iter().map(|site| self.node(site)).collect();
+        holm_runtime::cluster_id(&self.token, &nodes)
+    }
+}
+
+/// The names of that many sites: those that were said, or letters.
+///
+/// # Errors
+///
+/// Names that cannot be folders, certificates and words of a command line, or too few of them.
+pub(super) fn names(count: Option<u8>, said: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let Some(said) = said else {
+        let names = NAMES.iter().take(usize::from(count.unwrap_or(0)));
+        return Ok(names.map(|&name| name.to_owned()).collect());
+    };
+    let names: Vec<String> = said.split(',').map(|it| it.trim().to_owned()).collect();
+    for (at, name) in names.iter().enumerate() {
+        let sign = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let fits =
+            (1..=32).contains(&name.len()) && name.bytes().all(sign) && !name.starts_with('-');
+        ensure!(
+            fits,
+            "--names: `{name}` is no site: 1 to 32 letters, digits, - or _"
+        );
+        ensure!(
+            name != "pki",
+            "--names: pki is the folder of the certificates"
+        );
+        ensure!(
+            !names[..at].contains(name),
+            "--names: {name} is there twice"
+        );
+    }
+    let fits = (2..=NAMES.len()).contains(&names.len());
+    ensure!(
+        fits,
+        "--names: 2 to {} sites, not {}",
+        NAMES.len(),
+        names.len()
+    );
+    if let Some(count) = count
+        && usize::from(count) != names.len()
+    {
+        bail!("--sites {count} and --names {said}: name as many, or leave --sites out");
+    }
+    Ok(names)
+}
+
+/// A folder with a node's own data is no place for several.
+fn refuse_other_data(data_dir: &Path) -> anyhow::Result<()> {
+    for name in ["identity", "log", "kv", "member"] {
+        ensure!(
+            !data_dir.join(name).exists(),
+            "{} holds the data of one node alone: choose another --data-dir for the sites",
+            data_dir.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whether a folder holds sites, for who would start one node in it.
+pub(crate) fn holds_sites(data_dir: &Path) -> bool {
+    data_dir.join(FILE).is_file()
+}
+
+fn token() -> anyhow::Result<String> {
+    let mut random = [0; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .context("draw a token for the cluster")?;
+    Ok(format!("holm-{:016x}", u64::from_le_bytes(random)))
+}
+
+/// Addresses that are free now. All are held until all are known, so that they differ.
+fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?);
+    }
+    let addresses = held.iter().map(TcpListener::local_addr);
+    addresses
+        .collect::<Result<_, _>>()
+        .context("find a free port")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(data_dir: &Path, ports: [u16; 3]) -> SitesBase {
+        let [listen, peer, console] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        SitesBase {
+            data_dir: data_dir.to_owned(),
+            listen,
+            peer,
+            console,
+            is_said: ports != [2379, 2380, 2381],
+        }
+    }
+
+    fn letters(count: u8) -> Vec<String> {
+        names(Some(count), None).unwrap()
+    }
+
+    #[test]
+    fn ports_are_counted_up_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = |ports| base(folder.path(), ports);
+        let usual = [2379, 2380, 2381];
+        let plan = Plan::settle(&base(usual), &letters(3)).unwrap();
+        let ports: Vec<u16> = plan.sites.iter().map(|site| site.client.port()).collect();
+        assert_eq!(ports, [2379, 2479, 2579]);
+        assert_eq!(plan.sites[2].console.port(), 2581);
+        assert_eq!(Plan::settle(&base(usual), &letters(3)).unwrap(), plan);
+        assert!(holds_sites(folder.path()));
+        let fewer = Plan::settle(&base(usual), &letters(2))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            fewer.contains("holds the data of sites a, b, c: start those"),
+            "{fewer}"
+        );
+        let moved = Plan::settle(&base([3379, 3380, 3381]), &letters(3)).unwrap_err();
+        assert!(
+            moved
+                .to_string()
+                .contains("the first has --listen 127.0.0.1:2379")
+        );
+    }
+
+    #[test]
+    fn free_ports_are_taken_for_port_0_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = base(folder.path(), [0, 0, 0]);
+        let plan = Plan::settle(&base, &letters(3)).unwrap();
+        assert!(plan.sites.iter().all(|site| site.client.port() != 0));
+        assert_eq!(Plan::settle(&base, &letters(3)).unwrap(), plan);
+    }
+
+    #[test]
+    fn places_that_cannot_be_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = |ports| {
+            let settled = Plan::settle(&base(folder.path(), ports), &letters(7));
+            settled.unwrap_err().to_string()
+        };
+        assert!(error([65_500, 2380, 2381]).contains("end above 65535"));
+        assert!(error([2380, 2380, 2381]).contains("two listeners would have 127.0.0.1:2380"));
+        fs::create_dir(folder.path().join("kv")).unwrap();
+        assert!(error([2379, 2380, 2381]).contains("the data of one node alone"));
+    }
+
+    #[test]
+    fn names_are_folders_and_words() {
+        let refusal = |count, said| names(count, Some(said)).unwrap_err().to_string();
+        assert_eq!(
+            names(None, Some("oslo, bergen")).unwrap(),
+            ["oslo", "bergen"]
+        );
+        assert!(refusal(None, "a,../b").contains("`../b` is no site"));
+        assert!(refusal(None, "a,pki").contains("pki is the folder"));
+        assert!(refusal(None, "a,b,a").contains("a is there twice"));
+        assert!(refusal(None, "a").contains("2 to 7 sites, not 1"));
+        assert!(refusal(Some(3), "a,b").contains("name as many"));
+    }
+}

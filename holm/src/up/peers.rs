@@ -1,0 +1,147 @@
+//! The node's links to the other nodes of its cluster: what the engine says goes out, what they say goes in.
+//!
+//! The engine starts before the links do, for it knows which run of the node this is. What it says until then is
+//! lost, as on any network.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use holm_base::NodeId;
+use holm_etcd::holm::NodeLink;
+use holm_etcd::services;
+use holm_net::{Class, Deliver, LinkFiles, Peer, Peers, PeersConfig, Rotating};
+use holm_runtime::{ClusterConfig, Handle, MemberConfig, Network, Parcel};
+use holm_wire::Frame;
+
+use crate::config::{Cluster, Config};
+
+/// The store's plane, and the version of what is said in it.
+const PLANE: u8 = 1;
+const VERSION: u16 = 1;
+
+/// The links, once they are there.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    peers: OnceLock<Peers>,
+}
+
+impl Links {
+    /// Listens for the others and dials them. Must be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// Certificates that cannot be used or are another node's, an address that cannot be had.
+    pub(super) fn start(
+        &self,
+        config: &Config,
+        cluster: &Cluster,
+        handle: &Handle,
+        boot: u64,
+    ) -> anyhow::Result<SocketAddr> {
+        let certificates = Rotating::load(LinkFiles {
+            certificate: cluster.tls.certificate.clone(),
+            key: cluster.tls.key.clone(),
+            authorities: cluster.tls.authorities.clone(),
+        })
+        .context("--peer-cert-file, --peer-key-file, --peer-trusted-ca-file")?;
+        let members = cluster.members.iter();
+        let others = members.filter(|member| member.node != cluster.node);
+        let peers = others.map(|member| Peer {
+            node: member.node,
+            name: member.name.clone(),
+            address: member.address.clone(),
+        });
+        let links = PeersConfig {
+            boot,
+            listen: config.peer,
+            peers: peers.collect(),
+            election_timeout: config.election_timeout,
+            ..PeersConfig::new(cluster.cluster, (cluster.node, &config.name), certificates)
+        };
+        let delivery = Arc::new(Delivery {
+            handle: handle.clone(),
+        });
+        let peers = Peers::start(links, delivery).context("open --peer")?;
+        let address = peers.address();
+        self.peers.get_or_init(|| peers);
+        Ok(address)
+    }
+}
+
+impl Network for Links {
+    fn send(&self, to: NodeId, parcel: Parcel) {
+        let Some(peers) = self.peers.get() else {
+            return;
+        };
+        let class = if parcel.is_control {
+            Class::Control
+        } else {
+            Class::Bulk
+        };
+        let frame = Frame {
+            kind: parcel.kind,
+            plane: PLANE,
+            version: VERSION,
+            group: parcel.group.value(),
+            body: parcel.body,
+        };
+        peers.send(to, class, frame);
+    }
+}
+
+impl services::Links for Links {
+    fn links(&self) -> Vec<NodeLink> {
+        let views = self.peers.get().map_or_else(Vec::new, Peers::links);
+        let link = |view: holm_net::LinkView| NodeLink {
+            node: view.node.value(),
+            name: view.name,
+            address: view.address,
+            is_up: view.is_up,
+            for_ms: u64::try_from(view.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            round_trip_us: view
+                .rtt
+                .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            dropped: view.dropped,
+            error: view.error.unwrap_or_default(),
+        };
+        views.into_iter().map(link).collect()
+    }
+}
+
+/// Takes what comes to the engine.
+#[derive(Debug)]
+struct Delivery {
+    handle: Handle,
+}
+
+impl Deliver for Delivery {
+    fn deliver(&self, from: NodeId, frame: Frame) {
+        if let Err(error) = self.handle.deliver(from, frame.kind, &frame.body) {
+            tracing::warn!(%from, kind = frame.kind, %error, "a message that is none was dropped");
+        }
+    }
+}
+
+/// What the node's threads are told of its cluster.
+pub(super) fn cluster_config(
+    config: &Config,
+    cluster: &Cluster,
+    links: &Arc<Links>,
+) -> ClusterConfig {
+    let member = |member: &crate::config::Member| MemberConfig {
+        node: member.node,
+        name: member.name.clone(),
+        peer_urls: vec![member.url.clone()],
+    };
+    let network: Arc<dyn Network> = Arc::<Links>::clone(links);
+    ClusterConfig {
+        cluster: cluster.cluster,
+        node: cluster.node,
+        members: cluster.members.iter().map(member).collect(),
+        is_joining: cluster.is_joining,
+        election_timeout: config.election_timeout,
+        heartbeat_interval: config.heartbeat,
+        network,
+    }
+}

@@ -1,0 +1,265 @@
+//! Three sites from one command: written at one, read at another, cut, killed, held, healed, started again.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use holm_process_tests::Gateway;
+use holm_process_tests::base64::encode;
+use holm_process_tests::sites::{Sites, signal_process, until};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// How a site sees the cluster.
+fn status(sites: &Sites, name: &str) -> Result<Value> {
+    let endpoint = sites.endpoint(name)?.to_string();
+    let binary = holm_process_tests::server::locate(holm_process_tests::Program::Holm)?;
+    let output = std::process::Command::new(binary)
+        .args(["status", "--json", "--endpoints", &endpoint])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "status of {name}: {said}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Who leads, once all agree on one that is there.
+fn leader(sites: &Sites, among: &[&'static str]) -> Result<&'static str> {
+    let mut found = None;
+    until("a leader", || {
+        let mut leaders = Vec::new();
+        for name in among {
+            leaders.push(status(sites, name)?["leader"].clone());
+        }
+        let agreed = leaders.windows(2).all(|pair| pair[0] == pair[1]);
+        let leader = leaders[0].as_str().unwrap_or_default();
+        found = among.iter().find(|name| **name == leader).copied();
+        Ok(agreed && found.is_some())
+    })?;
+    found.context("just found")
+}
+
+/// What a site has under all keys, asked of that site alone.
+fn own_state(client: &mut Gateway) -> Result<Value> {
+    let all = json!({"key": encode(b"\0"), "range_end": encode(b"\0"), "serializable": true});
+    let answer = client.post("kv/range", &all)?;
+    ensure!(answer.is_ok(), "{}", answer.body);
+    Ok(json!({"revision": answer.revision(), "kvs": answer.body["kvs"]}))
+}
+
+fn all_equal(sites: &Sites) -> Result<()> {
+    let mut clients = Vec::new();
+    for name in NAMES {
+        clients.push(sites.client(name)?);
+    }
+    until("all sites have the same", || {
+        let states: Result<Vec<Value>> = clients.iter_mut().map(own_state).collect();
+        let states = states?;
+        Ok(states.windows(2).all(|pair| pair[0] == pair[1]))
+    })
+}
+
+/// Puts at a site until it is taken, which an election may hold up.
+fn put_somehow(sites: &Sites, name: &str, key: &str, value: &str) -> Result<()> {
+    until("a put is taken", || {
+        let mut client = sites.client(name)?;
+        Ok(client.put(key, value).is_ok())
+    })
+}
+
+fn others(name: &str) -> Vec<&'static str> {
+    NAMES.into_iter().filter(|it| *it != name).collect()
+}
+
+#[test]
+fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
+    let sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
+    let clients: Result<Vec<Gateway>> = NAMES.iter().map(|name| sites.client(name)).collect();
+    let [mut a, mut b, mut c] =
+        <[Gateway; 3]>::try_from(clients?).map_err(|_| anyhow::anyhow!("three"))?;
+    a.put("greeting", "hello")?;
+    ensure!(
+        c.value("greeting")?.as_deref() == Some("hello"),
+        "c reads what a wrote"
+    );
+    ensure!(
+        b.put("greeting", "again")? == 3,
+        "dense revisions from any site"
+    );
+
+    let island = leader(&sites, &NAMES)?;
+    let rest = others(island);
+    for other in &rest {
+        sites.ask(&["link", "cut", island, other])?;
+    }
+    put_somehow(&sites, rest[0], "majority", "goes on")?;
+    let mut there = sites.client(rest[1])?;
+    ensure!(
+        there.value("majority")?.as_deref() == Some("goes on"),
+        "and reads it"
+    );
+
+    let mut alone = sites.client(island)?;
+    let begun = Instant::now();
+    let body = json!({"key": encode(b"island"), "value": encode(b"lost")});
+    let refused = alone.post("kv/put", &body)?;
+    ensure!(!refused.is_ok(), "an island took a write: {}", refused.body);
+    let message = refused.message();
+    ensure!(
+        message.contains("request timed out") || message.contains("no leader"),
+        "{}",
+        refused.body
+    );
+    ensure!(
+        begun.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        begun.elapsed()
+    );
+    until("the island says that it is cut off", || {
+        let status = status(&sites, island)?;
+        Ok(status["is_cut_off"] == true)
+    })?;
+    let links = sites.ask(&["link"])?;
+    let cut = links["links"].as_array().context("links")?.iter();
+    let cut = cut.filter(|link| link["there"] == "cut" && link["back"] == "cut");
+    ensure!(cut.count() == 2, "{links}");
+
+    sites.ask(&["link", "heal"])?;
+    until("the island hears of it", || {
+        let mut alone = sites.client(island)?;
+        Ok(alone
+            .value("majority")
+            .is_ok_and(|it| it.as_deref() == Some("goes on")))
+    })?;
+    put_somehow(&sites, island, "healed", "yes")?;
+    all_equal(&sites)
+}
+
+#[test]
+fn a_killed_leader_is_replaced_and_catches_up() -> Result<()> {
+    let sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
+    let dead = leader(&sites, &NAMES)?;
+    sites.client(dead)?.put("before", "1")?;
+    let killed = sites.ask(&["site", "kill", dead])?;
+    ensure!(killed["sites"][0]["state"] == "killed", "{killed}");
+    let rest = others(dead);
+    put_somehow(&sites, rest[0], "after", "2")?;
+    ensure!(
+        sites.client(rest[1])?.value("before")?.as_deref() == Some("1"),
+        "kept"
+    );
+    let refusal = sites.refusal(&["site", "kill", dead])?;
+    ensure!(
+        refusal.contains("does not run: `holm site start"),
+        "{refusal}"
+    );
+    let started = sites.ask(&["site", "start", dead])?;
+    ensure!(started["sites"][0]["pid"].is_u64(), "{started}");
+    until("it serves again", || {
+        Ok(sites.site(dead)?["state"] == "serving")
+    })?;
+    all_equal(&sites)
+}
+
+#[test]
+fn a_held_site_misses_nothing_and_a_slow_link_is_only_slow() -> Result<()> {
+    let sites = Sites::start(3, &[])?;
+    let leads = leader(&sites, &NAMES)?;
+    let rest = others(leads);
+    let held = sites.ask(&["site", "pause", rest[0]])?;
+    ensure!(held["sites"][0]["state"] == "paused", "{held}");
+    sites.client(leads)?.put("held", "1")?;
+    sites.ask(&["site", "resume", rest[0]])?;
+    for (from, to) in [(leads, rest[0]), (leads, rest[1]), (rest[0], rest[1])] {
+        sites.ask(&["link", "slow", from, to, "--delay", "40ms"])?;
+    }
+    let mut client = sites.client(leads)?;
+    client.put("slow", "0")?;
+    let begun = Instant::now();
+    client.put("slow", "1")?;
+    let took = begun.elapsed();
+    ensure!(
+        took >= Duration::from_millis(80),
+        "a round trip of 80 ms took {took:?}"
+    );
+    ensure!(took < Duration::from_secs(4), "{took:?}");
+    sites.ask(&["link", "heal"])?;
+    all_equal(&sites)
+}
+
+#[test]
+fn all_are_stopped_and_started_again_on_their_data() -> Result<()> {
+    let mut sites = Sites::start(3, &[])?;
+    sites.client("b")?.put("kept", "yes")?;
+    let before = sites.endpoint("c")?;
+    let status = sites.stop()?;
+    ensure!(status.success(), "{status}:\n{}", sites.said());
+    ensure!(
+        sites.said().contains("all sites have stopped"),
+        "{}",
+        sites.said()
+    );
+    let nothing = sites.refusal(&["site"])?;
+    ensure!(
+        nothing.contains("start some with `holm up --sites 3`"),
+        "{nothing}"
+    );
+    sites.again()?;
+    ensure!(sites.endpoint("c")? == before, "addresses stay");
+    ensure!(
+        sites.client("c")?.value("kept")?.as_deref() == Some("yes"),
+        "kept"
+    );
+    all_equal(&sites)
+}
+
+#[test]
+fn a_site_that_dies_is_told_of_and_stays_down_and_all_end_with_their_parent() -> Result<()> {
+    let mut sites = Sites::start(3, &[])?;
+    let id = sites.site("b")?["pid"].as_u64().context("a process")?;
+    signal_process(id, Signal::KILL)?;
+    until("it is told", || {
+        Ok(sites.said().contains("site b ended by itself, signal 9"))
+    })?;
+    let row = sites.site("b")?;
+    ensure!(
+        row["state"] == "died" && row["ended"] == "signal 9",
+        "{row}"
+    );
+    ensure!(row["pid"].is_null(), "{row}");
+    sites.ask(&["site", "pause", "c"])?;
+    let (a, c) = (sites.endpoint("a")?, sites.endpoint("c")?);
+    sites.kill()?;
+    until("a and even the held c are gone", || {
+        Ok(TcpStream::connect(a).is_err() && TcpStream::connect(c).is_err())
+    })
+}
+
+#[test]
+fn refusals_say_what_there_is() -> Result<()> {
+    let mut sites = Sites::start(2, &[])?;
+    let cases: [(&[&str], &str); 3] = [
+        (
+            &["link", "cut", "a", "z"],
+            "no site is called z: there are a, b",
+        ),
+        (&["link", "cut", "b", "b"], "b and b are one site"),
+        (&["site", "resume", "a"], "site a is not paused"),
+    ];
+    for (words, expected) in cases {
+        let text = sites.refusal(words)?;
+        ensure!(text.contains(expected), "{words:?}: {text}");
+    }
+    let twice = sites.refusal(&["up", "--sites=2", "--listen=127.0.0.1:0"])?;
+    ensure!(twice.contains("has this directory open"), "{twice}");
+    sites.stop()?;
+    let fewer = sites.refusal(&["up", "--sites=3"])?;
+    ensure!(
+        fewer.contains("holds the data of sites a, b: start those"),
+        "{fewer}"
+    );
+    let alone = sites.refusal(&["up", "--listen=127.0.0.1:0", "--console=none"])?;
+    ensure!(alone.contains("holds the data of several sites"), "{alone}");
+    Ok(())
+}

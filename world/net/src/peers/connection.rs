@@ -1,0 +1,273 @@
+//! One connection as its tasks share it: the link's machine and its own frames that wait.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::BytesMut;
+use holm_base::Time;
+use holm_link::{Binding, CHANNEL, Effect, Event, Input, Link, Reason};
+use holm_machine::{Effects, Machine};
+use holm_wire::Frame;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use crate::peers::table::Node;
+use crate::peers::{Class, Shared};
+
+/// The link's own frames that may wait; beyond, the newest is dropped. A peer that asks for
+/// more than this without reading the answers gets none.
+const OUTBOX_MAX: usize = 64;
+
+/// One connection.
+pub(crate) struct Connection {
+    talk: Mutex<Talk>,
+    carried: OnceLock<(Arc<Node>, Class)>,
+    /// Reads that brought bytes.
+    heard: AtomicU64,
+    writer: Notify,
+    timer: Notify,
+    /// Told when the other end sends no more frames of planes here.
+    silenced: Notify,
+    handshake: Mutex<Option<OwnedSemaphorePermit>>,
+    predecessor: Mutex<Option<Arc<Self>>>,
+}
+
+struct Talk {
+    link: Link,
+    outbox: Vec<Frame>,
+    closed: Option<Reason>,
+}
+
+impl Connection {
+    /// A connection that TLS has secured just now. `handshake` is given back once it is bound.
+    pub(crate) fn new(link: Link, handshake: Option<OwnedSemaphorePermit>) -> Arc<Self> {
+        let talk = Talk {
+            link,
+            outbox: Vec::new(),
+            closed: None,
+        };
+        Arc::new(Self {
+            talk: Mutex::new(talk),
+            carried: OnceLock::new(),
+            heard: AtomicU64::new(0),
+            writer: Notify::new(),
+            timer: Notify::new(),
+            silenced: Notify::new(),
+            handshake: Mutex::new(handshake),
+            predecessor: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn wake_writer(&self) {
+        self.writer.notify_one();
+    }
+
+    /// Lets something happen to the link, and does what it asks for.
+    pub(crate) fn step(self: &Arc<Self>, shared: &Shared, input: Input) {
+        let mut effects = Effects::new();
+        self.step_with(shared, input, &mut effects);
+    }
+
+    /// As [`Connection::step`], with a buffer that is kept between calls.
+    pub(crate) fn step_with(
+        self: &Arc<Self>,
+        shared: &Shared,
+        input: Input,
+        effects: &mut Effects<Effect>,
+    ) {
+        let mut talk = self.lock();
+        let before = talk.link.wake_at();
+        talk.link.step(shared.now(), input, effects);
+        let after = talk.link.wake_at();
+        let (mut has_sent, mut rest) = (false, Vec::new());
+        for effect in effects.drain() {
+            match effect {
+                Effect::Send(frame) => {
+                    has_sent = true;
+                    if talk.outbox.len() < OUTBOX_MAX {
+                        talk.outbox.push(frame);
+                    }
+                }
+                Effect::Close(reason) => {
+                    has_sent = true;
+                    talk.closed = Some(reason);
+                }
+                Effect::Bind(_) | Effect::Deliver(_) | Effect::Renew | Effect::Note(_) => {
+                    rest.push(effect);
+                }
+            }
+        }
+        let is_silenced = talk.link.is_marked();
+        // Nothing below runs under the lock: what it calls may step another connection.
+        drop(talk);
+        if has_sent {
+            self.writer.notify_one();
+        }
+        if after != before && (after.is_none() || before.is_none_or(|at| after < Some(at))) {
+            self.timer.notify_one();
+        }
+        if is_silenced {
+            self.silenced.notify_one();
+        }
+        for effect in rest {
+            self.act(shared, effect);
+        }
+    }
+
+    fn act(self: &Arc<Self>, shared: &Shared, effect: Effect) {
+        match effect {
+            Effect::Bind(binding) => self.bound(shared, &binding),
+            Effect::Deliver(frame) => {
+                if let Some((node, class)) = self.carried.get() {
+                    node.lane(*class).count_received();
+                    shared.deliver.deliver(node.id, frame);
+                }
+            }
+            Effect::Renew => {
+                if let Some((node, class)) = self.carried.get() {
+                    node.lane(*class).renew.notify_one();
+                }
+            }
+            Effect::Note(event) => self.note(&event),
+            Effect::Send(_) | Effect::Close(_) => {}
+        }
+    }
+
+    /// The ends know each other: this connection carries its lane from now on.
+    fn bound(self: &Arc<Self>, shared: &Shared, binding: &Binding) {
+        drop(lock(&self.handshake).take());
+        let class = binding.choice(CHANNEL).and_then(Class::of_choice);
+        let node = shared.table.node(binding.node);
+        let (Some(class), Some(node)) = (class, node) else {
+            // It was a member when the link was configured and is none now.
+            let node = binding.node;
+            let certificate = binding.identity.to_string();
+            self.lock().closed = Some(Reason::NotMember { node, certificate });
+            self.timer.notify_one();
+            return self.writer.notify_one();
+        };
+        let first = self.carried.set((Arc::clone(&node), class));
+        assert!(first.is_ok(), "a link binds once");
+        let (connections, newest) = node.enter(self, binding.boot);
+        for connection in connections {
+            connection.step(shared, Input::Fence { boot: newest });
+        }
+        if self.lock().closed.is_none() {
+            let before = node.lane(class).install(self);
+            node.refresh();
+            if let Some(before) = &before {
+                before.step(shared, Input::Drain);
+            }
+            *lock(&self.predecessor) = before;
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        match event {
+            Event::Returned { after: _, smooth } => {
+                if let Some((node, class)) = self.carried.get() {
+                    node.lane(*class).set_rtt(*smooth);
+                }
+            }
+            Event::PolicyDiffers => tracing::warn!("the ends of a link follow different policies"),
+            Event::LayerUnused { layer } => {
+                let layer = layer.value();
+                tracing::info!(layer, "nothing in common in a layer that is not required");
+            }
+            Event::FrameDropped {
+                plane,
+                kind,
+                version,
+            } => tracing::debug!(plane, kind, version, "frame that was not agreed on dropped"),
+        }
+    }
+
+    /// Bytes came.
+    pub(crate) fn count_read(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whom it belongs to, once it is bound.
+    pub(crate) fn carried(&self) -> Option<&(Arc<Node>, Class)> {
+        self.carried.get()
+    }
+
+    /// Why it is closed, once it is.
+    pub(crate) fn closed(&self) -> Option<Reason> {
+        self.lock().closed.clone()
+    }
+
+    /// When its machine wants to be woken.
+    pub(crate) fn wake_at(&self) -> Option<Time> {
+        self.lock().link.wake_at()
+    }
+
+    /// Comes when the machine's deadline has moved closer, or gone.
+    pub(crate) async fn deadline_moved(&self) {
+        self.timer.notified().await;
+    }
+
+    /// Comes when there may be something to write.
+    pub(crate) async fn work(&self) {
+        self.writer.notified().await;
+    }
+
+    /// What it replaced, the first time this is asked.
+    pub(crate) fn predecessor(&self) -> Option<Arc<Self>> {
+        lock(&self.predecessor).take()
+    }
+
+    /// Comes when the other end has ended its direction here, or has been silent for `pause`.
+    pub(crate) async fn run_dry(&self, pause: std::time::Duration) {
+        loop {
+            let before = self.heard.load(Ordering::Relaxed);
+            if self.lock().link.is_marked() {
+                return;
+            }
+            let silenced = tokio::time::timeout(pause, self.silenced.notified()).await;
+            if silenced.is_ok() || self.heard.load(Ordering::Relaxed) == before {
+                return;
+            }
+        }
+    }
+
+    /// Appends what there is to write: the link's own frames, then frames of its lane up to
+    /// `bytes_max`. Whether it is closed, so that nothing comes after this.
+    pub(crate) fn collect(&self, bytes_max: usize, out: &mut BytesMut) -> bool {
+        let mut talk = self.lock();
+        for frame in talk.outbox.drain(..) {
+            frame.encode(out);
+        }
+        let is_closed = talk.closed.is_some();
+        drop(talk);
+        // A Mark goes into the outbox only after the lane has another carrier, so no frame of
+        // the lane can follow one.
+        if !is_closed && let Some((node, class)) = self.carried.get() {
+            node.lane(*class).take(self, bytes_max, out);
+        }
+        is_closed
+    }
+
+    /// Takes it out of the table. Whether the lane lost its carrier by this.
+    pub(crate) fn retire(self: &Arc<Self>) {
+        if let Some((node, class)) = self.carried.get() {
+            node.lane(*class).remove(self);
+            node.leave(self);
+            node.refresh();
+        }
+        self.silenced.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Talk> {
+        lock(&self.talk)
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

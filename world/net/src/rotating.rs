@@ -1,0 +1,241 @@
+//! The certificates of a node's links, for both ends of TLS, and their renewal.
+//!
+//! TLS 1.3 only, both ends authenticated, no resumption (it would carry an old certificate
+//! over), no early data. That a certificate is signed by the authority is checked here; that it
+//! names the right node is checked by the link, against greeting and member table.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use holm_link::Identity;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+
+use crate::certificates::{LOOK_AGAIN, Stamp, read_chain, read_key, stamp, warn_of_dates};
+use crate::error::NetError;
+use crate::names::identity;
+
+/// The only protocol spoken inside.
+const ALPN: &[u8] = b"holm/1";
+
+/// Where a node's certificate for links lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkFiles {
+    /// The certificate and its chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Who signs the others' certificates, PEM; several while one replaces another.
+    pub authorities: PathBuf,
+}
+
+/// A node's certificates for links, as they are now.
+#[derive(Debug)]
+pub struct Rotating {
+    files: LinkFiles,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    ends: Ends,
+    seen: [Option<Stamp>; 3],
+    looked: Instant,
+}
+
+/// What both ends of a handshake use.
+#[derive(Clone, Debug)]
+pub(crate) struct Ends {
+    pub(crate) identity: Identity,
+    pub(crate) client: Arc<ClientConfig>,
+    pub(crate) server: Arc<ServerConfig>,
+}
+
+impl Rotating {
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`] naming the file that is missing, unreadable, does not fit, or names no node.
+    pub fn load(files: LinkFiles) -> Result<Arc<Self>, NetError> {
+        let seen = stamps(&files);
+        let ends = read(&files)?;
+        let looked = Instant::now();
+        let state = Mutex::new(State { ends, seen, looked });
+        Ok(Arc::new(Self { files, state }))
+    }
+
+    /// Whom the certificate names.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.lock().ends.identity.clone()
+    }
+
+    /// Looks at the files now; whether they have changed and were taken. What is wrong with
+    /// them is reported, and the old certificates stay.
+    pub fn reload(&self) -> bool {
+        let mut state = self.lock();
+        state.looked = Instant::now();
+        let now = stamps(&self.files);
+        if now == state.seen {
+            return false;
+        }
+        state.seen = now;
+        let file = self.files.certificate.display();
+        match read(&self.files) {
+            Ok(ends) if ends.identity == state.ends.identity => {
+                state.ends = ends;
+                tracing::info!(%file, "link certificates renewed");
+                true
+            }
+            Ok(ends) => {
+                let (old, new) = (&state.ends.identity, ends.identity);
+                tracing::warn!(%file, %old, %new, "new link certificate names another node, old one stays");
+                false
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let cause = cause.unwrap_or_default();
+                tracing::warn!(%file, %error, %cause, "new link certificates refused, old ones stay");
+                false
+            }
+        }
+    }
+
+    /// What a new handshake is to use. Looks at the files if it has not done so for a second.
+    pub(crate) fn current(&self) -> Ends {
+        let is_old = self.lock().looked.elapsed() >= LOOK_AGAIN;
+        if is_old {
+            self.reload();
+        }
+        self.lock().ends.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stamps(files: &LinkFiles) -> [Option<Stamp>; 3] {
+    [&files.certificate, &files.key, &files.authorities].map(|path| stamp(path))
+}
+
+fn read(files: &LinkFiles) -> Result<Ends, NetError> {
+    let chain = read_chain(&files.certificate)?;
+    warn_of_dates(&files.certificate, &chain);
+    let named = chain.first().and_then(identity);
+    let identity = named.ok_or_else(|| NetError::NoIdentity {
+        path: files.certificate.clone(),
+    })?;
+    let refuse = |why: String| NetError::Authorities {
+        path: files.authorities.clone(),
+        why,
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in read_chain(&files.authorities)? {
+        roots
+            .add(certificate)
+            .map_err(|error| refuse(error.to_string()))?;
+    }
+    let roots = Arc::new(roots);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let unusable = |source| NetError::Unusable {
+        certificate: files.certificate.clone(),
+        key: files.key.clone(),
+        source,
+    };
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| refuse(error.to_string()))?;
+    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(unusable)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain.clone(), read_key(&files.key)?)
+        .map_err(unusable)?;
+    server.alpn_protocols = vec![ALPN.to_vec()];
+    server.send_tls13_tickets = 0;
+    server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    let signed = Arc::new(SignedByAuthority {
+        roots,
+        provider: Arc::clone(&provider),
+    });
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .map_err(unusable)?
+        .dangerous()
+        .with_custom_certificate_verifier(signed)
+        .with_client_auth_cert(chain, read_key(&files.key)?)
+        .map_err(unusable)?;
+    client.alpn_protocols = vec![ALPN.to_vec()];
+    client.resumption = rustls::client::Resumption::disabled();
+    client.enable_sni = false;
+    Ok(Ends {
+        identity,
+        client: Arc::new(client),
+        server: Arc::new(server),
+    })
+}
+
+/// Verifies that whoever was dialled has a certificate of the authority. Which node it names is
+/// not a host name, so the usual verifier would look for the wrong thing.
+#[derive(Debug)]
+struct SignedByAuthority {
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for SignedByAuthority {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

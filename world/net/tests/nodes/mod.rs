@@ -1,0 +1,283 @@
+//! Nodes of one process, their authority, and strangers.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test uses its own part of this, and a helper that fails fails its test"
+)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use holm_base::{ClusterId, NodeId};
+use holm_link::Identity;
+use holm_net::{Authority, Deliver, LinkFiles, Peer, Peers, PeersConfig, Rotating};
+use holm_wire::Frame;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+/// Everything waited for comes well within this, or the test fails.
+pub async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what)
+        .await
+        .expect("it comes in time")
+}
+
+/// A frame of the store that carries a number and is padded to `size`.
+pub fn frame(number: u64, size: usize) -> Frame {
+    let mut body = BytesMut::new();
+    body.put_u64_le(number);
+    body.resize(size, 7);
+    Frame {
+        kind: 16,
+        plane: 1,
+        version: 1,
+        group: 0,
+        body: body.freeze(),
+    }
+}
+
+pub fn number(frame: &Frame) -> u64 {
+    u64::from_le_bytes(*frame.body.first_chunk().unwrap())
+}
+
+/// Puts what arrives into a channel.
+pub struct Inbox(pub mpsc::Sender<(NodeId, Frame)>);
+
+impl Deliver for Inbox {
+    fn deliver(&self, from: NodeId, frame: Frame) {
+        self.0.try_send((from, frame)).expect("the test reads");
+    }
+}
+
+/// An authority and the files of its nodes.
+pub struct Cluster {
+    name: String,
+    folder: tempfile::TempDir,
+    authority: Authority,
+}
+
+/// A running node.
+pub struct Node {
+    pub id: u64,
+    pub peers: Peers,
+    inbox: mpsc::Receiver<(NodeId, Frame)>,
+}
+
+impl Cluster {
+    pub fn new(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::create(name).unwrap();
+        let path = |file: &str| folder.path().join(file);
+        authority.save(&path("ca.pem"), &path("ca.key")).unwrap();
+        let name = name.to_owned();
+        Self {
+            name,
+            folder,
+            authority,
+        }
+    }
+
+    pub fn files(&self, node: &str) -> LinkFiles {
+        let path = |file: &str| self.folder.path().join(file);
+        LinkFiles {
+            certificate: path(&format!("{node}.pem")),
+            key: path(&format!("{node}.key")),
+            authorities: path("ca.pem"),
+        }
+    }
+
+    fn issue_as(&self, cluster: &str, node: &str) {
+        let identity = Identity::new(cluster, "here", node).unwrap();
+        let day = Duration::from_secs(86_400);
+        let issued = self.authority.issue(&identity, day).unwrap();
+        let files = self.files(node);
+        issued.save(&files.certificate, &files.key).unwrap();
+    }
+
+    /// Gives a node a new certificate.
+    pub fn issue(&self, id: u64) {
+        self.issue_as(&self.name, &format!("n{id}"));
+    }
+
+    pub fn config(&self, id: u64, (cluster, node): (&str, &str)) -> PeersConfig {
+        self.issue_as(cluster, node);
+        let certificates = Rotating::load(self.files(node)).unwrap();
+        PeersConfig::new(ClusterId::new(77), (NodeId::new(id), node), certificates)
+    }
+
+    pub fn start_named(
+        &self,
+        id: u64,
+        names: (&str, &str),
+        tune: impl FnOnce(&mut PeersConfig),
+    ) -> Node {
+        let mut config = self.config(id, names);
+        tune(&mut config);
+        let (tx, inbox) = mpsc::channel(100_000);
+        let peers = Peers::start(config, Arc::new(Inbox(tx))).unwrap();
+        Node { id, peers, inbox }
+    }
+
+    pub fn start_with(&self, id: u64, tune: impl FnOnce(&mut PeersConfig)) -> Node {
+        self.start_named(id, (&self.name, &format!("n{id}")), tune)
+    }
+
+    pub fn start(&self, id: u64) -> Node {
+        self.start_with(id, |_| {})
+    }
+
+    /// Tells all nodes of each other.
+    pub fn introduce<N: std::borrow::Borrow<Node>>(&self, nodes: &[N]) {
+        let all: Vec<Peer> = nodes.iter().map(|node| node.borrow().as_peer()).collect();
+        for node in nodes {
+            node.borrow().peers.set_peers(all.clone());
+        }
+    }
+
+    fn pair(&self, id: u64) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let files = self.files(&format!("n{id}"));
+        let chain = CertificateDer::from_pem_file(files.certificate).unwrap();
+        (
+            vec![chain],
+            PrivateKeyDer::from_pem_file(files.key).unwrap(),
+        )
+    }
+}
+
+impl Node {
+    pub fn node(&self) -> NodeId {
+        NodeId::new(self.id)
+    }
+
+    pub fn as_peer(&self) -> Peer {
+        self.as_peer_of(self.id)
+    }
+
+    /// This node's address under another node's id and name.
+    pub fn as_peer_of(&self, id: u64) -> Peer {
+        Peer {
+            node: NodeId::new(id),
+            name: format!("n{id}"),
+            address: self.peers.address().to_string(),
+        }
+    }
+
+    /// Dials `other`, which need not know this node.
+    pub fn meet(&self, other: &Self) {
+        self.peers.set_peers(vec![other.as_peer()]);
+    }
+
+    pub async fn next(&mut self) -> (NodeId, Frame) {
+        within(self.inbox.recv()).await.unwrap()
+    }
+
+    /// Waits until so many links are up.
+    pub async fn up(&self, count: usize) {
+        self.until(|peers| {
+            let up = peers.links().iter().filter(|link| link.is_up).count();
+            (up == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until so many connections were bound.
+    pub async fn connections(&self, count: u64) {
+        self.until(|peers| {
+            let connections = peers.links().into_iter().map(|it| it.connections);
+            (connections.sum::<u64>() == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a link ended for a reason that contains `text`, and gives the whole reason.
+    pub async fn error(&self, text: &str) -> String {
+        self.until(|peers| {
+            let mut errors = peers.links().into_iter().filter_map(|link| link.error);
+            errors.find(|error| error.contains(text))
+        })
+        .await
+    }
+
+    /// Waits until a connection was refused here for a reason that contains `text`.
+    pub async fn refused(&self, text: &str) {
+        self.until(|peers| {
+            let mut refusals = peers.refusals().into_iter();
+            refusals
+                .any(|refusal| refusal.reason.contains(text))
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until `stranger` was let go and was refused for that reason.
+    pub async fn refuses(&self, stranger: impl Future<Output = io::Result<()>>, text: &str) {
+        // It may be told by an alert, by silence, or by a reset; it is not let in.
+        drop(within(stranger).await);
+        self.refused(text).await;
+    }
+
+    async fn until<T>(&self, look: impl Fn(&Peers) -> Option<T>) -> T {
+        let mut changes = self.peers.changes();
+        let found = async {
+            loop {
+                changes.borrow_and_update();
+                if let Some(found) = look(&self.peers) {
+                    return found;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        let found = tokio::time::timeout(Duration::from_secs(20), found).await;
+        let (links, refusals) = (self.peers.links(), self.peers.refusals());
+        found.unwrap_or_else(|_| panic!("it does not come: {links:#?} {refusals:#?}"))
+    }
+}
+
+pub async fn dial(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.unwrap()
+}
+
+/// Says something that is no TLS, and waits until it is let go.
+pub async fn say(address: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    let mut stream = dial(address).await;
+    stream.write_all(bytes).await?;
+    stream.read_to_end(&mut Vec::new()).await.map(drop)
+}
+
+/// A member's certificate, an old TLS.
+pub async fn tls_1_2(address: SocketAddr, cluster: &Cluster) -> io::Result<()> {
+    shake(address, cluster, (&rustls::version::TLS12, "holm/1")).await
+}
+
+/// A member's certificate, another protocol inside.
+pub async fn other_protocol(address: SocketAddr, cluster: &Cluster) -> io::Result<()> {
+    shake(address, cluster, (&rustls::version::TLS13, "h2")).await
+}
+
+async fn shake(
+    address: SocketAddr,
+    cluster: &Cluster,
+    (version, protocol): (&'static rustls::SupportedProtocolVersion, &str),
+) -> io::Result<()> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let (chain, key) = cluster.pair(1);
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    let stream = dial(address).await;
+    let name = ServerName::try_from("holm").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(name, stream).await?;
+    stream.read_to_end(&mut Vec::new()).await.map(drop)
+}

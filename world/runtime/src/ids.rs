@@ -1,0 +1,90 @@
+//! The ids of a cluster's first members, which each of them computes alone.
+//!
+//! Nobody hands out ids at a bootstrap: every node is told the same names, addresses and token,
+//! and from these alone follow the same ids. Another token gives another cluster, so that two
+//! clusters made from one template never take each other's messages for their own.
+
+use holm_base::{ClusterId, NodeId};
+use sha2::{Digest, Sha256};
+
+/// The id of the member `name` that others reach at `urls`, whatever their order.
+#[must_use]
+pub fn member_id(token: &str, name: &str, urls: &[String]) -> NodeId {
+    let mut urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    urls.sort_unstable();
+    let mut parts = vec!["holm member", token, name];
+    parts.extend(urls);
+    NodeId::new(id(parts.into_iter().map(str::as_bytes)))
+}
+
+/// The id of the cluster that these members found, whatever their order.
+#[must_use]
+pub fn cluster_id(token: &str, members: &[NodeId]) -> ClusterId {
+    let mut members: Vec<[u8; 8]> = members
+        .iter()
+        .map(|member| member.value().to_le_bytes())
+        .collect();
+    members.sort_unstable();
+    let words = ["holm cluster", token].into_iter().map(str::as_bytes);
+    ClusterId::new(id(words.chain(members.iter().map(<[u8; 8]>::as_slice))))
+}
+
+/// Eight bytes of a hash over the parts, each with its length before it. The highest bit stays
+/// clear, for some clients read ids as signed; zero means "none".
+fn id<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u64 {
+    let mut hash = Sha256::new();
+    for part in parts {
+        let length = u64::try_from(part.len()).expect("a text in memory is shorter than 2^64");
+        hash.update(length.to_le_bytes());
+        hash.update(part);
+    }
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hash.finalize()[..8]);
+    (u64::from_le_bytes(bytes) & 0x7fff_ffff_ffff_ffff).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urls(urls: &[&str]) -> Vec<String> {
+        urls.iter().map(|&url| url.to_owned()).collect()
+    }
+
+    #[test]
+    fn ids_stay_what_they_are() {
+        // Data directories hold them: a change here locks every cluster out of its data.
+        let a = member_id("holm", "a", &urls(&["https://127.0.0.1:2380"]));
+        let b = member_id("holm", "b", &urls(&["https://127.0.0.1:2480"]));
+        assert_eq!(
+            (a.value(), b.value(), cluster_id("holm", &[a, b]).value()),
+            (
+                0x561c_a450_9419_3096,
+                0x17ed_2ead_a79b_2ccf,
+                0x65b7_7a8b_ec6f_aa7a
+            )
+        );
+    }
+
+    #[test]
+    fn order_means_nothing_and_all_else_does() {
+        let id = |token, name, list: &[&str]| member_id(token, name, &urls(list));
+        assert_eq!(id("t", "a", &["u", "v"]), id("t", "a", &["v", "u"]));
+        let all = [
+            id("t", "a", &["u", "v"]),
+            id("t", "a", &["uv"]),
+            id("t", "a", &["u"]),
+            id("t", "b", &["u"]),
+            id("x", "a", &["u"]),
+            id("ta", "", &["u"]),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[..at].contains(one), "{at}");
+            assert_eq!(one.value() >> 63, 0);
+        }
+        let (one, two) = (all[0], all[1]);
+        assert_eq!(cluster_id("t", &[one, two]), cluster_id("t", &[two, one]));
+        assert_ne!(cluster_id("t", &[one, two]), cluster_id("t", &[one]));
+        assert_ne!(cluster_id("t", &[one, two]), cluster_id("x", &[one, two]));
+    }
+}
