@@ -109,6 +109,7 @@ async fn live(
 
 /// What the node's threads need to know.
 fn node_config(config: &Config) -> NodeConfig {
+        cluster: None,
     NodeConfig {
         data_dir: config.data_dir.clone(),
         name: config.name.clone(),

@@ -8,7 +8,7 @@ use holm_base::NodeId;
 const SORTED_IN_PLACE: usize = 16;
 
 /// How a vote stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// A quorum said yes.
     Won,
@@ -19,7 +19,7 @@ pub enum Verdict {
 }
 
 /// Who decides: a majority of `incoming`, and of `outgoing` too unless that is empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Voters {
     incoming: Vec<NodeId>,
     outgoing: Vec<NodeId>,

@@ -114,6 +114,8 @@ errors! {
     invalid_auth_token Unauthenticated "invalid auth token";
     /// Nobody leads.
     no_leader Unavailable "no leader";
+    /// Another member took the lead; whether the request was carried out is unknown.
+    leader_changed Unavailable "leader changed";
     /// The answer did not come in time; whether the request was carried out is unknown.
     timed_out Unavailable "request timed out";
     /// The node is stopping.
@@ -139,7 +141,9 @@ impl From<Refusal> for Status {
             Refusal::TooLarge => request_too_large(),
             Refusal::ReadsTooMuch => reads_too_much(),
             Refusal::Busy => too_many_requests(),
-            Refusal::Stalled => timed_out(),
+            Refusal::Stalled | Refusal::TimedOut => timed_out(),
+            Refusal::NoLeader => no_leader(),
+            Refusal::LeaderChanged => leader_changed(),
             Refusal::Corrupt { .. } => corrupt(),
             Refusal::Stopped => stopped(),
             Refusal::PermissionDenied => permission_denied(),

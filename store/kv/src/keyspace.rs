@@ -192,6 +192,29 @@ impl Keyspace {
         }
     }
 
+    /// An op went by that changes nothing here: the applied op moves, and no revision. Its
+    /// durability is that of the next flush.
+    pub fn advance(&mut self, op: Op, term: Term) {
+        self.store.end_command(op, term);
+    }
+
+    /// Keeps what the sequencer must find again beside the data, as [`Store::set_sequencer`].
+    pub fn set_sequencer(&mut self, value: Bytes) {
+        self.store.set_sequencer(value);
+    }
+
+    /// What the sequencer kept beside the data, as of [`Keyspace::applied`] when just opened.
+    #[must_use]
+    pub fn sequencer(&self) -> Option<Bytes> {
+        self.store.sequencer()
+    }
+
+    /// Whether [`Keyspace::set_sequencer`] must come before the next [`Keyspace::next_job`], as
+    /// [`Store::is_sequencer_due`].
+    pub fn is_sequencer_due(&mut self, now: Time) -> bool {
+        self.store.is_sequencer_due(now)
+    }
+
     fn obey(&mut self, now: Time, term: Term, proposal: &Proposal) -> Result<Outcome, Refusal> {
         let (caller, command) = (proposal.caller.as_ref(), &proposal.command);
         self.check_caller(caller, command)?;
@@ -414,6 +437,15 @@ impl Keyspace {
         self.counts = Counts::default();
     }
 
+    /// This node leads no longer: its leases' time stands still, and what it proposed is
+    /// forgotten. [`Keyspace::due`] may be asked on: what a node has to say about its own disk it
+    /// says as a follower too.
+    pub fn follow(&mut self) {
+        self.timers.follow(&mut self.leases);
+        self.space.settled();
+        self.proposed = None;
+    }
+
     /// Renews a lease for its granted time; takes no op. Gives that time in seconds.
     ///
     /// # Errors
@@ -482,6 +514,10 @@ impl Keyspace {
     }
 
     /// The next piece of work for the background thread, as [`Store::next_job`].
+    ///
+    /// # Panics
+    ///
+    /// If [`Keyspace::is_sequencer_due`] was not asked, or not obeyed.
     pub fn next_job(&mut self, now: Time) -> Option<Job> {
         self.store.next_job(now)
     }

@@ -550,6 +550,7 @@ fn finish(
         dirty: false,
         applied: Op::new(state.position.op),
         term: Term::new(state.position.term),
+        sequenced: None,
         next_segment,
         upkeep: Upkeep::new(writer, state.position, checkpoints),
         root: state.root,
@@ -559,6 +560,7 @@ fn finish(
         healed: None,
     };
     recount(&mut store);
+    store.sequenced = store.sequencer().map(|_found| store.applied);
     Ok(store)
 }
 

@@ -45,6 +45,15 @@ pub enum Refusal {
     /// leads is not certain, and nothing was changed.
     #[error("the log does not answer")]
     Stalled,
+    /// Nobody leads the keyspace, or this node does not know who.
+    #[error("no leader")]
+    NoLeader,
+    /// Leadership was lost on the way: the outcome is unknown.
+    #[error("leader changed")]
+    LeaderChanged,
+    /// No answer came in time: the outcome is unknown.
+    #[error("timed out")]
+    TimedOut,
     /// The record's bytes are damaged and no copy is in reach.
     #[error("corrupt: {place}")]
     Corrupt {

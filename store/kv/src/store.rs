@@ -79,6 +79,8 @@ pub enum FactKind {
     Option,
     /// A window of requests already answered.
     Window,
+    /// What the sequencer must find again beside the data: see [`Store::set_sequencer`].
+    Sequencer,
 }
 
 /// How far the work behind a compaction has come.
@@ -133,6 +135,8 @@ pub struct Store {
     pub(crate) dirty: bool,
     pub(crate) applied: Op,
     pub(crate) term: Term,
+    /// The op that the sequencer's fact speaks of, once there is one.
+    pub(crate) sequenced: Option<Op>,
     pub(crate) next_segment: u32,
     pub(crate) upkeep: Upkeep,
     /// Damage that opening came across and that what was held elsewhere makes good.
@@ -313,6 +317,28 @@ impl Store {
         fact.map(|fact| fact.0.clone())
     }
 
+    /// Keeps what the sequencer must find again beside the data: its words about the last command
+    /// that ended. Call it between commands, whenever [`Store::is_sequencer_due`] says so, and
+    /// first of all before the first command of a store that shall have it: from then on what is
+    /// found after a crash has data, applied op and this fact of one and the same op (I16).
+    pub fn set_sequencer(&mut self, value: Bytes) {
+        assert!(!self.dirty && self.subs == 0, "not within a command");
+        self.sequenced = Some(self.applied);
+        self.set_fact(FactKind::Sequencer, b"", Some(value));
+        self.dirty = false;
+    }
+
+    /// The newest value that was set, if any was.
+    #[must_use]
+    pub fn sequencer(&self) -> Option<Bytes> {
+        self.fact(FactKind::Sequencer, b"")
+    }
+
+    /// Whether the sequencer's fact is older than the data.
+    pub(crate) fn is_sequencer_behind(&self) -> bool {
+        self.sequenced.is_some_and(|op| op < self.applied)
+    }
+
     /// Visits all facts of a kind in order of their ids.
     pub fn facts(&self, kind: FactKind, each: &mut dyn FnMut(&[u8], &Bytes)) {
         scan_facts(&self.facts, kind, each);
@@ -404,7 +430,9 @@ impl Store {
         self.applied = op;
         self.term = term;
         self.dirty = false;
-        self.tail.end_command(self.stamp());
+        // I16: what has no sequencer's fact behind it is no state to be found after a crash.
+        let continues = self.sequenced.is_some();
+        self.tail.end_command(self.stamp(), continues);
     }
 
     pub(crate) const fn stamp(&self) -> Stamp {
@@ -459,7 +487,7 @@ impl Store {
     }
 
     pub(crate) fn roll(&mut self, len: usize) {
-        let continues = self.dirty;
+        let continues = self.dirty || self.sequenced.is_some();
         let bytes = Tail::segment_bytes(len).next_multiple_of(4096);
         let head = SegmentHead {
             cluster: self.config.cluster,
@@ -548,6 +576,7 @@ impl FactKind {
             Self::Cluster => 6,
             Self::Option => 7,
             Self::Window => 8,
+            Self::Sequencer => 9,
         }
     }
 }

@@ -155,10 +155,11 @@ impl Tail {
         place
     }
 
-    /// Closes the frame at a command's end if it is long enough.
-    pub(crate) fn end_command(&mut self, stamp: Stamp) {
+    /// Closes the frame at a command's end if it is long enough. If the batch continues, it
+    /// counts only once a later frame ends it.
+    pub(crate) fn end_command(&mut self, stamp: Stamp, continues: bool) {
         if self.open_bytes() >= FRAME_GOAL {
-            self.close(stamp, false);
+            self.close(stamp, continues);
         }
     }
 

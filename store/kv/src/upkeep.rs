@@ -310,7 +310,14 @@ impl Store {
         }
     }
 
-    fn flush(&mut self) -> Option<Work> {
+    /// Whether [`Store::next_job`] would take frames that lack the sequencer's newest words: set
+    /// them first, with [`Store::set_sequencer`]. So they cost a record a flush, not a command.
+    pub fn is_sequencer_due(&mut self, now: Time) -> bool {
+        self.upkeep.note(now, self.is_behind());
+        self.is_sequencer_behind() && self.may_flush()
+    }
+
+    fn may_flush(&self) -> bool {
         let upkeep = &self.upkeep;
         let now = upkeep.now;
         let old = |since: Time| now >= since + self.config.flush_after;
@@ -318,9 +325,17 @@ impl Store {
             || self.tail.waiting() >= self.config.flush_bytes.value()
             || upkeep.behind_since.is_some_and(old);
         let wanted = (due && self.is_behind()) || (upkeep.full && !upkeep.hurry);
-        if !wanted || now < upkeep.flush_at || upkeep.writer.is_none() {
+        wanted && now >= upkeep.flush_at && upkeep.writer.is_some()
+    }
+
+    fn flush(&mut self) -> Option<Work> {
+        if !self.may_flush() {
             return None;
         }
+        assert!(
+            !self.is_sequencer_behind(),
+            "I16: data reach the disk together with what the sequencer knows of them"
+        );
         let frames = self.take();
         self.upkeep.in_flight = frames.iter().map(crate::tail::Frame::bytes).sum();
         self.pin_if_due();

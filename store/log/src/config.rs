@@ -31,16 +31,20 @@ pub struct LogConfig {
     pub node: NodeId,
     /// The size of new segments: 64 MiB, or 8 MiB on small cards. Older ones keep theirs.
     pub segment_bytes: ByteCount,
+    /// Whether other nodes have the entries too: then a log that is damaged opens, provided that
+    /// no hard state can be missing. See [`crate::Log::is_damaged`].
+    pub has_peers: bool,
 }
 
 impl LogConfig {
-    /// A configuration with segments of 64 MiB.
+    /// A configuration with segments of 64 MiB, for a node alone.
     #[must_use]
     pub const fn new(cluster: ClusterId, node: NodeId) -> Self {
         Self {
             cluster,
             node,
             segment_bytes: ByteCount::new(64 << 20),
+            has_peers: false,
         }
     }
 

@@ -12,35 +12,52 @@
 //! 10 2  log2 block = 12         8 8  flush number, dense     8 2  kind
 //! 12 4  flags = 0              16 8  LSN of this flush      10 2  version = 1
 //! 16 8  cluster id             24 4  record count           12 4  group
-//! 24 8  node id                28 4  flags: 1 clean close   16 8  term
+//! 24 8  node id                28 4  flags                  16 8  term
 //! 32 8  segment number         32 16 chain before           24 8  op
 //! 40 8  first LSN              48 8  opens of this log      32 8  group chain before, low half
 //! 48 8  opens of this log      56 4  0                      40 .. body
 //! 56 16 chain before           60 4  crc32c of 0..60
 //!
-//! kind  body
-//!  1 Entry   the engine's bytes
-//!  2 Hard    0 8 vote (0: none); the term is the record's
-//!  3 CutTo   0 16 group chain after the record's op; entries above it are void from here on
-//!  5 State   0 8 vote; 8 8 cut op; 16 16 group chain after the record's op; 32 .. configuration
-//!  6 Cut     nothing; entries up to the record's op are not needed any more
+//! flags of a flush: 1 clean close; 2 nothing but entries, said only of groups that know of
+//! other nodes
+//!
+//! kind          version  body
+//!  1 Entry      1        the engine's bytes
+//!               2        a payload of Raft
+//!  2 Hard       1        0 8 vote (0: none); the term is the record's
+//!               2        0 8 vote; 8 4 flags: 1 recovering; 12 4 0
+//!  3 CutTo      1        0 16 group chain after the record's op; entries above it are void
+//!  4 Installed  1        0 4 flags: 1 suffix kept; 4 4 0; 8 .. manifest; term and op are the
+//!                        snapshot's
+//!  5 State      1        0 8 vote; 8 8 cut op; 16 16 group chain after the record's op
+//!               2        the same; 32 8 term of the cut op; 40 4 flags: 1 recovering; 44 4 0
+//!  6 Cut        1        nothing; entries up to the record's op are not needed any more
+//!               2        0 8 term of the record's op
 //!
 //! flush chain = xxh3-128(chain before ++ payload)
-//! group chain = xxh3-128(chain before ++ term ++ op ++ body), moved by Entry alone
+//! group chain = xxh3-128(chain before ++ term ++ op ++ body), moved by Entry; an Installed
+//!               that keeps no suffix begins it anew, with 0 before
 //! ```
 //!
-//! All numbers are little-endian. Kinds 4, 7, 8 and 9 are taken by later releases; this one
-//! refuses to open a log that holds them.
+//! All numbers are little-endian. A record has the lowest version that can say what it says, and
+//! State and Cut have version 2 once the group knows of other nodes: what a node alone writes
+//! has not changed since the first release. Kinds 7, 8 and 9 are taken by later releases; this
+//! one refuses to open a log that holds them.
 
 use xxhash_rust::xxh3::xxh3_128;
 
+/// The version of segments, and of records unless they have to say more.
 pub(crate) const VERSION: u16 = 1;
+/// The version of records that know of other nodes.
+pub(crate) const VERSION_2: u16 = 2;
 pub(crate) const LOG2_BLOCK: u16 = 12;
 pub(crate) const SEGMENT_HEADER: usize = 72;
 pub(crate) const FLUSH_HEADER: usize = 64;
 pub(crate) const RECORD_HEADER: usize = 40;
 /// The flag of the flush that a clean close writes.
 pub(crate) const CLEAN_CLOSE: u32 = 1;
+/// The flag of a flush of entries alone: losing it loses no hard state.
+pub(crate) const ENTRIES_ALONE: u32 = 2;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"HOLMLOG1";
 const FLUSH_MAGIC: &[u8; 4] = b"FLSH";
@@ -151,6 +168,7 @@ pub(crate) enum Kind {
     Entry,
     Hard,
     CutTo,
+    Installed,
     State,
     Cut,
 }
@@ -161,6 +179,7 @@ impl Kind {
             Self::Entry => 1,
             Self::Hard => 2,
             Self::CutTo => 3,
+            Self::Installed => 4,
             Self::State => 5,
             Self::Cut => 6,
         }
@@ -171,34 +190,57 @@ impl Kind {
             1 => Some(Self::Entry),
             2 => Some(Self::Hard),
             3 => Some(Self::CutTo),
+            4 => Some(Self::Installed),
             5 => Some(Self::State),
             6 => Some(Self::Cut),
             _ => None,
         }
     }
 
-    /// The least body that this kind has.
-    const fn body_least(self) -> usize {
-        match self {
-            Self::Entry | Self::Cut => 0,
-            Self::Hard => HARD_BODY,
-            Self::CutTo => CUT_TO_BODY,
-            Self::State => STATE_BODY,
+    /// The least body that this kind has in a version; `None` for a later release's version.
+    const fn body_least(self, version: u16) -> Option<usize> {
+        match (self, version) {
+            (Self::Entry, VERSION | VERSION_2) | (Self::Cut, VERSION) => Some(0),
+            (Self::Hard, VERSION) => Some(HARD_BODY),
+            (Self::Hard, VERSION_2) => Some(HARD_BODY_2),
+            (Self::CutTo, VERSION) => Some(CUT_TO_BODY),
+            (Self::Installed, VERSION) => Some(INSTALLED_BODY),
+            (Self::State, VERSION) => Some(STATE_BODY),
+            (Self::State, VERSION_2) => Some(STATE_BODY_2),
+            (Self::Cut, VERSION_2) => Some(CUT_BODY_2),
+            (
+                Self::Entry | Self::Hard | Self::CutTo | Self::Installed | Self::State | Self::Cut,
+                _,
+            ) => None,
         }
     }
 }
 
 /// The body of a Hard record.
 pub(crate) const HARD_BODY: usize = 8;
+/// The body of a Hard record of version 2.
+pub(crate) const HARD_BODY_2: usize = 16;
 /// The body of a CutTo record.
 pub(crate) const CUT_TO_BODY: usize = 16;
-/// The body of a State record without a configuration.
+/// The body of an Installed record before the manifest.
+pub(crate) const INSTALLED_BODY: usize = 8;
+/// The body of a State record.
 pub(crate) const STATE_BODY: usize = 32;
+/// The body of a State record of version 2, the longest.
+pub(crate) const STATE_BODY_2: usize = 48;
+/// The body of a Cut record of version 2.
+pub(crate) const CUT_BODY_2: usize = 8;
+
+/// The flag of a node that may have lost what it acknowledged.
+const RECOVERING: u32 = 1;
+/// The flag of a snapshot behind which the entries stay.
+const SUFFIX_KEPT: u32 = 1;
 
 /// A record in a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordView<'a> {
     pub(crate) kind: Kind,
+    pub(crate) version: u16,
     pub(crate) group: u32,
     pub(crate) term: u64,
     pub(crate) op: u64,
@@ -230,7 +272,7 @@ impl<'a> RecordView<'a> {
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.kind.code().to_le_bytes());
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&self.group.to_le_bytes());
         out.extend_from_slice(&self.term.to_le_bytes());
         out.extend_from_slice(&self.op.to_le_bytes());
@@ -254,14 +296,16 @@ impl<'a> RecordView<'a> {
         let Some(kind) = Kind::of(u16_at(bytes, 8)) else {
             return Err(NoRecord::Kind(u16_at(bytes, 8)));
         };
-        if u16_at(bytes, 10) != VERSION {
-            return Err(NoRecord::Version(u16_at(bytes, 10)));
-        }
-        if body < kind.body_least() {
+        let version = u16_at(bytes, 10);
+        let Some(least) = kind.body_least(version) else {
+            return Err(NoRecord::Version(version));
+        };
+        if body < least {
             return Err(NoRecord::Broken);
         }
         let record = Self {
             kind,
+            version,
             group: u32_at(bytes, 12),
             term: u64_at(bytes, 16),
             op: u64_at(bytes, 24),
@@ -272,29 +316,101 @@ impl<'a> RecordView<'a> {
     }
 }
 
+/// The body of a Hard record: of version 1 where that can say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HardBody {
+    pub(crate) vote: u64,
+    pub(crate) is_recovering: bool,
+}
+
+impl HardBody {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> u16 {
+        out.clear();
+        out.extend_from_slice(&self.vote.to_le_bytes());
+        if !self.is_recovering {
+            return VERSION;
+        }
+        out.extend_from_slice(&RECOVERING.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        VERSION_2
+    }
+
+    pub(crate) fn decode(record: &RecordView<'_>) -> Self {
+        Self {
+            vote: u64_at(record.body, 0),
+            is_recovering: record.version >= VERSION_2 && u32_at(record.body, 8) & RECOVERING != 0,
+        }
+    }
+}
+
+/// The body of an Installed record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InstalledBody<'a> {
+    pub(crate) is_suffix_kept: bool,
+    pub(crate) manifest: &'a [u8],
+}
+
+impl<'a> InstalledBody<'a> {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let flags = if self.is_suffix_kept { SUFFIX_KEPT } else { 0 };
+        out.clear();
+        out.extend_from_slice(&flags.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(self.manifest);
+    }
+
+    pub(crate) fn decode(record: &RecordView<'a>) -> Self {
+        Self {
+            is_suffix_kept: u32_at(record.body, 0) & SUFFIX_KEPT != 0,
+            manifest: &record.body[INSTALLED_BODY..],
+        }
+    }
+}
+
 /// What a State record says beyond its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateBody {
     pub(crate) vote: u64,
     pub(crate) cut: u64,
     pub(crate) chain: u128,
+    /// What only version 2 says.
+    pub(crate) more: Option<StateMore>,
+}
+
+/// What a State record says of a group that knows of other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StateMore {
+    /// The term of the entry at the cut op.
+    pub(crate) cut_term: u64,
+    pub(crate) is_recovering: bool,
 }
 
 impl StateBody {
-    pub(crate) fn encode(&self) -> [u8; STATE_BODY] {
-        let mut bytes = [0; STATE_BODY];
-        bytes[..8].copy_from_slice(&self.vote.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.cut.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.chain.to_le_bytes());
-        bytes
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> u16 {
+        out.clear();
+        out.extend_from_slice(&self.vote.to_le_bytes());
+        out.extend_from_slice(&self.cut.to_le_bytes());
+        out.extend_from_slice(&self.chain.to_le_bytes());
+        let Some(more) = self.more else {
+            return VERSION;
+        };
+        let flags = if more.is_recovering { RECOVERING } else { 0 };
+        out.extend_from_slice(&more.cut_term.to_le_bytes());
+        out.extend_from_slice(&flags.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        VERSION_2
     }
 
-    /// Reads at least [`STATE_BODY`] bytes, which every State record has.
-    pub(crate) fn decode(bytes: &[u8]) -> Self {
+    pub(crate) fn decode(record: &RecordView<'_>) -> Self {
+        let bytes = record.body;
         Self {
             vote: u64_at(bytes, 0),
             cut: u64_at(bytes, 8),
             chain: u128_at(bytes, 16),
+            more: (record.version >= VERSION_2).then(|| StateMore {
+                cut_term: u64_at(bytes, 32),
+                is_recovering: u32_at(bytes, 40) & RECOVERING != 0,
+            }),
         }
     }
 }
@@ -363,6 +479,7 @@ mod tests {
     fn record(body: &[u8]) -> RecordView<'_> {
         RecordView {
             kind: Kind::Entry,
+            version: VERSION,
             group: 7,
             term: 3,
             op: 9,
@@ -402,10 +519,10 @@ mod tests {
     fn kinds_of_later_releases_are_named() {
         let mut bytes = Vec::new();
         record(b"").encode(&mut bytes);
-        bytes[8] = 4;
+        bytes[8] = 7;
         let crc = crc32c::crc32c(&bytes[8..]);
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(RecordView::decode(&bytes), Err(NoRecord::Kind(4)));
+        assert_eq!(RecordView::decode(&bytes), Err(NoRecord::Kind(7)));
     }
 
     #[test]

@@ -52,12 +52,12 @@
 //! let config = LogConfig::new(ClusterId::new(1), NodeId::new(1));
 //! let mut log = Log::open(storage.root(), config)?;
 //! let (group, term, op) = (GroupId::new(0), Term::new(1), Op::new(1));
-//! let entry = Record::Entry { term, op, body: "put".into() };
-//! log.flush(group, &[Record::Hard { term }, entry], Urgency::Ordinary)?;
+//! let entry = Record::plain(term, op, "put".into());
+//! log.flush(group, &[Record::of_term(term), entry], Urgency::Ordinary)?;
 //!
 //! let log = Log::open(storage.reopen(Survival::Drop).root(), config)?;
-//! assert_eq!((log.opens(), log.hard(group), log.last(group)), (2, term, op));
-//! log.replay(group, Op::ZERO, &mut |_, _, body| assert_eq!(body, "put"))?;
+//! assert_eq!((log.opens(), log.hard(group).term, log.last(group)), (2, term, op));
+//! log.replay(group, Op::ZERO, &mut |_, _, _, body| assert_eq!(body, "put"))?;
 //! # Ok::<(), holm_log::LogError>(())
 //! ```
 //!
@@ -84,5 +84,6 @@ mod write;
 
 pub use config::LogConfig;
 pub use error::LogError;
+pub use group::{Hard, Installed};
 pub use log::{Log, Urgency};
 pub use spare::Preparation;

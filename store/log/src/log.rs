@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use holm_base::{ByteCount, GroupId, Op, Term};
 use holm_machine::Folder;
-use holm_sequencer::Record;
+use holm_sequencer::{Form, Record};
 
 use crate::config::LogConfig;
 use crate::error::LogError;
-use crate::group::Group;
+use crate::group::{Group, Hard, Installed};
 use crate::plan::Plan;
-use crate::replay;
+use crate::replay::{self, Then};
 use crate::scan::{self, Scanned};
 use crate::segment;
 use crate::spare::{Preparation, Spares};
@@ -42,6 +42,7 @@ pub struct Log {
     spares: Spares,
     was_clean: bool,
     torn: u64,
+    damage: Option<LogError>,
     broken: bool,
 }
 
@@ -54,7 +55,8 @@ impl Log {
     /// # Errors
     ///
     /// [`LogError::Damaged`] if bytes that may have been acknowledged cannot be read back;
-    /// nothing is changed then. [`LogError::Foreign`] and [`LogError::Version`] for a log that
+    /// nothing is changed then. With peers only if a hard state may be among them, and else see
+    /// [`Log::is_damaged`]. [`LogError::Foreign`] and [`LogError::Version`] for a log that
     /// is not this node's or not this release's. [`LogError::Full`] if there is no room even
     /// for the note that it was opened.
     pub fn open(folder: Arc<dyn Folder>, config: LogConfig) -> Result<Self, LogError> {
@@ -85,10 +87,27 @@ impl Log {
             spares,
             was_clean: scanned.closed,
             torn: scanned.torn,
+            damage: scanned.damage,
             broken: false,
         };
+        log.mend()?;
         log.note_opened()?;
         Ok(log)
+    }
+
+    /// Whether entries of a group were lost to damage that opening came across: the group ends
+    /// before it, its hard state is whole and says from now on that the node is recovering
+    /// (I14), and what was lost is to be had from peers. The damaged bytes stay where they are
+    /// (I13) until their segment is not needed any more.
+    #[must_use]
+    pub fn is_damaged(&self, group: GroupId) -> bool {
+        self.group(group).is_some_and(|group| group.is_lost)
+    }
+
+    /// That damage, for a person to read.
+    #[must_use]
+    pub const fn damage(&self) -> Option<&LogError> {
+        self.damage.as_ref()
     }
 
     /// How often this log was opened, this time included: the node's boot number.
@@ -109,10 +128,27 @@ impl Log {
         ByteCount::new(self.torn)
     }
 
-    /// The newest term of a group; zero for a group that the log does not know.
+    /// The hard state of a group; all zero for a group that the log does not know.
     #[must_use]
-    pub fn hard(&self, group: GroupId) -> Term {
-        Term::new(self.group(group).map_or(0, |group| group.term))
+    pub fn hard(&self, group: GroupId) -> Hard {
+        self.group(group).map_or_else(Hard::default, Group::hard)
+    }
+
+    /// The place below the oldest entry of a group that is still here, as term and op.
+    ///
+    /// The term is zero where nothing is below, and where a node alone cut the entry away: it
+    /// does not keep that term.
+    #[must_use]
+    pub fn base(&self, group: GroupId) -> (Term, Op) {
+        let base = self.group(group).map(Group::base).unwrap_or_default();
+        (Term::new(base.term), Op::new(base.op))
+    }
+
+    /// The snapshot that the group's state comes from, until the owner cuts to its op: then the
+    /// engine holds it.
+    #[must_use]
+    pub fn installed(&self, group: GroupId) -> Option<&Installed> {
+        self.group(group).and_then(Group::installed)
     }
 
     /// The newest op of a group; zero if there was none yet.
@@ -146,7 +182,52 @@ impl Log {
         &self,
         group: GroupId,
         after: Op,
-        each: &mut dyn FnMut(Term, Op, Bytes),
+        each: &mut dyn FnMut(Term, Op, Form, Bytes),
+    ) -> Result<(), LogError> {
+        self.read(group, after, &mut |term, op, form, body| {
+            each(term, op, form, body);
+            Then::Next
+        })
+    }
+
+    /// Reads the entries `first..=last` of a group, or as many of them as `bytes_max` bytes of
+    /// bodies allow, but one at least if there is one.
+    ///
+    /// Cost: it reads about a mebibyte of its segment before the first of them, at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::replay`] says.
+    pub fn entries(
+        &self,
+        group: GroupId,
+        first: Op,
+        last: Op,
+        bytes_max: u64,
+    ) -> Result<Vec<(Term, Op, Form, Bytes)>, LogError> {
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        if first > last {
+            return Ok(found);
+        }
+        let after = Op::new(first.value().saturating_sub(1));
+        self.read(group, after, &mut |term, op, form, body| {
+            bytes += body.len() as u64;
+            let is_too_much = bytes > bytes_max && !found.is_empty();
+            if op > last || is_too_much {
+                return Then::Stop;
+            }
+            found.push((term, op, form, body));
+            if op == last { Then::Stop } else { Then::Next }
+        })?;
+        Ok(found)
+    }
+
+    fn read(
+        &self,
+        group: GroupId,
+        after: Op,
+        each: &mut dyn FnMut(Term, Op, Form, Bytes) -> Then,
     ) -> Result<(), LogError> {
         let Some(known) = self.group(group) else {
             return Ok(());
@@ -167,8 +248,9 @@ impl Log {
                 each(
                     Term::new(entry.term),
                     Op::new(entry.op),
+                    replay::form_of(entry),
                     Bytes::copy_from_slice(entry.body),
-                );
+                )
             },
         )
     }
@@ -177,7 +259,8 @@ impl Log {
     ///
     /// Cost: one write and one `fdatasync`, and about 100 ns of work for a record of 300 bytes.
     /// Records of more than 4 MiB together are split over several flushes, each synced before
-    /// the next; after a crash then a prefix of the records may be there.
+    /// the next; after a crash then a prefix of the records may be there. A
+    /// [`Record::CutTo`] begins a flush too, and costs reading about a mebibyte at most.
     ///
     /// # Errors
     ///
@@ -187,7 +270,8 @@ impl Log {
     ///
     /// # Panics
     ///
-    /// If an entry's op does not follow the group's last one.
+    /// If an entry's op does not follow the group's last one, a [`Record::CutTo`] names an op
+    /// that is not here, or a [`Record::Installed`] does not fit (I11).
     pub fn flush(
         &mut self,
         group: GroupId,
@@ -206,11 +290,10 @@ impl Log {
                 if chunk.rolls {
                     log.roll()?;
                 }
-                log.writer.records(
-                    &mut log.groups,
-                    group.value(),
-                    &records[chunk.range.clone()],
-                )?;
+                let records = &records[chunk.range.clone()];
+                let chain = log.chain_to_cut(group, records)?;
+                log.writer
+                    .records(&mut log.groups, group.value(), records, chain)?;
             }
             Ok(())
         })
@@ -237,7 +320,7 @@ impl Log {
             through.value() <= known.last,
             "only what was written can be cut"
         );
-        known.cut = known.cut.max(through.value());
+        known.cut(through.value());
         self.carry_forward()?;
         let removable = self
             .closed
@@ -301,6 +384,24 @@ impl Log {
         Ok(())
     }
 
+    /// The chain that a flush needs if it begins with a [`Record::CutTo`].
+    fn chain_to_cut(&self, group: GroupId, records: &[Record]) -> Result<Option<u128>, LogError> {
+        let Some(Record::CutTo { last }) = records.first() else {
+            return Ok(None);
+        };
+        let last = last.value();
+        let known = self.group(group);
+        let kept = known.map_or(0..=0, |known| known.base().op..=known.last);
+        assert!(
+            kept.contains(&last),
+            "I2: the log is cut to op {last}, it has {kept:?}"
+        );
+        let Some(known) = known else {
+            return Ok(Some(0));
+        };
+        replay::chain_at(&*self.folder, group.value(), known, last).map(Some)
+    }
+
     fn group(&self, group: GroupId) -> Option<&Group> {
         self.groups.get(&group.value())
     }
@@ -324,6 +425,19 @@ impl Log {
         let answer = attempt(self);
         self.broken = answer.is_err();
         answer
+    }
+
+    /// I14: before anything else happens it is durable that entries are missing, and where the
+    /// group goes on. Both stand in the states that a new segment begins with.
+    fn mend(&mut self) -> Result<(), LogError> {
+        if self.damage.is_none() {
+            return Ok(());
+        }
+        for group in self.groups.values_mut().filter(|it| it.is_lost) {
+            group.recover();
+        }
+        self.spares.ensure(&*self.folder, 1)?;
+        self.or_break(Self::roll)
     }
 
     /// Makes the new count of opens durable; from then on this run's flushes carry it.

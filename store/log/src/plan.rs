@@ -9,7 +9,10 @@ use holm_sequencer::Record;
 
 use crate::config::{FLUSH_BYTES_TARGET, LogConfig, RECORD_BYTES_MAX};
 use crate::error::LogError;
-use crate::layout::{FLUSH_HEADER, HARD_BODY, RECORD_HEADER, RecordView, STATE_BODY};
+use crate::layout::{
+    CUT_BODY_2, CUT_TO_BODY, FLUSH_HEADER, HARD_BODY_2, INSTALLED_BODY, RECORD_HEADER, RecordView,
+    STATE_BODY_2,
+};
 use crate::sector::{self, BLOCK};
 
 /// One flush to come.
@@ -86,6 +89,10 @@ impl Plan {
                     limit: ByteCount::new(limit),
                 });
             }
+            if matches!(record, Record::CutTo { .. }) {
+                // The chain there is read back, so what goes before must be on the disk.
+                draft.close(index);
+            }
             draft.close_if_full(index, bytes);
             if draft.bytes + bytes > payload(draft.free) {
                 draft.rolls = true;
@@ -150,7 +157,7 @@ fn payload(disk: u64) -> u64 {
 
 /// What a note of `groups` records with the longest body in question takes on disk.
 pub(crate) const fn note_disk_bytes(groups: u64, is_state: bool) -> u64 {
-    let body = if is_state { STATE_BODY } else { 0 };
+    let body = if is_state { STATE_BODY_2 } else { CUT_BODY_2 };
     let records = groups * (RECORD_HEADER + body) as u64;
     sector::disk_bytes(FLUSH_HEADER as u64 + records)
 }
@@ -158,14 +165,16 @@ pub(crate) const fn note_disk_bytes(groups: u64, is_state: bool) -> u64 {
 fn encoded_bytes(record: &Record) -> u64 {
     let body = match record {
         Record::Entry { body, .. } => body.len(),
-        Record::Hard { .. } => HARD_BODY,
+        Record::Hard { .. } => HARD_BODY_2,
+        Record::CutTo { .. } => CUT_TO_BODY,
+        Record::Installed { body, .. } => INSTALLED_BODY + body.len(),
     };
     RecordView::encoded_bytes(body) as u64
 }
 
 /// The payload bytes of the state records of `groups` groups.
 pub(crate) fn states_bytes(groups: usize) -> u64 {
-    (groups * RecordView::encoded_bytes(STATE_BODY)) as u64
+    (groups * RecordView::encoded_bytes(STATE_BODY_2)) as u64
 }
 
-const _: () = assert!(HARD_BODY.is_multiple_of(8) && STATE_BODY.is_multiple_of(8));
+const _: () = assert!(CUT_BODY_2.is_multiple_of(8) && STATE_BODY_2.is_multiple_of(8));

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use holm_base::{Op, Term};
 use holm_machine::Folder;
-use holm_sequencer::Record;
+use holm_sequencer::{Form, Record};
 
 use crate::error::LogError;
 use crate::group::{Group, Piece};
-use crate::layout::{self, FLUSH_HEADER, Kind, RecordView};
+use crate::layout::{self, FLUSH_HEADER, Kind, RecordView, VERSION};
 use crate::scan::{damaged, decode};
 use crate::segment::{Read, SegmentReader};
 
@@ -22,52 +22,82 @@ pub(crate) struct Carried {
     pub(crate) records: Vec<Record>,
 }
 
-/// Hands `each` the entries of `group` above `after`.
+/// What a look at one entry answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Show me the next.
+    Next,
+    /// That was all I wanted.
+    Stop,
+}
+
+/// Hands `each` the entries of `group` above `after`, until it has enough.
 pub(crate) fn replay(
     folder: &dyn Folder,
     number: u32,
     group: &Group,
     after: u64,
-    each: &mut dyn FnMut(&RecordView<'_>),
+    each: &mut dyn FnMut(&RecordView<'_>) -> Then,
 ) -> Result<(), LogError> {
-    let after = after.max(group.cut);
+    let after = after.max(group.base().op);
     for piece in group.pieces_after(after) {
         let mut pick = |record: &RecordView<'_>| {
             if record.op > after {
-                each(record);
+                each(record)
+            } else {
+                Then::Next
             }
         };
-        read_piece(folder, number, piece, &mut pick)?;
+        if read_piece(folder, number, piece, &mut pick)? == Then::Stop {
+            break;
+        }
     }
     Ok(())
 }
 
-/// Reads all entries above the group's cut into memory, and the chain before them.
+/// The group's chain behind an op, which is not below the group's base.
+pub(crate) fn chain_at(
+    folder: &dyn Folder,
+    number: u32,
+    group: &Group,
+    op: u64,
+) -> Result<u128, LogError> {
+    let Some(piece) = group.pieces_after(op).next() else {
+        return Ok(group.chain);
+    };
+    let mut chain = piece.chain;
+    if piece.first > op {
+        return Ok(chain);
+    }
+    let mut scratch = Vec::new();
+    let mut fold = |record: &RecordView<'_>| {
+        chain = layout::group_chain(chain, record.term, record.op, record.body, &mut scratch);
+        if record.op < op {
+            Then::Next
+        } else {
+            Then::Stop
+        }
+    };
+    read_piece(folder, number, piece, &mut fold)?;
+    Ok(chain)
+}
+
+/// Reads all entries that the group still needs into memory, and the chain before them.
 pub(crate) fn read_needed(
     folder: &dyn Folder,
     number: u32,
     group: &Group,
 ) -> Result<Carried, LogError> {
+    let after = group.base().op;
     let mut carried = Carried {
-        after: group.cut,
-        chain: group.chain,
+        after,
+        chain: chain_at(folder, number, group, after)?,
         records: Vec::new(),
     };
-    let mut chain = None;
-    let mut scratch = Vec::new();
-    for piece in group.pieces_after(group.cut) {
-        let mut before = *chain.get_or_insert(piece.chain);
-        let mut keep = |record: &RecordView<'_>| {
-            if record.op == carried.after + 1 {
-                carried.chain = before;
-            }
-            before = layout::group_chain(before, record.term, record.op, record.body, &mut scratch);
-            if record.op > carried.after {
-                carried.records.push(entry(record));
-            }
-        };
-        read_piece(folder, number, piece, &mut keep)?;
-    }
+    replay(folder, number, group, after, &mut |record| {
+        carried.records.push(entry(record));
+        Then::Next
+    })?;
     Ok(carried)
 }
 
@@ -75,7 +105,17 @@ fn entry(record: &RecordView<'_>) -> Record {
     Record::Entry {
         term: Term::new(record.term),
         op: Op::new(record.op),
+        form: form_of(record),
         body: Bytes::copy_from_slice(record.body),
+    }
+}
+
+/// What the body of an entry's record is.
+pub(crate) const fn form_of(record: &RecordView<'_>) -> Form {
+    if record.version > VERSION {
+        Form::Raft
+    } else {
+        Form::Plain
     }
 }
 
@@ -83,8 +123,8 @@ fn read_piece(
     folder: &dyn Folder,
     number: u32,
     piece: &Piece,
-    each: &mut dyn FnMut(&RecordView<'_>),
-) -> Result<(), LogError> {
+    each: &mut dyn FnMut(&RecordView<'_>) -> Then,
+) -> Result<Then, LogError> {
     let mut reader = SegmentReader::open(folder, piece.place.segment)?;
     let mut at = piece.place.flush - piece.place.segment;
     let mut skip = piece.place.record;
@@ -116,12 +156,14 @@ fn read_piece(
                 && index >= skip
                 && next <= piece.last;
             if is_next {
-                each(&record);
+                if each(&record) == Then::Stop {
+                    return Ok(Then::Stop);
+                }
                 next += 1;
             }
         }
         skip = 0;
         at += disk;
     }
-    Ok(())
+    Ok(Then::Next)
 }

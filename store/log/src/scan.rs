@@ -20,8 +20,8 @@ use crate::config::LogConfig;
 use crate::error::LogError;
 use crate::group::{self, Group};
 use crate::layout::{
-    self, CLEAN_CLOSE, FLUSH_HEADER, FlushHeader, Kind, NoHeader, NoRecord, RecordView,
-    SegmentHeader,
+    self, CLEAN_CLOSE, ENTRIES_ALONE, FLUSH_HEADER, FlushHeader, Kind, NoHeader, NoRecord,
+    RecordView, SegmentHeader,
 };
 use crate::sector::{BLOCK, CARRIED, Place, Sector};
 use crate::segment::{self, Broken, Read, SegmentReader};
@@ -54,6 +54,8 @@ pub(crate) struct Scanned {
     pub(crate) closed: bool,
     /// How many bytes of a torn flush there are.
     pub(crate) torn: u64,
+    /// The oldest damage that records were lost to, if they are missed.
+    pub(crate) damage: Option<LogError>,
 }
 
 /// Reads all segments of the folder and repairs a torn tail.
@@ -74,6 +76,10 @@ struct Walk<'a> {
     config: LogConfig,
     scanned: Scanned,
     torn: Option<Torn>,
+    /// Damage that may have taken a hard state with it.
+    hidden: Option<LogError>,
+    /// Whether the last flush was lost, so that the next one says itself where it stands.
+    is_adrift: bool,
     stream: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -101,8 +107,11 @@ impl<'a> Walk<'a> {
                 opens: 0,
                 closed: false,
                 torn: 0,
+                damage: None,
             },
             torn: None,
+            hidden: None,
+            is_adrift: false,
             stream: Vec::new(),
             scratch: Vec::new(),
         }
@@ -216,7 +225,8 @@ impl<'a> Walk<'a> {
             (true, _) => (header.number, header.chain),
             (false, _) => (self.scanned.segment_number + 1, self.scanned.chain),
         };
-        if (header.first, header.number, header.chain) != (first, number, chain) {
+        let is_next = header.chain == chain || self.is_adrift;
+        if (header.first, header.number) != (first, number) || !is_next {
             let expected = format!("segment {number} on chain {chain:032x}");
             let found = format!("segment {} on chain {:032x}", header.number, header.chain);
             return Err(damaged(&name, 0, &expected, found));
@@ -234,15 +244,53 @@ impl<'a> Walk<'a> {
                     at += disk;
                 }
                 Read::Broken(broken) => {
-                    if reader.written_end(at, reader.len)?.is_some() {
-                        self.judge(reader, at, &broken, later)?;
+                    if reader.written_end(at, reader.len)?.is_none() {
+                        break;
                     }
-                    break;
+                    match self.judge(reader, at, &broken, later) {
+                        Err(damage @ LogError::Damaged { .. }) if self.config.has_peers => {
+                            at = self.skip_damage(reader, at, damage)?;
+                        }
+                        judged => {
+                            judged?;
+                            break;
+                        }
+                    }
                 }
             }
         }
         self.scanned.used = at;
         Ok(())
+    }
+
+    /// Peers have what was lost: goes on behind it. Gives where the next flush begins.
+    fn skip_damage(
+        &mut self,
+        reader: &mut SegmentReader,
+        at: u64,
+        damage: LogError,
+    ) -> Result<u64, LogError> {
+        let head = reader.flush_head(at)?;
+        let is_harmless = head.is_some_and(|(header, _)| header.flags & ENTRIES_ALONE != 0);
+        if !is_harmless {
+            self.hidden.get_or_insert_with(|| damage.clone());
+        }
+        self.scanned.damage.get_or_insert(damage);
+        self.is_adrift = true;
+        self.scanned.closed = false;
+        for group in self.scanned.groups.values_mut() {
+            group.is_lost = true;
+        }
+        let mut next = at + HEADER_BLOCK;
+        if let Some((header, disk)) = head {
+            self.scanned.flush_number = self.scanned.flush_number.max(header.number);
+            self.scanned.opens = self.scanned.opens.max(header.opens);
+            next = at + disk;
+        }
+        while next < reader.len && reader.flush_head(next)?.is_none() {
+            next += HEADER_BLOCK;
+        }
+        Ok(next.min(reader.len))
     }
 
     fn take(
@@ -251,6 +299,11 @@ impl<'a> Walk<'a> {
         at: u64,
         header: &FlushHeader,
     ) -> Result<(), LogError> {
+        if self.is_adrift && header.number > self.scanned.flush_number {
+            self.scanned.flush_number = header.number - 1;
+            self.scanned.chain = header.chain;
+            self.is_adrift = false;
+        }
         let is_oldest = self.scanned.flush_number == 0 && self.scanned.segments[0].0 > 0;
         let number = if is_oldest {
             header.number
@@ -263,6 +316,10 @@ impl<'a> Walk<'a> {
             return Err(damaged(&reader.name, at, &expected, found));
         }
         self.records(reader, at, header)?;
+        if at == HEADER_BLOCK {
+            // It began with the state of every group.
+            self.hidden = None;
+        }
         self.scanned.flush_number = number;
         self.scanned.chain = layout::flush_chain(header.chain, &mut self.stream);
         self.scanned.opens = header.opens;
@@ -286,12 +343,13 @@ impl<'a> Walk<'a> {
                 record: index,
             };
             let groups = &mut self.scanned.groups;
+            let is_lost = self.scanned.damage.is_some();
             if record.kind == Kind::State && !groups.contains_key(&record.group) {
                 groups.insert(record.group, Group::from_state(&record));
             } else {
                 groups
                     .entry(record.group)
-                    .or_default()
+                    .or_insert_with(|| Group::fresh(is_lost))
                     .take(&record, place, &mut self.scratch)
                     .map_err(|found| wrong(format!("{found} in group {}", record.group)))?;
             }
@@ -369,7 +427,13 @@ impl<'a> Walk<'a> {
         Ok(false)
     }
 
-    fn finish(self) -> Result<Scanned, LogError> {
+    fn finish(mut self) -> Result<Scanned, LogError> {
+        if let Some(damage) = self.hidden {
+            return Err(damage);
+        }
+        if self.scanned.groups.values().all(|group| !group.is_lost) {
+            self.scanned.damage = None;
+        }
         if self.scanned.segments.is_empty()
             && let Some(&(first, _)) = self.scanned.spares.first()
             && first > 0

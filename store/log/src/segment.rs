@@ -157,6 +157,21 @@ impl SegmentReader {
         Ok(false)
     }
 
+    /// What the flush at `at` begins with, and how many bytes it takes on disk, if its first
+    /// sector can be read.
+    pub(crate) fn flush_head(&mut self, at: u64) -> Result<Option<(FlushHeader, u64)>, DiskError> {
+        if self.sector(at, Place::FlushStart)? != Sector::Valid {
+            return Ok(None);
+        }
+        let lsn = self.first + at;
+        let header = FlushHeader::decode(self.bytes(at, SECTOR as u64)?);
+        let header = header.filter(|header| header.lsn == lsn);
+        Ok(header.map(|header| {
+            let stream = FLUSH_HEADER as u64 + u64::from(header.payload);
+            (header, sector::disk_bytes(stream))
+        }))
+    }
+
     /// Reads the flush at `at` and puts its stream (header and payload) into `stream`.
     pub(crate) fn flush(&mut self, at: u64, stream: &mut Vec<u8>) -> Result<Read, DiskError> {
         let broken = |at, end, found: &str| {

@@ -6,15 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use holm_base::ByteCount;
+use holm_base::{ByteCount, NodeId};
 use holm_machine::Disk;
-use holm_sequencer::Record;
+use holm_sequencer::{Form, Record};
 
 use crate::config::FLUSH_BYTES_TARGET;
 use crate::error::LogError;
-use crate::group::{self, Group};
+use crate::group::{self, Group, Installed};
 use crate::layout::{
-    self, CLEAN_CLOSE, FLUSH_HEADER, FlushHeader, Kind, RecordView, SegmentHeader,
+    self, CLEAN_CLOSE, ENTRIES_ALONE, FLUSH_HEADER, FlushHeader, HardBody, InstalledBody, Kind,
+    RecordView, SegmentHeader, VERSION, VERSION_2,
 };
 use crate::plan::{self, Room};
 use crate::replay::Carried;
@@ -47,6 +48,8 @@ pub(crate) struct Writer {
     stream: Vec<u8>,
     sectors: Vec<u8>,
     scratch: Vec<u8>,
+    /// The body in hand, of a record that is not an entry.
+    body: Vec<u8>,
     records: u32,
 }
 
@@ -60,6 +63,7 @@ impl Writer {
             stream: Vec::new(),
             sectors: Vec::new(),
             scratch: Vec::new(),
+            body: Vec::new(),
             records: 0,
         }
     }
@@ -113,28 +117,63 @@ impl Writer {
         self.disk = spare.disk;
     }
 
-    /// One flush with the records of one group.
+    /// One flush with the records of one group. `chain` is the group's behind the op of a
+    /// [`Record::CutTo`], which stands first if at all.
     pub(crate) fn records(
         &mut self,
         groups: &mut Groups,
         number: u32,
         records: &[Record],
+        chain: Option<u128>,
     ) -> Result<(), LogError> {
         self.begin(groups);
+        let begins_segment = self.state.used == 0;
         let group = groups.entry(number).or_default();
         for record in records {
             match record {
-                Record::Entry { term, op, body } => {
-                    self.entry(group, number, (term.value(), op.value()), body);
+                Record::Entry {
+                    term,
+                    op,
+                    form,
+                    body,
+                } => self.entry(group, number, (term.value(), op.value()), (*form, body)),
+                Record::Hard {
+                    term,
+                    vote,
+                    is_recovering,
+                } => {
+                    assert!(*vote != Some(NodeId::ZERO), "no node has the id 0");
+                    let body = HardBody {
+                        vote: vote.map_or(0, NodeId::value),
+                        is_recovering: *is_recovering,
+                    };
+                    group.harden(term.value(), body);
+                    self.hard(group, number, body);
                 }
-                Record::Hard { term } => {
-                    group.term = group.term.max(term.value());
-                    let body = group.vote.to_le_bytes();
-                    self.push(Kind::Hard, number, group, group.last, &body);
+                Record::CutTo { last } => {
+                    let chain = chain.expect("the chain was looked up");
+                    self.cut_to(group, number, (last.value(), chain));
+                }
+                Record::Installed {
+                    term,
+                    op,
+                    is_suffix_kept,
+                    body,
+                } => {
+                    let installed = Installed {
+                        term: *term,
+                        op: *op,
+                        is_suffix_kept: *is_suffix_kept,
+                        body: body.clone(),
+                    };
+                    self.installed(group, number, installed);
                 }
             }
         }
-        self.finish(0)
+        let is_alone = !begins_segment
+            && group.is_replicated()
+            && records.iter().all(|it| matches!(it, Record::Entry { .. }));
+        self.finish(if is_alone { ENTRIES_ALONE } else { 0 })
     }
 
     /// One flush that says which ops of each group are not needed.
@@ -143,7 +182,18 @@ impl Writer {
         for (&number, group) in groups.iter_mut() {
             if group.written_cut < group.cut {
                 group.written_cut = group.cut;
-                self.push(Kind::Cut, number, group, group.cut, &[]);
+                let record = RecordView {
+                    op: group.cut,
+                    ..plain(Kind::Cut, number, group)
+                };
+                match group.cut_term() {
+                    None => self.push(&record),
+                    Some(term) => self.push(&RecordView {
+                        version: VERSION_2,
+                        body: &term.to_le_bytes(),
+                        ..record
+                    }),
+                }
             }
         }
         self.finish(0)
@@ -158,12 +208,16 @@ impl Writer {
     ) -> Result<(), LogError> {
         self.begin(groups);
         let group = groups.entry(number).or_default();
-        let body = carried.chain.to_le_bytes();
-        self.push(Kind::CutTo, number, group, carried.after, &body);
-        group.cut_to(carried.after, carried.chain);
+        self.cut_to(group, number, (carried.after, carried.chain));
         for record in &carried.records {
-            if let Record::Entry { term, op, body } = record {
-                self.entry(group, number, (term.value(), op.value()), body);
+            if let Record::Entry {
+                term,
+                op,
+                form,
+                body,
+            } = record
+            {
+                self.entry(group, number, (term.value(), op.value()), (*form, body));
             }
         }
         self.finish(0)
@@ -201,8 +255,14 @@ impl Writer {
         if self.state.used == 0 {
             for (&number, group) in groups.iter_mut() {
                 group.written_cut = group.cut;
-                let body = group.state().encode();
-                self.push(Kind::State, number, group, group.last, &body);
+                let mut body = core::mem::take(&mut self.body);
+                let version = group.state().encode(&mut body);
+                self.push(&RecordView {
+                    version,
+                    body: &body,
+                    ..plain(Kind::State, number, group)
+                });
+                self.body = body;
             }
         }
     }
@@ -216,27 +276,65 @@ impl Writer {
         }
     }
 
-    fn push(&mut self, kind: Kind, number: u32, group: &Group, op: u64, body: &[u8]) {
-        let record = RecordView {
-            kind,
-            group: number,
-            term: group.term,
-            op,
-            chain: layout::low_half(group.chain),
-            body,
-        };
+    fn push(&mut self, record: &RecordView<'_>) {
         record.encode(&mut self.stream);
         self.records += 1;
     }
 
-    fn entry(&mut self, group: &mut Group, number: u32, (term, op): (u64, u64), body: &[u8]) {
+    fn hard(&mut self, group: &Group, number: u32, hard: HardBody) {
+        let mut body = core::mem::take(&mut self.body);
+        let version = hard.encode(&mut body);
+        self.push(&RecordView {
+            version,
+            body: &body,
+            ..plain(Kind::Hard, number, group)
+        });
+        self.body = body;
+    }
+
+    fn cut_to(&mut self, group: &mut Group, number: u32, (op, chain): (u64, u128)) {
+        self.push(&RecordView {
+            op,
+            body: &chain.to_le_bytes(),
+            ..plain(Kind::CutTo, number, group)
+        });
+        group.cut_to(op, chain);
+    }
+
+    fn installed(&mut self, group: &mut Group, number: u32, installed: Installed) {
+        let (op, is_suffix_kept) = (installed.op.value(), installed.is_suffix_kept);
+        let misfit = group.misfit(op, is_suffix_kept);
+        assert!(misfit.is_none(), "I11: {misfit:?}");
+        let mut body = core::mem::take(&mut self.body);
+        let manifest = &installed.body;
+        InstalledBody {
+            is_suffix_kept,
+            manifest,
+        }
+        .encode(&mut body);
+        self.push(&RecordView {
+            op,
+            term: installed.term.value(),
+            body: &body,
+            ..plain(Kind::Installed, number, group)
+        });
+        self.body = body;
+        group.install(installed, self.state.first);
+    }
+
+    fn entry(
+        &mut self,
+        group: &mut Group,
+        number: u32,
+        (term, op): (u64, u64),
+        (form, body): (Form, &[u8]),
+    ) {
         let record = RecordView {
-            kind: Kind::Entry,
-            group: number,
+            version: version_of(form),
             term,
             op,
-            chain: layout::low_half(group.chain),
             body,
+            ..plain(Kind::Entry, number, group)
         };
         let place = group::Place {
             segment: self.state.first,
@@ -245,8 +343,7 @@ impl Writer {
         };
         let chain = layout::group_chain(group.chain, term, op, body, &mut self.scratch);
         group.append(&record, place, chain);
-        record.encode(&mut self.stream);
-        self.records += 1;
+        self.push(&record);
     }
 
     fn finish(&mut self, flags: u32) -> Result<(), LogError> {
@@ -299,10 +396,37 @@ impl Writer {
     /// Gives back what one very large record made the buffers grow to.
     fn shrink(&mut self) {
         let limit = crate::segment::to_usize(2 * FLUSH_BYTES_TARGET);
-        for buffer in [&mut self.stream, &mut self.sectors, &mut self.scratch] {
+        let buffers = [
+            &mut self.stream,
+            &mut self.sectors,
+            &mut self.scratch,
+            &mut self.body,
+        ];
+        for buffer in buffers {
             if buffer.capacity() > limit {
                 *buffer = Vec::new();
             }
         }
+    }
+}
+
+/// A record of version 1 without a body, at the group's last op.
+fn plain(kind: Kind, number: u32, group: &Group) -> RecordView<'static> {
+    RecordView {
+        kind,
+        version: VERSION,
+        group: number,
+        term: group.term,
+        op: group.last,
+        chain: layout::low_half(group.chain),
+        body: &[],
+    }
+}
+
+/// The version of an entry's record.
+const fn version_of(form: Form) -> u16 {
+    match form {
+        Form::Plain => VERSION,
+        Form::Raft => VERSION_2,
     }
 }

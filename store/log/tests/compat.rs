@@ -19,7 +19,7 @@ const OTHER: GroupId = GroupId::new(8);
 fn write(storage: &Storage) -> Log {
     let mut log = open(storage).expect("a fresh log opens");
     let term = Term::new(5);
-    log.flush(GROUP, &[Record::Hard { term }], Urgency::Ordinary)
+    log.flush(GROUP, &[Record::of_term(term)], Urgency::Ordinary)
         .expect("there is room");
     append(&mut log, GROUP, 2, 40).expect("there is room");
     append(&mut log, OTHER, 3, 600).expect("there is room");
@@ -35,7 +35,7 @@ fn version_one_is_still_read() {
         storage.put(name, bytes);
     }
     let log = open(&storage).unwrap();
-    assert_eq!((log.opens(), log.hard(GROUP)), (2, Term::new(5)));
+    assert_eq!((log.opens(), log.hard(GROUP).term), (2, Term::new(5)));
     let first = log.first(GROUP).value();
     assert_eq!(
         entries(&log, GROUP, first - 1),

@@ -32,7 +32,7 @@ fn flush(
     let all = std::mem::take(&mut told.attempted);
     told.acknowledged.extend(all);
     for record in records {
-        if let Record::Hard { term } = record {
+        if let Record::Hard { term, .. } = record {
             told.term = term.value();
         }
     }
@@ -41,8 +41,8 @@ fn flush(
 
 fn entry(record: &Record) -> Option<Entry> {
     match record {
-        Record::Entry { term, op, body } => Some((term.value(), op.value(), body.to_vec())),
-        Record::Hard { .. } => None,
+        Record::Entry { term, op, body, .. } => Some((term.value(), op.value(), body.to_vec())),
+        Record::Hard { .. } | Record::CutTo { .. } | Record::Installed { .. } => None,
     }
 }
 
@@ -52,14 +52,7 @@ fn work(storage: &Storage, told: &mut Told, belief: Belief) -> Result<(), LogErr
         let mut log = open(storage)?;
         told.opens = log.opens();
         let term = run * 10;
-        flush(
-            &mut log,
-            told,
-            &[Record::Hard {
-                term: Term::new(term),
-            }],
-            belief,
-        )?;
+        flush(&mut log, told, &[Record::of_term(Term::new(term))], belief)?;
         for (round, lens) in [
             &[10, 700, 0][..],
             &[4000],
@@ -128,7 +121,7 @@ fn a_crash_anywhere_loses_nothing_that_was_acknowledged() {
 /// A repaired log can be written and read again.
 fn go_on(mut log: Log, storage: &Storage) {
     let next = log.last(GROUP).value() + 1;
-    let term = log.hard(GROUP).value();
+    let term = log.hard(GROUP).term.value();
     log.flush(GROUP, &[record(term, next, 5000)], Urgency::Ordinary)
         .expect("a repaired log takes records");
     drop(log);

@@ -193,11 +193,7 @@ fn in_one_segment(bodies: &[&str]) -> Storage {
     let storage = Storage::new();
     let mut log = open_roomy(&storage).expect("a fresh log opens");
     for (body, op) in bodies.iter().zip(1..) {
-        let entry = Record::Entry {
-            term: Term::new(1),
-            op: Op::new(op),
-            body: body.as_bytes().to_vec().into(),
-        };
+        let entry = Record::plain(Term::new(1), Op::new(op), body.as_bytes().to_vec().into());
         log.flush(GROUP, &[entry], Urgency::Ordinary)
             .expect("there is room");
     }
@@ -307,11 +303,7 @@ fn bytes_from_a_client_cannot_pass_for_a_flush() {
     body.extend_from_slice(&header);
     let storage = Storage::new();
     let mut log = open_roomy(&storage).unwrap();
-    let entry = Record::Entry {
-        term: Term::new(1),
-        op: Op::new(1),
-        body: body.into(),
-    };
+    let entry = Record::plain(Term::new(1), Op::new(1), body.into());
     log.flush(GROUP, &[entry], Urgency::Ordinary).unwrap();
     drop(log);
     let bytes = storage.bytes(FIRST).unwrap();

@@ -11,16 +11,17 @@ use holm_virtual::{Fault, Storage, Survival};
 use support::{GROUP, append, body, config, entries, kept, open, record};
 
 fn hard(term: u64) -> Record {
-    Record::Hard {
-        term: Term::new(term),
-    }
+    Record::of_term(Term::new(term))
 }
 
 #[test]
 fn a_fresh_log_is_empty_and_open_for_the_first_time() {
     let log = open(&Storage::new()).unwrap();
     assert_eq!(log.opens(), 1);
-    assert_eq!((log.hard(GROUP), log.last(GROUP)), (Term::ZERO, Op::ZERO));
+    assert_eq!(
+        (log.hard(GROUP).term, log.last(GROUP)),
+        (Term::ZERO, Op::ZERO)
+    );
     assert_eq!(log.first(GROUP), Op::new(1));
     assert_eq!(entries(&log, GROUP, 0), []);
 }
@@ -40,7 +41,7 @@ fn what_was_flushed_is_there_after_the_power_failed() {
     let log = open(&storage.reopen(Survival::Drop)).unwrap();
     assert_eq!(log.opens(), 2);
     assert_eq!(
-        (log.hard(GROUP), log.last(GROUP)),
+        (log.hard(GROUP).term, log.last(GROUP)),
         (Term::new(3), Op::new(3))
     );
     let all = [
@@ -105,7 +106,7 @@ fn groups_share_flushes_but_not_ops() {
         (Op::new(36), Op::new(12))
     );
     assert_eq!(
-        (log.hard(GROUP), log.hard(other)),
+        (log.hard(GROUP).term, log.hard(other).term),
         (Term::ZERO, Term::new(9))
     );
     assert_eq!(
@@ -166,7 +167,7 @@ fn cutting_removes_whole_segments_and_keeps_the_rest() {
     assert!(storage.names().len() < files);
     assert_eq!(log.first(GROUP), Op::new(31));
     assert_eq!(kept(&log, GROUP).len(), 10);
-    let gone = log.replay(GROUP, Op::new(12), &mut |_, _, _| {});
+    let gone = log.replay(GROUP, Op::new(12), &mut |_, _, _, _| {});
     assert!(matches!(gone, Err(LogError::Gone { .. })), "{gone:?}");
     let log = open(&storage.reopen(Survival::Drop)).unwrap();
     assert_eq!(log.last(GROUP), Op::new(40));

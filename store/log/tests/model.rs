@@ -51,7 +51,7 @@ impl World {
         if u.ratio(1, 4)? {
             twin.term += u.int_in_range(1..=3)?;
             let term = Term::new(twin.term);
-            records.push(Record::Hard { term });
+            records.push(Record::of_term(term));
         }
         for _ in 0..u.int_in_range(0..=8)? {
             let len = *u.choose(&[0, 1, 7, 300, 450, 900, 4000, 7000])?;
@@ -102,7 +102,7 @@ impl World {
     fn compare(&self) {
         for (&number, twin) in &self.twins {
             let group = GroupId::new(number);
-            assert_eq!(self.log.hard(group).value(), twin.term);
+            assert_eq!(self.log.hard(group).term.value(), twin.term);
             assert_eq!(self.log.last(group).value(), twin.last());
             // A cut that freed no segment is not durable, and need not be.
             let first = self.log.first(group).value();

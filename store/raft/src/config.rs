@@ -5,7 +5,7 @@ use core::time::Duration;
 use holm_base::NodeId;
 
 /// How linearizable reads are confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadMode {
     /// By a quorum, after the read was asked. Right under any clock.
     Quorum,
@@ -13,6 +13,9 @@ pub enum ReadMode {
     /// read, never a lost write. Elsewhere as `Quorum`.
     Lease,
 }
+
+/// The longest window of sequences: a mebibit for each member.
+pub(crate) const ORIGIN_WINDOW_MAX: u64 = 1 << 20;
 
 /// The limits and timeouts of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub struct Config {
     /// How many commands may wait at their origin. Full: `Busy`.
     pub origin_count_max: usize,
     /// How many sequences back a command is told from an applied one; older ones count as
-    /// applied. A multiple of 64. Must be the same on all replicas.
+    /// applied. A multiple of 64, at most 1,048,576. Must be the same on all replicas.
     pub origin_window: u64,
     /// How many reads may wait. Full: `Busy`.
     pub reads_max: usize,
@@ -129,7 +132,7 @@ impl Config {
             });
         }
         let window = self.origin_window;
-        if window == 0 || !window.is_multiple_of(64) {
+        if window == 0 || !window.is_multiple_of(64) || window > ORIGIN_WINDOW_MAX {
             return Err(ConfigError::Window { window });
         }
         Ok(())

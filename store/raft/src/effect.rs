@@ -11,7 +11,7 @@ use crate::message::{Command, Entry, Message};
 use crate::snapshot::{ChunkId, Manifest};
 
 /// Everything a replica can ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Make this record durable, behind all earlier ones, and say so.
     Persist {
@@ -128,7 +128,7 @@ pub enum Effect {
 }
 
 /// What a replica needs to find again after a crash.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
     /// An entry of the log.
     Entry(Entry),
@@ -149,7 +149,7 @@ pub enum Record {
 }
 
 /// What must not be forgotten about elections (I1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Hard {
     /// The newest term.
     pub term: Term,
@@ -160,7 +160,7 @@ pub struct Hard {
 }
 
 /// Why an op changes no data.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Advance {
     /// A leader began its term.
     Blank,
@@ -173,7 +173,7 @@ pub enum Advance {
 }
 
 /// What came of an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The change is committed at this op.
     Changed {
@@ -188,7 +188,7 @@ pub enum Outcome {
 }
 
 /// Why a request was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refused {
     /// Too much waits already; try again later.
     Busy,

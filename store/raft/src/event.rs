@@ -3,7 +3,7 @@
 use holm_base::{ByteCount, NodeId, Op, Term};
 
 /// What a replica tells its observers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// This node leads from now on.
     LeaderElected {
@@ -95,6 +95,14 @@ pub enum Event {
         /// Whether two sets of voters decide.
         is_joint: bool,
     },
+    /// A peer lacks entries that are gone here, and there is no snapshot to offer it. A person
+    /// must look.
+    SnapshotMissing {
+        /// The peer.
+        peer: NodeId,
+        /// The first op that this node still has.
+        first: Op,
+    },
     /// A snapshot was offered to a peer.
     SnapshotOffered {
         /// The peer.
@@ -130,7 +138,7 @@ pub enum Event {
 }
 
 /// Why a leader stopped leading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SteppedDown {
     /// Somebody is in a higher term.
     HigherTerm,
@@ -141,7 +149,7 @@ pub enum SteppedDown {
 }
 
 /// What was wrong with a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rejected {
     /// The sender is not a member.
     Stranger,

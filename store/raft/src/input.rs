@@ -11,7 +11,7 @@ use crate::message::{Entry, Message};
 use crate::snapshot::Manifest;
 
 /// Everything that can happen to a replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// Time has passed; before the deadline this changes nothing.
     Wake,
@@ -51,6 +51,15 @@ pub enum Input {
         /// What it consists of.
         manifest: Arc<Manifest>,
     },
+    /// What was applied through `through` is in the engine's own files: entries below may go,
+    /// unless a peer that this node leads, or the count that is kept for such peers, needs
+    /// them. Those through `limit` go even then, for the log takes too much room.
+    Release {
+        /// Where the engine's files and the checkpoint kept with them end.
+        through: Op,
+        /// Up to where nobody's need counts.
+        limit: Op,
+    },
     /// Which chunks of a snapshot on offer are not already here.
     Lacking {
         /// The snapshot's op.
@@ -88,7 +97,7 @@ pub enum Input {
 }
 
 /// What an operator may want of a leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Change who belongs to the group.
     Change(Change),

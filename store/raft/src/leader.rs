@@ -13,7 +13,7 @@ use crate::membership::{Changing, Configuration};
 use crate::message::{Body, Command, Entry, Message, Payload, Position};
 use crate::node::{Cx, Raft};
 use crate::origin::Windows;
-use crate::progress::{Mode, Peer};
+use crate::progress::{Mode, Peer, PeerView};
 use crate::state::Role;
 use crate::timers::Timer;
 
@@ -489,7 +489,11 @@ impl Raft {
     /// Offers the snapshot that is kept here.
     pub(crate) fn offer(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         let now = cx.now;
-        let Some(manifest) = self.volatile.manifest.clone() else {
+        // One that ends below what the log keeps leads nowhere.
+        let base = self.durable.log.base().op;
+        let held = self.volatile.manifest.clone();
+        let Some(manifest) = held.filter(|held| held.checkpoint.at.op >= base) else {
+            self.miss_snapshot(cx, node);
             return;
         };
         let op = manifest.checkpoint.at.op;
@@ -503,6 +507,46 @@ impl Raft {
         cx.note(Event::SnapshotOffered { peer: node, op });
         let manifest = Arc::clone(&manifest);
         self.send(cx, node, Body::Offer { manifest }, None);
+    }
+
+    /// Says, now and then, that a peer cannot be helped.
+    fn miss_snapshot(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        let first = self.durable.log.base().op.next();
+        let pause = self.config.chunk_timeout;
+        if let Some(peer) = self.leader_mut().and_then(|leading| leading.peer_mut(node))
+            && peer.missed_at.is_none_or(|at| at + pause <= cx.now)
+        {
+            peer.missed_at = Some(cx.now);
+            cx.note(Event::SnapshotMissing { peer: node, first });
+        }
+    }
+
+    /// Entries that the engine's own files hold too may be dropped, within reason.
+    pub(crate) fn release(&mut self, cx: &mut Cx<'_>, through: Op, limit: Op) {
+        let reach = through.min(self.volatile.applied);
+        let last = self.durable.log.last().value();
+        let kept = Op::new(last.saturating_sub(self.config.kept_ops));
+        let needed = self
+            .leader()
+            .and_then(|leading| leading.peers.iter().map(|peer| peer.matched).min());
+        let wanted = needed.map_or(kept, |needed| kept.min(needed));
+        let through = wanted.max(limit).min(reach);
+        if through > self.durable.log.base().op {
+            self.durable.log.cut(through);
+            cx.push(Effect::Cut { through });
+        }
+    }
+
+    /// What this node knows of those it leads; nothing while it leads nobody.
+    pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
+        let peers = self.leader().map(|leading| leading.peers.iter());
+        peers.into_iter().flatten().map(|peer| PeerView {
+            node: peer.node,
+            matched: peer.matched,
+            heard: peer.heard,
+            rtt: peer.rtt,
+            is_in_sync: peer.is_in_sync,
+        })
     }
 
     /// Entries were read back from disk for a peer.

@@ -50,7 +50,7 @@
 //! |`Message`|a peer spoke||`Send`|after this write, say that|
 //! |`Request`, `Read`|a client here wants something||`Apply`, `Advance`|the next op, committed|
 //! |`Durable`|writes up to here are safe||`ReadAt`|this read may execute now|
-//! |`Fetched`|entries came back||`Fetch`, `Cut`|read entries; drop entries|
+//! |`Fetched`, `Release`|entries came back; they may go||`Fetch`, `Cut`|read entries; drop entries|
 //! |`Saved`, `Lacking`, `Loaded`, `Stored`|snapshots||`Receive`, `Load`, `Store`, `Install`|snapshots|
 //! |`Operate`|an operator wants something||`Reply`, `Refuse`|what came of it|
 //! |||| `Note`|an event for whoever listens|
@@ -98,6 +98,7 @@ extern crate alloc;
 mod candidate;
 mod config;
 mod effect;
+mod encode;
 mod event;
 mod follower;
 mod input;
@@ -116,6 +117,7 @@ mod timers;
 
 pub use config::{Config, ConfigError, ReadMode};
 pub use effect::{Advance, Effect, Hard, Outcome, Record, Refused};
+pub use encode::DecodeError;
 pub use event::{Event, Rejected, SteppedDown};
 pub use input::{Input, Operation};
 pub use membership::{Change, Configuration, Joining};
@@ -124,4 +126,5 @@ pub use message::{
 };
 pub use node::{Raft, Restored, RoleName};
 pub use origin::Windows;
+pub use progress::PeerView;
 pub use snapshot::{Checkpoint, ChunkId, Manifest};

@@ -15,7 +15,7 @@ use crate::message::{Body, Payload};
 use crate::node::{Cx, Raft};
 
 /// Who belongs to the group, and as what.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configuration {
     voters: Voters,
     /// Sorted. They get everything and decide nothing.
@@ -25,7 +25,7 @@ pub struct Configuration {
 }
 
 /// A learner that is to become a voter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Joining {
     /// The learner.
     pub node: NodeId,
@@ -34,7 +34,7 @@ pub struct Joining {
 }
 
 /// What may be asked of a group's membership.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// A node that gets everything and decides nothing.
     AddLearner(NodeId),
@@ -198,7 +198,7 @@ impl Configuration {
 }
 
 /// A change that the leader is making.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Changing {
     /// Who waits for it; nobody, if the leader promotes by itself.
     pub(crate) request: Option<RequestId>,

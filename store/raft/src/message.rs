@@ -13,7 +13,7 @@ use crate::membership::Configuration;
 use crate::snapshot::Manifest;
 
 /// A place in a log: which term wrote which op. Ordered as I8 wants: term before op.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The term of the entry.
     pub term: Term,
@@ -30,7 +30,7 @@ impl Position {
 }
 
 /// One run of a node: how often its log was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// The node where the command came in.
     pub node: NodeId,
@@ -39,7 +39,7 @@ pub struct Origin {
 }
 
 /// What a command asks of the protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags {
     /// Its reply quotes a revision. Raft numbers everything; a door for other protocols.
     pub is_numbered: bool,
@@ -48,7 +48,7 @@ pub struct Flags {
 }
 
 /// Something to be ordered and then applied, at most once (I18).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Command {
     /// Where it came in.
     pub origin: Origin,
@@ -61,7 +61,7 @@ pub struct Command {
 }
 
 /// What stands at an op.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Payload {
     /// Nothing: a leader's first entry.
     Blank,
@@ -72,7 +72,7 @@ pub enum Payload {
 }
 
 /// One entry of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Its place.
     pub op: Op,
@@ -119,7 +119,7 @@ impl Entry {
 pub(crate) const HEADER_WEIGHT: u64 = 64;
 
 /// One round of a reader's questions. Two runs of a node never share one (I7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Round {
     /// The reader's run.
     pub boot: u64,
@@ -128,7 +128,7 @@ pub struct Round {
 }
 
 /// A leader's answer to a reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadPoint {
     /// Covers everything acknowledged to anyone before it was asked (I7).
     pub op: Op,
@@ -138,7 +138,7 @@ pub struct ReadPoint {
 }
 
 /// A message with its sender's term.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// See the page of this module.
     pub term: Term,
@@ -147,7 +147,7 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Would you vote for me in the term of this message?
     PreVote {

@@ -39,7 +39,7 @@ impl Cx<'_> {
 }
 
 /// What a run finds when it begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Restored {
     /// The newest hard state of the log.
     pub hard: Hard,
@@ -70,7 +70,7 @@ impl Restored {
 }
 
 /// What a replica is at the moment, for observers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RoleName {
     /// Listens to a leader, or waits for one.
     Follower,
@@ -281,6 +281,7 @@ impl Raft {
             Input::Durable { through } => self.written(cx, through),
             Input::Fetched { peer, entries } => self.fetched(cx, peer, entries),
             Input::Saved { manifest } => self.saved(cx, manifest),
+            Input::Release { through, limit } => self.release(cx, through, limit),
             Input::Lacking { op, chunks } => self.lacking(cx, op, &chunks),
             Input::Loaded {
                 peer,

@@ -12,13 +12,13 @@ use holm_base::{NodeId, RequestId, Time};
 use crate::message::{Command, Flags, HEADER_WEIGHT, Origin};
 
 /// Which commands of each node were applied.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Windows {
     nodes: BTreeMap<NodeId, Window>,
 }
 
 /// The newest run of one node, and its last sequences.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Window {
     boot: u64,
     highest: u64,
@@ -51,6 +51,8 @@ impl Windows {
         if !window.is_fresh(origin.boot, sequence, size) {
             return false;
         }
+        // One of another size came with a snapshot: what it does not know counts as applied.
+        window.bits.resize(words, u64::MAX);
         window.mark(sequence, size);
         true
     }

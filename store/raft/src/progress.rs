@@ -28,6 +28,21 @@ pub(crate) struct InFlight {
     pub(crate) round: u64,
 }
 
+/// What a leader knows of a peer, for observers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerView {
+    /// The peer.
+    pub node: NodeId,
+    /// Entries through here are durable there.
+    pub matched: Op,
+    /// When it last spoke.
+    pub heard: Time,
+    /// How long a question to it takes; zero until one was answered.
+    pub rtt: Duration,
+    /// It did not lag too far in its last whole round of catching up.
+    pub is_in_sync: bool,
+}
+
 /// One peer of a leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
@@ -52,6 +67,8 @@ pub(crate) struct Peer {
     pub(crate) beat: (u64, Op),
     /// Entries are being read back from disk for it, from this op on.
     pub(crate) fetching: Option<Op>,
+    /// When it was last said that nothing can be offered to it.
+    pub(crate) missed_at: Option<Time>,
     /// Where the log ended when its present round of catching up began.
     round_end: Op,
     /// It has never lagged too far in this round.
@@ -75,6 +92,7 @@ impl Peer {
             recover_until: None,
             beat: (0, Op::ZERO),
             fetching: None,
+            missed_at: None,
             round_end: last,
             is_near: false,
             is_in_sync: false,

@@ -20,11 +20,11 @@ use crate::progress::Mode;
 use crate::timers::Timer;
 
 /// The SHA-256 of a chunk's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkId(pub [u8; 32]);
 
 /// What a replica knows at one applied op, beside the engine's data. Kept with that data.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Checkpoint {
     /// The last applied entry.
     pub at: Position,
@@ -50,7 +50,7 @@ impl Checkpoint {
 }
 
 /// What a snapshot consists of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Manifest {
     /// What the replica must know beside the data.
     pub checkpoint: Checkpoint,

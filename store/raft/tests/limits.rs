@@ -331,3 +331,41 @@ fn a_read_that_outlives_its_lease_asks_a_quorum() {
     let said = stage.said();
     assert!(said.contains("n1 read 2 at 2"), "{said}");
 }
+
+#[test]
+fn a_log_is_released_as_far_as_nobody_needs_it_and_beyond_at_its_limit() {
+    let mut stage = tuned(|config| config.kept_ops = 2);
+    stage.settle();
+    let lagging = stage.hosts[&id(3)].raft().last().op;
+    for _ in 0..8 {
+        stage.request(1, "x");
+    }
+    stage.settle_without(&[3]);
+    stage.mail.clear();
+    let last = stage.hosts[&id(1)].raft().last().op;
+    let release = |stage: &mut Stage, node: u64, limit: Op| {
+        let through = last;
+        stage.input(id(node), Input::Release { through, limit });
+        stage.hosts[&id(node)].raft().base().op
+    };
+    let back = |count: u64| Op::new(last.value() - count);
+    assert_eq!(release(&mut stage, 1, Op::ZERO), lagging, "node 3 needs it");
+    assert_eq!(
+        release(&mut stage, 2, Op::ZERO),
+        back(2),
+        "a follower keeps a few"
+    );
+    assert_eq!(
+        release(&mut stage, 1, back(1)),
+        back(1),
+        "that is the limit"
+    );
+    stage.said();
+    stage.pass(300, &[]);
+    let said = stage.said();
+    let missing = "SnapshotMissing";
+    assert_eq!(said.matches(missing).count(), 1, "said once: {said}");
+    stage.request(1, "y");
+    stage.settle_without(&[3]);
+    assert!(stage.said().contains("answers request"), "the others go on");
+}

@@ -1,10 +1,14 @@
 //! What can happen to a replica, and what it can ask for.
 
 use bytes::Bytes;
-use holm_base::{Op, RequestId, Revision, WriteId};
+use holm_base::{NodeId, Op, RequestId, Revision, Term, WriteId};
 use holm_kv::outcome::{Applied, LeaseView};
 use holm_kv::{Job, JobDone, Refusal, StreamId};
-use holm_sequencer::{Event, Record};
+use holm_raft::{Operation, Outcome, Refused};
+use holm_sequencer::{Form, Record};
+
+use crate::message::Message;
+use crate::standing::Standing;
 
 /// Everything that can happen to a replica.
 #[derive(Debug)]
@@ -53,6 +57,37 @@ pub enum Input {
         /// The revision that was compacted to.
         revision: Revision,
     },
+    /// A client wants to read everything that was acknowledged to anyone.
+    Read {
+        /// Who waits for the moment.
+        request: RequestId,
+    },
+    /// An operator wants something of the group.
+    Operate {
+        /// Who waits for the answer.
+        request: RequestId,
+        /// What.
+        operation: Operation,
+    },
+    /// An observer wants to know how this replica stands.
+    Stand {
+        /// Who waits for the answer.
+        request: RequestId,
+    },
+    /// Another replica spoke. `from` is what its connection proved, not what it claims.
+    Message {
+        /// The replica.
+        from: NodeId,
+        /// What it said.
+        message: Message,
+    },
+    /// Entries came back from the log, as [`Effect::Fetch`] asked.
+    Fetched {
+        /// For whom they were.
+        peer: NodeId,
+        /// Dense, beginning where the fetch began; fewer than asked is allowed.
+        entries: Vec<(Term, Op, Form, Bytes)>,
+    },
     /// A job that was asked for is done.
     WorkDone(JobDone),
     /// Time has passed.
@@ -76,6 +111,26 @@ pub enum Effect {
         /// With what.
         answer: Answer,
     },
+    /// Say this to another replica, once all writes through `after` are durable.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+        /// The newest write that it states, if it states any that is not durable.
+        after: Option<WriteId>,
+    },
+    /// Read these entries from the log and give them back with [`Input::Fetched`].
+    Fetch {
+        /// The first op.
+        first: Op,
+        /// The last op.
+        last: Op,
+        /// Stop earlier rather than exceed this, but read one at least.
+        bytes_max: u64,
+        /// For whom.
+        peer: NodeId,
+    },
     /// These watch streams have something to send.
     WakeStreams(Vec<StreamId>),
     /// Run this off the engine's path and report it with [`Input::WorkDone`].
@@ -89,6 +144,33 @@ pub enum Effect {
     Note(Event),
 }
 
+/// What a replica tells its observers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The sequencer of a node alone said something.
+    Solo(holm_sequencer::Event),
+    /// Raft said something.
+    Raft(holm_raft::Event),
+    /// This node leads, and everything of earlier terms is applied: leases run here.
+    Leads {
+        /// Its term.
+        term: Term,
+    },
+    /// It does so no longer.
+    Follows,
+    /// A message was dropped because more was ordered than the engine can follow.
+    Flooded {
+        /// Whose.
+        from: NodeId,
+    },
+    /// What the log gave back is no entry of a group, or a snapshot is on offer that this
+    /// release cannot take. A person must look.
+    Broken {
+        /// What was found.
+        what: &'static str,
+    },
+}
+
 /// What a request gets.
 #[derive(Debug)]
 pub enum Answer {
@@ -100,6 +182,14 @@ pub enum Answer {
     Lease(Result<LeaseView, Refusal>),
     /// To a question about all leases.
     Leases(Result<Vec<i64>, Refusal>),
+    /// To any: it was not carried out, or, where the refusal says so, nobody knows.
+    Refused(Refusal),
+    /// To a read: what is published now holds all that was acknowledged before it was asked.
+    Read,
+    /// To an operator.
+    Operated(Result<Outcome, Refused>),
+    /// To an observer.
+    Standing(Box<Standing>),
     /// To who waits for a sweep: it has passed, or there are too many who wait.
     Swept(Result<(), Refusal>),
 }

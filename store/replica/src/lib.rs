@@ -28,11 +28,20 @@
 //! Tests: `tests/replica.rs` drives one over a virtual disk.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod asks;
+mod cluster;
+mod group;
 mod input;
+mod message;
 mod open;
+mod open_group;
 mod replica;
 mod stall;
+mod standing;
 
-pub use input::{Answer, Effect, Input};
+pub use input::{Answer, Effect, Event, Input};
+pub use message::{Ask, Message, MessageError, Told, Wish, Word};
 pub use open::{OpenError, Opened, engine_folder, open};
+pub use open_group::{GroupConfig, open_in_group};
 pub use replica::{Replica, SWEEP_WAITS_MAX};
+pub use standing::Standing;

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use holm_base::{GroupId, Op, Term, Time};
+use holm_base::{GroupId, Op, Time};
 use holm_kv::{Config, Keyspace, StoreError};
 use holm_log::{Log, LogConfig, LogError};
 use holm_machine::{DiskError, Folder};
-use holm_sequencer::{Durable, Solo};
+use holm_sequencer::{Durable, Form, Solo};
 
 use crate::replica::Replica;
 
@@ -36,6 +35,24 @@ pub enum OpenError {
     /// The engine refused.
     #[error("open the engine's files")]
     Store(#[from] StoreError),
+    /// A node alone wrote the folder, and it was opened for one of several.
+    #[error(
+        "the data directory is that of a node alone: start it without a cluster, or take a \
+         snapshot and restore that to the cluster's members"
+    )]
+    Alone,
+    /// What the log holds is no entry.
+    #[error("read op {op} of the log: it is no entry of this release")]
+    Entry {
+        /// Which one.
+        op: Op,
+    },
+    /// What is kept about the group is damaged.
+    #[error("read what is kept about the group with the engine's data")]
+    Checkpoint(#[from] holm_raft::DecodeError),
+    /// The settings cannot work together.
+    #[error("check the settings of the group")]
+    Group(#[from] holm_raft::ConfigError),
     /// The log begins after what the engine knows.
     #[error(
         "the engine knows everything up to op {applied}, the log begins at op {first}: files of \
@@ -59,6 +76,15 @@ pub enum OpenError {
         /// The log's newest op.
         last: Op,
     },
+    /// The log is that of a node among others.
+    #[error(
+        "op {op} of the log was ordered together with other nodes: start this node with the \
+         options of its cluster, or use another data directory"
+    )]
+    OfACluster {
+        /// The first such op.
+        op: Op,
+    },
 }
 
 /// Opens the keyspace `group` in `folder` (its log in `log`, its engine in `kv`).
@@ -77,6 +103,9 @@ pub fn open(
     let (first, last) = (log.first(group), log.last(group));
     let mut keyspace = Keyspace::open_with(engine, config, (first, last))?;
     let (applied, healed) = (keyspace.applied(), keyspace.healed().cloned());
+    if keyspace.sequencer().is_some() {
+        return Err(OpenError::OfACluster { op: applied });
+    }
     if first > applied.next() {
         return Err(OpenError::Gap { applied, first });
     }
@@ -84,13 +113,21 @@ pub fn open(
         return Err(OpenError::LogLost { applied, last });
     }
     let mut replayed = 0;
-    log.replay(group, applied, &mut |term: Term, op: Op, body: Bytes| {
-        // The answer went to a client of an earlier run, or to nobody.
-        drop(keyspace.apply(Time::ZERO, op, term, &body));
-        replayed += 1;
+    let mut foreign = None;
+    log.replay(group, applied, &mut |term, op, form, body| match form {
+        Form::Plain if foreign.is_none() => {
+            // The answer went to a client of an earlier run, or to nobody.
+            drop(keyspace.apply(Time::ZERO, op, term, &body));
+            replayed += 1;
+        }
+        Form::Plain => {}
+        Form::Raft => foreign = foreign.or(Some(op)),
     })?;
+    if let Some(op) = foreign {
+        return Err(OpenError::OfACluster { op });
+    }
     let durable = Durable {
-        term: log.hard(group).max(keyspace.term()),
+        term: log.hard(group).term.max(keyspace.term()),
         last,
     };
     let sequencer = Solo::restore(holm_sequencer::Config::default(), durable);

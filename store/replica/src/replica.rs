@@ -1,17 +1,44 @@
 //! The replica itself: which step follows which.
 
 use bytes::Bytes;
-use holm_base::{Op, RequestId, Revision, Term, Time};
+use holm_base::{NodeId, Op, RequestId, Revision, Term, Time, WriteId};
 use holm_kv::command::{AlarmKind, Proposal};
 use holm_kv::{JobDone, Keyspace, Refusal, StoreError, StreamId};
 use holm_machine::{Effects, Machine};
+use holm_raft::{Raft, RoleName};
 use holm_sequencer::{Command, Refused, Solo};
 
-use crate::input::{Answer, Effect, Input};
+use crate::cluster::tell;
+use crate::group::Group;
+use crate::input::{Answer, Effect, Event, Input};
+use crate::message::Wish;
 use crate::stall::Outstanding;
+use crate::standing::Standing;
 
 /// Requests that the replica itself proposes carry this id: nobody waits for their answers.
-const OWN: RequestId = RequestId::ZERO;
+pub(crate) const OWN: RequestId = RequestId::ZERO;
+
+/// What says which command is next.
+#[derive(Debug)]
+pub(crate) enum Sequencer {
+    /// A node alone: its own log is the order.
+    Solo {
+        solo: Solo,
+        /// Its effects, drained within each step.
+        wanted: Effects<holm_sequencer::Effect>,
+    },
+    /// One of several.
+    Raft(Box<Group>),
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// A client of this node.
+    Here(RequestId),
+    /// Another replica, by its number for the question.
+    Peer(NodeId, u64),
+}
 
 /// How many renewals may wait until a restart would give their leases all their time.
 const RENEWALS_MAX: usize = 65_536;
@@ -22,36 +49,50 @@ pub const SWEEP_WAITS_MAX: usize = 1024;
 /// One keyspace on one node.
 #[derive(Debug)]
 pub struct Replica {
-    sequencer: Solo,
-    keyspace: Keyspace,
-    /// The sequencer's effects, drained within each step.
-    wanted: Effects<holm_sequencer::Effect>,
+    pub(crate) sequencer: Sequencer,
+    pub(crate) keyspace: Keyspace,
     /// Answers that wait for the view to be published (I1).
-    answers: Vec<(RequestId, Answer)>,
+    pub(crate) answers: Vec<(Asker, Answer)>,
     /// Renewals of leases of which less than all their time is on record (I5).
-    renewals: Vec<(RequestId, i64, Answer)>,
+    renewals: Vec<(Asker, i64, Answer)>,
     /// The log's writes under way.
-    outstanding: Outstanding,
+    pub(crate) outstanding: Outstanding,
     /// Whether one of them was too old when last looked at (I6).
     is_stalled: bool,
     /// Whether something was applied since the last publication.
-    is_unpublished: bool,
+    pub(crate) is_unpublished: bool,
     /// Watch streams with something to send; kept to reuse its memory.
     streams: Vec<StreamId>,
     /// Who waits for the sweep to pass which revision.
     sweep_waits: Vec<(RequestId, Revision)>,
     /// The op that the log was last cut to.
-    cut: Op,
+    pub(crate) cut: Op,
 }
 
 impl Replica {
     /// A replica over an engine that has applied all that its log holds.
     #[must_use]
-    pub const fn new(sequencer: Solo, keyspace: Keyspace) -> Self {
+    pub const fn new(solo: Solo, keyspace: Keyspace) -> Self {
+        let wanted = Effects::new();
+        Self::with(Sequencer::Solo { solo, wanted }, keyspace)
+    }
+
+    /// A replica of a group, over an engine that has applied what `raft` has; `boot`
+    /// is how often its log was opened.
+    #[must_use]
+    pub fn of_group(raft: Raft, boot: u64, keyspace: Keyspace) -> Self {
+        let group = Group::new(raft, boot, keyspace.election_timeout());
+        let mut replica = Self::with(Sequencer::Raft(Box::new(group)), keyspace);
+        if replica.keyspace.sequencer().is_none() {
+            replica.mark_now();
+        }
+        replica
+    }
+
+    const fn with(sequencer: Sequencer, keyspace: Keyspace) -> Self {
         Self {
             sequencer,
             keyspace,
-            wanted: Effects::new(),
             answers: Vec::new(),
             renewals: Vec::new(),
             outstanding: Outstanding::new(),
@@ -69,16 +110,59 @@ impl Replica {
         &self.keyspace
     }
 
-    /// The newest op that was given out.
+    /// The end of the log, durable or not.
     #[must_use]
-    pub const fn last(&self) -> Op {
-        self.sequencer.last()
+    pub fn last(&self) -> Op {
+        match &self.sequencer {
+            Sequencer::Solo { solo, .. } => solo.last(),
+            Sequencer::Raft(group) => group.raft.last().op,
+        }
     }
 
-    /// The term of this run.
+    /// Its term.
     #[must_use]
     pub const fn term(&self) -> Term {
-        self.sequencer.term()
+        match &self.sequencer {
+            Sequencer::Solo { solo, .. } => solo.term(),
+            Sequencer::Raft(group) => group.raft.term(),
+        }
+    }
+
+    /// Whether it is one of a group, rather than a node alone.
+    #[must_use]
+    pub const fn is_of_group(&self) -> bool {
+        matches!(self.sequencer, Sequencer::Raft(_))
+    }
+
+    /// Who leads, if this node knows; `None` at a node alone.
+    #[must_use]
+    pub const fn leader(&self) -> Option<NodeId> {
+        match &self.sequencer {
+            Sequencer::Solo { .. } => None,
+            Sequencer::Raft(group) => group.raft.leader_known(),
+        }
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let applied = self.keyspace.applied();
+        match &self.sequencer {
+            Sequencer::Raft(group) => group.standing(applied),
+            Sequencer::Solo { solo, .. } => Standing {
+                role: RoleName::Leader,
+                term: solo.term(),
+                leader: None,
+                leads: solo.is_leader(),
+                commit: applied,
+                applied,
+                last: solo.last(),
+                durable: applied,
+                first: self.cut.next(),
+                configuration: holm_raft::Configuration::default(),
+                peers: Vec::new(),
+            },
+        }
     }
 
     /// Takes one input. Answers to applied commands wait for [`Replica::settle`].
@@ -93,30 +177,29 @@ impl Replica {
         effects: &mut Effects<Effect>,
     ) -> Result<(), StoreError> {
         match input {
-            Input::Start => self.sequence(now, holm_sequencer::Input::Start, effects),
+            Input::Start => self.start(now, effects),
             Input::Propose {
                 request,
                 body,
                 takes_space,
             } => self.propose(now, request, body, takes_space, effects),
-            Input::Durable { through } => {
-                self.outstanding.durable(through);
-                self.sequence(now, holm_sequencer::Input::Durable { through }, effects);
-            }
-            Input::LeaseRenew { request, lease } => self.renew(now, request, lease),
+            Input::Durable { through } => self.durable(now, through, effects),
+            Input::LeaseRenew { request, lease } => self.renew_for(now, request, lease),
             Input::LeaseTimeToLive {
                 request,
                 lease,
                 with_keys,
-            } => {
-                let answer = self.led(|it| Ok(it.keyspace.time_to_live(now, lease, with_keys)));
-                self.answers.push((request, Answer::Lease(answer)));
-            }
-            Input::Leases { request } => {
-                let answer = self.led(|it| Ok(it.keyspace.leases()));
-                self.answers.push((request, Answer::Leases(answer)));
-            }
+            } => self.time_to_live(now, request, lease, with_keys),
+            Input::Leases { request } => self.leases(request),
             Input::Swept { request, revision } => self.await_sweep(request, revision),
+            Input::Read { request } => self.read(request),
+            Input::Operate { request, operation } => self.operate(now, request, operation),
+            Input::Stand { request } => {
+                let standing = Answer::Standing(Box::new(self.standing()));
+                self.answers.push((Asker::Here(request), standing));
+            }
+            Input::Message { from, message } => self.hear(now, from, message, effects),
+            Input::Fetched { peer, entries } => self.fetched(peer, entries, effects),
             Input::WorkDone(done) => self.work_done(done)?,
             Input::Wake => {}
         }
@@ -127,6 +210,7 @@ impl Replica {
     /// asks for the work that has become due.
     pub fn settle(&mut self, now: Time, effects: &mut Effects<Effect>) {
         self.look_for_stall(now);
+        self.decide(now, effects);
         self.propose_due(now, effects);
         self.answer_swept();
         if self.is_unpublished {
@@ -139,30 +223,34 @@ impl Replica {
         let is_stalled = self.is_stalled;
         let is_whole = |it: &mut (_, i64, _)| !is_stalled && !self.keyspace.is_shortened(it.1);
         let renewed = self.renewals.extract_if(.., is_whole);
-        let renewed = renewed.map(|(request, _, answer)| (request, answer));
-        for (request, answer) in self.answers.drain(..).chain(renewed) {
-            if request != OWN {
-                effects.push(Effect::Answer { request, answer });
+        let renewed = renewed.map(|(asker, _, answer)| (asker, answer));
+        let applied = self.keyspace.applied();
+        for (asker, answer) in self.answers.drain(..).chain(renewed) {
+            match asker {
+                Asker::Here(OWN) => {}
+                Asker::Here(request) => effects.push(Effect::Answer { request, answer }),
+                Asker::Peer(to, id) => effects.push(tell(to, id, applied, answer)),
             }
         }
+        self.mark(now);
         while let Some(job) = self.keyspace.next_job(now) {
             effects.push(Effect::Work(job));
         }
-        let durable = self.keyspace.durable_op();
-        if durable > self.cut {
-            self.cut = durable;
-            effects.push(Effect::CutLog { through: durable });
-        }
+        self.release(now, effects);
     }
 
     /// When something becomes due by time alone. What is due while the log is stalled waits for
     /// the log.
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
+        let sequencer = match &self.sequencer {
+            Sequencer::Solo { solo, .. } => solo.wake_at(),
+            Sequencer::Raft(group) => group.wake_at(),
+        };
         if self.is_stalled {
-            return self.sequencer.wake_at();
+            return sequencer;
         }
-        match (self.sequencer.wake_at(), self.keyspace.wake_at()) {
+        match (sequencer, self.keyspace.wake_at()) {
             (Some(left), Some(right)) => Some(left.min(right)),
             (left, right) => left.or(right),
         }
@@ -199,7 +287,7 @@ impl Replica {
     fn await_sweep(&mut self, request: RequestId, revision: Revision) {
         if self.sweep_waits.len() >= SWEEP_WAITS_MAX {
             let answer = Answer::Swept(Err(Refusal::Busy));
-            self.answers.push((request, answer));
+            self.answers.push((Asker::Here(request), answer));
         } else {
             self.sweep_waits.push((request, revision));
         }
@@ -211,7 +299,7 @@ impl Replica {
         self.sweep_waits.retain(|(request, revision)| {
             let is_swept = keyspace.is_swept(*revision);
             if is_swept {
-                answers.push((*request, Answer::Swept(Ok(()))));
+                answers.push((Asker::Here(*request), Answer::Swept(Ok(()))));
             }
             !is_swept
         });
@@ -221,10 +309,69 @@ impl Replica {
 
     /// Lease calls need a leader (I2).
     fn led<T>(&mut self, call: impl FnOnce(&mut Self) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        if self.sequencer.is_leader() {
+        if self.is_leading() {
             call(self)
         } else {
             Err(Refusal::Busy)
+        }
+    }
+
+    /// Whether leases run here.
+    pub(crate) fn is_leading(&self) -> bool {
+        match &self.sequencer {
+            Sequencer::Solo { solo, .. } => solo.is_leader(),
+            Sequencer::Raft(group) => group.leads.is_some(),
+        }
+    }
+
+    fn start(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        match &self.sequencer {
+            Sequencer::Solo { .. } => self.sequence(now, holm_sequencer::Input::Start, effects),
+            Sequencer::Raft(_) => {}
+        }
+    }
+
+    fn durable(&mut self, now: Time, through: WriteId, effects: &mut Effects<Effect>) {
+        self.outstanding.durable(through);
+        match &mut self.sequencer {
+            Sequencer::Solo { .. } => {
+                self.sequence(now, holm_sequencer::Input::Durable { through }, effects);
+            }
+            Sequencer::Raft(group) => group.inputs.push(holm_raft::Input::Durable { through }),
+        }
+    }
+
+    fn read(&mut self, request: RequestId) {
+        match &mut self.sequencer {
+            // What is applied at a node alone holds every acknowledged command.
+            Sequencer::Solo { .. } => self.answers.push((Asker::Here(request), Answer::Read)),
+            Sequencer::Raft(group) => group.inputs.push(holm_raft::Input::Read { request }),
+        }
+    }
+
+    fn leases(&mut self, request: RequestId) {
+        let leases = match &self.sequencer {
+            Sequencer::Solo { .. } => self.led(|it| Ok(it.keyspace.leases())),
+            // Which there are is known everywhere; when they end is not, and is not asked.
+            Sequencer::Raft(_) => Ok(self.keyspace.leases()),
+        };
+        self.answers
+            .push((Asker::Here(request), Answer::Leases(leases)));
+    }
+
+    fn renew_for(&mut self, now: Time, request: RequestId, lease: i64) {
+        let wish = Wish::Renew { lease };
+        if !self.ask_leader(now, request, wish, false) {
+            self.renew(now, Asker::Here(request), lease);
+        }
+    }
+
+    fn time_to_live(&mut self, now: Time, request: RequestId, lease: i64, with_keys: bool) {
+        let wish = Wish::TimeToLive { lease };
+        if !self.ask_leader(now, request, wish, with_keys) {
+            let answer = self.led(|it| Ok(it.keyspace.time_to_live(now, lease, with_keys)));
+            self.answers
+                .push((Asker::Here(request), Answer::Lease(answer)));
         }
     }
 
@@ -233,7 +380,7 @@ impl Replica {
         self.is_stalled = self.outstanding.is_older_than(limit, now);
     }
 
-    fn renew(&mut self, now: Time, request: RequestId, lease: i64) {
+    pub(crate) fn renew(&mut self, now: Time, asker: Asker, lease: i64) {
         self.look_for_stall(now);
         let is_full = self.renewals.len() >= RENEWALS_MAX;
         let answer = self.led(|it| {
@@ -248,9 +395,9 @@ impl Replica {
         let must_wait = answer.is_ok() && self.keyspace.is_shortened(lease);
         let answer = Answer::Renewed(answer);
         if must_wait {
-            self.renewals.push((request, lease, answer));
+            self.renewals.push((asker, lease, answer));
         } else {
-            self.answers.push((request, answer));
+            self.answers.push((asker, answer));
         }
     }
 
@@ -264,16 +411,31 @@ impl Replica {
     ) {
         if takes_space && self.keyspace.has_alarm(AlarmKind::NoSpace) {
             let answer = Answer::Applied(Err(Refusal::NoSpace));
-            self.answers.push((request, answer));
+            self.answers.push((Asker::Here(request), answer));
             return;
         }
-        let command = Command { request, body };
-        self.sequence(now, holm_sequencer::Input::Request { command }, effects);
+        match &mut self.sequencer {
+            Sequencer::Solo { .. } => {
+                let command = Command { request, body };
+                self.sequence(now, holm_sequencer::Input::Request { command }, effects);
+            }
+            Sequencer::Raft(group) => {
+                group
+                    .inputs
+                    .push(holm_raft::Input::Request { request, body });
+                if request == OWN {
+                    // Whether it is taken must be known at once.
+                    self.decide(now, effects);
+                }
+            }
+        }
     }
 
     /// Leases to expire, alarms to raise: the leader proposes them like anyone else's command.
     fn propose_due(&mut self, now: Time, effects: &mut Effects<Effect>) {
-        if !self.sequencer.is_leader() || self.is_stalled {
+        // One of a group that follows has nothing to say but about its own disk.
+        let may_speak = self.is_leading() || self.is_of_group();
+        if !may_speak || self.is_stalled {
             return;
         }
         while let Some(command) = self.keyspace.due(now) {
@@ -299,12 +461,17 @@ impl Replica {
     }
 
     fn sequence(&mut self, now: Time, input: holm_sequencer::Input, effects: &mut Effects<Effect>) {
-        let mut wanted = core::mem::take(&mut self.wanted);
-        self.sequencer.step(now, input, &mut wanted);
+        let Sequencer::Solo { solo, wanted } = &mut self.sequencer else {
+            unreachable!("only a node alone has this sequencer");
+        };
+        solo.step(now, input, wanted);
+        let mut wanted = core::mem::take(wanted);
         for effect in wanted.drain() {
             self.obey(now, effect, effects);
         }
-        self.wanted = wanted;
+        if let Sequencer::Solo { wanted: place, .. } = &mut self.sequencer {
+            *place = wanted;
+        }
     }
 
     fn obey(&mut self, now: Time, effect: holm_sequencer::Effect, effects: &mut Effects<Effect>) {
@@ -317,20 +484,21 @@ impl Replica {
                 let applied = self.keyspace.apply(now, op, term, &command.body);
                 self.is_unpublished = true;
                 let answer = Answer::Applied(Ok(applied));
-                self.answers.push((command.request, answer));
+                self.answers.push((Asker::Here(command.request), answer));
             }
             holm_sequencer::Effect::Refuse { request, reason } => {
                 let refusal = match reason {
                     Refused::Busy | Refused::Starting => Refusal::Busy,
                 };
-                self.answers.push((request, Answer::Applied(Err(refusal))));
+                let answer = Answer::Applied(Err(refusal));
+                self.answers.push((Asker::Here(request), answer));
             }
             holm_sequencer::Effect::Note(event) => {
                 if let holm_sequencer::Event::LeaderElected { term } = event {
                     self.keyspace.lead(now, term);
                     self.is_unpublished = true;
                 }
-                effects.push(Effect::Note(event));
+                effects.push(Effect::Note(Event::Solo(event)));
             }
         }
     }

@@ -71,6 +71,7 @@ impl Site {
                     self.log.cut(GROUP, through).expect("the log is cut");
                 }
                 Effect::WakeStreams(_) | Effect::Note(_) => {}
+                Effect::Send { .. } | Effect::Fetch { .. } => panic!("a node alone: {effect:?}"),
             }
         }
     }

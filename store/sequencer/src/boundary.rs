@@ -1,7 +1,7 @@
 //! The boundary itself: the closed sets of inputs and effects that every sequencer shares.
 
 use bytes::Bytes;
-use holm_base::{ByteCount, Op, RequestId, Term, WriteId};
+use holm_base::{ByteCount, NodeId, Op, RequestId, Term, WriteId};
 
 /// Something to be ordered and then applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub enum Effect {
 }
 
 /// What a sequencer needs to find again after a crash.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
     /// A command at its place in the order.
     Entry {
@@ -68,23 +68,79 @@ pub enum Record {
         term: Term,
         /// Its place.
         op: Op,
-        /// The engine's bytes.
+        /// What the body is.
+        form: Form,
+        /// The bytes.
         body: Bytes,
     },
-    /// The newest term.
+    /// What must not be forgotten about elections.
     Hard {
-        /// That term.
+        /// The newest term.
         term: Term,
+        /// The vote in it.
+        vote: Option<NodeId>,
+        /// Whether acknowledged entries may be missing here.
+        is_recovering: bool,
+    },
+    /// Entries behind this op are void; the next one follows it.
+    CutTo {
+        /// The last entry that stays.
+        last: Op,
+    },
+    /// The state comes from a snapshot now.
+    Installed {
+        /// The term of the last entry that the snapshot covers.
+        term: Term,
+        /// That entry's place.
+        op: Op,
+        /// Whether the entries behind it stay. If not, the log is empty and goes on behind it.
+        is_suffix_kept: bool,
+        /// What the snapshot consists of, in the sequencer's own bytes.
+        body: Bytes,
     },
 }
 
+/// What the body of an entry is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Form {
+    /// The engine's bytes and nothing else: what a node alone writes.
+    #[default]
+    Plain,
+    /// A payload of Raft, which may hold the engine's bytes.
+    Raft,
+}
+
 impl Record {
+    /// The hard state of a node that needs nobody's vote.
+    #[must_use]
+    pub const fn of_term(term: Term) -> Self {
+        Self::Hard {
+            term,
+            vote: None,
+            is_recovering: false,
+        }
+    }
+
+    /// A command as a node alone keeps it.
+    #[must_use]
+    pub const fn plain(term: Term, op: Op, body: Bytes) -> Self {
+        let form = Form::Plain;
+        Self::Entry {
+            term,
+            op,
+            form,
+            body,
+        }
+    }
+
     /// The size of its variable part.
     #[must_use]
     pub fn body_bytes(&self) -> ByteCount {
         match self {
-            Self::Entry { body, .. } => ByteCount::new(body.len() as u64),
-            Self::Hard { .. } => ByteCount::ZERO,
+            Self::Entry { body, .. } | Self::Installed { body, .. } => {
+                ByteCount::new(body.len() as u64)
+            }
+            Self::Hard { .. } | Self::CutTo { .. } => ByteCount::ZERO,
         }
     }
 }

@@ -52,5 +52,5 @@ extern crate alloc;
 mod boundary;
 mod solo;
 
-pub use boundary::{Command, Effect, Event, Input, Record, Refused};
+pub use boundary::{Command, Effect, Event, Form, Input, Record, Refused};
 pub use solo::{Config, Durable, Solo};

@@ -115,7 +115,7 @@ impl Solo {
         assert!(self.volatile.role == Role::Idle, "I3: a run starts once");
         self.durable.term = self.durable.term.next();
         let term = self.durable.term;
-        let hard = self.persist(Record::Hard { term }, effects);
+        let hard = self.persist(Record::of_term(term), effects);
         self.volatile.role = Role::Starting { hard };
     }
 
@@ -147,7 +147,7 @@ impl Solo {
         self.durable.last = op;
         let term = self.durable.term;
         let body = command.body.clone();
-        let write = self.persist(Record::Entry { term, op, body }, effects);
+        let write = self.persist(Record::plain(term, op, body), effects);
         self.volatile.waiting_bytes = bytes;
         self.volatile
             .waiting

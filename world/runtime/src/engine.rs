@@ -10,24 +10,31 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use holm_base::{RequestId, Time, WriteId};
+use bytes::BytesMut;
+use holm_base::{NodeId, RequestId, Time, WriteId};
 use holm_kv::{Job, StoreError};
 use holm_machine::Effects;
-use holm_replica::{Answer, Effect, Input, Replica};
-use holm_sequencer::{Event, Record};
+use holm_replica::{Answer, Effect, Input, Message, Replica};
+use holm_sequencer::Record;
 use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
 
 use crate::handle::Shared;
 use crate::inbox::{Ask, Inbox, Letter};
-use crate::log_writer::{Outbox, Shelf};
-use crate::node::Failure;
+use crate::log_writer::{Fetch, Outbox, Shelf};
+use crate::network::{Network, Parcel};
+use crate::node::{DEFAULT, Failure};
+use crate::note;
 
 /// The longest sleep, so that clocks of work that nobody announces are looked at.
 const IDLE: Duration = Duration::from_millis(100);
 /// How many writes are applied before their answers leave: later ones wait no longer than it
 /// takes to apply so many.
 const APPLY_SLICE: u64 = 256;
+/// The same where there are other nodes, which are told of each slice.
+const APPLY_SLICE_OF_GROUP: u64 = 4096;
+/// How much is allocated at once for messages.
+const ARENA_BYTES: usize = 64 << 10;
 /// An apply that takes longer is counted.
 const SLOW_APPLY: Duration = Duration::from_millis(100);
 /// Writes of at most so many bytes are flushed by whoever runs the engine, if they are alone.
@@ -47,6 +54,8 @@ pub(crate) struct Engine {
     pub(crate) jobs: SyncSender<Job>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) failure: Failure,
+    /// How other nodes are reached, if there are any.
+    pub(crate) network: Option<Arc<dyn Network>>,
     /// Rung once, when requests are taken; dropped unrung if that never comes.
     pub(crate) leads: Option<SyncSender<()>>,
     /// How long a clean stop waits for the requests under way.
@@ -76,6 +85,10 @@ pub(crate) struct Desk {
     effects: Effects<Effect>,
     /// Until when a stop that was asked for waits for answers.
     stops_by: Option<Time>,
+    /// Words to others that state what is not durable yet.
+    held: Vec<(WriteId, NodeId, Message)>,
+    /// Messages are encoded here, so that many share one allocation.
+    arena: BytesMut,
 }
 
 impl Desk {
@@ -275,7 +288,14 @@ impl Engine {
                 }
                 Letter::Durable(through, took) => {
                     self.desk.durable = through;
+                    self.release_held();
                     self.replica.log_synced(now, took);
+                }
+                Letter::Message(from, message) => {
+                    self.step(now, Input::Message { from, message })?;
+                }
+                Letter::Fetched(peer, entries) => {
+                    self.step(now, Input::Fetched { peer, entries })?;
                 }
                 Letter::WorkDone(done) => {
                     self.desk.jobs -= 1;
@@ -290,8 +310,13 @@ impl Engine {
     /// Applies what is durable, in slices, so that the first answers of a large flush do not
     /// wait for the last; and no more than the engine's files can follow.
     fn apply(&mut self, now: Time) -> Result<(), ()> {
+        let slice = if self.network.is_some() {
+            APPLY_SLICE_OF_GROUP
+        } else {
+            APPLY_SLICE
+        };
         while self.desk.applied < self.desk.durable && !self.replica.must_wait() {
-            let end = (self.desk.applied.value() + APPLY_SLICE).min(self.desk.durable.value());
+            let end = (self.desk.applied.value() + slice).min(self.desk.durable.value());
             self.desk.applied = WriteId::new(end);
             let through = self.desk.applied;
             let begun = self.shared.clock.now();
@@ -319,6 +344,12 @@ impl Engine {
         self.replica.settle(now, &mut effects);
         let last = self.replica.last().value();
         self.shared.last.store(last, Ordering::Release);
+        if self.network.is_some() {
+            let leader = self.replica.leader().map_or(0, NodeId::value);
+            self.shared.leader.store(leader, Ordering::Release);
+            let term = self.replica.term().value();
+            self.shared.term.store(term, Ordering::Release);
+        }
         let mut later = Vec::new();
         for effect in effects.drain() {
             if let Effect::Persist { write, record } = effect {
@@ -369,6 +400,7 @@ impl Engine {
                 self.desk.records.clear();
                 self.desk.logged = self.desk.through;
                 self.desk.durable = self.desk.through;
+                self.release_held();
             }
             Ok(false) => self.persist(),
             Err(error) => {
@@ -393,25 +425,62 @@ impl Engine {
                 }
             }
             Effect::CutLog { through } => self.outbox.cut(through),
-            Effect::Note(event) => self.note(&event),
-        }
-    }
-
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::LeaderElected { term } => {
-                self.metrics.server.leader_changes_seen.inc();
-                tracing::info!(term = term.value(), "leads the keyspace");
-                if let Some(leads) = self.leads.take() {
+            Effect::Send { to, message, after } => match after {
+                Some(after) if after > self.desk.durable => {
+                    self.desk.held.push((after, to, message));
+                }
+                Some(_) | None => self.send(to, &message),
+            },
+            Effect::Fetch {
+                first,
+                last,
+                bytes_max,
+                peer,
+            } => self.outbox.fetch(Fetch {
+                first,
+                last,
+                bytes_max,
+                peer,
+            }),
+            Effect::Note(event) => {
+                note::note(&event, &self.metrics);
+                if let Some(leads) = self.leads.take_if(|_| note::takes_requests(&event)) {
                     // Nobody waits if the start was given up.
                     leads.try_send(()).ok();
                 }
             }
-            Event::RequestShed { waiting } => {
-                self.metrics.server.proposals_failed.inc();
-                tracing::debug!(waiting_bytes = waiting.value(), "too many requests wait");
-            }
         }
+    }
+
+    fn send(&mut self, to: NodeId, message: &Message) {
+        let Some(network) = &self.network else {
+            return;
+        };
+        let arena = &mut self.desk.arena;
+        if arena.capacity() < ARENA_BYTES / 2 {
+            arena.reserve(ARENA_BYTES);
+        }
+        message.encode(arena);
+        let parcel = Parcel {
+            kind: message.kind(),
+            group: DEFAULT,
+            is_control: message.is_control(),
+            body: arena.split().freeze(),
+        };
+        network.send(to, parcel);
+    }
+
+    /// Sends what waited for a write that is durable now.
+    fn release_held(&mut self) {
+        if self.desk.held.is_empty() {
+            return;
+        }
+        let durable = self.desk.durable;
+        let mut held = core::mem::take(&mut self.desk.held);
+        for (_, to, message) in held.extract_if(.., |(after, ..)| *after <= durable) {
+            self.send(to, &message);
+        }
+        self.desk.held = held;
     }
 }
 
@@ -430,6 +499,9 @@ fn input(request: RequestId, ask: Ask) -> Input {
         },
         Ask::Leases => Input::Leases { request },
         Ask::Swept { revision } => Input::Swept { request, revision },
+        Ask::Read => Input::Read { request },
+        Ask::Operate { operation } => Input::Operate { request, operation },
+        Ask::Stand => Input::Stand { request },
     }
 }
 
@@ -439,7 +511,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
 
     use bytes::Bytes;
-    use holm_base::{ClusterId, NodeId};
+    use holm_base::ClusterId;
     use holm_disk::RealFolder;
     use holm_kv::Config;
     use holm_kv::command::{Command, Proposal, Put};
@@ -456,7 +528,7 @@ mod tests {
             segment_bytes: holm_base::ByteCount::new(256 << 10),
             ..LogConfig::new(cluster, node)
         };
-        let group = crate::node::DEFAULT;
+        let group = DEFAULT;
         let opened = holm_replica::open(&*folder, group, log_config, Config::default());
         let opened = opened.expect("the folder is empty");
         let replica = opened.replica;
@@ -478,6 +550,10 @@ mod tests {
             metrics: Arc::clone(&metrics),
             last: AtomicU64::new(0),
             pending: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            term: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            patience: None,
         };
         let (jobs, worker_jobs) = sync_channel(crate::background::JOBS_MAX);
         let engine = Engine {
@@ -488,6 +564,7 @@ mod tests {
             shelf: Arc::new(Shelf::new(opened.log, group, Arc::clone(&metrics))),
             metrics,
             failure: Failure::new(inbox, Arc::new(|_: &str| {})),
+            network: None,
             leads: None,
             answers_within: Duration::ZERO,
             desk: Desk::default(),

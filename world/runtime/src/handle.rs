@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use holm_base::{ClusterId, NodeId, Op, Revision, Time};
+use bytes::Bytes;
+use holm_base::{ClusterId, NodeId, Op, Revision, Term, Time};
 use holm_kv::command::{Command, Proposal, Txn, TxnOp};
 use holm_kv::outcome::{Applied, LeaseView};
 use holm_kv::{Hub, Reader, Refusal, View};
-use holm_replica::Answer;
+use holm_raft::{Operation, Outcome, Refused};
+use holm_replica::{Answer, Message, MessageError, Standing};
 use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
 
@@ -44,6 +47,15 @@ pub(crate) struct Shared {
     pub(crate) last: AtomicU64,
     /// Requests that have come in and are not answered.
     pub(crate) pending: AtomicU64,
+    /// Who leads, at a node of a cluster; 0 if it knows of nobody.
+    pub(crate) leader: AtomicU64,
+    /// The term of a node of a cluster.
+    pub(crate) term: AtomicU64,
+    /// Messages of other nodes that were not taken.
+    pub(crate) dropped: AtomicU64,
+    /// How long a request waits at a node of a cluster. A node alone depends on nobody, and
+    /// answers when its disk does.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// The front's door to one keyspace. Cheap to clone.
@@ -142,8 +154,102 @@ impl Handle {
         if let Err((ask, sender)) = engine::work_here(&self.engine, inbox, (ask, sender)) {
             inbox.ask(ask, sender).map_err(refusal)?;
         }
-        let answer = receiver.await.map_err(|_dropped| Refusal::Stopped)?;
+        let answer = self.wait(receiver).await?;
         self.applied(begun, answer)
+    }
+
+    /// Waits until [`Handle::view`] holds everything that was acknowledged to anyone, anywhere,
+    /// before this call. At a node alone it always does.
+    ///
+    /// Cost at a node of a cluster: a question to a quorum, shared by those who wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Busy`] if too many wait, [`Refusal::TimedOut`] if no quorum answers in time,
+    /// [`Refusal::Stopped`].
+    pub async fn read_barrier(&self) -> Result<(), Refusal> {
+        if self.shared.patience.is_none() {
+            return Ok(());
+        }
+        match self.ask(Ask::Read).await? {
+            Answer::Read => Ok(()),
+            other => unreachable!("a read was answered with {other:?}"),
+        }
+    }
+
+    /// Changes who belongs to the cluster, or who leads it. A change may be asked of any node;
+    /// only the leader hands its lead on.
+    ///
+    /// # Errors
+    ///
+    /// The outer one if there is no answer: its outcome is then unknown; the inner one if it
+    /// was not done.
+    pub async fn operate(
+        &self,
+        operation: Operation,
+    ) -> Result<Result<Outcome, Refused>, Refusal> {
+        match self.ask(Ask::Operate { operation }).await? {
+            Answer::Operated(outcome) => Ok(outcome),
+            other => unreachable!("an operation was answered with {other:?}"),
+        }
+    }
+
+    /// How this node stands within its cluster: role, term, commit, what it knows of others.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Busy`] or [`Refusal::Stopped`].
+    pub async fn standing(&self) -> Result<Standing, Refusal> {
+        match self.ask(Ask::Stand).await? {
+            Answer::Standing(standing) => Ok(*standing),
+            other => unreachable!("an observer was answered with {other:?}"),
+        }
+    }
+
+    /// Whether this node is one of a cluster.
+    #[must_use]
+    pub fn is_of_cluster(&self) -> bool {
+        self.shared.patience.is_some()
+    }
+
+    /// Who leads: this node itself if it is alone, nobody if that is not known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        if !self.is_of_cluster() {
+            return Some(self.shared.identity.node);
+        }
+        let leader = self.shared.leader.load(Ordering::Acquire);
+        (leader > 0).then_some(NodeId::new(leader))
+    }
+
+    /// The term that this node has heard of; at a node alone, that of what is published.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        if self.is_of_cluster() {
+            Term::new(self.shared.term.load(Ordering::Acquire))
+        } else {
+            self.view().term
+        }
+    }
+
+    /// How many messages of other nodes were dropped because too many waited.
+    #[must_use]
+    pub fn messages_dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Another node spoke: `from` is what its connection proved, `kind` and `body` are its
+    /// frame's. Never blocks; a message that finds no room is dropped and counted.
+    ///
+    /// # Errors
+    ///
+    /// If it is no message.
+    pub fn deliver(&self, from: NodeId, kind: u8, body: &Bytes) -> Result<(), MessageError> {
+        let message = Message::decode(kind, body)?;
+        if !self.shared.inbox.hear(from, message, body.len()) {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Keeps a lease alive; gives its time to live in seconds.
@@ -216,7 +322,21 @@ impl Handle {
         let (sender, receiver) = oneshot::channel();
         self.shared.inbox.ask(ask, sender).map_err(refusal)?;
         let _counted = Counted::new(&self.shared.pending);
-        receiver.await.map_err(|_dropped| Refusal::Stopped)
+        self.wait(receiver).await
+    }
+
+    /// Waits for an answer, at a node of a cluster only for so long.
+    async fn wait(&self, receiver: oneshot::Receiver<Answer>) -> Result<Answer, Refusal> {
+        let answer = match self.shared.patience {
+            None => receiver.await,
+            Some(patience) => tokio::time::timeout(patience, receiver)
+                .await
+                .map_err(|_late| Refusal::TimedOut)?,
+        };
+        match answer.map_err(|_dropped| Refusal::Stopped)? {
+            Answer::Refused(refusal) => Err(refusal),
+            answer => Ok(answer),
+        }
     }
 }
 

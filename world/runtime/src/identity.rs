@@ -51,6 +51,22 @@ pub enum IdentityError {
         /// The newest version that this program knows.
         known: u32,
     },
+    /// It belongs to another member than this node is to be.
+    #[error(
+        "the data directory belongs to member {found_node:x} of cluster {found_cluster:x}, and \
+         the flags make this node member {node:x} of cluster {cluster:x}: use the directory and \
+         the flags of one member"
+    )]
+    Other {
+        /// The cluster that it belongs to.
+        found_cluster: u64,
+        /// The member.
+        found_node: u64,
+        /// The cluster that was wanted.
+        cluster: u64,
+        /// The member that was wanted.
+        node: u64,
+    },
     /// Its bytes are damaged.
     #[error(
         "the file `identity` of the data directory is damaged: restore the directory from a \
@@ -79,6 +95,23 @@ pub(crate) fn read_or_create(
         Err(DiskError::NotFound { .. }) => create(folder, fresh()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Makes the directory belong to this member, or refuses it if it belongs to another.
+pub(crate) fn read_or_claim(
+    folder: &dyn Folder,
+    (cluster, node): (ClusterId, NodeId),
+) -> Result<(), IdentityError> {
+    let found = read_or_create(folder, || (cluster, node))?;
+    if found == (cluster, node) {
+        return Ok(());
+    }
+    Err(IdentityError::Other {
+        found_cluster: found.0.value(),
+        found_node: found.1.value(),
+        cluster: cluster.value(),
+        node: node.value(),
+    })
 }
 
 /// Refuses a directory that has no identity and holds anything that a fresh one would not.

@@ -7,15 +7,25 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use holm_base::{Revision, WriteId};
+use holm_base::{NodeId, Op, Revision, Term, WriteId};
 use holm_kv::JobDone;
-use holm_replica::Answer;
+use holm_raft::Operation;
+use holm_replica::{Answer, Message};
+use holm_sequencer::Form;
 use tokio::sync::oneshot;
 
 /// How many requests may wait.
 pub(crate) const REQUESTS_MAX: usize = 65_536;
 /// How many bytes of requests may wait.
 pub(crate) const BYTES_MAX: usize = 64 << 20;
+
+/// How many messages of other nodes may wait.
+pub(crate) const MESSAGES_MAX: usize = 65_536;
+/// How many bytes of them.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// An entry as the log gives it back.
+pub(crate) type LogEntry = (Term, Op, Form, Bytes);
 
 /// Something for the engine.
 #[derive(Debug)]
@@ -24,6 +34,10 @@ pub(crate) enum Letter {
     Ask(Ask, oneshot::Sender<Answer>),
     /// The log writer's report, and how long the sync took.
     Durable(WriteId, Duration),
+    /// Another node spoke.
+    Message(NodeId, Message),
+    /// The log writer's answer: entries for a peer.
+    Fetched(NodeId, Vec<LogEntry>),
     /// The background worker's report.
     WorkDone(JobDone),
     /// Finish what was taken and end.
@@ -38,6 +52,9 @@ pub(crate) enum Ask {
     LeaseTimeToLive { lease: i64, with_keys: bool },
     Leases,
     Swept { revision: Revision },
+    Read,
+    Operate { operation: Operation },
+    Stand,
 }
 
 impl Ask {
@@ -47,7 +64,10 @@ impl Ask {
             Self::LeaseRenew { .. }
             | Self::LeaseTimeToLive { .. }
             | Self::Leases
-            | Self::Swept { .. } => 0,
+            | Self::Swept { .. }
+            | Self::Read
+            | Self::Operate { .. }
+            | Self::Stand => 0,
         }
     }
 }
@@ -66,6 +86,8 @@ struct State {
     letters: Vec<Letter>,
     requests: usize,
     bytes: usize,
+    messages: usize,
+    message_bytes: usize,
     is_asleep: bool,
     /// Whether another thread does the sleeping reader's work and will ring in its place.
     is_held: bool,
@@ -107,6 +129,20 @@ impl Inbox {
         state.bytes = bytes;
         self.put(state, Letter::Ask(ask, answer));
         Ok(())
+    }
+
+    /// Puts a message of another node in, which was `bytes` long; false if there is no room for
+    /// it, or nobody to read it.
+    pub(crate) fn hear(&self, from: NodeId, message: Message, bytes: usize) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = state.message_bytes + bytes;
+        if state.is_closed || state.messages >= MESSAGES_MAX || sum > MESSAGE_BYTES_MAX {
+            return false;
+        }
+        state.messages += 1;
+        state.message_bytes = sum;
+        self.put(state, Letter::Message(from, message));
+        true
     }
 
     /// Puts a report in; those are always taken, and bounded by what was asked for.
@@ -162,6 +198,8 @@ impl Inbox {
         core::mem::swap(into, &mut state.letters);
         state.requests = 0;
         state.bytes = 0;
+        state.messages = 0;
+        state.message_bytes = 0;
     }
 
     fn put(&self, mut state: std::sync::MutexGuard<'_, State>, letter: Letter) {
@@ -213,6 +251,23 @@ mod tests {
         inbox.take(&mut batch, Duration::ZERO);
         assert_eq!(batch.len(), REQUESTS_MAX + 1);
         assert_eq!(renew(&inbox), Ok(()));
+    }
+
+    #[test]
+    fn messages_of_others_are_bounded_by_themselves() {
+        let inbox = Inbox::new(BYTES_MAX);
+        let hear = |bytes| {
+            let (id, op, word) = (1, Op::ZERO, holm_replica::Word::Busy);
+            let told = holm_replica::Told { id, op, word };
+            inbox.hear(NodeId::new(2), Message::Told(told), bytes)
+        };
+        assert!(hear(MESSAGE_BYTES_MAX), "it just fits");
+        assert!(!hear(1), "no room");
+        assert_eq!(renew(&inbox), Ok(()), "requests have room of their own");
+        let mut batch = Vec::new();
+        inbox.take(&mut batch, Duration::ZERO);
+        assert!((0..MESSAGES_MAX).all(|_| hear(0)));
+        assert!(!hear(0), "too many");
     }
 
     fn propose(inbox: &Inbox, bytes: usize) -> Result<(), NotTaken> {

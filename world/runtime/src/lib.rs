@@ -33,12 +33,15 @@ mod identity;
 mod ids;
 mod inbox;
 mod log_writer;
+mod network;
 mod node;
+mod note;
 mod restore;
 
 pub use clock::Clock;
 pub use handle::{Handle, Identity};
 pub use identity::IdentityError;
 pub use ids::{cluster_id, member_id};
+pub use network::{ClusterConfig, MemberConfig, Network, Parcel};
 pub use node::{Node, NodeConfig, OnFailure, StartError, start};
 pub use restore::{SeedError, seed};

@@ -3,10 +3,11 @@
 //! What would surprise: a write that is alone is not flushed here. The engine does it where it
 //! is, by [`Shelf::flush_here`], and saves two hand-overs between threads.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use holm_base::{GroupId, Op, WriteId};
+use holm_base::{GroupId, NodeId, Op, WriteId};
 use holm_log::{Log, LogError, Preparation, Urgency};
 use holm_sequencer::Record;
 use holm_telemetry::Metrics;
@@ -30,10 +31,21 @@ struct Waiting {
     records: Vec<Record>,
     through: WriteId,
     cut: Op,
+    /// What peers lack, oldest first; at most one for each.
+    fetches: VecDeque<Fetch>,
     /// Whether something else wrote the log, so that preparing is to be looked at.
     is_used: bool,
     is_stopping: bool,
     is_given_up: bool,
+}
+
+/// Entries that a peer lacks and that are in memory no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fetch {
+    pub(crate) first: Op,
+    pub(crate) last: Op,
+    pub(crate) bytes_max: u64,
+    pub(crate) peer: NodeId,
 }
 
 /// What the engine hands to the log writer. Bounded by what the sequencer lets wait.
@@ -62,6 +74,15 @@ impl Outbox {
         self.bell.notify_one();
     }
 
+    /// Reads entries back, and gives them to the engine.
+    pub(crate) fn fetch(&self, fetch: Fetch) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.fetches.retain(|it| it.peer != fetch.peer);
+        waiting.fetches.push_back(fetch);
+        drop(waiting);
+        self.bell.notify_one();
+    }
+
     /// Up to where entries are not needed any more.
     fn cut_wanted(&self) -> Op {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,6 +99,13 @@ impl Outbox {
             }
             if is_cut_wanted && chores.written >= CUT_BYTES {
                 return Task::Cut(waiting.cut);
+            }
+            // They take turns with writing: neither waits for the other to end.
+            if (waiting.records.is_empty() || !chores.has_fetched)
+                && !waiting.is_stopping
+                && let Some(fetch) = waiting.fetches.pop_front()
+            {
+                return Task::Fetch(fetch);
             }
             if !waiting.records.is_empty() {
                 let records = core::mem::take(&mut waiting.records);
@@ -214,6 +242,8 @@ struct Chores {
     /// Bytes written since.
     written: u64,
     is_prepared: bool,
+    /// Whether the last task was to read.
+    has_fetched: bool,
 }
 
 /// What the writer found to do.
@@ -221,6 +251,7 @@ struct Chores {
 enum Task {
     Flush(Vec<Record>, WriteId),
     Cut(Op),
+    Fetch(Fetch),
     Prepare,
     Stop,
 }
@@ -235,7 +266,9 @@ impl LogWriter {
             let Some(log) = slot.as_mut() else {
                 return;
             };
+            chores.has_fetched = matches!(task, Task::Fetch(_));
             let result = match task {
+                Task::Fetch(fetch) => self.fetch(log, fetch),
                 Task::Flush(records, through) => self.flush(log, &records, through, &mut chores),
                 Task::Cut(through) => self.cut(log, through, &mut chores),
                 Task::Prepare => log.prepare_next().map(|done| {
@@ -251,11 +284,30 @@ impl LogWriter {
         }
     }
 
+    /// Reads entries back; what is cut away by now is answered with nothing.
+    fn fetch(&self, log: &mut Log, fetch: Fetch) -> Result<(), LogError> {
+        let Fetch {
+            first,
+            last,
+            bytes_max,
+            peer,
+        } = fetch;
+        let group = self.shelf.group;
+        let entries = if first < log.first(group) {
+            Vec::new()
+        } else {
+            log.entries(group, first, last, bytes_max)?
+        };
+        self.inbox.tell(Letter::Fetched(peer, entries));
+        Ok(())
+    }
+
     fn cut(&self, log: &mut Log, through: Op, chores: &mut Chores) -> Result<(), LogError> {
         *chores = Chores {
             cut: through,
             written: 0,
             is_prepared: false,
+            has_fetched: chores.has_fetched,
         };
         log.cut(self.shelf.group, through).or_else(tolerate_full)
     }
@@ -318,7 +370,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use bytes::Bytes;
-    use holm_base::{ByteCount, ClusterId, NodeId, Term};
+    use holm_base::{ByteCount, ClusterId, Term};
     use holm_disk::RealFolder;
     use holm_log::LogConfig;
     use holm_machine::{Disk, DiskError, Folder};
@@ -375,11 +427,7 @@ mod tests {
     }
 
     fn entries(count: u64) -> Vec<Record> {
-        let entry = |op| Record::Entry {
-            term: Term::new(1),
-            op: Op::new(op),
-            body: Bytes::from(vec![b'x'; 3_000]),
-        };
+        let entry = |op| Record::plain(Term::new(1), Op::new(op), Bytes::from(vec![b'x'; 3_000]));
         (1..=count).map(entry).collect()
     }
 
@@ -432,7 +480,7 @@ mod tests {
     fn busy() -> Outbox {
         let outbox = Outbox::default();
         let term = Term::new(1);
-        outbox.persist(&mut vec![Record::Hard { term }], WriteId::new(1));
+        outbox.persist(&mut vec![Record::of_term(term)], WriteId::new(1));
         outbox.cut(Op::new(7));
         outbox
     }

@@ -13,7 +13,7 @@ use holm_base::{ByteCount, ClusterId, GroupId, NodeId};
 use holm_disk::{Lock, LockError, RealFolder};
 use holm_log::LogConfig;
 use holm_machine::{DiskError, Folder};
-use holm_replica::{OpenError, Opened};
+use holm_replica::{GroupConfig, OpenError, Opened};
 use holm_telemetry::Metrics;
 
 use crate::background;
@@ -23,9 +23,13 @@ use crate::handle::{Handle, Identity, Shared};
 use crate::identity::{self, IdentityError};
 use crate::inbox::{Inbox, Letter};
 use crate::log_writer::{LogWriter, Outbox, Shelf};
+use crate::network::{ClusterConfig, Network};
 
 /// The group of keyspace `default`.
 pub(crate) const DEFAULT: GroupId = GroupId::new(1);
+
+/// What a command of a cluster carries around its body, and room for more.
+const COMMAND_BYTES: u64 = 256;
 
 /// How often a start that waits looks whether something has failed.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -43,6 +47,8 @@ pub struct NodeConfig {
     pub client_urls: Vec<String>,
     /// The size of the log's segments.
     pub log_segment_bytes: ByteCount,
+    /// The cluster that it belongs to; none if it is alone.
+    pub cluster: Option<ClusterConfig>,
     /// The engine's limits; the node's id is filled in from the data directory.
     pub kv: holm_kv::Config,
 }
@@ -179,7 +185,10 @@ pub fn start(
     let lock = holm_disk::lock(&place)?;
     let folder = open_folder(&place)?;
     refuse_foreign(&place)?;
-    let (cluster, node) = identity_of(&*folder, &place)?;
+    let (cluster, node) = match &config.cluster {
+        None => identity_of(&*folder, &place)?,
+        Some(cluster) => claim(&*folder, &place, cluster)?,
+    };
     let log_config = LogConfig {
         segment_bytes: config.log_segment_bytes,
         ..LogConfig::new(cluster, node)
@@ -189,14 +198,25 @@ pub fn start(
         group: DEFAULT,
         ..config.kv.store
     };
+    let election_timeout = match &config.cluster {
+        None => config.kv.election_timeout,
+        Some(cluster) => cluster.election_timeout,
+    };
     let kv = holm_kv::Config {
         node,
         store,
+        election_timeout,
         ..config.kv
     };
     let quota_bytes = kv.quota();
-    let opened = holm_replica::open(&*folder, DEFAULT, log_config, kv)
-        .map_err(|source| StartError::Open { place, source })?;
+    let opened = match &config.cluster {
+        None => holm_replica::open(&*folder, DEFAULT, log_config, kv),
+        Some(cluster) => {
+            let group = group_config(cluster, log_config.entry_bytes_max().value());
+            holm_replica::open_in_group(&*folder, DEFAULT, (log_config, kv), &group)
+        }
+    };
+    let opened = opened.map_err(|source| StartError::Open { place, source })?;
     let request_bytes_max = log_config.entry_bytes_max().value();
     let inbox = Inbox::new(usize::try_from(request_bytes_max).unwrap_or(usize::MAX));
     let inbox = Arc::new(inbox);
@@ -220,6 +240,10 @@ pub fn start(
         metrics: Arc::clone(&metrics),
         last: AtomicU64::new(opened.replica.last().value()),
         pending: AtomicU64::new(0),
+        leader: AtomicU64::new(0),
+        term: AtomicU64::new(opened.replica.term().value()),
+        dropped: AtomicU64::new(0),
+        patience: config.cluster.as_ref().map(ClusterConfig::patience),
     });
     let replayed = opened.replayed;
     let failure = Failure {
@@ -232,8 +256,12 @@ pub fn start(
         engine: Arc::new(Mutex::new(None)),
         may_stay: std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
     };
-    let threads = spawn_all(opened, &handle, (&metrics, &failure), rung)?;
-    wait_to_lead(&leads, &handle.shared.inbox)?;
+    let network = config.cluster.map(|cluster| cluster.network);
+    let is_alone = network.is_none();
+    let threads = spawn_all(opened, &handle, (&metrics, &failure), (rung, network))?;
+    if is_alone {
+        wait_to_lead(&leads, &handle.shared.inbox)?;
+    }
     Ok(Node {
         handle,
         threads,
@@ -305,11 +333,35 @@ pub(crate) fn identity_of(
     })
 }
 
+/// Makes the directory that of a member, or refuses it.
+fn claim(
+    folder: &dyn Folder,
+    place: &Path,
+    cluster: &ClusterConfig,
+) -> Result<(ClusterId, NodeId), StartError> {
+    let wanted = (cluster.cluster, cluster.node);
+    identity::read_or_claim(folder, wanted).map_err(|source| StartError::Identity {
+        place: place.to_owned(),
+        source,
+    })?;
+    Ok(wanted)
+}
+
+fn group_config(cluster: &ClusterConfig, entry_bytes_max: u64) -> GroupConfig {
+    GroupConfig {
+        election_timeout: cluster.election_timeout,
+        heartbeat_interval: cluster.heartbeat_interval,
+        // What the log takes, less what a command carries around its body.
+        request_bytes_max: entry_bytes_max.saturating_sub(COMMAND_BYTES),
+        ..GroupConfig::new(cluster.node, cluster.voters())
+    }
+}
+
 fn spawn_all(
     opened: Opened,
     handle: &Handle,
     (metrics, failure): (&Arc<Metrics>, &Failure),
-    leads: SyncSender<()>,
+    (leads, network): (SyncSender<()>, Option<Arc<dyn Network>>),
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let (jobs, worker_jobs) = sync_channel(background::JOBS_MAX);
     let outbox = Arc::new(Outbox::default());
@@ -329,6 +381,7 @@ fn spawn_all(
         jobs,
         metrics: Arc::clone(metrics),
         failure: failure.clone(),
+        network,
         leads: Some(leads),
         answers_within: ANSWERS_MAX,
         desk: Desk::default(),

@@ -128,11 +128,7 @@ fn make<E: std::error::Error>(
 
 /// A log has no gaps: the ops that the engine has applied already are in it, without bodies.
 fn begin_log(mut log: Log, applied: Op) -> Result<(), LogError> {
-    let entry = |op| Record::Entry {
-        term: Term::new(1),
-        op: Op::new(op),
-        body: Bytes::new(),
-    };
+    let entry = |op| Record::plain(Term::new(1), Op::new(op), Bytes::new());
     let records: Vec<Record> = (1..=applied.value()).map(entry).collect();
     for records in records.chunks(1000) {
         log.flush(DEFAULT, records, Urgency::Ordinary)?;

@@ -113,6 +113,9 @@ fn each_refusal_of_the_engine_has_its_row() {
         (Refusal::ReadsTooMuch, "txn request reads more than 64 MiB"),
         (Refusal::Busy, "too many requests"),
         (Refusal::Stalled, "request timed out"),
+        (Refusal::TimedOut, "request timed out"),
+        (Refusal::NoLeader, "no leader"),
+        (Refusal::LeaderChanged, "leader changed"),
         (
             Refusal::Corrupt {
                 place: "1.seg".to_owned(),

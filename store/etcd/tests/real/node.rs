@@ -40,6 +40,7 @@ impl Bench {
         let folder = TempDir::new().expect("a temporary directory");
         let metrics = Arc::new(Metrics::new("0", "3.6.12"));
         let config = NodeConfig {
+            cluster: None,
             data_dir: folder.path().to_owned(),
             name: "default".to_owned(),
             peer_urls: vec!["http://127.0.0.1:2380".to_owned()],

@@ -81,6 +81,15 @@ impl Timers {
         });
     }
 
+    /// Leads no longer: knows nothing of any lease's time.
+    pub(crate) fn follow(&mut self, leases: &mut Leases) {
+        *self = Self::new(self.election_timeout, self.checkpoint_interval);
+        leases.each(|_, lease| {
+            (lease.filed, lease.checkpoint) = (None, None);
+            (lease.is_ending, lease.is_checkpointing) = (false, false);
+        });
+    }
+
     /// Starts a new lease's time.
     pub(crate) fn granted(&mut self, leases: &mut Leases, now: Time, id: i64) {
         if self.term.is_some()

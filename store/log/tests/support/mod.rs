@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use holm_base::{ByteCount, ClusterId, GroupId, NodeId, Op, Term};
 use holm_log::{Log, LogConfig, LogError, Urgency};
-use holm_sequencer::Record;
+use holm_sequencer::{Form, Record};
 use holm_virtual::{Storage, Survival};
 
 pub(crate) const GROUP: GroupId = GroupId::new(7);
@@ -39,9 +39,15 @@ pub(crate) fn body(op: u64, len: usize) -> Vec<u8> {
 }
 
 pub(crate) fn record(term: u64, op: u64, len: usize) -> Record {
+    Record::plain(Term::new(term), Op::new(op), Bytes::from(body(op, len)))
+}
+
+/// The same as a node among others keeps it.
+pub(crate) fn raft_record(term: u64, op: u64, len: usize) -> Record {
     Record::Entry {
         term: Term::new(term),
         op: Op::new(op),
+        form: Form::Raft,
         body: Bytes::from(body(op, len)),
     }
 }
@@ -54,7 +60,7 @@ pub(crate) fn append(
     len: usize,
 ) -> Result<(), LogError> {
     let first = log.last(group).value() + 1;
-    let term = log.hard(group).value();
+    let term = log.hard(group).term.value();
     let records: Vec<Record> = (first..first + count)
         .map(|op| record(term, op, len))
         .collect();
@@ -63,7 +69,7 @@ pub(crate) fn append(
 
 pub(crate) fn entries(log: &Log, group: GroupId, after: u64) -> Vec<Entry> {
     let mut found = Vec::new();
-    log.replay(group, Op::new(after), &mut |term, op, body| {
+    log.replay(group, Op::new(after), &mut |term, op, _form, body| {
         found.push((term.value(), op.value(), body.to_vec()));
     })
     .expect("what the log opened with can be read back");
@@ -108,8 +114,12 @@ pub(crate) fn check(told: &Told, log: &Log, group: GroupId) -> Result<(), String
             told.cut
         ));
     }
-    if log.hard(group).value() < told.term {
-        return Err(format!("term {} after term {}", log.hard(group), told.term));
+    if log.hard(group).term.value() < told.term {
+        return Err(format!(
+            "term {} after term {}",
+            log.hard(group).term,
+            told.term
+        ));
     }
     if log.opens() <= told.opens {
         return Err(format!("open {} after open {}", log.opens(), told.opens));

@@ -1,0 +1,510 @@
+//! The part of a replica that is one of a group: what Raft wants, and questions to the leader.
+//!
+//! What would surprise: inputs of Raft are only gathered. [`Replica::settle`] hands them over
+//! together, so that Raft says everything that a batch gives to say in as few messages as it
+//! can.
+
+use bytes::{Bytes, BytesMut};
+use holm_base::{NodeId, Op, RequestId, Term, Time};
+use holm_kv::Refusal;
+use holm_machine::{Effects, Machine};
+use holm_raft::{Body, Command, Entry, Operation, Payload, Refused};
+use holm_sequencer::Form;
+
+use crate::asks::{Ended, Open};
+use crate::group::{Group, LAGGARD_BYTES};
+use crate::input::{Answer, Effect, Event};
+use crate::message::{self, Ask, Message, Told, Wish, Word};
+use crate::replica::{Asker, Replica, Sequencer};
+
+impl Replica {
+    const fn group(&mut self) -> Option<&mut Group> {
+        match &mut self.sequencer {
+            Sequencer::Solo { .. } => None,
+            Sequencer::Raft(group) => Some(group),
+        }
+    }
+
+    /// Lets Raft decide about what came in, and about what time has brought.
+    pub(crate) fn decide(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        let Sequencer::Raft(group) = &mut self.sequencer else {
+            return;
+        };
+        if group.raft.wake_at().is_some_and(|at| at <= now) {
+            group.inputs.push(holm_raft::Input::Wake);
+        }
+        if !group.inputs.is_empty() {
+            let mut wanted = core::mem::take(&mut group.wanted);
+            let inputs = group.inputs.drain(..);
+            group.raft.step_batch(now, inputs, &mut wanted);
+            for effect in wanted.drain() {
+                self.obey_raft(now, effect, effects);
+            }
+            if let Some(group) = self.group() {
+                group.wanted = wanted;
+            }
+        }
+        self.tend_asks(now, effects);
+    }
+
+    fn obey_raft(
+        &mut self,
+        now: Time,
+        effect: holm_raft::Effect,
+        effects: &mut Effects<Effect>,
+    ) {
+        let Sequencer::Raft(group) = &mut self.sequencer else {
+            unreachable!("only a group has Raft's effects");
+        };
+        match effect {
+            holm_raft::Effect::Persist { write, record } => {
+                self.outstanding.asked(now, write);
+                let record = group.record(record);
+                effects.push(Effect::Persist { write, record });
+            }
+            holm_raft::Effect::Send { to, message, after } => {
+                let message = Message::Raft(message);
+                effects.push(Effect::Send { to, message, after });
+            }
+            holm_raft::Effect::Apply {
+                op,
+                term,
+                command,
+                request,
+            } => self.apply(now, (op, term), &command, request),
+            holm_raft::Effect::Advance { op, term, .. } => self.advance(now, (op, term), effects),
+            holm_raft::Effect::ReadAt { request, op, .. } => {
+                assert!(
+                    self.keyspace.applied() >= op,
+                    "raft I7: what a read must see is applied"
+                );
+                self.answers.push((Asker::Here(request), Answer::Read));
+            }
+            holm_raft::Effect::Refuse { request, reason } => self.refuse(request, reason),
+            holm_raft::Effect::Reply { request, outcome } => {
+                if let Some(asker) = group.operations.remove(&request) {
+                    self.answers.push((asker, Answer::Operated(Ok(outcome))));
+                }
+            }
+            holm_raft::Effect::Fetch {
+                first,
+                last,
+                bytes_max,
+                peer,
+            } => effects.push(Effect::Fetch {
+                first,
+                last,
+                bytes_max,
+                peer,
+            }),
+            holm_raft::Effect::Cut { through } => {
+                self.cut = through;
+                effects.push(Effect::CutLog { through });
+            }
+            holm_raft::Effect::Note(event) => self.note(event, effects),
+            // Nobody offers one: this release makes none.
+            holm_raft::Effect::Receive { .. }
+            | holm_raft::Effect::Load { .. }
+            | holm_raft::Effect::Store { .. }
+            | holm_raft::Effect::Install { .. } => {
+                let what = "a snapshot is on offer, which this release cannot take";
+                effects.push(Effect::Note(Event::Broken { what }));
+            }
+        }
+    }
+
+    fn apply(
+        &mut self,
+        now: Time,
+        (op, term): (Op, Term),
+        command: &Command,
+        request: Option<RequestId>,
+    ) {
+        if let Some(group) = self.group() {
+            group.kept.applied(op, command.body.len());
+        }
+        let applied = self.keyspace.apply(now, op, term, &command.body);
+        self.is_unpublished = true;
+        if let Some(request) = request {
+            let answer = Answer::Applied(Ok(applied));
+            self.answers.push((Asker::Here(request), answer));
+        }
+    }
+
+    fn advance(
+        &mut self,
+        now: Time,
+        (op, term): (Op, Term),
+        effects: &mut Effects<Effect>,
+    ) {
+        self.keyspace.advance(op, term);
+        self.is_unpublished = true;
+        let Some(group) = self.group() else {
+            return;
+        };
+        group.kept.applied(op, 0);
+        // Everything of earlier terms is applied now, so leases may run (I2).
+        if group.begins_to_lead(term) {
+            group.leads = Some(term);
+            self.keyspace.lead(now, term);
+            effects.push(Effect::Note(Event::Leads { term }));
+        }
+    }
+
+    fn refuse(&mut self, request: RequestId, reason: Refused) {
+        let Some(group) = self.group() else {
+            return;
+        };
+        let (asker, answer) = match group.operations.remove(&request) {
+            Some(asker) => (asker, Answer::Operated(Err(reason))),
+            None => (Asker::Here(request), Answer::Refused(refusal(reason))),
+        };
+        self.answers.push((asker, answer));
+    }
+
+    fn note(&mut self, event: holm_raft::Event, effects: &mut Effects<Effect>) {
+        if matches!(event, holm_raft::Event::SteppedDown { .. })
+            && let Some(group) = self.group()
+            && group.leads.take().is_some()
+        {
+            self.keyspace.follow();
+            self.is_unpublished = true;
+            effects.push(Effect::Note(Event::Follows));
+        }
+        effects.push(Effect::Note(Event::Raft(event)));
+    }
+
+    /// Another replica spoke.
+    pub(crate) fn hear(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        message: Message,
+        effects: &mut Effects<Effect>,
+    ) {
+        let must_wait = self.keyspace.must_wait();
+        let applied = self.keyspace.applied();
+        let Some(group) = self.group() else {
+            return;
+        };
+        match message {
+            Message::Raft(message) => {
+                let is_load = matches!(message.body, Body::Append { .. } | Body::Forward { .. });
+                if must_wait && is_load && group.is_flooded() {
+                    // It is sent again; until then what waits here becomes less.
+                    effects.push(Effect::Note(Event::Flooded { from }));
+                } else {
+                    group.inputs.push(holm_raft::Input::Message { from, message });
+                }
+            }
+            // Who does not belong here is not told anything.
+            Message::Ask(_) if !group.raft.configuration().contains(from) => {}
+            Message::Ask(ask) if group.leads.is_some() && ask.op > applied => {
+                group.asks.park(from, ask);
+            }
+            Message::Ask(ask) => self.serve(now, from, ask),
+            Message::Told(told) => {
+                let mut ended = Vec::new();
+                let end = &mut |open, how| ended.push((open, how));
+                group.asks.told((from, applied), told, end);
+                self.end_asks(now, ended);
+            }
+        }
+    }
+
+    /// Answers another site's question, or says that this node does not lead.
+    fn serve(&mut self, now: Time, from: NodeId, Ask { id, wish, .. }: Ask) {
+        let asker = Asker::Peer(from, id);
+        let Some(group) = self.group() else {
+            return;
+        };
+        if group.leads.is_none() {
+            let answer = Answer::Refused(Refusal::NoLeader);
+            self.answers.push((asker, answer));
+            return;
+        }
+        match wish {
+            Wish::Renew { lease } => self.renew(now, asker, lease),
+            Wish::TimeToLive { lease } => {
+                let view = self.keyspace.time_to_live(now, lease, false);
+                self.answers.push((asker, Answer::Lease(Ok(view))));
+            }
+            Wish::Change(change) => {
+                let request = group.foreign_id();
+                group.operations.insert(request, asker);
+                let operation = Operation::Change(change);
+                group
+                    .inputs
+                    .push(holm_raft::Input::Operate { request, operation });
+            }
+        }
+    }
+
+    /// Puts a question to the leader, if that is another node; whether it is.
+    pub(crate) fn ask_leader(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        wish: Wish,
+        with_keys: bool,
+    ) -> bool {
+        let Some(group) = self.group() else {
+            return false;
+        };
+        if group.leads.is_some() {
+            return false;
+        }
+        if group.asks.is_full() {
+            let answer = Answer::Refused(Refusal::Busy);
+            self.answers.push((Asker::Here(request), answer));
+        } else {
+            group.asks.add(now, request, wish, with_keys);
+        }
+        true
+    }
+
+    /// An operator of this node wants something.
+    pub(crate) fn operate(&mut self, now: Time, request: RequestId, operation: Operation) {
+        let asker = Asker::Here(request);
+        let Some(group) = self.group() else {
+            let answer = Answer::Operated(Err(Refused::Unsupported));
+            self.answers.push((asker, answer));
+            return;
+        };
+        match operation {
+            Operation::Change(change) if !group.is_leader() => {
+                self.ask_leader(now, request, Wish::Change(change), false);
+            }
+            // Only the leader itself hands leadership on, as in etcd.
+            Operation::Change(_) | Operation::MoveLeader { .. } | Operation::Seal => {
+                group.operations.insert(request, asker);
+                group
+                    .inputs
+                    .push(holm_raft::Input::Operate { request, operation });
+            }
+        }
+    }
+
+    /// Entries came back from the log.
+    pub(crate) fn fetched(
+        &mut self,
+        peer: NodeId,
+        entries: Vec<(Term, Op, Form, Bytes)>,
+        effects: &mut Effects<Effect>,
+    ) {
+        let Some(group) = self.group() else {
+            return;
+        };
+        let mut read = Vec::with_capacity(entries.len());
+        for (term, op, form, body) in entries {
+            match entry(term, op, form, &body) {
+                Some(entry) => read.push(entry),
+                None => {
+                    let what = "an entry in the log is none of a group";
+                    effects.push(Effect::Note(Event::Broken { what }));
+                    break;
+                }
+            }
+        }
+        let entries = read;
+        group
+            .inputs
+            .push(holm_raft::Input::Fetched { peer, entries });
+    }
+
+    /// Asks what is to be asked, answers what has become possible.
+    fn tend_asks(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        let applied = self.keyspace.applied();
+        let Some(group) = self.group() else {
+            return;
+        };
+        if group.asks.is_idle() {
+            return;
+        }
+        let leads = group.leads.is_some();
+        let unparked = group.asks.unpark(applied, leads);
+        let mut ended = Vec::new();
+        let own = if leads {
+            group.asks.take_all()
+        } else {
+            let leader = group.other_leader();
+            let end = &mut |open, how| ended.push((open, how));
+            group.asks.caught_up(applied, end);
+            let send = &mut |to, ask| {
+                let (message, after) = (Message::Ask(ask), None);
+                effects.push(Effect::Send { to, message, after });
+            };
+            group.asks.look(now, (leader, applied), send, end);
+            Vec::new()
+        };
+        self.end_asks(now, ended);
+        for open in own {
+            self.serve_own(now, open);
+        }
+        for (from, ask) in unparked {
+            self.serve(now, from, ask);
+        }
+    }
+
+    /// A question of this site that this node can answer itself by now.
+    fn serve_own(&mut self, now: Time, open: Open) {
+        let asker = Asker::Here(open.request);
+        match open.wish {
+            Wish::Renew { lease } => self.renew(now, asker, lease),
+            Wish::TimeToLive { lease } => {
+                let view = self.keyspace.time_to_live(now, lease, open.with_keys);
+                self.answers.push((asker, Answer::Lease(Ok(view))));
+            }
+            Wish::Change(_) if open.was_sent() => {
+                let answer = Answer::Operated(Err(Refused::LeaderChanged));
+                self.answers.push((asker, answer));
+            }
+            Wish::Change(_) => {
+                if let Some(operation) = message::operation(open.wish) {
+                    self.operate(now, open.request, operation);
+                }
+            }
+        }
+    }
+
+    fn end_asks(&mut self, now: Time, ended: Vec<(Open, Ended)>) {
+        for (open, how) in ended {
+            let answer = match how {
+                Ended::Told(word) => self.heard(now, &open, word),
+                Ended::Lost => Answer::Operated(Err(Refused::LeaderChanged)),
+                Ended::Late if self.leader().is_none() => Answer::Refused(Refusal::NoLeader),
+                Ended::Late => Answer::Refused(Refusal::TimedOut),
+            };
+            self.answers.push((Asker::Here(open.request), answer));
+        }
+    }
+
+    /// What a client hears of a leader's word.
+    fn heard(&self, now: Time, open: &Open, word: Word) -> Answer {
+        match (word, open.wish) {
+            (Word::Renewed { ttl }, Wish::Renew { .. }) => Answer::Renewed(Ok(ttl)),
+            (Word::NoLease, Wish::Renew { .. }) => Answer::Renewed(Err(Refusal::LeaseNotFound)),
+            (Word::Left { ttl, granted }, Wish::TimeToLive { lease }) => {
+                let mut view = self.keyspace.time_to_live(now, lease, open.with_keys);
+                (view.ttl, view.granted_ttl) = (ttl, granted);
+                Answer::Lease(Ok(view))
+            }
+            (Word::Done(outcome), Wish::Change(_)) => Answer::Operated(Ok(outcome)),
+            (Word::NotDone(reason), Wish::Change(_)) => Answer::Operated(Err(reason)),
+            (Word::Stalled, _) => Answer::Refused(Refusal::Stalled),
+            (Word::NotLeader, _) => Answer::Refused(Refusal::LeaderChanged),
+            // What does not fit the question comes from a leader that is not sound, or busy.
+            (
+                Word::Busy
+                | Word::Renewed { .. }
+                | Word::NoLease
+                | Word::Left { .. }
+                | Word::Done(_)
+                | Word::NotDone(_),
+                _,
+            ) => Answer::Refused(Refusal::Busy),
+        }
+    }
+
+    /// Keeps Raft's checkpoint with the engine's data, if the next job is about to take that.
+    pub(crate) fn mark(&mut self, now: Time) {
+        if self.is_of_group() && self.keyspace.is_sequencer_due(now) {
+            self.mark_now();
+        }
+    }
+
+    /// Keeps what Raft must find again with the engine's data (kv I16).
+    pub(crate) fn mark_now(&mut self) {
+        if let Sequencer::Raft(group) = &self.sequencer {
+            let applied = self.keyspace.applied();
+            assert!(
+                group.raft.applied() == applied,
+                "kv I16: Raft and the engine have applied the same"
+            );
+            let mut bytes = BytesMut::new();
+            group.raft.checkpoint().encode(&mut bytes);
+            self.keyspace.set_sequencer(bytes.freeze());
+        }
+    }
+
+    /// Lets entries go that nobody needs (I4).
+    pub(crate) fn release(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        let durable = self.keyspace.durable_op();
+        match &mut self.sequencer {
+            Sequencer::Solo { .. } => {
+                if durable > self.cut {
+                    self.cut = durable;
+                    effects.push(Effect::CutLog { through: durable });
+                }
+            }
+            Sequencer::Raft(group) => {
+                if durable > group.released {
+                    group.released = durable;
+                    let through = durable;
+                    let limit = group.kept.limit(LAGGARD_BYTES);
+                    let input = holm_raft::Input::Release { through, limit };
+                    group.inputs.push(input);
+                    self.decide(now, effects);
+                }
+            }
+        }
+    }
+}
+
+/// An entry as Raft knows it, from its bytes in the log.
+pub(crate) fn entry(term: Term, op: Op, form: Form, body: &Bytes) -> Option<Entry> {
+    let payload = match form {
+        Form::Raft => Payload::decode(body).ok()?,
+        Form::Plain => return None,
+    };
+    Some(Entry { op, term, payload })
+}
+
+/// An answer for another replica.
+pub(crate) fn tell(to: NodeId, id: u64, op: Op, answer: Answer) -> Effect {
+    let word = match answer {
+        Answer::Renewed(Ok(ttl)) => Word::Renewed { ttl },
+        Answer::Renewed(Err(refusal)) | Answer::Lease(Err(refusal)) => refused(&refusal),
+        Answer::Lease(Ok(view)) => Word::Left {
+            ttl: view.ttl,
+            granted: view.granted_ttl,
+        },
+        Answer::Operated(Ok(outcome)) => Word::Done(outcome),
+        Answer::Operated(Err(reason)) => Word::NotDone(reason),
+        Answer::Refused(_) => Word::NotLeader,
+        other @ (Answer::Applied(_)
+        | Answer::Leases(_)
+        | Answer::Swept(_)
+        | Answer::Read
+        | Answer::Standing(_)) => unreachable!("no replica asks for {other:?}"),
+    };
+    let message = Message::Told(Told { id, op, word });
+    let after = None;
+    Effect::Send { to, message, after }
+}
+
+fn refused(refusal: &Refusal) -> Word {
+    match refusal {
+        Refusal::LeaseNotFound => Word::NoLease,
+        Refusal::Stalled => Word::Stalled,
+        _ => Word::Busy,
+    }
+}
+
+/// What a client hears.
+const fn refusal(reason: Refused) -> Refusal {
+    match reason {
+        Refused::TooLarge => Refusal::TooLarge,
+        Refused::NotMember => Refusal::Stopped,
+        Refused::LeaderChanged => Refusal::LeaderChanged,
+        Refused::NotLeader { .. } => Refusal::NoLeader,
+        Refused::Busy
+        | Refused::NotReady
+        | Refused::NoSuchChange
+        | Refused::NotInSync
+        | Refused::NoLiveQuorum
+        | Refused::TooManyMembers
+        | Refused::TransferTimedOut
+        | Refused::Unsupported => Refusal::Busy,
+    }
+}

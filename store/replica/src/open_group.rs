@@ -1,0 +1,143 @@
+//! Opening one of several: the engine first, then Raft over what the log holds.
+//!
+//! What would surprise: nothing is applied here. What the log holds beyond the engine may be
+//! void; Raft says when it is committed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use holm_base::{GroupId, NodeId, Op, Term, Time};
+use holm_kv::{Config, Keyspace};
+use holm_log::{Log, LogConfig};
+use holm_machine::Folder;
+use holm_raft::{Checkpoint, Configuration, Entry, Hard, Position, Raft, Restored};
+use holm_sequencer::Form;
+
+use crate::cluster::entry;
+use crate::open::{OpenError, Opened, engine_folder};
+use crate::replica::Replica;
+
+/// How many ops below the checkpoint are read into memory for peers that lag.
+const KEPT_OPS: u64 = 5_000;
+
+/// What one of several is told when it opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Who votes at the very beginning; of no account later. Empty at a node that joins.
+    pub voters: Vec<NodeId>,
+    /// The shortest silence after which an election begins.
+    pub election_timeout: Duration,
+    /// How often a leader speaks.
+    pub heartbeat_interval: Duration,
+    /// The largest command.
+    pub request_bytes_max: u64,
+}
+
+impl GroupConfig {
+    /// etcd's timeouts.
+    #[must_use]
+    pub const fn new(node: NodeId, voters: Vec<NodeId>) -> Self {
+        Self {
+            node,
+            voters,
+            election_timeout: Duration::from_millis(1000),
+            heartbeat_interval: Duration::from_millis(100),
+            request_bytes_max: 3 << 19,
+        }
+    }
+
+    fn raft(&self, boot: u64) -> holm_raft::Config {
+        holm_raft::Config {
+            election_timeout: self.election_timeout,
+            heartbeat_interval: self.heartbeat_interval,
+            request_bytes_max: self.request_bytes_max,
+            kept_ops: KEPT_OPS,
+            ..holm_raft::Config::new(self.node, boot)
+        }
+    }
+}
+
+/// Opens a keyspace of several nodes, as [`crate::open`] opens that of one.
+///
+/// # Errors
+///
+/// As [`OpenError`] says; nothing was changed but the repair of a torn tail.
+pub fn open_in_group(
+    folder: &dyn Folder,
+    group: GroupId,
+    (log_config, config): (LogConfig, Config),
+    group_config: &GroupConfig,
+) -> Result<Opened, OpenError> {
+    let engine = engine_folder(folder, group)?;
+    let log = Log::open(folder.folder("log")?, log_config)?;
+    let raft_config = group_config.raft(log.opens());
+    raft_config.check()?;
+    let (first, last) = (log.first(group), log.last(group));
+    let keyspace = Keyspace::open_with(engine, config, (first, last))?;
+    let (applied, healed) = (keyspace.applied(), keyspace.healed().cloned());
+    let checkpoint = match keyspace.sequencer() {
+        Some(bytes) => Checkpoint::decode(&bytes)?,
+        None if applied > Op::ZERO => return Err(OpenError::Alone),
+        None => Checkpoint::genesis(Configuration::new(group_config.voters.iter().copied())),
+    };
+    let known = checkpoint.at.op;
+    if first > known.next() {
+        let applied = known;
+        return Err(OpenError::Gap { applied, first });
+    }
+    let is_damaged = false;
+    if last < applied && !is_damaged {
+        return Err(OpenError::LogLost { applied, last });
+    }
+    let (base, entries) = read_log(&log, group, known)?;
+    let replayed = entries.len() as u64;
+    let hard = log.hard(group);
+    let restored = Restored {
+        hard: Hard {
+            term: hard.term,
+            vote: hard.vote,
+            is_recovering: hard.is_recovering,
+        },
+        checkpoint,
+        base,
+        entries,
+        is_damaged,
+    };
+    let raft = Raft::restore(raft_config, restored, Time::ZERO);
+    Ok(Opened {
+        replica: Replica::of_group(raft, log.opens(), keyspace),
+        log,
+        replayed,
+        healed,
+    })
+}
+
+/// What the log holds, from a little below what the engine knows.
+fn read_log(log: &Log, group: GroupId, known: Op) -> Result<(Position, Vec<Entry>), OpenError> {
+    let (term, op) = log.base(group);
+    let mut base = Position { term, op };
+    let start = Op::new(known.value().saturating_sub(KEPT_OPS)).max(op);
+    let (mut entries, mut strange) = (Vec::new(), None);
+    let after = Op::new(start.value().saturating_sub(1)).max(op);
+    log.replay(
+        group,
+        after,
+        &mut |term: Term, op: Op, form: Form, body: Bytes| {
+            if op == start {
+                base = Position { term, op };
+            } else if strange.is_none() {
+                match entry(term, op, form, &body) {
+                    Some(entry) => entries.push(entry),
+                    None => strange = Some((op, form)),
+                }
+            }
+        },
+    )?;
+    match strange {
+        None => Ok((base, entries)),
+        Some((_, Form::Plain)) => Err(OpenError::Alone),
+        Some((op, Form::Raft)) => Err(OpenError::Entry { op }),
+    }
+}

@@ -1,0 +1,208 @@
+//! One site: its replica, its log, its disk, and a driver that keeps the contract.
+
+use bytes::{Bytes, BytesMut};
+use holm_base::{ByteCount, ClusterId, GroupId, NodeId, RequestId, Time, WriteId};
+use holm_kv::Config;
+use holm_log::{Log, LogConfig, Urgency};
+use holm_machine::Effects;
+use holm_replica::{
+    Answer, Effect, Event, GroupConfig, Input, Message, OpenError, Opened, Replica, open_in_group,
+};
+use holm_sequencer::Record;
+use holm_virtual::{Storage, Survival};
+
+pub const GROUP: GroupId = GroupId::new(1);
+
+/// A frame on its way.
+pub type Frame = (NodeId, u8, Bytes);
+
+/// What runs while a site is up.
+pub struct Running {
+    pub replica: Replica,
+    log: Log,
+    effects: Effects<Effect>,
+    records: Vec<Record>,
+    through: WriteId,
+    durable: WriteId,
+    held: Vec<(WriteId, NodeId, Message)>,
+}
+
+/// One site.
+pub struct Site {
+    pub node: NodeId,
+    pub voters: Vec<NodeId>,
+    pub storage: Storage,
+    pub up: Option<Running>,
+    pub answers: Vec<(RequestId, Answer)>,
+    pub out: Vec<Frame>,
+    pub events: Vec<Event>,
+    /// How often something was sent, by kind of frame less 16.
+    pub sent: [u64; 3],
+}
+
+impl Site {
+    pub fn new(node: u64, voters: &[u64]) -> Self {
+        Self {
+            node: NodeId::new(node),
+            voters: voters.iter().map(|it| NodeId::new(*it)).collect(),
+            storage: Storage::new(),
+            up: None,
+            answers: Vec::new(),
+            out: Vec::new(),
+            events: Vec::new(),
+            sent: [0; 3],
+        }
+    }
+
+    pub fn try_open(&self) -> Result<Opened, OpenError> {
+        let log_config = LogConfig {
+            segment_bytes: ByteCount::new(256 << 10),
+            ..LogConfig::new(ClusterId::new(1), self.node)
+        };
+        let config = Config {
+            node: self.node,
+            ..Config::default()
+        };
+        let group = GroupConfig::new(self.node, self.voters.clone());
+        open_in_group(&*self.storage.root(), GROUP, (log_config, config), &group)
+    }
+
+    pub fn start(&mut self, now: Time) {
+        assert!(self.up.is_none(), "it is down");
+        let Opened { replica, log, .. } = self.try_open().expect("the folder opens");
+        self.up = Some(Running {
+            replica,
+            log,
+            effects: Effects::new(),
+            records: Vec::new(),
+            through: WriteId::ZERO,
+            durable: WriteId::ZERO,
+            held: Vec::new(),
+        });
+        self.step(now, Input::Start);
+        self.settle(now);
+    }
+
+    /// Power is lost: what was not synced is gone.
+    pub fn crash(&mut self) {
+        self.up = None;
+        self.storage = self.storage.reopen(Survival::Drop);
+        self.answers.clear();
+        self.out.clear();
+    }
+
+    pub fn running(&self) -> &Running {
+        self.up.as_ref().expect("it is up")
+    }
+
+    pub fn replica(&self) -> &Replica {
+        &self.running().replica
+    }
+
+    pub fn step(&mut self, now: Time, input: Input) {
+        let up = self.up.as_mut().expect("it is up");
+        let stepped = up.replica.step(now, input, &mut up.effects);
+        stepped.expect("no job has failed");
+    }
+
+    pub fn hear(&mut self, now: Time, from: NodeId, kind: u8, body: &Bytes) {
+        let message = Message::decode(kind, body).expect("it came from a replica");
+        self.step(now, Input::Message { from, message });
+    }
+
+    /// Settles and does what is wanted; jobs run on the spot, but the log waits for
+    /// [`Site::flush`].
+    pub fn settle(&mut self, now: Time) {
+        loop {
+            let up = self.up.as_mut().expect("it is up");
+            up.replica.settle(now, &mut up.effects);
+            let wanted: Vec<Effect> = up.effects.drain().collect();
+            let mut again = false;
+            for effect in wanted {
+                again |= self.obey(now, effect);
+            }
+            if !again {
+                return;
+            }
+        }
+    }
+
+    fn obey(&mut self, now: Time, effect: Effect) -> bool {
+        let up = self.up.as_mut().expect("it is up");
+        match effect {
+            Effect::Persist { write, record } => {
+                assert!(write == up.through.next(), "writes are numbered densely");
+                up.records.push(record);
+                up.through = write;
+            }
+            Effect::Answer { request, answer } => self.answers.push((request, answer)),
+            Effect::Work(job) => {
+                let done = job.run();
+                self.step(now, Input::WorkDone(done));
+                return true;
+            }
+            Effect::CutLog { through } => {
+                up.log.cut(GROUP, through).expect("the log is cut");
+            }
+            Effect::Send { to, message, after } => match after {
+                Some(after) if after > up.durable => up.held.push((after, to, message)),
+                Some(_) | None => self.send(to, &message),
+            },
+            Effect::Fetch {
+                first,
+                last,
+                bytes_max,
+                peer,
+            } => {
+                let entries = up.log.entries(GROUP, first, last, bytes_max);
+                let entries = entries.expect("they are in the log");
+                self.step(now, Input::Fetched { peer, entries });
+                return true;
+            }
+            Effect::WakeStreams(_) => {}
+            Effect::Note(event) => self.events.push(event),
+        }
+        false
+    }
+
+    fn send(&mut self, to: NodeId, message: &Message) {
+        let mut body = BytesMut::new();
+        message.encode(&mut body);
+        self.sent[usize::from(message.kind() - 16)] += 1;
+        self.out.push((to, message.kind(), body.freeze()));
+    }
+
+    pub fn has_unflushed(&self) -> bool {
+        self.up.as_ref().is_some_and(|up| !up.records.is_empty())
+    }
+
+    /// Makes what waits durable, and sends what waited for that.
+    pub fn flush(&mut self, now: Time) {
+        let up = self.up.as_mut().expect("it is up");
+        let records = core::mem::take(&mut up.records);
+        let flushed = up.log.flush(GROUP, &records, Urgency::Ordinary);
+        flushed.expect("the virtual disk holds it");
+        up.durable = up.through;
+        let through = up.durable;
+        let held = core::mem::take(&mut up.held);
+        for (after, to, message) in held {
+            assert!(after <= through, "nothing waits for what was never written");
+            self.send(to, &message);
+        }
+        self.step(now, Input::Durable { through });
+        self.settle(now);
+    }
+
+    pub fn value(&self, key: &str) -> Option<(Bytes, i64)> {
+        let view = self.replica().keyspace().reader().view();
+        let meta = view.root.get(key.as_bytes())?;
+        let record = view.root.read(&meta).expect("the record is sound");
+        let value = record.decode().expect("a record");
+        Some((value.value, value.version))
+    }
+
+    pub fn revision(&self) -> i64 {
+        let view = self.replica().keyspace().reader().view();
+        view.root.revision().value()
+    }
+}

@@ -1,0 +1,75 @@
+//! How a node's words reach the other nodes of its cluster.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use holm_base::{ClusterId, GroupId, NodeId};
+
+/// Something for another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parcel {
+    /// The kind of frame that it fills, as [`holm_replica::Message::kind`] says.
+    pub kind: u8,
+    /// Whose it is.
+    pub group: GroupId,
+    /// Whether it is short and urgent, and must not wait behind entries.
+    pub is_control: bool,
+    /// The message.
+    pub body: Bytes,
+}
+
+/// Carries parcels to other nodes. They may be lost, doubled and overtake each other.
+///
+/// What comes in from others goes to [`crate::Handle::deliver`].
+pub trait Network: Send + Sync + fmt::Debug {
+    /// Takes a parcel along, or drops it if there is no room. Never blocks; called on any
+    /// thread.
+    fn send(&self, to: NodeId, parcel: Parcel);
+}
+
+/// A node that the cluster begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberConfig {
+    /// Its id.
+    pub node: NodeId,
+    /// The name it gives itself.
+    pub name: String,
+    /// Where the others reach it.
+    pub peer_urls: Vec<String>,
+}
+
+/// What a node of a cluster is told when it starts.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// The cluster. A data directory keeps it and refuses another.
+    pub cluster: ClusterId,
+    /// This node. A data directory keeps it and refuses another.
+    pub node: NodeId,
+    /// Who belongs to the cluster at its beginning, this node among them.
+    pub members: Vec<MemberConfig>,
+    /// The cluster is there already and will take this node in: it waits for its leader.
+    pub is_joining: bool,
+    /// The shortest silence after which an election begins.
+    pub election_timeout: Duration,
+    /// How often a leader speaks.
+    pub heartbeat_interval: Duration,
+    /// How the others are reached.
+    pub network: Arc<dyn Network>,
+}
+
+impl ClusterConfig {
+    /// Those who vote at the beginning, as far as this node has a say in it.
+    pub(crate) fn voters(&self) -> Vec<NodeId> {
+        if self.is_joining {
+            return Vec::new();
+        }
+        self.members.iter().map(|member| member.node).collect()
+    }
+
+    /// How long a client waits before it is told that its request timed out: etcd's rule.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_secs(5) + self.election_timeout * 2
+    }
+}

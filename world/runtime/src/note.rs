@@ -1,0 +1,84 @@
+//! What is logged and counted of a replica's events.
+
+use holm_raft::Rejected;
+use holm_replica::Event;
+use holm_telemetry::Metrics;
+
+/// Whether a node takes requests from this event on: a node alone once it leads.
+pub(crate) const fn takes_requests(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Solo(holm_sequencer::Event::LeaderElected { .. })
+    )
+}
+
+/// Logs and counts an event.
+pub(crate) fn note(event: &Event, metrics: &Metrics) {
+    match event {
+        Event::Solo(holm_sequencer::Event::LeaderElected { term }) => {
+            metrics.server.leader_changes_seen.inc();
+            tracing::info!(term = term.value(), "leads the keyspace");
+        }
+        Event::Solo(holm_sequencer::Event::RequestShed { waiting }) => {
+            metrics.server.proposals_failed.inc();
+            tracing::debug!(waiting_bytes = waiting.value(), "too many requests wait");
+        }
+        Event::Raft(event) => note_raft(event, metrics),
+        Event::Leads { term } => {
+            tracing::info!(term = term.value(), "everything before this term is applied");
+        }
+        Event::Follows => tracing::info!("leads no longer"),
+        Event::Flooded { from } => {
+            tracing::warn!(from = from.value(), "entries wait for the disk: a message was dropped");
+        }
+        Event::Broken { what } => tracing::error!(what, "the group cannot go on as it should"),
+    }
+}
+
+fn note_raft(event: &holm_raft::Event, metrics: &Metrics) {
+    use holm_raft::Event as Raft;
+    match event {
+        Raft::LeaderElected { term } => {
+            metrics.server.leader_changes_seen.inc();
+            tracing::info!(term = term.value(), "leads the keyspace");
+        }
+        Raft::Followed { term, leader } => {
+            if let Some(leader) = leader {
+                metrics.server.leader_changes_seen.inc();
+                let (term, leader) = (term.value(), leader.value());
+                tracing::info!(term, leader, "follows a leader");
+            }
+        }
+        Raft::PreCampaigned { term } => {
+            tracing::info!(term = term.value(), "hears of no leader, asks who would vote for it");
+        }
+        Raft::Campaigned { term, .. } => tracing::info!(term = term.value(), "asks for votes"),
+        Raft::SteppedDown { term, why } => {
+            tracing::warn!(term = term.value(), ?why, "steps down");
+        }
+        Raft::RequestShed { .. } | Raft::ReadShed | Raft::ForwardShed { .. } => {
+            metrics.server.proposals_failed.inc();
+            tracing::debug!(?event, "too many requests wait");
+        }
+        // In a moved lead commands reach who leads no longer; they are sent again.
+        Raft::Rejected {
+            why: Rejected::NotLeader,
+            ..
+        }
+        | Raft::OriginCounted { .. }
+        | Raft::CommandRepeated { .. } => tracing::debug!(?event, "raft"),
+        Raft::Rejected { .. } | Raft::ChunkSpoiled { .. } => tracing::warn!(?event, "raft"),
+        Raft::PeerForgot { .. } | Raft::SnapshotMissing { .. } => {
+            tracing::error!(?event, "a person must look");
+        }
+        Raft::LogTruncated { .. }
+        | Raft::Recovering
+        | Raft::Recovered { .. }
+        | Raft::ConfigurationChanged { .. }
+        | Raft::SnapshotOffered { .. }
+        | Raft::SnapshotRefused { .. }
+        | Raft::SnapshotInstalled { .. }
+        | Raft::TransferStarted { .. }
+        | Raft::TransferAbandoned { .. } => tracing::info!(?event, "raft"),
+    }
+}
