@@ -87,4 +87,13 @@ pub struct NodeStatus {
     /// How long the node has been running.
     #[prost(uint64, tag = "25")]
     pub uptime_ms: u64,
+    /// Who leads; 0 if the node knows of nobody.
+    #[prost(fixed64, tag = "26")]
+    pub leader: u64,
+    /// Whether it has no vote, or none yet.
+    #[prost(bool, tag = "27")]
+    pub is_learner: bool,
+    /// What a node that is cut off says in all its answers; empty while there is a leader.
+    #[prost(string, tag = "28")]
+    pub island: String,
 }

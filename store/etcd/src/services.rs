@@ -13,10 +13,12 @@ mod auth;
 mod cluster;
 mod election;
 mod health;
+mod island;
 mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod membership;
 mod node_status;
 mod turn;
 pub mod watching;
@@ -34,6 +36,7 @@ use prost::Message;
 use crate::context::Context;
 use crate::password::{self, Passwords};
 use crate::proto::etcdserverpb as pb;
+use crate::pulse::Pulse;
 use crate::status::Status;
 use crate::token::{TokenConfig, TokenError, Tokens};
 use crate::validate;
@@ -81,6 +84,8 @@ struct Shared {
     tokens: Tokens,
     passwords: Passwords,
     metrics: Arc<Metrics>,
+    /// Of a node of a cluster, and only there looked at.
+    pulse: Pulse,
 }
 
 impl Services {
@@ -102,6 +107,7 @@ impl Services {
                 tokens: Tokens::new(tokens)?,
                 passwords: Passwords::new(limits.password_cost),
                 metrics,
+                pulse: Pulse::new(),
             }),
         })
     }
@@ -177,8 +183,8 @@ impl Services {
         command: Command,
     ) -> Result<(pb::ResponseHeader, Outcome), Status> {
         let caller = self.caller(cx)?;
-        let applied = self.handle().propose(Proposal { caller, command }).await?;
-        let header = self.header(applied.revision.value(), applied.term.value());
+        let applied = self.order(Proposal { caller, command }).await?;
+        let header = self.header(applied.revision.value(), self.term(applied.term));
         Ok((header, applied.result?))
     }
 
@@ -189,7 +195,7 @@ impl Services {
 
     /// The header of an answer given from this state.
     fn header_of(&self, view: &View) -> pb::ResponseHeader {
-        self.header(view.revision().value(), view.term.value())
+        self.header(view.revision().value(), self.term_of(view))
     }
 
     fn header(&self, revision: i64, raft_term: u64) -> pb::ResponseHeader {

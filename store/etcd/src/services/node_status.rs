@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holm_base::Time;
+use holm_base::{NodeId, Time};
 use holm_kv::Cleaner;
 use holm_kv::command::AlarmKind;
 
@@ -32,8 +32,8 @@ impl Services {
             guarantee: "linearizable".to_owned(),
             cluster: handle.identity().cluster.value(),
             node: handle.identity().node.value(),
-            is_leader: true,
-            term: view.term.value(),
+            is_leader: handle.leader() == Some(handle.identity().node),
+            term: self.term_of(&view),
             applied: view.applied.value(),
             revision: view.revision().value(),
             compacted: view.root.compacted().value(),
@@ -56,6 +56,9 @@ impl Services {
                 .map(|it| alarm_name(it.kind).to_owned())
                 .collect(),
             uptime_ms: age(Time::ZERO),
+            leader: handle.leader().map_or(0, NodeId::value),
+            is_learner: self.is_learner(),
+            island: self.island().unwrap_or_default(),
         })
     }
 }
