@@ -181,7 +181,7 @@ impl Plan {
 
     /// The id that a site will compute for itself.
     pub(super) fn node(&self, site: &Site) -> NodeId {
-        holm_runtime::member_id(&self.token, &site.name, &[site.peer_url()])
+        holm_runtime::member_id(&self.token, &[site.peer_url()])
     }
 
     /// The id that all sites will compute for their cluster.

@@ -138,6 +138,7 @@ pub(super) fn cluster_config(
     ClusterConfig {
         cluster: cluster.cluster,
         node: cluster.node,
+        token: cluster.token.clone(),
         members: cluster.members.iter().map(member).collect(),
         is_joining: cluster.is_joining,
         election_timeout: config.election_timeout,

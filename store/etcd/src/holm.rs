@@ -111,6 +111,12 @@ pub struct NodeStatus {
     /// Its links to the others.
     #[prost(message, repeated, tag = "33")]
     pub links: Vec<NodeLink>,
+    /// Whether it has no vote, or none yet.
+    #[prost(bool, tag = "34")]
+    pub is_learner: bool,
+    /// What a node that is cut off says in all its answers; empty while there is a leader.
+    #[prost(string, tag = "35")]
+    pub island: String,
 }
 
 /// A link to another node, as seen from the one that was asked.

@@ -37,7 +37,7 @@ impl Services {
             cluster: handle.identity().cluster.value(),
             node: handle.identity().node.value(),
             is_leader: standing.role == RoleName::Leader,
-            term: handle.term().value(),
+            term: self.term_of(&view),
             applied: view.applied.value(),
             revision: view.revision().value(),
             compacted: view.root.compacted().value(),
@@ -68,6 +68,8 @@ impl Services {
             voters: count(standing.configuration.voters().iter().count()),
             is_cut_off: is_cut_off(&standing, &links),
             links,
+            is_learner: self.is_learner(),
+            island: self.island().unwrap_or_default(),
         })
     }
 
