@@ -171,7 +171,7 @@ pub enum PeersError {
 #[derive(Clone, Debug)]
 pub struct Peers {
     shared: Arc<Shared>,
-    _last: Arc<StopWhenDropped>,
+    last: Arc<StopWhenDropped>,
 }
 
 /// What all tasks of a node's links share.
@@ -226,12 +226,12 @@ impl Peers {
             random: Box::new(Ring(rustls::crypto::ring::default_provider())),
         });
         tokio::spawn(accept::accept(Arc::clone(&shared), listener));
-        let peers_running = Self {
+        let running = Self {
             shared,
-            _last: Arc::new(StopWhenDropped(stop)),
+            last: Arc::new(StopWhenDropped(stop)),
         };
-        peers_running.set_peers(peers);
-        Ok(peers_running)
+        running.set_peers(peers);
+        Ok(running)
     }
 
     /// Where it listens, with the port that the system chose.
@@ -308,7 +308,7 @@ impl Peers {
 
     /// Ends all links. Queued frames are lost.
     pub fn stop(&self) {
-        self._last.0.send_replace(true);
+        self.last.0.send_replace(true);
     }
 }
 

@@ -247,7 +247,7 @@ impl Connection {
         is_closed
     }
 
-    /// Takes it out of the table. Whether the lane lost its carrier by this.
+    /// Takes it out of the table, and off its lane if it carries that.
     pub(crate) fn retire(self: &Arc<Self>) {
         if let Some((node, class)) = self.carried.get() {
             node.lane(*class).remove(self);
