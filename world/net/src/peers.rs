@@ -17,6 +17,7 @@ mod connection;
 mod dial;
 mod drive;
 mod lane;
+mod outbox;
 mod table;
 
 use std::net::SocketAddr;
@@ -167,7 +168,7 @@ pub enum PeersError {
 }
 
 /// The running links of a node; cheap to clone. They end with [`Peers::stop`], or when the last
-/// clone is dropped.
+/// clone is dropped; a [`Deliver`] that holds a clone must be stopped.
 #[derive(Clone, Debug)]
 pub struct Peers {
     shared: Arc<Shared>,
@@ -182,6 +183,7 @@ pub(crate) struct Shared {
     pub(crate) handshakes: Arc<Semaphore>,
     pub(crate) stopped: watch::Receiver<bool>,
     address: SocketAddr,
+    runtime: tokio::runtime::Handle,
     started: Instant,
     random: Box<dyn SecureRandom>,
 }
@@ -222,6 +224,7 @@ impl Peers {
             deliver,
             stopped,
             address,
+            runtime: tokio::runtime::Handle::current(),
             started: Instant::now(),
             random: Box::new(Ring(rustls::crypto::ring::default_provider())),
         });
@@ -241,13 +244,14 @@ impl Peers {
     }
 
     /// Replaces the member table: begins to dial who is new, lets go of who is gone. A changed
-    /// address counts from the next dialling on. Must be called within a tokio runtime.
+    /// address counts from the next dialling on. Never blocks, and may be called on any thread.
     pub fn set_peers(&self, peers: Vec<Peer>) {
         for node in self.shared.table.replace(peers, &self.shared.config) {
             if self.shared.config.node < node.id {
                 for class in Class::BOTH {
                     let shared = Arc::clone(&self.shared);
-                    tokio::spawn(dial::keep_up(shared, Arc::clone(&node), class));
+                    let dialling = dial::keep_up(shared, Arc::clone(&node), class);
+                    self.shared.runtime.spawn(dialling);
                 }
             }
         }
