@@ -53,6 +53,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 }
 
 /// Ends this process, and so the run, when something hangs: the last step shown is the one.
+#[expect(clippy::exit, reason = "what hangs cannot be asked to return")]
 fn give_up_in_time() {
     thread::sleep(PATIENCE);
     println!(

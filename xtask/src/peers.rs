@@ -25,7 +25,7 @@ const PEERS: &[Peer] = &[
     Peer {
         program: "python3",
         package: None,
-        without: "the Python client's suite, and the newer etcd that pip fetches",
+        without: "the Python clients' suites, and the newer etcd that pip fetches",
     },
     Peer {
         program: "npm",

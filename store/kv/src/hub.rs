@@ -200,7 +200,8 @@ impl Hub {
         self.tell(stream, |state, _| state.refuse(stream, reason));
     }
 
-    /// Ends a watch; the stream says so. An unknown one is passed over in silence.
+    /// Ends a watch; the stream says so, also of one that compaction had ended. An unknown one
+    /// is passed over in silence.
     pub fn cancel(&self, stream: StreamId, watch_id: i64) {
         self.tell(stream, |state, _| state.cancel(stream, watch_id));
     }

@@ -185,6 +185,67 @@ pub fn python(server: &Server, deselected: &[&str]) -> Result<Report> {
     })
 }
 
+/// Fetches the Python client `etcd3gw` 2.7.0, which speaks to the JSON gateway; it needs
+/// Python 3.10.
+///
+/// # Errors
+///
+/// It cannot be had.
+pub fn fetch_python_gateway() -> Result<PathBuf> {
+    once("python-etcd3gw-2.7.0", |folder| {
+        must(folder, &["python3", "-m", "venv", "venv"])?;
+        let tools = [
+            "pbr>=6.1.1",
+            "setuptools",
+            "pytest<9",
+            "oslotest",
+            "requests",
+            "futurist",
+        ];
+        let install = ["venv/bin/pip", "install", "--quiet"];
+        must(folder, &[&install[..], &tools[..]].concat())?;
+        let download = ["venv/bin/pip", "download", "--quiet", "--no-deps"];
+        let package = [
+            "--no-build-isolation",
+            "--no-binary",
+            ":all:",
+            "etcd3gw==2.7.0",
+        ];
+        must(folder, &[&download[..], &package[..]].concat())?;
+        must(folder, &["tar", "xf", "etcd3gw-2.7.0.tar.gz"]).map(drop)
+    })
+}
+
+/// Runs the tests of what [`fetch_python_gateway`] fetched.
+///
+/// # Errors
+///
+/// It cannot be started.
+pub fn python_gateway(suite: &Path, server: &Server) -> Result<Report> {
+    let python = suite.join("venv/bin/python").to_string_lossy().into_owned();
+    let words = [
+        "-m",
+        "pytest",
+        "-q",
+        "-rfE",
+        "-p",
+        "no:cacheprovider",
+        "etcd3gw/tests",
+    ];
+    let variables = BTreeMap::from([
+        ("TOOZ_TEST_HTTP_URL", server.url()),
+        ("TOOZ_TEST_ETCD_PORT", server.address().port().to_string()),
+        ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+    ]);
+    let words = [&[python.as_str()], &words[..]].concat();
+    let (_, text) = run(&suite.join("etcd3gw-2.7.0"), &words, &variables)?;
+    Ok(Report {
+        passed: number_before(&text, " passed"),
+        failed: lines_after(&text, &["FAILED ", "ERROR "]),
+        tail: tail(&text, 40),
+    })
+}
+
 /// The npm package `etcd3` and its own tests, over TLS.
 ///
 /// The tests are in the archive of 1.0.2 and in none after it, so that version is what runs.

@@ -4,6 +4,7 @@
 //! answers can be compared whole. Leases are named by us for the same reason.
 
 pub mod users;
+pub mod watches;
 
 use std::collections::VecDeque;
 
@@ -65,6 +66,12 @@ impl Generator {
     /// Learns the store's revision from an answer, for requests about the past.
     pub fn learn(&mut self, answer: &Answer) {
         self.revision = self.revision.max(answer.revision());
+    }
+
+    /// Whether the next request belongs to the last one and must follow it soon.
+    #[must_use]
+    pub fn is_midway(&self) -> bool {
+        !self.next.is_empty()
     }
 
     /// The next request.

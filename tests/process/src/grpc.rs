@@ -3,6 +3,8 @@
 //! The differential test runs over both doors: what the gateway gets right may be wrong on
 //! the path that builds replies by hand. HTTP/2 is the `h2` crate's; the rest is five bytes.
 
+mod watch;
+
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +19,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
 use crate::gateway::Answer;
+
+pub use watch::WatchStream;
 
 /// One connection.
 pub struct Grpc {

@@ -17,9 +17,10 @@
 //! generate ── seeded requests        difference ── what two answers disagree on
 //! ledger ──── what must have survived a kill -9
 //! oracle ──── the state at each revision, rebuilt from a watch alone
+//! told ────── what each watch of a stream was told, for two servers to be compared
 //! ```
 //!
-//! The checkers (`difference`, `ledger`, `oracle`) are plain code with tests of their own that
+//! The checkers (`difference`, `ledger`, `oracle`, `told`) are plain code with tests of their own that
 //! feed each a violation.
 
 pub mod base64;
@@ -34,6 +35,7 @@ pub mod oracle;
 pub mod peer;
 pub mod server;
 pub mod sites;
+pub mod told;
 
 pub use gateway::{Answer, Gateway};
 pub use grpc::Grpc;

@@ -53,6 +53,18 @@ fn python(program: Program) -> Result<()> {
     whole(foreign::python(&server, PYTHON_LEFT_OUT)?, 78, &[])
 }
 
+fn python_gateway(program: Program) -> Result<()> {
+    let suite = match foreign::fetch_python_gateway() {
+        Ok(suite) => suite,
+        Err(error) => {
+            println!("not tested: etcd3gw's suite: {error:#}");
+            return Ok(());
+        }
+    };
+    let server = Server::start(Setup::new(program).in_memory())?;
+    whole(foreign::python_gateway(&suite, &server)?, 39, &[])
+}
+
 fn npm(program: Program) -> Result<()> {
     let certificates = Certificates::make("etcd0.localhost")?;
     let mut setup = Setup::new(program).in_memory();
@@ -88,6 +100,7 @@ fn rust(program: Program) -> Result<()> {
 fn etcd_passes_what_holm_must_pass() {
     if std::env::var_os("HOLM_BASELINE").is_some() {
         python(Program::Etcd).unwrap();
+        python_gateway(Program::Etcd).unwrap();
         npm(Program::Etcd).unwrap();
         rust(Program::Etcd).unwrap();
     }
@@ -96,6 +109,11 @@ fn etcd_passes_what_holm_must_pass() {
 #[test]
 fn holm_passes_the_python_suite() {
     python(Program::Holm).unwrap();
+}
+
+#[test]
+fn holm_passes_the_python_gateway_suite() {
+    python_gateway(Program::Holm).unwrap();
 }
 
 #[test]

@@ -5,7 +5,12 @@
 //! that end by themselves, so that kills fall into those too. One end in eight is a polite one.
 //!
 //! `HOLM_KILLS=5000` kills that often, by hand; CI kills for `HOLM_KILL_SECONDS`, 60 if not
-//! set. `HOLM_SEED` fixes the first seed.
+//! set. `HOLM_SEED` fixes the first seed, and `HOLM_KILL_LEASES` how many leases each writer
+//! keeps. How long starts took is printed at the end, and every 250 kills on the way.
+#![expect(
+    clippy::print_stdout,
+    reason = "how many kills, writes and how slow a start is worth a line in a log"
+)]
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -22,6 +27,8 @@ use serde_json::{Value, json};
 const WRITERS: u64 = 4;
 const KEYS_PER_WRITER: u64 = 40;
 const LEASES_PER_WRITER: usize = 20;
+/// After so many kills a long run says where it is.
+const KILLS_PER_LINE: usize = 250;
 /// Keys whose leases end by themselves.
 const PASSING: &str = "passing/";
 
@@ -35,6 +42,7 @@ struct Writer {
     prng: Prng,
     ledger: Ledger,
     count: u64,
+    leases: usize,
 }
 
 impl Writer {
@@ -44,6 +52,9 @@ impl Writer {
             prng: Prng::new(seed * 1_000 + index),
             ledger: Ledger::default(),
             count: 0,
+            leases: setting("HOLM_KILL_LEASES")
+                .and_then(|leases| usize::try_from(leases).ok())
+                .unwrap_or(LEASES_PER_WRITER),
         }
     }
 
@@ -115,7 +126,7 @@ impl Writer {
 
     /// A further lease, or the end of one where there are enough.
     fn grant(&mut self) -> (&'static str, Value, Doubt) {
-        if let Some(id) = self.ledger.spare_lease(LEASES_PER_WRITER) {
+        if let Some(id) = self.ledger.spare_lease(self.leases) {
             return ("lease/revoke", json!({"ID": id}), Doubt::Revoke(id));
         }
         let id = i64::try_from(1_000 + self.prng.below(1 << 40)).expect("forty bits fit");
@@ -210,28 +221,58 @@ fn check_passing(server: std::net::SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Kills a server under load until `enough` says so; gives the number of kills and writes.
-fn kill_loop(program: Program, seed: u64, enough: impl Fn(u64) -> bool) -> Result<(u64, u64)> {
+/// What a loop has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    /// How long each start took until a client got an answer.
+    starts: Vec<Duration>,
+    writes: u64,
+}
+
+impl Seen {
+    const fn kills(&self) -> usize {
+        self.starts.len()
+    }
+}
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut starts = self.starts.clone();
+        starts.sort_unstable();
+        let kills = starts.len();
+        let [half, most] = [kills / 2, kills * 99 / 100].map(|at| starts.get(at).copied());
+        let (half, most) = (half.unwrap_or_default(), most.unwrap_or_default());
+        let slowest = starts.last().copied().unwrap_or_default();
+        write!(
+            f,
+            "{kills} kills, {} acknowledged writes, none lost; starts took {half:.3?} (median), {most:.3?} (p99), {slowest:.3?} (slowest)",
+            self.writes
+        )
+    }
+}
+
+/// Kills a server under load until `enough` says so of the number of kills.
+fn kill_loop(program: Program, seed: u64, enough: impl Fn(usize) -> bool) -> Result<Seen> {
     let mut server = Server::start(Setup::new(program))?;
     let mut writers: Vec<Writer> = (0..WRITERS).map(|index| Writer::new(index, seed)).collect();
     let mut prng = Prng::new(seed);
-    let mut kills = 0;
-    while !enough(kills) {
+    let mut seen = Seen::default();
+    while !enough(seen.kills()) {
         let load = Duration::from_millis(20 + prng.below(400));
         under_load(&mut writers, &mut server, load, prng.below(8) == 0)?;
-        kills += 1;
+        let kills = seen.kills() + 1;
+        let begun = Instant::now();
         server
             .again()
             .with_context(|| format!("restart after kill {kills}, seed {seed}"))?;
+        seen.starts.push(begun.elapsed());
         check_all(&mut writers, &server).with_context(|| format!("kill {kills}, seed {seed}"))?;
+        seen.writes = writers.iter().map(|it| it.ledger.acknowledged()).sum();
+        if kills.is_multiple_of(KILLS_PER_LINE) {
+            println!("{seen}");
+        }
     }
-    Ok((
-        kills,
-        writers
-            .iter()
-            .map(|writer| writer.ledger.acknowledged())
-            .sum(),
-    ))
+    Ok(seen)
 }
 
 fn check_all(writers: &mut [Writer], server: &Server) -> Result<()> {
@@ -279,14 +320,14 @@ fn no_acknowledged_write_is_lost_by_kill_9() {
     let seed = setting("HOLM_SEED").unwrap_or(1);
     let start = Instant::now();
     let limit = Duration::from_secs(setting("HOLM_KILL_SECONDS").unwrap_or(60));
-    let enough = |kills: u64| {
-        setting("HOLM_KILLS").map_or_else(|| start.elapsed() > limit, |wanted| kills >= wanted)
-    };
-    let (kills, writes) = kill_loop(Program::Holm, seed, enough).unwrap();
-    println!("{kills} kills, {writes} acknowledged writes, none lost");
+    let wanted = setting("HOLM_KILLS").and_then(|kills| usize::try_from(kills).ok());
+    let enough =
+        |kills: usize| wanted.map_or_else(|| start.elapsed() > limit, |wanted| kills >= wanted);
+    let seen = kill_loop(Program::Holm, seed, enough).unwrap();
+    println!("{seen}");
     assert!(
-        writes > kills,
-        "{writes} writes in {kills} kills is no load"
+        seen.writes > u64::try_from(seen.kills()).unwrap(),
+        "{seen}: that is no load"
     );
 }
 
@@ -320,6 +361,6 @@ fn a_store_that_forgets_is_found_out() -> Result<()> {
 
 #[test]
 fn the_kill_loop_holds_for_etcd_too() {
-    let (kills, writes) = kill_loop(Program::Etcd, 1, |kills| kills >= 2).unwrap();
-    assert!(kills == 2 && writes > 0);
+    let seen = kill_loop(Program::Etcd, 1, |kills| kills >= 2).unwrap();
+    assert!(seen.kills() == 2 && seen.writes > 0);
 }

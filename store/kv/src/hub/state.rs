@@ -168,6 +168,7 @@ impl State {
         if request.start > 0 && request.start < compacted.value() {
             let answer = WatchAnswer::compacted(watch_id, compacted);
             stream.outbox.push_back(answer);
+            stream.end(watch_id, config.stream_watchers_max);
             return;
         }
         let start = if request.start > 0 {
@@ -242,12 +243,15 @@ impl State {
         let Some(stream) = self.stream_mut(id) else {
             return;
         };
-        let Some(slot) = stream.watchers.get(&watch_id).copied() else {
+        let slot = stream.watchers.get(&watch_id).copied();
+        if slot.is_none() && !stream.ended.remove(&watch_id) {
             return;
-        };
+        }
         let answer = WatchAnswer::canceled(watch_id, revision, String::new());
         stream.outbox.push_back(answer);
-        self.remove(slot);
+        if let Some(slot) = slot {
+            self.remove(slot);
+        }
     }
 
     fn remove(&mut self, slot: u32) {
@@ -381,7 +385,7 @@ fn refusal(stream: &Stream, request: &WatchRequest, is_full: bool) -> Option<&'s
     {
         return Some(EMPTY_RANGE);
     }
-    if request.watch_id != 0 && stream.watchers.contains_key(&request.watch_id) {
+    if request.watch_id != 0 && stream.is_taken(request.watch_id) {
         return Some(DUPLICATE_ID);
     }
     is_full.then_some(TOO_MANY)

@@ -119,6 +119,9 @@ pub(super) struct Stream {
     pub(super) ready: VecDeque<(u32, u64)>,
     /// Slots by watch id.
     pub(super) watchers: BTreeMap<i64, u32>,
+    /// Watches that compaction ended and the client has not cancelled since: their ids are
+    /// taken, and cancelling them is answered.
+    pub(super) ended: BTreeSet<i64>,
     pub(super) next_id: i64,
     pub(super) is_woken: bool,
     /// Whether it waits for its turn to read history.
@@ -136,6 +139,7 @@ impl Stream {
             outbox: VecDeque::new(),
             ready: VecDeque::new(),
             watchers: BTreeMap::new(),
+            ended: BTreeSet::new(),
             next_id: 0,
             is_woken: false,
             is_waiting: false,
@@ -144,9 +148,22 @@ impl Stream {
         }
     }
 
+    /// Whether a watch has the id, or had it and was not cancelled by the client.
+    pub(super) fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.ended.contains(&id)
+    }
+
+    /// Remembers a watch that compaction has ended; beyond `max` the lowest id is forgotten.
+    pub(super) fn end(&mut self, id: i64, max: usize) {
+        self.ended.insert(id);
+        if self.ended.len() > max {
+            self.ended.pop_first();
+        }
+    }
+
     /// The lowest id that was not given out and is free.
     pub(super) fn pick_id(&mut self) -> i64 {
-        while self.watchers.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;

@@ -141,6 +141,32 @@ fn a_canceled_watch_says_so_and_falls_silent() {
     assert_eq!(world.keyspace.hub().watchers(), 0);
 }
 
+/// As in etcd, whose client cancels once more what it was told had ended.
+#[test]
+fn a_watch_that_compaction_ended_keeps_its_id_until_it_is_canceled() {
+    let mut world = world();
+    let stream = world.stream();
+    world.put("a", "1");
+    world.put("a", "2");
+    world.done(Command::Compact { revision: 3 });
+    let old = WatchRequest {
+        watch_id: 7,
+        ..request(keys("a", ""), 2)
+    };
+    world.watch(stream, old.clone());
+    world.watch(stream, old);
+    world.keyspace.hub().cancel(stream, 7);
+    world.keyspace.hub().cancel(stream, 7);
+    let answers = world.drain(stream);
+    assert_eq!(
+        ids(&answers),
+        [7, 7, -1, 7],
+        "the second cancel is passed over"
+    );
+    assert!(answers[2].cancel_reason.contains("duplicate watch ID"));
+    assert!(answers[3].canceled && answers[3].compact_revision == 0);
+}
+
 #[test]
 fn one_watcher_too_many_is_told_so() {
     let config = HubConfig {

@@ -15,6 +15,10 @@ use crate::generate::Request;
 /// leases, in compaction, and in questions about the node. 3.5.1 and 3.4.23 were seen not to.
 const ASKS_EVERYBODY: Version = (3, 5, 30);
 
+/// The first version that was seen to answer about progress only where all watches of a stream
+/// have caught up. 3.5.1 and 3.4.23 were seen to answer always.
+pub const CHECKS_PROGRESS: Version = (3, 5, 30);
+
 /// The gateway's answer as the newest etcd would have written it.
 #[must_use]
 pub fn gateway_answer(version: Version, mut answer: Answer) -> Answer {

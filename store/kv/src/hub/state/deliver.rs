@@ -218,8 +218,13 @@ impl State {
         if watcher.behind_from() >= compacted {
             return false;
         }
-        out.push(WatchAnswer::compacted(watcher.id, compacted));
+        let (id, stream) = (watcher.id, watcher.stream);
+        out.push(WatchAnswer::compacted(id, compacted));
         self.remove(slot);
+        let max = self.config.stream_watchers_max;
+        if let Some(stream) = &mut self.streams[index(stream)] {
+            stream.end(id, max);
+        }
         true
     }
 
