@@ -283,6 +283,73 @@ fn a_long_silent_site_is_helped_from_the_log() {
 }
 
 #[test]
+fn a_log_is_cut_and_who_joins_behind_that_is_named() {
+    let mut world = World::new(13);
+    for at in 0..3 {
+        world.crash(at);
+        world.sites[at].kept_ops = 20;
+        world.restart(at);
+    }
+    world.run_until("a leader", |it| it.leader().is_some());
+    for number in 0..100 {
+        world.put(number % 3, &format!("key{number}"));
+        world.run(20);
+    }
+    world.run(5_000);
+    for site in &world.sites {
+        let standing = site.replica().standing();
+        let kept = standing.last.value() + 1 - standing.first.value();
+        assert!((20..90).contains(&kept), "{standing:?}");
+    }
+    let mut joiner = Site::new(4, &[]);
+    joiner.start(world.now);
+    world.sites.push(joiner);
+    let operation = Operation::Change(Change::AddLearner(NodeId::new(4)));
+    let leader = world.leader().expect("it is calm");
+    settle_other(&mut world, leader, |request| Input::Operate {
+        request,
+        operation,
+    });
+    world.run(1_000);
+    let is_named = |event: &Event| {
+        let node = NodeId::new(4);
+        matches!(event, Event::Raft(holm_raft::Event::SnapshotMissing { peer, .. }) if *peer == node)
+    };
+    assert!(world.sites[leader].events.iter().any(is_named));
+    world.heal();
+}
+
+#[test]
+fn a_site_with_a_damaged_log_recovers_from_the_others() {
+    for block in [6_u64, 12, 18] {
+        let mut world = World::calm(14);
+        for number in 0..40 {
+            world.put(number % 3, &format!("key{number}"));
+            world.run(50);
+        }
+        // Its engine knows more than what stands before the damage.
+        world.run(3_000);
+        let at = world.follower();
+        world.crash(at);
+        let storage = &world.sites[at].storage;
+        let names = storage.names();
+        let segment = names
+            .iter()
+            .find(|name| name.starts_with("log/") && name.contains(".seg"));
+        let segment = segment.expect("there is a first segment");
+        storage.flip(segment, holm_base::ByteCount::new(4096 * block + 100), 8);
+        world.restart(at);
+        assert_eq!(world.role(at), RoleName::Recovering, "block {block}");
+        world.put(at, "late");
+        world.heal();
+        assert_eq!(world.role(at), RoleName::Follower);
+        assert!(world.acknowledged.contains("late"));
+        world.crash(at);
+        world.heal();
+    }
+}
+
+#[test]
 fn a_batch_is_one_message_to_each_site() {
     let mut world = World::calm(11);
     let leader = world.leader().expect("it is calm");
@@ -354,6 +421,15 @@ fn storm(seed: u64) -> usize {
                 number += 1;
                 world.put(at, &format!("key{number}"));
                 world.read(at);
+                let (id, ttl) = (number, 2 + number % 50);
+                let grant = Command::LeaseGrant {
+                    id,
+                    ttl,
+                    ttl_min: 2,
+                };
+                world.propose(at, Asked::Other, grant);
+                let lease = number / 2;
+                world.other(at, |request| Input::LeaseRenew { request, lease });
             }
         }
         let millis = world.prng.below(1_500);
