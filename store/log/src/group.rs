@@ -74,8 +74,7 @@ pub(crate) struct Position {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) term: u64,
-    vote: u64,
-    is_recovering: bool,
+    hard: HardBody,
     /// Whether the group knows of other nodes.
     is_replicated: bool,
     pub(crate) last: u64,
@@ -104,8 +103,7 @@ impl Group {
         let body = StateBody::decode(record);
         Self {
             term: record.term,
-            vote: body.vote,
-            is_recovering: body.more.is_some_and(|more| more.is_recovering),
+            hard: body.hard(),
             is_replicated: body.more.is_some(),
             last: record.op,
             chain: body.chain,
@@ -131,11 +129,11 @@ impl Group {
     pub(crate) fn state(&self) -> StateBody {
         let more = StateMore {
             base_term: self.base.term,
-            is_recovering: self.is_recovering,
+            is_recovering: self.hard.is_recovering,
             has_snapshot: self.installed.is_some(),
         };
         StateBody {
-            vote: self.vote,
+            vote: self.hard.vote,
             base: self.base.op,
             chain: self.chain,
             more: self.is_replicated.then_some(more),
@@ -150,8 +148,8 @@ impl Group {
     pub(crate) fn hard(&self) -> Hard {
         Hard {
             term: Term::new(self.term),
-            vote: (self.vote > 0).then_some(NodeId::new(self.vote)),
-            is_recovering: self.is_recovering,
+            vote: (self.hard.vote > 0).then_some(NodeId::new(self.hard.vote)),
+            is_recovering: self.hard.is_recovering,
         }
     }
 
@@ -232,15 +230,14 @@ impl Group {
     fn raise_term(&mut self, term: u64) {
         if term > self.term {
             self.term = term;
-            self.vote = 0;
+            self.hard.vote = 0;
         }
     }
 
     /// Takes a hard state. The term of a group never falls.
     pub(crate) fn harden(&mut self, term: u64, body: HardBody) {
         self.raise_term(term);
-        self.vote = body.vote;
-        self.is_recovering = body.is_recovering;
+        self.hard = body;
         self.is_replicated |= body.vote > 0 || body.is_recovering;
     }
 
@@ -357,7 +354,7 @@ impl Group {
 
     /// Acknowledged entries may be missing: from now on the next State record says so.
     pub(crate) const fn recover(&mut self) {
-        self.is_recovering = true;
+        self.hard.is_recovering = true;
         self.is_replicated = true;
     }
 
@@ -409,12 +406,7 @@ impl Group {
             Kind::Installed => self.install_behind_damage(record, place),
             Kind::State => {
                 let body = StateBody::decode(record);
-                let more = body.more;
-                let hard = HardBody {
-                    vote: body.vote,
-                    is_recovering: more.is_some_and(|more| more.is_recovering),
-                };
-                self.harden(record.term, hard);
+                self.harden(record.term, body.hard());
                 self.skip_to(body.base);
                 self.take_base(&body);
                 self.join(record.op, body.chain);
@@ -506,11 +498,8 @@ impl Group {
 
     fn take_state(&mut self, record: &RecordView<'_>) -> Result<(), String> {
         let body = StateBody::decode(record);
-        let agrees = (record.term, record.op, body.vote, body.chain)
-            == (self.term, self.last, self.vote, self.chain)
-            && body
-                .more
-                .is_none_or(|more| more.is_recovering == self.is_recovering);
+        let agrees = (record.term, record.op, body.hard(), body.chain)
+            == (self.term, self.last, self.hard, self.chain);
         if !agrees {
             return Err(format!("a state at op {} that differs", record.op));
         }

@@ -320,7 +320,7 @@ impl<'a> RecordView<'a> {
 }
 
 /// The body of a Hard record: of version 1 where that can say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HardBody {
     pub(crate) vote: u64,
     pub(crate) is_recovering: bool,
@@ -392,6 +392,14 @@ pub(crate) struct StateMore {
 }
 
 impl StateBody {
+    /// The hard state in it, beside the term.
+    pub(crate) fn hard(&self) -> HardBody {
+        HardBody {
+            vote: self.vote,
+            is_recovering: self.more.is_some_and(|more| more.is_recovering),
+        }
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> u16 {
         out.clear();
         out.extend_from_slice(&self.vote.to_le_bytes());

@@ -10,7 +10,7 @@ use holm_base::{ByteCount, NodeId, Op, Term};
 use holm_log::{Hard, Installed, Log, LogConfig, LogError, Urgency};
 use holm_sequencer::{Form, Record};
 use holm_virtual::{Storage, Survival};
-use support::{GROUP, body, config, open, raft_record, record, survivals};
+use support::{GROUP, body, config, open, open_among_others, raft_record, record, survivals};
 
 /// What the log must hold: one record after the other, obeyed as the words say.
 #[derive(Clone, Debug, Default)]
@@ -378,19 +378,18 @@ fn the_checker_refuses_a_lost_vote_a_void_entry_and_a_lost_snapshot() {
     live(&storage, &mut told).expect("nothing fails without a fault");
     let log = open(&storage).expect("it was closed");
     told.check(&log).expect("it is right");
-    let mut other = Told::default();
-    other.twin = told.twin.clone();
-    other.twin.hard.vote = None;
-    other.check(&log).expect_err("a vote that nobody cast");
-    other.twin = told.twin.clone();
-    other.twin.take(&raft_record(5, 55, 10));
-    other.check(&log).expect_err("an entry too few");
-    other.twin = told.twin.clone();
-    other.twin.take(&back(53));
-    other.check(&log).expect_err("an entry too many");
-    other.twin = told.twin.clone();
-    other.twin.take(&installed(5, 54, true));
-    other.check(&log).expect_err("a snapshot that is missing");
+    let refuses = |harm: &dyn Fn(&mut Twin)| {
+        let mut twin = told.twin.clone();
+        harm(&mut twin);
+        let attempted = Vec::new();
+        Told { twin, attempted }.check(&log).is_err()
+    };
+    assert!(refuses(&|twin| twin.hard.vote = None), "a changed vote");
+    let more = raft_record(5, 55, 10);
+    assert!(refuses(&|twin| twin.take(&more)), "an entry too few");
+    assert!(refuses(&|twin| twin.take(&back(53))), "one too many");
+    let snapshot = installed(5, 54, true);
+    assert!(refuses(&|twin| twin.take(&snapshot)), "a lost snapshot");
 }
 
 /// Whatever sector of whatever file is harmed: with peers the log opens with its hard state as it
@@ -484,6 +483,41 @@ fn mend(
     let log = open(&storage.reopen(Survival::Drop)).expect("it was mended");
     assert!(!log.is_damaged(GROUP) && log.damage().is_none());
     twin.fault(&log).expect("all is there again");
+}
+
+#[test]
+fn an_engine_ahead_of_a_damaged_log_goes_on_behind_its_op() {
+    let storage = Storage::new();
+    let mut log = open(&storage).expect("a fresh log opens");
+    for records in [vec![hard(1, 2)], run(1, 1, 2, 40), run(1, 3, 2, 40)] {
+        log.flush(GROUP, &records, Urgency::Ordinary)
+            .expect("there is room");
+    }
+    drop(log);
+    let newest = |name: &String| {
+        let bytes = storage.bytes(name).filter(|_| name.ends_with(".seg"))?;
+        let last = bytes.iter().rposition(|&it| it != 0)?;
+        Some((name.clone(), last as u64 / 4096 * 4096 + 1024))
+    };
+    let (name, at) = storage
+        .names()
+        .iter()
+        .filter_map(newest)
+        .next_back()
+        .expect("a segment holds data");
+    storage.flip(&name, ByteCount::new(at), 1);
+    let mut log = open_among_others(&storage).expect("peers have the rest");
+    assert!(log.is_damaged(GROUP));
+    assert_eq!(log.last(GROUP), Op::new(2));
+    let told = [installed(1, 4, false), raft_record(1, 5, 10)];
+    log.flush(GROUP, &told, Urgency::Ordinary)
+        .expect("there is room");
+    log.cut(GROUP, Op::new(4)).expect("nothing fails");
+    drop(log);
+    let log = open_among_others(&storage.reopen(Survival::Drop)).expect("it is whole");
+    assert!(!log.is_damaged(GROUP) && log.hard(GROUP).is_recovering);
+    assert_eq!(log.base(GROUP), (Term::new(1), Op::new(4)));
+    assert_eq!(log.last(GROUP), Op::new(5));
 }
 
 #[test]
