@@ -148,6 +148,7 @@ fn skip_damage(log: &mut Log, group: GroupId, checkpoint: &Checkpoint) -> Result
         },
     ];
     log.flush(group, &records, Urgency::Reserve)?;
+    log.cut(group, checkpoint.at.op)?;
     Ok(())
 }
 
