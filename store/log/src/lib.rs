@@ -19,6 +19,8 @@
 //!
 //! # Invariants
 //!
+//! - I2 A group is cut back only to an op that is here.
+//! - I11 A snapshot keeps entries behind it only if its own op is here.
 //! - I12 After a failed write or sync the log refuses everything; a sync is never retried.
 //! - I13 Damage is never truncated; only a torn flush is.
 //!
