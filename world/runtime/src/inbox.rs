@@ -92,6 +92,8 @@ struct State {
     /// Whether another thread does the sleeping reader's work and will ring in its place.
     is_held: bool,
     is_closed: bool,
+    /// Whether nobody reads any more.
+    is_over: bool,
 }
 
 /// The queue.
@@ -136,7 +138,7 @@ impl Inbox {
     pub(crate) fn hear(&self, from: NodeId, message: Message, bytes: usize) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = state.message_bytes + bytes;
-        if state.is_closed || state.messages >= MESSAGES_MAX || sum > MESSAGE_BYTES_MAX {
+        if state.is_over || state.messages >= MESSAGES_MAX || sum > MESSAGE_BYTES_MAX {
             return false;
         }
         state.messages += 1;
@@ -171,6 +173,14 @@ impl Inbox {
     pub(crate) fn close(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.is_closed = true;
+    }
+
+    /// Nobody reads from now on: what waits is dropped, and so is what other nodes say. Until
+    /// then they are heard though requests are refused, for what was taken needs them.
+    pub(crate) fn end(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.is_closed, state.is_over) = (true, true);
+        state.letters = Vec::new();
     }
 
     /// Whether requests are refused for good.
@@ -268,6 +278,11 @@ mod tests {
         inbox.take(&mut batch, Duration::ZERO);
         assert!((0..MESSAGES_MAX).all(|_| hear(0)));
         assert!(!hear(0), "too many");
+        inbox.take(&mut { Vec::new() }, Duration::ZERO);
+        inbox.close();
+        assert!(hear(0), "what was taken needs the others");
+        inbox.end();
+        assert!(!hear(0), "nobody reads");
     }
 
     fn propose(inbox: &Inbox, bytes: usize) -> Result<(), NotTaken> {

@@ -55,6 +55,8 @@ pub struct ClusterConfig {
     pub election_timeout: Duration,
     /// How often a leader speaks.
     pub heartbeat_interval: Duration,
+    /// How long a client waits before it is told that its request timed out.
+    pub request_timeout: Duration,
     /// How the others are reached.
     pub network: Arc<dyn Network>,
 }
@@ -68,8 +70,9 @@ impl ClusterConfig {
         self.members.iter().map(|member| member.node).collect()
     }
 
-    /// How long a client waits before it is told that its request timed out: etcd's rule.
-    pub(crate) fn patience(&self) -> Duration {
-        Duration::from_secs(5) + self.election_timeout * 2
+    /// How long clients of etcd wait with such an election timeout.
+    #[must_use]
+    pub fn request_timeout_of(election_timeout: Duration) -> Duration {
+        Duration::from_secs(5) + election_timeout * 2
     }
 }

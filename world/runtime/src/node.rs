@@ -213,7 +213,7 @@ pub fn start(
         leader: AtomicU64::new(0),
         term: AtomicU64::new(opened.replica.term().value()),
         dropped: AtomicU64::new(0),
-        patience: config.cluster.as_ref().map(ClusterConfig::patience),
+        patience: config.cluster.as_ref().map(|it| it.request_timeout),
     });
     let replayed = opened.replayed;
     let failure = Failure {
