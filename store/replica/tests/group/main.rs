@@ -40,7 +40,11 @@ fn a_write_at_any_site_is_seen_at_all() {
     }
     world.run_until("three answers", |it| it.acknowledged.len() == 3);
     world.heal();
-    assert_eq!(world.sites[0].revision(), 4, "I15: revisions are dense");
+    assert_eq!(
+        world.sites[0].revision(),
+        4,
+        "revisions are dense (raft I15)"
+    );
     for at in 0..3 {
         for from in 0..3 {
             assert!(world.sites[at].value(&format!("from{from}")).is_some());
