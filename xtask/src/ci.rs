@@ -1,6 +1,8 @@
 //! `ci`: all that CI runs, under one closing line.
 
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -31,11 +33,15 @@ with the etcdctl and etcdutl beside it, or those that HOLM_ETCDCTL and HOLM_ETCD
   HOLM_KILLS=5000 cargo test -p holm-process-tests --test kill    the kill loop, by hand
 ";
 
+/// Twice what a fresh machine of two cores takes: what is not done by then hangs.
+const PATIENCE: Duration = Duration::from_secs(40 * 60);
+
 /// Runs everything and closes with the count.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !arguments.is_empty() {
         bail!("ci takes no arguments");
     }
+    thread::spawn(give_up_in_time);
     let mut tally = Tally::default();
     check::all(&mut tally);
     test::all(&mut tally, None);
@@ -44,6 +50,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     tally.step("promises", promises::check);
     deny(&mut tally);
     tally.close()
+}
+
+/// Ends this process, and so the run, when something hangs: the last step shown is the one.
+fn give_up_in_time() {
+    thread::sleep(PATIENCE);
+    println!(
+        "ci: not done within {} minutes, the step above hangs",
+        PATIENCE.as_secs() / 60
+    );
+    println!("0 passed, 1 failed");
+    std::process::exit(1);
 }
 
 fn process_tests(tally: &mut Tally) {

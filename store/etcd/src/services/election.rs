@@ -41,11 +41,11 @@ impl Services {
         let prefix = prefix_of(&request.name);
         let value = request.value;
         let taken = self.take_place(cx, &prefix, lease, value.clone()).await?;
-        let place = taken.place;
+        let place = taken.waiting.place.clone();
         if taken.earlier.is_some_and(|it| it.value != value) {
             self.set(cx, &place, value).await?;
         }
-        let header = self.wait_for_turn(cx, &prefix, &place).await?;
+        let header = self.wait_for_turn(cx, &prefix, taken.waiting).await?;
         Ok(election::CampaignResponse {
             header: Some(header),
             leader: Some(LeaderKey {

@@ -24,15 +24,16 @@ impl Services {
         let lease = self.lease_or_new(cx, request.lease).await?;
         let prefix = prefix_of(&request.name);
         let taken = self.take_place(cx, &prefix, lease, Bytes::new()).await?;
-        let header = self.wait_for_turn(cx, &prefix, &taken.place).await?;
+        let key = taken.waiting.place.key.clone();
+        let header = self.wait_for_turn(cx, &prefix, taken.waiting).await?;
         // The lease may have ended while others had their turn.
-        let held = self.range(cx, get(taken.place.key.clone())).await?;
+        let held = self.range(cx, get(key.clone())).await?;
         if held.kvs.is_empty() {
             return Err(Status::new(Code::Unknown, "mutex: session is expired"));
         }
         Ok(LockResponse {
             header: Some(header),
-            key: taken.place.key,
+            key,
         })
     }
 

@@ -4,7 +4,8 @@
 //! its own, so that an end wakes one waiter and not all.
 //!
 //! What would surprise: a waiter whose client leaves takes its key back, in the background, or
-//! those behind it would wait for its lease to end.
+//! those behind it would wait for its lease to end. That holds from the moment the key is asked
+//! for: a key may be there, and seen, before its waiter has heard of it.
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::Services;
 use crate::context::Context;
+use crate::errors;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -45,7 +47,7 @@ pub(super) struct Place {
 /// What taking a place gave.
 #[derive(Debug)]
 pub(super) struct Taken {
-    pub(super) place: Place,
+    pub(super) waiting: Waiting,
     /// What the key held, if this lease had a place already.
     pub(super) earlier: Option<mvccpb::KeyValue>,
 }
@@ -63,8 +65,28 @@ impl Services {
         Ok(self.lease_grant(cx, request).await?.id)
     }
 
-    /// Takes a place below `prefix`, or finds the one that the lease has there.
+    /// Takes a place below `prefix`, or finds the one that the lease has there. A place that
+    /// was taken for a caller who has left meanwhile is given up again.
     pub(super) async fn take_place(
+        &self,
+        cx: &Context,
+        prefix: &[u8],
+        lease: i64,
+        value: Bytes,
+    ) -> Result<Taken, Status> {
+        let (services, cx) = (self.clone(), cx.clone());
+        let prefix = Bytes::copy_from_slice(prefix);
+        let taking =
+            tokio::spawn(async move { services.take_whole(&cx, &prefix, lease, value).await });
+        match taking.await {
+            Ok(taken) => taken,
+            // The runtime ends, and its tasks with it.
+            Err(_ended) => Err(errors::stopped()),
+        }
+    }
+
+    /// As [`Services::take_place`], for who stays to the end.
+    async fn take_whole(
         &self,
         cx: &Context,
         prefix: &[u8],
@@ -89,29 +111,27 @@ impl Services {
         let create = earlier
             .as_ref()
             .map_or(header.revision, |it| it.create_revision);
-        Ok(Taken {
+        let waiting = Waiting {
+            services: self.clone(),
+            cx: cx.clone(),
             place: Place { key, create, lease },
-            earlier,
-        })
+            // A place that was there before is another call's, until this one waits for it.
+            is_armed: earlier.is_none(),
+        };
+        Ok(Taken { waiting, earlier })
     }
 
-    /// Waits until no key below `prefix` is older than `place`. Dropping the future gives the
+    /// Waits until no key below `prefix` is older than the place. Dropping the future gives the
     /// place up.
     pub(super) async fn wait_for_turn(
         &self,
         cx: &Context,
         prefix: &[u8],
-        place: &Place,
+        mut waiting: Waiting,
     ) -> Result<pb::ResponseHeader, Status> {
-        let mut waiting = Waiting {
-            services: self.clone(),
-            cx: cx.clone(),
-            place: Some(place.clone()),
-        };
-        let result = self.wait_for_older(cx, prefix, place.create).await;
-        if result.is_ok() {
-            waiting.place = None;
-        }
+        waiting.is_armed = true;
+        let result = self.wait_for_older(cx, prefix, waiting.place.create).await;
+        waiting.is_armed = result.is_err();
         result
     }
 
@@ -173,18 +193,20 @@ impl Services {
 }
 
 /// Gives a place up when its waiter leaves without its turn.
-struct Waiting {
+#[derive(Debug)]
+pub(super) struct Waiting {
     services: Services,
     cx: Context,
-    place: Option<Place>,
+    pub(super) place: Place,
+    is_armed: bool,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let (Some(place), Ok(runtime)) = (self.place.take(), Runtime::try_current()) else {
+        let (true, Ok(runtime)) = (self.is_armed, Runtime::try_current()) else {
             return;
         };
-        let (services, cx) = (self.services.clone(), self.cx.clone());
+        let (services, cx, place) = (self.services.clone(), self.cx.clone(), self.place.clone());
         // One bounded request for each waiter that left; should it fail, the lease ends it.
         runtime.spawn(async move {
             if let Err(status) = services.give_up(&cx, &place).await {

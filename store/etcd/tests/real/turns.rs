@@ -21,15 +21,16 @@ fn on(lease: i64) -> LockRequest {
     }
 }
 
-/// Waits until so many keys stand below a prefix.
+/// Waits until so many keys stand below a prefix; gives up after more looks than it can take.
 async fn until_count(services: &Services, prefix: &str, end: &str, count: i64) {
-    loop {
+    for _ in 0..5_000_000 {
         let found = services.range(&nobody(), get(prefix, end)).await;
         if found.expect("anybody may read").count == count {
             return;
         }
         tokio::task::yield_now().await;
     }
+    panic!("there are never {count} keys below {prefix}");
 }
 
 #[test]
@@ -94,6 +95,28 @@ fn a_waiter_that_leaves_takes_its_key_back() {
         });
         until_count(&services, "l/", "l0", 2).await;
         waiter.abort();
+        until_count(&services, "l/", "l0", 1).await;
+    });
+}
+
+#[test]
+fn a_client_that_leaves_before_it_hears_of_its_key_leaves_none() {
+    with_node(|services| async move {
+        lease(&services, 1).await;
+        services.lock(&nobody(), on(1)).await.unwrap();
+        for id in 2..40 {
+            lease(&services, id).await;
+            let waiter = beside({
+                let services = services.clone();
+                async move { services.lock(&nobody(), on(id)).await }
+            });
+            // It has asked for its key, has it, or waits with it: whatever the moment is.
+            for _ in 0..id * id {
+                tokio::task::yield_now().await;
+            }
+            waiter.abort();
+            assert!(waiter.await.is_err(), "the lock is held");
+        }
         until_count(&services, "l/", "l0", 1).await;
     });
 }
