@@ -142,6 +142,7 @@ pub(super) fn cluster_config(
         members: cluster.members.iter().map(member).collect(),
         is_joining: cluster.is_joining,
         election_timeout: config.election_timeout,
+        request_timeout: ClusterConfig::request_timeout_of(config.election_timeout),
         heartbeat_interval: config.heartbeat,
         network,
     }

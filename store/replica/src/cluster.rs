@@ -4,6 +4,8 @@
 //! together, so that Raft says everything that a batch gives to say in as few messages as it
 //! can.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use holm_base::{NodeId, Op, RequestId, Term, Time};
 use holm_kv::Refusal;
@@ -15,7 +17,7 @@ use crate::asks::{Ended, Open};
 use crate::group::{Group, LAGGARD_BYTES};
 use crate::input::{Answer, Effect, Event};
 use crate::message::{self, Ask, Message, Told, Wish, Word};
-use crate::replica::{Asker, Replica, Sequencer};
+use crate::replica::{Asker, OWN, Replica, Sequencer};
 
 impl Replica {
     const fn group(&mut self) -> Option<&mut Group> {
@@ -274,6 +276,40 @@ impl Replica {
                     .inputs
                     .push(holm_raft::Input::Operate { request, operation });
             }
+        }
+    }
+
+    /// This node is about to stop: hands leadership to the voter that has the most, if it has
+    /// it and there is one that was heard of. Gives how long that may take.
+    pub fn yield_lead(&mut self) -> Duration {
+        let patience = self.keyspace.election_timeout();
+        let Some(group) = self.group() else {
+            return Duration::ZERO;
+        };
+        let voters = group.raft.configuration().voters();
+        let peers = group.raft.peers().filter(|it| voters.contains(it.node));
+        let best = peers
+            .filter(|it| it.matched > Op::ZERO)
+            .max_by_key(|it| it.matched);
+        let Some(to) = best.map(|it| it.node) else {
+            return Duration::ZERO;
+        };
+        let request = group.foreign_id();
+        // Nobody waits for the answer.
+        group.operations.insert(request, Asker::Here(OWN));
+        let operation = Operation::MoveLeader { to };
+        group
+            .inputs
+            .push(holm_raft::Input::Operate { request, operation });
+        patience
+    }
+
+    /// Whether it leads, and not itself alone.
+    #[must_use]
+    pub fn is_leader_of_others(&self) -> bool {
+        match &self.sequencer {
+            Sequencer::Solo { .. } => false,
+            Sequencer::Raft(group) => group.is_leader() && group.raft.peers().next().is_some(),
         }
     }
 

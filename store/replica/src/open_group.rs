@@ -18,10 +18,6 @@ use crate::cluster::entry;
 use crate::open::{OpenError, Opened, engine_folder};
 use crate::replica::Replica;
 
-/// How many ops the log keeps for peers that lag or join, unless they take too much room. More
-/// than etcd's 5,000, for there is no snapshot to offer yet to one that lags further.
-const KEPT_OPS: u64 = 100_000;
-
 /// How many bytes of what the engine knows already are read into memory for such peers.
 const READ_BYTES: u64 = 64 << 20;
 
@@ -38,10 +34,13 @@ pub struct GroupConfig {
     pub heartbeat_interval: Duration,
     /// The largest command.
     pub request_bytes_max: u64,
+    /// How many ops the log keeps for peers that lag or join, unless they take too much room.
+    pub kept_ops: u64,
 }
 
 impl GroupConfig {
-    /// etcd's timeouts.
+    /// etcd's timeouts; more ops than its 5,000, for there is no snapshot to offer yet to who
+    /// lags further.
     #[must_use]
     pub const fn new(node: NodeId, voters: Vec<NodeId>) -> Self {
         Self {
@@ -50,6 +49,7 @@ impl GroupConfig {
             election_timeout: Duration::from_millis(1000),
             heartbeat_interval: Duration::from_millis(100),
             request_bytes_max: 3 << 19,
+            kept_ops: 100_000,
         }
     }
 
@@ -58,7 +58,7 @@ impl GroupConfig {
             election_timeout: self.election_timeout,
             heartbeat_interval: self.heartbeat_interval,
             request_bytes_max: self.request_bytes_max,
-            kept_ops: KEPT_OPS,
+            kept_ops: self.kept_ops,
             ..holm_raft::Config::new(self.node, boot)
         }
     }
@@ -99,7 +99,7 @@ pub fn open_in_group(
         }
         skip_damage(&mut log, group, &checkpoint)?;
     }
-    let (base, entries) = read_log(&log, group, known)?;
+    let (base, entries) = read_log(&log, group, (known, group_config.kept_ops))?;
     let replayed = entries.len() as u64;
     let hard = log.hard(group);
     let restored = Restored {
@@ -148,14 +148,19 @@ fn skip_damage(log: &mut Log, group: GroupId, checkpoint: &Checkpoint) -> Result
         },
     ];
     log.flush(group, &records, Urgency::Reserve)?;
+    log.cut(group, checkpoint.at.op)?;
     Ok(())
 }
 
 /// What the log holds, from a little below what the engine knows.
-fn read_log(log: &Log, group: GroupId, known: Op) -> Result<(Position, Vec<Entry>), OpenError> {
+fn read_log(
+    log: &Log,
+    group: GroupId,
+    (known, kept): (Op, u64),
+) -> Result<(Position, Vec<Entry>), OpenError> {
     let (term, op) = log.base(group);
     let mut base = Position { term, op };
-    let start = Op::new(known.value().saturating_sub(KEPT_OPS)).max(op);
+    let start = Op::new(known.value().saturating_sub(kept)).max(op);
     let (mut entries, mut weight) = (VecDeque::<Entry>::new(), 0);
     let mut strange = None;
     let after = Op::new(start.value().saturating_sub(1)).max(op);

@@ -85,6 +85,8 @@ pub(crate) struct Desk {
     effects: Effects<Effect>,
     /// Until when a stop that was asked for waits for answers.
     stops_by: Option<Time>,
+    /// Until when it waits for another node to lead.
+    yields_by: Option<Time>,
     /// Words to others that state what is not durable yet.
     held: Vec<(WriteId, NodeId, Message)>,
     /// Messages are encoded here, so that many share one allocation.
@@ -132,6 +134,7 @@ pub(crate) fn run(seat: &Seat, inbox: &Inbox) {
     if with(seat, |it| it.work_off(core::iter::empty(), true)).is_ok() {
         attend(seat, inbox);
     }
+    inbox.end();
 }
 
 /// Works off what comes until it is stopped or something fails.
@@ -222,13 +225,20 @@ impl Engine {
     /// How a stop that was asked for ends, once it does.
     fn end(&self) -> Option<End> {
         let stops_by = self.desk.stops_by?;
-        if self.desk.seated() == 0 {
+        if self.desk.seated() == 0 && !self.is_yielding() {
             Some(End::Answered)
         } else if self.shared.clock.now() >= stops_by {
             Some(End::Late)
         } else {
             None
         }
+    }
+
+    /// Whether leadership is on its way to another node.
+    fn is_yielding(&self) -> bool {
+        let by = self.desk.yields_by;
+        let is_time_left = by.is_some_and(|by| self.shared.clock.now() < by);
+        is_time_left && self.replica.is_leader_of_others()
     }
 
     /// Whether jobs are under way and there is time for them.
@@ -301,7 +311,10 @@ impl Engine {
                     self.desk.jobs -= 1;
                     self.step(now, Input::WorkDone(done))?;
                 }
-                Letter::Stop => self.desk.stops_by = Some(now + self.answers_within),
+                Letter::Stop => {
+                    self.desk.stops_by = Some(now + self.answers_within);
+                    self.desk.yields_by = Some(now + self.replica.yield_lead());
+                }
             }
         }
         Ok(())

@@ -91,7 +91,19 @@ struct State {
     is_asleep: bool,
     /// Whether another thread does the sleeping reader's work and will ring in its place.
     is_held: bool,
-    is_closed: bool,
+    door: Door,
+}
+
+/// What is still taken in, ordered by how little that is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Door {
+    /// Everything.
+    #[default]
+    Open,
+    /// No requests.
+    Closed,
+    /// Nothing: nobody reads any more.
+    Over,
 }
 
 /// The queue.
@@ -118,7 +130,7 @@ impl Inbox {
             return Err(NotTaken::TooLarge);
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.is_closed {
+        if state.door != Door::Open {
             return Err(NotTaken::Stopped);
         }
         let bytes = state.bytes + ask.bytes();
@@ -136,7 +148,7 @@ impl Inbox {
     pub(crate) fn hear(&self, from: NodeId, message: Message, bytes: usize) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = state.message_bytes + bytes;
-        if state.is_closed || state.messages >= MESSAGES_MAX || sum > MESSAGE_BYTES_MAX {
+        if state.door == Door::Over || state.messages >= MESSAGES_MAX || sum > MESSAGE_BYTES_MAX {
             return false;
         }
         state.messages += 1;
@@ -160,7 +172,7 @@ impl Inbox {
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let is_idle = state.is_asleep && !state.is_held && state.letters.is_empty();
-        if state.is_closed || !is_idle {
+        if state.door != Door::Open || !is_idle {
             return None;
         }
         state.is_held = true;
@@ -170,13 +182,21 @@ impl Inbox {
     /// Refuses all further requests.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.is_closed = true;
+        state.door = state.door.max(Door::Closed);
+    }
+
+    /// Nobody reads from now on: what waits is dropped, and so is what other nodes say. Until
+    /// then they are heard though requests are refused, for what was taken needs them.
+    pub(crate) fn end(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.door = Door::Over;
+        state.letters = Vec::new();
     }
 
     /// Whether requests are refused for good.
     pub(crate) fn is_closed(&self) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.is_closed
+        state.door != Door::Open
     }
 
     /// Swaps all that waits into `into` (which must be empty); waits up to `patience` for it.
@@ -268,6 +288,11 @@ mod tests {
         inbox.take(&mut batch, Duration::ZERO);
         assert!((0..MESSAGES_MAX).all(|_| hear(0)));
         assert!(!hear(0), "too many");
+        inbox.take(&mut { Vec::new() }, Duration::ZERO);
+        inbox.close();
+        assert!(hear(0), "what was taken needs the others");
+        inbox.end();
+        assert!(!hear(0), "nobody reads");
     }
 
     fn propose(inbox: &Inbox, bytes: usize) -> Result<(), NotTaken> {

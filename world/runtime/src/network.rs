@@ -57,6 +57,8 @@ pub struct ClusterConfig {
     pub election_timeout: Duration,
     /// How often a leader speaks.
     pub heartbeat_interval: Duration,
+    /// How long a client waits before it is told that its request timed out.
+    pub request_timeout: Duration,
     /// How the others are reached.
     pub network: Arc<dyn Network>,
 }
@@ -70,14 +72,8 @@ pub struct Bootstrap {
     pub members: Vec<MemberConfig>,
     /// The shortest silence after which an election begins.
     pub election_timeout: Duration,
-}
-
-impl Bootstrap {
-    /// How long a client waits before it is told that its request timed out: etcd's rule.
-    #[must_use]
-    pub fn patience(&self) -> Duration {
-        Duration::from_secs(5) + self.election_timeout * 2
-    }
+    /// How long a client waits before it is told that its request timed out.
+    pub request_timeout: Duration,
 }
 
 impl ClusterConfig {
@@ -86,6 +82,7 @@ impl ClusterConfig {
             token: self.token.clone(),
             members: self.members.clone(),
             election_timeout: self.election_timeout,
+            request_timeout: self.request_timeout,
         }
     }
 
@@ -95,5 +92,11 @@ impl ClusterConfig {
             return Vec::new();
         }
         self.members.iter().map(|member| member.node).collect()
+    }
+
+    /// How long clients of etcd wait with such an election timeout.
+    #[must_use]
+    pub fn request_timeout_of(election_timeout: Duration) -> Duration {
+        Duration::from_secs(5) + election_timeout * 2
     }
 }

@@ -221,8 +221,8 @@ pub fn start(
         leader: AtomicU64::new(0),
         term: AtomicU64::new(opened.replica.term().value()),
         dropped: AtomicU64::new(0),
-        patience: bootstrap.as_ref().map(Bootstrap::patience),
         bootstrap,
+        patience: bootstrap.as_ref().map(|it| it.request_timeout),
     });
     let (replayed, boot) = (opened.replayed, opened.log.opens());
     let failure = Failure {

@@ -69,9 +69,10 @@ fn note_raft(event: &holm_raft::Event, metrics: &Metrics) {
             metrics.server.proposals_failed.inc();
             tracing::debug!(?event, "too many requests wait");
         }
-        // In a moved lead commands reach who leads no longer; they are sent again.
+        // After a change of the lead commands reach who leads no longer, and are sent again;
+        // who was removed may not know it yet.
         Raft::Rejected {
-            why: Rejected::NotLeader,
+            why: Rejected::NotLeader | Rejected::Stranger,
             ..
         }
         | Raft::OriginCounted { .. }

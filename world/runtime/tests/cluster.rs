@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holm_base::{ByteCount, ClusterId, NodeId};
+use holm_kv::Refusal;
 use holm_kv::command::{Command, Proposal, Put};
 use holm_raft::{Change, Operation, Outcome, RoleName};
 use holm_runtime::{
@@ -55,14 +56,16 @@ fn config(place: &Path, node: u64, switch: &Arc<Switch>) -> NodeConfig {
         name: format!("n{node}"),
         peer_urls: Vec::new(),
     };
+    let timeout = Duration::from_millis(300);
     let cluster = ClusterConfig {
         cluster: ClusterId::new(77),
         token: "test".to_owned(),
         node: id(node),
         members: (1..=3).map(member).collect(),
         is_joining: false,
-        election_timeout: Duration::from_millis(300),
+        election_timeout: timeout,
         heartbeat_interval: Duration::from_millis(30),
+        request_timeout: ClusterConfig::request_timeout_of(timeout),
         network: Arc::new(Port {
             switch: Arc::clone(switch),
             from: id(node),
@@ -197,7 +200,7 @@ fn three_nodes_serve_at_each_and_go_on_without_any_one() {
     for node in 1..=3 {
         revision += 1;
         let key = format!("at{node}");
-        assert_eq!(cluster.put(node, &key), revision, "I15: dense");
+        assert_eq!(cluster.put(node, &key), revision, "revisions are dense");
         assert!((1..=3).all(|it| cluster.has(it, &key)));
     }
     let leader = cluster.leader();
@@ -282,4 +285,48 @@ fn a_folder_keeps_the_member_it_belongs_to() {
     };
     let error = start(other, metrics(), ignore()).expect_err("it is node 1's");
     assert!(matches!(error, StartError::Identity { .. }), "{error}");
+}
+
+#[test]
+fn a_node_that_stops_hands_its_lead_on() {
+    let mut cluster = Cluster::start();
+    cluster.put(1, "key");
+    let leader = cluster.leader();
+    let other = cluster.handle(leader % 3 + 1).clone();
+    let term = other.term();
+    cluster.nodes.remove(&leader).expect("it is up").stop();
+    assert!(other.term() > term, "another was elected before it stopped");
+    cluster.put(leader % 3 + 1, "next");
+    cluster.stop();
+}
+
+#[test]
+fn a_minority_promises_nothing_and_says_so_in_time() {
+    let mut cluster = Cluster::start();
+    cluster.put(1, "key");
+    cluster.nodes.remove(&2).expect("it is up").stop();
+    cluster.nodes.remove(&3).expect("it is up").stop();
+    let mut switch = cluster.switch.handles.lock().expect("nobody panics");
+    switch.retain(|node, _| *node == id(1));
+    drop(switch);
+    let handle = cluster.handle(1).clone();
+    let command = Command::Put(Put {
+        key: Bytes::from_static(b"late"),
+        ..Put::default()
+    });
+    let put = handle.propose(Proposal {
+        caller: None,
+        command,
+    });
+    let read = handle.read_barrier();
+    let both = cluster.runtime.block_on(async { tokio::join!(put, read) });
+    assert_eq!(both.0.err(), Some(Refusal::TimedOut));
+    assert_eq!(both.1, Err(Refusal::TimedOut));
+    assert!(
+        handle.view().root.get(b"key").is_some(),
+        "what it has it shows"
+    );
+    assert!(handle.view().root.get(b"late").is_none());
+    assert_eq!(handle.leader(), None);
+    cluster.stop();
 }

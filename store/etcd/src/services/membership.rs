@@ -145,7 +145,7 @@ impl Services {
         let Some(bootstrap) = self.handle().bootstrap() else {
             return Err(errors::bad_leader_transferee());
         };
-        let end = self.handle().now() + bootstrap.patience();
+        let end = self.handle().now() + bootstrap.request_timeout;
         let refused = match self.operate(Operation::MoveLeader { to }, end).await? {
             Ok(()) => return Ok(()),
             Err(refused) => refused,
@@ -160,7 +160,7 @@ impl Services {
 
     /// Waits for a leader as long as a change would.
     async fn check_leader(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
-        let end = self.handle().now() + bootstrap.patience();
+        let end = self.handle().now() + bootstrap.request_timeout;
         while self.handle().leader().is_none() {
             if self.handle().now() >= end {
                 return Err(errors::no_leader());
@@ -176,7 +176,7 @@ impl Services {
         change: Change,
         there: &[Member],
     ) -> Result<(), NotChanged> {
-        let end = self.handle().now() + bootstrap.patience();
+        let end = self.handle().now() + bootstrap.request_timeout;
         let refused = match self.operate(Operation::Change(change), end).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(refused)) => refused,

@@ -40,7 +40,11 @@ fn a_write_at_any_site_is_seen_at_all() {
     }
     world.run_until("three answers", |it| it.acknowledged.len() == 3);
     world.heal();
-    assert_eq!(world.sites[0].revision(), 4, "I15: revisions are dense");
+    assert_eq!(
+        world.sites[0].revision(),
+        4,
+        "revisions are dense (raft I15)"
+    );
     for at in 0..3 {
         for from in 0..3 {
             assert!(world.sites[at].value(&format!("from{from}")).is_some());
@@ -283,6 +287,86 @@ fn a_long_silent_site_is_helped_from_the_log() {
 }
 
 #[test]
+fn a_log_is_cut_and_who_joins_behind_that_is_named() {
+    let mut world = World::new(13);
+    for at in 0..3 {
+        world.crash(at);
+        world.sites[at].kept_ops = 20;
+        world.restart(at);
+    }
+    world.run_until("a leader", |it| it.leader().is_some());
+    for number in 0..100 {
+        world.put(number % 3, &format!("key{number}"));
+        world.run(20);
+    }
+    world.run(5_000);
+    for site in &world.sites {
+        let standing = site.replica().standing();
+        let kept = standing.last.value() + 1 - standing.first.value();
+        assert!((20..90).contains(&kept), "{standing:?}");
+    }
+    let mut joiner = Site::new(4, &[]);
+    joiner.start(world.now);
+    world.sites.push(joiner);
+    let operation = Operation::Change(Change::AddLearner(NodeId::new(4)));
+    let leader = world.leader().expect("it is calm");
+    settle_other(&mut world, leader, |request| Input::Operate {
+        request,
+        operation,
+    });
+    world.run(1_000);
+    let is_named = |event: &Event| {
+        let node = NodeId::new(4);
+        matches!(event, Event::Raft(holm_raft::Event::SnapshotMissing { peer, .. }) if *peer == node)
+    };
+    assert!(world.sites[leader].events.iter().any(is_named));
+    world.sites.pop();
+    world.heal();
+}
+
+/// Damages what was written last to a site's log.
+fn damage_newest(site: &Site) {
+    let newest = |name: &String| {
+        let is_segment = name.starts_with("log/") && name.contains(".seg");
+        let bytes = site.storage.bytes(name).filter(|_| is_segment)?;
+        let last = bytes.iter().rposition(|it| *it != 0)?;
+        Some((name.clone(), last as u64 / 4096 * 4096 + 1024))
+    };
+    let names = site.storage.names();
+    let (name, at) = names
+        .iter()
+        .filter_map(newest)
+        .next_back()
+        .expect("there is a log");
+    site.storage.flip(&name, holm_base::ByteCount::new(at), 1);
+}
+
+#[test]
+fn a_site_with_a_damaged_log_recovers_from_the_others() {
+    // Without and with an engine that knows more than what stands before the damage.
+    for pause in [0, 4_000] {
+        let mut world = World::calm(14);
+        for number in 0..20 {
+            world.put(number % 3, &format!("key{number}"));
+            world.run(50);
+        }
+        world.run(pause);
+        let at = world.follower();
+        world.crash(at);
+        damage_newest(&world.sites[at]);
+        world.restart(at);
+        assert_eq!(world.role(at), RoleName::Recovering, "pause {pause}");
+        world.put(at, "late");
+        world.heal();
+        assert_eq!(world.role(at), RoleName::Follower, "pause {pause}");
+        assert!(world.acknowledged.contains("late"));
+        world.crash(at);
+        world.heal();
+        assert_eq!(world.sites[at].revision(), 22);
+    }
+}
+
+#[test]
 fn a_batch_is_one_message_to_each_site() {
     let mut world = World::calm(11);
     let leader = world.leader().expect("it is calm");
@@ -354,6 +438,15 @@ fn storm(seed: u64) -> usize {
                 number += 1;
                 world.put(at, &format!("key{number}"));
                 world.read(at);
+                let (id, ttl) = (number, 2 + number % 50);
+                let grant = Command::LeaseGrant {
+                    id,
+                    ttl,
+                    ttl_min: 2,
+                };
+                world.propose(at, Asked::Other, grant);
+                let lease = number / 2;
+                world.other(at, |request| Input::LeaseRenew { request, lease });
             }
         }
         let millis = world.prng.below(1_500);

@@ -321,7 +321,7 @@ impl World {
         for key in &self.acknowledged {
             let found = self.sites[0].value(key);
             let (_, version) = found.unwrap_or_else(|| panic!("{key} was acknowledged"));
-            assert_eq!(version, 1, "I18: {key} was put once");
+            assert_eq!(version, 1, "{key} was put once (raft I18)");
         }
     }
 
