@@ -181,3 +181,31 @@ async fn a_slow_link_stays_up_and_shows_its_round_trip_time() {
     let link = &a.peers.links()[0];
     assert_eq!((link.is_up, &link.error), (true, &errors));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rotation_over_a_slow_link_loses_nothing_and_keeps_order() {
+    let cluster = Cluster::new("demo");
+    let proxy = Proxy::new();
+    let [a, mut b] = linked(&cluster, &proxy).await;
+    proxy.slow("a", "b", Duration::from_millis(60)).unwrap();
+    let (peers, to) = (a.peers.clone(), b.node());
+    let sending = tokio::spawn(async move {
+        for count in 0..4_000 {
+            if count == 1_000 {
+                peers.rotate();
+            }
+            // 16 MiB in all, so that the old connection has something left to carry.
+            peers.send(to, Class::Bulk, frame(count, 4_096));
+            if count % 16 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for expected in 0..4_000 {
+        assert_eq!(number(&b.next().await.1), expected);
+    }
+    sending.await.unwrap();
+    a.connections(4).await;
+    let link = &a.peers.links()[0];
+    assert_eq!((link.sent, link.dropped), (4_000, 0));
+}
