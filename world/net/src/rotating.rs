@@ -22,7 +22,7 @@ use crate::error::NetError;
 use crate::names::identity;
 
 /// The only protocol spoken inside.
-const ALPN: &[u8] = b"holm/1";
+pub(crate) const ALPN: &[u8] = b"holm/1";
 
 /// Where a node's certificate for links lies.
 #[derive(Clone, Debug, PartialEq, Eq)]

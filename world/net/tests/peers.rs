@@ -5,6 +5,7 @@ mod nodes;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use holm_base::{ClusterId, NodeId};
 use holm_net::{Class, PeersError};
 
@@ -143,8 +144,21 @@ async fn a_stranger_is_refused_with_the_reason_and_harms_nobody() {
         .await;
     let old = nodes::tls_1_2(address, &cluster);
     b.refuses(old, "TLS: peer is incompatible").await;
-    let other = nodes::other_protocol(address, &cluster);
-    b.refuses(other, "TLS: peer doesn't support any known protocol")
+    let member = (address, &cluster);
+    let no_protocol = "TLS: peer doesn't support any known protocol";
+    b.refuses(nodes::member_says(member, &["h2"], b""), no_protocol)
+        .await;
+
+    // A member's certificate, and then nothing that a node would say.
+    let none = nodes::member_says(member, &[], b"");
+    b.refuses(none, "link closed: peer doesn't support any known protocol")
+        .await;
+    let garbage = nodes::member_says(member, &["holm/1"], b"PRI * HTTP/2.0\r\n\r\n");
+    b.refuses(garbage, "bytes, 32768 is the limit").await;
+    let mut early = BytesMut::new();
+    frame(1, 9).encode(&mut early);
+    let early = nodes::member_says(member, &["holm/1"], &early);
+    b.refuses(early, "kind 16 before both ends were bound")
         .await;
 
     // And all the while the good ones talk.

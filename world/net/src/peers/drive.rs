@@ -18,6 +18,7 @@ use crate::names::identity;
 use crate::peers::Shared;
 use crate::peers::connection::Connection;
 use crate::peers::table::Node;
+use crate::rotating::ALPN;
 
 /// Bytes to ask for in one read.
 const READ: usize = 64 << 10;
@@ -233,9 +234,13 @@ async fn leave(shared: &Arc<Shared>, connection: &Arc<Connection>) {
     }
 }
 
-/// The exporter of this session, and whom the other's certificate names.
+/// The exporter of this session, and whom the other's certificate names. TLS lets a client pass
+/// that names no protocol at all; here it does not.
 fn whom(stream: &TlsStream<TcpStream>) -> Result<([u8; 32], Option<Identity>), rustls::Error> {
     let (_, session) = stream.get_ref();
+    if session.alpn_protocol() != Some(ALPN) {
+        return Err(rustls::Error::NoApplicationProtocol);
+    }
     let exporter = match stream {
         TlsStream::Client(it) => it
             .get_ref()
