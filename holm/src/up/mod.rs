@@ -109,8 +109,8 @@ async fn live(
 
 /// What the node's threads need to know.
 fn node_config(config: &Config) -> NodeConfig {
-        cluster: None,
     NodeConfig {
+        cluster: None,
         data_dir: config.data_dir.clone(),
         name: config.name.clone(),
         peer_urls: config.peer_urls.clone(),

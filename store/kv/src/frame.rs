@@ -27,7 +27,7 @@
 //! | 7 compacted | the line | nothing |
 //!
 //! A batch is a run of frames of which only the last lacks `continues`; it counts wholly or
-//! not at all. The chain makes a frame that is left over from before a crash worthless: it
+//! not at all. Once a sequencer is heard, a batch is all that a flush takes. The chain makes a frame that is left over from before a crash worthless: it
 //! fits only behind the very frames that it was written behind.
 //! Copied frames are the cleaner's; they have neither number nor chain.
 

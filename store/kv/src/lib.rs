@@ -30,6 +30,10 @@
 //! - I13 The hub's memory is bounded by its ring, its watchers and its streams.
 //! - I14 An expiry that another leader proposed changes nothing.
 //! - I15 No lease ends before its time has passed since the last renewal that was acknowledged.
+//! - I16 What the sequencer said of an op is found after a crash with the data of that op, or
+//!   neither is: a flush's frames are one batch, and its last one holds the words.
+//! - I17 Applying reads no clock and no setting of the node. What a node's own damage does to an
+//!   answer is told by [`Keyspace::harm`].
 //!
 //! What it deliberately does not do: threads, clocks, sockets, ordering. The log below is
 //! `holm-log`, the order comes from a sequencer, and `holm-replica` binds the three.

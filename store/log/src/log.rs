@@ -99,6 +99,9 @@ impl Log {
     /// before it, its hard state is whole and says from now on that the node is recovering
     /// (I14), and what was lost is to be had from peers. The damaged bytes stay where they are
     /// (I13) until their segment is not needed any more.
+    ///
+    /// The engine may be ahead of such a log. Then tell it so before anything is appended: flush
+    /// a [`Record::Installed`] of the engine's applied op without suffix, and cut to that op.
     #[must_use]
     pub fn is_damaged(&self, group: GroupId) -> bool {
         self.group(group).is_some_and(|group| group.is_lost)
@@ -145,7 +148,8 @@ impl Log {
     }
 
     /// The snapshot that the group's state comes from, until the owner cuts to its op: then the
-    /// engine holds it.
+    /// engine holds it. If its op is above what the engine has applied, a crash came between the
+    /// record and the engine: finish that first, for the entries may begin behind it.
     #[must_use]
     pub fn installed(&self, group: GroupId) -> Option<&Installed> {
         self.group(group).and_then(Group::installed)

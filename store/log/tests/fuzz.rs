@@ -2,10 +2,11 @@
 
 mod support;
 
-use holm_base::ByteCount;
-use holm_log::LogError;
+use holm_base::{ByteCount, NodeId, Op, Term};
+use holm_log::{LogError, Urgency};
+use holm_sequencer::Record;
 use holm_virtual::{Storage, Survival};
-use support::{GROUP, append, kept, open};
+use support::{GROUP, append, kept, open, open_among_others, raft_record};
 
 const FIRST: &str = "log/0000000000000000.seg";
 const SECOND: &str = "log/0000000000004000.seg";
@@ -21,7 +22,9 @@ fn any_bytes_are_answered() {
             }
             storage.put(name, &bytes);
         }
+        let again = storage.reopen(Survival::Keep);
         drop(open(&storage).map(|log| kept(&log, GROUP)));
+        drop(open_among_others(&again).map(|log| kept(&log, GROUP)));
         Ok(())
     })
     .budget_ms(1_000);
@@ -52,7 +55,22 @@ fn a_harmed_log_with_right_stamps_is_answered() {
     let storage = Storage::new();
     let mut log = open(&storage).unwrap();
     append(&mut log, GROUP, 12, 400).unwrap();
-    append(&mut log, GROUP, 6, 900).unwrap();
+    let (term, last) = (Term::new(0), Op::new(10));
+    let hard = Record::Hard {
+        term,
+        vote: Some(NodeId::new(3)),
+        is_recovering: true,
+    };
+    let installed = Record::Installed {
+        term,
+        op: last,
+        is_suffix_kept: true,
+        body: "a manifest".into(),
+    };
+    let records = [hard, Record::CutTo { last }, installed];
+    log.flush(GROUP, &records, Urgency::Ordinary).unwrap();
+    let records: Vec<Record> = (11..17).map(|op| raft_record(0, op, 900)).collect();
+    log.flush(GROUP, &records, Urgency::Ordinary).unwrap();
     drop(log);
     arbtest::arbtest(|u| {
         let harmed = storage.reopen(Survival::Keep);
@@ -67,7 +85,12 @@ fn a_harmed_log_with_right_stamps_is_answered() {
         stamp(&mut bytes, first);
         stamp(&mut bytes, first);
         harmed.patch(name, ByteCount::ZERO, &bytes);
-        match open(&harmed) {
+        let opened = if u.arbitrary()? {
+            open(&harmed)
+        } else {
+            open_among_others(&harmed)
+        };
+        match opened {
             Ok(log) => drop(kept(&log, GROUP)),
             Err(LogError::Damaged { .. } | LogError::Foreign { .. } | LogError::Version { .. }) => {
             }

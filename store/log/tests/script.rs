@@ -206,7 +206,7 @@ fn all(log: &Log) -> String {
         vote,
         is_recovering,
     } = log.hard(GROUP);
-    let vote = vote.map_or("nobody".to_owned(), |it| it.to_string());
+    let vote = vote.map_or_else(|| "nobody".to_owned(), |it| it.to_string());
     let mut out = format!("term {term}, vote for {vote}");
     if is_recovering {
         out += ", recovering";

@@ -40,20 +40,22 @@
 //! which have limits of their own. Bodies are slices of the input: nothing is copied, and they
 //! keep it in memory.
 
+mod reader;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use holm_base::{NodeId, Op, Term, Time};
+use holm_base::NodeId;
 use holm_quorum::Voters;
 
 use crate::config::ORIGIN_WINDOW_MAX;
 use crate::membership::{Configuration, Joining};
-use crate::message::{
-    Body, Command, Entry, Flags, Message, Origin, Payload, Position, ReadPoint, Round,
-};
+use crate::message::{Body, Command, Entry, Flags, Message, Origin, Payload, Position};
 use crate::origin::Windows;
 use crate::snapshot::{Checkpoint, ChunkId, Manifest};
+
+use reader::{Reader, narrow, wide};
 
 const VERSION: u8 = 1;
 
@@ -648,146 +650,4 @@ fn runs(from: &mut Reader, words: usize) -> Result<Vec<u64>, DecodeError> {
         }
     }
     Ok(bits)
-}
-
-/// Reads from front to back; what is not there is an error.
-struct Reader {
-    bytes: Bytes,
-    what: &'static str,
-}
-
-impl Reader {
-    fn new(bytes: &Bytes, what: &'static str) -> Self {
-        let bytes = bytes.clone();
-        Self { bytes, what }
-    }
-
-    const fn short(&self) -> DecodeError {
-        DecodeError::Short { what: self.what }
-    }
-
-    const fn nonsense(&self) -> DecodeError {
-        DecodeError::Nonsense { what: self.what }
-    }
-
-    const fn unknown(&self, kind: u8) -> DecodeError {
-        let what = self.what;
-        DecodeError::Kind { what, kind }
-    }
-
-    /// The kind and the flags.
-    fn head(&mut self) -> Result<(u8, u8), DecodeError> {
-        let [version, kind, flags, _spare] = self.array()?;
-        if version != VERSION {
-            let what = self.what;
-            return Err(DecodeError::Version { what, version });
-        }
-        Ok((kind, flags))
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let found = self.bytes.first_chunk::<N>().copied();
-        let found = found.ok_or_else(|| self.short())?;
-        self.bytes = self.bytes.slice(N..);
-        Ok(found)
-    }
-
-    fn u16(&mut self) -> Result<u16, DecodeError> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, DecodeError> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, DecodeError> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn op(&mut self) -> Result<Op, DecodeError> {
-        self.u64().map(Op::new)
-    }
-
-    fn term(&mut self) -> Result<Term, DecodeError> {
-        self.u64().map(Term::new)
-    }
-
-    fn time(&mut self) -> Result<Time, DecodeError> {
-        self.u64().map(Time::from_nanos)
-    }
-
-    fn position(&mut self) -> Result<Position, DecodeError> {
-        Ok(Position {
-            term: self.term()?,
-            op: self.op()?,
-        })
-    }
-
-    fn origin(&mut self) -> Result<Origin, DecodeError> {
-        Ok(Origin {
-            node: NodeId::new(self.u64()?),
-            boot: self.u64()?,
-        })
-    }
-
-    fn round(&mut self) -> Result<Round, DecodeError> {
-        Ok(Round {
-            boot: self.u64()?,
-            number: self.u64()?,
-        })
-    }
-
-    fn read(&mut self) -> Result<ReadPoint, DecodeError> {
-        Ok(ReadPoint {
-            op: self.op()?,
-            configuration: self.position()?,
-        })
-    }
-
-    fn nodes(&mut self, count: usize) -> Result<Vec<NodeId>, DecodeError> {
-        if count > self.bytes.len() / 8 {
-            return Err(self.short());
-        }
-        (0..count).map(|_| self.u64().map(NodeId::new)).collect()
-    }
-
-    /// How many things follow, each of `least` bytes or more: no more than there is room for.
-    fn count(&mut self, least: usize) -> Result<usize, DecodeError> {
-        let count = wide(self.u32()?);
-        if count > self.bytes.len() / least {
-            return Err(self.short());
-        }
-        Ok(count)
-    }
-
-    /// A part behind its length.
-    fn sized(&mut self) -> Result<Bytes, DecodeError> {
-        let len = wide(self.u32()?);
-        if len > self.bytes.len() {
-            return Err(self.short());
-        }
-        Ok(self.bytes.split_to(len))
-    }
-
-    /// All that is left.
-    fn rest(&mut self) -> Bytes {
-        core::mem::take(&mut self.bytes)
-    }
-
-    const fn end(&self) -> Result<(), DecodeError> {
-        let (what, extra) = (self.what, self.bytes.len());
-        if extra == 0 {
-            Ok(())
-        } else {
-            Err(DecodeError::Long { what, extra })
-        }
-    }
-}
-
-fn narrow(len: usize) -> u32 {
-    u32::try_from(len).expect("what is sent or kept is far below 4 GiB")
-}
-
-fn wide(len: u32) -> usize {
-    usize::try_from(len).expect("an address has 32 bits at least")
 }

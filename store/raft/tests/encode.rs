@@ -189,6 +189,22 @@ fn windows_without_gaps_are_short() {
     assert_eq!(out.len(), 8 + 3 * (28 + 4));
 }
 
+/// Another size than ours comes from a node with another setting, or from an enemy.
+#[test]
+fn windows_of_another_size_are_no_trap() {
+    let origin = Origin {
+        node: NodeId::new(1),
+        boot: 1,
+    };
+    for words in [0, 1, 5_000] {
+        let mut windows = Windows::new();
+        windows.restore(origin, 100, vec![0; words]);
+        assert!(windows.admit(origin, 101, 65_536));
+        assert!(!windows.admit(origin, 101, 65_536));
+        assert!(windows.admit(origin, u64::MAX, 65_536));
+    }
+}
+
 #[test]
 fn bodies_are_slices_of_the_input() {
     let command = Command {

@@ -187,10 +187,7 @@ impl Handle {
     ///
     /// The outer one if there is no answer: its outcome is then unknown; the inner one if it
     /// was not done.
-    pub async fn operate(
-        &self,
-        operation: Operation,
-    ) -> Result<Result<Outcome, Refused>, Refusal> {
+    pub async fn operate(&self, operation: Operation) -> Result<Result<Outcome, Refused>, Refusal> {
         match self.ask(Ask::Operate { operation }).await? {
             Answer::Operated(outcome) => Ok(outcome),
             other => unreachable!("an operation was answered with {other:?}"),

@@ -25,11 +25,17 @@ pub(crate) fn note(event: &Event, metrics: &Metrics) {
         }
         Event::Raft(event) => note_raft(event, metrics),
         Event::Leads { term } => {
-            tracing::info!(term = term.value(), "everything before this term is applied");
+            tracing::info!(
+                term = term.value(),
+                "everything before this term is applied"
+            );
         }
         Event::Follows => tracing::info!("leads no longer"),
         Event::Flooded { from } => {
-            tracing::warn!(from = from.value(), "entries wait for the disk: a message was dropped");
+            tracing::warn!(
+                from = from.value(),
+                "entries wait for the disk: a message was dropped"
+            );
         }
         Event::Broken { what } => tracing::error!(what, "the group cannot go on as it should"),
     }
@@ -50,7 +56,10 @@ fn note_raft(event: &holm_raft::Event, metrics: &Metrics) {
             }
         }
         Raft::PreCampaigned { term } => {
-            tracing::info!(term = term.value(), "hears of no leader, asks who would vote for it");
+            tracing::info!(
+                term = term.value(),
+                "hears of no leader, asks who would vote for it"
+            );
         }
         Raft::Campaigned { term, .. } => tracing::info!(term = term.value(), "asks for votes"),
         Raft::SteppedDown { term, why } => {
@@ -60,9 +69,10 @@ fn note_raft(event: &holm_raft::Event, metrics: &Metrics) {
             metrics.server.proposals_failed.inc();
             tracing::debug!(?event, "too many requests wait");
         }
-        // In a moved lead commands reach who leads no longer; they are sent again.
+        // After a change of the lead commands reach who leads no longer, and are sent again;
+        // who was removed may not know it yet.
         Raft::Rejected {
-            why: Rejected::NotLeader,
+            why: Rejected::NotLeader | Rejected::Stranger,
             ..
         }
         | Raft::OriginCounted { .. }

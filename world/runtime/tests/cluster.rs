@@ -117,13 +117,21 @@ impl Cluster {
     /// As if its power was lost: the others hear nothing more, and its files are those of the
     /// moment.
     fn kill(&mut self, node: u64) {
-        self.switch.cut.lock().expect("nobody panics").insert(id(node));
+        self.switch
+            .cut
+            .lock()
+            .expect("nobody panics")
+            .insert(id(node));
         let (from, to) = (format!("n{node}"), format!("copy{node}"));
         copy(&self.place.path().join(&from), &self.place.path().join(&to));
         self.nodes.remove(&node).expect("it is up").stop();
         std::fs::remove_dir_all(self.place.path().join(&from)).expect("it is there");
         std::fs::rename(self.place.path().join(to), self.place.path().join(from)).expect("ours");
-        self.switch.cut.lock().expect("nobody panics").remove(&id(node));
+        self.switch
+            .cut
+            .lock()
+            .expect("nobody panics")
+            .remove(&id(node));
     }
 
     fn handle(&self, node: u64) -> &Handle {
@@ -140,7 +148,9 @@ impl Cluster {
             caller: None,
             command,
         };
-        let applied = self.runtime.block_on(self.handle(node).propose_here(proposal));
+        let applied = self
+            .runtime
+            .block_on(self.handle(node).propose_here(proposal));
         applied.expect("a quorum is up").revision.value()
     }
 
@@ -154,7 +164,9 @@ impl Cluster {
 
     fn leader(&self) -> u64 {
         let handle = self.nodes.values().next().expect("some are up").handle();
-        self.runtime.block_on(handle.read_barrier()).expect("a quorum is up");
+        self.runtime
+            .block_on(handle.read_barrier())
+            .expect("a quorum is up");
         handle.leader().expect("a read has just found it").value()
     }
 
@@ -235,7 +247,10 @@ fn leases_members_and_the_lead_are_asked_for_at_any_node() {
         assert_eq!(follower.leases().await.expect("known everywhere"), [5]);
         let learner = Operation::Change(Change::AddLearner(id(4)));
         let changed = follower.operate(learner).await.expect("there is an answer");
-        assert!(matches!(changed, Ok(Outcome::Changed { .. })), "{changed:?}");
+        assert!(
+            matches!(changed, Ok(Outcome::Changed { .. })),
+            "{changed:?}"
+        );
         let to = id(leader % 3 + 1);
         let leads = cluster.handle(leader).operate(Operation::MoveLeader { to });
         let moved = leads.await.expect("there is an answer");

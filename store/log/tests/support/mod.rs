@@ -31,6 +31,22 @@ pub(crate) fn open(storage: &Storage) -> Result<Log, LogError> {
     Log::open(folder, config())
 }
 
+/// The same log where other nodes have its entries too.
+pub(crate) fn open_among_others(storage: &Storage) -> Result<Log, LogError> {
+    let folder = storage
+        .root()
+        .folder("log")
+        .expect("the folder is only a name");
+    let has_peers = true;
+    Log::open(
+        folder,
+        LogConfig {
+            has_peers,
+            ..config()
+        },
+    )
+}
+
 /// A body that no other op has.
 pub(crate) fn body(op: u64, len: usize) -> Vec<u8> {
     let mut body = format!("op {op} ").into_bytes();

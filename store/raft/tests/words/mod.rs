@@ -154,6 +154,7 @@ fn round(random: &mut Prng) -> Round {
 }
 
 /// A message of one kind.
+#[expect(clippy::too_many_lines, reason = "one arm for each kind")]
 pub(crate) fn message(random: &mut Prng, kind: u64) -> Message {
     let term = Term::new(number(random));
     let body = match kind {

@@ -109,7 +109,10 @@ fn a_cut_off_leader_stops_leading_and_its_writes_wait() {
     let lost = world.put(old, "lost");
     let read = world.read(old);
     world.run(3_000);
-    assert!(world.asked.contains_key(&lost), "a minority promises nothing");
+    assert!(
+        world.asked.contains_key(&lost),
+        "a minority promises nothing"
+    );
     assert!(world.asked.contains_key(&read), "and reads nothing");
     assert_ne!(world.role(old), RoleName::Leader, "no quorum is heard");
     assert!(world.sites[old].events.contains(&Event::Follows));
@@ -121,10 +124,14 @@ fn a_cut_off_leader_stops_leading_and_its_writes_wait() {
         matches!(renewed, Answer::Refused(Refusal::NoLeader)),
         "{renewed:?}"
     );
-    world.run_until("another leader", |it| it.leader().is_some_and(|it| it != old));
+    world.run_until("another leader", |it| {
+        it.leader().is_some_and(|it| it != old)
+    });
     let next = world.leader().expect("it was just seen");
     world.put(next, "kept");
-    world.run_until("an answer to the new leader", |it| it.acknowledged.contains("kept"));
+    world.run_until("an answer to the new leader", |it| {
+        it.acknowledged.contains("kept")
+    });
     world.heal();
     assert!(world.acknowledged.contains("lost"), "it was sent again");
 }
@@ -191,7 +198,11 @@ fn a_lease_outlives_its_leader_and_ends_once() {
     world.run_until("another leader", |it| it.leader().is_some());
     let next = world.leader().expect("it was just seen");
     let count = |world: &World| world.sites[next].replica().keyspace().leases().len();
-    assert_eq!(count(&world), 20, "the new leader gives them their time anew");
+    assert_eq!(
+        count(&world),
+        20,
+        "the new leader gives them their time anew"
+    );
     world.run_until("their end", |it| count(it) == 0);
     assert!(world.now >= begun + Duration::from_secs(9));
     world.heal();
@@ -223,7 +234,10 @@ fn members_change_at_any_site_and_leadership_at_the_leader() {
     let follower = world.follower();
     let to = world.node(follower);
     let mut operate = |at, operation| {
-        settle_other(&mut world, at, |request| Input::Operate { request, operation })
+        settle_other(&mut world, at, |request| Input::Operate {
+            request,
+            operation,
+        })
     };
     let learner = Operation::Change(Change::AddLearner(NodeId::new(4)));
     let answer = operate(follower, learner.clone());
@@ -266,6 +280,86 @@ fn a_long_silent_site_is_helped_from_the_log() {
     world.run(5_000);
     world.heal();
     assert_eq!(world.acknowledged.len(), 300);
+}
+
+#[test]
+fn a_log_is_cut_and_who_joins_behind_that_is_named() {
+    let mut world = World::new(13);
+    for at in 0..3 {
+        world.crash(at);
+        world.sites[at].kept_ops = 20;
+        world.restart(at);
+    }
+    world.run_until("a leader", |it| it.leader().is_some());
+    for number in 0..100 {
+        world.put(number % 3, &format!("key{number}"));
+        world.run(20);
+    }
+    world.run(5_000);
+    for site in &world.sites {
+        let standing = site.replica().standing();
+        let kept = standing.last.value() + 1 - standing.first.value();
+        assert!((20..90).contains(&kept), "{standing:?}");
+    }
+    let mut joiner = Site::new(4, &[]);
+    joiner.start(world.now);
+    world.sites.push(joiner);
+    let operation = Operation::Change(Change::AddLearner(NodeId::new(4)));
+    let leader = world.leader().expect("it is calm");
+    settle_other(&mut world, leader, |request| Input::Operate {
+        request,
+        operation,
+    });
+    world.run(1_000);
+    let is_named = |event: &Event| {
+        let node = NodeId::new(4);
+        matches!(event, Event::Raft(holm_raft::Event::SnapshotMissing { peer, .. }) if *peer == node)
+    };
+    assert!(world.sites[leader].events.iter().any(is_named));
+    world.sites.pop();
+    world.heal();
+}
+
+/// Damages what was written last to a site's log.
+fn damage_newest(site: &Site) {
+    let newest = |name: &String| {
+        let is_segment = name.starts_with("log/") && name.contains(".seg");
+        let bytes = site.storage.bytes(name).filter(|_| is_segment)?;
+        let last = bytes.iter().rposition(|it| *it != 0)?;
+        Some((name.clone(), last as u64 / 4096 * 4096 + 1024))
+    };
+    let names = site.storage.names();
+    let (name, at) = names
+        .iter()
+        .filter_map(newest)
+        .next_back()
+        .expect("there is a log");
+    site.storage.flip(&name, holm_base::ByteCount::new(at), 1);
+}
+
+#[test]
+fn a_site_with_a_damaged_log_recovers_from_the_others() {
+    // Without and with an engine that knows more than what stands before the damage.
+    for pause in [0, 4_000] {
+        let mut world = World::calm(14);
+        for number in 0..20 {
+            world.put(number % 3, &format!("key{number}"));
+            world.run(50);
+        }
+        world.run(pause);
+        let at = world.follower();
+        world.crash(at);
+        damage_newest(&world.sites[at]);
+        world.restart(at);
+        assert_eq!(world.role(at), RoleName::Recovering, "pause {pause}");
+        world.put(at, "late");
+        world.heal();
+        assert_eq!(world.role(at), RoleName::Follower, "pause {pause}");
+        assert!(world.acknowledged.contains("late"));
+        world.crash(at);
+        world.heal();
+        assert_eq!(world.sites[at].revision(), 22);
+    }
 }
 
 #[test]
@@ -340,6 +434,15 @@ fn storm(seed: u64) -> usize {
                 number += 1;
                 world.put(at, &format!("key{number}"));
                 world.read(at);
+                let (id, ttl) = (number, 2 + number % 50);
+                let grant = Command::LeaseGrant {
+                    id,
+                    ttl,
+                    ttl_min: 2,
+                };
+                world.propose(at, Asked::Other, grant);
+                let lease = number / 2;
+                world.other(at, |request| Input::LeaseRenew { request, lease });
             }
         }
         let millis = world.prng.below(1_500);
@@ -352,5 +455,8 @@ fn storm(seed: u64) -> usize {
 #[test]
 fn many_storms_lose_nothing() {
     let acknowledged: usize = (0..16).map(storm).sum();
-    assert!(acknowledged > 500, "only {acknowledged} writes were acknowledged");
+    assert!(
+        acknowledged > 500,
+        "only {acknowledged} writes were acknowledged"
+    );
 }

@@ -31,6 +31,7 @@ pub struct Running {
 pub struct Site {
     pub node: NodeId,
     pub voters: Vec<NodeId>,
+    pub kept_ops: u64,
     pub storage: Storage,
     pub up: Option<Running>,
     pub answers: Vec<(RequestId, Answer)>,
@@ -45,6 +46,7 @@ impl Site {
         Self {
             node: NodeId::new(node),
             voters: voters.iter().map(|it| NodeId::new(*it)).collect(),
+            kept_ops: 1_000,
             storage: Storage::new(),
             up: None,
             answers: Vec::new(),
@@ -57,13 +59,17 @@ impl Site {
     pub fn try_open(&self) -> Result<Opened, OpenError> {
         let log_config = LogConfig {
             segment_bytes: ByteCount::new(256 << 10),
+            has_peers: true,
             ..LogConfig::new(ClusterId::new(1), self.node)
         };
         let config = Config {
             node: self.node,
             ..Config::default()
         };
-        let group = GroupConfig::new(self.node, self.voters.clone());
+        let group = GroupConfig {
+            kept_ops: self.kept_ops,
+            ..GroupConfig::new(self.node, self.voters.clone())
+        };
         open_in_group(&*self.storage.root(), GROUP, (log_config, config), &group)
     }
 
