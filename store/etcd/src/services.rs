@@ -157,14 +157,19 @@ impl Services {
     ///
     /// `invalid auth token` for a token that is unknown, expired or forged.
     pub fn caller(&self, cx: &Context) -> Result<Option<Caller>, Status> {
-        let auth = &self.handle().view().auth;
+        let view = self.handle().view();
+        let auth = &view.auth;
         if !auth.enabled() {
             return Ok(None);
         }
         let auth_revision = auth.revision();
         if let Some(token) = &cx.token {
             let now = self.handle().now();
-            let caller = self.shared.tokens.caller(token, now, auth_revision)?;
+            let tokens = &self.shared.tokens;
+            let caller = tokens.caller(token, now, auth_revision, |user, password| {
+                auth.user(user)
+                    .is_some_and(|it| it.password_hash == password)
+            })?;
             return Ok(Some(caller));
         }
         let named = cx.common_name.as_ref().filter(|_| !cx.is_gateway);

@@ -68,22 +68,29 @@ impl Tokens {
         }))
     }
 
-    /// Gives a token to a user whose password was right.
+    /// Gives a token to a user whose password was right; `password` is its hash.
     ///
     /// # Errors
     ///
     /// If this node can check tokens but not sign them, or has no random bytes.
-    pub(crate) fn give(&self, caller: &Caller, now: Time, op: Op) -> Result<String, Status> {
+    pub(crate) fn give(
+        &self,
+        caller: &Caller,
+        password: &str,
+        (now, op): (Time, Op),
+    ) -> Result<String, Status> {
         match &self.0 {
             Kind::Simple(tokens) => lock(tokens)
-                .give(&caller.user, now, op)
+                .give((&caller.user, password), now, op)
                 .map_err(|error| Status::new(Code::Internal, error.to_string())),
             Kind::Jwt(jwt) => jwt.sign(caller),
         }
     }
 
     /// Whom a token names. A simple one says nothing of the state of the user table, and is
-    /// good for the one that is in force: `auth_revision`.
+    /// good for the one that is in force, `auth_revision`, as long as `is_password` says that
+    /// the user's hash is the one that it was given for: the user may have been changed at
+    /// another site.
     ///
     /// # Errors
     ///
@@ -93,12 +100,16 @@ impl Tokens {
         token: &str,
         now: Time,
         auth_revision: u64,
+        is_password: impl Fn(&str, &str) -> bool,
     ) -> Result<Caller, Status> {
         let caller = match &self.0 {
-            Kind::Simple(tokens) => lock(tokens).user(token, now).map(|user| Caller {
-                user,
-                auth_revision,
-            }),
+            Kind::Simple(tokens) => {
+                let user = lock(tokens).user(token, now, is_password);
+                user.map(|user| Caller {
+                    user,
+                    auth_revision,
+                })
+            }
             Kind::Jwt(jwt) => jwt.read(token),
         };
         caller.ok_or_else(errors::invalid_auth_token)

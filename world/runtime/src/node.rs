@@ -23,7 +23,7 @@ use crate::handle::{Handle, Identity, Shared};
 use crate::identity::{self, IdentityError};
 use crate::inbox::{Inbox, Letter};
 use crate::log_writer::{LogWriter, Outbox, Shelf};
-use crate::network::{Bootstrap, ClusterConfig, Network};
+use crate::network::{ClusterConfig, Network};
 
 /// The group of keyspace `default`.
 pub(crate) const DEFAULT: GroupId = GroupId::new(1);
@@ -221,8 +221,8 @@ pub fn start(
         leader: AtomicU64::new(0),
         term: AtomicU64::new(opened.replica.term().value()),
         dropped: AtomicU64::new(0),
-        bootstrap,
         patience: bootstrap.as_ref().map(|it| it.request_timeout),
+        bootstrap,
     });
     let (replayed, boot) = (opened.replayed, opened.log.opens());
     let failure = Failure {

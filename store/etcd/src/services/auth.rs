@@ -107,7 +107,7 @@ impl Services {
         cx: &Context,
         _request: pb::AuthStatusRequest,
     ) -> Result<pb::AuthStatusResponse, Status> {
-        self.catch_up().await?;
+        self.catch_up_in_order().await?;
         self.check_admin(cx)?;
         let view = self.handle().view();
         Ok(pb::AuthStatusResponse {
@@ -142,8 +142,10 @@ impl Services {
                 user: request.name,
                 auth_revision: now.auth.revision(),
             };
-            let time = self.handle().now();
-            let token = self.shared.tokens.give(&caller, time, now.applied)?;
+            let user = now.auth.user(&caller.user);
+            let password = user.map_or("", |it| it.password_hash.as_str());
+            let at = (self.handle().now(), now.applied);
+            let token = self.shared.tokens.give(&caller, password, at)?;
             return Ok(pb::AuthenticateResponse {
                 header: Some(self.header_of(&now)),
                 token,
@@ -257,7 +259,7 @@ impl Services {
         cx: &Context,
         request: pb::AuthUserGetRequest,
     ) -> Result<pb::AuthUserGetResponse, Status> {
-        self.catch_up().await?;
+        self.catch_up_in_order().await?;
         let caller = self.caller(cx)?;
         let view = self.handle().view();
         let is_self = caller.as_ref().is_some_and(|it| it.user == request.name);
@@ -282,7 +284,7 @@ impl Services {
         cx: &Context,
         _request: pb::AuthUserListRequest,
     ) -> Result<pb::AuthUserListResponse, Status> {
-        self.catch_up().await?;
+        self.catch_up_in_order().await?;
         self.check_admin(cx)?;
         let view = self.handle().view();
         Ok(pb::AuthUserListResponse {
@@ -301,7 +303,7 @@ impl Services {
         cx: &Context,
         request: pb::AuthRoleGetRequest,
     ) -> Result<pb::AuthRoleGetResponse, Status> {
-        self.catch_up().await?;
+        self.catch_up_in_order().await?;
         let caller = self.caller(cx)?;
         let view = self.handle().view();
         let user = caller.as_ref().and_then(|it| view.auth.user(&it.user));
@@ -327,7 +329,7 @@ impl Services {
         cx: &Context,
         _request: pb::AuthRoleListRequest,
     ) -> Result<pb::AuthRoleListResponse, Status> {
-        self.catch_up().await?;
+        self.catch_up_in_order().await?;
         self.check_admin(cx)?;
         let view = self.handle().view();
         Ok(pb::AuthRoleListResponse {

@@ -144,6 +144,18 @@ impl Services {
         waited.map_err(|refusal| self.late_read(refusal, begun))
     }
 
+    /// As [`Services::catch_up`], for a question that etcd puts into its log: who asks it is told
+    /// the same as who changes something.
+    pub(super) async fn catch_up_in_order(&self) -> Result<(), Status> {
+        let handle = self.handle();
+        if !handle.is_of_cluster() {
+            return Ok(());
+        }
+        let begun = self.begin();
+        let waited = handle.read_barrier().await;
+        waited.map_err(|refusal| self.late_change(refusal, begun))
+    }
+
     /// What a read is told that was not done.
     fn late_read(&self, refusal: Refusal, begun: Time) -> Status {
         match refusal {

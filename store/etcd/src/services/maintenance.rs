@@ -73,7 +73,7 @@ impl Services {
         let action = AlarmAction::try_from(request.action);
         let raise = match action.map_err(|_unknown| errors::unknown_method())? {
             AlarmAction::Get => {
-                self.catch_up().await?;
+                self.catch_up_in_order().await?;
                 self.check_login(cx)?;
                 return Ok(self.raised(request.alarm()));
             }

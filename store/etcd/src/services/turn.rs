@@ -31,8 +31,11 @@ const EVENT_BYTES: usize = 64 << 10;
 const LEASE_SECONDS: i64 = 60;
 
 /// Refusals of locks and elections leave as Unknown, with their text: so does etcd, where they
-/// come from a client within the server.
+/// come from a client within the server. That one passes on as it is that the time is up.
 pub(super) fn as_unknown(status: Status) -> Status {
+    if status.code() == Code::DeadlineExceeded {
+        return status;
+    }
     Status::new(Code::Unknown, status.message().to_owned())
 }
 

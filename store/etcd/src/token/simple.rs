@@ -28,6 +28,8 @@ pub(super) struct SimpleTokens {
 #[derive(Debug)]
 struct Login {
     user: String,
+    /// The hash of the password that it was given for.
+    password: String,
     ends: Time,
 }
 
@@ -40,7 +42,12 @@ impl SimpleTokens {
         }
     }
 
-    pub(super) fn give(&mut self, user: &str, now: Time, op: Op) -> Result<String, NoRandom> {
+    pub(super) fn give(
+        &mut self,
+        (user, password): (&str, &str),
+        now: Time,
+        op: Op,
+    ) -> Result<String, NoRandom> {
         self.drop_ended(now);
         while self.queue.len() >= TOKENS_MAX
             && let Some((_, oldest)) = self.queue.pop_front()
@@ -50,15 +57,25 @@ impl SimpleTokens {
         let token = format!("{}.{op}", letters()?);
         let ends = now + self.lifetime;
         self.queue.push_back((ends, token.clone()));
-        let user = user.to_owned();
-        self.by_token.insert(token.clone(), Login { user, ends });
+        let login = Login {
+            user: user.to_owned(),
+            password: password.to_owned(),
+            ends,
+        };
+        self.by_token.insert(token.clone(), login);
         Ok(token)
     }
 
-    /// Whom the token names, and makes it live on.
-    pub(super) fn user(&mut self, token: &str, now: Time) -> Option<String> {
+    /// Whom the token names, and makes it live on; nobody if the user's password is another one
+    /// by now.
+    pub(super) fn user(
+        &mut self,
+        token: &str,
+        now: Time,
+        is_password: impl Fn(&str, &str) -> bool,
+    ) -> Option<String> {
         let login = self.by_token.get_mut(token)?;
-        if login.ends <= now {
+        if login.ends <= now || !is_password(&login.user, &login.password) {
             self.by_token.remove(token);
             return None;
         }
@@ -107,12 +124,16 @@ mod tests {
     use super::*;
 
     const START: Time = Time::ZERO;
+    fn is_p(_user: &str, password: &str) -> bool {
+        password == "p"
+    }
+
     const LIFETIME: Duration = Duration::from_secs(300);
 
     #[test]
     fn a_token_is_sixteen_letters_and_an_op() {
         let token = SimpleTokens::new(LIFETIME)
-            .give("root", START, Op::new(7))
+            .give(("root", "p"), START, Op::new(7))
             .unwrap();
         let (letters, op) = token.split_once('.').expect("a dot");
         assert_eq!((letters.len(), op), (16, "7"));
@@ -122,45 +143,53 @@ mod tests {
     #[test]
     fn use_keeps_a_token_and_idleness_ends_it() {
         let mut tokens = SimpleTokens::new(LIFETIME);
-        let token = tokens.give("ann", START, Op::new(1)).unwrap();
+        let token = tokens.give(("ann", "p"), START, Op::new(1)).unwrap();
         let mut now = START;
         for _ in 0..3 {
             now = now + Duration::from_secs(299);
-            assert_eq!(tokens.user(&token, now).as_deref(), Some("ann"));
+            assert_eq!(tokens.user(&token, now, is_p).as_deref(), Some("ann"));
         }
-        assert_eq!(tokens.user(&token, now + LIFETIME), None);
-        assert_eq!(tokens.user("made.up", now), None);
+        assert_eq!(tokens.user(&token, now + LIFETIME, is_p), None);
+        assert_eq!(tokens.user("made.up", now, is_p), None);
+    }
+
+    #[test]
+    fn a_token_ends_with_the_password_that_it_was_given_for() {
+        let mut tokens = SimpleTokens::new(LIFETIME);
+        let token = tokens.give(("ann", "p"), START, Op::new(1)).unwrap();
+        assert_eq!(tokens.user(&token, START, |_, it| it == "q"), None);
+        assert_eq!(tokens.user(&token, START, is_p), None, "for ever");
     }
 
     #[test]
     fn a_token_that_was_used_survives_its_first_turn_in_the_queue() {
         let mut tokens = SimpleTokens::new(LIFETIME);
-        let used = tokens.give("ann", START, Op::new(1)).unwrap();
-        let idle = tokens.give("bob", START, Op::new(2)).unwrap();
-        tokens.user(&used, START + Duration::from_secs(200));
+        let used = tokens.give(("ann", "p"), START, Op::new(1)).unwrap();
+        let idle = tokens.give(("bob", "p"), START, Op::new(2)).unwrap();
+        tokens.user(&used, START + Duration::from_secs(200), is_p);
         let later = START + LIFETIME;
-        tokens.give("eve", later, Op::new(3)).unwrap();
+        tokens.give(("eve", "p"), later, Op::new(3)).unwrap();
         assert!(tokens.by_token.contains_key(&used) && !tokens.by_token.contains_key(&idle));
     }
 
     #[test]
     fn above_the_limit_the_oldest_goes() {
         let mut tokens = SimpleTokens::new(LIFETIME);
-        let oldest = tokens.give("ann", START, Op::new(1)).unwrap();
+        let oldest = tokens.give(("ann", "p"), START, Op::new(1)).unwrap();
         for _ in 0..TOKENS_MAX {
-            tokens.give("bob", START, Op::new(2)).unwrap();
+            tokens.give(("bob", "p"), START, Op::new(2)).unwrap();
         }
         assert_eq!(tokens.by_token.len(), TOKENS_MAX);
-        assert_eq!(tokens.user(&oldest, START), None);
+        assert_eq!(tokens.user(&oldest, START, is_p), None);
     }
 
     #[test]
     fn a_forgotten_users_tokens_are_void_and_only_these() {
         let mut tokens = SimpleTokens::new(LIFETIME);
-        let ann = tokens.give("ann", START, Op::new(1)).unwrap();
-        let bob = tokens.give("bob", START, Op::new(1)).unwrap();
+        let ann = tokens.give(("ann", "p"), START, Op::new(1)).unwrap();
+        let bob = tokens.give(("bob", "p"), START, Op::new(1)).unwrap();
         tokens.forget_user("ann");
-        assert_eq!(tokens.user(&ann, START), None);
-        assert_eq!(tokens.user(&bob, START).as_deref(), Some("bob"));
+        assert_eq!(tokens.user(&ann, START, is_p), None);
+        assert_eq!(tokens.user(&bob, START, is_p).as_deref(), Some("bob"));
     }
 }

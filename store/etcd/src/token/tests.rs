@@ -25,7 +25,7 @@ fn ann() -> Caller {
 
 fn give(tokens: &Tokens) -> String {
     tokens
-        .give(&ann(), Time::ZERO, Op::new(1))
+        .give(&ann(), "", (Time::ZERO, Op::new(1)))
         .expect("there is a key to sign with")
 }
 
@@ -40,7 +40,11 @@ fn signed_tokens_of_each_family_name_the_user_and_the_revision() {
     ] {
         let tokens = Tokens::new(&config(method, Some(private), public)).unwrap();
         let token = give(&tokens);
-        assert_eq!(tokens.caller(&token, Time::ZERO, 9), Ok(ann()), "{method}");
+        assert_eq!(
+            tokens.caller(&token, Time::ZERO, 9, |_, _| true),
+            Ok(ann()),
+            "{method}"
+        );
     }
 }
 
@@ -49,8 +53,13 @@ fn a_public_key_checks_and_gives_none() {
     let signer = Tokens::new(&config("RS256", Some(RSA), None)).unwrap();
     let checker = Tokens::new(&config("RS256", None, Some(RSA_PUBLIC))).unwrap();
     let token = give(&signer);
-    assert_eq!(checker.caller(&token, Time::ZERO, 0), Ok(ann()));
-    let refused = checker.give(&ann(), Time::ZERO, Op::new(1)).unwrap_err();
+    assert_eq!(
+        checker.caller(&token, Time::ZERO, 0, |_, _| true),
+        Ok(ann())
+    );
+    let refused = checker
+        .give(&ann(), "", (Time::ZERO, Op::new(1)))
+        .unwrap_err();
     assert_eq!(refused.code(), Code::Unknown);
 }
 
@@ -63,7 +72,7 @@ fn forged_and_foreign_tokens_are_refused() {
     // A public key must never be taken for a shared secret.
     let confused = Tokens::new(&config("HS256", Some(RSA_PUBLIC), None)).unwrap();
     for bad in [forged, give(&confused), "abc".to_owned(), String::new()] {
-        let refused = tokens.caller(&bad, Time::ZERO, 5);
+        let refused = tokens.caller(&bad, Time::ZERO, 5, |_, _| true);
         assert_eq!(refused, Err(errors::invalid_auth_token()), "{bad}");
     }
 }
@@ -75,7 +84,7 @@ fn an_expired_signed_token_is_refused() {
     };
     config.lifetime = Duration::ZERO;
     let tokens = Tokens::new(&TokenConfig::Jwt(config)).unwrap();
-    let refused = tokens.caller(&give(&tokens), Time::ZERO, 5);
+    let refused = tokens.caller(&give(&tokens), Time::ZERO, 5, |_, _| true);
     assert_eq!(refused, Err(errors::invalid_auth_token()));
 }
 

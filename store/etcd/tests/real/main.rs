@@ -1,9 +1,11 @@
 //! The front against a real node in a temporary directory: no port, no other process.
 
+mod cluster;
 mod frames;
 mod node;
 mod services;
 mod shell;
+mod sites;
 mod turns;
 mod users;
 mod watches;

@@ -43,6 +43,7 @@ pub(crate) struct Call {
     body: Option<RecvStream>,
     partial: BytesMut,
     status: Option<HeaderMap>,
+    head: HeaderMap,
 }
 
 /// How a call ended.
@@ -139,6 +140,7 @@ impl Client {
             body: None,
             partial: BytesMut::new(),
             status: None,
+            head: HeaderMap::new(),
         }
     }
 
@@ -215,6 +217,7 @@ impl Call {
             let response = response.await.expect("the server answers");
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()["content-type"], "application/grpc");
+            self.head = response.headers().clone();
             if response.headers().contains_key("grpc-status") {
                 self.status = Some(response.headers().clone());
             }
@@ -224,6 +227,12 @@ impl Call {
             return None;
         }
         self.body.as_mut()
+    }
+
+    /// What the head of the answer says, once it has come.
+    pub(crate) fn head(&self, name: &str) -> Option<String> {
+        let value = self.head.get(name)?;
+        Some(value.to_str().expect("it is a text").to_owned())
     }
 
     /// Whether the call was refused before it began to answer, in one frame.
