@@ -1,7 +1,7 @@
 //! Rehearses scenarios and prints the reports: for timing, without the rest of the binary.
 //!
 //! `cargo run --release -p holm-rehearse --example rehearse -- FILE [--runs N] [--seed N]
-//! [--explore SECONDS] [--html FILE]`
+//! [--explore SECONDS] [--html FILE] [--tapes FOLDER] [--tape FILE]`
 #![expect(clippy::disallowed_types, reason = "it measures real time")]
 #![expect(clippy::disallowed_methods, reason = "it reads a file and arguments")]
 #![expect(clippy::print_stdout, reason = "it is a program")]
@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use holm_rehearse::{Options, Progress, parse, run};
+use holm_rehearse::{Options, Progress, parse, replay, run};
 
 struct Clock(Instant);
 
@@ -44,7 +44,18 @@ fn main() -> ExitCode {
         ..Options::default()
     };
     let mut clock = Clock(Instant::now());
-    let report = run(&scenario, &options, &mut clock);
+    let report = match after("--tape") {
+        None => run(&scenario, &options, &mut clock),
+        Some(tape) => {
+            let tape = std::fs::read(tape).expect("the tape can be read");
+            let options = Options {
+                tape: Some(tape),
+                steps: true,
+                ..options
+            };
+            replay(&scenario, &options, &mut clock).expect("it is a tape")
+        }
+    };
     print!("{}", report.to_text());
     let seconds = clock.elapsed().as_secs_f64();
     let per = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / seconds;
@@ -53,6 +64,11 @@ fn main() -> ExitCode {
         per(report.delivered()),
         per(report.acknowledged())
     );
+    if let (Some(folder), Some(name)) = (after("--tapes"), report.tape_name()) {
+        let tape = report.failure().map(|failure| failure.tape.clone());
+        std::fs::write(format!("{folder}/{name}"), tape.unwrap_or_default())
+            .expect("it is written");
+    }
     if let Some(page) = after("--html") {
         std::fs::write(page, report.to_html()).expect("the page can be written");
     }

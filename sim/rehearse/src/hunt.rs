@@ -16,7 +16,7 @@ use crate::timed::failure;
 /// How long a hunt is, if nobody says.
 const EXPLORE: Duration = Duration::from_secs(300);
 /// How many runs a failure is shrunk in at most, and for how long.
-const SHRINK_RUNS: u32 = 3_000;
+const SHRINK_RUNS: u32 = 20_000;
 const SHRINK_TIME: Duration = Duration::from_secs(60);
 
 pub(crate) fn explore(
@@ -55,7 +55,7 @@ pub(crate) fn explore(
         count(&mut report, &ending);
         if !ending.violations.is_empty() {
             let mut found = failure(scenario, options, report.runs - 1, &ending);
-            make_smaller(scenario, &stage, &order, &ending, &mut found, progress);
+            make_smaller(scenario, &stage, &ending, &mut found, progress);
             let tape = Tape::decode(&found.tape).ok();
             found.tape = tape.map_or(found.tape, |tape| {
                 tape.bound_to(scenario.identity, options.build).encode()
@@ -110,7 +110,7 @@ pub(crate) fn replay(
     // What a scheduler chose is on the tape; which one it was no longer matters.
     let order = match scenario.purpose {
         Purpose::Timed => Order::Timed,
-        Purpose::Hunt => order(scenario, 0, &Races::default()),
+        Purpose::Hunt => hunting(scenario, Scheduler::Random),
     };
     let ending = run(scenario, &stage, &order, lines, tape);
     count(&mut report, &ending);
@@ -175,6 +175,10 @@ fn order(scenario: &Scenario, run: u64, races: &Races) -> Order {
             races: races.clone(),
         },
     };
+    hunting(scenario, scheduler)
+}
+
+const fn hunting(scenario: &Scenario, scheduler: Scheduler) -> Order {
     Order::Hunt {
         scheduler,
         reach_nanos: scenario.keyspace.election_timeout / 2,
@@ -189,12 +193,13 @@ fn run(scenario: &Scenario, stage: &Stage, order: &Order, lines: Lines, tape: Ta
 fn make_smaller(
     scenario: &Scenario,
     stage: &Stage,
-    order: &Order,
     ending: &Ending,
     found: &mut Failure,
     progress: &mut dyn Progress,
 ) {
     let wanted = ending.failure();
+    // What the scheduler chose is on the tape; this one is cheap, and is not asked.
+    let order = &hunting(scenario, Scheduler::Random);
     let begun = progress.elapsed();
     let mut runs = 0;
     let fails = |tape: &Tape| {
@@ -219,6 +224,7 @@ fn make_smaller(
         shrunk.tape.abnormal(),
         progress.elapsed().saturating_sub(begun),
     ));
+    found.nodes = again.nodes;
     found.lines = again.report;
     found.tape = tape.encode();
 }

@@ -46,6 +46,8 @@ pub struct Failure {
     pub shrunk: Option<(usize, Duration)>,
     /// The tape to replay.
     pub tape: Vec<u8>,
+    /// How each node stood at the end.
+    pub(crate) nodes: Vec<String>,
     /// The steps of the smallest run, in words.
     pub(crate) lines: Vec<String>,
 }

@@ -105,6 +105,8 @@ pub(crate) struct Ending {
     pub(crate) violations: Vec<Violation>,
     pub(crate) figures: Figures,
     pub(crate) report: Vec<String>,
+    /// A line a node, as it stood at the end.
+    pub(crate) nodes: Vec<String>,
     /// What a hunt with POS+ learned.
     pub(crate) races: Option<holm_virtual::Races>,
     /// Faults that struck, by kind.
@@ -173,6 +175,7 @@ impl<'a> Run<'a> {
             }
         }
         self.figures.close(self.world.now());
+        let nodes = self.nodes();
         Ending {
             hash: self.world.hash(),
             tape: self.world.tape().clone(),
@@ -183,6 +186,7 @@ impl<'a> Run<'a> {
             halted,
             violations: self.ledger.violations,
             report: self.world.report().to_vec(),
+            nodes,
             races: self.world.races().cloned(),
             struck: self.world.counts().crashed,
             figures: self.figures,
@@ -194,6 +198,31 @@ impl<'a> Run<'a> {
             self.moment()?;
         }
         Ok(())
+    }
+
+    /// How each node stands, in words.
+    fn nodes(&self) -> Vec<String> {
+        let line = |node: NodeId| {
+            let name = &self.scenario.sites[self.stage.site(node)].name;
+            let Some(site) = self.world.node(node) else {
+                return format!("{node} at {name} is down");
+            };
+            let raft = site.raft();
+            let (role, term, known) = (raft.role(), raft.term(), raft.leader_known());
+            let known = known.map_or_else(|| "nobody".to_owned(), |leader| leader.to_string());
+            let (commit, applied, last) = (raft.commit(), raft.applied(), raft.last());
+            let voters = raft.configuration().voters();
+            let (incoming, outgoing) = (voters.incoming(), voters.outgoing());
+            format!(
+                "{node} at {name}: {role:?} in term {term} of {known}; committed {commit}, \
+                 applied {applied}, last {} of term {}, durable {}; voters {incoming:?} \
+                 {outgoing:?}",
+                last.op,
+                last.term,
+                raft.durable_op()
+            )
+        };
+        self.stage.ids().map(line).collect()
     }
 
     fn rest(&self) -> Duration {

@@ -44,7 +44,7 @@ impl Setup {
         if self.is_tight {
             config.kept_ops = 4;
             config.cache_bytes_max = 2_000;
-            config.append_bytes_max = 400;
+            config.append_bytes_max = 100;
             config.promotion_lag_max = 20;
             config.origin_window = 256;
         }

@@ -115,6 +115,7 @@ pub(crate) fn failure(
         choices: ending.tape.abnormal(),
         shrunk: None,
         tape: tape.encode(),
+        nodes: ending.nodes.clone(),
         lines: Vec::new(),
     }
 }

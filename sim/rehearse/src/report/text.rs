@@ -213,6 +213,9 @@ fn outcome(text: &mut String, report: &Report) {
                     format_args!("run {run}, seed {seed}; {choices} choices"),
                 ),
             }
+            for node in &failure.nodes {
+                line(text, format_args!("  {node}"));
+            }
             if let Some(tape) = report.tape_name() {
                 let file = &report.file;
                 line(

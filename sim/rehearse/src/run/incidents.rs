@@ -1,5 +1,6 @@
 //! Faults that a scenario names, and those that only a hunt's chance brings.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use holm_base::{NodeId, Time};
@@ -20,6 +21,8 @@ const OPERATIONS: u32 = 7;
 /// What a hunt has done beside the world's own faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Incidents {
+    /// Who has ever belonged to the group: nobody comes back under the same id (raft I14, I18).
+    members: BTreeSet<NodeId>,
     changes: u32,
     flips: u32,
 }
@@ -30,6 +33,7 @@ impl Incidents {
             world.alarm(Time::from_nanos(fault.at), Token::Begin(number).pack());
         }
         Self {
+            members: BTreeSet::new(),
             changes: 0,
             flips: 0,
         }
@@ -223,20 +227,26 @@ impl Run<'_> {
         let other = NodeId::new(u64::from(tape.choose(MEMBERS, count)) + 1);
         let Some(leader) = self.leader() else { return };
         let site = self.world.node(leader);
+        if let Some(site) = site {
+            let members = site.raft().configuration().members();
+            self.incidents.members.extend(members);
+        }
+        let is_new = |node| !self.incidents.members.contains(&node);
         let voters = site.map_or(0, |site| {
             site.raft().configuration().voters().iter().count()
         });
         let operation = match drawn {
             0 => Operation::MoveLeader { to: node },
-            1 => Operation::Change(Change::AddVoter(node)),
-            2 => Operation::Change(Change::AddLearner(node)),
+            1 if is_new(node) => Operation::Change(Change::AddVoter(node)),
+            2 if is_new(node) => Operation::Change(Change::AddLearner(node)),
             3 => Operation::Change(Change::Promote(node)),
             4 if voters > 2 => Operation::Change(Change::Demote(node)),
             5 if voters > 2 => Operation::Change(Change::Remove(node)),
-            _ => Operation::Change(Change::Replace {
+            _ if is_new(other) => Operation::Change(Change::Replace {
                 outgoing: node,
                 incoming: other,
             }),
+            _ => return,
         };
         self.world.request(leader, Request::Operate(operation));
     }
