@@ -14,6 +14,7 @@ use crate::ask::{self, Ask, Found};
 use crate::bench;
 use crate::client::ConnectionOptions;
 use crate::config::Flags;
+use crate::rehearse::{self, Rehearse};
 use crate::screen::Screen;
 use crate::up::{self, Calling};
 
@@ -23,6 +24,7 @@ Examples:
   holm put a 1 && holm get a    talk to it
   holm status                   how it is
   holm bench kv put             how fast it is
+  holm rehearse cut-wan.toml    what would happen, in virtual time
 
 Exit codes: 0 done, 1 failed, refused or not found, 2 the command line is wrong.";
 
@@ -57,6 +59,9 @@ enum Command {
     /// Measure a server, or the floor beneath it
     #[command(subcommand, after_help = BENCH_EXAMPLES)]
     Bench(bench::Bench),
+    /// Play a scenario in virtual time, faults and all, and check every promise
+    #[command(after_help = rehearse::EXAMPLES)]
+    Rehearse(Rehearse),
     /// Print the completions of a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -132,6 +137,7 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
                 .and_then(|connection| ask_node(ask, &connection))
         }
         Command::Bench(bench) => bench::run(bench).and_then(|text| say(&text)),
+        Command::Rehearse(asked) => return rehearse::command(asked),
         Command::Completions { shell } => completions(*shell),
         Command::Version { json } => version(*json),
     })

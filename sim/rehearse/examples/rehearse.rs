@@ -1,7 +1,7 @@
 //! Rehearses scenarios and prints the reports: for timing, without the rest of the binary.
 //!
 //! `cargo run --release -p holm-rehearse --example rehearse -- FILE [--runs N] [--seed N]
-//! [--explore SECONDS] [--html FILE] [--tapes FOLDER] [--tape FILE]`
+//! [--explore SECONDS] [--shrink SECONDS] [--html FILE] [--tapes FOLDER] [--tape FILE]`
 #![expect(clippy::disallowed_types, reason = "it measures real time")]
 #![expect(clippy::disallowed_methods, reason = "it reads a file and arguments")]
 #![expect(clippy::print_stdout, reason = "it is a program")]
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     let options = Options {
         runs: number("--runs"),
         seed: number("--seed"),
+        shrink: number("--shrink").map(Duration::from_secs),
         explore: number("--explore").map(Duration::from_secs),
         ..Options::default()
     };

@@ -55,7 +55,8 @@ pub(crate) fn explore(
         count(&mut report, &ending);
         if !ending.violations.is_empty() {
             let mut found = failure(scenario, options, report.runs - 1, &ending);
-            make_smaller(scenario, &stage, &ending, &mut found, progress);
+            let room = options.shrink.unwrap_or(SHRINK_TIME);
+            make_smaller(scenario, &stage, &ending, &mut found, (room, progress));
             let tape = Tape::decode(&found.tape).ok();
             found.tape = tape.map_or(found.tape, |tape| {
                 tape.bound_to(scenario.identity, options.build).encode()
@@ -195,8 +196,11 @@ fn make_smaller(
     stage: &Stage,
     ending: &Ending,
     found: &mut Failure,
-    progress: &mut dyn Progress,
+    (room, progress): (Duration, &mut dyn Progress),
 ) {
+    if room.is_zero() {
+        return;
+    }
     let wanted = ending.failure();
     // What the scheduler chose is on the tape; this one is cheap, and is not asked.
     let order = &hunting(scenario, Scheduler::Random);
@@ -205,7 +209,7 @@ fn make_smaller(
     let fails = |tape: &Tape| {
         runs += 1;
         progress.shrinks(runs);
-        let is_late = progress.elapsed() >= begun + SHRINK_TIME;
+        let is_late = progress.elapsed() >= begun + room;
         !is_late && run(scenario, stage, order, Lines::Off, tape.clone()).failure() == wanted
     };
     let Some(shrunk) = shrink(&ending.tape, SHRINK_RUNS, fails) else {

@@ -13,6 +13,8 @@ pub struct Options {
     pub explore: Option<Duration>,
     /// Replay this tape, and nothing else.
     pub tape: Option<Vec<u8>>,
+    /// For how long a failure is made smaller; a minute if nothing is said.
+    pub shrink: Option<Duration>,
     /// Write down each step of a replay.
     pub steps: bool,
     /// SHA-256 of the program, so that a tape knows who made it.

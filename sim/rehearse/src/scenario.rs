@@ -293,7 +293,6 @@ fn run_table(mut run: Table, scenario: &mut Scenario) -> Result<(), Refusal> {
             "a timed run's length is a span of time, such as 5m",
         ));
     }
-    run.take("order");
     run.finish()
 }
 

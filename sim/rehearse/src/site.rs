@@ -53,7 +53,7 @@ impl Setup {
 
     /// How many ops are applied between two saved tables.
     const fn save_every(&self) -> u64 {
-        if self.is_tight { 25 } else { 10_000 }
+        if self.is_tight { 7 } else { 10_000 }
     }
 }
 

@@ -276,7 +276,11 @@ fn faults(scenario: &Scenario, nodes: usize) -> FaultPlan {
         nodes
     };
     let timeout = i64::try_from(scenario.keyspace.election_timeout).unwrap_or(i64::MAX);
-    let lasts = Distribution::Exponential(timeout / 2);
+    // Some come back before anybody has missed them, some when others have long gone on.
+    let lasts = Distribution::Mix(vec![
+        (0.5, Distribution::Exponential(timeout / 3)),
+        (0.5, Distribution::Exponential(timeout * 2)),
+    ]);
     FaultPlan::new(rates.collect(), down_max, Quantiles::of(&lasts))
 }
 
