@@ -131,7 +131,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
     }
     let mut top = tree::read(text, file, sets)?;
     let format = top.need("format")?;
-    if top.number(&format, "format")? != 1.0 {
+    if count(&top, &format, "format", 1 << 20)? != 1 {
         let what = "format is 1: this build reads no other";
         return Err(top.refuse(format.line, what));
     }
@@ -145,7 +145,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
     let clients = load::clients(&mut top, &parts)?;
     let faults = load::faults(&mut top, &parts)?;
     let chances = load::chances(&mut top)?;
-    for goal in top.tables("goal")? {
+    if let Some(goal) = top.tables("goal")?.first() {
         let what = "goals are not rehearsed yet: leave the table out";
         return Err(goal.refuse(goal.line, what));
     }
@@ -236,7 +236,7 @@ pub(crate) fn count(table: &Table, value: &Value, key: &str, max: u64) -> Result
     let number = table.number(value, key)?;
     let whole = u64::try_from(quantity::whole(number));
     match whole {
-        Ok(whole) if libm::rint(number) == number && whole <= max => Ok(whole),
+        Ok(whole) if number.fract().abs() < f64::EPSILON && whole <= max => Ok(whole),
         Ok(_) | Err(_) => Err(table.refuse(
             value.line,
             format!("{key} is a whole number from 0 to {max}"),

@@ -34,89 +34,91 @@ fn the_small_scenario_is_well_formed() {
     assert!(parse(GOOD, "x.toml", &[]).is_ok());
 }
 
+/// What is changed into what, and a part of what is said then.
+const CASES: &[(&str, &str, &str)] = &[
+    ("format = 1", "format = 2", "x.toml:1: format is 1"),
+    ("why = \"It is small.\"\n", "", "has no `why`: say it"),
+    (
+        "length = \"10s\"",
+        "length = \"10\"",
+        "x.toml:5: length: 10 has no unit: write ns",
+    ),
+    (
+        "length",
+        "lenght",
+        "x.toml:5: [run] knows no `lenght`; it knows order, length, warmup",
+    ),
+    (
+        "among = [\"a\", \"b\"]",
+        "among = [\"a\", \"shop-d\"]",
+        "x.toml:10: link wan joins shop-d, which no [[site]] declares",
+    ),
+    (
+        "one_way = \"1ms\"",
+        "one_way = \"beta(1ms)\"",
+        "x.toml:11: one_way: beta is no distribution",
+    ),
+    (
+        "sites = [\"a\", \"b\"]",
+        "sites = [\"a\", \"z\"]",
+        "x.toml:14: sites names z",
+    ),
+    (
+        "rate = \"1/s\"",
+        "mix = { lease = 1 }",
+        "x.toml:17: mix: lease is not rehearsed yet",
+    ),
+    (
+        "rate = \"1/s\"",
+        "rate = \"1\"",
+        "x.toml:17: rate: 1: how often is said by /s",
+    ),
+    (
+        "check = \"linearizable\"",
+        "check = \"lease\"",
+        "x.toml:19: lease is not judged; these are",
+    ),
+    (
+        "check = \"linearizable\"",
+        "measure = \"put.p42\"\nat_most = \"1ms\"",
+        "x.toml:19: measure: put.p42 is not measured",
+    ),
+    (
+        "[[promise]]\ncheck = \"linearizable\"\n",
+        "",
+        "nothing is promised: write [[promise]]",
+    ),
+    (
+        "[[promise]]",
+        "[[fault]]\nat = \"1s\"\nfull = \"a\"\n[[promise]]",
+        "full is not rehearsed yet",
+    ),
+    (
+        "[[promise]]",
+        "[[fault]]\nat = \"1s\"\ncut = \"wan:q\"\n[[promise]]",
+        "wan:q is neither a site, a node such as a/0, a link",
+    ),
+    (
+        "[[promise]]",
+        "[[fault]]\nat = \"1s\"\n[[promise]]",
+        "a fault says what happens: one of cut",
+    ),
+    (
+        "names = [\"a\", \"b\"]",
+        "names = [\"a\", \"b\"]\ncosts = \"c.toml\"",
+        "x.toml:8: costs: no file of service times is read yet",
+    ),
+    (
+        "[[link]]\nname = \"wan\"\namong = [\"a\", \"b\"]\none_way = \"1ms\"\n",
+        "",
+        "no [[link]] joins a and b",
+    ),
+    ("at = \"a\"", "at = ", "x.toml:16: "),
+];
+
 #[test]
 fn each_refusal_names_its_line_and_the_remedy() {
-    let cases = [
-        ("format = 1", "format = 2", "x.toml:1: format is 1"),
-        ("why = \"It is small.\"\n", "", "has no `why`: say it"),
-        (
-            "length = \"10s\"",
-            "length = \"10\"",
-            "x.toml:5: length: 10 has no unit: write ns",
-        ),
-        (
-            "length",
-            "lenght",
-            "x.toml:5: [run] knows no `lenght`; it knows order, length, warmup",
-        ),
-        (
-            "among = [\"a\", \"b\"]",
-            "among = [\"a\", \"shop-d\"]",
-            "x.toml:10: link wan joins shop-d, which no [[site]] declares",
-        ),
-        (
-            "one_way = \"1ms\"",
-            "one_way = \"beta(1ms)\"",
-            "x.toml:11: one_way: beta is no distribution",
-        ),
-        (
-            "sites = [\"a\", \"b\"]",
-            "sites = [\"a\", \"z\"]",
-            "x.toml:14: sites names z",
-        ),
-        (
-            "rate = \"1/s\"",
-            "mix = { lease = 1 }",
-            "x.toml:17: mix: lease is not rehearsed yet",
-        ),
-        (
-            "rate = \"1/s\"",
-            "rate = \"1\"",
-            "x.toml:17: rate: 1: how often is said by /s",
-        ),
-        (
-            "check = \"linearizable\"",
-            "check = \"lease\"",
-            "x.toml:19: lease is not judged; these are",
-        ),
-        (
-            "check = \"linearizable\"",
-            "measure = \"put.p42\"\nat_most = \"1ms\"",
-            "x.toml:19: measure: put.p42 is not measured",
-        ),
-        (
-            "[[promise]]\ncheck = \"linearizable\"\n",
-            "",
-            "nothing is promised: write [[promise]]",
-        ),
-        (
-            "[[promise]]",
-            "[[fault]]\nat = \"1s\"\nfull = \"a\"\n[[promise]]",
-            "full is not rehearsed yet",
-        ),
-        (
-            "[[promise]]",
-            "[[fault]]\nat = \"1s\"\ncut = \"wan:q\"\n[[promise]]",
-            "wan:q is neither a site, a node such as a/0, a link",
-        ),
-        (
-            "[[promise]]",
-            "[[fault]]\nat = \"1s\"\n[[promise]]",
-            "a fault says what happens: one of cut",
-        ),
-        (
-            "names = [\"a\", \"b\"]",
-            "names = [\"a\", \"b\"]\ncosts = \"c.toml\"",
-            "x.toml:8: costs: no file of service times is read yet",
-        ),
-        (
-            "[[link]]\nname = \"wan\"\namong = [\"a\", \"b\"]\none_way = \"1ms\"\n",
-            "",
-            "no [[link]] joins a and b",
-        ),
-        ("at = \"a\"", "at = ", "x.toml:16: "),
-    ];
-    for (from, to, expected) in cases {
+    for (from, to, expected) in CASES {
         let refusal = refusal(from, to);
         assert!(refusal.contains(expected), "{to}: {refusal}");
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{Outcome, PromiseLine, Report, Row, digits, value, with_interval};
+use super::{Failure, Outcome, PromiseLine, Report, Row, digits, value, with_interval};
 use crate::scenario::{Bound, Purpose, Unit};
 use crate::statistics::Verdict;
 
@@ -196,34 +196,7 @@ fn outcome(text: &mut String, report: &Report) {
             text,
             format_args!("NOT DETERMINISTIC: one seed gave two traces; this is a bug of ours"),
         ),
-        Outcome::Failed(failure) => {
-            let (judge, rule, place) = (failure.judge, failure.rule, &failure.place);
-            line(text, format_args!("BROKEN {judge}: {rule}: {place}"));
-            let (run, seed, choices) = (failure.run, failure.seed, failure.choices);
-            match failure.shrunk {
-                Some((left, took)) => line(
-                    text,
-                    format_args!(
-                        "run {run}, seed {seed}; shrunk from {choices} choices to {left} in {}",
-                        span(took)
-                    ),
-                ),
-                None => line(
-                    text,
-                    format_args!("run {run}, seed {seed}; {choices} choices"),
-                ),
-            }
-            for node in &failure.nodes {
-                line(text, format_args!("  {node}"));
-            }
-            if let Some(tape) = report.tape_name() {
-                let file = &report.file;
-                line(
-                    text,
-                    format_args!("replay: holm rehearse {file} --tape {tape}"),
-                );
-            }
-        }
+        Outcome::Failed(failure) => broken(text, report, failure),
     }
     if report.poor > 0 {
         let (poor, runs) = (report.poor, report.runs);
@@ -235,6 +208,35 @@ fn outcome(text: &mut String, report: &Report) {
     if report.unsteady > 0 {
         let unsteady = report.unsteady;
         line(text, format_args!("{unsteady} runs were not steady"));
+    }
+}
+
+fn broken(text: &mut String, report: &Report, failure: &Failure) {
+    let (judge, rule, place) = (failure.judge, failure.rule, &failure.place);
+    line(text, format_args!("BROKEN {judge}: {rule}: {place}"));
+    let (run, seed, choices) = (failure.run, failure.seed, failure.choices);
+    match failure.shrunk {
+        Some((left, took)) => line(
+            text,
+            format_args!(
+                "run {run}, seed {seed}; shrunk from {choices} choices to {left} in {}",
+                span(took)
+            ),
+        ),
+        None => line(
+            text,
+            format_args!("run {run}, seed {seed}; {choices} choices"),
+        ),
+    }
+    for node in &failure.nodes {
+        line(text, format_args!("  {node}"));
+    }
+    if let Some(tape) = report.tape_name() {
+        let file = &report.file;
+        line(
+            text,
+            format_args!("replay: holm rehearse {file} --tape {tape}"),
+        );
     }
 }
 
@@ -252,7 +254,8 @@ fn promises(text: &mut String, report: &Report) {
         ("undecided", Verdict::Undecided),
     ] {
         let all = of(verdict);
-        if !all.is_empty() && !(verdict == Verdict::Undecided && report.failure().is_some()) {
+        let is_void = verdict == Verdict::Undecided && report.failure().is_some();
+        if !all.is_empty() && !is_void {
             line(text, format_args!("{word}: {all}"));
         }
     }

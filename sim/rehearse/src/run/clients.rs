@@ -241,7 +241,7 @@ impl Run<'_> {
         let node = self.target(group, client);
         let now = self.world.now();
         let phase = self.figures.asked(now, site, op);
-        let who = client.map_or(number(group) << 32, number);
+        let who = client.map_or_else(|| number(group) << 32, number);
         let operation = self.askers.history.invoke(who, call);
         let body = match call {
             Call::Range { .. } => Request::Read(call),

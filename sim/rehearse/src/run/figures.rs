@@ -217,14 +217,13 @@ impl Figures {
     }
 
     pub(crate) fn noted(&mut self, now: Time, node: NodeId, event: &raft::Event) {
-        match event {
-            raft::Event::LeaderElected { .. } => {
-                self.led_by(now, Some(node));
-            }
-            raft::Event::SteppedDown { .. } if self.leader == Some(node) => {
-                self.led_by(now, None);
-            }
-            _ => {}
+        if let raft::Event::LeaderElected { .. } = event {
+            self.led_by(now, Some(node));
+        }
+        if let raft::Event::SteppedDown { .. } = event
+            && self.leader == Some(node)
+        {
+            self.led_by(now, None);
         }
     }
 

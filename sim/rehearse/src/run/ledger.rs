@@ -81,27 +81,24 @@ impl Ledger {
     }
 
     pub(crate) fn noted(&mut self, node: NodeId, event: &raft::Event) {
-        match event {
-            raft::Event::LeaderElected { term } => {
-                let first = *self.leaders.entry(*term).or_insert(node);
-                if first != node {
-                    let place = format!("{first} and {node} lead in term {term}");
-                    self.violate("invariants", "a term has one leader", place);
-                }
+        if let raft::Event::LeaderElected { term } = event {
+            let first = *self.leaders.entry(*term).or_insert(node);
+            if first != node {
+                let place = format!("{first} and {node} lead in term {term}");
+                self.violate("invariants", "a term has one leader", place);
             }
-            raft::Event::Rejected { from, why } => {
-                if !matches!(why, Rejected::Stranger | Rejected::NotLeader) {
-                    let place = format!("{node} rejected {from}: {why:?}");
-                    self.violate("invariants", "peers say nothing impossible", place);
-                }
-            }
-            raft::Event::PeerForgot { peer, .. } => {
-                if !self.damaged.contains(peer) {
-                    let place = format!("{node} says that {peer} forgot");
-                    self.violate("invariants", "only damage makes a node forget", place);
-                }
-            }
-            _ => {}
+        }
+        if let raft::Event::Rejected { from, why } = event
+            && !matches!(why, Rejected::Stranger | Rejected::NotLeader)
+        {
+            let place = format!("{node} rejected {from}: {why:?}");
+            self.violate("invariants", "peers say nothing impossible", place);
+        }
+        if let raft::Event::PeerForgot { peer, .. } = event
+            && !self.damaged.contains(peer)
+        {
+            let place = format!("{node} says that {peer} forgot");
+            self.violate("invariants", "only damage makes a node forget", place);
         }
     }
 
