@@ -14,6 +14,7 @@ use crate::ask::{self, Ask, Found};
 use crate::bench;
 use crate::client::ConnectionOptions;
 use crate::config::Flags;
+use crate::rehearse::{self, Rehearse};
 use crate::screen::Screen;
 use crate::sites::{self, LinkCommand, SiteCommand};
 use crate::up::{self, Calling};
@@ -25,6 +26,7 @@ Examples:
   holm status                   how it is
   holm bench kv put             how fast it is
   holm up --sites 3             three sites on this machine, and links to cut
+  holm rehearse cut-wan.toml    what would happen, in virtual time
 
 Exit codes: 0 done, 1 failed, refused or not found, 2 the command line is wrong.";
 
@@ -65,6 +67,9 @@ enum Command {
     /// Measure a server, or the floor beneath it
     #[command(subcommand, after_help = BENCH_EXAMPLES)]
     Bench(bench::Bench),
+    /// Play a scenario in virtual time, faults and all, and check every promise
+    #[command(after_help = rehearse::EXAMPLES)]
+    Rehearse(Rehearse),
     /// Print the completions of a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -142,6 +147,7 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
         Command::Link(link) => sites::link(link),
         Command::Site(site) => sites::site(site),
         Command::Bench(bench) => bench::run(bench).and_then(|text| say(&text)),
+        Command::Rehearse(asked) => return rehearse::command(asked),
         Command::Completions { shell } => completions(*shell),
         Command::Version { json } => version(*json),
     })

@@ -1,9 +1,9 @@
 //! The holm binary: the command line, the configuration, and the composition of all the parts.
 //!
-//! Route map: [`command`] names every command. [`config`] makes a node's configuration, [`up`] runs the node, [`sites`] several on one
-//! machine. [`ask`] has the client's
-//! commands over [`client`], their output goes to [`screen`]. [`mod@bench`] measures servers. [`quantity`] reads and writes
-//! durations, sizes and counts.
+//! Route map: [`command`] names every command. [`config`] makes a node's configuration, [`up`]
+//! runs the node, [`sites`] several on one machine. [`ask`] has the client's commands over
+//! [`client`], their output goes to [`screen`]. [`mod@bench`] measures servers, [`rehearse`]
+//! plays scenarios in virtual time. [`quantity`] reads and writes durations, sizes and counts.
 
 mod ask;
 mod bench;
@@ -13,6 +13,7 @@ mod config;
 mod probe;
 mod progress;
 mod quantity;
+mod rehearse;
 mod restore;
 mod screen;
 mod sites;

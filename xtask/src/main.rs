@@ -18,6 +18,7 @@ mod packages;
 mod peers;
 mod process;
 mod promises;
+mod sim;
 mod stats;
 mod tally;
 mod test;
@@ -84,6 +85,12 @@ const COMMANDS: &[Command] = &[
         summary: "sizes of files and functions, against the ratchet",
         page: stats::PAGE,
         run: stats::run,
+    },
+    Command {
+        name: "sim",
+        summary: "the shipped scenarios, and the mutants that they must find",
+        page: sim::PAGE,
+        run: sim::run,
     },
     Command {
         name: "fuzz",

@@ -17,6 +17,12 @@ pub trait Model {
 
     /// Carries out a request.
     fn apply(&self, state: &mut Self::State, call: &Self::Call) -> Self::Reply;
+
+    /// What a request would answer, the state staying as it is. Worth a hand-written one where
+    /// states are large.
+    fn peek(&self, state: &Self::State, call: &Self::Call) -> Self::Reply {
+        self.apply(&mut state.clone(), call)
+    }
 }
 
 /// How a request ended.

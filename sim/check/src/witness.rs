@@ -148,8 +148,7 @@ where
         }
         for &index in reads.get(&revision).into_iter().flatten() {
             let read = &operations[index];
-            let mut untouched = state.clone();
-            let reply = model.apply(&mut untouched, &read.call);
+            let reply = model.peek(&state, &read.call);
             equal(read, &reply, revision)?;
         }
     }

@@ -16,7 +16,9 @@ impl Raft {
     /// Nobody led for long enough.
     pub(crate) fn election_due(&mut self, cx: &mut Cx<'_>) {
         self.await_leader(cx.now);
-        let is_voter = self.configuration().voters().contains(self.config.node);
+        // Not only in the newest: until that is committed, a vote of this node, and what only it
+        // has in its log, may be needed to commit it (thesis §4.2.2).
+        let is_voter = self.durable.log.may_decide(self.config.node);
         match self.volatile.role {
             Role::Leader(_) => self.volatile.timers.clear(Timer::Election),
             // Who may have forgotten entries must not lead without them (I14).

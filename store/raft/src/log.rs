@@ -137,6 +137,12 @@ impl Log {
         best
     }
 
+    /// Whether a node is a voter of any configuration that may not be history yet.
+    pub(crate) fn may_decide(&self, node: NodeId) -> bool {
+        let mut placed = self.configurations.iter();
+        placed.any(|one| one.configuration.voters().contains(node))
+    }
+
     pub(crate) fn configuration_count(&self) -> usize {
         self.configurations.len()
     }

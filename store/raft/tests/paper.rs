@@ -351,3 +351,23 @@ fn thesis_6_4_a_leader_answers_no_read_before_it_has_committed_in_its_term() {
         "{reply:?}"
     );
 }
+
+/// Thesis §4.2.2: the others may lack entries that only the node on its way out has, and their
+/// configuration may ask for its vote.
+#[test]
+fn who_is_left_out_by_an_uncommitted_change_still_campaigns() {
+    let mut restored = Restored::fresh(Configuration::new([id(1), id(2), id(3)]));
+    let left = Configuration::new([id(2), id(3)]);
+    restored.entries = vec![
+        blank(1, 1),
+        Entry {
+            op: Op::new(2),
+            term: Term::new(1),
+            payload: Payload::Configuration(left.into()),
+        },
+    ];
+    let mut host = Host::new(Config::new(id(1), 1), restored, Time::ZERO);
+    let late = Time::ZERO + Duration::from_secs(3);
+    let out = host.step(late, Input::Wake);
+    assert_eq!(sent(&out, |body| matches!(body, Body::PreVote { .. })), 2);
+}

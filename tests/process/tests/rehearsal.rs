@@ -30,7 +30,20 @@ fn hashes(bug: Bug) -> String {
         let bytes = run.hash.iter();
         bytes.map(|byte| format!("{byte:02x}")).collect::<String>()
     };
-    format!("{}-{}", hash(&Order::Timed), hash(&hunt))
+    format!("{}-{}-{}", hash(&Order::Timed), hash(&hunt), rehearsed())
+}
+
+/// The hash of a few runs of the real protocol, hunted through.
+fn rehearsed() -> String {
+    let text = include_str!("../../../scenarios/hunt-members.toml");
+    let scenario = holm_rehearse::parse(text, "hunt-members", &[]).expect("it is shipped");
+    let options = holm_rehearse::Options {
+        runs: Some(5),
+        ..holm_rehearse::Options::default()
+    };
+    let report = holm_rehearse::run(&scenario, &options, &mut holm_rehearse::Silent);
+    let bytes = report.hash().iter();
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the children run; by itself it is a run made twice.
@@ -39,7 +52,7 @@ fn a_run_says_its_hash() {
     let wanted = std::env::var(IMPURITY).ok();
     let wanted = wanted.and_then(|index| IMPURE.get(index.parse::<usize>().ok()?).copied());
     let hashes = hashes(wanted.unwrap_or(Bug::None));
-    assert_eq!(hashes.len(), 64 + 1 + 64);
+    assert_eq!(hashes.len(), 64 + 1 + 64 + 1 + 64);
     println!("hash {hashes} ends");
 }
 

@@ -8,6 +8,7 @@ use crate::faults::{FAULT, FaultKind, FaultPlan, LASTS, TARGET};
 use crate::link::Link;
 use crate::node::Node;
 use crate::order::Order;
+use crate::quantiles::Quantiles;
 use crate::shelf::Shelf;
 use crate::world::{Item, World};
 
@@ -61,6 +62,18 @@ impl<N: Node> World<N> {
     pub fn mend(&mut self, source: NodeId, target: NodeId) {
         let (source, target) = (self.index(source), self.index(target));
         self.link(source, target).mend();
+    }
+
+    /// Delays everything from one node to another by so much more from now on; 0 ends that.
+    pub fn slow(&mut self, source: NodeId, target: NodeId, nanos: u64) {
+        let (source, target) = (self.index(source), self.index(target));
+        self.link(source, target).slow(nanos);
+    }
+
+    /// How long a node's flushes take from now on.
+    pub fn set_sync(&mut self, node: NodeId, sync: Quantiles) {
+        let node = self.index(node);
+        self.processes[node].spec.sync = sync;
     }
 
     /// Whether nothing gets from one node to the other.

@@ -1,0 +1,234 @@
+//! Hunts: runs in odd orders under faults, until one breaks a promise; then a smaller one.
+
+use std::time::Duration;
+
+use holm_virtual::{Fill, Order, Races, Report as Lines, Scheduler, Tape, TapeError, shrink};
+use sha2::{Digest, Sha256};
+
+use crate::options::{Options, Progress};
+use crate::report::{Failure, Outcome, PromiseLine, Report};
+use crate::run::{Ending, Run};
+use crate::scenario::{Length, Promise, Purpose, Scenario, SchedulerKind};
+use crate::stage::Stage;
+use crate::statistics::Verdict;
+use crate::timed::failure;
+
+/// How long a hunt is, if nobody says.
+const EXPLORE: Duration = Duration::from_secs(300);
+/// How many runs a failure is shrunk in at most, and for how long.
+const SHRINK_RUNS: u32 = 20_000;
+const SHRINK_TIME: Duration = Duration::from_secs(60);
+
+pub(crate) fn explore(
+    scenario: &Scenario,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Report {
+    let stage = Stage::new(scenario);
+    let first_seed = options.seed.unwrap_or(1);
+    let budget = options.explore.unwrap_or(EXPLORE);
+    let mut races = Races::default();
+    let mut report = Report::new(scenario, Outcome::Met, first_seed);
+    let mut hash = Sha256::new();
+    let mut poor = 0;
+    loop {
+        let is_late = options.runs.is_none() && progress.elapsed() >= budget;
+        if is_late || options.runs.is_some_and(|runs| report.runs >= runs) {
+            break;
+        }
+        let seed = first_seed.wrapping_add(report.runs);
+        progress.begins(report.runs, seed);
+        let order = order(scenario, report.runs, &races);
+        let ending = run(scenario, &stage, &order, Lines::Off, Tape::fresh(seed));
+        hash.update(ending.hash);
+        if report.runs == 0 {
+            let again = run(scenario, &stage, &order, Lines::Off, Tape::fresh(seed));
+            if again.hash != ending.hash {
+                report.outcome = Outcome::TwoTraces;
+                break;
+            }
+        }
+        if let Some(halted) = &ending.halted {
+            report.outcome = Outcome::Halted(halted.to_string());
+            break;
+        }
+        count(&mut report, &ending);
+        if !ending.violations.is_empty() {
+            let mut found = failure(scenario, options, report.runs - 1, &ending);
+            let room = options.shrink.unwrap_or(SHRINK_TIME);
+            make_smaller(scenario, &stage, &ending, &mut found, (room, progress));
+            let tape = Tape::decode(&found.tape).ok();
+            found.tape = tape.map_or(found.tape, |tape| {
+                tape.bound_to(scenario.identity, options.build).encode()
+            });
+            report.outcome = Outcome::Failed(found);
+            break;
+        }
+        let (acknowledged, elections) = scenario.informative;
+        let is_poor = ending.acknowledged < acknowledged || ending.elections < elections;
+        poor += u64::from(is_poor);
+        if let Some(learned) = ending.races {
+            races = learned;
+        }
+        progress.ran(report.runs);
+    }
+    // Some runs of a hunt die young; that most do means that nothing was hunted.
+    if poor * 2 > report.runs && matches!(report.outcome, Outcome::Met) {
+        report.outcome = Outcome::Uninformative {
+            acknowledged: report.acknowledged / report.runs.max(1),
+            elections: report.elections / report.runs.max(1),
+        };
+    }
+    report.poor = poor;
+    report.elapsed = progress.elapsed();
+    report.hash = hash.finalize().into();
+    conclude(scenario, &mut report);
+    report
+}
+
+/// Replays one tape.
+pub(crate) fn replay(
+    scenario: &Scenario,
+    options: &Options,
+    bytes: &[u8],
+    progress: &mut dyn Progress,
+) -> Result<Report, TapeError> {
+    let tape = Tape::decode(bytes)?;
+    let stage = Stage::new(scenario);
+    let mut report = Report::new(scenario, Outcome::Met, tape.seed());
+    let (made_for, made_by) = tape.made_with();
+    if *made_for != scenario.identity {
+        report
+            .remarks
+            .push("the tape was made with another scenario text".to_owned());
+    }
+    if *made_by != options.build {
+        report
+            .remarks
+            .push("the tape was made by another build".to_owned());
+    }
+    let lines = if options.steps { Lines::On } else { Lines::Off };
+    // What a scheduler chose is on the tape; which one it was no longer matters.
+    let order = match scenario.purpose {
+        Purpose::Timed => Order::Timed,
+        Purpose::Hunt => hunting(scenario, Scheduler::Random),
+    };
+    let ending = run(scenario, &stage, &order, lines, tape);
+    count(&mut report, &ending);
+    report.hash = ending.hash;
+    report.outcome = match (&ending.halted, ending.violations.is_empty()) {
+        (Some(halted), _) => Outcome::Halted(halted.to_string()),
+        (None, true) => Outcome::Met,
+        (None, false) => {
+            let mut found = failure(scenario, options, 0, &ending);
+            found.tape = bytes.to_vec();
+            Outcome::Failed(found)
+        }
+    };
+    report.lines = ending.report;
+    report.elapsed = progress.elapsed();
+    conclude(scenario, &mut report);
+    Ok(report)
+}
+
+fn conclude(scenario: &Scenario, report: &mut Report) {
+    let kept = !matches!(report.outcome, Outcome::Failed(_));
+    for promise in &scenario.promises {
+        if let Promise::Check(checks) = promise {
+            report
+                .promises
+                .extend(checks.iter().map(|check| PromiseLine {
+                    text: check.name().to_owned(),
+                    interval: None,
+                    bound: None,
+                    unit: None,
+                    verdict: if kept {
+                        Verdict::Kept
+                    } else {
+                        Verdict::Undecided
+                    },
+                }));
+        }
+    }
+}
+
+fn count(report: &mut Report, ending: &Ending) {
+    report.runs += 1;
+    report.virtual_nanos += u128::from(ending.virtual_nanos);
+    report.delivered += ending.counts.delivered;
+    report.acknowledged += ending.acknowledged;
+    report.elections += ending.elections;
+    report.struck += ending.struck;
+}
+
+fn order(scenario: &Scenario, run: u64, races: &Races) -> Order {
+    let count = u64::try_from(scenario.schedulers.len()).expect("schedulers are few");
+    let at = usize::try_from(run % count).expect("schedulers are few");
+    let length = match scenario.length {
+        Length::Choices(choices) => choices / 3,
+        Length::Time(_) => 10_000,
+    };
+    let scheduler = match scenario.schedulers[at] {
+        SchedulerKind::Random => Scheduler::Random,
+        SchedulerKind::Pct(depth) => Scheduler::Pct { depth, length },
+        SchedulerKind::Pos => Scheduler::Pos,
+        SchedulerKind::PosPlus => Scheduler::PosPlus {
+            races: races.clone(),
+        },
+    };
+    hunting(scenario, scheduler)
+}
+
+const fn hunting(scenario: &Scenario, scheduler: Scheduler) -> Order {
+    Order::Hunt {
+        scheduler,
+        reach_nanos: scenario.keyspace.election_timeout / 2,
+    }
+}
+
+fn run(scenario: &Scenario, stage: &Stage, order: &Order, lines: Lines, tape: Tape) -> Ending {
+    Run::new(scenario, stage, order.clone(), lines, tape).finish()
+}
+
+/// Finds a smaller tape that breaks the same rule.
+fn make_smaller(
+    scenario: &Scenario,
+    stage: &Stage,
+    ending: &Ending,
+    found: &mut Failure,
+    (room, progress): (Duration, &mut dyn Progress),
+) {
+    if room.is_zero() {
+        return;
+    }
+    let wanted = ending.failure();
+    // What the scheduler chose is on the tape; this one is cheap, and is not asked.
+    let order = &hunting(scenario, Scheduler::Random);
+    let begun = progress.elapsed();
+    let mut runs = 0;
+    let fails = |tape: &Tape| {
+        runs += 1;
+        progress.shrinks(runs);
+        let is_late = progress.elapsed() >= begun + room;
+        !is_late && run(scenario, stage, order, Lines::Off, tape.clone()).failure() == wanted
+    };
+    let Some(shrunk) = shrink(&ending.tape, SHRINK_RUNS, fails) else {
+        return;
+    };
+    let tape = shrunk.tape.rewound(Fill::Normal);
+    let again = run(scenario, stage, order, Lines::On, tape.clone());
+    if again.failure() != wanted {
+        return;
+    }
+    found.place = again
+        .violations
+        .first()
+        .map_or_else(String::new, |one| one.place.clone());
+    found.shrunk = Some((
+        shrunk.tape.abnormal(),
+        progress.elapsed().saturating_sub(begun),
+    ));
+    found.nodes = again.nodes;
+    found.lines = again.report;
+    found.tape = tape.encode();
+}

@@ -1,0 +1,134 @@
+//! Rehearsals: the protocol of a deployment in virtual time, faults and all.
+//!
+//! A [`Scenario`] is text: sites, links, clients, faults, promises. [`run`] plays it, as often as
+//! it takes, and its [`Report`] says which promises were kept, with intervals, or how to see a
+//! broken one again.
+//!
+//! ```text
+//!   text ─► parse ─► Scenario ─► Stage: one WorldSpec for all runs
+//!                                  │
+//!            timed: seed after seed, until intervals are narrow ──┐
+//!            hunt:  scheduler after scheduler, until one breaks ──┤
+//!                                  ▼                              ▼
+//!                    Run: World of Sites (Raft + Table),     Report: text, JSON, page
+//!                    clients, watchers, faults, judges
+//! ```
+//!
+//! What is rehearsed is `store/raft`, as it is, with a table of numbered keys above it that has
+//! etcd's revisions. The engine itself is too large to be copied at every checkpoint of a run;
+//! what a client can see of order, revisions and watches is the same.
+//!
+//! # Invariants
+//!
+//! - I1 A run is a function of scenario, build and tape. The first run of each rehearsal is made
+//!   twice, and two traces are an outcome of their own.
+//! - I2 Nothing unknown is read over: an unknown key, unit, name or fault is refused, with its
+//!   line and what to do.
+//! - I3 A promise is kept or broken only by a whole interval.
+//! - I4 A run in which too little happened says nothing, and that is no success.
+//! - I5 No figure is quotable while work is free.
+//!
+//! # What it deliberately does not do
+//!
+//! No files, threads, clocks or processes: text goes in and out, and real time is asked of
+//! [`Progress`]. Service times, old releases, full disks, leases and compaction are not
+//! rehearsed, and scenarios that ask for them are refused.
+//!
+//! # Differences from the design
+//!
+//! Shares (`availability`) must be known to within so many points, not percent of themselves.
+//! Latencies of which under half was answered are shown in parentheses and not waited for; so
+//! is the 99th percentile. A hunt has no feedback yet beyond what POS+ learns.
+//!
+//! ```
+//! use holm_rehearse::{Options, Silent, parse, run};
+//!
+//! let text = r#"
+//! format = 1
+//! name = "quiet"
+//! why = "Three sites answer."
+//! [run]
+//! length = "4s"
+//! warmup = "2s"
+//! informative = 10
+//! [[site]]
+//! names = ["a", "b", "c"]
+//! [[link]]
+//! name = "wan"
+//! among = ["a", "b", "c"]
+//! one_way = "5ms"
+//! [[keyspace]]
+//! name = "k"
+//! sites = ["a", "b", "c"]
+//! [[clients]]
+//! at = "a"
+//! rate = "20/s"
+//! [[promise]]
+//! check = ["linearizable", "durable"]
+//! "#;
+//! let scenario = parse(text, "quiet.toml", &[])?;
+//! let options = Options { runs: Some(2), ..Options::default() };
+//! let report = run(&scenario, &options, &mut Silent);
+//! assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+//! # Ok::<(), holm_rehearse::Refusal>(())
+//! ```
+//!
+//! Where to read next: `scenario.rs` for what can be said, `run.rs` for what happens.
+#![forbid(unsafe_code)]
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod histogram;
+mod hunt;
+mod journal;
+mod label;
+mod options;
+mod refusal;
+mod report;
+mod run;
+mod scenario;
+mod site;
+mod stage;
+mod statistics;
+mod table;
+mod timed;
+
+pub use holm_virtual::TapeError;
+pub use options::{Options, Progress, Silent};
+pub use refusal::Refusal;
+pub use report::{Failure, Report};
+pub use scenario::{Purpose, Scenario, parse};
+pub use statistics::{Interval, Verdict};
+
+/// Rehearses a scenario.
+///
+/// A hunt goes on for [`Options::explore`], or for [`Options::runs`]; a timed one until its
+/// intervals are met. With [`Options::explore`] a timed scenario is hunted through.
+///
+/// # Panics
+///
+/// If [`Options::tape`] is given: that is for [`replay`].
+#[must_use]
+pub fn run(scenario: &Scenario, options: &Options, progress: &mut dyn Progress) -> Report {
+    assert!(options.tape.is_none(), "a tape is replayed, not run");
+    if options.explore.is_some() && scenario.purpose() == Purpose::Timed {
+        return hunt::explore(&scenario.clone().hunted(), options, progress);
+    }
+    match scenario.purpose() {
+        Purpose::Timed => timed::rehearse(scenario, options, progress),
+        Purpose::Hunt => hunt::explore(scenario, options, progress),
+    }
+}
+
+/// Replays [`Options::tape`].
+///
+/// # Errors
+///
+/// If there is none, or it is no tape.
+pub fn replay(
+    scenario: &Scenario,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<Report, TapeError> {
+    let bytes = options.tape.as_deref().unwrap_or_default();
+    hunt::replay(scenario, options, bytes, progress)
+}

@@ -1,0 +1,47 @@
+//! What is asked of a rehearsal besides its scenario, and who is told how it goes.
+
+use std::time::Duration;
+
+/// What is asked of a rehearsal besides its scenario.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The seed of the first run; 1 if none is given. Each further run adds one.
+    pub seed: Option<u64>,
+    /// Exactly so many runs, instead of what the scenario says.
+    pub runs: Option<u64>,
+    /// Hunt for a broken promise for so long, whatever the scenario says.
+    pub explore: Option<Duration>,
+    /// Replay this tape, and nothing else.
+    pub tape: Option<Vec<u8>>,
+    /// For how long a failure is made smaller; a minute if nothing is said.
+    pub shrink: Option<Duration>,
+    /// Write down each step of a replay.
+    pub steps: bool,
+    /// SHA-256 of the program, so that a tape knows who made it.
+    pub build: [u8; 32],
+}
+
+/// Told how a rehearsal goes. It brings the only clock there is.
+pub trait Progress {
+    /// How much real time has passed since the beginning.
+    fn elapsed(&mut self) -> Duration;
+
+    /// A run begins.
+    fn begins(&mut self, _run: u64, _seed: u64) {}
+
+    /// So many runs are done.
+    fn ran(&mut self, _done: u64) {}
+
+    /// A failure was found, and is made smaller.
+    fn shrinks(&mut self, _runs: u64) {}
+}
+
+/// Tells nobody, and has no clock: budgets of time never end, so give a number of runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn elapsed(&mut self) -> Duration {
+        Duration::ZERO
+    }
+}

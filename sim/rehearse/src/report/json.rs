@@ -1,0 +1,177 @@
+//! The report for programs. Spans are in nanoseconds, shares between 0 and 1.
+
+use std::fmt::Write;
+
+use super::{Outcome, Report};
+use crate::scenario::{Bound, Purpose};
+use crate::statistics::{Interval, Verdict};
+
+pub(super) fn write(report: &Report) -> String {
+    let mut object = Object::new();
+    object.text("scenario", &report.name);
+    object.text("why", &report.why);
+    object.text(
+        "order",
+        match report.purpose {
+            Purpose::Timed => "timed",
+            Purpose::Hunt => "hunt",
+        },
+    );
+    object.raw("exit", &report.exit_code().to_string());
+    object.text(
+        "outcome",
+        match &report.outcome {
+            Outcome::Met => "met",
+            Outcome::NotMet => "not met",
+            Outcome::Failed(_) => "failed",
+            Outcome::Uninformative { .. } => "uninformative",
+            Outcome::Halted(_) => "halted",
+            Outcome::TwoTraces => "two traces",
+        },
+    );
+    object.raw("runs", &report.runs.to_string());
+    object.raw("first_seed", &report.first_seed.to_string());
+    object.raw("virtual_nanos", &report.virtual_nanos.to_string());
+    object.raw("real_nanos", &report.elapsed.as_nanos().to_string());
+    object.raw("acknowledged", &report.acknowledged.to_string());
+    object.raw("delivered", &report.delivered.to_string());
+    object.raw("confidence", &report.confidence.to_string());
+    object.raw("quotable", "false");
+    let mut hash = String::new();
+    for byte in report.hash {
+        put(&mut hash, format_args!("{byte:02x}"));
+    }
+    object.text("trace", &hash);
+    object.raw("figures", &rows(report));
+    object.raw("promises", &promises(report));
+    if let Some(failure) = report.failure() {
+        let mut found = Object::new();
+        found.text("judge", failure.judge);
+        found.text("rule", failure.rule);
+        found.text("place", &failure.place);
+        found.raw("run", &failure.run.to_string());
+        found.raw("seed", &failure.seed.to_string());
+        found.raw("choices", &failure.choices.to_string());
+        if let Some((left, _)) = failure.shrunk {
+            found.raw("shrunk_to", &left.to_string());
+        }
+        found.text("tape", &report.tape_name().unwrap_or_default());
+        object.raw("failure", &found.end());
+    }
+    let mut text = object.end();
+    text.push('\n');
+    text
+}
+
+fn rows(report: &Report) -> String {
+    let mut all = Vec::new();
+    for row in &report.rows {
+        for (phase, interval, _) in &row.cells {
+            let Some(interval) = interval else { continue };
+            let mut one = Object::new();
+            one.text("measure", &row.name);
+            one.text("site", &row.site);
+            one.text("phase", phase);
+            numbers(&mut one, interval);
+            all.push(one.end());
+        }
+    }
+    format!("[{}]", all.join(","))
+}
+
+fn numbers(object: &mut Object, interval: &Interval) {
+    object.raw("mean", &interval.mean.to_string());
+    object.raw("half_width", &interval.half.to_string());
+    object.raw("runs", &interval.runs.to_string());
+}
+
+fn promises(report: &Report) -> String {
+    let mut all = Vec::new();
+    for promise in &report.promises {
+        let mut one = Object::new();
+        one.text("promise", &promise.text);
+        one.text(
+            "verdict",
+            match promise.verdict {
+                Verdict::Kept => "kept",
+                Verdict::Broken => "broken",
+                Verdict::Undecided => "undecided",
+            },
+        );
+        match promise.bound {
+            Some(Bound::AtMost(limit)) => one.raw("at_most", &limit.to_string()),
+            Some(Bound::AtLeast(limit)) => one.raw("at_least", &limit.to_string()),
+            None => {}
+        }
+        if let Some(interval) = &promise.interval {
+            numbers(&mut one, interval);
+        }
+        all.push(one.end());
+    }
+    format!("[{}]", all.join(","))
+}
+
+fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
+    text.write_fmt(what)
+        .expect("a string takes all that is written to it");
+}
+
+/// An object under construction.
+struct Object {
+    text: String,
+}
+
+impl Object {
+    const fn new() -> Self {
+        Self {
+            text: String::new(),
+        }
+    }
+
+    fn raw(&mut self, key: &str, value: &str) {
+        if !self.text.is_empty() {
+            self.text.push(',');
+        }
+        put(&mut self.text, format_args!("{}:{value}", quoted(key)));
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.raw(key, &quoted(value));
+    }
+
+    fn end(self) -> String {
+        format!("{{{}}}", self.text)
+    }
+}
+
+/// A string of JSON, safe within a page too.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for one in text.chars() {
+        match one {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '<' | '>' | '&' => put(&mut out, format_args!("\\u{:04x}", u32::from(one))),
+            control if u32::from(control) < 32 => {
+                put(&mut out, format_args!("\\u{:04x}", u32::from(control)));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_escaped_for_json_and_for_pages() {
+        assert_eq!(quoted("a\"b\\c\n</x>"), r#""a\"b\\c\u000a\u003c/x\u003e""#);
+        let mut object = Object::new();
+        object.text("a", "b");
+        object.raw("c", "1");
+        assert_eq!(object.end(), r#"{"a":"b","c":1}"#);
+    }
+}

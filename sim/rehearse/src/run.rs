@@ -1,0 +1,374 @@
+//! One run: a world, its clients, what goes wrong, and what was seen of it.
+//!
+//! A run has three parts: faults and load; then all faults end and everybody asks once more;
+//! then everything must come to rest in one state. It is over when it has, or when the time for
+//! that is over, and is judged by what was seen.
+
+mod clients;
+mod figures;
+mod incidents;
+mod ledger;
+mod watchers;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use holm_base::{NodeId, Time};
+use holm_check::Violation;
+use holm_raft::RoleName;
+use holm_virtual::{Counts, FaultPlan, Halted, Moment, Order, Report, Tape, World};
+
+pub(crate) use figures::{Figures, Second};
+
+use crate::scenario::{Length, Purpose, Scenario};
+use crate::site::{Answer, Event, Site};
+use crate::stage::Stage;
+use clients::Askers;
+use incidents::Incidents;
+use ledger::Ledger;
+use watchers::Watchers;
+
+/// What an alarm is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    /// The next operation of a group that does not wait for answers.
+    Arrive(u64),
+    /// A client has rested. The number counts what it set alarms for.
+    Rest(u64, u64),
+    /// The oldest operation under way is given up.
+    Patience,
+    Begin(u64),
+    End(u64),
+    Look,
+    Over,
+    Restart(u64),
+}
+
+impl Token {
+    const fn pack(self) -> u64 {
+        let (tag, value) = match self {
+            Self::Arrive(group) => (1, group),
+            Self::Rest(client, attempt) => (2, client | attempt << 24),
+            Self::Patience => (3, 0),
+            Self::Begin(fault) => (4, fault),
+            Self::End(fault) => (5, fault),
+            Self::Look => (6, 0),
+            Self::Over => (7, 0),
+            Self::Restart(node) => (8, node),
+        };
+        tag << 56 | value
+    }
+
+    const fn unpack(token: u64) -> Self {
+        let value = token & ((1 << 56) - 1);
+        match token >> 56 {
+            1 => Self::Arrive(value),
+            2 => Self::Rest(value & ((1 << 24) - 1), value >> 24),
+            3 => Self::Patience,
+            4 => Self::Begin(value),
+            5 => Self::End(value),
+            6 => Self::Look,
+            7 => Self::Over,
+            _ => Self::Restart(value),
+        }
+    }
+}
+
+/// A run under way.
+pub(crate) struct Run<'a> {
+    scenario: &'a Scenario,
+    stage: &'a Stage,
+    world: World<Site>,
+    askers: Askers,
+    incidents: Incidents,
+    watchers: Watchers,
+    ledger: Ledger,
+    figures: Figures,
+    faults: FaultPlan,
+    healed: Option<Time>,
+    progressed: Option<Time>,
+    converged: Option<Time>,
+    /// Whether the log of a node was damaged, and it has not mended it yet.
+    damaged: Option<NodeId>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    pub(crate) hash: [u8; 32],
+    pub(crate) tape: Tape,
+    pub(crate) counts: Counts,
+    pub(crate) virtual_nanos: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) elections: u64,
+    pub(crate) halted: Option<Halted>,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) figures: Figures,
+    pub(crate) report: Vec<String>,
+    /// A line a node, as it stood at the end.
+    pub(crate) nodes: Vec<String>,
+    /// What a hunt with POS+ learned.
+    pub(crate) races: Option<holm_virtual::Races>,
+    /// Faults that struck, by kind.
+    pub(crate) struck: u64,
+}
+
+impl Ending {
+    /// Who found something, and which rule: what makes two failures the same.
+    pub(crate) fn failure(&self) -> Option<(&'static str, &'static str)> {
+        let first = self.violations.first();
+        first.map(|violation| (violation.judge, violation.rule))
+    }
+}
+
+/// How long everything may take to come to rest after a timed run.
+const REST: Duration = Duration::from_secs(60);
+
+/// A hunt ends its faults then, however few choices it has made.
+const HUNT_MAX: Duration = Duration::from_secs(600);
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        scenario: &'a Scenario,
+        stage: &'a Stage,
+        order: Order,
+        report: Report,
+        tape: Tape,
+    ) -> Self {
+        let mut world = stage.world(scenario, order, report, tape);
+        let askers = Askers::new(scenario, stage, &mut world);
+        let incidents = Incidents::new(scenario, &mut world);
+        if let Length::Time(nanos) = scenario.length {
+            world.alarm(Time::from_nanos(nanos), Token::Over.pack());
+        }
+        let watchers = Watchers::new(scenario, stage, &mut world);
+        Self {
+            scenario,
+            stage,
+            askers,
+            incidents,
+            watchers,
+            ledger: Ledger::new(stage),
+            figures: Figures::new(scenario, stage.voters),
+            faults: stage.faults.clone(),
+            world,
+            healed: None,
+            progressed: None,
+            converged: None,
+            damaged: None,
+        }
+    }
+
+    /// Runs to the end and judges. An assertion that fails in a node is a violation too.
+    pub(crate) fn finish(mut self) -> Ending {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.proceed()));
+        let mut halted = None;
+        match outcome {
+            Ok(Ok(())) => self.judge(),
+            Ok(Err(why)) => halted = Some(why),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                let text = text.unwrap_or("an assertion failed");
+                self.ledger
+                    .violate("invariants", "no node fails", text.to_owned());
+            }
+        }
+        self.figures.close(self.world.now());
+        let nodes = self.nodes();
+        Ending {
+            hash: self.world.hash(),
+            tape: self.world.tape().clone(),
+            counts: self.world.counts(),
+            virtual_nanos: self.world.now().nanos(),
+            acknowledged: self.askers.acknowledged(),
+            elections: self.ledger.elections(),
+            halted,
+            violations: self.ledger.violations,
+            report: self.world.report().to_vec(),
+            nodes,
+            races: self.world.races().cloned(),
+            struck: self.world.counts().crashed,
+            figures: self.figures,
+        }
+    }
+
+    fn proceed(&mut self) -> Result<(), Halted> {
+        while !self.is_over() && self.ledger.violations.is_empty() {
+            self.moment()?;
+        }
+        Ok(())
+    }
+
+    /// How each node stands, in words.
+    fn nodes(&self) -> Vec<String> {
+        let line = |node: NodeId| {
+            let name = &self.scenario.sites[self.stage.site(node)].name;
+            let Some(site) = self.world.node(node) else {
+                return format!("{node} at {name} is down");
+            };
+            let raft = site.raft();
+            let (role, term, known) = (raft.role(), raft.term(), raft.leader_known());
+            let known = known.map_or_else(|| "nobody".to_owned(), |leader| leader.to_string());
+            let (commit, applied, last) = (raft.commit(), raft.applied(), raft.last());
+            let voters = raft.configuration().voters();
+            let (incoming, outgoing) = (voters.incoming(), voters.outgoing());
+            format!(
+                "{node} at {name}: {role:?} in term {term} of {known}; committed {commit}, \
+                 applied {applied}, last {} of term {}, durable {}; voters {incoming:?} \
+                 {outgoing:?}",
+                last.op,
+                last.term,
+                raft.durable_op()
+            )
+        };
+        self.stage.ids().map(line).collect()
+    }
+
+    fn rest(&self) -> Duration {
+        if self.scenario.heal == 0 {
+            REST
+        } else {
+            Duration::from_nanos(self.scenario.heal)
+        }
+    }
+
+    /// Whether there is nothing more to wait for.
+    fn is_over(&self) -> bool {
+        let Some(healed) = self.healed else {
+            return false;
+        };
+        let is_well = self.progressed.is_some() && self.converged.is_some();
+        is_well || self.world.now().since(healed) > self.rest()
+    }
+
+    /// Lets one thing happen.
+    fn moment(&mut self) -> Result<(), Halted> {
+        if self.healed.is_none() && self.scenario.purpose == Purpose::Hunt {
+            self.hunt();
+        }
+        match self.world.advance()? {
+            Moment::Happened | Moment::Idle => {}
+            Moment::Alarm(token) => self.alarm(Token::unpack(token)),
+            Moment::Ended(node) => {
+                if self.scenario.purpose == Purpose::Timed {
+                    let at = self.world.now() + Duration::from_secs(1);
+                    self.world.alarm(at, Token::Restart(node.value()).pack());
+                }
+            }
+        }
+        for noted in self.world.take_notes() {
+            self.note(noted.node, noted.event);
+        }
+        for reply in self.world.take_replies() {
+            self.reply(reply.node, reply.request, reply.answer);
+        }
+        if self.healed.is_some() && self.converged.is_none() && self.is_at_rest() {
+            self.converged = Some(self.world.now());
+        }
+        Ok(())
+    }
+
+    /// Chance has its turn, or the faults end.
+    fn hunt(&mut self) {
+        self.world.inject(&mut self.faults);
+        self.meddle();
+        let is_late = match self.scenario.length {
+            Length::Choices(most) => self.world.tape().choices() >= most,
+            Length::Time(_) => false,
+        };
+        let is_late = is_late || self.world.now().since(Time::ZERO) > HUNT_MAX;
+        if is_late || self.askers.is_idle() {
+            self.heal();
+        }
+    }
+
+    fn alarm(&mut self, token: Token) {
+        match token {
+            Token::Arrive(group) => self.arrive(group),
+            Token::Rest(client, attempt) => self.rested(client, attempt),
+            Token::Patience => self.give_up(),
+            Token::Begin(fault) => self.begin_fault(fault),
+            Token::End(fault) => self.end_fault(fault),
+            Token::Look => self.look(),
+            Token::Over => {
+                if self.healed.is_none() {
+                    self.heal();
+                }
+            }
+            Token::Restart(node) => self.world.restart(NodeId::new(node)),
+        }
+    }
+
+    /// All faults end, and everybody asks a little more.
+    fn heal(&mut self) {
+        self.world.heal();
+        self.healed = Some(self.world.now());
+        self.figures.stop();
+        self.ask_on();
+    }
+
+    fn note(&mut self, node: NodeId, event: Event) {
+        match event {
+            Event::Applied(changes) => {
+                let now = self.world.now();
+                self.ledger.applied(node, &changes);
+                let revision = changes.last().map_or(0, |change| change.revision);
+                self.figures.reached(now, node, revision);
+            }
+            Event::Replaced(revision) => {
+                self.ledger.replaced(node, revision);
+                self.figures.reached(self.world.now(), node, revision);
+            }
+            Event::Raft(event) => {
+                if matches!(event, holm_raft::Event::Recovered { .. }) && self.damaged == Some(node)
+                {
+                    self.damaged = None;
+                }
+                self.ledger.noted(node, &event);
+                self.figures.noted(self.world.now(), node, &event);
+            }
+        }
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        let leads = |&node: &NodeId| {
+            let site = self.world.node(node);
+            site.is_some_and(|site| site.raft().role() == RoleName::Leader)
+        };
+        let term = |&node: &NodeId| self.world.node(node).map(|site| site.raft().term());
+        self.stage.ids().filter(leads).max_by_key(term)
+    }
+
+    /// Whether all members hold the same, and nobody waits.
+    fn is_at_rest(&self) -> bool {
+        if !self.askers.is_idle() {
+            return false;
+        }
+        let Some(leader) = self.leader().and_then(|leader| self.world.node(leader)) else {
+            return false;
+        };
+        let raft = leader.raft();
+        let is_settled = !raft.configuration().voters().is_joint();
+        let is_whole = raft.applied() == raft.last().op;
+        let equals = |node: NodeId| {
+            let site = self.world.node(node);
+            site.is_some_and(|site| {
+                site.raft().applied() == raft.applied()
+                    && site.table.state.revision == leader.table.state.revision
+            })
+        };
+        is_settled && is_whole && raft.configuration().members().into_iter().all(equals)
+    }
+
+    fn reply(&mut self, node: NodeId, request: holm_base::RequestId, answer: Answer) {
+        match answer {
+            Answer::Watching(_) | Answer::Changes(_) | Answer::Compacted(_) => {
+                self.watched(node, request, answer);
+            }
+            Answer::Done(_) | Answer::Refused | Answer::Unknown | Answer::Operated(_) => {
+                self.answered(request, answer);
+            }
+        }
+    }
+}

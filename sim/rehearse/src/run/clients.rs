@@ -1,0 +1,419 @@
+//! Clients: groups that ask at a rate, and single ones that wait for each answer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use holm_base::{NodeId, RequestId, Time};
+use holm_check::History;
+use holm_virtual::{Place, World};
+
+use super::{Run, Token};
+use crate::scenario::{Clients, Keys, Purpose, Scenario};
+use crate::site::{Answer, Request, Site};
+use crate::stage::Stage;
+use crate::table::{Call, Key, Reply};
+
+const OP: Place = Place::new("client.op");
+const KEY: Place = Place::new("client.key");
+const GAP: Place = Place::new("client.gap");
+
+/// When a client gives an operation up.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client of a hunt rests.
+const THINK: Duration = Duration::from_millis(5);
+/// Of so few keys a range reads all.
+const WHOLE_MAX: u32 = 16;
+
+/// Clients of one kind at one site.
+#[derive(Clone, Debug)]
+struct Group {
+    kind: usize,
+    site: usize,
+    nodes: Vec<NodeId>,
+    next: usize,
+    /// Asks at a rate, whether answered or not.
+    is_open: bool,
+}
+
+/// A client that waits for each answer.
+#[derive(Clone, Debug)]
+struct Client {
+    group: usize,
+    left: u64,
+    attempt: u64,
+    target: usize,
+    waits: bool,
+}
+
+/// An operation under way.
+#[derive(Clone, Debug)]
+struct Pending {
+    operation: usize,
+    client: Option<usize>,
+    group: usize,
+    op: usize,
+    asked: Time,
+    /// In which phase; none if it is not measured.
+    phase: Option<usize>,
+}
+
+/// All clients of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Askers {
+    groups: Vec<Group>,
+    clients: Vec<Client>,
+    pub(crate) history: History<Call, Reply>,
+    pending: BTreeMap<RequestId, Pending>,
+    /// When each is given up, oldest first.
+    patience: VecDeque<(Time, RequestId)>,
+    is_patience_set: bool,
+    next_mark: u64,
+    /// At which revision each key was last seen to be made.
+    made: Vec<u64>,
+    acknowledged: u64,
+    is_last: bool,
+}
+
+impl Askers {
+    pub(crate) fn new(scenario: &Scenario, stage: &Stage, world: &mut World<Site>) -> Self {
+        let mut groups = Vec::new();
+        let mut clients = Vec::new();
+        for (kind, wanted) in scenario.clients.iter().enumerate() {
+            for &site in &wanted.at {
+                let group = groups.len();
+                let is_open = wanted.rate_milli.is_some();
+                groups.push(Group {
+                    kind,
+                    site,
+                    nodes: stage.of_site(site).collect(),
+                    next: 0,
+                    is_open,
+                });
+                if is_open {
+                    let token = Token::Arrive(number(group)).pack();
+                    world.alarm(Time::from_nanos(1), token);
+                    continue;
+                }
+                for target in 0..wanted.count {
+                    let client = number(clients.len());
+                    clients.push(Client {
+                        group,
+                        left: wanted.ops.unwrap_or(u64::MAX),
+                        attempt: 0,
+                        target: usize::try_from(target).expect("clients are few"),
+                        waits: false,
+                    });
+                    world.alarm(Time::ZERO + THINK, Token::Rest(client, 0).pack());
+                }
+            }
+        }
+        Self {
+            groups,
+            clients,
+            history: History::new(),
+            pending: BTreeMap::new(),
+            patience: VecDeque::new(),
+            is_patience_set: false,
+            next_mark: 1,
+            made: Vec::new(),
+            acknowledged: 0,
+            is_last: false,
+        }
+    }
+
+    pub(crate) const fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Whether nobody waits, and nobody wants more.
+    pub(crate) fn is_idle(&self) -> bool {
+        let is_open = self.groups.iter().any(|group| group.is_open);
+        let is_done = |client: &Client| client.left == 0 && !client.waits;
+        self.pending.is_empty() && (self.is_last || !is_open) && self.clients.iter().all(is_done)
+    }
+
+    /// Where a key was last seen to be made.
+    fn made(&self, key: Key) -> u64 {
+        let at = usize::try_from(key).expect("keys are few");
+        self.made.get(at).copied().unwrap_or(0)
+    }
+
+    fn saw(&mut self, key: Key, made: u64) {
+        let at = usize::try_from(key).expect("keys are few");
+        if self.made.len() <= at {
+            self.made.resize(at + 1, 0);
+        }
+        self.made[at] = self.made[at].max(made);
+    }
+
+    fn learn(&mut self, call: &Call, reply: &Reply) {
+        match (*call, reply) {
+            (Call::Put { key, .. }, Reply::Wrote { revision }) => self.saw(key, *revision),
+            (Call::Txn { key, other, .. }, Reply::Wrote { revision }) => {
+                self.saw(key, *revision);
+                self.saw(other, *revision);
+            }
+            (Call::Delete { key, .. }, Reply::Wrote { .. }) => {
+                let at = usize::try_from(key).expect("keys are few");
+                if let Some(made) = self.made.get_mut(at) {
+                    *made = 0;
+                }
+            }
+            (_, Reply::Found { cells, .. }) => {
+                for (key, cell) in cells {
+                    self.saw(*key, cell.made);
+                }
+            }
+            (_, Reply::Wrote { .. } | Reply::Unchanged { .. }) => {}
+        }
+    }
+}
+
+fn number(index: usize) -> u64 {
+    u64::try_from(index).expect("clients are few")
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).expect("clients are few")
+}
+
+impl Run<'_> {
+    /// The next operation of a group that asks at a rate.
+    pub(super) fn arrive(&mut self, group: u64) {
+        if self.healed.is_some() {
+            return;
+        }
+        let at = index(group);
+        let kind = self.askers.groups[at].kind;
+        self.ask(at, None);
+        let gap = self.stage.gaps[kind].as_ref();
+        let gap = gap.map_or(1, |gap| gap.delay(GAP, self.world.tape_mut()).max(1));
+        let next = self.world.now() + Duration::from_nanos(gap);
+        self.world.alarm(next, Token::Arrive(group).pack());
+    }
+
+    /// A client has rested, and asks if it wants more.
+    pub(super) fn rested(&mut self, client: u64, attempt: u64) {
+        let at = index(client);
+        let one = &mut self.askers.clients[at];
+        if one.attempt != attempt || one.waits || one.left == 0 {
+            return;
+        }
+        one.left -= 1;
+        let group = one.group;
+        self.ask(group, Some(at));
+    }
+
+    /// Everybody asks once more, after the faults have ended.
+    pub(super) fn ask_on(&mut self) {
+        self.askers.is_last = true;
+        for group in 0..self.askers.groups.len() {
+            if self.askers.groups[group].is_open {
+                self.ask(group, None);
+            }
+        }
+        for client in 0..self.askers.clients.len() {
+            self.askers.clients[client].left = 2;
+            if !self.askers.clients[client].waits {
+                self.set_rest(client);
+            }
+        }
+    }
+
+    fn set_rest(&mut self, client: usize) {
+        let one = &mut self.askers.clients[client];
+        one.attempt += 1;
+        let token = Token::Rest(number(client), one.attempt).pack();
+        let pause = match self.scenario.purpose {
+            Purpose::Hunt => THINK,
+            Purpose::Timed => Duration::from_nanos(1),
+        };
+        self.world.alarm(self.world.now() + pause, token);
+    }
+
+    fn ask(&mut self, group: usize, client: Option<usize>) {
+        let (kind, site) = (
+            self.askers.groups[group].kind,
+            self.askers.groups[group].site,
+        );
+        let wanted = &self.scenario.clients[kind];
+        let (op, call) = self.draw(wanted);
+        let node = self.target(group, client);
+        let now = self.world.now();
+        let phase = self.figures.asked(now, site, op);
+        let who = client.map_or_else(|| number(group) << 32, number);
+        let operation = self.askers.history.invoke(who, call);
+        let body = match call {
+            Call::Range { .. } => Request::Read(call),
+            Call::Put { .. } | Call::Delete { .. } | Call::Txn { .. } => {
+                Request::Write(call, wanted.value)
+            }
+        };
+        let pending = Pending {
+            operation,
+            client,
+            group,
+            op,
+            asked: now,
+            phase,
+        };
+        if let Some(client) = client {
+            self.askers.clients[client].waits = true;
+        }
+        match self.world.request(node, body) {
+            None => self.failed(pending, true),
+            Some(request) => {
+                self.askers.pending.insert(request, pending);
+                self.askers.patience.push_back((now + PATIENCE, request));
+                self.set_patience();
+            }
+        }
+    }
+
+    /// Which node is asked: the site's in turn, or where a client has come to.
+    fn target(&mut self, group: usize, client: Option<usize>) -> NodeId {
+        let group = &mut self.askers.groups[group];
+        match client {
+            None => {
+                group.next = (group.next + 1) % group.nodes.len();
+                group.nodes[group.next]
+            }
+            Some(client) => {
+                let target = self.askers.clients[client].target;
+                if self.scenario.purpose == Purpose::Timed {
+                    return group.nodes[target % group.nodes.len()];
+                }
+                let own = group.nodes[0].value() - 1 + number(target);
+                let count = number(self.stage.site_of.len());
+                NodeId::new(own % count + 1)
+            }
+        }
+    }
+
+    fn set_patience(&mut self) {
+        if let Some(&(at, _)) = self.askers.patience.front()
+            && !self.askers.is_patience_set
+        {
+            self.askers.is_patience_set = true;
+            self.world.alarm(at, Token::Patience.pack());
+        }
+    }
+
+    fn draw(&mut self, wanted: &Clients) -> (usize, Call) {
+        let tape = self.world.tape_mut();
+        let op = tape.weighted(OP, &wanted.mix.0);
+        // The first of a mix may have no weight; then another is the normal one.
+        let op = if wanted.mix.0[op] == 0 {
+            let first = wanted.mix.0.iter().position(|&weight| weight > 0);
+            first.expect("a mix asks for something")
+        } else {
+            op
+        };
+        let key = draw_key(&wanted.keys, tape);
+        let mark = self.askers.next_mark;
+        self.askers.next_mark += 1;
+        let call = match op {
+            0 => Call::Put { key, mark },
+            1 => Call::Delete { key, mark },
+            2 => Call::Txn {
+                key,
+                other: (key + 1) % wanted.keys.count,
+                expected: self.askers.made(key),
+                mark,
+            },
+            _ if wanted.keys.count <= WHOLE_MAX => Call::Range {
+                first: 0,
+                last: wanted.keys.count - 1,
+            },
+            _ => Call::Range {
+                first: key,
+                last: key,
+            },
+        };
+        (op, call)
+    }
+
+    pub(super) fn answered(&mut self, request: RequestId, answer: Answer) {
+        let Some(pending) = self.askers.pending.remove(&request) else {
+            return;
+        };
+        match answer {
+            Answer::Done(reply) => self.done(&pending, reply),
+            Answer::Refused => self.failed(pending, true),
+            Answer::Unknown
+            | Answer::Operated(_)
+            | Answer::Watching(_)
+            | Answer::Changes(_)
+            | Answer::Compacted(_) => self.failed(pending, false),
+        }
+    }
+
+    fn done(&mut self, pending: &Pending, reply: Reply) {
+        let call = self.askers.history.operations()[pending.operation].call;
+        self.askers.learn(&call, &reply);
+        self.askers.acknowledged += 1;
+        let now = self.world.now();
+        let site = self.askers.groups[pending.group].site;
+        let took = now.nanos() - pending.asked.nanos();
+        self.figures.acknowledged(
+            now,
+            (site, pending.op),
+            pending.phase,
+            took,
+            reply.revision(),
+        );
+        self.askers.history.returned(pending.operation, reply);
+        if self.healed.is_some_and(|healed| pending.asked >= healed) {
+            self.progressed.get_or_insert(now);
+        }
+        if let Some(client) = pending.client {
+            self.askers.clients[client].waits = false;
+            self.set_rest(client);
+        }
+    }
+
+    /// It was not answered. If it surely did not happen, the history says so.
+    fn failed(&mut self, pending: Pending, is_refused: bool) {
+        if is_refused {
+            self.askers.history.refused(pending.operation);
+        }
+        self.figures
+            .failed(pending.asked, self.askers.groups[pending.group].site);
+        let Some(client) = pending.client else {
+            return;
+        };
+        let one = &mut self.askers.clients[client];
+        one.waits = false;
+        if is_refused || self.healed.is_some() {
+            one.left = one.left.saturating_add(1).min(u64::MAX - 1);
+        }
+        if self.scenario.purpose == Purpose::Hunt {
+            one.target += 1;
+        }
+        self.set_rest(client);
+    }
+
+    /// What has waited too long is given up; its outcome is unknown.
+    pub(super) fn give_up(&mut self) {
+        self.askers.is_patience_set = false;
+        let now = self.world.now();
+        while let Some(&(at, request)) = self.askers.patience.front()
+            && (at <= now || !self.askers.pending.contains_key(&request))
+        {
+            self.askers.patience.pop_front();
+            if let Some(pending) = self.askers.pending.remove(&request) {
+                self.failed(pending, false);
+            }
+        }
+        self.set_patience();
+    }
+}
+
+fn draw_key(keys: &Keys, tape: &mut holm_virtual::Tape) -> Key {
+    if keys.until.is_empty() {
+        return tape.choose(KEY, keys.count);
+    }
+    let drawn = tape.choose(KEY, 1 << 24);
+    let at = keys.until.partition_point(|&until| until <= drawn);
+    u32::try_from(at).expect("keys are few").min(keys.count - 1)
+}

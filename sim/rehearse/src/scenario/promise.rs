@@ -1,0 +1,215 @@
+//! What is promised: that a judge finds nothing, or that a figure keeps within a bound.
+
+use super::load::{Fault, OP_NAMES};
+use super::parts::{Parts, read_sites};
+use super::quantity::{duration, share, split};
+use super::read as quantity;
+use super::tree::Table;
+use crate::refusal::Refusal;
+
+/// A judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Check {
+    Linearizable,
+    Watch,
+    Durable,
+    Invariants,
+    Heals,
+}
+
+impl Check {
+    pub(crate) const ALL: [(&'static str, Self); 5] = [
+        ("linearizable", Self::Linearizable),
+        ("watch", Self::Watch),
+        ("durable", Self::Durable),
+        ("invariants", Self::Invariants),
+        ("heals", Self::Heals),
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, check)| *check == self);
+        found.map_or("", |(name, _)| name)
+    }
+}
+
+/// A figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Measure {
+    /// An operation's latency below which so many thousandths lie.
+    Quantile(usize, u32),
+    Mean(usize),
+    /// Acknowledged operations a second.
+    Rate(usize),
+    /// Acknowledged, of those asked for.
+    Availability(usize),
+    Heal,
+    /// How long nobody led, in all.
+    Leaderless,
+}
+
+/// What a figure is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Nanos,
+    PerSecond,
+    Share,
+}
+
+impl Measure {
+    pub(crate) const fn unit(self) -> Unit {
+        match self {
+            Self::Quantile(..) | Self::Mean(_) | Self::Heal | Self::Leaderless => Unit::Nanos,
+            Self::Rate(_) => Unit::PerSecond,
+            Self::Availability(_) => Unit::Share,
+        }
+    }
+
+    /// Whether it is one figure for the whole run.
+    pub(crate) const fn is_whole(self) -> bool {
+        matches!(self, Self::Heal | Self::Leaderless)
+    }
+
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Quantile(op, 500) => format!("{}.p50", OP_NAMES[op]),
+            Self::Quantile(op, 900) => format!("{}.p90", OP_NAMES[op]),
+            Self::Quantile(op, 990) => format!("{}.p99", OP_NAMES[op]),
+            Self::Quantile(op, other) => format!("{}.p{other}", OP_NAMES[op]),
+            Self::Mean(op) => format!("{}.mean", OP_NAMES[op]),
+            Self::Rate(op) => format!("{}.rate", OP_NAMES[op]),
+            Self::Availability(op) => format!("availability.{}", OP_NAMES[op]),
+            Self::Heal => "heal".to_owned(),
+            Self::Leaderless => "leaderless".to_owned(),
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        let op = |name: &str| {
+            let found = OP_NAMES.iter().position(|known| *known == name);
+            found.ok_or_else(|| format!("{name} is no operation: use {}", OP_NAMES.join(", ")))
+        };
+        match text.split_once('.') {
+            None if text == "heal" => Ok(Self::Heal),
+            None if text == "leaderless" => Ok(Self::Leaderless),
+            Some(("availability", name)) => Ok(Self::Availability(op(name)?)),
+            Some((name, "p50")) => Ok(Self::Quantile(op(name)?, 500)),
+            Some((name, "p90")) => Ok(Self::Quantile(op(name)?, 900)),
+            Some((name, "p99")) => Ok(Self::Quantile(op(name)?, 990)),
+            Some((name, "p999")) => Ok(Self::Quantile(op(name)?, 999)),
+            Some((name, "mean")) => Ok(Self::Mean(op(name)?)),
+            Some((name, "rate")) => Ok(Self::Rate(op(name)?)),
+            Some(_) | None => Err(format!(
+                "{text} is not measured; OP.p50, p90, p99, p999, mean and rate, \
+                 availability.OP, heal and leaderless are"
+            )),
+        }
+    }
+}
+
+/// Where a figure must lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// Something promised.
+#[derive(Clone, Debug)]
+pub(crate) enum Promise {
+    Check(Vec<Check>),
+    Figure {
+        measure: Measure,
+        /// At each of these sites; everywhere together, if empty.
+        at: Vec<usize>,
+        /// In this phase; in the whole run, if none is named.
+        phase: Option<String>,
+        bound: Bound,
+    },
+}
+
+pub(crate) fn read(
+    top: &mut Table,
+    parts: &Parts,
+    faults: &[Fault],
+) -> Result<Vec<Promise>, Refusal> {
+    let tables = top.tables("promise")?;
+    if tables.is_empty() {
+        return Err(top.refuse(top.line, "nothing is promised: write [[promise]]"));
+    }
+    let promises = tables
+        .into_iter()
+        .map(|table| promise(table, parts, faults));
+    promises.collect()
+}
+
+fn promise(mut table: Table, parts: &Parts, faults: &[Fault]) -> Result<Promise, Refusal> {
+    if let Some(value) = table.take("check") {
+        let line = value.line;
+        let names = table.names(value, "check")?;
+        let find = |name: &String| {
+            let found = Check::ALL.iter().find(|(known, _)| known == name);
+            found.map(|(_, check)| *check).ok_or_else(|| {
+                let known: Vec<&str> = Check::ALL.iter().map(|(name, _)| *name).collect();
+                let what = format!("{name} is not judged; these are: {}", known.join(", "));
+                table.refuse(line, what)
+            })
+        };
+        let checks = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        table.finish()?;
+        return Ok(Promise::Check(checks));
+    }
+    let measure = table.need("measure")?;
+    let line = measure.line;
+    let measure = quantity(&table, measure, "measure", Measure::read)?;
+    let at = match table.take("at") {
+        None => Vec::new(),
+        Some(value) => read_sites(&table, value, "at", &parts.sites)?,
+    };
+    let phase = table.take("phase");
+    let phase = phase.map(|value| table.text(value, "phase")).transpose()?;
+    if let Some(phase) = &phase {
+        let is_known = phase == "before"
+            || phase == "after"
+            || faults.iter().any(|fault| fault.name == *phase);
+        if !is_known {
+            let what = format!("phase {phase}: there are before, after, and the faults by name");
+            return Err(table.refuse(line, what));
+        }
+    }
+    if measure.is_whole() && (phase.is_some() || !at.is_empty()) {
+        let what = format!(
+            "{} is one figure a run: leave `at` and `phase` out",
+            measure.name()
+        );
+        return Err(table.refuse(line, what));
+    }
+    let reader = |text: &str| match measure.unit() {
+        Unit::Nanos => duration(text).map(|nanos| libm::rint(lossy(nanos))),
+        Unit::PerSecond => split(text).map(|(number, _)| number),
+        Unit::Share => share(text),
+    };
+    let (most, least) = (table.take("at_most"), table.take("at_least"));
+    let bound = match (most, least) {
+        (Some(value), None) => Bound::AtMost(quantity(&table, value, "at_most", reader)?),
+        (None, Some(value)) => Bound::AtLeast(quantity(&table, value, "at_least", reader)?),
+        (None, None) | (Some(_), Some(_)) => {
+            return Err(table.refuse(line, "a figure has either at_most or at_least"));
+        }
+    };
+    table.finish()?;
+    Ok(Promise::Figure {
+        measure,
+        at,
+        phase,
+        bound,
+    })
+}
+
+/// Spans as they are averaged: exact up to 104 days.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "spans beyond 2^53 ns, 104 days, may lose their last nanoseconds"
+)]
+pub(crate) const fn lossy(nanos: u64) -> f64 {
+    nanos as f64
+}

@@ -1,0 +1,289 @@
+//! The world that a scenario describes, built once and copied for each run.
+
+use std::time::Duration;
+
+use holm_base::NodeId;
+use holm_machine::Limits;
+use holm_raft::ReadMode;
+use holm_virtual::{
+    ClockSpec, Distribution, FaultKind, FaultPlan, FaultRate, LinkSpec, NodeSpec, Order,
+    Overtaking, Place, Quantiles, Report, Tape, Work, World, WorldSpec,
+};
+
+use crate::scenario::{LinkEnd, Purpose, Scenario, Target};
+use crate::site::{Setup, Site};
+
+const OFFSET: Place = Place::new("clock.offset");
+const DRIFT: Place = Place::new("clock.drift");
+
+/// Between the nodes of one site.
+const WITHIN_SITE_NANOS: i64 = 100_000;
+/// What a weight of 1 is, of a million moments.
+const FAULT_SCALE: u32 = 400;
+/// What a weight of 1 is, of a million messages.
+const MESSAGE_SCALE: u32 = 1_000;
+
+/// Everything that all runs of a scenario have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    spec: WorldSpec<Site>,
+    /// Which site each node belongs to.
+    pub(crate) site_of: Vec<usize>,
+    /// How many of the nodes are voters at first.
+    pub(crate) voters: usize,
+    pub(crate) faults: FaultPlan,
+    /// Of each kind of clients: the time between two arrivals at a site.
+    pub(crate) gaps: Vec<Option<Quantiles>>,
+}
+
+impl Stage {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        let site_of = scenario.nodes();
+        let keyspace = &scenario.keyspace;
+        let first = keyspace
+            .sites
+            .iter()
+            .map(|&site| scenario.sites[site].nodes);
+        let voters = first.sum();
+        let setup = setup(scenario, voters);
+        let mut hosts: Vec<(Option<&str>, usize)> = Vec::new();
+        let mut nodes = Vec::new();
+        for &site in &site_of {
+            let part = &scenario.sites[site];
+            // A site without a named host is one of its own.
+            let own = part.host.as_deref().unwrap_or(&part.name);
+            let known = hosts.iter().position(|(name, _)| *name == Some(own));
+            let host = known.unwrap_or_else(|| {
+                hosts.push((Some(own), part.cores));
+                hosts.len() - 1
+            });
+            nodes.push(NodeSpec {
+                setup: setup.clone(),
+                host,
+                site,
+                clock: ClockSpec::default(),
+                sync: part.disk.sync.clone(),
+                work: Work::default(),
+            });
+        }
+        let link = usual_link(scenario);
+        let links = links(scenario, &site_of);
+        let limits = Limits {
+            waiting_inputs_max: 1 << 16,
+            held_effects_max: 1 << 18,
+            step_effects_max: 1 << 16,
+            ..Limits::default()
+        };
+        let gap = |rate: u64| {
+            let mean = 1_000_000_000_000 / rate.max(1);
+            Quantiles::of(&Distribution::Exponential(
+                i64::try_from(mean).unwrap_or(i64::MAX),
+            ))
+        };
+        let gaps = scenario.clients.iter();
+        Self {
+            spec: WorldSpec {
+                nodes,
+                hosts: hosts.into_iter().map(|(_, cores)| cores).collect(),
+                link,
+                links,
+                order: Order::Timed,
+                limits,
+                report: Report::Off,
+            },
+            faults: faults(scenario, site_of.len()),
+            site_of,
+            voters,
+            gaps: gaps.map(|one| one.rate_milli.map(gap)).collect(),
+        }
+    }
+
+    /// A world at its beginning.
+    pub(crate) fn world(
+        &self,
+        scenario: &Scenario,
+        order: Order,
+        report: Report,
+        mut tape: Tape,
+    ) -> World<Site> {
+        let mut spec = self.spec.clone();
+        for (node, &site) in spec.nodes.iter_mut().zip(&self.site_of) {
+            let clock = &scenario.sites[site].clock;
+            node.clock = ClockSpec {
+                offset: clock.offset.draw(OFFSET, &mut tape),
+                drift_ppb: clock.drift_ppb.draw(DRIFT, &mut tape),
+                error: Duration::from_nanos(clock.error),
+            };
+        }
+        spec.order = order;
+        spec.report = report;
+        World::new(spec, tape)
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..).map(NodeId::new).take(self.site_of.len())
+    }
+
+    /// The nodes of a site.
+    pub(crate) fn of_site(&self, site: usize) -> impl Iterator<Item = NodeId> + '_ {
+        let nodes = self.ids().zip(&self.site_of);
+        nodes.filter(move |(_, of)| **of == site).map(|(id, _)| id)
+    }
+
+    pub(crate) fn site(&self, node: NodeId) -> usize {
+        let index = usize::try_from(node.value() - 1).expect("nodes are few");
+        self.site_of[index]
+    }
+
+    /// The nodes that a target names; none for links.
+    pub(crate) fn nodes(&self, target: &Target) -> Vec<NodeId> {
+        match *target {
+            Target::Site(site) => self.of_site(site).collect(),
+            Target::Node(site, node) => self.of_site(site).skip(node).take(1).collect(),
+            Target::Link(_) | Target::End(_, _) => Vec::new(),
+        }
+    }
+
+    /// The directed pairs of nodes whose messages a target carries; only those that leave the
+    /// target, if it is not `both_ways`.
+    pub(crate) fn pairs(
+        &self,
+        scenario: &Scenario,
+        target: &Target,
+        both_ways: bool,
+    ) -> Vec<(NodeId, NodeId)> {
+        let mut pairs = Vec::new();
+        for source in self.ids() {
+            for other in self.ids().filter(|&other| other != source) {
+                let leaves = self.is_across(scenario, target, source, other);
+                let enters = both_ways && self.is_across(scenario, target, other, source);
+                if leaves || enters {
+                    pairs.push((source, other));
+                }
+            }
+        }
+        pairs
+    }
+
+    /// Whether what goes from `source` to `other` leaves the target.
+    fn is_across(
+        &self,
+        scenario: &Scenario,
+        target: &Target,
+        source: NodeId,
+        other: NodeId,
+    ) -> bool {
+        let (from, to) = (self.site(source), self.site(other));
+        let joins = |link: usize| {
+            let pairs = &scenario.links[link].pairs;
+            pairs.contains(&(from, to)) || pairs.contains(&(to, from))
+        };
+        match *target {
+            Target::Site(site) => from == site && to != site,
+            Target::Node(..) => self.nodes(target).contains(&source),
+            Target::Link(link) => joins(link),
+            Target::End(link, site) => from == site && joins(link),
+        }
+    }
+}
+
+fn setup(scenario: &Scenario, voters: usize) -> Setup {
+    let keyspace = &scenario.keyspace;
+    Setup {
+        voters: u64::try_from(voters).expect("nodes are few"),
+        election_timeout: Duration::from_nanos(keyspace.election_timeout),
+        heartbeat_interval: Duration::from_nanos(keyspace.heartbeat),
+        read_mode: if keyspace.reads_by_lease {
+            ReadMode::Lease
+        } else {
+            ReadMode::Quorum
+        },
+        is_tight: scenario.purpose == Purpose::Hunt,
+    }
+}
+
+/// What joins nodes that no [[link]] joins: in a hunt all, else those of one site.
+fn usual_link(scenario: &Scenario) -> LinkSpec {
+    if scenario.purpose == Purpose::Timed {
+        return LinkSpec::plain(WITHIN_SITE_NANOS);
+    }
+    let per_million = |kind| scenario.chances.of(kind).0 * MESSAGE_SCALE;
+    LinkSpec {
+        delay: crate::scenario::hunting_delay(scenario.keyspace.election_timeout),
+        loss_per_million: per_million("drop"),
+        duplicate_per_million: per_million("duplicate"),
+        ..LinkSpec::plain(0)
+    }
+}
+
+fn links(scenario: &Scenario, site_of: &[usize]) -> Vec<(usize, usize, LinkSpec)> {
+    let mut links = Vec::new();
+    for link in &scenario.links {
+        for (source, &from) in site_of.iter().enumerate() {
+            for (target, &to) in site_of.iter().enumerate() {
+                if link.pairs.contains(&(from, to)) {
+                    links.push((source, target, direction(scenario, &link.forth)));
+                } else if link.pairs.contains(&(to, from)) {
+                    links.push((source, target, direction(scenario, &link.back)));
+                }
+            }
+        }
+    }
+    links
+}
+
+fn direction(scenario: &Scenario, end: &LinkEnd) -> LinkSpec {
+    let hunted = |kind| match scenario.purpose {
+        Purpose::Timed => 0,
+        Purpose::Hunt => scenario.chances.of(kind).0 * MESSAGE_SCALE,
+    };
+    LinkSpec {
+        delay: end.delay.clone(),
+        overtaking: Overtaking::Allowed,
+        loss_per_million: end.loss_per_million.max(hunted("drop")),
+        duplicate_per_million: end.duplicate_per_million.max(hunted("duplicate")),
+        flip_per_million: 0,
+        bytes_per_second: end.bytes_per_second,
+        queue_nanos: end.queue_nanos,
+    }
+}
+
+fn faults(scenario: &Scenario, nodes: usize) -> FaultPlan {
+    let kinds = [
+        ("crash", FaultKind::Crash),
+        ("power", FaultKind::Power),
+        ("pause", FaultKind::Pause),
+        ("cut", FaultKind::Cut),
+        ("cut_from", FaultKind::CutOneWay),
+        ("slow", FaultKind::Slow),
+        ("sync_fail", FaultKind::SyncFailure),
+        ("step", FaultKind::ClockStep),
+        ("freeze", FaultKind::ClockFreeze),
+    ];
+    let rates = kinds.into_iter().filter_map(|(name, kind)| {
+        let (weight, at_most) = scenario.chances.of(name);
+        (weight > 0).then_some(FaultRate {
+            kind,
+            per_million: weight * FAULT_SCALE,
+            at_most,
+        })
+    });
+    // What is not synced may be lost, and what is, may not: so all may be down at once, and an
+    // order is as safe as ever. To make progress in between, most runs keep a quorum.
+    let down_max = if scenario.chances.is_recoverable {
+        nodes.div_ceil(2)
+    } else {
+        nodes
+    };
+    let timeout = i64::try_from(scenario.keyspace.election_timeout).unwrap_or(i64::MAX);
+    // Some come back before anybody has missed them, some when others have long gone on.
+    let lasts = Distribution::Mix(vec![
+        (0.5, Distribution::Exponential(timeout / 3)),
+        (0.5, Distribution::Exponential(timeout * 2)),
+    ]);
+    FaultPlan::new(rates.collect(), down_max, Quantiles::of(&lasts))
+}
+
+pub(crate) const fn moments_scale() -> u32 {
+    FAULT_SCALE
+}

@@ -1,0 +1,145 @@
+//! What is refused, on which line, and with what to do about it.
+
+use holm_rehearse::parse;
+
+const GOOD: &str = r#"format = 1
+name = "x"
+why = "It is small."
+[run]
+length = "10s"
+[[site]]
+names = ["a", "b"]
+[[link]]
+name = "wan"
+among = ["a", "b"]
+one_way = "1ms"
+[[keyspace]]
+name = "k"
+sites = ["a", "b"]
+[[clients]]
+at = "a"
+rate = "1/s"
+[[promise]]
+check = "linearizable"
+"#;
+
+fn refusal(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    let text = GOOD.replacen(from, to, 1);
+    parse(&text, "x.toml", &[]).expect_err(to).to_string()
+}
+
+#[test]
+fn the_small_scenario_is_well_formed() {
+    assert!(parse(GOOD, "x.toml", &[]).is_ok());
+}
+
+/// What is changed into what, and a part of what is said then.
+const CASES: &[(&str, &str, &str)] = &[
+    ("format = 1", "format = 2", "x.toml:1: format is 1"),
+    ("why = \"It is small.\"\n", "", "has no `why`: say it"),
+    (
+        "length = \"10s\"",
+        "length = \"10\"",
+        "x.toml:5: length: 10 has no unit: write ns",
+    ),
+    (
+        "length",
+        "lenght",
+        "x.toml:5: [run] knows no `lenght`; it knows order, length, warmup",
+    ),
+    (
+        "among = [\"a\", \"b\"]",
+        "among = [\"a\", \"shop-d\"]",
+        "x.toml:10: link wan joins shop-d, which no [[site]] declares",
+    ),
+    (
+        "one_way = \"1ms\"",
+        "one_way = \"beta(1ms)\"",
+        "x.toml:11: one_way: beta is no distribution",
+    ),
+    (
+        "sites = [\"a\", \"b\"]",
+        "sites = [\"a\", \"z\"]",
+        "x.toml:14: sites names z",
+    ),
+    (
+        "rate = \"1/s\"",
+        "mix = { lease = 1 }",
+        "x.toml:17: mix: lease is not rehearsed yet",
+    ),
+    (
+        "rate = \"1/s\"",
+        "rate = \"1\"",
+        "x.toml:17: rate: 1: how often is said by /s",
+    ),
+    (
+        "check = \"linearizable\"",
+        "check = \"lease\"",
+        "x.toml:19: lease is not judged; these are",
+    ),
+    (
+        "check = \"linearizable\"",
+        "measure = \"put.p42\"\nat_most = \"1ms\"",
+        "x.toml:19: measure: put.p42 is not measured",
+    ),
+    (
+        "[[promise]]\ncheck = \"linearizable\"\n",
+        "",
+        "nothing is promised: write [[promise]]",
+    ),
+    (
+        "[[promise]]",
+        "[[fault]]\nat = \"1s\"\nfull = \"a\"\n[[promise]]",
+        "full is not rehearsed yet",
+    ),
+    (
+        "[[promise]]",
+        "[[fault]]\nat = \"1s\"\ncut = \"wan:q\"\n[[promise]]",
+        "wan:q is neither a site, a node such as a/0, a link",
+    ),
+    (
+        "[[promise]]",
+        "[[fault]]\nat = \"1s\"\n[[promise]]",
+        "a fault says what happens: one of cut",
+    ),
+    (
+        "names = [\"a\", \"b\"]",
+        "names = [\"a\", \"b\"]\ncosts = \"c.toml\"",
+        "x.toml:8: costs: no file of service times is read yet",
+    ),
+    (
+        "[[link]]\nname = \"wan\"\namong = [\"a\", \"b\"]\none_way = \"1ms\"\n",
+        "",
+        "no [[link]] joins a and b",
+    ),
+    ("at = \"a\"", "at = ", "x.toml:16: "),
+];
+
+#[test]
+fn each_refusal_names_its_line_and_the_remedy() {
+    for (from, to, expected) in CASES {
+        let refusal = refusal(from, to);
+        assert!(refusal.contains(expected), "{to}: {refusal}");
+    }
+}
+
+#[test]
+fn what_is_set_elsewhere_overrides_and_is_checked_as_well() {
+    let set = |path: &str, value: &str| {
+        let sets = [(path.to_owned(), value.to_owned())];
+        parse(GOOD, "x.toml", &sets).map_err(|refusal| refusal.to_string())
+    };
+    assert!(set("link.wan.loss", "0.02").is_ok());
+    assert!(
+        set("link.wan.one_way", "exp(3ms)").is_ok(),
+        "a bare word is text"
+    );
+    let refusal = set("link.wan.loss", "2").unwrap_err();
+    assert_eq!(refusal, "x.toml, --set: loss lies between 0 and 1");
+    let refusal = set("link.lan.loss", "0.1").unwrap_err();
+    assert!(
+        refusal.contains("there is no lan in the scenario"),
+        "{refusal}"
+    );
+}

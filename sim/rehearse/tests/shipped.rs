@@ -1,0 +1,163 @@
+//! The scenarios that are shipped: each is read, each run keeps its promises, and a run is a
+//! function of its seed.
+
+use std::time::Duration;
+
+use holm_rehearse::{Options, Purpose, Silent, parse, replay, run};
+
+const SHIPPED: [(&str, &str); 6] = [
+    ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
+    (
+        "three-sites",
+        include_str!("../../../scenarios/three-sites.toml"),
+    ),
+    (
+        "power-cut-all",
+        include_str!("../../../scenarios/power-cut-all.toml"),
+    ),
+    (
+        "slow-disk",
+        include_str!("../../../scenarios/slow-disk.toml"),
+    ),
+    (
+        "hunt-members",
+        include_str!("../../../scenarios/hunt-members.toml"),
+    ),
+    (
+        "hunt-elections",
+        include_str!("../../../scenarios/hunt-elections.toml"),
+    ),
+];
+
+fn runs(count: u64) -> Options {
+    Options {
+        runs: Some(count),
+        ..Options::default()
+    }
+}
+
+#[test]
+fn every_shipped_scenario_keeps_its_promises_twice_with_one_trace() {
+    for (name, text) in SHIPPED {
+        let scenario = parse(text, name, &[]).unwrap_or_else(|refusal| panic!("{refusal}"));
+        assert_eq!(scenario.name(), name);
+        let count = match scenario.purpose() {
+            Purpose::Timed => 1,
+            Purpose::Hunt => 12,
+        };
+        let report = run(&scenario, &runs(count), &mut Silent);
+        let text = report.to_text();
+        assert!(report.failure().is_none(), "{text}");
+        // One run has no interval, and is enough for every judge.
+        assert!(
+            report.exit_code() == 0 || text.contains("undecided"),
+            "{text}"
+        );
+        assert!(report.acknowledged() > 100, "{text}");
+        if scenario.purpose() == Purpose::Hunt {
+            let again = run(&scenario, &runs(count), &mut Silent);
+            assert_eq!(again.hash(), report.hash(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_timed_scenario_can_be_hunted_through() {
+    let scenario = parse(SHIPPED[0].1, "cut-wan", &[]).expect("it is shipped");
+    let options = Options {
+        explore: Some(Duration::from_secs(1)),
+        ..runs(3)
+    };
+    let report = run(&scenario, &options, &mut Silent);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    assert!(
+        report.to_text().contains("elections"),
+        "it was hunted through"
+    );
+}
+
+/// Two of three nodes are gone for good, so nothing can be written, and a promise breaks.
+const DOOMED: &str = r#"
+format = 1
+name = "doomed"
+why = "One of three cannot decide alone."
+[run]
+length = "20s"
+warmup = "2s"
+informative = 10
+[[site]]
+names = ["a", "b", "c"]
+[[link]]
+name = "wan"
+among = ["a", "b", "c"]
+one_way = "exp(2ms)"
+[[keyspace]]
+name = "k"
+sites = ["a", "b", "c"]
+[[clients]]
+at = "a"
+rate = "20/s"
+mix = { put = 1 }
+[[fault]]
+at = "5s"
+for = "10s"
+crash = ["b", "c"]
+[[promise]]
+check = ["linearizable", "durable"]
+[[promise]]
+measure = "availability.put"
+phase = "crash"
+at_least = "99%"
+"#;
+
+#[test]
+fn a_figure_outside_its_bound_is_broken_and_says_so_everywhere() {
+    let scenario = parse(DOOMED, "doomed.toml", &[]).expect("it is well formed");
+    let report = run(&scenario, &runs(4), &mut Silent);
+    let text = report.to_text();
+    assert_eq!(report.exit_code(), 1, "{text}");
+    assert!(text.contains("BROKEN: availability.put in crash"), "{text}");
+    assert!(text.contains("kept: linearizable; durable"), "{text}");
+    assert!(text.contains("may not be quoted"), "{text}");
+    let json = report.to_json();
+    assert!(json.contains(r#""verdict":"broken""#), "{json}");
+    assert!(json.contains(r#""quotable":false"#), "{json}");
+    let page = report.to_html();
+    assert!(page.contains("<svg") && page.ends_with("</html>\n"));
+    assert!(page.len() < 5 << 20, "a page is under 5 MB");
+}
+
+#[test]
+fn too_little_to_say_anything_is_no_success() {
+    let sets = [("run.informative".to_owned(), "1000000".to_owned())];
+    let scenario = parse(DOOMED, "doomed.toml", &sets).expect("it is well formed");
+    let report = run(&scenario, &runs(2), &mut Silent);
+    assert_eq!(report.exit_code(), 3);
+    assert!(report.to_text().contains("UNINFORMATIVE"));
+}
+
+/// A hunt that must fail: nothing heals in a nanosecond.
+#[test]
+fn a_failure_becomes_a_tape_that_shrinks_and_replays() {
+    let sets = [("run.heal".to_owned(), "1ns".to_owned())];
+    let scenario = parse(SHIPPED[5].1, "hunt.toml", &sets).expect("it is well formed");
+    let options = Options {
+        shrink: Some(Duration::from_secs(5)),
+        ..runs(20)
+    };
+    let report = run(&scenario, &options, &mut Silent);
+    let failure = report.failure().expect("no run can keep this");
+    assert_eq!((report.exit_code(), failure.judge), (1, "heals"));
+    let (left, _) = failure.shrunk.expect("it fails with normal fill too");
+    assert!(left < failure.choices, "{left} of {}", failure.choices);
+    let options = Options {
+        tape: Some(failure.tape.clone()),
+        steps: true,
+        ..Options::default()
+    };
+    let again = replay(&scenario, &options, &mut Silent).expect("it is a tape");
+    let found = again.failure().expect("the tape fails as the run did");
+    assert_eq!((found.judge, found.rule), (failure.judge, failure.rule));
+    assert!(again.to_text().contains("n1 "), "its steps are shown");
+    assert!(replay(&scenario, &Options::default(), &mut Silent).is_err());
+}
