@@ -121,6 +121,25 @@ impl Services {
         Ok(members::table(&handle.view(), bootstrap, nodes))
     }
 
+    /// Waits until the members are others than those that are known, are called otherwise or
+    /// reached elsewhere, and gives them. At a node alone that never comes.
+    ///
+    /// # Errors
+    ///
+    /// If the node is stopping.
+    pub async fn members_after(&self, known: &[Member]) -> Result<Vec<Member>, Status> {
+        if !self.handle().is_of_cluster() {
+            return std::future::pending().await;
+        }
+        loop {
+            match self.members().await {
+                Ok(members) if members != known => return Ok(members),
+                Err(status) if status == errors::stopped() => return Err(status),
+                Ok(_) | Err(_) => tokio::time::sleep(LOOK_EVERY * LOOKS_A_QUESTION).await,
+            }
+        }
+    }
+
     fn only_member(&self) -> Member {
         let identity = self.handle().identity();
         Member {

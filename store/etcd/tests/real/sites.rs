@@ -19,7 +19,7 @@ use tempfile::TempDir;
 const SEGMENT: ByteCount = ByteCount::new(4 << 20);
 const TOKEN: &str = "test";
 /// The shortest silence after which an election begins.
-pub(crate) const ELECTION: Duration = Duration::from_millis(300);
+pub(crate) const ELECTION: Duration = Duration::from_millis(500);
 
 /// Who can be reached, and who cannot.
 #[derive(Debug, Default)]
