@@ -79,8 +79,8 @@ impl Services {
     ) -> Result<Taken, Status> {
         let (services, cx) = (self.clone(), cx.clone());
         let prefix = Bytes::copy_from_slice(prefix);
-        let taking =
-            tokio::spawn(async move { services.take_whole(&cx, &prefix, lease, value).await });
+        let taking = Runtime::current()
+            .spawn(async move { services.take_whole(&cx, &prefix, lease, value).await });
         match taking.await {
             Ok(taken) => taken,
             // The runtime ends, and its tasks with it.

@@ -189,16 +189,7 @@ fn a_newcomer_learns_votes_and_leaves_for_ever() {
             newcomer.is_learner().then_some(())
         })
         .await;
-        let mut client = Front::new(newcomer.clone()).connect().await;
-        let learner = end(14, "etcdserver: rpc not supported for learner");
-        let refused = client.ask::<pb::RangeResponse>(RANGE, &get("k", "")).await;
-        assert_eq!(refused.unwrap_err(), learner);
-        // It needs no message to be refused.
-        let mut refused = client.open(PUT, &[]).await;
-        assert_eq!(refused.end().await, learner);
-        let read: pb::RangeResponse = client.ask(RANGE, &here("k")).await.unwrap();
-        assert_eq!(read.count, 0);
-        assert!(status(&newcomer).await.is_learner);
+        answers_as_a_learner(&newcomer).await;
 
         until(async || promote(id("d").value()).await.ok()).await;
         let members = named(sites, &["a", "b", "c", "d"]).await;
@@ -208,6 +199,7 @@ fn a_newcomer_learns_votes_and_leaves_for_ever() {
             (!newcomer.is_learner()).then_some(())
         })
         .await;
+        let mut client = Front::new(newcomer).connect().await;
         client
             .ask::<pb::PutResponse>(PUT, &put("k", "v"))
             .await
@@ -225,6 +217,19 @@ fn a_newcomer_learns_votes_and_leaves_for_ever() {
         let never = refusal(9, "member ID already exist");
         assert_eq!(told(add(adding("d", true)).await), never);
     });
+}
+
+async fn answers_as_a_learner(newcomer: &Services) {
+    let mut client = Front::new(newcomer.clone()).connect().await;
+    let learner = end(14, "etcdserver: rpc not supported for learner");
+    let refused = client.ask::<pb::RangeResponse>(RANGE, &get("k", "")).await;
+    assert_eq!(refused.expect_err("it has no vote"), learner);
+    // It needs no message to be refused.
+    let mut refused = client.open(PUT, &[]).await;
+    assert_eq!(refused.end().await, learner);
+    let read: pb::RangeResponse = client.ask(RANGE, &here("k")).await.expect("a copy is here");
+    assert_eq!(read.count, 0);
+    assert!(status(newcomer).await.is_learner);
 }
 
 #[test]
@@ -285,7 +290,10 @@ fn a_change_that_leaves_no_quorum_in_reach_is_refused() {
         let handle = sites.at(&leader).handle().clone();
         until(async || {
             let standing = handle.standing().await.expect("it runs");
-            let lost = standing.peers.iter().find(|it| it.node == id(&followers[0]));
+            let lost = standing
+                .peers
+                .iter()
+                .find(|it| it.node == id(&followers[0]));
             let heard = lost.expect("it votes").heard;
             (handle.now().since(heard) > ELECTION).then_some(())
         })
@@ -389,8 +397,11 @@ async fn refuses_in_the_end(island: &Services) {
         island.member_promote(&cx, promotion),
         island.lock(&cx, lock),
     );
-    assert_eq!(answers.0.unwrap_err(), end(14, &late.1));
-    assert_eq!(answers.1.unwrap_err(), end(4, &never_begun.1));
+    assert_eq!(answers.0.expect_err("nobody answers"), end(14, &late.1));
+    assert_eq!(
+        answers.1.expect_err("nobody answers"),
+        end(4, &never_begun.1)
+    );
     assert_eq!(told(answers.2), late);
     assert_eq!(told(answers.3), late);
     let no_leader = refusal(14, "no leader");
@@ -431,7 +442,10 @@ async fn is_ill(island: &Services) {
     let metrics = Arc::new(Metrics::new("0", "3.6.12"));
     let calls = gateway(island, 1 << 20);
     let web = Web::new(Arc::new(vitals), metrics, versions).with_gateway(calls);
-    let get = |path: &str| Request::get(path).body(Full::default()).unwrap();
+    let get = |path: &str| {
+        let request = Request::get(path).body(Full::default());
+        request.expect("the head is sound")
+    };
     let (code, said, text) = look(&web, get("/health")).await;
     assert_eq!(code, 503);
     assert_eq!(
@@ -456,7 +470,7 @@ async fn is_ill(island: &Services) {
         Request::post("/v3/kv/range")
             .header("grpc-metadata-hasleader", demand)
             .body(body)
-            .unwrap()
+            .expect("the head is sound")
     };
     let (code, said, _) = look(&web, read("false")).await;
     assert_eq!((code, said.is_some()), (200, true));
