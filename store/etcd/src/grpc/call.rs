@@ -239,7 +239,13 @@ impl GrpcCall {
                 | Method::HealthCheck
                 | Method::HealthWatch
         );
-        services.admit(self.demands_leader(), is_for_learners)
+        if !is_for_learners {
+            services.check_vote()?;
+        }
+        if self.demands_leader() {
+            services.check_led()?;
+        }
+        Ok(())
     }
 
     fn demands_leader(&self) -> bool {

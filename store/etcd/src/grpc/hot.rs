@@ -81,12 +81,10 @@ pub(crate) async fn range(call: &mut GrpcCall) -> Result<Given, Status> {
     let request: RangeRequest = call.message().await?;
     validate::range(&request)?;
     call.services().count_range();
-    if call.services().handle().is_of_cluster() {
-        // A node alone has all that was acknowledged.
-        call.services().admit(false, request.serializable)?;
-        if !request.serializable {
-            call.services().catch_up().await?;
-        }
+    // A node alone has all that was acknowledged.
+    if !request.serializable && call.services().handle().is_of_cluster() {
+        call.services().check_vote()?;
+        call.services().catch_up().await?;
     }
     let view = call.services().handle().view();
     let range = convert::range(request);

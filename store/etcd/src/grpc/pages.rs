@@ -55,8 +55,8 @@ async fn begin(call: &mut GrpcCall) -> Result<Pages, Status> {
     check(&range)?;
     let services = call.server.services.clone();
     services.count_range();
-    services.admit(false, is_serializable)?;
     if !is_serializable {
+        services.check_vote()?;
         services.catch_up().await?;
     }
     let view = services.handle().view();

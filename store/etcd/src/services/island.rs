@@ -121,6 +121,25 @@ impl Services {
         Ok(members::table(&handle.view(), bootstrap, nodes))
     }
 
+    /// Waits until the members are others than those that are known, are called otherwise or
+    /// reached elsewhere, and gives them. At a node alone that never comes.
+    ///
+    /// # Errors
+    ///
+    /// If the node is stopping.
+    pub async fn members_after(&self, known: &[Member]) -> Result<Vec<Member>, Status> {
+        if !self.handle().is_of_cluster() {
+            return std::future::pending().await;
+        }
+        loop {
+            match self.members().await {
+                Ok(members) if members != known => return Ok(members),
+                Err(status) if status == errors::stopped() => return Err(status),
+                Ok(_) | Err(_) => tokio::time::sleep(LOOK_EVERY * LOOKS_A_QUESTION).await,
+            }
+        }
+    }
+
     fn only_member(&self) -> Member {
         let identity = self.handle().identity();
         Member {
@@ -217,20 +236,25 @@ impl Services {
         })
     }
 
-    /// Whether a node of a cluster takes a call at all.
+    /// Refuses what a node without a vote does not answer. A node alone has one.
     ///
     /// # Errors
     ///
-    /// `no leader` if the caller demands one; `rpc not supported for learner` at a node without
-    /// a vote, but for the calls that it takes.
-    pub(crate) fn admit(&self, demands_leader: bool, is_for_learners: bool) -> Result<(), Status> {
-        if !self.handle().is_of_cluster() {
-            return Ok(());
-        }
-        if !is_for_learners && self.is_learner() {
+    /// `rpc not supported for learner`.
+    pub(crate) fn check_vote(&self) -> Result<(), Status> {
+        if self.is_learner() {
             return Err(errors::not_for_learners());
         }
-        if demands_leader && self.handle().leader().is_none() {
+        Ok(())
+    }
+
+    /// Refuses a call that demands a leader where there is none. A node alone is its own.
+    ///
+    /// # Errors
+    ///
+    /// `no leader`.
+    pub(crate) fn check_led(&self) -> Result<(), Status> {
+        if self.handle().leader().is_none() {
             return Err(errors::no_leader());
         }
         Ok(())

@@ -31,8 +31,8 @@ impl Services {
     ) -> Result<pb::RangeResponse, Status> {
         validate::range(&request)?;
         self.count_range();
-        self.admit(false, request.serializable)?;
         if !request.serializable {
+            self.check_vote()?;
             self.catch_up().await?;
         }
         let range = convert::range(request);

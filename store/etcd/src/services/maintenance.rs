@@ -41,7 +41,9 @@ impl Services {
         }
         errors.extend(island.map(|it| format!("holm-island: {it}")));
         errors.extend(view.alarms.iter().map(alarm_text));
-        let committed = standing.as_ref().map_or(handle.last(), |it| it.commit);
+        let committed = standing
+            .as_ref()
+            .map_or_else(|| handle.last(), |it| it.commit);
         Ok(pb::StatusResponse {
             header: Some(self.header_of(&view)),
             version: VERSION.to_owned(),

@@ -23,7 +23,12 @@ macro_rules! unary {
                 let cx = context(credentials);
                 // Whether a read is one for learners is seen where it is read.
                 let is_for_learners = matches!(stringify!($function), "range" | "status");
-                services.admit(cx.is_leader_required, is_for_learners)?;
+                if !is_for_learners {
+                    services.check_vote()?;
+                }
+                if cx.is_leader_required {
+                    services.check_led()?;
+                }
                 services.$function(&cx, request).await
             }
         });
@@ -148,7 +153,10 @@ where
 {
     let demands_leader = cx.is_leader_required && services.handle().is_of_cluster();
     async move {
-        services.admit(demands_leader, false)?;
+        services.check_vote()?;
+        if demands_leader {
+            services.check_led()?;
+        }
         tokio::select! {
             end = work => end,
             () = services.leader_lost(), if demands_leader => Err(errors::no_leader()),

@@ -15,11 +15,13 @@ use holm_runtime::{
 use holm_telemetry::Metrics;
 use tempfile::TempDir;
 
+use crate::node::beside;
+
 /// Files small enough that a test starts at once.
 const SEGMENT: ByteCount = ByteCount::new(4 << 20);
 const TOKEN: &str = "test";
 /// The shortest silence after which an election begins.
-pub(crate) const ELECTION: Duration = Duration::from_millis(300);
+pub(crate) const ELECTION: Duration = Duration::from_millis(500);
 
 /// Who can be reached, and who cannot.
 #[derive(Debug, Default)]
@@ -56,7 +58,7 @@ pub(crate) struct Sites {
     switch: Arc<Switch>,
     services: BTreeMap<String, Services>,
     nodes: Vec<Node>,
-    folder: TempDir,
+    folders: Vec<TempDir>,
 }
 
 /// Where a node is reached by others; nobody listens there.
@@ -75,22 +77,23 @@ pub(crate) fn with_sites(work: impl AsyncFnOnce(&mut Sites)) {
         .enable_time()
         .build()
         .expect("a runtime starts");
-    let nodes = runtime.block_on(async {
+    let (nodes, folders) = runtime.block_on(async {
         let mut sites = Sites {
             switch: Arc::default(),
             services: BTreeMap::new(),
             nodes: Vec::new(),
-            folder: TempDir::new().expect("a temporary directory"),
+            folders: Vec::new(),
         };
         for name in ["a", "b", "c"] {
             sites.start(name, false);
         }
         work(&mut sites).await;
-        sites.nodes
+        (sites.nodes, sites.folders)
     });
     for node in nodes {
         node.stop();
     }
+    drop(folders);
 }
 
 impl Sites {
@@ -113,11 +116,11 @@ impl Sites {
         drop(handles);
         self.nodes.push(node);
         let tended = services.clone();
-        tokio::spawn(async move { tended.tend().await });
+        beside(async move { tended.tend().await });
         self.services.insert(name.to_owned(), services);
     }
 
-    fn config(&self, name: &str, is_joining: bool) -> NodeConfig {
+    fn config(&mut self, name: &str, is_joining: bool) -> NodeConfig {
         let first = ["a", "b", "c"].into_iter();
         let newcomer = is_joining.then_some(name);
         let member = |name: &str| MemberConfig {
@@ -126,8 +129,9 @@ impl Sites {
             peer_urls: vec![peer_url(name)],
         };
         let ids = ["a", "b", "c"].map(id);
-        let data_dir = self.folder.path().join(name);
-        std::fs::create_dir_all(&data_dir).expect("a folder");
+        let folder = TempDir::new().expect("a temporary directory");
+        let data_dir = folder.path().to_owned();
+        self.folders.push(folder);
         NodeConfig {
             data_dir,
             name: name.to_owned(),
