@@ -49,6 +49,8 @@ pub struct Keyspace {
     is_sweeping: bool,
     /// The term that this node leads in; zero until it leads.
     leads_since: Term,
+    /// The damage that applying came across first.
+    harm: Option<String>,
     counts: Counts,
     reader: Reader,
     hub: Arc<Hub>,
@@ -122,6 +124,7 @@ impl Keyspace {
             events: Vec::new(),
             proposed: None,
             leads_since: Term::ZERO,
+            harm: None,
             counts: Counts::default(),
         }
     }
@@ -182,6 +185,7 @@ impl Keyspace {
                 }),
             }
         };
+        self.look_for_harm(&result);
         self.store.end_command(op, term);
         self.space.applied();
         Applied {
@@ -190,6 +194,23 @@ impl Keyspace {
             op,
             result,
         }
+    }
+
+    /// I17: damage is this node's own, and so must not pass for what applying gives.
+    fn look_for_harm(&mut self, result: &Result<Outcome, Refusal>) {
+        if let Err(Refusal::Corrupt { place }) = result
+            && !self.alarms.has(AlarmKind::Corrupt)
+        {
+            self.harm.get_or_insert_with(|| place.clone());
+        }
+    }
+
+    /// Damage to this node's files that applying came across, or a body that it could not read:
+    /// from there on the state here may not be that of other nodes (I17). A node among others
+    /// must end, and not go on from its files.
+    #[must_use]
+    pub fn harm(&self) -> Option<&str> {
+        self.harm.as_deref()
     }
 
     /// An op went by that changes nothing here: the applied op moves, and no revision. Its

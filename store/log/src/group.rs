@@ -110,11 +110,11 @@ impl Group {
             last: record.op,
             chain: body.chain,
             base: Position {
-                op: body.cut,
-                term: body.more.map_or(0, |more| more.cut_term),
+                op: body.base,
+                term: body.more.map_or(0, |more| more.base_term),
             },
-            cut: body.cut,
-            written_cut: body.cut,
+            cut: body.base,
+            written_cut: body.base,
             ..Self::default()
         }
     }
@@ -130,12 +130,13 @@ impl Group {
     /// The body of this group's State record.
     pub(crate) fn state(&self) -> StateBody {
         let more = StateMore {
-            cut_term: self.term_at(self.cut),
+            base_term: self.base.term,
             is_recovering: self.is_recovering,
+            has_snapshot: self.installed.is_some(),
         };
         StateBody {
             vote: self.vote,
-            cut: self.cut,
+            base: self.base.op,
             chain: self.chain,
             more: self.is_replicated.then_some(more),
         }
@@ -285,16 +286,34 @@ impl Group {
 
     fn cut_at(&mut self, at: Position) {
         self.cut = self.cut.max(at.op);
-        if at.op > self.base.op {
-            self.base = at;
-            // The run that holds the next op stays.
-            while self.terms.get(1).is_some_and(|it| it.op <= at.op + 1) {
-                self.terms.pop_front();
-            }
-        }
+        self.raise(at);
         if self.installed().is_some_and(|it| it.op.value() <= at.op) {
             self.installed = None;
         }
+    }
+
+    /// Nothing up to here counts any more.
+    fn raise(&mut self, base: Position) {
+        if base.op > self.base.op {
+            self.base = base;
+            // The run that holds the next op stays.
+            while self.terms.get(1).is_some_and(|it| it.op <= base.op + 1) {
+                self.terms.pop_front();
+            }
+        }
+    }
+
+    /// What a State record says of the base. While a snapshot waits this is no cut of the owner.
+    fn take_base(&mut self, body: &StateBody) {
+        let op = body.base.min(self.last);
+        let told = body.more.map(|more| more.base_term);
+        let term = told.unwrap_or_else(|| self.term_at(op));
+        if body.more.is_some_and(|more| more.has_snapshot) {
+            self.raise(Position { op, term });
+            return;
+        }
+        self.cut_at(Position { op, term });
+        self.written_cut = self.cut;
     }
 
     /// Forgets the entries of a segment that is about to go.
@@ -396,14 +415,15 @@ impl Group {
                     is_recovering: more.is_some_and(|more| more.is_recovering),
                 };
                 self.harden(record.term, hard);
-                let term = more.map_or(0, |more| more.cut_term);
-                self.skip_to(Position { op: body.cut, term });
+                self.skip_to(body.base);
+                self.take_base(&body);
                 self.join(record.op, body.chain);
             }
             Kind::Cut => {
-                let term = told_term(record).unwrap_or(0);
-                let op = record.op;
-                self.skip_to(Position { op, term });
+                let (op, term) = (record.op, told_term(record).unwrap_or(0));
+                self.skip_to(op);
+                self.cut_at(Position { op, term });
+                self.written_cut = self.cut;
             }
         }
     }
@@ -433,16 +453,14 @@ impl Group {
         }
     }
 
-    /// The owner needs nothing up to here, lost or not.
-    fn skip_to(&mut self, at: Position) {
-        if at.op > self.last {
+    /// Nothing up to here counts, lost or not.
+    fn skip_to(&mut self, op: u64) {
+        if op > self.last {
             self.pieces.clear();
             self.terms.clear();
-            self.last = at.op;
+            self.last = op;
             self.chain = 0;
         }
-        self.cut_at(at);
-        self.written_cut = self.cut;
     }
 
     fn take_entry(
@@ -496,8 +514,7 @@ impl Group {
         if !agrees {
             return Err(format!("a state at op {} that differs", record.op));
         }
-        self.cut(body.cut.min(self.last));
-        self.written_cut = self.cut;
+        self.take_base(&body);
         Ok(())
     }
 }

@@ -29,8 +29,9 @@
 //!  3 CutTo      1        0 16 group chain after the record's op; entries above it are void
 //!  4 Installed  1        0 4 flags: 1 suffix kept; 4 4 0; 8 .. manifest; term and op are the
 //!                        snapshot's
-//!  5 State      1        0 8 vote; 8 8 cut op; 16 16 group chain after the record's op
-//!               2        the same; 32 8 term of the cut op; 40 4 flags: 1 recovering; 44 4 0
+//!  5 State      1        0 8 vote; 8 8 base op; 16 16 group chain after the record's op
+//!               2        the same; 32 8 term of the base op; 44 4 0
+//!                        40 4 flags: 1 recovering, 2 a snapshot waits for a cut to its op
 //!  6 Cut        1        nothing; entries up to the record's op are not needed any more
 //!               2        0 8 term of the record's op
 //!
@@ -233,6 +234,8 @@ pub(crate) const CUT_BODY_2: usize = 8;
 
 /// The flag of a node that may have lost what it acknowledged.
 const RECOVERING: u32 = 1;
+/// The flag of a group whose engine may not hold its snapshot yet.
+const SNAPSHOT_WAITS: u32 = 2;
 /// The flag of a snapshot behind which the entries stay.
 const SUFFIX_KEPT: u32 = 1;
 
@@ -371,7 +374,8 @@ impl<'a> InstalledBody<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateBody {
     pub(crate) vote: u64,
-    pub(crate) cut: u64,
+    /// The op below the oldest entry that counts.
+    pub(crate) base: u64,
     pub(crate) chain: u128,
     /// What only version 2 says.
     pub(crate) more: Option<StateMore>,
@@ -380,23 +384,26 @@ pub(crate) struct StateBody {
 /// What a State record says of a group that knows of other nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateMore {
-    /// The term of the entry at the cut op.
-    pub(crate) cut_term: u64,
+    /// The term of the entry at the base op.
+    pub(crate) base_term: u64,
     pub(crate) is_recovering: bool,
+    /// The owner has not cut to the newest snapshot's op.
+    pub(crate) has_snapshot: bool,
 }
 
 impl StateBody {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> u16 {
         out.clear();
         out.extend_from_slice(&self.vote.to_le_bytes());
-        out.extend_from_slice(&self.cut.to_le_bytes());
+        out.extend_from_slice(&self.base.to_le_bytes());
         out.extend_from_slice(&self.chain.to_le_bytes());
         let Some(more) = self.more else {
             return VERSION;
         };
-        let flags = if more.is_recovering { RECOVERING } else { 0 };
-        out.extend_from_slice(&more.cut_term.to_le_bytes());
-        out.extend_from_slice(&flags.to_le_bytes());
+        let recovering = if more.is_recovering { RECOVERING } else { 0 };
+        let waits = if more.has_snapshot { SNAPSHOT_WAITS } else { 0 };
+        out.extend_from_slice(&more.base_term.to_le_bytes());
+        out.extend_from_slice(&(recovering | waits).to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         VERSION_2
     }
@@ -405,11 +412,12 @@ impl StateBody {
         let bytes = record.body;
         Self {
             vote: u64_at(bytes, 0),
-            cut: u64_at(bytes, 8),
+            base: u64_at(bytes, 8),
             chain: u128_at(bytes, 16),
             more: (record.version >= VERSION_2).then(|| StateMore {
-                cut_term: u64_at(bytes, 32),
+                base_term: u64_at(bytes, 32),
                 is_recovering: u32_at(bytes, 40) & RECOVERING != 0,
+                has_snapshot: u32_at(bytes, 40) & SNAPSHOT_WAITS != 0,
             }),
         }
     }

@@ -22,8 +22,19 @@
 //! - I12 After a failed write or sync the log refuses everything; a sync is never retried.
 //! - I13 Damage is never truncated; only a torn flush is.
 //!
-//! Both keep their numbers from the design of replication. Besides: records come back in the
+//! - I14 A log that lost acknowledged entries says so before it says anything else.
+//!
+//! They keep their numbers from the design of replication. Besides: records come back in the
 //! order in which they were flushed; a flush is there as a whole or not at all.
+//!
+//! # Among others
+//!
+//! A group whose node has peers also holds votes, logical truncation (`CutTo`) and snapshots
+//! (`Installed`). What is above a `CutTo` is void but stays where it is. A snapshot is given
+//! back by [`Log::installed`] until the owner cuts to its op, for then the engine holds it.
+//! [`Log::base`] is the place below the oldest entry, [`Log::entries`] reads a range for a peer
+//! that lags. With [`LogConfig::has_peers`] a damaged log opens if no hard state can be missing:
+//! the group ends before the damage and [`Log::is_damaged`].
 //!
 //! # A full disk
 //!
@@ -38,9 +49,11 @@
 //! |a record|16 MiB, and less than a segment|[`LogError::TooLarge`]|
 //! |a flush|4 MiB of records, or one record|split, each synced|
 //! |blank segments|2 made, 3 kept|the rest is freed in slices|
+//! |a snapshot's manifest|a record; kept in memory|[`LogError::TooLarge`]|
 //!
 //! What it deliberately does not do: threads, clocks, batching (the caller batches), fetching
-//! from peers. A node alone that finds damage refuses to open.
+//! from peers. A node alone that finds damage refuses to open; so does one with peers if the
+//! damage is in a segment's header or first flush, for there the hard states stand.
 //!
 //! ```
 //! use holm_base::{ClusterId, GroupId, NodeId, Op, Term};
@@ -62,7 +75,8 @@
 //! ```
 //!
 //! Differences from the design: the first sector of a flush is stamped with its place + 1 (so
-//! that no client's bytes can pass for a flush), and a CutTo record carries the chain.
+//! that no client's bytes can pass for a flush); a CutTo record carries the chain; damage in the
+//! middle ends the log there and is not mended entry by entry.
 //!
 //! Where to read next: `log.rs`, then `scan.rs` for opening, `write.rs` for the flush; the
 //! tests are in `tests/`, the crash tests in `tests/crash.rs`.

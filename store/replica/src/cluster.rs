@@ -47,12 +47,7 @@ impl Replica {
         self.tend_asks(now, effects);
     }
 
-    fn obey_raft(
-        &mut self,
-        now: Time,
-        effect: holm_raft::Effect,
-        effects: &mut Effects<Effect>,
-    ) {
+    fn obey_raft(&mut self, now: Time, effect: holm_raft::Effect, effects: &mut Effects<Effect>) {
         let Sequencer::Raft(group) = &mut self.sequencer else {
             unreachable!("only a group has Raft's effects");
         };
@@ -131,12 +126,7 @@ impl Replica {
         }
     }
 
-    fn advance(
-        &mut self,
-        now: Time,
-        (op, term): (Op, Term),
-        effects: &mut Effects<Effect>,
-    ) {
+    fn advance(&mut self, now: Time, (op, term): (Op, Term), effects: &mut Effects<Effect>) {
         self.keyspace.advance(op, term);
         self.is_unpublished = true;
         let Some(group) = self.group() else {
@@ -194,7 +184,9 @@ impl Replica {
                     // It is sent again; until then what waits here becomes less.
                     effects.push(Effect::Note(Event::Flooded { from }));
                 } else {
-                    group.inputs.push(holm_raft::Input::Message { from, message });
+                    group
+                        .inputs
+                        .push(holm_raft::Input::Message { from, message });
                 }
             }
             // Who does not belong here is not told anything.
@@ -484,10 +476,12 @@ pub(crate) fn tell(to: NodeId, id: u64, op: Op, answer: Answer) -> Effect {
 }
 
 fn refused(refusal: &Refusal) -> Word {
-    match refusal {
-        Refusal::LeaseNotFound => Word::NoLease,
-        Refusal::Stalled => Word::Stalled,
-        _ => Word::Busy,
+    if matches!(refusal, Refusal::LeaseNotFound) {
+        Word::NoLease
+    } else if matches!(refusal, Refusal::Stalled) {
+        Word::Stalled
+    } else {
+        Word::Busy
     }
 }
 

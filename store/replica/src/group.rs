@@ -70,7 +70,9 @@ impl Group {
 
     /// The leader, if it is another node.
     pub(crate) fn other_leader(&self) -> Option<NodeId> {
-        self.raft.leader_known().filter(|it| *it != self.raft.node())
+        self.raft
+            .leader_known()
+            .filter(|it| *it != self.raft.node())
     }
 
     pub(crate) fn is_leader(&self) -> bool {

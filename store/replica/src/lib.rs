@@ -1,31 +1,56 @@
 //! Binds a sequencer to the log and the engine: one keyspace on one node.
 //!
-//! A [`Replica`] is told what happened (a proposal came in, writes became durable, a piece of
-//! background work is done, time passed) and says what it wants (persist this, answer that,
-//! wake these watch streams, run this job). It owns the order of things and no thread: the
-//! driver decides where the log is written and where jobs run.
+//! A [`Replica`] is told what happened (a proposal came in, writes became durable, another
+//! replica spoke, a piece of background work is done, time passed) and says what it wants
+//! (persist this, send that, answer those, wake these watch streams, run this job). It owns the
+//! order of things and no thread: the driver decides where the log is written, where jobs run
+//! and how messages travel.
 //!
 //! ```text
 //!  Propose ─► Solo ─► Persist ─► (driver: log, fdatasync) ─► Durable ─► Solo ─► Apply
 //!                                                                             │
 //!        Answer ◄─ settle(): publish the view, then wake watchers ◄─ Keyspace ┘
+//!
+//!  Propose ─┐                ┌─► Persist, Send ─► (driver: log, network)
+//!  Message ─┼─ settle(): Raft┤
+//!  Durable ─┘  decides once  └─► Apply ─► Keyspace, and on as above
 //! ```
+//!
+//! A node alone has the first sequencer ([`open`]), one of several the second
+//! ([`open_in_group`]). What a command does, and what it costs once it is ordered, is the same.
 //!
 //! # Invariants
 //!
 //! - I1 The answer to a command leaves only after the view that holds its effects is published
-//!   (kv I2): [`Replica::settle`] publishes first and hands out answers second.
-//! - I2 Lease calls are answered only once this term leads.
+//!   (kv I2): [`Replica::settle`] publishes first and hands out answers second. So does the
+//!   answer to a read.
+//! - I2 Lease calls are answered only by who leads, and only once everything of earlier terms is
+//!   applied there. At another site they are put to the leader, which answers no earlier than
+//!   it has applied what the asker had.
 //! - I3 A request that is refused before it is ordered has changed nothing.
-//! - I4 The log is cut no higher than the engine's durable op (kv I5).
+//! - I4 The log is cut no higher than the engine's durable op (kv I5), and in a group no higher
+//!   than the slowest peer needs, unless half a gibibyte is kept for it already.
 //! - I5 The answer to a renewal leaves only once a restart would give the lease all its time
 //!   (kv I15): what is on record from before the renewal is cleared first.
 //! - I6 While a write of the log has been outstanding for longer than an election timeout, no
 //!   renewal is answered with success and no end of a lease is proposed (kv I15): with other
 //!   sites about, another would lead by then.
+//! - I7 Raft and the engine have applied the same op at each settling, and reach the disk
+//!   together (kv I16).
 //!
-//! What it does not do: talk to disks of its own accord, or know a wire format.
-//! Tests: `tests/replica.rs` drives one over a virtual disk.
+//! # Limits
+//!
+//! Raft's own ([`holm_raft::Config`]). 65,536 questions to the leader from here; one more is
+//! answered [`holm_kv::Refusal::Busy`]. 4,096 of others that came too early; one more is
+//! dropped, and asked again. While the engine cannot follow and 64 MiB wait for it, entries of
+//! others are dropped ([`Event::Flooded`]), and are sent again.
+//!
+//! What it does not do: talk to disks or networks of its own accord, or know a client's wire
+//! format. Nor does it make snapshots for peers yet: one that lacks entries that are cut away
+//! everywhere cannot be helped, and [`holm_raft::Event::SnapshotMissing`] says so.
+//!
+//! Tests: `tests/replica.rs` drives a node alone over a virtual disk, `tests/group` three
+//! replicas and the network between them. Start reading at `replica.rs`, then `cluster.rs`.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod asks;

@@ -3,22 +3,27 @@
 //! What would surprise: nothing is applied here. What the log holds beyond the engine may be
 //! void; Raft says when it is committed.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use holm_base::{GroupId, NodeId, Op, Term, Time};
 use holm_kv::{Config, Keyspace};
-use holm_log::{Log, LogConfig};
+use holm_log::{Log, LogConfig, Urgency};
 use holm_machine::Folder;
-use holm_raft::{Checkpoint, Configuration, Entry, Hard, Position, Raft, Restored};
-use holm_sequencer::Form;
+use holm_raft::{Checkpoint, Configuration, Entry, Hard, Manifest, Position, Raft, Restored};
+use holm_sequencer::{Form, Record};
 
 use crate::cluster::entry;
 use crate::open::{OpenError, Opened, engine_folder};
 use crate::replica::Replica;
 
-/// How many ops below the checkpoint are read into memory for peers that lag.
-const KEPT_OPS: u64 = 5_000;
+/// How many ops the log keeps for peers that lag or join, unless they take too much room. More
+/// than etcd's 5,000, for there is no snapshot to offer yet to one that lags further.
+const KEPT_OPS: u64 = 100_000;
+
+/// How many bytes of what the engine knows already are read into memory for such peers.
+const READ_BYTES: u64 = 64 << 20;
 
 /// What one of several is told when it opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +76,7 @@ pub fn open_in_group(
     group_config: &GroupConfig,
 ) -> Result<Opened, OpenError> {
     let engine = engine_folder(folder, group)?;
-    let log = Log::open(folder.folder("log")?, log_config)?;
+    let mut log = Log::open(folder.folder("log")?, log_config)?;
     let raft_config = group_config.raft(log.opens());
     raft_config.check()?;
     let (first, last) = (log.first(group), log.last(group));
@@ -87,9 +92,12 @@ pub fn open_in_group(
         let applied = known;
         return Err(OpenError::Gap { applied, first });
     }
-    let is_damaged = false;
-    if last < applied && !is_damaged {
-        return Err(OpenError::LogLost { applied, last });
+    let is_damaged = log.is_damaged(group);
+    if last < applied {
+        if !is_damaged {
+            return Err(OpenError::LogLost { applied, last });
+        }
+        skip_damage(&mut log, group, &checkpoint)?;
     }
     let (base, entries) = read_log(&log, group, known)?;
     let replayed = entries.len() as u64;
@@ -114,29 +122,66 @@ pub fn open_in_group(
     })
 }
 
+/// The log ends, before its damage, short of what the engine knows: it goes on behind that.
+/// That the replica has to recover is said in the same flush, for then the log looks sound.
+fn skip_damage(log: &mut Log, group: GroupId, checkpoint: &Checkpoint) -> Result<(), OpenError> {
+    let hard = log.hard(group);
+    let manifest = Manifest {
+        checkpoint: checkpoint.clone(),
+        chunk_bytes: 1,
+        chunks: Vec::new(),
+        context: Bytes::new(),
+    };
+    let mut body = BytesMut::new();
+    manifest.encode(&mut body);
+    let records = [
+        Record::Hard {
+            term: hard.term,
+            vote: hard.vote,
+            is_recovering: true,
+        },
+        Record::Installed {
+            term: checkpoint.at.term,
+            op: checkpoint.at.op,
+            is_suffix_kept: false,
+            body: body.freeze(),
+        },
+    ];
+    log.flush(group, &records, Urgency::Reserve)?;
+    Ok(())
+}
+
 /// What the log holds, from a little below what the engine knows.
 fn read_log(log: &Log, group: GroupId, known: Op) -> Result<(Position, Vec<Entry>), OpenError> {
     let (term, op) = log.base(group);
     let mut base = Position { term, op };
     let start = Op::new(known.value().saturating_sub(KEPT_OPS)).max(op);
-    let (mut entries, mut strange) = (Vec::new(), None);
+    let (mut entries, mut weight) = (VecDeque::<Entry>::new(), 0);
+    let mut strange = None;
     let after = Op::new(start.value().saturating_sub(1)).max(op);
-    log.replay(
-        group,
-        after,
-        &mut |term: Term, op: Op, form: Form, body: Bytes| {
-            if op == start {
-                base = Position { term, op };
-            } else if strange.is_none() {
-                match entry(term, op, form, &body) {
-                    Some(entry) => entries.push(entry),
-                    None => strange = Some((op, form)),
+    let mut read = |term: Term, op: Op, form: Form, body: Bytes| {
+        if op == start {
+            base = Position { term, op };
+        } else if strange.is_none() {
+            match entry(term, op, form, &body) {
+                Some(entry) => {
+                    weight += entry.weight();
+                    entries.push_back(entry);
                 }
+                None => strange = Some((op, form)),
             }
-        },
-    )?;
+        }
+        // What the engine knows is kept for others, within reason.
+        while weight > READ_BYTES
+            && let Some(first) = entries.pop_front_if(|first| first.op <= known)
+        {
+            weight -= first.weight();
+            base = first.position();
+        }
+    };
+    log.replay(group, after, &mut read)?;
     match strange {
-        None => Ok((base, entries)),
+        None => Ok((base, entries.into())),
         Some((_, Form::Plain)) => Err(OpenError::Alone),
         Some((op, Form::Raft)) => Err(OpenError::Entry { op }),
     }

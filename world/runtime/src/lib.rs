@@ -9,15 +9,26 @@
 //!                                (fdatasync)         (flush, checkpoint, clean)
 //! ```
 //!
+//! A node of a cluster has the same threads. Messages of other nodes come in by
+//! [`Handle::deliver`], are decoded where they came in and queue in the inbox; what the replica
+//! has to say is encoded once for each destination and handed to a [`Network`]. Words that state
+//! what is not durable yet are held on the engine's thread until it is.
+//!
 //! Everything that arrives at the log writer while a sync is under way joins the next one
 //! (group commit). Reads do not come here at all: [`Handle::view`] gives the newest published
-//! state, which holds every acknowledged write.
+//! state, which holds every acknowledged write of this node; of the others too once
+//! [`Handle::read_barrier`] has returned.
+//!
+//! A write that is alone is flushed by whoever runs the engine, in a cluster too: its messages
+//! have left before, so other disks work meanwhile, and no batch is lost, for there is none. A
+//! disk that hangs then holds up the heartbeats with it, and that is right: another shall lead.
 //!
 //! # Limits
 //!
 //! The inbox takes 65,536 requests or 64 MiB; beyond, a request is answered
-//! [`holm_kv::Refusal::Busy`]. What waits for the log is bounded by the sequencer, jobs by the
-//! engine (one of each kind at a time).
+//! [`holm_kv::Refusal::Busy`]. Besides it takes 65,536 messages of other nodes or 64 MiB;
+//! beyond, they are dropped and counted, and are sent again. What waits for the log is bounded
+//! by the sequencer, jobs by the engine (one of each kind at a time).
 //!
 //! # When the disk fails
 //!

@@ -188,43 +188,13 @@ pub fn start(
     metrics: Arc<Metrics>,
     on_failure: OnFailure,
 ) -> Result<Node, StartError> {
-    let place = config.data_dir.clone();
-    let lock = holm_disk::lock(&place)?;
-    let folder = open_folder(&place)?;
-    refuse_foreign(&place)?;
-    let (cluster, node) = match &config.cluster {
-        None => identity_of(&*folder, &place)?,
-        Some(cluster) => claim(&*folder, &place, cluster)?,
-    };
-    let log_config = LogConfig {
-        segment_bytes: config.log_segment_bytes,
-        ..LogConfig::new(cluster, node)
-    };
-    let store = holm_kv::StoreConfig {
-        cluster,
-        group: DEFAULT,
-        ..config.kv.store
-    };
-    let election_timeout = match &config.cluster {
-        None => config.kv.election_timeout,
-        Some(cluster) => cluster.election_timeout,
-    };
-    let kv = holm_kv::Config {
-        node,
-        store,
-        election_timeout,
-        ..config.kv
-    };
-    let quota_bytes = kv.quota();
-    let opened = match &config.cluster {
-        None => holm_replica::open(&*folder, DEFAULT, log_config, kv),
-        Some(cluster) => {
-            let group = group_config(cluster, log_config.entry_bytes_max().value());
-            holm_replica::open_in_group(&*folder, DEFAULT, (log_config, kv), &group)
-        }
-    };
-    let opened = opened.map_err(|source| StartError::Open { place, source })?;
-    let request_bytes_max = log_config.entry_bytes_max().value();
+    let lock = holm_disk::lock(&config.data_dir)?;
+    let Found {
+        opened,
+        identity: (cluster, node),
+        quota_bytes,
+        request_bytes_max,
+    } = open(&config)?;
     let inbox = Inbox::new(usize::try_from(request_bytes_max).unwrap_or(usize::MAX));
     let inbox = Arc::new(inbox);
     if let Some(damage) = &opened.healed {
@@ -275,6 +245,60 @@ pub fn start(
         replayed,
         boot,
         _lock: lock,
+    })
+}
+
+/// What lies in a data directory.
+struct Found {
+    opened: Opened,
+    identity: (ClusterId, NodeId),
+    quota_bytes: u64,
+    /// The longest request that the log takes.
+    request_bytes_max: u64,
+}
+
+/// Opens a data directory that this process has locked.
+fn open(config: &NodeConfig) -> Result<Found, StartError> {
+    let place = config.data_dir.clone();
+    let folder = open_folder(&place)?;
+    refuse_foreign(&place)?;
+    let (cluster, node) = match &config.cluster {
+        None => identity_of(&*folder, &place)?,
+        Some(cluster) => claim(&*folder, &place, cluster)?,
+    };
+    let log_config = LogConfig {
+        segment_bytes: config.log_segment_bytes,
+        has_peers: config.cluster.is_some(),
+        ..LogConfig::new(cluster, node)
+    };
+    let request_bytes_max = log_config.entry_bytes_max().value();
+    let store = holm_kv::StoreConfig {
+        cluster,
+        group: DEFAULT,
+        ..config.kv.store.clone()
+    };
+    let mut kv = holm_kv::Config {
+        node,
+        store,
+        ..config.kv.clone()
+    };
+    if let Some(cluster) = &config.cluster {
+        kv.election_timeout = cluster.election_timeout;
+    }
+    let quota_bytes = kv.quota();
+    let opened = match &config.cluster {
+        None => holm_replica::open(&*folder, DEFAULT, log_config, kv),
+        Some(cluster) => {
+            let group = group_config(cluster, request_bytes_max);
+            holm_replica::open_in_group(&*folder, DEFAULT, (log_config, kv), &group)
+        }
+    };
+    let opened = opened.map_err(|source| StartError::Open { place, source })?;
+    Ok(Found {
+        opened,
+        identity: (cluster, node),
+        quota_bytes,
+        request_bytes_max,
     })
 }
 

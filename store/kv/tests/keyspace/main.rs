@@ -5,6 +5,7 @@ mod auth;
 mod exhaustive;
 mod lease;
 mod oracle;
+mod sequencer;
 mod space;
 mod twin;
 mod txn;

@@ -5,5 +5,6 @@ mod compat;
 mod crash;
 mod damage;
 mod model;
+mod sequencer;
 mod space;
 mod twin;

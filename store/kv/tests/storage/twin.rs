@@ -391,12 +391,26 @@ pub(crate) fn config() -> StoreConfig {
 pub(crate) fn settle(store: &mut Store, now: &mut Time) -> Result<(), StoreError> {
     for _ in 0..20 {
         *now = *now + Duration::from_millis(100);
+        tell(store, *now);
         while let Some(job) = store.next_job(*now) {
             store.finish(job.run())?;
             while store.sweep(16) == SweepProgress::More {}
+            tell(store, *now);
         }
     }
     Ok(())
+}
+
+/// What a sequencer would say behind an op.
+pub(crate) fn words(op: Op) -> Bytes {
+    Bytes::from(format!("all through op {op}"))
+}
+
+/// Says it where it is due: never, if the store was not told at its beginning.
+fn tell(store: &mut Store, now: Time) {
+    if store.is_sequencer_due(now) {
+        store.set_sequencer(words(store.applied()));
+    }
 }
 
 /// A store whose jobs run while commands go on, in an order that chance decides.
@@ -423,6 +437,7 @@ impl Driver {
     /// Lets a little happen beside the engine.
     pub(crate) fn tick(&mut self, random: &mut Prng) -> Result<(), StoreError> {
         self.now = self.now + Duration::from_millis(random.below(300));
+        tell(&mut self.store, self.now);
         if random.below(3) > 0
             && let Some(job) = self.store.next_job(self.now)
         {

@@ -109,7 +109,10 @@ fn a_cut_off_leader_stops_leading_and_its_writes_wait() {
     let lost = world.put(old, "lost");
     let read = world.read(old);
     world.run(3_000);
-    assert!(world.asked.contains_key(&lost), "a minority promises nothing");
+    assert!(
+        world.asked.contains_key(&lost),
+        "a minority promises nothing"
+    );
     assert!(world.asked.contains_key(&read), "and reads nothing");
     assert_ne!(world.role(old), RoleName::Leader, "no quorum is heard");
     assert!(world.sites[old].events.contains(&Event::Follows));
@@ -121,10 +124,14 @@ fn a_cut_off_leader_stops_leading_and_its_writes_wait() {
         matches!(renewed, Answer::Refused(Refusal::NoLeader)),
         "{renewed:?}"
     );
-    world.run_until("another leader", |it| it.leader().is_some_and(|it| it != old));
+    world.run_until("another leader", |it| {
+        it.leader().is_some_and(|it| it != old)
+    });
     let next = world.leader().expect("it was just seen");
     world.put(next, "kept");
-    world.run_until("an answer to the new leader", |it| it.acknowledged.contains("kept"));
+    world.run_until("an answer to the new leader", |it| {
+        it.acknowledged.contains("kept")
+    });
     world.heal();
     assert!(world.acknowledged.contains("lost"), "it was sent again");
 }
@@ -191,7 +198,11 @@ fn a_lease_outlives_its_leader_and_ends_once() {
     world.run_until("another leader", |it| it.leader().is_some());
     let next = world.leader().expect("it was just seen");
     let count = |world: &World| world.sites[next].replica().keyspace().leases().len();
-    assert_eq!(count(&world), 20, "the new leader gives them their time anew");
+    assert_eq!(
+        count(&world),
+        20,
+        "the new leader gives them their time anew"
+    );
     world.run_until("their end", |it| count(it) == 0);
     assert!(world.now >= begun + Duration::from_secs(9));
     world.heal();
@@ -223,7 +234,10 @@ fn members_change_at_any_site_and_leadership_at_the_leader() {
     let follower = world.follower();
     let to = world.node(follower);
     let mut operate = |at, operation| {
-        settle_other(&mut world, at, |request| Input::Operate { request, operation })
+        settle_other(&mut world, at, |request| Input::Operate {
+            request,
+            operation,
+        })
     };
     let learner = Operation::Change(Change::AddLearner(NodeId::new(4)));
     let answer = operate(follower, learner.clone());
@@ -352,5 +366,8 @@ fn storm(seed: u64) -> usize {
 #[test]
 fn many_storms_lose_nothing() {
     let acknowledged: usize = (0..16).map(storm).sum();
-    assert!(acknowledged > 500, "only {acknowledged} writes were acknowledged");
+    assert!(
+        acknowledged > 500,
+        "only {acknowledged} writes were acknowledged"
+    );
 }

@@ -57,6 +57,7 @@ impl Site {
     pub fn try_open(&self) -> Result<Opened, OpenError> {
         let log_config = LogConfig {
             segment_bytes: ByteCount::new(256 << 10),
+            has_peers: true,
             ..LogConfig::new(ClusterId::new(1), self.node)
         };
         let config = Config {

@@ -139,7 +139,9 @@ impl World {
 
     pub fn read(&mut self, at: usize) -> u64 {
         let at_least = self.told;
-        self.ask(at, Asked::Read { at_least }, |request| Input::Read { request })
+        self.ask(at, Asked::Read { at_least }, |request| Input::Read {
+            request,
+        })
     }
 
     pub fn other(&mut self, at: usize, input: impl FnOnce(RequestId) -> Input) -> u64 {
@@ -206,7 +208,11 @@ impl World {
             let Some(to) = self.sites.iter().position(|it| it.node == to) else {
                 continue;
             };
-            let late = if self.chance(self.weather.late) { 60 } else { 2 };
+            let late = if self.chance(self.weather.late) {
+                60
+            } else {
+                2
+            };
             let millis = self.prng.below(late);
             let due = self.now + Duration::from_millis(millis);
             self.mail.push(Letter {
@@ -239,7 +245,10 @@ impl World {
                     self.told = self.told.max(applied.revision.value());
                 }
                 (Asked::Read { at_least }, Answer::Read) => {
-                    assert!(seen >= *at_least, "a read at site {at} saw {seen}, not {at_least}");
+                    assert!(
+                        seen >= *at_least,
+                        "a read at site {at} saw {seen}, not {at_least}"
+                    );
                 }
                 (Asked::Put(_) | Asked::Read { .. }, Answer::Refused(_)) | (Asked::Other, _) => {}
                 (asked, answer) => panic!("{asked:?} was answered with {answer:?}"),
@@ -263,12 +272,17 @@ impl World {
             }
             self.tick();
         }
-        for site in &self.sites {
+        let stand = |site: &Site| {
             let standing = site.up.as_ref().map(|up| up.replica.standing());
             let last = site.events.len().saturating_sub(12);
-            eprintln!("site {}: {standing:?}\n{:?}", site.node, &site.events[last..]);
-        }
-        panic!("{what} does not come about");
+            format!(
+                "site {}: {standing:?}\n{:?}\n",
+                site.node,
+                &site.events[last..]
+            )
+        };
+        let stands: String = self.sites.iter().map(stand).collect();
+        panic!("{what} does not come about\n{stands}");
     }
 
     /// The faults end; everybody must come to the same state and answer everything.
