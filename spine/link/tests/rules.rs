@@ -6,7 +6,9 @@ mod stage;
 
 use bytes::Bytes;
 use holm_base::{ClusterId, NodeId};
-use holm_link::{Choice, Effect, Hello, HelloError, Input, Layer, LayerId, Link, Offer, Reason};
+use holm_link::{
+    Choice, Effect, Hello, HelloError, Input, JoinToken, Layer, LayerId, Link, Offer, Reason,
+};
 use holm_machine::{Effects, Machine};
 use stage::{Stage, frame, plane};
 
@@ -190,6 +192,19 @@ fn random_inputs_never_panic_and_nothing_follows_a_close() {
             assert!(!is_closed || effects.is_empty(), "{:?}", effects.as_slice());
             is_closed |= effects.drain().any(|it| matches!(it, Effect::Close(_)));
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn random_texts_are_no_tokens_and_never_panic() {
+    arbtest::arbtest(|u| {
+        let letters = b"ABCabc019-_=.";
+        let mut text = "holm-join-v1.".to_owned();
+        for _ in 0..u.int_in_range(0..=200)? {
+            text.push(char::from(*u.choose(letters)?));
+        }
+        assert!(text.parse::<JoinToken>().is_err(), "{text}");
         Ok(())
     });
 }

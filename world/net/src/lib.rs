@@ -1,4 +1,4 @@
-//! How bytes get in: listeners, limits on connections, TLS and certificates.
+//! How bytes get in and between sites: listeners, links, TLS and certificates.
 //!
 //! A [`Listener`] accepts, shakes hands, learns which protocol the client speaks and hands a
 //! [`Connection`] to whoever serves it. Nothing here knows gRPC, HTTP or etcd.
@@ -8,6 +8,12 @@
 //!          pause     5 s, 1,024 at once      ALPN, else the        its own task
 //!          + WARN    beyond: closed          first 24 bytes
 //! ```
+//!
+//! Between the nodes of a cluster, [`Peers`] keeps links up: two connections a pair, TLS 1.3 with
+//! both ends authenticated, queues with limits, certificates that can be replaced under traffic.
+//! What two nodes must say to each other first is decided in `spine/link`. An [`Authority`]
+//! signs the nodes' certificates, [`Rotating`] reads them again when they change. A [`Proxy`]
+//! stands for the network between the sites of one machine, and can be cut.
 //!
 //! # Invariants
 //!
@@ -20,15 +26,24 @@
 //!   fit together leave the old ones in place, with a warning.
 //! - I5 [`Connection::common_name`] is set only from a certificate that was verified, and only
 //!   where certificates are to name users.
+//! - I6 There is no link without TLS, on loopback neither.
+//! - I7 A frame handed to a link leaves behind all that were handed to its class before, over
+//!   one connection at a time; a rotation loses none of them and keeps their order.
+//! - I8 What waits for a node has a limit; beyond it the newest is dropped and counted, and so
+//!   is what was handed over while the connection was down.
+//! - I9 At most [`Limits::handshakes_max`] connections are let into a node's links before they
+//!   have shown who they are, each for [`Limits::handshake_timeout`].
 //!
 //! # What it does not do
 //!
-//! It sets no deadline for a request and reads no request: that is the front's. It makes
-//! certificates for itself only ([`Certificates::self_made`]), signed by nobody.
+//! It sets no deadline for a request and reads no request: that is the front's. For clients it
+//! makes certificates for itself only ([`Certificates::self_made`]), signed by nobody. Links
+//! promise no delivery: a protocol sends again what still matters.
 //!
 //! # Reading on
 //!
-//! `listener.rs`, `gate.rs`, then `certificates.rs`; `preface.rs` tells the protocols apart.
+//! `listener.rs`, `gate.rs`, then `certificates.rs`; `preface.rs` tells the protocols apart. For
+//! links `peers.rs`, then `peers/connection.rs` and `peers/drive.rs`.
 
 mod authority;
 mod certificates;

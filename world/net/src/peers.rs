@@ -17,6 +17,7 @@ mod connection;
 mod dial;
 mod drive;
 mod lane;
+mod outbox;
 mod table;
 
 use std::net::SocketAddr;
@@ -167,11 +168,11 @@ pub enum PeersError {
 }
 
 /// The running links of a node; cheap to clone. They end with [`Peers::stop`], or when the last
-/// clone is dropped.
+/// clone is dropped; a [`Deliver`] that holds a clone must be stopped.
 #[derive(Clone, Debug)]
 pub struct Peers {
     shared: Arc<Shared>,
-    _last: Arc<StopWhenDropped>,
+    last: Arc<StopWhenDropped>,
 }
 
 /// What all tasks of a node's links share.
@@ -182,6 +183,7 @@ pub(crate) struct Shared {
     pub(crate) handshakes: Arc<Semaphore>,
     pub(crate) stopped: watch::Receiver<bool>,
     address: SocketAddr,
+    runtime: tokio::runtime::Handle,
     started: Instant,
     random: Box<dyn SecureRandom>,
 }
@@ -222,16 +224,17 @@ impl Peers {
             deliver,
             stopped,
             address,
+            runtime: tokio::runtime::Handle::current(),
             started: Instant::now(),
             random: Box::new(Ring(rustls::crypto::ring::default_provider())),
         });
         tokio::spawn(accept::accept(Arc::clone(&shared), listener));
-        let peers_running = Self {
+        let running = Self {
             shared,
-            _last: Arc::new(StopWhenDropped(stop)),
+            last: Arc::new(StopWhenDropped(stop)),
         };
-        peers_running.set_peers(peers);
-        Ok(peers_running)
+        running.set_peers(peers);
+        Ok(running)
     }
 
     /// Where it listens, with the port that the system chose.
@@ -241,13 +244,14 @@ impl Peers {
     }
 
     /// Replaces the member table: begins to dial who is new, lets go of who is gone. A changed
-    /// address counts from the next dialling on. Must be called within a tokio runtime.
+    /// address counts from the next dialling on. Never blocks, and may be called on any thread.
     pub fn set_peers(&self, peers: Vec<Peer>) {
         for node in self.shared.table.replace(peers, &self.shared.config) {
             if self.shared.config.node < node.id {
                 for class in Class::BOTH {
                     let shared = Arc::clone(&self.shared);
-                    tokio::spawn(dial::keep_up(shared, Arc::clone(&node), class));
+                    let dialling = dial::keep_up(shared, Arc::clone(&node), class);
+                    self.shared.runtime.spawn(dialling);
                 }
             }
         }
@@ -308,7 +312,7 @@ impl Peers {
 
     /// Ends all links. Queued frames are lost.
     pub fn stop(&self) {
-        self._last.0.send_replace(true);
+        self.last.0.send_replace(true);
     }
 }
 

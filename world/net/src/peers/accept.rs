@@ -62,7 +62,9 @@ async fn serve(
     let mut config = shared.link_config(None);
     config.bind_timeout = timeout.saturating_sub(begun.elapsed());
     let ended = run(&shared, TlsStream::Server(stream), config, Some(turn)).await;
-    if !ended.was_bound {
-        shared.table.refuse(address, ended.reason);
+    match ended.node {
+        Some(node) if !ended.is_orderly => node.ended(ended.reason),
+        Some(_) => {}
+        None => shared.table.refuse(address, ended.reason),
     }
 }

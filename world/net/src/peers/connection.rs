@@ -7,15 +7,11 @@ use bytes::BytesMut;
 use holm_base::Time;
 use holm_link::{Binding, CHANNEL, Effect, Event, Input, Link, Reason};
 use holm_machine::{Effects, Machine};
-use holm_wire::Frame;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use crate::peers::outbox::Outbox;
 use crate::peers::table::Node;
 use crate::peers::{Class, Shared};
-
-/// The link's own frames that may wait; beyond, the newest is dropped. A peer that asks for
-/// more than this without reading the answers gets none.
-const OUTBOX_MAX: usize = 64;
 
 /// One connection.
 pub(crate) struct Connection {
@@ -33,7 +29,7 @@ pub(crate) struct Connection {
 
 struct Talk {
     link: Link,
-    outbox: Vec<Frame>,
+    outbox: Outbox,
     closed: Option<Reason>,
 }
 
@@ -42,7 +38,7 @@ impl Connection {
     pub(crate) fn new(link: Link, handshake: Option<OwnedSemaphorePermit>) -> Arc<Self> {
         let talk = Talk {
             link,
-            outbox: Vec::new(),
+            outbox: Outbox::default(),
             closed: None,
         };
         Arc::new(Self {
@@ -83,9 +79,7 @@ impl Connection {
             match effect {
                 Effect::Send(frame) => {
                     has_sent = true;
-                    if talk.outbox.len() < OUTBOX_MAX {
-                        talk.outbox.push(frame);
-                    }
+                    talk.outbox.push(frame);
                 }
                 Effect::Close(reason) => {
                     has_sent = true;
@@ -234,9 +228,7 @@ impl Connection {
     /// `bytes_max`. Whether it is closed, so that nothing comes after this.
     pub(crate) fn collect(&self, bytes_max: usize, out: &mut BytesMut) -> bool {
         let mut talk = self.lock();
-        for frame in talk.outbox.drain(..) {
-            frame.encode(out);
-        }
+        talk.outbox.empty_into(out);
         let is_closed = talk.closed.is_some();
         drop(talk);
         // A Mark goes into the outbox only after the lane has another carrier, so no frame of
@@ -247,7 +239,7 @@ impl Connection {
         is_closed
     }
 
-    /// Takes it out of the table. Whether the lane lost its carrier by this.
+    /// Takes it out of the table, and off its lane if it carries that.
     pub(crate) fn retire(self: &Arc<Self>) {
         if let Some((node, class)) = self.carried.get() {
             node.lane(*class).remove(self);

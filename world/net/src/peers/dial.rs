@@ -45,7 +45,7 @@ async fn dial_on(shared: &Arc<Shared>, node: &Arc<Node>, class: Class) {
         loop {
             tokio::select! {
                 Some(ended) = connections.join_next() => {
-                    let was_bound = ended.is_ok_and(|ended| ended.was_bound);
+                    let was_bound = ended.is_ok_and(|ended| ended.node.is_some());
                     if was_bound {
                         backoff.reset();
                     }
@@ -77,7 +77,7 @@ async fn dial(shared: Arc<Shared>, node: Arc<Node>, class: Class) -> Ended {
         }
         Err(error) => Ended {
             reason: format!("dial {address}: {error}"),
-            was_bound: false,
+            node: None,
             is_orderly: false,
         },
     };

@@ -17,6 +17,7 @@ use tokio_rustls::TlsStream;
 use crate::names::identity;
 use crate::peers::Shared;
 use crate::peers::connection::Connection;
+use crate::peers::table::Node;
 
 /// Bytes to ask for in one read.
 const READ: usize = 64 << 10;
@@ -37,7 +38,8 @@ const EXPORTER: &[u8] = b"EXPORTER-holm-link-1";
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) reason: String,
-    pub(crate) was_bound: bool,
+    /// Whom it was bound to, if it ever was.
+    pub(crate) node: Option<Arc<Node>>,
     pub(crate) is_orderly: bool,
 }
 
@@ -51,6 +53,8 @@ pub(crate) async fn run(
     set_buffer(&mut stream);
     let silence_max = config.silence_max;
     let connection = Connection::new(Link::new(config), handshake);
+    // Also when this future is dropped, as it is when the node stops.
+    let retire = Retire(Arc::clone(&connection));
     let ended = match whom(&stream) {
         Ok((exporter, certificate)) => {
             let open = Input::Open {
@@ -62,7 +66,7 @@ pub(crate) async fn run(
         }
         Err(error) => Err(io::Error::other(error)),
     };
-    connection.retire();
+    drop(retire);
     let closed = connection.closed();
     let reason = match (&closed, ended) {
         (Some(reason), _) => reason.to_string(),
@@ -71,8 +75,17 @@ pub(crate) async fn run(
     };
     Ended {
         reason,
-        was_bound: connection.carried().is_some(),
+        node: connection.carried().map(|(node, _)| Arc::clone(node)),
         is_orderly: closed.is_some_and(|reason| reason.is_orderly()),
+    }
+}
+
+/// Takes a connection out of the table when it ends, however it ends.
+struct Retire(Arc<Connection>);
+
+impl Drop for Retire {
+    fn drop(&mut self) {
+        self.0.retire();
     }
 }
 

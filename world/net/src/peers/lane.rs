@@ -107,12 +107,12 @@ impl Lane {
     }
 
     /// Takes `connection` away, if it carries this lane. What waits is dropped and counted: it
-    /// would be stale when a new connection comes. Whether it did carry.
-    pub(crate) fn remove(&self, connection: &Connection) -> bool {
+    /// would be stale when a new connection comes.
+    pub(crate) fn remove(&self, connection: &Connection) {
         let mut queue = self.lock();
         let carrier = queue.carrier.as_deref();
         if !carrier.is_some_and(|it| std::ptr::eq(it, connection)) {
-            return false;
+            return;
         }
         queue.carrier = None;
         queue.rtt = None;
@@ -121,7 +121,6 @@ impl Lane {
         drop(queue);
         let count = u64::try_from(stale.len()).unwrap_or(u64::MAX);
         self.dropped.fetch_add(count, Ordering::Relaxed);
-        true
     }
 
     /// What carries this lane now.
