@@ -16,7 +16,7 @@ const MEMBERS_MAX: usize = 7;
 /// A member as `--initial-cluster` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
-    /// Its id, which follows from token, name and URL.
+    /// Its id, which follows from token and URL.
     pub(crate) node: NodeId,
     /// What it is called.
     pub(crate) name: String,
@@ -44,6 +44,8 @@ pub(crate) struct Cluster {
     pub(crate) cluster: ClusterId,
     /// This node's id.
     pub(crate) node: NodeId,
+    /// What tells this cluster from others with the same URLs.
+    pub(crate) token: String,
     /// All members, this node among them.
     pub(crate) members: Vec<Member>,
     /// The cluster is there already and will take this node in.
@@ -107,6 +109,7 @@ impl Cluster {
         Ok(Some(Self {
             cluster: holm_runtime::cluster_id(&token, &nodes),
             node: own.expect("looked for above").node,
+            token,
             members,
             is_joining: values.read_with("initial-cluster-state", joining)?,
             tls: tls(values)?,
@@ -116,7 +119,7 @@ impl Cluster {
 
 fn member(token: &str, name: String, url: String, via: &BTreeMap<String, String>) -> Member {
     let urls = [url];
-    let node = holm_runtime::member_id(token, &name, &urls);
+    let node = holm_runtime::member_id(token, &urls);
     let [url] = urls;
     let address = via.get(&name).cloned().unwrap_or_else(|| place(&url));
     Member {

@@ -38,12 +38,15 @@ pub(super) fn fronts(
     if config.cluster.is_some() {
         services.with_links(links);
     }
+    let tended = services.clone();
+    // Ends with the node, and at once at a node alone.
+    tokio::spawn(async move { tended.tend().await });
     let versions = Versions {
         server: services::VERSION.to_owned(),
         cluster: services::CLUSTER_VERSION.to_owned(),
         storage: services::CLUSTER_VERSION.to_owned(),
     };
-    let vitals = Arc::new(NodeVitals::new(handle.clone(), room.clone()));
+    let vitals = Arc::new(NodeVitals::new(services.clone(), room.clone()));
     let console = Web::new(vitals, Arc::clone(metrics), versions);
     let calls = gateway(&services, limits.request_bytes_max);
     let web = console.clone().with_gateway(calls);

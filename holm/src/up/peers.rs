@@ -105,7 +105,9 @@ impl services::Links for Links {
             dropped: view.dropped,
             error: view.error.unwrap_or_default(),
         };
-        views.into_iter().map(link).collect()
+        let mut links: Vec<NodeLink> = views.into_iter().map(link).collect();
+        links.sort_by(|one, two| one.name.cmp(&two.name));
+        links
     }
 }
 
@@ -138,6 +140,7 @@ pub(super) fn cluster_config(
     ClusterConfig {
         cluster: cluster.cluster,
         node: cluster.node,
+        token: cluster.token.clone(),
         members: cluster.members.iter().map(member).collect(),
         is_joining: cluster.is_joining,
         election_timeout: config.election_timeout,

@@ -15,6 +15,22 @@ use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::compare::TargetUnion;
 use crate::proto::etcdserverpb::request_op::Request;
 
+/// Whether a transaction that only reads is content with what this node has: etcd's rule, by
+/// which one without operations is, and one within another is not.
+#[must_use]
+pub fn is_serializable(txn: &pb::TxnRequest) -> bool {
+    txn.success
+        .iter()
+        .chain(&txn.failure)
+        .all(|op| match &op.request {
+            Some(Request::RequestRange(range)) => range.serializable,
+            Some(
+                Request::RequestPut(_) | Request::RequestDeleteRange(_) | Request::RequestTxn(_),
+            )
+            | None => false,
+        })
+}
+
 /// A range request, of which the engine does not need to know whether it is serializable.
 #[must_use]
 pub fn range(request: pb::RangeRequest) -> Range {

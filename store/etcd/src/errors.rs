@@ -106,6 +106,15 @@ errors! {
     member_not_learner FailedPrecondition "can only promote a learner member";
     /// Another member has that URL.
     peer_url_exists FailedPrecondition "Peer URLs already exists";
+    /// The member's id is taken, or was that of one who left.
+    member_id_exists FailedPrecondition "member ID already exist";
+    /// The learner lacks too much to get a vote.
+    learner_not_ready FailedPrecondition
+        "can only promote a learner member which is in sync with leader";
+    /// The cluster has all the learners that it may have.
+    too_many_learners FailedPrecondition "too many learner members in cluster";
+    /// The cluster has all the voters that it may have.
+    too_many_voters FailedPrecondition "too many voting members in cluster: the limit is 7";
     /// Nothing is to be called off.
     no_inflight_downgrade FailedPrecondition "no inflight downgrade job";
     /// The caller may not do this.
@@ -118,12 +127,20 @@ errors! {
     leader_changed Unavailable "leader changed";
     /// The answer did not come in time; whether the request was carried out is unknown.
     timed_out Unavailable "request timed out";
+    /// The same, for a request that was begun under a leader who failed.
+    timed_out_by_leader Unavailable "request timed out, possibly due to previous leader failure";
+    /// Too few members are in reach to change who belongs to the cluster.
+    unhealthy Unavailable "unhealthy cluster";
+    /// A node without a vote answers serializable reads and questions for its status only.
+    not_for_learners Unavailable "rpc not supported for learner";
     /// The node is stopping.
     stopped Unavailable "server stopped";
     /// Data is damaged and no copy is in reach.
     corrupt DataLoss "corrupt cluster";
     /// The members that would be left cannot agree on anything.
     not_enough_started_members Unknown "re-configuration failed due to not enough started members";
+    /// The next leader did not take over in time.
+    transfer_timed_out Unknown "request timed out, leader transfer took too long";
     /// An action that does not exist.
     unknown_method Unknown "unknown method";
 }

@@ -35,6 +35,8 @@ mod sieve;
 mod streams;
 mod watch;
 
+pub(crate) use outbound::ISLAND;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -13,10 +13,12 @@ mod auth;
 mod cluster;
 mod election;
 mod health;
+mod island;
 mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod membership;
 mod node_status;
 mod turn;
 pub mod watching;
@@ -35,6 +37,7 @@ use crate::context::Context;
 use crate::holm::NodeLink;
 use crate::password::{self, Passwords};
 use crate::proto::etcdserverpb as pb;
+use crate::pulse::Pulse;
 use crate::status::Status;
 use crate::token::{TokenConfig, TokenError, Tokens};
 use crate::validate;
@@ -89,6 +92,8 @@ struct Shared {
     passwords: Passwords,
     metrics: Arc<Metrics>,
     links: OnceLock<Arc<dyn Links>>,
+    /// Of a node of a cluster, and only there looked at.
+    pulse: Pulse,
 }
 
 impl Services {
@@ -111,6 +116,7 @@ impl Services {
                 passwords: Passwords::new(limits.password_cost),
                 metrics,
                 links: OnceLock::new(),
+                pulse: Pulse::new(),
             }),
         })
     }
@@ -191,8 +197,8 @@ impl Services {
         command: Command,
     ) -> Result<(pb::ResponseHeader, Outcome), Status> {
         let caller = self.caller(cx)?;
-        let applied = self.handle().propose(Proposal { caller, command }).await?;
-        let header = self.header(applied.revision.value(), applied.term.value());
+        let applied = self.order(Proposal { caller, command }).await?;
+        let header = self.header(applied.revision.value(), self.term(applied.term));
         Ok((header, applied.result?))
     }
 
@@ -203,7 +209,7 @@ impl Services {
 
     /// The header of an answer given from this state.
     fn header_of(&self, view: &View) -> pb::ResponseHeader {
-        self.header(view.revision().value(), view.term.value())
+        self.header(view.revision().value(), self.term_of(view))
     }
 
     fn header(&self, revision: i64, raft_term: u64) -> pb::ResponseHeader {

@@ -554,6 +554,7 @@ mod tests {
             term: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             patience: None,
+            bootstrap: None,
         };
         let (jobs, worker_jobs) = sync_channel(crate::background::JOBS_MAX);
         let engine = Engine {

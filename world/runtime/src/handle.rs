@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::engine::{self, Seat};
 use crate::inbox::{Ask, Inbox, NotTaken};
+use crate::network::Bootstrap;
 
 /// Who the node is, as its clients are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     /// How long a request waits at a node of a cluster. A node alone depends on nobody, and
     /// answers when its disk does.
     pub(crate) patience: Option<Duration>,
+    /// What a node of a cluster was told when it started.
+    pub(crate) bootstrap: Option<Bootstrap>,
 }
 
 /// The front's door to one keyspace. Cheap to clone.
@@ -207,6 +210,12 @@ impl Handle {
     #[must_use]
     pub fn is_of_cluster(&self) -> bool {
         self.shared.patience.is_some()
+    }
+
+    /// What a node of a cluster was told when it started; `None` at a node alone.
+    #[must_use]
+    pub fn bootstrap(&self) -> Option<&Bootstrap> {
+        self.shared.bootstrap.as_ref()
     }
 
     /// Who leads: this node itself if it is alone, nobody if that is not known.

@@ -1,18 +1,22 @@
-//! The ids of a cluster's first members, which each of them computes alone.
+//! The ids of a cluster's members, which each of them computes alone.
 //!
-//! Nobody hands out ids at a bootstrap: every node is told the same names, addresses and token,
-//! and from these alone follow the same ids. Another token gives another cluster, so that two
-//! clusters made from one template never take each other's messages for their own.
+//! Nobody hands out ids: every node is told the same addresses and token, and from these alone
+//! follow the same ids. Another token gives another cluster, so that two clusters made from one
+//! template never take each other's messages for their own.
+//!
+//! What would surprise: a member's name does not count. Who adds a member to a running cluster
+//! says where it will be reached and not what it will call itself, and the id must be the same
+//! as the one that the newcomer computes.
 
 use holm_base::{ClusterId, NodeId};
 use sha2::{Digest, Sha256};
 
-/// The id of the member `name` that others reach at `urls`, whatever their order.
+/// The id of the member that others reach at `urls`, whatever their order.
 #[must_use]
-pub fn member_id(token: &str, name: &str, urls: &[String]) -> NodeId {
+pub fn member_id(token: &str, urls: &[String]) -> NodeId {
     let mut urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     urls.sort_unstable();
-    let mut parts = vec!["holm member", token, name];
+    let mut parts = vec!["holm member", token];
     parts.extend(urls);
     NodeId::new(id(parts.into_iter().map(str::as_bytes)))
 }
@@ -54,29 +58,29 @@ mod tests {
     #[test]
     fn ids_stay_what_they_are() {
         // Data directories hold them: a change here locks every cluster out of its data.
-        let a = member_id("holm", "a", &urls(&["https://127.0.0.1:2380"]));
-        let b = member_id("holm", "b", &urls(&["https://127.0.0.1:2480"]));
+        let a = member_id("holm", &urls(&["https://127.0.0.1:2380"]));
+        let b = member_id("holm", &urls(&["https://127.0.0.1:2480"]));
         assert_eq!(
             (a.value(), b.value(), cluster_id("holm", &[a, b]).value()),
             (
-                0x561c_a450_9419_3096,
-                0x17ed_2ead_a79b_2ccf,
-                0x65b7_7a8b_ec6f_aa7a
+                0x4e4c_f2bd_59c0_87e4,
+                0x4e48_5f7a_4838_6be8,
+                0x6557_38ac_0f7e_abe5
             )
         );
     }
 
     #[test]
     fn order_means_nothing_and_all_else_does() {
-        let id = |token, name, list: &[&str]| member_id(token, name, &urls(list));
-        assert_eq!(id("t", "a", &["u", "v"]), id("t", "a", &["v", "u"]));
+        let id = |token, list: &[&str]| member_id(token, &urls(list));
+        assert_eq!(id("t", &["u", "v"]), id("t", &["v", "u"]));
         let all = [
-            id("t", "a", &["u", "v"]),
-            id("t", "a", &["uv"]),
-            id("t", "a", &["u"]),
-            id("t", "b", &["u"]),
-            id("x", "a", &["u"]),
-            id("ta", "", &["u"]),
+            id("t", &["u", "v"]),
+            id("t", &["uv"]),
+            id("t", &["u"]),
+            id("t", &["w"]),
+            id("x", &["u"]),
+            id("tu", &[]),
         ];
         for (at, one) in all.iter().enumerate() {
             assert!(!all[..at].contains(one), "{at}");

@@ -53,6 +53,6 @@ pub use clock::Clock;
 pub use handle::{Handle, Identity};
 pub use identity::IdentityError;
 pub use ids::{cluster_id, member_id};
-pub use network::{ClusterConfig, MemberConfig, Network, Parcel};
+pub use network::{Bootstrap, ClusterConfig, MemberConfig, Network, Parcel};
 pub use node::{Node, NodeConfig, OnFailure, StartError, start};
 pub use restore::{SeedError, seed};

@@ -47,6 +47,8 @@ pub struct ClusterConfig {
     pub cluster: ClusterId,
     /// This node. A data directory keeps it and refuses another.
     pub node: NodeId,
+    /// The token that ids follow from, those of later members too.
+    pub token: String,
     /// Who belongs to the cluster at its beginning, this node among them.
     pub members: Vec<MemberConfig>,
     /// The cluster is there already and will take this node in: it waits for its leader.
@@ -59,17 +61,39 @@ pub struct ClusterConfig {
     pub network: Arc<dyn Network>,
 }
 
+/// What a node of a cluster was told when it started, as far as a front needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// The token that ids follow from.
+    pub token: String,
+    /// Who belonged to the cluster at its beginning, or when this node joined it.
+    pub members: Vec<MemberConfig>,
+    /// The shortest silence after which an election begins.
+    pub election_timeout: Duration,
+}
+
+impl Bootstrap {
+    /// How long a client waits before it is told that its request timed out: etcd's rule.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(5) + self.election_timeout * 2
+    }
+}
+
 impl ClusterConfig {
+    pub(crate) fn bootstrap(&self) -> Bootstrap {
+        Bootstrap {
+            token: self.token.clone(),
+            members: self.members.clone(),
+            election_timeout: self.election_timeout,
+        }
+    }
+
     /// Those who vote at the beginning, as far as this node has a say in it.
     pub(crate) fn voters(&self) -> Vec<NodeId> {
         if self.is_joining {
             return Vec::new();
         }
         self.members.iter().map(|member| member.node).collect()
-    }
-
-    /// How long a client waits before it is told that its request timed out: etcd's rule.
-    pub(crate) fn patience(&self) -> Duration {
-        Duration::from_secs(5) + self.election_timeout * 2
     }
 }

@@ -23,7 +23,7 @@ use crate::handle::{Handle, Identity, Shared};
 use crate::identity::{self, IdentityError};
 use crate::inbox::{Inbox, Letter};
 use crate::log_writer::{LogWriter, Outbox, Shelf};
-use crate::network::{ClusterConfig, Network};
+use crate::network::{Bootstrap, ClusterConfig, Network};
 
 /// The group of keyspace `default`.
 pub(crate) const DEFAULT: GroupId = GroupId::new(1);
@@ -201,6 +201,7 @@ pub fn start(
         tracing::warn!(%damage, "the engine's files are damaged; the log made that good");
     }
     let keyspace = opened.replica.keyspace();
+    let bootstrap = config.cluster.as_ref().map(ClusterConfig::bootstrap);
     let shared = Arc::new(Shared {
         inbox: Arc::clone(&inbox),
         reader: keyspace.reader(),
@@ -220,7 +221,8 @@ pub fn start(
         leader: AtomicU64::new(0),
         term: AtomicU64::new(opened.replica.term().value()),
         dropped: AtomicU64::new(0),
-        patience: config.cluster.as_ref().map(ClusterConfig::patience),
+        patience: bootstrap.as_ref().map(Bootstrap::patience),
+        bootstrap,
     });
     let (replayed, boot) = (opened.replayed, opened.log.opens());
     let failure = Failure {

@@ -57,6 +57,7 @@ fn config(place: &Path, node: u64, switch: &Arc<Switch>) -> NodeConfig {
     };
     let cluster = ClusterConfig {
         cluster: ClusterId::new(77),
+        token: "test".to_owned(),
         node: id(node),
         members: (1..=3).map(member).collect(),
         is_joining: false,

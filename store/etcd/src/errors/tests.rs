@@ -13,6 +13,7 @@ const EXPECTED: &[(u16, &[&str])] = &[
         &[
             "too many requests",
             "re-configuration failed due to not enough started members",
+            "request timed out, leader transfer took too long",
             "unknown method",
         ],
     ),
@@ -60,6 +61,10 @@ const EXPECTED: &[(u16, &[&str])] = &[
             "bad leader transferee",
             "can only promote a learner member",
             "Peer URLs already exists",
+            "member ID already exist",
+            "can only promote a learner member which is in sync with leader",
+            "too many learner members in cluster",
+            "too many voting members in cluster: the limit is 7",
             "no inflight downgrade job",
         ],
     ),
@@ -71,7 +76,18 @@ const EXPECTED: &[(u16, &[&str])] = &[
             "too large lease TTL",
         ],
     ),
-    (14, &["no leader", "request timed out", "server stopped"]),
+    (
+        14,
+        &[
+            "no leader",
+            "leader changed",
+            "request timed out",
+            "request timed out, possibly due to previous leader failure",
+            "unhealthy cluster",
+            "rpc not supported for learner",
+            "server stopped",
+        ],
+    ),
     (15, &["corrupt cluster"]),
     (16, &["invalid auth token"]),
 ];

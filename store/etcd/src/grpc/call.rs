@@ -11,17 +11,20 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use holm_kv::View;
 use holm_kv::command::Range;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request};
 use tokio::sync::watch;
 
 use super::Server;
 use super::frame::{Inbound, whole};
 use super::method::Method;
-use super::outbound::{Gone, answer, refuse};
+use super::outbound::{Gone, Island, answer, refuse};
 use super::{hot, list, streams};
 use crate::context::Context;
 use crate::seat::Bells;
 use crate::status::{Code, Status};
+
+/// What a node of a cluster has beyond a request's time to say why it was not served.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// A call in hand.
 pub(crate) enum Call {
@@ -182,9 +185,15 @@ impl GrpcCall {
     /// Sends what was given; the number of the status that the call ended with.
     pub(crate) fn finish(&mut self, given: Result<Given, Status>) -> usize {
         let (code, sent) = match given {
-            Ok(Given::Message(framed)) => (Code::Ok, answer(&mut self.respond, framed)),
+            Ok(Given::Message(framed)) => {
+                let island = self.island();
+                (Code::Ok, answer(&mut self.respond, framed, island))
+            }
             Ok(Given::Sent | Given::List(..)) => (Code::Ok, Ok(())),
-            Err(status) => (status.code(), refuse(&mut self.respond, &status)),
+            Err(status) => {
+                let island = self.island();
+                (status.code(), refuse(&mut self.respond, &status, island))
+            }
         };
         let code = if sent.is_err() { Code::Canceled } else { code };
         usize::from(code.number())
@@ -192,8 +201,61 @@ impl GrpcCall {
 
     /// How long the call may take: what the client allows, and no more than the server does.
     pub(crate) fn time_left(&self) -> Duration {
-        let ours = self.server.limits.request_timeout;
+        let ours = self.patience();
         self.client_timeout().map_or(ours, |it| it.min(ours))
+    }
+
+    /// How long the server waits. In a cluster the node itself gives up at that time and knows
+    /// why; it is given a moment to say so.
+    pub(crate) fn patience(&self) -> Duration {
+        let patience = self.server.limits.request_timeout;
+        if self.server.services.handle().is_of_cluster() {
+            patience + LAST_WORD
+        } else {
+            patience
+        }
+    }
+
+    /// What is said in the head of an answer by a node that is cut off.
+    pub(crate) fn island(&self) -> Island {
+        let island = self.server.services.island()?;
+        HeaderValue::from_str(&island).ok()
+    }
+
+    /// Refuses what a node of a cluster does not take without a leader or a vote.
+    pub(crate) fn admit(&self) -> Result<(), Status> {
+        let services = &self.server.services;
+        if !services.handle().is_of_cluster() {
+            return Ok(());
+        }
+        // Whether a read is one for learners is seen once it was read.
+        let is_for_learners = matches!(
+            self.method,
+            Method::Range
+                | Method::RangeStream
+                | Method::Status
+                | Method::Snapshot
+                | Method::NodeStatus
+                | Method::HealthCheck
+                | Method::HealthWatch
+        );
+        services.admit(self.demands_leader(), is_for_learners)
+    }
+
+    fn demands_leader(&self) -> bool {
+        let value = self.headers.get("hasleader");
+        value.is_some_and(|it| it.as_bytes() == b"true")
+    }
+
+    /// Resolves once a stream that demands a leader must end for want of one. Costs nothing
+    /// where none is demanded.
+    pub(crate) fn leader_lost(&self) -> LongCall {
+        let services = &self.server.services;
+        if services.handle().is_of_cluster() && self.demands_leader() {
+            Box::pin(services.clone().leader_lost())
+        } else {
+            Box::pin(std::future::pending())
+        }
     }
 
     /// How long the client is ready to wait, if it says so.
@@ -203,7 +265,7 @@ impl GrpcCall {
     }
 
     fn late(&self, limit: Duration) -> Status {
-        if limit < self.server.limits.request_timeout {
+        if limit < self.patience() {
             Status::new(Code::DeadlineExceeded, "context deadline exceeded")
         } else {
             Status::new(Code::Unavailable, "etcdserver: request timed out")
@@ -244,6 +306,7 @@ impl GrpcCall {
     }
 
     async fn unary(&mut self) -> Result<Given, Status> {
+        self.admit()?;
         match self.method {
             Method::Range => hot::range(self).await,
             Method::Put => hot::put(self).await,

@@ -178,7 +178,7 @@ impl Server {
         let path = head.uri.path();
         let status = Status::new(Code::Unimplemented, format!("unknown method {path}"));
         // A client that has left need not be told.
-        refuse(&mut respond, &status).ok();
+        refuse(&mut respond, &status, None).ok();
         None
     }
 }

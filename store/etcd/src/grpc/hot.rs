@@ -46,11 +46,16 @@ impl GrpcCall {
         let handle = self.services().handle();
         let caller = self.caller(&handle.view())?;
         let proposal = Proposal { caller, command };
+        let begun = handle.is_of_cluster().then(|| self.services().begin());
         let applied = if self.is_alone.load(Ordering::Relaxed) {
-            handle.propose_here(proposal).await?
+            handle.propose_here(proposal).await
         } else {
-            handle.propose(proposal).await?
+            handle.propose(proposal).await
         };
+        let applied = applied.map_err(|refusal| match begun {
+            Some(begun) => self.services().late_change(refusal, begun),
+            None => refusal.into(),
+        })?;
         let Applied {
             revision,
             term,
@@ -58,14 +63,16 @@ impl GrpcCall {
             result,
         } = applied;
         let outcome = result?;
-        let header = Header::new(handle.identity(), revision.value(), term.value());
+        let term = self.services().term(term);
+        let header = Header::new(handle.identity(), revision.value(), term);
         Ok((header, outcome))
     }
 
     /// The header of an answer that was read from `view`.
     pub(crate) fn header(&self, view: &View) -> Header {
         let identity = self.services().handle().identity();
-        Header::new(identity, view.root.revision().value(), view.term.value())
+        let term = self.services().term_of(view);
+        Header::new(identity, view.root.revision().value(), term)
     }
 }
 
@@ -74,6 +81,13 @@ pub(crate) async fn range(call: &mut GrpcCall) -> Result<Given, Status> {
     let request: RangeRequest = call.message().await?;
     validate::range(&request)?;
     call.services().count_range();
+    if call.services().handle().is_of_cluster() {
+        // A node alone has all that was acknowledged.
+        call.services().admit(false, request.serializable)?;
+        if !request.serializable {
+            call.services().catch_up().await?;
+        }
+    }
     let view = call.services().handle().view();
     let range = convert::range(request);
     let caller = call.caller(&view)?;
@@ -141,8 +155,13 @@ pub(crate) async fn delete_range(call: &mut GrpcCall) -> Result<Given, Status> {
 pub(crate) async fn txn(call: &mut GrpcCall) -> Result<Given, Status> {
     let request: TxnRequest = call.message().await?;
     validate::txn(&request, call.services().limits().operations_max)?;
+    let is_of_cluster = call.services().handle().is_of_cluster();
+    let must_catch_up = is_of_cluster && !convert::is_serializable(&request);
     let txn = convert::txn(request);
     let (header, outcome) = if txn.is_read_only() {
+        if must_catch_up {
+            call.services().catch_up().await?;
+        }
         let view = call.services().handle().view();
         let caller = call.caller(&view)?;
         view.auth.check_txn(caller.as_ref(), &txn)?;

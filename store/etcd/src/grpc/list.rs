@@ -81,7 +81,8 @@ pub(crate) async fn send(
     let Some(mut piece) = pieces.recv().await else {
         return Err(end(reader.await));
     };
-    let Ok(mut out) = Outbound::begin(&mut call.respond) else {
+    let island = call.island();
+    let Ok(mut out) = Outbound::begin(&mut call.respond, island) else {
         return Ok(Given::Sent);
     };
     loop {

@@ -14,6 +14,12 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
+/// What a node that is cut off says in the head of its answers; stock clients pass it over.
+pub(crate) const ISLAND: HeaderName = HeaderName::from_static("holm-island");
+
+/// The value of [`ISLAND`], if there is anything to say.
+pub(crate) type Island = Option<HeaderValue>;
+
 /// Pieces in which long answers go out.
 pub(crate) const PIECE_BYTES: usize = 64 << 10;
 
@@ -28,16 +34,24 @@ impl From<h2::Error> for Gone {
 }
 
 /// Answers with one message: three frames, buffered until the connection is next polled.
-pub(crate) fn answer(respond: &mut SendResponse<Bytes>, framed: Bytes) -> Result<(), Gone> {
-    let mut stream = respond.send_response(head(), false)?;
+pub(crate) fn answer(
+    respond: &mut SendResponse<Bytes>,
+    framed: Bytes,
+    island: Island,
+) -> Result<(), Gone> {
+    let mut stream = respond.send_response(head(island), false)?;
     stream.send_data(framed, false)?;
     stream.send_trailers(trailers(&OK))?;
     Ok(())
 }
 
 /// Answers with a refusal alone: one frame.
-pub(crate) fn refuse(respond: &mut SendResponse<Bytes>, status: &Status) -> Result<(), Gone> {
-    let mut response = head();
+pub(crate) fn refuse(
+    respond: &mut SendResponse<Bytes>,
+    status: &Status,
+    island: Island,
+) -> Result<(), Gone> {
+    let mut response = head(island);
     response.headers_mut().extend(trailers(status));
     respond.send_response(response, true)?;
     Ok(())
@@ -51,8 +65,11 @@ pub(crate) struct Outbound {
 
 impl Outbound {
     /// Begins to answer.
-    pub(crate) fn begin(respond: &mut SendResponse<Bytes>) -> Result<Self, Gone> {
-        let stream = respond.send_response(head(), false)?;
+    pub(crate) fn begin(
+        respond: &mut SendResponse<Bytes>,
+        island: Island,
+    ) -> Result<Self, Gone> {
+        let stream = respond.send_response(head(island), false)?;
         Ok(Self { stream })
     }
 
@@ -113,9 +130,12 @@ pub(crate) async fn was_reset(respond: &mut SendResponse<Bytes>) {
 /// What a call ends with when all went well.
 pub(crate) const OK: Status = Status::ok();
 
-fn head() -> Response<()> {
+fn head(island: Island) -> Response<()> {
     let mut response = Response::new(());
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    if let Some(island) = island {
+        response.headers_mut().insert(ISLAND, island);
+    }
     response
 }
 

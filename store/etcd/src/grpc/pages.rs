@@ -50,10 +50,15 @@ struct Pages {
 async fn begin(call: &mut GrpcCall) -> Result<Pages, Status> {
     let request: RangeRequest = call.message().await?;
     validate::range(&request)?;
+    let is_serializable = request.serializable;
     let range = convert::range(request);
     check(&range)?;
     let services = call.server.services.clone();
     services.count_range();
+    services.admit(false, is_serializable)?;
+    if !is_serializable {
+        services.catch_up().await?;
+    }
     let view = services.handle().view();
     let caller = services.caller(&call.context())?;
     view.auth.check_range(caller.as_ref(), &range)?;
@@ -95,7 +100,8 @@ async fn pass_on(mut call: GrpcCall, mut read: Pages) -> Status {
         return status;
     };
     let gone = || Status::new(Code::Canceled, "");
-    let Ok(mut out) = Outbound::begin(&mut call.respond) else {
+    let island = call.island();
+    let Ok(mut out) = Outbound::begin(&mut call.respond, island) else {
         return gone();
     };
     loop {

@@ -14,6 +14,7 @@ use super::frame::whole;
 use super::method::Method;
 use super::outbound::{Gone, Outbound, was_reset};
 use super::{pages, watch};
+use crate::errors;
 use crate::proto::etcdserverpb::LeaseKeepAliveRequest;
 use crate::status::{Code, Status};
 
@@ -25,6 +26,10 @@ pub(crate) async fn run(mut call: GrpcCall) {
     let server = Arc::clone(&call.server);
     let counters = server.counters(call.method);
     let begun = counters.start();
+    if let Err(status) = call.admit() {
+        counters.finish(call.finish(Err(status)), begun);
+        return;
+    }
     let status = match call.method {
         Method::Watch => watch::run(call).await,
         Method::RangeStream => pages::run(call).await,
@@ -55,9 +60,11 @@ async fn wait(call: &mut GrpcCall) -> Result<Given, Status> {
             None => work.await,
         }
     };
+    let leader_lost = call.leader_lost();
     tokio::select! {
         framed = limited => framed.map(Given::Message),
         _ = call.stop.changed() => Err(stopped()),
+        () = leader_lost => Err(errors::no_leader()),
         () = was_reset(&mut call.respond) => Err(gone()),
     }
 }
@@ -69,11 +76,11 @@ async fn waiting(
     let cx = call.context();
     let services = call.server.services.clone();
     if call.method == Method::Compact {
-        let (request, limit) = (call.message().await?, call.server.limits.request_timeout);
+        let (request, limit) = (call.message().await?, call.patience());
         Ok(Box::pin(async move {
             // The write is as bounded as any; the sweep takes what it takes.
             let moved = tokio::time::timeout(limit, services.move_line(&cx, request)).await;
-            let answer = moved.map_err(|_elapsed| timed_out())??;
+            let answer = moved.map_err(|_elapsed| errors::timed_out())??;
             services.await_sweep(request).await?;
             Ok(whole(&answer))
         }))
@@ -94,10 +101,6 @@ fn late() -> Status {
     Status::new(Code::DeadlineExceeded, "context deadline exceeded")
 }
 
-fn timed_out() -> Status {
-    Status::new(Code::Unavailable, "etcdserver: request timed out")
-}
-
 fn stopped() -> Status {
     Status::new(Code::Unavailable, "etcdserver: server stopped")
 }
@@ -108,16 +111,19 @@ fn gone() -> Status {
 
 /// Renews a lease for each message.
 async fn keep_alive(mut call: GrpcCall) -> Status {
-    let Ok(mut out) = Outbound::begin(&mut call.respond) else {
+    let island = call.island();
+    let Ok(mut out) = Outbound::begin(&mut call.respond, island) else {
         return gone();
     };
     let server = Arc::clone(&call.server);
     let counters = server.counters(call.method);
     let cx = call.context();
+    let mut leader_lost = call.leader_lost();
     let status = loop {
         let message = tokio::select! {
             message = call.inbound.message() => message,
             _ = call.stop.changed() => break stopped(),
+            () = leader_lost.as_mut() => break errors::no_leader(),
             () = out.is_reset() => return gone(),
         };
         let request = match message {
@@ -197,6 +203,7 @@ async fn pass_on<M: Message>(
     let mut work = std::pin::pin!(work);
     let mut out: Option<Outbound> = None;
     let mut ended = None;
+    let mut leader_lost = call.leader_lost();
     let status = loop {
         let answer = tokio::select! {
             biased;
@@ -206,6 +213,7 @@ async fn pass_on<M: Message>(
                 continue;
             }
             _ = call.stop.changed() => break stopped(),
+            () = leader_lost.as_mut() => break errors::no_leader(),
             () = left(out.as_mut(), &mut call.respond) => return gone(),
         };
         let Some(answer) = answer else {
@@ -220,7 +228,10 @@ async fn pass_on<M: Message>(
     };
     let begun = match out {
         Some(out) => Ok(out),
-        None if status.code() == Code::Ok => Outbound::begin(&mut call.respond),
+        None if status.code() == Code::Ok => {
+            let island = call.island();
+            Outbound::begin(&mut call.respond, island)
+        }
         None => return refuse(&mut call, status),
     };
     // A client that has left need not be told.
@@ -243,7 +254,10 @@ async fn send<M: Message>(
 ) -> Result<(), Gone> {
     let out = match out {
         Some(out) => out,
-        None => out.insert(Outbound::begin(&mut call.respond)?),
+        None => {
+            let island = call.island();
+            out.insert(Outbound::begin(&mut call.respond, island)?)
+        }
     };
     call.server.counters(call.method).send();
     out.send(whole(answer)).await

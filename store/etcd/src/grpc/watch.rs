@@ -15,6 +15,7 @@ use super::call::{GrpcCall, decode};
 use super::frame;
 use super::outbound::{Gone, Outbound};
 use super::reply::{self, Header};
+use crate::errors;
 use crate::proto::etcdserverpb::WatchRequest;
 use crate::seat::Seat;
 use crate::services::watching;
@@ -27,12 +28,14 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Runs the call to its end; gives the status it ended with.
 pub(crate) async fn run(mut call: GrpcCall) -> Status {
-    let Ok(mut out) = Outbound::begin(&mut call.respond) else {
+    let island = call.island();
+    let Ok(mut out) = Outbound::begin(&mut call.respond, island) else {
         return Status::new(Code::Canceled, "");
     };
     let server = Arc::clone(&call.server);
     let seat = Seat::share(server.services.handle().hub(), &call.bells);
     let mut has_more_requests = true;
+    let mut leader_lost = call.leader_lost();
     let mut timer = std::pin::pin!(tokio::time::sleep(IDLE));
     let status = loop {
         let mut rung = std::pin::pin!(seat.bell.rung());
@@ -65,6 +68,7 @@ pub(crate) async fn run(mut call: GrpcCall) -> Status {
                 Err(status) => break status,
             },
             () = rung => {}
+            () = leader_lost.as_mut() => break errors::no_leader(),
             // What a client still says tells that it takes the call back, too.
             () = out.is_reset(), if !takes_requests => return Status::new(Code::Canceled, ""),
             () = timer.as_mut() => timer.as_mut().reset(Instant::now() + IDLE),
@@ -95,9 +99,10 @@ async fn send_ready(call: &GrpcCall, seat: &Seat, out: &mut Outbound) -> Result<
         return Ok(Sent::All);
     }
     let identity = handle.identity();
+    let term = call.server.services.term_of(&view);
     let (mut batch, mut is_full) = (BytesMut::new(), false);
     for answer in answers {
-        let header = Header::new(identity, answer.revision, view.term.value());
+        let header = Header::new(identity, answer.revision, term);
         write(&mut batch, header, &answer);
         drop(answer);
         call.server.counters(call.method).send();

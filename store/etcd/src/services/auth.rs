@@ -107,6 +107,7 @@ impl Services {
         cx: &Context,
         _request: pb::AuthStatusRequest,
     ) -> Result<pb::AuthStatusResponse, Status> {
+        self.catch_up().await?;
         self.check_admin(cx)?;
         let view = self.handle().view();
         Ok(pb::AuthStatusResponse {
@@ -128,6 +129,7 @@ impl Services {
         _cx: &Context,
         request: pb::AuthenticateRequest,
     ) -> Result<pb::AuthenticateResponse, Status> {
+        self.catch_up().await?;
         loop {
             let view = self.handle().view();
             self.check_password(&view.auth, &request).await?;
@@ -255,6 +257,7 @@ impl Services {
         cx: &Context,
         request: pb::AuthUserGetRequest,
     ) -> Result<pb::AuthUserGetResponse, Status> {
+        self.catch_up().await?;
         let caller = self.caller(cx)?;
         let view = self.handle().view();
         let is_self = caller.as_ref().is_some_and(|it| it.user == request.name);
@@ -279,6 +282,7 @@ impl Services {
         cx: &Context,
         _request: pb::AuthUserListRequest,
     ) -> Result<pb::AuthUserListResponse, Status> {
+        self.catch_up().await?;
         self.check_admin(cx)?;
         let view = self.handle().view();
         Ok(pb::AuthUserListResponse {
@@ -297,6 +301,7 @@ impl Services {
         cx: &Context,
         request: pb::AuthRoleGetRequest,
     ) -> Result<pb::AuthRoleGetResponse, Status> {
+        self.catch_up().await?;
         let caller = self.caller(cx)?;
         let view = self.handle().view();
         let user = caller.as_ref().and_then(|it| view.auth.user(&it.user));
@@ -322,6 +327,7 @@ impl Services {
         cx: &Context,
         _request: pb::AuthRoleListRequest,
     ) -> Result<pb::AuthRoleListResponse, Status> {
+        self.catch_up().await?;
         self.check_admin(cx)?;
         let view = self.handle().view();
         Ok(pb::AuthRoleListResponse {

@@ -1,39 +1,49 @@
-//! The cluster: one member, and the answers that one member gives.
+//! The cluster's members: shown, taken in, let go, moved, given a vote.
 //!
-//! What would surprise: a second member is refused, whereas etcd takes it and then waits for
-//! it in vain. See docs/etcd-differences.md.
+//! What would surprise: a node alone refuses a second member, whereas etcd takes it and then
+//! waits for it in vain. See docs/etcd-differences.md.
 
 use std::net::SocketAddr;
 
+use holm_base::NodeId;
+
 use super::Services;
+use super::membership::shown;
 use crate::context::Context;
 use crate::errors;
+use crate::members::Member;
 use crate::proto::etcdserverpb as pb;
 use crate::status::Status;
 
 impl Services {
-    /// All members.
+    /// All members, as this node knows them or, if that is asked for, as all do.
     ///
     /// # Errors
     ///
-    /// If users are enforced and the caller has not logged in.
+    /// If users are enforced and the caller has not logged in; if all are asked for and no
+    /// quorum answers.
     pub async fn member_list(
         &self,
         cx: &Context,
-        _request: pb::MemberListRequest,
+        request: pb::MemberListRequest,
     ) -> Result<pb::MemberListResponse, Status> {
+        if request.linearizable {
+            self.catch_up().await?;
+        }
         self.check_login(cx)?;
+        let members = self.members().await?;
         Ok(pb::MemberListResponse {
             header: Some(self.member_header()),
-            members: vec![self.member()],
+            members: members.iter().map(shown).collect(),
         })
     }
 
-    /// Refuses another member.
+    /// Takes a member in: a learner, which a voter is too until it has caught up.
     ///
     /// # Errors
     ///
-    /// Always: for URLs that are none or taken, and else because nobody is there to agree.
+    /// For URLs that are none or taken; if it was removed once; if the others could not agree
+    /// without it. A node alone takes nobody in.
     pub async fn member_add(
         &self,
         cx: &Context,
@@ -41,6 +51,9 @@ impl Services {
     ) -> Result<pb::MemberAddResponse, Status> {
         check_urls(&request.peer_ur_ls)?;
         self.check_admin(cx)?;
+        if let Some(bootstrap) = self.handle().bootstrap() {
+            return self.take_in(bootstrap, request).await;
+        }
         let taken = &self.handle().identity().peer_urls;
         if request.peer_ur_ls.iter().any(|url| taken.contains(url)) {
             return Err(errors::peer_url_exists());
@@ -48,27 +61,34 @@ impl Services {
         Err(errors::not_enough_started_members())
     }
 
-    /// Refuses to remove a member.
+    /// Lets a member go, for ever.
     ///
     /// # Errors
     ///
-    /// Always: there is no such member, or it is the last one.
+    /// If there is no such member, it is the last one, or those who stay could not agree.
     pub async fn member_remove(
         &self,
         cx: &Context,
         request: pb::MemberRemoveRequest,
     ) -> Result<pb::MemberRemoveResponse, Status> {
         self.check_admin(cx)?;
-        self.check_member(request.id)?;
-        Err(errors::not_enough_started_members())
+        let Some(bootstrap) = self.handle().bootstrap() else {
+            self.check_member(request.id)?;
+            return Err(errors::not_enough_started_members());
+        };
+        let left = self.let_go(bootstrap, NodeId::new(request.id)).await?;
+        Ok(pb::MemberRemoveResponse {
+            header: Some(self.member_header()),
+            members: left.iter().map(shown).collect(),
+        })
     }
 
-    /// Takes a member's URLs if they are those it has.
+    /// Remembers another address of a member. A node alone takes only the one it has.
     ///
     /// # Errors
     ///
-    /// For URLs that are none, another member, or other URLs: where this node listens is its
-    /// configuration's to say.
+    /// For URLs that are none or another's, or if there is no such member; at a node alone for
+    /// other URLs: where it listens is its configuration's to say.
     pub async fn member_update(
         &self,
         cx: &Context,
@@ -76,29 +96,43 @@ impl Services {
     ) -> Result<pb::MemberUpdateResponse, Status> {
         check_urls(&request.peer_ur_ls)?;
         self.check_admin(cx)?;
-        self.check_member(request.id)?;
-        if request.peer_ur_ls != self.handle().identity().peer_urls {
-            return Err(errors::not_enough_started_members());
-        }
+        let members = if self.handle().is_of_cluster() {
+            let node = NodeId::new(request.id);
+            self.move_member(node, &request.peer_ur_ls).await?
+        } else {
+            self.check_member(request.id)?;
+            if request.peer_ur_ls != self.handle().identity().peer_urls {
+                return Err(errors::not_enough_started_members());
+            }
+            self.members().await?
+        };
         Ok(pb::MemberUpdateResponse {
             header: Some(self.member_header()),
-            members: vec![self.member()],
+            members: members.iter().map(shown).collect(),
         })
     }
 
-    /// Refuses to promote a member.
+    /// Gives a learner its vote.
     ///
     /// # Errors
     ///
-    /// Always: there is no such member, or it votes already.
+    /// If there is no such member, it votes already, or it lacks too much.
     pub async fn member_promote(
         &self,
         cx: &Context,
         request: pb::MemberPromoteRequest,
     ) -> Result<pb::MemberPromoteResponse, Status> {
         self.check_admin(cx)?;
-        self.check_member(request.id)?;
-        Err(errors::member_not_learner())
+        let Some(bootstrap) = self.handle().bootstrap() else {
+            self.check_member(request.id)?;
+            return Err(errors::member_not_learner());
+        };
+        let node = NodeId::new(request.id);
+        let members: Vec<Member> = self.give_vote(bootstrap, node).await?;
+        Ok(pb::MemberPromoteResponse {
+            header: Some(self.member_header()),
+            members: members.iter().map(shown).collect(),
+        })
     }
 
     fn check_member(&self, id: u64) -> Result<(), Status> {
@@ -109,20 +143,9 @@ impl Services {
         }
     }
 
-    fn member(&self) -> pb::Member {
-        let identity = self.handle().identity();
-        pb::Member {
-            id: identity.node.value(),
-            name: identity.name.clone(),
-            peer_ur_ls: identity.peer_urls.clone(),
-            client_ur_ls: identity.client_urls.clone(),
-            is_learner: false,
-        }
-    }
-
     /// Answers about members say nothing of the keyspace: they have no revision.
-    fn member_header(&self) -> pb::ResponseHeader {
-        self.header(0, self.handle().view().term.value())
+    pub(super) fn member_header(&self) -> pb::ResponseHeader {
+        self.header(0, self.term_of(&self.handle().view()))
     }
 }
 

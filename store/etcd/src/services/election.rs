@@ -191,7 +191,7 @@ impl Services {
                 let (true, Some(leader)) = (is_put, event.kv) else {
                     return;
                 };
-                let term = self.handle().view().term.value();
+                let term = self.term_of(&self.handle().view());
                 let header = self.header(leader.mod_revision, term);
                 if !tell(answers, header, leader).await {
                     return;

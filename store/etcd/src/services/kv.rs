@@ -31,10 +31,14 @@ impl Services {
     ) -> Result<pb::RangeResponse, Status> {
         validate::range(&request)?;
         self.count_range();
+        self.admit(false, request.serializable)?;
+        if !request.serializable {
+            self.catch_up().await?;
+        }
         let range = convert::range(request);
         let view = self.handle().view();
         view.auth.check_range(self.caller(cx)?.as_ref(), &range)?;
-        let header = self.raw(view.revision().value(), view.term.value());
+        let header = self.raw(view.revision().value(), self.term_of(&view));
         let read = move || view.read(&range);
         let found = spawn_blocking(read)
             .await
@@ -93,11 +97,15 @@ impl Services {
     ) -> Result<pb::TxnResponse, Status> {
         validate::txn(&request, self.limits().operations_max)?;
         let checked = self.check_size(&request);
+        let is_serializable = convert::is_serializable(&request);
         let txn = convert::txn(request);
         let (header, outcome) = if txn.is_read_only() {
+            if !is_serializable {
+                self.catch_up().await?;
+            }
             let view = self.handle().view();
             view.auth.check_txn(self.caller(cx)?.as_ref(), &txn)?;
-            let header = self.raw(view.revision().value(), view.term.value());
+            let header = self.raw(view.revision().value(), self.term_of(&view));
             let read = move || view.read_txn(&txn);
             (
                 header,

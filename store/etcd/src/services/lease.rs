@@ -81,7 +81,7 @@ impl Services {
         let ttl = match self.handle().lease_renew(request.id).await {
             Ok(ttl) => ttl,
             Err(Refusal::LeaseNotFound) => 0,
-            Err(refusal) => return Err(refusal.into()),
+            Err(refusal) => return Err(self.late_lease(refusal)),
         };
         Ok(pb::LeaseKeepAliveResponse {
             header: Some(header),
@@ -103,7 +103,8 @@ impl Services {
     ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
         let caller = self.check_login(cx)?;
         let handle = self.handle();
-        let lease = handle.lease_time_to_live(request.id, request.keys).await?;
+        let lease = handle.lease_time_to_live(request.id, request.keys).await;
+        let lease = lease.map_err(|refusal| self.late_lease(refusal))?;
         let view = handle.view();
         for key in &lease.keys {
             let key = KeyRange::One(key.clone());

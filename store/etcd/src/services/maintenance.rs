@@ -28,19 +28,31 @@ impl Services {
     ) -> Result<pb::StatusResponse, Status> {
         self.check_admin(cx)?;
         let handle = self.handle();
+        let standing = if handle.is_of_cluster() {
+            Some(self.standing().await?)
+        } else {
+            None
+        };
         let view = handle.view();
-        let alarms = view.alarms.iter().map(alarm_text);
+        let (leader, island) = (handle.leader(), self.island());
+        let mut errors: Vec<String> = Vec::new();
+        if leader.is_none() {
+            errors.push(errors::no_leader().message().to_owned());
+        }
+        errors.extend(island.map(|it| format!("holm-island: {it}")));
+        errors.extend(view.alarms.iter().map(alarm_text));
+        let committed = standing.as_ref().map_or(handle.last(), |it| it.commit);
         Ok(pb::StatusResponse {
             header: Some(self.header_of(&view)),
             version: VERSION.to_owned(),
             db_size: signed(view.sizes.file_bytes.value()),
-            leader: handle.identity().node.value(),
-            raft_index: handle.last().value().max(view.applied.value()),
-            raft_term: view.term.value(),
+            leader: leader.map_or(0, NodeId::value),
+            raft_index: committed.value().max(view.applied.value()),
+            raft_term: self.term_of(&view),
             raft_applied_index: view.applied.value(),
-            errors: alarms.collect(),
+            errors,
             db_size_in_use: signed(view.sizes.retained_bytes.value()),
-            is_learner: false,
+            is_learner: standing.is_some_and(|it| it.is_learner),
             storage_version: CLUSTER_VERSION.to_owned(),
             db_size_quota: signed(handle.quota_bytes()),
             downgrade_info: Some(pb::DowngradeInfo::default()),
@@ -61,6 +73,7 @@ impl Services {
         let action = AlarmAction::try_from(request.action);
         let raise = match action.map_err(|_unknown| errors::unknown_method())? {
             AlarmAction::Get => {
+                self.catch_up().await?;
                 self.check_login(cx)?;
                 return Ok(self.raised(request.alarm()));
             }
@@ -196,22 +209,29 @@ impl Services {
         Ok(())
     }
 
-    /// Leadership stays where it is: with the only member.
+    /// Hands leadership on to another voter, or leaves it where it is.
     ///
     /// # Errors
     ///
-    /// `bad leader transferee` for any other member, or if the caller is no administrator.
+    /// `not leader` anywhere but at the leader, `bad leader transferee` for who has no vote, if
+    /// the other does not take over in time, or if the caller is no administrator.
     pub async fn move_leader(
         &self,
         cx: &Context,
         request: pb::MoveLeaderRequest,
     ) -> Result<pb::MoveLeaderResponse, Status> {
         self.check_admin(cx)?;
-        if NodeId::new(request.target_id) == self.handle().identity().node {
-            Ok(pb::MoveLeaderResponse { header: None })
-        } else {
-            Err(errors::bad_leader_transferee())
+        let (own, to) = (
+            self.handle().identity().node,
+            NodeId::new(request.target_id),
+        );
+        if self.handle().leader() != Some(own) {
+            return Err(errors::not_leader());
         }
+        if to != own {
+            self.hand_lead_on(to).await?;
+        }
+        Ok(pb::MoveLeaderResponse { header: None })
     }
 
     /// Refuses: there is no version that Holm could go down to.

@@ -105,7 +105,7 @@ impl Services {
             .collect();
         let events = events
             .map_err(|error| Status::new(Code::Internal, format!("read back an event: {error}")))?;
-        let term = self.handle().view().term.value();
+        let term = self.term_of(&self.handle().view());
         Ok(pb::WatchResponse {
             header: Some(self.header(answer.revision, term)),
             watch_id: answer.watch_id,

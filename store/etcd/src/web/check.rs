@@ -57,10 +57,10 @@ impl Check {
                 Ok(())
             }
             Self::SerializableRead => web.vitals.read_here(),
-            Self::LinearizableRead if !web.vitals.has_leader() => Err(ReadFailure {
-                why: "etcdserver: no leader".to_owned(),
-            }),
             Self::LinearizableRead => web.vitals.read_current().await,
+            Self::NonLearner if web.vitals.is_learner() => Err(ReadFailure {
+                why: "not supported for learner".to_owned(),
+            }),
             Self::NonLearner => Ok(()),
         }
     }

@@ -40,6 +40,8 @@ pub(crate) type RequestBody = UnsyncBoxBody<Bytes, String>;
 pub struct Credentials {
     /// The token of `Authorization`, with or without `Bearer`, or of `Grpc-Metadata-Token`.
     pub token: Option<String>,
+    /// Whether an answer is wanted only of a node that has a leader.
+    pub is_leader_required: bool,
 }
 
 /// A stream's two ends, as a call holds them.
@@ -213,5 +215,9 @@ fn credentials(headers: &HeaderMap) -> Credentials {
         .or_else(|| headers.get(AUTHORIZATION));
     let text = named.and_then(|value| value.to_str().ok());
     let token = text.map(|text| text.strip_prefix("Bearer ").unwrap_or(text).to_owned());
-    Credentials { token }
+    let demand = headers.get("grpc-metadata-hasleader");
+    Credentials {
+        token,
+        is_leader_required: demand.is_some_and(|value| value.as_bytes() == b"true"),
+    }
 }

@@ -11,6 +11,7 @@ use holm_runtime::Handle;
 use holm_telemetry::{Counted, Readings};
 
 use super::vitals::{ReadFailure, Vitals};
+use crate::services::Services;
 use crate::status::Status;
 
 /// How long the engine may take to answer a health check: as long as any request.
@@ -19,21 +20,25 @@ const PATIENCE: Duration = Duration::from_secs(7);
 /// What a node's handle and its room for connections tell.
 #[derive(Clone, Debug)]
 pub struct NodeVitals {
-    handle: Handle,
+    services: Services,
     room: Room,
 }
 
 impl NodeVitals {
-    /// The vitals of this node.
+    /// The vitals of the node behind these services.
     #[must_use]
-    pub const fn new(handle: Handle, room: Room) -> Self {
-        Self { handle, room }
+    pub const fn new(services: Services, room: Room) -> Self {
+        Self { services, room }
+    }
+
+    fn handle(&self) -> &Handle {
+        self.services.handle()
     }
 }
 
 impl Vitals for NodeVitals {
     fn alarms(&self) -> Vec<AlarmKind> {
-        self.handle
+        self.handle()
             .view()
             .alarms
             .iter()
@@ -43,7 +48,15 @@ impl Vitals for NodeVitals {
 
     /// A node alone leads as soon as it serves.
     fn has_leader(&self) -> bool {
-        true
+        self.handle().leader().is_some()
+    }
+
+    fn is_learner(&self) -> bool {
+        self.services.is_learner()
+    }
+
+    fn island(&self) -> Option<String> {
+        self.services.island()
     }
 
     /// Reads one record of the newest published state, from wherever it lies.
@@ -55,13 +68,21 @@ impl Vitals for NodeVitals {
             limit: 1,
             ..Range::default()
         };
-        self.handle.view().read(&range).map(drop).map_err(failure)
+        self.handle().view().read(&range).map(drop).map_err(failure)
     }
 
-    /// Has the engine answer, for its published state is current as long as it runs.
+    /// Has the engine answer, for its published state is current as long as it runs; at a node
+    /// of a cluster, has a quorum answer.
     fn read_current(&self) -> Pin<Box<dyn Future<Output = Result<(), ReadFailure>> + Send + '_>> {
         Box::pin(async {
-            let asked = self.handle.lease_time_to_live(0, false);
+            if self.handle().is_of_cluster() {
+                let caught_up = self.services.catch_up().await;
+                caught_up.map_err(|status| ReadFailure {
+                    why: status.message().to_owned(),
+                })?;
+                return self.read_here();
+            }
+            let asked = self.handle().lease_time_to_live(0, false);
             match tokio::time::timeout(PATIENCE, asked).await {
                 Ok(answer) => answer.map(drop).map_err(failure)?,
                 Err(_elapsed) => {
@@ -75,21 +96,22 @@ impl Vitals for NodeVitals {
     }
 
     fn readings(&self) -> Readings {
-        let view = self.handle.view();
-        let hub = self.handle.hub();
+        let handle = self.handle();
+        let view = handle.view();
+        let hub = handle.hub();
         Readings {
-            node: self.handle.identity().node.value(),
-            has_leader: true,
-            is_leader: true,
+            node: self.handle().identity().node.value(),
+            has_leader: handle.leader().is_some(),
+            is_leader: handle.leader() == Some(handle.identity().node),
             committed: view.applied.value(),
             applied: view.applied.value(),
-            pending: self.handle.pending(),
+            pending: self.handle().pending(),
             revision: view.revision().value(),
             compacted: view.root.compacted().value(),
             keys: view.sizes.keys,
             file_bytes: view.sizes.file_bytes.value(),
             retained_bytes: view.sizes.retained_bytes.value(),
-            quota_bytes: self.handle.quota_bytes(),
+            quota_bytes: self.handle().quota_bytes(),
             watchers: count(hub.watchers()),
             slow_watchers: count(hub.slow_watchers()),
             counted: counted(&view.counts, hub.events_sent()),

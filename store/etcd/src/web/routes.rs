@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::gateway::{Credentials, Exchange, Gateway};
 use super::watch;
 use crate::context::Context;
+use crate::errors;
 use crate::proto::etcdserverpb::{
     LeaseKeepAliveRequest, LeaseKeepAliveResponse, SnapshotRequest, SnapshotResponse,
 };
@@ -18,7 +19,13 @@ macro_rules! unary {
         let services = $services.clone();
         $gateway.unary($path, move |credentials, request| {
             let services = services.clone();
-            async move { services.$function(&context(credentials), request).await }
+            async move {
+                let cx = context(credentials);
+                // Whether a read is one for learners is seen where it is read.
+                let is_for_learners = matches!(stringify!($function), "range" | "status");
+                services.admit(cx.is_leader_required, is_for_learners)?;
+                services.$function(&cx, request).await
+            }
         });
     })*};
 }
@@ -99,11 +106,13 @@ fn add_users(gateway: &mut Gateway, services: &Services) {
 fn add_streams(gateway: &mut Gateway, services: &Services) {
     let watching = services.clone();
     gateway.stream("/watch", move |credentials, exchange| {
-        watch::run(watching.clone(), context(credentials), exchange)
+        let (services, cx) = (watching.clone(), context(credentials));
+        under_leader(services.clone(), &cx.clone(), watch::run(services, cx, exchange))
     });
     let renewing = services.clone();
     gateway.stream("/lease/keepalive", move |credentials, exchange| {
-        keep_alive(renewing.clone(), context(credentials), exchange)
+        let (services, cx) = (renewing.clone(), context(credentials));
+        under_leader(services.clone(), &cx.clone(), keep_alive(services, cx, exchange))
     });
     let copying = services.clone();
     gateway.stream("/maintenance/snapshot", move |credentials, exchange| {
@@ -111,17 +120,40 @@ fn add_streams(gateway: &mut Gateway, services: &Services) {
     });
     let observing = services.clone();
     gateway.stream("/election/observe", move |credentials, exchange| {
-        observe(observing.clone(), context(credentials), exchange)
+        let (services, cx) = (observing.clone(), context(credentials));
+        under_leader(services.clone(), &cx.clone(), observe(services, cx, exchange))
     });
+}
+
+/// Runs a stream, with a leader if it demands one.
+fn under_leader<W>(
+    services: Services,
+    cx: &Context,
+    work: W,
+) -> impl Future<Output = Result<(), Status>> + Send + use<W>
+where
+    W: Future<Output = Result<(), Status>> + Send,
+{
+    let demands_leader = cx.is_leader_required && services.handle().is_of_cluster();
+    async move {
+        services.admit(demands_leader, false)?;
+        tokio::select! {
+            end = work => end,
+            () = services.leader_lost(), if demands_leader => Err(errors::no_leader()),
+        }
+    }
 }
 
 /// What a gateway knows of its caller. A certificate names nobody here.
 fn context(credentials: Credentials) -> Context {
-    let Credentials { token } = credentials;
+    let Credentials {
+        token,
+        is_leader_required,
+    } = credentials;
     Context {
         token,
         common_name: None,
-        is_leader_required: false,
+        is_leader_required,
         is_gateway: true,
     }
 }

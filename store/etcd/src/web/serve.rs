@@ -14,9 +14,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Web;
 use super::answer::{AnswerBody, TEXT, whole};
 use super::query::Query;
+use crate::grpc::ISLAND;
 
 /// A client that takes longer to send a request's head is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the gateway calls gRPC's header of that name.
+const GATEWAY_ISLAND: HeaderName = HeaderName::from_static("grpc-metadata-holm-island");
 
 /// The head of a request and what was read beyond it; larger heads are refused with 431.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -88,6 +92,12 @@ impl Web {
                     .await
             }
         };
+        let island = self.vitals.island();
+        if let Some(value) = island.and_then(|it| HeaderValue::from_str(&it).ok()) {
+            let is_call = below.is_some();
+            let name = if is_call { GATEWAY_ISLAND } else { ISLAND };
+            answer.headers_mut().insert(name, value);
+        }
         for (name, value) in ORIGINS {
             answer.headers_mut().insert(name, value);
         }

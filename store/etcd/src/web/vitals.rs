@@ -22,6 +22,16 @@ pub trait Vitals: fmt::Debug + Send + Sync {
     /// Whether some node leads.
     fn has_leader(&self) -> bool;
 
+    /// Whether this node has no vote. A node alone always has one.
+    fn is_learner(&self) -> bool {
+        false
+    }
+
+    /// What a node that is cut off says in all its answers.
+    fn island(&self) -> Option<String> {
+        None
+    }
+
     /// Reads what is here, current or not.
     ///
     /// # Errors

@@ -59,7 +59,7 @@ impl Front {
 
     pub(crate) fn with_limits(services: Services, limits: Limits) -> Self {
         let metrics = Arc::new(Metrics::new("0", "3.6.12"));
-        let vitals = NodeVitals::new(services.handle().clone(), Room::new(1));
+        let vitals = NodeVitals::new(services.clone(), Room::new(1));
         let versions = Versions {
             server: "3.6.12".to_owned(),
             cluster: "3.6.0".to_owned(),
