@@ -67,9 +67,9 @@ impl Pulse {
     /// Whether the leader of the time failed what was begun then: another one was found while
     /// it waited, or not much later than its own election took.
     pub(crate) fn was_leader_lost(&self, begun: Time, election_timeout: Duration) -> bool {
-        self.lock().found.is_some_and(|found| {
-            begun < found && found.since(begun) < election_timeout * 2
-        })
+        self.lock()
+            .found
+            .is_some_and(|found| begun < found && found.since(begun) < election_timeout * 2)
     }
 
     /// Resolves once there has been no leader for long.

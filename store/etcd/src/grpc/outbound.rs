@@ -65,10 +65,7 @@ pub(crate) struct Outbound {
 
 impl Outbound {
     /// Begins to answer.
-    pub(crate) fn begin(
-        respond: &mut SendResponse<Bytes>,
-        island: Island,
-    ) -> Result<Self, Gone> {
+    pub(crate) fn begin(respond: &mut SendResponse<Bytes>, island: Island) -> Result<Self, Gone> {
         let stream = respond.send_response(head(island), false)?;
         Ok(Self { stream })
     }

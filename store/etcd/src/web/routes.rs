@@ -107,12 +107,20 @@ fn add_streams(gateway: &mut Gateway, services: &Services) {
     let watching = services.clone();
     gateway.stream("/watch", move |credentials, exchange| {
         let (services, cx) = (watching.clone(), context(credentials));
-        under_leader(services.clone(), &cx.clone(), watch::run(services, cx, exchange))
+        under_leader(
+            services.clone(),
+            &cx.clone(),
+            watch::run(services, cx, exchange),
+        )
     });
     let renewing = services.clone();
     gateway.stream("/lease/keepalive", move |credentials, exchange| {
         let (services, cx) = (renewing.clone(), context(credentials));
-        under_leader(services.clone(), &cx.clone(), keep_alive(services, cx, exchange))
+        under_leader(
+            services.clone(),
+            &cx.clone(),
+            keep_alive(services, cx, exchange),
+        )
     });
     let copying = services.clone();
     gateway.stream("/maintenance/snapshot", move |credentials, exchange| {
@@ -121,7 +129,11 @@ fn add_streams(gateway: &mut Gateway, services: &Services) {
     let observing = services.clone();
     gateway.stream("/election/observe", move |credentials, exchange| {
         let (services, cx) = (observing.clone(), context(credentials));
-        under_leader(services.clone(), &cx.clone(), observe(services, cx, exchange))
+        under_leader(
+            services.clone(),
+            &cx.clone(),
+            observe(services, cx, exchange),
+        )
     });
 }
 
