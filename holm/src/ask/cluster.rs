@@ -187,11 +187,13 @@ fn cluster_text(status: &NodeStatus, rows: &[Row], silent: &[String]) -> String 
             ]);
             continue;
         };
-        let role = if answer.is_cut_off {
-            format!("{}, cut off", answer.role)
+        let role = if answer.is_learner {
+            "learner"
         } else {
-            answer.role.clone()
+            &answer.role
         };
+        let cut_off = if answer.is_cut_off { ", cut off" } else { "" };
+        let role = format!("{role}{cut_off}");
         let links: Vec<String> = answer.links.iter().map(link_text).collect();
         table.row(vec![
             row.name.clone(),
@@ -204,10 +206,14 @@ fn cluster_text(status: &NodeStatus, rows: &[Row], silent: &[String]) -> String 
     }
     text.push_str(&table.text());
     for row in rows {
-        let is_cut_off = row.answer.as_ref().is_some_and(|answer| answer.is_cut_off);
-        if is_cut_off {
+        let cut_off = row.answer.as_ref().filter(|answer| answer.is_cut_off);
+        if let Some(answer) = cut_off {
+            let says = match answer.island.as_str() {
+                "" => String::new(),
+                island => format!(" ({island})"),
+            };
             text.push_str(&format!(
-                "{} is cut off from the majority: it answers serializable reads and takes no writes until a link is back\n",
+                "{} is cut off from the majority{says}: until a link is back it answers serializable reads only\n",
                 row.name
             ));
         }
@@ -288,6 +294,7 @@ mod tests {
         let (a, b, mut c) = (node("a", 1, 1), node("b", 2, 1), node("c", 3, 0));
         (c.is_cut_off, c.applied, c.committed, c.revision) = (true, 5, 5, 4);
         c.term = 3;
+        c.island = "no-quorum since 12s".to_owned();
         let members = [member("c", 3), member("a", 1), member("b", 2)];
         let at = |endpoint: &str| endpoint.to_owned();
         let answers = vec![
@@ -304,7 +311,7 @@ SITE  ROLE               REVISION  BEHIND  LINKS                             END
 a     leader             9         0       b 30.2 ms, c down for 12 s        127.0.0.1:1
 b     no answer          -         -       -                                 127.0.0.1:2
 c     follower, cut off  4         7       a down for 12 s, b down for 12 s  127.0.0.1:3
-c is cut off from the majority: it answers serializable reads and takes no writes until a link is back
+c is cut off from the majority (no-quorum since 12s): until a link is back it answers serializable reads only
 10.0.0.9:2379: no answer, and no member has this address
 ";
         assert_eq!(text, expected);

@@ -150,6 +150,8 @@ pub(super) fn node_json(endpoint: &str, status: &NodeStatus) -> Value {
         "durable": status.durable,
         "voters": status.voters,
         "is_cut_off": status.is_cut_off,
+        "is_learner": status.is_learner,
+        "island": status.island,
         "links": status.links.iter().map(cluster::link_json).collect::<Vec<_>>(),
     })
 }

@@ -196,7 +196,7 @@ fn members_are_known_by_ids_that_all_of_them_compute() {
     let config = three(&["--peer-via=a=127.0.0.1:25431"]).unwrap();
     let cluster = config.cluster.unwrap();
     let url = |url: &str| [url.to_owned()];
-    let own = holm_runtime::member_id("holm-cluster", "b", &url("https://h2:2380"));
+    let own = holm_runtime::member_id("holm-cluster", &url("https://h2:2380"));
     assert_eq!((cluster.node, cluster.own().name.as_str()), (own, "b"));
     assert_eq!(config.peer_urls, ["https://h2:2380"]);
     let addresses: Vec<&str> = cluster

@@ -207,7 +207,10 @@ fn link_table(links: &[LinkRow]) -> String {
     for link in links {
         let (first, second) = (&link.first, &link.second);
         let state = if link.there == link.back {
-            state_text(link.there)
+            match link.there {
+                LinkState::Slow { .. } => format!("{} each way", state_text(link.there)),
+                LinkState::Open | LinkState::Cut => state_text(link.there),
+            }
         } else {
             format!(
                 "{first} to {second} {}, {second} to {first} {}",
@@ -261,9 +264,9 @@ pub(super) fn site_table(sites: &[SiteRow]) -> String {
         let meaning = STATES.iter().find(|(state, _meaning)| *state == site.state);
         let meaning = meaning.map_or("", |(_state, meaning)| meaning);
         let how = site.ended.as_ref();
-        let how = how.map(|how| format!(", {how}; its log says why"));
+        let how = how.map(|how| format!(", {how}; the end of {}/holm.log may say why", site.data));
         let how = how.unwrap_or_default();
-        text.push_str(&format!("{}: {meaning}{how}\n", site.name));
+        text.push_str(&format!("{} {meaning}{how}\n", site.name));
     }
     text
 }
@@ -287,7 +290,7 @@ mod tests {
         let text = link_table(&[row(slow, slow), row(LinkState::Cut, LinkState::Open)]);
         let expected = "\
 LINK   STATE                    CONNECTIONS  PASSED
-a - b  slow by 15ms             2            2.0 KiB to b, 0 B to a
+a - b  slow by 15ms each way    2            2.0 KiB to b, 0 B to a
 a - b  a to b cut, b to a open  2            2.0 KiB to b, 0 B to a
 ";
         assert_eq!(text, expected);
@@ -312,7 +315,7 @@ a - b  a to b cut, b to a open  2            2.0 KiB to b, 0 B to a
 SITE  STATE    ETCD ENDPOINT   CONSOLE         PID  DATA
 a     serving  127.0.0.1:2379  127.0.0.1:2381  7    d/a
 b     died     127.0.0.1:2379  127.0.0.1:2381  -    d/a
-b: ended by itself, signal 9; its log says why
+b ended by itself, signal 9; the end of d/a/holm.log may say why
 ";
         assert_eq!(text, expected);
         assert!(STATES.iter().all(|(_state, meaning)| !meaning.is_empty()));

@@ -112,6 +112,8 @@ async fn live(
             late.join(", ")
         );
     }
+    // What is left of the socket would only be asked in vain.
+    std::fs::remove_file(data_dir.join(protocol::SOCKET)).ok();
     say("all sites have stopped");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Which sites there are, and where: decided once, and then kept in the folder.
 //!
-//! A site's id follows from its name, its address for the others and the cluster's token, so all three must stay what
-//! they were as long as the data do. They are in `sites.json`, and a later start takes them from there.
+//! A site's id follows from its address for the others and the cluster's token, so both must stay what they were as
+//! long as the data do. They are in `sites.json`, and a later start takes them from there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -180,7 +180,7 @@ impl Plan {
     }
 
     /// The id that a site will compute for itself.
-    pub(super) fn node(&self, site: &Site) -> NodeId {
+    fn node(&self, site: &Site) -> NodeId {
         holm_runtime::member_id(&self.token, &[site.peer_url()])
     }
 

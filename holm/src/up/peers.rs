@@ -105,7 +105,9 @@ impl services::Links for Links {
             dropped: view.dropped,
             error: view.error.unwrap_or_default(),
         };
-        views.into_iter().map(link).collect()
+        let mut links: Vec<NodeLink> = views.into_iter().map(link).collect();
+        links.sort_by(|one, two| one.name.cmp(&two.name));
+        links
     }
 }
 

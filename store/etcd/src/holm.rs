@@ -87,36 +87,36 @@ pub struct NodeStatus {
     /// How long the node has been running.
     #[prost(uint64, tag = "25")]
     pub uptime_ms: u64,
-    /// What the node calls itself.
-    #[prost(string, tag = "26")]
-    pub name: String,
-    /// Its part in the cluster: `leader`, `follower`, `candidate`, `recovering`; a node alone leads.
-    #[prost(string, tag = "27")]
-    pub role: String,
-    /// Who leads; 0 if it knows of nobody.
-    #[prost(fixed64, tag = "28")]
+    /// Who leads; 0 if the node knows of nobody.
+    #[prost(fixed64, tag = "26")]
     pub leader: u64,
-    /// Ops that it knows to be committed.
-    #[prost(uint64, tag = "29")]
-    pub committed: u64,
-    /// Ops that survive a crash of this node.
-    #[prost(uint64, tag = "30")]
-    pub durable: u64,
-    /// How many nodes vote; 0 for a node alone.
-    #[prost(uint64, tag = "31")]
-    pub voters: u64,
-    /// Whether fewer nodes than a majority can be reached from here, this one included.
-    #[prost(bool, tag = "32")]
-    pub is_cut_off: bool,
-    /// Its links to the others.
-    #[prost(message, repeated, tag = "33")]
-    pub links: Vec<NodeLink>,
     /// Whether it has no vote, or none yet.
-    #[prost(bool, tag = "34")]
+    #[prost(bool, tag = "27")]
     pub is_learner: bool,
     /// What a node that is cut off says in all its answers; empty while there is a leader.
-    #[prost(string, tag = "35")]
+    #[prost(string, tag = "28")]
     pub island: String,
+    /// What the node calls itself.
+    #[prost(string, tag = "29")]
+    pub name: String,
+    /// Its part in the cluster: `leader`, `follower`, `candidate`, `recovering`; a node alone leads.
+    #[prost(string, tag = "30")]
+    pub role: String,
+    /// Ops that it knows to be committed.
+    #[prost(uint64, tag = "31")]
+    pub committed: u64,
+    /// Ops that survive a crash of this node.
+    #[prost(uint64, tag = "32")]
+    pub durable: u64,
+    /// How many nodes vote; 0 for a node alone.
+    #[prost(uint64, tag = "33")]
+    pub voters: u64,
+    /// Whether fewer nodes than a majority can be reached from here, this one included.
+    #[prost(bool, tag = "34")]
+    pub is_cut_off: bool,
+    /// Its links to the others.
+    #[prost(message, repeated, tag = "35")]
+    pub links: Vec<NodeLink>,
 }
 
 /// A link to another node, as seen from the one that was asked.

@@ -18,7 +18,7 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// None.
+    /// If too much waits or the node is stopping.
     pub async fn node_status(
         &self,
         _cx: &Context,
@@ -36,7 +36,7 @@ impl Services {
             guarantee: "linearizable".to_owned(),
             cluster: handle.identity().cluster.value(),
             node: handle.identity().node.value(),
-            is_leader: standing.role == RoleName::Leader,
+            is_leader: handle.leader() == Some(handle.identity().node),
             term: self.term_of(&view),
             applied: view.applied.value(),
             revision: view.revision().value(),
@@ -60,16 +60,16 @@ impl Services {
                 .map(|it| alarm_name(it.kind).to_owned())
                 .collect(),
             uptime_ms: age(Time::ZERO),
+            leader: handle.leader().map_or(0, NodeId::value),
+            is_learner: self.is_learner(),
+            island: self.island().unwrap_or_default(),
             name: handle.identity().name.clone(),
             role: role_name(standing.role).to_owned(),
-            leader: handle.leader().map_or(0, NodeId::value),
             committed: standing.commit.value(),
             durable: standing.durable.value(),
             voters: count(standing.configuration.voters().iter().count()),
-            is_cut_off: is_cut_off(&standing, &links),
+            is_cut_off: is_cut_off(handle.identity().node, &standing, &links),
             links,
-            is_learner: self.is_learner(),
-            island: self.island().unwrap_or_default(),
         })
     }
 
@@ -79,12 +79,13 @@ impl Services {
     }
 }
 
-/// Whether those that can be reached, this node included, are no majority.
-fn is_cut_off(standing: &Standing, links: &[NodeLink]) -> bool {
-    let own = 1;
-    let up = links.iter().filter(|link| link.is_up).count();
-    let voters = standing.configuration.voters().iter().count();
-    (own + up) * 2 <= voters
+/// Whether those voters that can be reached, this node included, are no quorum. A node alone is not cut off.
+fn is_cut_off(own: NodeId, standing: &Standing, links: &[NodeLink]) -> bool {
+    let is_up = |node: NodeId| {
+        let mut links = links.iter();
+        node == own || links.any(|link| link.is_up && link.node == node.value())
+    };
+    standing.configuration.voters().agreed(is_up) == Some(false)
 }
 
 const fn role_name(role: RoleName) -> &'static str {
