@@ -18,6 +18,9 @@ const APART: &[&str] = &[
 /// Fields of seconds, which may differ by one: two servers are never asked at one instant.
 const SECONDS: &[&str] = &["TTL"];
 
+/// Lists without an order: etcd names a lease's keys as its map happens to have them.
+const SETS: &[&str] = &["keys"];
+
 /// Where two answers disagree, in words; empty when they agree.
 #[must_use]
 pub fn between(left: &Answer, right: &Answer) -> Vec<String> {
@@ -70,6 +73,16 @@ fn objects(
                     found.push(format!("{inner}: {left} and {right}"));
                 }
             }
+            (Some(Value::Array(left)), Some(Value::Array(right)))
+                if SETS.contains(&name.as_str()) =>
+            {
+                let sorted = |list: &[Value]| {
+                    let mut list = list.to_vec();
+                    list.sort_by_key(Value::to_string);
+                    Value::Array(list)
+                };
+                values(&inner, &sorted(left), &sorted(right), found);
+            }
             (Some(left), Some(right)) => values(&inner, left, right, found),
             (Some(left), None) => found.push(format!("{inner}: {left} and nothing")),
             (None, Some(right)) => found.push(format!("{inner}: nothing and {right}")),
@@ -117,6 +130,15 @@ mod tests {
         let missing = answer(json!({"header": {"revision": "7"}}));
         assert_eq!(between(&left, &missing).len(), 2);
         assert_eq!(between(&left, &Answer { status: 400, body }).len(), 1);
+    }
+
+    #[test]
+    fn the_keys_of_a_lease_have_no_order() {
+        let with = |keys: &[&str]| answer(json!({"keys": keys}));
+        assert!(between(&with(&["a", "b"]), &with(&["b", "a"])).is_empty());
+        assert!(!between(&with(&["a", "b"]), &with(&["b", "c"])).is_empty());
+        let kvs = |kvs: &[&str]| answer(json!({"kvs": kvs}));
+        assert!(!between(&kvs(&["a", "b"]), &kvs(&["b", "a"])).is_empty());
     }
 
     #[test]
