@@ -65,8 +65,11 @@ impl Services {
             }
             match self.remember(untold).await {
                 Ok(()) => {}
-                Err(Refusal::Stopped) => return,
                 Err(refusal) => {
+                    // A node that has not been let in yet is refused as one that stops is.
+                    if matches!(self.standing().await, Err(Refusal::Stopped)) {
+                        return;
+                    }
                     tracing::info!(%refusal, "the cluster does not know this node's name yet");
                     tokio::time::sleep(PUBLISH_AGAIN).await;
                 }
