@@ -170,7 +170,7 @@ fn cluster_text(status: &NodeStatus, rows: &[Row], silent: &[String]) -> String 
     let newest = answers.max_by_key(|answer| (answer.term, answer.leader != 0));
     let newest = newest.unwrap_or(status);
     let leader =
-        leader_name(newest).map_or("no leader".to_owned(), |name| format!("leader {name}"));
+        leader_name(newest).map_or_else(|| "no leader".to_owned(), |name| format!("leader {name}"));
     let mut text = format!("{} sites  {leader}  term {}\n", rows.len(), newest.term);
     let mut table = Table::titled(&["SITE", "ROLE", "REVISION", "BEHIND", "LINKS", "ENDPOINT"]);
     for row in rows {

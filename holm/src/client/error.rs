@@ -89,7 +89,7 @@ pub(crate) enum ClientError {
         timeout: Duration,
     },
     /// The node refused.
-    #[error("{message} ({name}){}", advice(message))]
+    #[error("{message} ({name}){}{}", advice(message), cut_off(island.as_deref()))]
     Refused {
         /// The gRPC code.
         code: u32,
@@ -97,6 +97,8 @@ pub(crate) enum ClientError {
         name: &'static str,
         /// What the node says.
         message: String,
+        /// What a node says that is cut off from the majority of its cluster.
+        island: Option<String>,
     },
     /// Bytes that are no gRPC.
     #[error("the node sent {what}")]
@@ -181,6 +183,12 @@ pub(crate) fn code_name(code: u32) -> &'static str {
         .unwrap_or("no gRPC code")
 }
 
+/// That the answer came from a node that is cut off, if it did.
+fn cut_off(island: Option<&str>) -> String {
+    let text = |island| format!("; this site is cut off from the majority: {island}");
+    island.map_or_else(String::new, text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +200,7 @@ mod tests {
                 code: 8,
                 name: code_name(8),
                 message: message.to_owned(),
+                island: None,
             }
             .to_string()
         };

@@ -136,6 +136,7 @@ fn verdict(trailers: &HeaderMap) -> Result<(), ClientError> {
             code,
             name: code_name(code),
             message: percent_decoded(text("grpc-message").unwrap_or_default()),
+            island: text("holm-island").map(str::to_owned),
         }),
         None => Err(ClientError::Protocol {
             what: "an answer without a status",
@@ -183,6 +184,18 @@ mod tests {
         let refused = trailers(&[("grpc-status", "11"), ("grpc-message", "50%25 of %C3%A4 %")]);
         let error = verdict(&refused).unwrap_err();
         assert_eq!(error.to_string(), "50% of \u{e4} % (OutOfRange)");
+    }
+
+    #[test]
+    fn an_island_says_that_it_is_one() {
+        let refused = trailers(&[
+            ("grpc-status", "14"),
+            ("grpc-message", "etcdserver: no leader"),
+            ("holm-island", "no-quorum since 12s"),
+        ]);
+        let error = verdict(&refused).unwrap_err().to_string();
+        let says = "; this site is cut off from the majority: no-quorum since 12s";
+        assert!(error.ends_with(says), "{error}");
     }
 
     #[test]

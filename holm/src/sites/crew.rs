@@ -17,8 +17,8 @@ use super::protocol::{Act, Answer, LinkRow, LinkState, Request, SiteRow};
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a site may take to end when it is asked to: its own grace, and some.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
-/// How long an answer waits for a site that was started.
-const START_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer waits for a site that was started: it may have to elect a leader first.
+const START_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The sites, for whoever asks. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -227,7 +227,10 @@ impl Crew {
             let row = self.rows().await.swap_remove(at);
             let is_done = match act {
                 Act::Kill | Act::Stop => !is_there,
-                Act::Start => row.state != "starting" || begun.elapsed() >= START_PATIENCE,
+                Act::Start => {
+                    let is_coming = matches!(row.state.as_str(), "starting" | "no leader");
+                    !is_coming || begun.elapsed() >= START_PATIENCE
+                }
                 Act::Pause | Act::Resume => true,
             };
             if is_done {

@@ -136,7 +136,7 @@ pub(super) const STATES: &[(&str, &str)] = &[
     ("serving", "answers everything"),
     (
         "no leader",
-        "answers, but takes no writes: no majority can be reached",
+        "answers, but takes no writes, for it knows of no leader",
     ),
     ("starting", "runs and does not answer yet"),
     ("paused", "is held by SIGSTOP"),
