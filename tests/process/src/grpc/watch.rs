@@ -3,7 +3,7 @@
 //! A thread of the client's runtime reads all the while, so that a test that is busy with
 //! the other server stalls nobody.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +14,9 @@ use prost::Message;
 use serde_json::Value;
 
 use super::{Bytes, Grpc, failure, framed};
+
+/// More responses than a test leaves unread.
+const RESPONSES_MAX: usize = 65_536;
 
 /// One stream with any number of watches on it.
 #[derive(Debug)]
@@ -32,15 +35,15 @@ impl Grpc {
         let request = http::Request::post("http://localhost/etcdserverpb.Watch/Watch")
             .header("content-type", "application/grpc")
             .header("te", "trailers");
-        let (tell, responses) = channel();
+        let (tell, responses) = sync_channel(RESPONSES_MAX);
         let sender = self.runtime.block_on(async {
             let mut ready = self.sender.clone().ready().await?;
             let (response, body) = ready.send_request(request.body(())?, false)?;
             tokio::spawn(async move {
-                let each = |value| tell.send(Ok(value)).context("nobody reads");
+                let each = |value| tell.try_send(Ok(value)).context("nobody reads");
                 if let Err(error) = read(response, each).await {
                     // The test may be over.
-                    tell.send(Err(error)).ok();
+                    tell.try_send(Err(error)).ok();
                 }
             });
             anyhow::Ok(body)
