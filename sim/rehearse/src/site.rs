@@ -382,7 +382,7 @@ impl Site {
         let answer = match reason {
             Refused::Busy | Refused::TooLarge => Answer::Refused,
             // Whether it was ordered before its outbox was dropped, nobody here can tell.
-            Refused::NotMember => Answer::Unknown,
+            Refused::NotMember | Refused::TimedOut => Answer::Unknown,
             Refused::NotLeader { .. }
             | Refused::NotReady
             | Refused::LeaderChanged

@@ -38,6 +38,9 @@ pub struct Config {
     pub origin_bytes_max: u64,
     /// How many commands may wait at their origin. Full: `Busy`.
     pub origin_count_max: usize,
+    /// How long a command waits at its origin; then its client is told that its time is up, and
+    /// one that never went to a leader is dropped for good. `None` waits for ever.
+    pub origin_patience: Option<Duration>,
     /// How many sequences back a command is told from an applied one; older ones count as
     /// applied. A multiple of 64, at most 1,048,576. Must be the same on all replicas.
     pub origin_window: u64,
@@ -85,6 +88,7 @@ impl Config {
             uncommitted_bytes_max: 64 << 20,
             origin_bytes_max: 16 << 20,
             origin_count_max: 65_536,
+            origin_patience: None,
             origin_window: 65_536,
             reads_max: 65_536,
             read_rounds_max: 64,

@@ -203,6 +203,9 @@ pub enum Refused {
     NotReady,
     /// This node does not belong to the group, or no longer: the outcome is unknown.
     NotMember,
+    /// It waited for too long. It changed nothing if it never went to a leader; else its outcome
+    /// is unknown.
+    TimedOut,
     /// Leadership was lost before the operation was done: its outcome is unknown.
     LeaderChanged,
     /// The change names a node that is, or is not, a member already.

@@ -278,7 +278,8 @@ impl Raft {
             cx.push(Effect::Refuse { request, reason });
             return;
         }
-        self.volatile.outbox.push(request, body);
+        self.volatile.outbox.push(cx.now, request, body);
+        self.set_patience();
         if !self.volatile.timers.is_set(Timer::Retry) {
             let at = cx.now + self.config.election_timeout;
             self.volatile.timers.set(Timer::Retry, at);
@@ -341,6 +342,31 @@ impl Raft {
             self.volatile.outbox.resend(Some(Time::from_nanos(limit)));
         }
         self.volatile.timers.set(Timer::Retry, cx.now + timeout);
+    }
+
+    fn set_patience(&mut self) {
+        let oldest = self.volatile.outbox.oldest();
+        if let (Some(oldest), Some(patience)) = (oldest, self.config.origin_patience) {
+            self.volatile.timers.set(Timer::GiveUp, oldest + patience);
+        }
+    }
+
+    /// Whoever has waited for too long is told so, and what was never sent is dropped: it must
+    /// not be carried out long after its client was told that its time is up.
+    pub(crate) fn give_up_due(&mut self, cx: &mut Cx<'_>) {
+        let Some(patience) = self.config.origin_patience else {
+            return;
+        };
+        let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        let Some(limit) = cx.now.nanos().checked_sub(patience) else {
+            return;
+        };
+        let limit = Time::from_nanos(limit);
+        while let Some(request) = self.volatile.outbox.take_late(limit) {
+            let reason = Refused::TimedOut;
+            cx.push(Effect::Refuse { request, reason });
+        }
+        self.set_patience();
     }
 
     /// Orders commands, here at the leader.

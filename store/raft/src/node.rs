@@ -309,6 +309,7 @@ impl Raft {
                 Timer::Election => self.election_due(cx),
                 Timer::Heartbeat => self.heartbeat_due(cx),
                 Timer::Retry => self.retry_due(cx),
+                Timer::GiveUp => self.give_up_due(cx),
                 Timer::Probe => self.probe_due(cx),
                 Timer::Chunk => self.ask(cx),
             }

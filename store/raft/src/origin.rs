@@ -136,6 +136,8 @@ fn place(sequence: u64, size: u64) -> (usize, u64) {
 struct Pending {
     request: RequestId,
     body: Bytes,
+    /// When it came in; never before the one in front of it.
+    asked: Time,
     /// When it went to a leader, if it did.
     sent: Option<Time>,
 }
@@ -188,12 +190,13 @@ impl Outbox {
     }
 
     /// Gives the next sequence to a request.
-    pub(crate) fn push(&mut self, request: RequestId, body: Bytes) {
+    pub(crate) fn push(&mut self, now: Time, request: RequestId, body: Bytes) {
         self.bytes += weight(&body);
         self.count += 1;
         self.pending.push_back(Some(Pending {
             request,
             body,
+            asked: now,
             sent: None,
         }));
     }
@@ -255,6 +258,25 @@ impl Outbox {
                 self.unsent = self.unsent.min(self.first + at as u64);
             }
         }
+    }
+
+    /// When the oldest that waits came in.
+    pub(crate) fn oldest(&self) -> Option<Time> {
+        self.pending.iter().flatten().next().map(|it| it.asked)
+    }
+
+    /// Takes the oldest that waits if it came in at `limit` or before. What was never sent is
+    /// gone then; what was sent may still be applied, and nobody waits for it.
+    pub(crate) fn take_late(&mut self, limit: Time) -> Option<RequestId> {
+        let (at, pending) = self
+            .pending
+            .iter()
+            .enumerate()
+            .find_map(|(at, slot)| slot.as_ref().map(|pending| (at, pending)))?;
+        if pending.asked > limit {
+            return None;
+        }
+        self.take(self.first + at as u64)
     }
 
     /// All sequences that wait, oldest first.

@@ -11,6 +11,8 @@ pub(crate) enum Timer {
     Heartbeat,
     /// Commands that got no answer go out again.
     Retry,
+    /// Commands have waited too long.
+    GiveUp,
     /// Read probes that got no answer go out again.
     Probe,
     /// Chunks are asked for, or asked for again.
@@ -18,10 +20,11 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Election,
         Self::Heartbeat,
         Self::Retry,
+        Self::GiveUp,
         Self::Probe,
         Self::Chunk,
     ];
@@ -31,8 +34,9 @@ impl Timer {
             Self::Election => 0,
             Self::Heartbeat => 1,
             Self::Retry => 2,
-            Self::Probe => 3,
-            Self::Chunk => 4,
+            Self::GiveUp => 3,
+            Self::Probe => 4,
+            Self::Chunk => 5,
         }
     }
 }
@@ -40,7 +44,7 @@ impl Timer {
 /// When each timer falls due, if it is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Timers {
-    due: [Option<Time>; 5],
+    due: [Option<Time>; 6],
 }
 
 impl Timers {

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use holm_base::{NodeId, Op, RequestId, Term, Time};
 use holm_raft::{
     Body, Change, Command, Config, ConfigError, Flags, Input, Message, Operation, Origin, ReadMode,
@@ -46,6 +48,28 @@ fn a_request_may_be_as_large_as_the_limit_and_no_larger() {
     let mut stage = tuned(|config| config.request_bytes_max = 100);
     assert_eq!(ask(&mut stage, 2, vec![0; 100]), None);
     assert_eq!(ask(&mut stage, 2, vec![0; 101]), Some(Refused::TooLarge));
+}
+
+#[test]
+fn what_waits_too_long_for_a_leader_is_never_carried_out() {
+    let patience = Duration::from_secs(7);
+    let mut stage = Stage::group(3, 0, |config| config.origin_patience = Some(patience));
+    stage.request(2, "early");
+    let asked = stage.now;
+    stage.now = asked + (patience - Duration::from_nanos(1));
+    stage.input(id(2), Input::Wake);
+    assert!(!stage.said().contains("refused"), "it still has time");
+    stage.now = asked + patience;
+    stage.input(id(2), Input::Wake);
+    assert!(stage.said().contains("refused 1: TimedOut"));
+    stage.now = stage.now + Duration::from_secs(2);
+    stage.input(id(1), Input::Wake);
+    stage.settle();
+    stage.request(2, "late");
+    stage.settle();
+    let said = stage.said();
+    assert!(said.contains("late, answers request 2"), "{said}");
+    assert!(!said.contains("early"), "{said}");
 }
 
 #[test]
@@ -275,7 +299,7 @@ fn a_lease_ends_before_followers_may_elect_another() {
     // The last heartbeat that was answered was sent when time stood at a multiple of 100 ms.
     let now = stage.now;
     assert!(leader(&stage, now));
-    let later = |millis| now + std::time::Duration::from_millis(millis);
+    let later = |millis| now + Duration::from_millis(millis);
     assert!(leader(&stage, later(889)));
     assert!(
         !leader(&stage, later(991)),
@@ -287,7 +311,7 @@ fn a_lease_ends_before_followers_may_elect_another() {
 fn a_lease_counts_from_the_sending_of_the_heartbeat_not_from_its_answer() {
     let mut stage = tuned(|config| config.read_mode = ReadMode::Lease);
     let now = stage.now;
-    let later = |millis| now + std::time::Duration::from_millis(millis);
+    let later = |millis| now + Duration::from_millis(millis);
     // The first heartbeat is due 100 ms after the election; its answers take 600 ms.
     stage.now = later(100);
     stage.input(id(1), Input::Wake);
@@ -317,7 +341,7 @@ fn a_read_that_outlives_its_lease_asks_a_quorum() {
     // It must see the forwarded command, which its origin may count, and which is not applied.
     stage.read(1);
     assert_eq!(stage.said(), "");
-    stage.now = stage.now + std::time::Duration::from_secs(2);
+    stage.now = stage.now + Duration::from_secs(2);
     stage.deliver(1, 2, "Append");
     stage.sync(id(2), usize::MAX);
     stage.deliver(2, 1, "Ack");

@@ -527,6 +527,7 @@ const fn refusal(reason: Refused) -> Refusal {
         Refused::TooLarge => Refusal::TooLarge,
         Refused::NotMember => Refusal::Stopped,
         Refused::LeaderChanged => Refusal::LeaderChanged,
+        Refused::TimedOut => Refusal::TimedOut,
         Refused::NotLeader { .. } => Refusal::NoLeader,
         Refused::Busy
         | Refused::NotReady

@@ -270,6 +270,7 @@ const fn word_numbers(word: Word) -> (u8, u64, u64) {
         Word::NotDone(Refused::TooManyMembers) => (41, 0, 0),
         Word::NotDone(Refused::TransferTimedOut) => (42, 0, 0),
         Word::NotDone(Refused::Unsupported) => (43, 0, 0),
+        Word::NotDone(Refused::TimedOut) => (44, 0, 0),
     }
 }
 
@@ -304,7 +305,8 @@ fn word(what: u8, (first, second): Numbers) -> Option<Word> {
         41 => Word::NotDone(Refused::TooManyMembers),
         42 => Word::NotDone(Refused::TransferTimedOut),
         43 => Word::NotDone(Refused::Unsupported),
-        0 | 5..=15 | 20..=31 | 44..=u8::MAX => return None,
+        44 => Word::NotDone(Refused::TimedOut),
+        0 | 5..=15 | 20..=31 | 45..=u8::MAX => return None,
     })
 }
 

@@ -34,6 +34,8 @@ pub struct GroupConfig {
     pub heartbeat_interval: Duration,
     /// The largest command.
     pub request_bytes_max: u64,
+    /// How long a command waits for a leader; then it is dropped.
+    pub patience: Option<Duration>,
     /// How many ops the log keeps for peers that lag or join, unless they take too much room.
     pub kept_ops: u64,
 }
@@ -49,6 +51,7 @@ impl GroupConfig {
             election_timeout: Duration::from_millis(1000),
             heartbeat_interval: Duration::from_millis(100),
             request_bytes_max: 3 << 19,
+            patience: None,
             kept_ops: 100_000,
         }
     }
@@ -59,6 +62,7 @@ impl GroupConfig {
             heartbeat_interval: self.heartbeat_interval,
             request_bytes_max: self.request_bytes_max,
             kept_ops: self.kept_ops,
+            origin_patience: self.patience,
             ..holm_raft::Config::new(self.node, boot)
         }
     }

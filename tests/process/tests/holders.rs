@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ impl Holder {
             .spawn()
             .context("start etcdctl (Debian: etcd-client)")?;
         let output = child.stdout.take().context("its output is a pipe")?;
-        let (tell, lines) = channel();
+        let (tell, lines) = sync_channel(1024);
         thread::spawn(move || {
             let lines = BufReader::new(output).lines().map_while(Result::ok);
             // Who has dropped the holder reads no more.

@@ -107,8 +107,16 @@ fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
     ensure!(!refused.is_ok(), "an island took a write: {}", refused.body);
     let message = refused.message();
     // The last is what a change is told that never found a leader.
-    let texts = ["request timed out", "no leader", "context deadline exceeded"];
-    ensure!(texts.iter().any(|text| message.contains(text)), "{}", refused.body);
+    let texts = [
+        "request timed out",
+        "no leader",
+        "context deadline exceeded",
+    ];
+    ensure!(
+        texts.iter().any(|text| message.contains(text)),
+        "{}",
+        refused.body
+    );
     ensure!(
         begun.elapsed() < Duration::from_secs(15),
         "{:?}",

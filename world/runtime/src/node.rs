@@ -385,6 +385,7 @@ fn group_config(cluster: &ClusterConfig, entry_bytes_max: u64) -> GroupConfig {
     GroupConfig {
         election_timeout: cluster.election_timeout,
         heartbeat_interval: cluster.heartbeat_interval,
+        patience: Some(cluster.request_timeout),
         // What the log takes, less what a command carries around its body.
         request_bytes_max: entry_bytes_max.saturating_sub(COMMAND_BYTES),
         ..GroupConfig::new(cluster.node, cluster.voters())

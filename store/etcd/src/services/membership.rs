@@ -257,7 +257,7 @@ fn why(refused: &Refused) -> Status {
         Refused::NotLeader { .. } => errors::no_leader(),
         Refused::NotMember => errors::stopped(),
         Refused::LeaderChanged => errors::leader_changed(),
-        Refused::NotReady => errors::timed_out(),
+        Refused::NotReady | Refused::TimedOut => errors::timed_out(),
         Refused::NoSuchChange => errors::member_not_found(),
         Refused::NotInSync => errors::learner_not_ready(),
         Refused::NoLiveQuorum => errors::unhealthy(),
