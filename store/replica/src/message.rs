@@ -344,7 +344,7 @@ mod tests {
                 read += 1;
             }
         }
-        assert_eq!(read, 8 + 8 + 12, "all are known");
+        assert_eq!(read, 8 + 8 + 13, "all are known");
     }
 
     #[test]
