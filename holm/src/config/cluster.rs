@@ -104,10 +104,9 @@ impl Cluster {
             .into_iter()
             .map(|(name, url)| member(&token, name, url, &via))
             .collect();
-        let nodes: Vec<NodeId> = members.iter().map(|member| member.node).collect();
         let own = members.iter().find(|member| member.name == name);
         Ok(Some(Self {
-            cluster: holm_runtime::cluster_id(&token, &nodes),
+            cluster: holm_runtime::cluster_id(&token),
             node: own.expect("looked for above").node,
             token,
             members,
@@ -131,7 +130,7 @@ fn member(token: &str, name: String, url: String, via: &BTreeMap<String, String>
 }
 
 /// host:port of a URL that was checked.
-fn place(url: &str) -> String {
+pub(crate) fn place(url: &str) -> String {
     let place = url.strip_prefix("https://").unwrap_or(url);
     place.trim_end_matches('/').to_owned()
 }

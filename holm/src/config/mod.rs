@@ -17,7 +17,7 @@ use anyhow::bail;
 use holm_net::CertificateFiles;
 use holm_telemetry::LogConfig;
 
-pub(crate) use cluster::{Cluster, Member};
+pub(crate) use cluster::{Cluster, Member, place};
 pub(crate) use flags::Flags;
 use layer::Said;
 pub(crate) use layer::{Layer, Source};

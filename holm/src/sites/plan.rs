@@ -9,7 +9,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use holm_base::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::config::SitesBase;
@@ -179,15 +178,9 @@ impl Plan {
         members.collect::<Vec<_>>().join(",")
     }
 
-    /// The id that a site will compute for itself.
-    fn node(&self, site: &Site) -> NodeId {
-        holm_runtime::member_id(&self.token, &[site.peer_url()])
-    }
-
     /// The id that all sites will compute for their cluster.
     pub(super) fn cluster(&self) -> holm_base::ClusterId {
-        let nodes: Vec<NodeId> = self.sites.iter().map(|site| self.node(site)).collect();
-        holm_runtime::cluster_id(&self.token, &nodes)
+        holm_runtime::cluster_id(&self.token)
     }
 }
 

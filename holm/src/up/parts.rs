@@ -35,8 +35,10 @@ pub(super) fn fronts(
     let limits = service_limits(config)?;
     let services = Services::new(handle.clone(), limits, &tokens, Arc::clone(metrics))
         .context("--auth-token")?;
-    if config.cluster.is_some() {
-        services.with_links(links);
+    if let Some(cluster) = &config.cluster {
+        services.with_links(Arc::<Links>::clone(&links));
+        let (followed, cluster) = (services.clone(), cluster.clone());
+        tokio::spawn(async move { links.follow(followed, cluster).await });
     }
     let tended = services.clone();
     // Ends with the node, and at once at a node alone.

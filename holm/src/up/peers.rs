@@ -9,7 +9,8 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context;
 use holm_base::NodeId;
 use holm_etcd::holm::NodeLink;
-use holm_etcd::services;
+use holm_etcd::members::Member;
+use holm_etcd::services::{self, Services};
 use holm_net::{Class, Deliver, LinkFiles, Peer, Peers, PeersConfig, Rotating};
 use holm_runtime::{ClusterConfig, Handle, MemberConfig, Network, Parcel};
 use holm_wire::Frame;
@@ -67,6 +68,37 @@ impl Links {
         self.peers.get_or_init(|| peers);
         Ok(address)
     }
+
+    /// Links to whoever becomes a member and to nobody who has left, for as long as the node runs.
+    pub(super) async fn follow(&self, services: Services, cluster: Cluster) {
+        let mut known = Vec::new();
+        while let Ok(members) = services.members_after(&known).await {
+            if let Some(peers) = self.peers.get() {
+                peers.set_peers(members.iter().filter_map(|it| peer(it, &cluster)).collect());
+            }
+            known = members;
+        }
+    }
+}
+
+/// A member as links need it; the address is what the command line said of it, if it did.
+fn peer(member: &Member, cluster: &Cluster) -> Option<Peer> {
+    let said = cluster.members.iter().find(|it| it.node == member.node);
+    let address = match (said, member.peer_urls.first()) {
+        (Some(said), _) => said.address.clone(),
+        (None, Some(url)) => crate::config::place(url),
+        (None, None) => return None,
+    };
+    let name = if member.name.is_empty() {
+        said.map(|it| it.name.clone()).unwrap_or_default()
+    } else {
+        member.name.clone()
+    };
+    Some(Peer {
+        node: member.node,
+        name,
+        address,
+    })
 }
 
 impl Network for Links {

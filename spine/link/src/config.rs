@@ -28,7 +28,8 @@ pub struct PlaneRange {
 pub struct Member {
     /// Who.
     pub node: NodeId,
-    /// The name that its certificate must carry.
+    /// The name that its certificate must carry. Empty for one that was just added and has told
+    /// nobody its name: then any name that no other row has.
     pub name: String,
     /// The highest boot of it that was seen; lower ones are fenced.
     pub boot_seen: u64,
@@ -123,5 +124,11 @@ impl Config {
 
     pub(crate) fn member(&self, node: NodeId) -> Option<&Member> {
         self.members.iter().find(|member| member.node == node)
+    }
+
+    /// Whether a node with that name is known, this one included.
+    pub(crate) fn has_name(&self, name: &str) -> bool {
+        let is_named = |member: &Member| member.name == name;
+        self.identity.node() == name || self.members.iter().any(is_named)
     }
 }

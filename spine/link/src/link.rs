@@ -211,7 +211,12 @@ impl Link {
         let Some(member) = config.member(node) else {
             return Err(Reason::NotMember { node, certificate });
         };
-        if member.name != greeting.certificate.node() {
+        let name = greeting.certificate.node();
+        if member.name.is_empty() {
+            if config.has_name(name) {
+                return Err(Reason::NameTaken { node, certificate });
+            }
+        } else if member.name != name {
             let table = member.name.clone();
             return Err(Reason::NameDiffers {
                 node,

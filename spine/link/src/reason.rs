@@ -59,6 +59,14 @@ pub enum Reason {
         /// What the certificate says.
         certificate: String,
     },
+    /// The member table has no name for that node yet, and another has its.
+    #[error("link refused: {certificate} greets as node {node}, and another member has its name")]
+    NameTaken {
+        /// What it says.
+        node: NodeId,
+        /// Whom the certificate names.
+        certificate: String,
+    },
     /// Another member than the one that was dialled.
     #[error("link refused: dialled node {expected}, node {found} answers: check its address")]
     Unexpected {

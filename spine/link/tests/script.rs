@@ -2,7 +2,7 @@
 //! file a rule; its first line says which.
 //!
 //! `set END ...` before they meet: `node|boot|cluster|expects N`, `certificate URI`, `exporter
-//! N`, `seen NODE BOOT`, `plane ID LOW HIGH`, `layer NAME [required] CHOICE=RANK...`, `floor
+//! N`, `seen NODE BOOT`, `unnamed NODE`, `plane ID LOW HIGH`, `layer NAME [required] CHOICE=RANK...`, `floor
 //! NAME RANK`. Then `meet`, or `open END`, `deliver END`, `settle`, `lose END`, `say END KIND
 //! PLANE VERSION`, `fence END BOOT`, `drain END`, `renew END`, `heard END`, `pass MS`,
 //! `wake END`. A line `again` begins with fresh ends.

@@ -251,6 +251,11 @@ fn set(end: &mut End, what: &[&str]) {
             let member = config.members.iter_mut().find(|it| it.node == id).unwrap();
             member.boot_seen = boot.parse().unwrap();
         }
+        ["unnamed", id] => {
+            let id = NodeId::new(id.parse().unwrap());
+            let member = config.members.iter_mut().find(|it| it.node == id).unwrap();
+            member.name.clear();
+        }
         ["plane", id, lowest, highest] => {
             let id = id.parse().unwrap();
             let range = plane(id, lowest.parse().unwrap(), highest.parse().unwrap());

@@ -128,7 +128,6 @@ impl Sites {
             name: name.to_owned(),
             peer_urls: vec![peer_url(name)],
         };
-        let ids = ["a", "b", "c"].map(id);
         let folder = TempDir::new().expect("a temporary directory");
         let data_dir = folder.path().to_owned();
         self.folders.push(folder);
@@ -139,7 +138,7 @@ impl Sites {
             client_urls: vec![format!("http://{name}:2379")],
             log_segment_bytes: SEGMENT,
             cluster: Some(ClusterConfig {
-                cluster: cluster_id(TOKEN, &ids),
+                cluster: cluster_id(TOKEN),
                 node: id(name),
                 token: TOKEN.to_owned(),
                 members: first.chain(newcomer).map(member).collect(),
