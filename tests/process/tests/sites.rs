@@ -77,7 +77,7 @@ fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
     let sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
     let clients: Result<Vec<Gateway>> = NAMES.iter().map(|name| sites.client(name)).collect();
     let [mut a, mut b, mut c] =
-        <[Gateway; 3]>::try_from(clients?).map_err(|_| anyhow::anyhow!("three"))?;
+        <[Gateway; 3]>::try_from(clients?).map_err(|_left| anyhow::anyhow!("three"))?;
     a.put("greeting", "hello")?;
     ensure!(
         c.value("greeting")?.as_deref() == Some("hello"),

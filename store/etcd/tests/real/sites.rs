@@ -145,6 +145,7 @@ impl Sites {
                 is_joining,
                 election_timeout: ELECTION,
                 heartbeat_interval: ELECTION / 10,
+                request_timeout: ClusterConfig::request_timeout_of(ELECTION),
                 network: Arc::new(Port {
                     switch: Arc::clone(&self.switch),
                     from: id(name),
