@@ -61,7 +61,7 @@ mod tests {
             (
                 0x4e4c_f2bd_59c0_87e4,
                 0x4e48_5f7a_4838_6be8,
-                0x6557_38ac_0f7e_abe5
+                0x3080_ac6a_530b_66b3
             )
         );
     }
