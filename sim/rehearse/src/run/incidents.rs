@@ -21,7 +21,7 @@ const OPERATIONS: u32 = 7;
 /// What a hunt has done beside the world's own faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Incidents {
-    /// Who has ever belonged to the group: nobody comes back under the same id (raft I14, I18).
+    /// Who has ever belonged to the group: nobody comes back under the same id (raft I14, raft I18).
     members: BTreeSet<NodeId>,
     changes: u32,
     flips: u32,
