@@ -96,23 +96,20 @@ pub(crate) fn was_removed(view: &View, node: NodeId) -> bool {
 }
 
 /// What a node has to tell of itself that the cluster does not remember yet.
-pub(crate) fn unpublished(view: &View, identity: &Identity) -> Vec<Command> {
-    let node = identity.node;
+///
+/// Where it is reached is not among it: the first members are told of each other by flags, the
+/// later ones were added under an address, and an update must not be undone by who tells late.
+pub(crate) fn unpublished(view: &View, identity: &Identity) -> Option<Command> {
     let attributes = Attributes {
         name: identity.name.clone(),
         client_urls: identity.client_urls.clone(),
     };
-    let mut commands = Vec::new();
-    let (name, value) = (fact(node, ATTRIBUTES), json(&attributes));
-    if view.cluster.get(&name) != Some(&value) {
-        let value = Some(value);
-        commands.push(Command::Cluster { name, value });
-    }
-    // Where it is reached was said by who added it, and perhaps changed since.
-    if !view.cluster.contains_key(&fact(node, PEERS)) {
-        commands.push(remember_peers(node, &identity.peer_urls));
-    }
-    commands
+    let (name, value) = (fact(identity.node, ATTRIBUTES), json(&attributes));
+    let is_known = view.cluster.get(&name) == Some(&value);
+    (!is_known).then_some(Command::Cluster {
+        name,
+        value: Some(value),
+    })
 }
 
 /// What is known of these members, sorted by id.

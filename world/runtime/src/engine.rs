@@ -179,8 +179,11 @@ enum End {
 fn with<T>(seat: &Seat, act: impl FnOnce(&mut Engine) -> Result<T, ()>) -> Result<T, ()> {
     let mut slot = lock(seat);
     let result = slot.as_mut().ok_or(()).and_then(act);
-    if result.is_err() {
-        *slot = None;
+    if result.is_err()
+        && let Some(engine) = slot.take()
+    {
+        // The log's thread would wait for it for ever, and a stop for that thread.
+        engine.outbox.give_up();
     }
     result
 }
@@ -584,6 +587,19 @@ mod tests {
             desk: Desk::default(),
         };
         (engine, worker_jobs)
+    }
+
+    #[test]
+    fn an_engine_that_fails_takes_the_logs_thread_along() {
+        let place = tempfile::tempdir().expect("a place for files");
+        let (engine, _jobs) = engine(place.path());
+        let outbox = Arc::clone(&engine.outbox);
+        let seat = Mutex::new(Some(engine));
+        assert_eq!(with(&seat, |_| Ok(())), Ok(()));
+        assert!(!outbox.is_given_up(), "nothing has failed");
+        assert_eq!(with(&seat, |_| Err::<(), ()>(())), Err(()));
+        assert!(outbox.is_given_up());
+        assert!(lock(&seat).is_none(), "it is over");
     }
 
     #[test]

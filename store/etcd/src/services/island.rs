@@ -60,7 +60,7 @@ impl Services {
         let handle = self.handle();
         loop {
             let untold = members::unpublished(&handle.view(), handle.identity());
-            if untold.is_empty() {
+            if untold.is_none() {
                 return;
             }
             match self.remember(untold).await {
