@@ -12,7 +12,7 @@
 //! Between the nodes of a cluster, [`Peers`] keeps links up: two connections a pair, TLS 1.3 with
 //! both ends authenticated, queues with limits, certificates that can be replaced under traffic.
 //! What two nodes must say to each other first is decided in `spine/link`. An [`Authority`]
-//! signs the nodes' certificates, [`Rotating`] reads them again when they change. A [`Proxy`]
+//! signs the nodes' certificates, [`Rotating`] reads them again when they change. A [`Cable`]
 //! stands for the network between the sites of one machine, and can be cut.
 //!
 //! # Invariants
