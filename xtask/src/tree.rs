@@ -113,7 +113,9 @@ fn join(prefix: &str, name: &str) -> String {
 
 /// The root of the workspace: the folder above this crate's own.
 pub(crate) fn root() -> Result<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Cargo says where it runs us; where we were built is another clone's, if two share a target.
+    let said = std::env::var_os("CARGO_MANIFEST_DIR");
+    let own = said.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     match own.parent() {
         Some(root) if root.join("Cargo.toml").is_file() => Ok(root.to_owned()),
         Some(_) | None => bail!("no workspace around {}", own.display()),

@@ -8,9 +8,8 @@ use sha2::{Digest, Sha256};
 use crate::options::{Options, Progress};
 use crate::report::{Failure, Outcome, PromiseLine, Report};
 use crate::run::{Ending, Run};
-use crate::scenario::{Length, Promise, Purpose, Scenario, SchedulerKind};
+use crate::scenario::{Check, Length, Promise, Purpose, Scenario, SchedulerKind};
 use crate::stage::Stage;
-use crate::statistics::Verdict;
 use crate::timed::failure;
 
 /// How long a hunt is, if nobody says.
@@ -132,22 +131,10 @@ pub(crate) fn replay(
 }
 
 fn conclude(scenario: &Scenario, report: &mut Report) {
-    let kept = !matches!(report.outcome, Outcome::Failed(_));
     for promise in &scenario.promises {
         if let Promise::Check(checks) = promise {
-            report
-                .promises
-                .extend(checks.iter().map(|check| PromiseLine {
-                    text: check.name().to_owned(),
-                    interval: None,
-                    bound: None,
-                    unit: None,
-                    verdict: if kept {
-                        Verdict::Kept
-                    } else {
-                        Verdict::Undecided
-                    },
-                }));
+            let line = |check: &Check| PromiseLine::of_check(*check, &report.outcome);
+            report.promises.extend(checks.iter().map(line));
         }
     }
 }

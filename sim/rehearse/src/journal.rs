@@ -72,14 +72,7 @@ impl Journal {
     /// Loses up to `count` of the newest entries beyond the saved table, as damage that a start
     /// notices. Says how many.
     pub(crate) fn damage(&mut self, count: usize) -> usize {
-        let saved = self
-            .kept
-            .saved
-            .as_ref()
-            .map_or(Op::ZERO, |saved| saved.op());
-        let beyond = |entry: &&Entry| entry.op > saved;
-        let loose = self.kept.entries.iter().rev().take_while(beyond).count();
-        let lost = count.min(loose);
+        let lost = count.min(self.loose());
         self.kept.entries.truncate(self.kept.entries.len() - lost);
         self.kept.is_damaged |= lost > 0;
         lost

@@ -7,7 +7,7 @@ mod text;
 use std::time::Duration;
 
 use crate::run::Figures;
-use crate::scenario::{Bound, Purpose, Scenario, Unit};
+use crate::scenario::{Bound, Check, Purpose, Scenario, Unit};
 use crate::statistics::{Interval, Verdict};
 
 /// How a rehearsal ended.
@@ -70,6 +70,24 @@ pub(crate) struct PromiseLine {
     pub(crate) bound: Option<Bound>,
     pub(crate) unit: Option<Unit>,
     pub(crate) verdict: Verdict,
+}
+
+impl PromiseLine {
+    /// What became of a judge's promise: a run that broke one has ended, so the others are open.
+    pub(crate) fn of_check(check: Check, outcome: &Outcome) -> Self {
+        let is_broken = matches!(outcome, Outcome::Failed(_));
+        Self {
+            text: check.name().to_owned(),
+            interval: None,
+            bound: None,
+            unit: None,
+            verdict: if is_broken {
+                Verdict::Undecided
+            } else {
+                Verdict::Kept
+            },
+        }
+    }
 }
 
 /// What came of a rehearsal.

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::options::{Options, Progress};
 use crate::report::{Failure, Outcome, PromiseLine, Report, Row};
 use crate::run::{Ending, Figures, Run};
-use crate::scenario::{Measure, Promise, Scenario};
+use crate::scenario::{Check, Measure, Promise, Scenario};
 use crate::stage::Stage;
 use crate::statistics::{Interval, Verdict, looks};
 
@@ -315,18 +315,8 @@ impl<'a> Series<'a> {
         let mut promises = Vec::new();
         for promise in &self.scenario.promises {
             if let Promise::Check(checks) = promise {
-                let kept = !matches!(outcome, Outcome::Failed(_));
-                promises.extend(checks.iter().map(|check| PromiseLine {
-                    text: check.name().to_owned(),
-                    interval: None,
-                    bound: None,
-                    unit: None,
-                    verdict: if kept {
-                        Verdict::Kept
-                    } else {
-                        Verdict::Undecided
-                    },
-                }));
+                let line = |check: &Check| PromiseLine::of_check(*check, &outcome);
+                promises.extend(checks.iter().map(line));
             }
         }
         let figures = self
