@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::bench::case::CASES;
+use crate::bench::case::{CASES, OF_THREE};
 use crate::tally::{Counts, Tally};
 use crate::tree::{Tree, root};
 
@@ -98,7 +98,8 @@ fn unpromised(text: &str) -> Vec<&'static str> {
         rows.iter()
             .any(|row| row.len() > 4 && row[4].ends_with(&words))
     };
-    let cases = CASES.iter().filter(|case| !case.targets.is_empty());
+    let cases = CASES.iter().chain(OF_THREE);
+    let cases = cases.filter(|case| !case.targets.is_empty());
     cases
         .map(|case| case.name)
         .filter(|name| !named(name))
@@ -114,7 +115,7 @@ fn fault(row: &[String]) -> Option<String> {
     }
     if let Some((_, rest)) = row[4].split_once("--case ") {
         let name = rest.split(['`', ' ']).next().unwrap_or_default();
-        if !CASES.iter().any(|case| case.name == name) {
+        if !CASES.iter().chain(OF_THREE).any(|case| case.name == name) {
             return Some(format!("the benchmark has no case `{name}`"));
         }
     }
