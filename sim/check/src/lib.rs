@@ -64,6 +64,7 @@
 mod durable;
 mod heals;
 mod history;
+mod lease;
 mod verdict;
 mod watch;
 mod wgl;
@@ -72,6 +73,7 @@ mod witness;
 pub use durable::{Acknowledged, durable};
 pub use heals::{Healing, heals};
 pub use history::{History, Model, Operation, Outcome};
+pub use lease::{Lived, lease};
 pub use verdict::{Verdict, Violation};
 pub use watch::{Seen, Stream, watch};
 pub use wgl::wgl;

@@ -77,10 +77,9 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod calls;
 mod histogram;
 mod hunt;
-mod journal;
-mod label;
 mod options;
 mod refusal;
 mod report;
@@ -89,7 +88,6 @@ mod scenario;
 mod site;
 mod stage;
 mod statistics;
-mod table;
 mod timed;
 
 pub use holm_virtual::TapeError;
