@@ -246,9 +246,11 @@ impl<'a> Run<'a> {
             return false;
         };
         let now = self.world.now();
+        // A lease that ends takes everybody out of their rest once more.
         let is_well = self.progressed.is_some()
             && self.converged.is_some()
-            && !self.leases.are_awaited(now, healed);
+            && !self.leases.are_awaited(now, healed)
+            && (!self.leases.is_used || self.is_at_rest());
         is_well || now.since(healed) > self.rest()
     }
 

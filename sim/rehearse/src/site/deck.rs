@@ -112,6 +112,12 @@ impl Deck {
         self.held().storage.clone()
     }
 
+    /// What was not synced is gone.
+    pub(crate) fn turn_off(&self) {
+        let mut held = self.held();
+        held.storage = held.storage.reopen(Survival::Drop);
+    }
+
     /// The log was opened.
     pub(crate) fn hold(&self, log: Log) {
         let mut held = self.held();

@@ -68,14 +68,21 @@ pub(crate) struct StoreSite {
 
 impl StoreSite {
     pub(super) fn start(setup: &Setup, node: NodeId, seed: u64, deck: &Deck) -> Self {
-        let storage = deck.storage();
         let group = GroupConfig {
             election_timeout: setup.election_timeout,
             heartbeat_interval: setup.heartbeat_interval,
             ..GroupConfig::new(node, voters(setup, node))
         };
-        let configs = (log_config(setup, node), config(setup, node));
-        let opened = open_in_group(&*storage.root(), GROUP, configs, &group);
+        let open = || {
+            let configs = (log_config(setup, node), config(setup, node));
+            open_in_group(&*deck.storage().root(), GROUP, configs, &group)
+        };
+        let mut opened = open();
+        if opened.is_err() && deck.storage().failed_syncs() > 0 {
+            // The disk failed while the node opened it; it starts once more.
+            deck.turn_off();
+            opened = open();
+        }
         let Opened { replica, log, .. } = match opened {
             Ok(opened) => opened,
             Err(error) => panic!("{node} does not open: {}", chain(&error)),

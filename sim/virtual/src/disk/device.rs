@@ -50,6 +50,8 @@ pub(crate) struct Device {
     pub(crate) syncs: u64,
     /// The next sync fails, and what it was to save is lost.
     pub(crate) fails_sync: bool,
+    /// How many syncs failed so.
+    pub(crate) failed_syncs: u64,
 }
 
 /// What a step is to do, once it was counted.
@@ -77,6 +79,7 @@ impl Device {
             faults: BTreeMap::new(),
             syncs: 0,
             fails_sync: false,
+            failed_syncs: 0,
         }
     }
 

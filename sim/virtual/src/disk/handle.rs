@@ -238,6 +238,7 @@ impl Disk for VirtualDisk {
         self.change(&what, |device, go, what| {
             if std::mem::take(&mut device.fails_sync) {
                 // The system gives what it could not write up, and says so once.
+                device.failed_syncs += 1;
                 device.file(number).changes.clear();
                 return Err(DiskError::Failed {
                     attempted: what(),

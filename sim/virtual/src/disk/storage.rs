@@ -68,6 +68,12 @@ impl Storage {
         lock(&self.device).fails_sync = true;
     }
 
+    /// How many syncs [`Storage::fail_next_sync`] has let fail.
+    #[must_use]
+    pub fn failed_syncs(&self) -> u64 {
+        lock(&self.device).failed_syncs
+    }
+
     /// Takes back [`Storage::fail_next_sync`] if it has not struck yet.
     pub fn heal(&self) {
         lock(&self.device).fails_sync = false;
