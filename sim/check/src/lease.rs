@@ -57,6 +57,12 @@ impl Lived {
         !self.kept.is_empty() && self.ended.is_none()
     }
 
+    /// Whether it was not granted for so long before this moment.
+    #[must_use]
+    pub fn is_young(&self, at: Time, age: Duration) -> bool {
+        self.kept.first().is_some_and(|(_, told)| at < *told + age)
+    }
+
     /// Until when it surely lives, as far as was promised before `end`.
     fn promised(&self, end: Time) -> Option<(Time, Time)> {
         let before = self.kept.iter().filter(|(asked, _)| *asked < end);
@@ -145,7 +151,10 @@ mod tests {
         assert_eq!(rule(&missed), Some(early));
         let mut torn = lived(&[(1, 2)]);
         torn.gone.push((at(7), false));
-        assert_eq!(rule(&torn), Some("a lease takes its keys along, all at once"));
+        assert_eq!(
+            rule(&torn),
+            Some("a lease takes its keys along, all at once")
+        );
         let mut late = lived(&[(1, 2)]);
         late.is_late = true;
         assert_eq!(rule(&late), Some("a lease ends when its time is up"));

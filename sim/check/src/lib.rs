@@ -9,7 +9,8 @@
 //!                   ├─► wgl         order, if there is one at all      exponential, bounded
 //!                   ├─► durable     nothing acknowledged is missing    linear
 //!        streams ───┼─► watch       ordered, whole, without a gap      linear
-//!         times ────┴─► heals       progress, then one state
+//!         times ────┼─► heals       progress, then one state
+//!                   └─► lease       as long as promised, not longer      linear
 //! ```
 //!
 //! # The witness

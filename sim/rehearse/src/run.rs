@@ -337,7 +337,8 @@ impl<'a> Run<'a> {
             }
             Event::Broken(what) => {
                 let place = format!("{node}: {what}");
-                self.ledger.violate("invariants", "nothing is broken", place);
+                self.ledger
+                    .violate("invariants", "nothing is broken", place);
             }
             // Its disk failed, as disks do; the world ends it.
             Event::Failed(_) => {}

@@ -7,8 +7,8 @@ use holm_base::{NodeId, RequestId, Time};
 use holm_check::History;
 use holm_virtual::{Place, World};
 
-use super::{Run, Token};
 use super::leases::LEASED_KEYS;
+use super::{Run, Token};
 use crate::calls::{Call, Change, Key, Reply};
 use crate::scenario::{Clients, Keys, Purpose, Scenario};
 use crate::site::{Answer, LeaseCall, LeaseReply, Request, Site};
@@ -421,9 +421,7 @@ impl Run<'_> {
         };
         let first = self.leases.first_key;
         let keys = gone.iter().fold(0, |keys, key| keys | 1 << (key - first));
-        let mark = self
-            .askers
-            .unasked(|mark| Call::Gone { first, keys, mark });
+        let mark = self.askers.unasked(|mark| Call::Gone { first, keys, mark });
         self.ledger.made_by(change.revision, mark);
     }
 

@@ -234,9 +234,7 @@ impl Run<'_> {
             self.incidents.members.extend(members);
         }
         let is_new = |node| !self.incidents.members.contains(&node);
-        let voters = site.map_or(0, |site| {
-            site.configuration().voters().iter().count()
-        });
+        let voters = site.map_or(0, |site| site.configuration().voters().iter().count());
         let operation = match drawn {
             0 => Operation::MoveLeader { to: node },
             1 if is_new(node) => Operation::Change(Change::AddVoter(node)),

@@ -164,8 +164,7 @@ impl Ledger {
         let begin = index(stream.start.max(BEGIN) - BEGIN).min(self.changes.len());
         let end = index((newest + 1).max(BEGIN) - BEGIN).min(self.changes.len());
         let happened = self.changes[begin..end.max(begin)].iter();
-        let happened: BTreeMap<u64, Vec<Change>> =
-            happened
+        let happened: BTreeMap<u64, Vec<Change>> = happened
             .map(|one| (one.revision, vec![one.clone()]))
             .collect();
         self.violations

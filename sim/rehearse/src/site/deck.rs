@@ -237,18 +237,22 @@ impl holm_virtual::Shelf<Stored> for Shelf {
     fn append(&mut self, records: Vec<(WriteId, Stored)>) -> Result<(), DiskError> {
         match self {
             Self::Deck(deck) => {
-                let own = records.into_iter().filter_map(|(write, record)| match record {
-                    Stored::Store(record) => Some((write, record)),
-                    Stored::Table(_) => None,
-                });
+                let own = records
+                    .into_iter()
+                    .filter_map(|(write, record)| match record {
+                        Stored::Store(record) => Some((write, record)),
+                        Stored::Table(_) => None,
+                    });
                 deck.held().unsynced.extend(own);
                 Ok(())
             }
             Self::Journal(journal) => {
-                let own = records.into_iter().filter_map(|(write, record)| match record {
-                    Stored::Table(record) => Some((write, record)),
-                    Stored::Store(_) => None,
-                });
+                let own = records
+                    .into_iter()
+                    .filter_map(|(write, record)| match record {
+                        Stored::Table(record) => Some((write, record)),
+                        Stored::Store(_) => None,
+                    });
                 journal.append(own.collect())
             }
         }

@@ -74,13 +74,7 @@ impl Reader {
         self.is_woken.load(Ordering::Relaxed)
     }
 
-    fn poll(
-        &self,
-        hub: &Hub,
-        now: Time,
-        replica: &Replica,
-        bytes_max: usize,
-    ) -> Vec<WatchAnswer> {
+    fn poll(&self, hub: &Hub, now: Time, replica: &Replica, bytes_max: usize) -> Vec<WatchAnswer> {
         self.is_woken.store(false, Ordering::Relaxed);
         let view = replica.keyspace().reader().view();
         hub.poll(self.stream, now, &view, bytes_max)

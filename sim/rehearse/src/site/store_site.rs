@@ -529,4 +529,3 @@ fn config(setup: &Setup, node: NodeId) -> Config {
         ..usual
     }
 }
-

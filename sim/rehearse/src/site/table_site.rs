@@ -11,8 +11,8 @@ use bytes::Bytes;
 use holm_base::{NodeId, Op, RequestId, Time, WriteId};
 use holm_machine::{Effects, Machine};
 use holm_raft::{
-    self as raft, Checkpoint, ChunkId, Config, Configuration, Entry, Manifest, Raft,
-    Refused, Restored,
+    self as raft, Checkpoint, ChunkId, Config, Configuration, Entry, Manifest, Raft, Refused,
+    Restored,
 };
 use sha2::{Digest, Sha256};
 
@@ -444,7 +444,6 @@ fn chunk_id(bytes: &[u8]) -> ChunkId {
     ChunkId(Sha256::digest(bytes).into())
 }
 
-
 impl TableSite {
     pub(super) fn step(&mut self, now: Time, input: Input, effects: &mut Effects<Effect>) {
         match input {
@@ -497,9 +496,7 @@ pub(super) fn size(message: &raft::Message) -> u64 {
             let bodies = commands.iter().map(|one| 32 + body_size(&one.body));
             bodies.sum()
         }
-        raft::Body::Chunk { bytes, .. } => {
-            u64::try_from(bytes.len()).expect("chunks are small")
-        }
+        raft::Body::Chunk { bytes, .. } => u64::try_from(bytes.len()).expect("chunks are small"),
         raft::Body::PreVote { .. }
         | raft::Body::PreVoteReply { .. }
         | raft::Body::Vote { .. }

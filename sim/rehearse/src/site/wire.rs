@@ -39,7 +39,9 @@ fn value(mark: u64, len: u32) -> Bytes {
 }
 
 fn mark(value: &[u8]) -> u64 {
-    value.first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
+    value
+        .first_chunk()
+        .map_or(0, |head| u64::from_be_bytes(*head))
 }
 
 pub(super) fn range(first: Key, last: Key) -> Range {
@@ -136,9 +138,10 @@ pub(super) const fn unsigned(revision: i64) -> u64 {
 pub(super) fn reply(call: &Call, applied: Applied) -> Answer {
     let revision = unsigned(applied.revision.value());
     match (call, applied.result) {
-        (Call::Compact { .. }, Ok(_) | Err(Refusal::Compacted { .. } | Refusal::FutureRevision { .. })) => {
-            Answer::Done(Reply::Unchanged { revision })
-        }
+        (
+            Call::Compact { .. },
+            Ok(_) | Err(Refusal::Compacted { .. } | Refusal::FutureRevision { .. }),
+        ) => Answer::Done(Reply::Unchanged { revision }),
         (_, Err(_)) => Answer::Refused,
         (_, Ok(Outcome::DeleteRange { deleted: 0, .. })) => {
             Answer::Done(Reply::Unchanged { revision })
@@ -159,7 +162,9 @@ pub(super) fn reply(call: &Call, applied: Applied) -> Answer {
 
 pub(super) fn lease_reply(call: LeaseCall, applied: &Applied) -> Answer {
     match (call, &applied.result) {
-        (_, Ok(Outcome::LeaseGrant { ttl, .. })) => Answer::Lease(LeaseReply::Granted { ttl: *ttl }),
+        (_, Ok(Outcome::LeaseGrant { ttl, .. })) => {
+            Answer::Lease(LeaseReply::Granted { ttl: *ttl })
+        }
         (LeaseCall::Revoke { .. }, Ok(_)) => Answer::Lease(LeaseReply::Revoked),
         (_, Err(Refusal::LeaseNotFound)) => Answer::Lease(LeaseReply::Missing),
         (_, Ok(_) | Err(_)) => Answer::Refused,

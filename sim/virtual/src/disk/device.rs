@@ -127,9 +127,7 @@ impl Device {
             return Ok(());
         }
         if self.used().saturating_add(more) > self.capacity {
-            return Err(DiskError::Full {
-                attempted: what(),
-            });
+            return Err(DiskError::Full { attempted: what() });
         }
         Ok(())
     }

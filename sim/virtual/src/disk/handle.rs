@@ -155,7 +155,6 @@ struct VirtualDisk {
 }
 
 impl VirtualDisk {
-
     fn refuse_if_poisoned(&self) -> Result<(), DiskError> {
         if self.poisoned {
             return Err(DiskError::Poisoned {
