@@ -85,8 +85,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "rate = \"1/s\"",
-        "mix = { lease = 1 }",
-        "x.toml:17: mix: lease is not rehearsed yet",
+        "mix = { lock = 1 }",
+        "x.toml:17: mix: lock is not rehearsed yet",
     ),
     (
         "rate = \"1/s\"",
