@@ -91,11 +91,11 @@ impl<N: Node> Clone for NodeSpec<N> {
     fn clone(&self) -> Self {
         Self {
             setup: self.setup.clone(),
-            host: self.host.clone(),
-            site: self.site.clone(),
-            clock: self.clock.clone(),
+            host: self.host,
+            site: self.site,
+            clock: self.clock,
             sync: self.sync.clone(),
-            work: self.work.clone(),
+            work: self.work,
         }
     }
 }
@@ -108,8 +108,8 @@ impl<N: Node> Clone for WorldSpec<N> {
             link: self.link.clone(),
             links: self.links.clone(),
             order: self.order.clone(),
-            limits: self.limits.clone(),
-            report: self.report.clone(),
+            limits: self.limits,
+            report: self.report,
         }
     }
 }

@@ -34,14 +34,14 @@ fn number(key: &[u8]) -> Option<Key> {
 fn value(mark: u64, len: u32) -> Bytes {
     let len = usize::try_from(len).expect("values are small").max(8);
     let mut bytes = BytesMut::zeroed(len);
-    (&mut bytes[..8]).put_u64(mark);
+    (&mut bytes[..8]).put_u64_le(mark);
     bytes.freeze()
 }
 
 fn mark(value: &[u8]) -> u64 {
     value
         .first_chunk()
-        .map_or(0, |head| u64::from_be_bytes(*head))
+        .map_or(0, |head| u64::from_le_bytes(*head))
 }
 
 pub(super) fn range(first: Key, last: Key) -> Range {
