@@ -95,8 +95,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "check = \"linearizable\"",
-        "check = \"lease\"",
-        "x.toml:19: lease is not judged; these are",
+        "check = \"ledger\"",
+        "x.toml:19: ledger is not judged; these are",
     ),
     (
         "check = \"linearizable\"",
