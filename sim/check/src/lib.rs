@@ -9,7 +9,8 @@
 //!                   ├─► wgl         order, if there is one at all      exponential, bounded
 //!                   ├─► durable     nothing acknowledged is missing    linear
 //!        streams ───┼─► watch       ordered, whole, without a gap      linear
-//!         times ────┴─► heals       progress, then one state
+//!         times ────┼─► heals       progress, then one state
+//!                   └─► lease       as long as promised, not longer      linear
 //! ```
 //!
 //! # The witness
@@ -64,6 +65,7 @@
 mod durable;
 mod heals;
 mod history;
+mod lease;
 mod verdict;
 mod watch;
 mod wgl;
@@ -72,6 +74,7 @@ mod witness;
 pub use durable::{Acknowledged, durable};
 pub use heals::{Healing, heals};
 pub use history::{History, Model, Operation, Outcome};
+pub use lease::{Lived, lease};
 pub use verdict::{Verdict, Violation};
 pub use watch::{Seen, Stream, watch};
 pub use wgl::wgl;

@@ -7,6 +7,7 @@
 mod clients;
 mod figures;
 mod incidents;
+mod leases;
 mod ledger;
 mod watchers;
 
@@ -25,6 +26,7 @@ use crate::site::{Answer, Event, Site};
 use crate::stage::Stage;
 use clients::Askers;
 use incidents::Incidents;
+use leases::Leases;
 use ledger::Ledger;
 use watchers::Watchers;
 
@@ -83,6 +85,7 @@ pub(crate) struct Run<'a> {
     incidents: Incidents,
     watchers: Watchers,
     ledger: Ledger,
+    leases: Leases,
     figures: Figures,
     faults: FaultPlan,
     healed: Option<Time>,
@@ -149,6 +152,7 @@ impl<'a> Run<'a> {
             incidents,
             watchers,
             ledger: Ledger::new(stage),
+            leases: Leases::new(scenario),
             figures: Figures::new(scenario, stage.voters),
             faults: stage.faults.clone(),
             world,
@@ -207,19 +211,22 @@ impl<'a> Run<'a> {
             let Some(site) = self.world.node(node) else {
                 return format!("{node} at {name} is down");
             };
-            let raft = site.raft();
-            let (role, term, known) = (raft.role(), raft.term(), raft.leader_known());
-            let known = known.map_or_else(|| "nobody".to_owned(), |leader| leader.to_string());
-            let (commit, applied, last) = (raft.commit(), raft.applied(), raft.last());
-            let voters = raft.configuration().voters();
+            let stand = site.stand();
+            let known = stand
+                .leader
+                .map_or_else(|| "nobody".to_owned(), |leader| leader.to_string());
+            let voters = site.configuration().voters();
             let (incoming, outgoing) = (voters.incoming(), voters.outgoing());
             format!(
-                "{node} at {name}: {role:?} in term {term} of {known}; committed {commit}, \
-                 applied {applied}, last {} of term {}, durable {}; voters {incoming:?} \
-                 {outgoing:?}",
-                last.op,
-                last.term,
-                raft.durable_op()
+                "{node} at {name}: {:?} in term {} of {known}; committed {}, applied {}, last \
+                 {}, durable {}; revision {}; voters {incoming:?} {outgoing:?}",
+                stand.role,
+                stand.term,
+                stand.commit,
+                stand.applied,
+                stand.last,
+                stand.durable,
+                site.revision()
             )
         };
         self.stage.ids().map(line).collect()
@@ -238,8 +245,13 @@ impl<'a> Run<'a> {
         let Some(healed) = self.healed else {
             return false;
         };
-        let is_well = self.progressed.is_some() && self.converged.is_some();
-        is_well || self.world.now().since(healed) > self.rest()
+        let now = self.world.now();
+        // A lease that ends takes everybody out of their rest once more.
+        let is_well = self.progressed.is_some()
+            && self.converged.is_some()
+            && !self.leases.are_awaited(now, healed)
+            && (!self.leases.is_used || self.is_at_rest());
+        is_well || now.since(healed) > self.rest()
     }
 
     /// Lets one thing happen.
@@ -251,6 +263,7 @@ impl<'a> Run<'a> {
             Moment::Happened | Moment::Idle => {}
             Moment::Alarm(token) => self.alarm(Token::unpack(token)),
             Moment::Ended(node) => {
+                self.leases.disturb(self.world.now());
                 if self.scenario.purpose == Purpose::Timed {
                     let at = self.world.now() + Duration::from_secs(1);
                     self.world.alarm(at, Token::Restart(node.value()).pack());
@@ -312,7 +325,9 @@ impl<'a> Run<'a> {
         match event {
             Event::Applied(changes) => {
                 let now = self.world.now();
-                self.ledger.applied(node, &changes);
+                for fresh in self.ledger.applied(node, &changes) {
+                    self.learn(&fresh);
+                }
                 let revision = changes.last().map_or(0, |change| change.revision);
                 self.figures.reached(now, node, revision);
             }
@@ -320,10 +335,20 @@ impl<'a> Run<'a> {
                 self.ledger.replaced(node, revision);
                 self.figures.reached(self.world.now(), node, revision);
             }
+            Event::Broken(what) => {
+                let place = format!("{node}: {what}");
+                self.ledger
+                    .violate("invariants", "nothing is broken", place);
+            }
+            // Its disk failed, as disks do; the world ends it.
+            Event::Failed(_) => {}
             Event::Raft(event) => {
                 if matches!(event, holm_raft::Event::Recovered { .. }) && self.damaged == Some(node)
                 {
                     self.damaged = None;
+                }
+                if matches!(event, holm_raft::Event::LeaderElected { .. }) {
+                    self.leases.disturb(self.world.now());
                 }
                 self.ledger.noted(node, &event);
                 self.figures.noted(self.world.now(), node, &event);
@@ -332,11 +357,9 @@ impl<'a> Run<'a> {
     }
 
     fn leader(&self) -> Option<NodeId> {
-        let leads = |&node: &NodeId| {
-            let site = self.world.node(node);
-            site.is_some_and(|site| site.raft().role() == RoleName::Leader)
-        };
-        let term = |&node: &NodeId| self.world.node(node).map(|site| site.raft().term());
+        let stand = |node: NodeId| self.world.node(node).map(Site::stand);
+        let leads = |node: &NodeId| stand(*node).is_some_and(|it| it.role == RoleName::Leader);
+        let term = |node: &NodeId| stand(*node).map(|it| it.term);
         self.stage.ids().filter(leads).max_by_key(term)
     }
 
@@ -348,27 +371,30 @@ impl<'a> Run<'a> {
         let Some(leader) = self.leader().and_then(|leader| self.world.node(leader)) else {
             return false;
         };
-        let raft = leader.raft();
-        let is_settled = !raft.configuration().voters().is_joint();
-        let is_whole = raft.applied() == raft.last().op;
+        let stand = leader.stand();
+        let is_settled = !leader.configuration().voters().is_joint();
+        let is_whole = stand.applied == stand.last;
         let equals = |node: NodeId| {
             let site = self.world.node(node);
             site.is_some_and(|site| {
-                site.raft().applied() == raft.applied()
-                    && site.table.state.revision == leader.table.state.revision
+                site.stand().applied == stand.applied && site.revision() == leader.revision()
             })
         };
-        is_settled && is_whole && raft.configuration().members().into_iter().all(equals)
+        let members = leader.configuration().members();
+        is_settled && is_whole && members.into_iter().all(equals)
     }
 
     fn reply(&mut self, node: NodeId, request: holm_base::RequestId, answer: Answer) {
         match answer {
-            Answer::Watching(_) | Answer::Changes(_) | Answer::Compacted(_) => {
-                self.watched(node, request, answer);
-            }
-            Answer::Done(_) | Answer::Refused | Answer::Unknown | Answer::Operated(_) => {
-                self.answered(request, answer);
-            }
+            Answer::Watching(_)
+            | Answer::Changes(_)
+            | Answer::Progress(_)
+            | Answer::Compacted(_) => self.watched(node, request, answer),
+            Answer::Done(_)
+            | Answer::Lease(_)
+            | Answer::Refused
+            | Answer::Unknown
+            | Answer::Operated(_) => self.answered(request, answer),
         }
     }
 }

@@ -144,7 +144,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
     let parts = parts::read(&mut top, purpose)?;
     let clients = load::clients(&mut top, &parts)?;
     let faults = load::faults(&mut top, &parts)?;
-    let chances = load::chances(&mut top)?;
+    let chances = load::chances(&mut top, parts.keyspace.engine)?;
     if let Some(goal) = top.tables("goal")?.first() {
         let what = "goals are not rehearsed yet: leave the table out";
         return Err(goal.refuse(goal.line, what));

@@ -1,59 +1,80 @@
-//! A node: Raft, the table that it orders, and everything a driver does between the two.
+//! A node under rehearsal: what can happen to it, what it asks for, and of which kind it is.
 //!
-//! Applying, reading, fetching and saving happen inside a step; what leaves are records,
-//! messages, answers and events. Snapshots travel as the table's bytes, in chunks.
+//! [`StoreSite`] is the real one: `store/replica` over the real log and the real engine, on a
+//! virtual disk. [`TableSite`] is the stand-in, for scenarios that ask for it by name.
 
-use std::collections::{BTreeMap, VecDeque};
+mod deck;
+mod journal;
+mod label;
+mod readers;
+mod store_site;
+mod table;
+mod table_site;
+mod wire;
+
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use holm_base::{NodeId, Op, RequestId, Time, WriteId};
+use holm_base::{NodeId, Op, RequestId, Term, Time, WriteId};
 use holm_machine::{Class, Driven, Effects, Label, Machine, Observe, Order};
-use holm_raft::{
-    self as raft, Checkpoint, ChunkId, Config, Configuration, Entry, Manifest, Message, Operation,
-    Outcome, Raft, ReadMode, Refused, Restored, RoleName,
-};
+use holm_raft::{self as raft, Configuration, Operation, Outcome, ReadMode, Refused, RoleName};
 use holm_virtual::{Node, Want};
-use sha2::{Digest, Sha256};
 
-use crate::journal::{Journal, Record, Saved};
-use crate::label;
-use crate::table::{Call, Change, Reply, Table, body_size, decode_call, encode_call};
+use crate::calls::{Call, Change, Reply, State};
+pub(crate) use deck::Shelf;
+use deck::record_hash;
+use label::Sketch;
+use store_site::StoreSite;
+use table_site::TableSite;
+
+/// What orders and keeps the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// The real one.
+    Store,
+    /// The stand-in.
+    Table,
+}
 
 /// What all starts of a node have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    pub(crate) engine: Engine,
     /// Nodes 1 to this one are the first voters; all others are spares.
     pub(crate) voters: u64,
     pub(crate) election_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) read_mode: ReadMode,
-    /// Small limits, so that short runs reach fetches, snapshots and full windows.
+    /// The longest value that anybody writes.
+    pub(crate) value_bytes_max: u32,
+    /// Small limits, so that short runs reach fetches, snapshots, checkpoints and full windows.
     pub(crate) is_tight: bool,
 }
 
-impl Setup {
-    fn config(&self, node: NodeId, boot: u64, seed: u64) -> Config {
-        let mut config = Config::new(node, boot);
-        config.seed = seed;
-        config.election_timeout = self.election_timeout;
-        config.heartbeat_interval = self.heartbeat_interval;
-        config.read_mode = self.read_mode;
-        if self.is_tight {
-            config.kept_ops = 4;
-            config.cache_bytes_max = 2_000;
-            config.append_bytes_max = 100;
-            config.promotion_lag_max = 20;
-            config.origin_window = 256;
-        }
-        config
-    }
+/// What one node says to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Words {
+    /// Between tables.
+    Raft(raft::Message),
+    /// Between replicas: the bytes that travel.
+    Frame(Frame),
+}
 
-    /// How many ops are applied between two saved tables.
-    const fn save_every(&self) -> u64 {
-        if self.is_tight { 7 } else { 10_000 }
+/// A frame's kind and body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    kind: u8,
+    body: Bytes,
+    sketch: Sketch,
+}
+
+impl Hash for Words {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Raft(message) => message.hash(state),
+            Self::Frame(frame) => (frame.kind, &frame.body).hash(state),
+        }
     }
 }
 
@@ -74,7 +95,7 @@ pub(crate) enum Input {
         /// The peer.
         from: NodeId,
         /// What it said.
-        message: Message,
+        message: Words,
     },
     /// A client asks.
     Request {
@@ -92,10 +113,44 @@ pub(crate) enum Request {
     Write(Call, u32),
     /// A read.
     Read(Call),
+    /// Something about a lease.
+    Lease(LeaseCall),
     /// All changes from a revision on; from the next one, if 0.
     Watch(u64),
+    /// No more of a watch.
+    Unwatch(RequestId),
+    /// How far a watch has come.
+    Progress(RequestId),
     /// An operator's.
     Operate(Operation),
+}
+
+/// What a client can ask about a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum LeaseCall {
+    /// A new one, that lives so many seconds.
+    Grant { id: i64, ttl: i64 },
+    /// Let it live on.
+    Renew { id: i64 },
+    /// End it.
+    Revoke { id: i64 },
+    /// Say how long it has to live.
+    TimeToLive { id: i64 },
+}
+
+/// What a client hears about a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum LeaseReply {
+    /// It is there, and lives so many seconds.
+    Granted { ttl: i64 },
+    /// It lives on, for so many seconds.
+    Renewed { ttl: i64 },
+    /// It was ended.
+    Revoked,
+    /// There is none.
+    Missing,
+    /// So many seconds are left, of so many granted.
+    Left { ttl: i64, granted: i64 },
 }
 
 /// What a client hears.
@@ -103,6 +158,8 @@ pub(crate) enum Request {
 pub(crate) enum Answer {
     /// It was carried out.
     Done(Reply),
+    /// About a lease.
+    Lease(LeaseReply),
     /// It was not, and never will be.
     Refused,
     /// Nobody knows.
@@ -113,6 +170,8 @@ pub(crate) enum Answer {
     Watching(u64),
     /// Changes, in order.
     Changes(Vec<Change>),
+    /// Everything through this revision has been told.
+    Progress(u64),
     /// What was to be watched is gone; this is the first that is there.
     Compacted(u64),
 }
@@ -124,8 +183,21 @@ pub(crate) enum Event {
     Raft(raft::Event),
     /// These changes were applied, in order.
     Applied(Vec<Change>),
-    /// The table was replaced by one of this revision.
+    /// The data was replaced by that of this revision.
     Replaced(u64),
+    /// Something that only a fault of ours can bring about.
+    Broken(String),
+    /// The node cannot go on, and why.
+    Failed(String),
+}
+
+/// What a node keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// A table's.
+    Table(journal::Record),
+    /// A replica's.
+    Store(holm_sequencer::Record),
 }
 
 /// Everything a node can ask for.
@@ -136,14 +208,14 @@ pub(crate) enum Effect {
         /// Its number.
         write: WriteId,
         /// What.
-        record: Record,
+        record: Stored,
     },
     /// Send this once a write is durable.
     Send {
         /// To whom.
         to: NodeId,
         /// What.
-        message: Message,
+        message: Words,
         /// The write.
         after: Option<WriteId>,
     },
@@ -163,9 +235,14 @@ impl Hash for Effect {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
             Self::Persist { write, record } => {
-                (0_u8, write, &record.raft).hash(state);
-                let saved = record.saved.as_ref();
-                saved.map(|saved| saved.checkpoint.at).hash(state);
+                (0_u8, write).hash(state);
+                match record {
+                    Stored::Table(record) => {
+                        let saved = record.saved.as_ref();
+                        (&record.raft, saved.map(|saved| saved.checkpoint.at)).hash(state);
+                    }
+                    Stored::Store(record) => record_hash(record, state),
+                }
             }
             Self::Send { to, message, after } => (1_u8, to, message, after).hash(state),
             Self::Answer { request, answer } => (2_u8, request, answer).hash(state),
@@ -174,396 +251,72 @@ impl Hash for Effect {
     }
 }
 
-/// A node of the store under rehearsal.
-#[derive(Clone, Debug)]
-pub(crate) struct Site {
-    raft: Raft,
-    pub(crate) table: Table,
-    save_every: u64,
-    kept_ops: u64,
-    /// The log as it stands, for peers that lag further than Raft remembers.
-    log: VecDeque<Entry>,
-    /// Reads that Raft has not let go yet.
-    reads: BTreeMap<RequestId, Call>,
-    /// Who watches, and the next revision of each.
-    watchers: BTreeMap<RequestId, u64>,
-    /// The snapshot that is kept for others, in chunks.
-    snapshot: Option<(Arc<Manifest>, Vec<Bytes>)>,
-    /// Chunks received so far.
-    chunks: BTreeMap<ChunkId, Bytes>,
-    /// A table that goes out with the next record.
-    to_save: Option<Arc<Saved>>,
-    /// A table that is on its way to the disk, with that record's number.
-    saving: Option<(WriteId, Arc<Saved>)>,
-    last_saved: Op,
-    applied: Vec<Change>,
-    scratch: Effects<raft::Effect>,
-    /// What Raft is told next, within the same step.
-    inputs: VecDeque<raft::Input>,
+/// How a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stand {
+    pub(crate) role: RoleName,
+    pub(crate) term: Term,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) commit: Op,
+    pub(crate) applied: Op,
+    pub(crate) last: Op,
+    pub(crate) durable: Op,
 }
 
-const CHUNK_BYTES: usize = 16 << 10;
+/// What there is at the end, to be held against other nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) state: State,
+    /// Leases, and how many seconds they were granted.
+    pub(crate) leases: Vec<(i64, i64)>,
+}
+
+/// A node of the store under rehearsal.
+#[derive(Debug)]
+pub(crate) enum Site {
+    Store(Box<StoreSite>),
+    Table(Box<TableSite>),
+}
 
 impl Site {
-    fn start(setup: &Setup, node: NodeId, seed: u64, journal: &Journal) -> Self {
-        let config = setup.config(node, journal.boot(), seed);
-        let kept = journal.kept();
-        let voters = if node.value() <= setup.voters {
-            setup.voters
-        } else {
-            0
-        };
-        let (checkpoint, table) = match &kept.saved {
-            Some(saved) => (saved.checkpoint.clone(), saved.table.clone()),
-            None => {
-                let first = Configuration::new((1..=voters).map(NodeId::new));
-                (Checkpoint::genesis(first), Table::new())
-            }
-        };
-        let last_saved = checkpoint.at.op;
-        let restored = Restored {
-            hard: kept.hard,
-            checkpoint,
-            base: kept.base,
-            entries: kept.entries.iter().cloned().collect(),
-            is_damaged: kept.is_damaged,
-        };
-        let kept_ops = config.kept_ops;
-        let raft = Raft::restore(config, restored, Time::ZERO);
-        let mut log = kept.entries.clone();
-        if raft.last().op < log.back().map_or(Op::ZERO, |last| last.op) || raft.base() != kept.base
-        {
-            log.clear();
-        }
-        Self {
-            raft,
-            table,
-            save_every: setup.save_every(),
-            kept_ops,
-            log,
-            reads: BTreeMap::new(),
-            watchers: BTreeMap::new(),
-            snapshot: kept.saved.as_deref().map(pack),
-            chunks: BTreeMap::new(),
-            to_save: None,
-            saving: None,
-            last_saved,
-            applied: Vec::new(),
-            scratch: Effects::new(),
-            inputs: VecDeque::new(),
+    pub(crate) fn stand(&self) -> Stand {
+        match self {
+            Self::Store(site) => site.stand(),
+            Self::Table(site) => site.stand(),
         }
     }
 
-    /// The protocol, to look at.
-    pub(crate) const fn raft(&self) -> &Raft {
-        &self.raft
-    }
-
-    /// Whether a watch is served.
-    pub(crate) fn is_watched_by(&self, request: RequestId) -> bool {
-        self.watchers.contains_key(&request)
-    }
-
-    /// Steps Raft, and again for what the driver answers at once.
-    fn feed(&mut self, now: Time, input: raft::Input, effects: &mut Effects<Effect>) {
-        self.inputs.push_back(input);
-        while let Some(input) = self.inputs.pop_front() {
-            let mut wanted = std::mem::take(&mut self.scratch);
-            self.raft.step(now, input, &mut wanted);
-            for effect in wanted.drain() {
-                self.perform(now, effect, effects);
-            }
-            self.scratch = wanted;
+    /// Who belongs to the group, as far as it knows.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        match self {
+            Self::Store(site) => site.configuration(),
+            Self::Table(site) => site.configuration(),
         }
     }
 
-    fn perform(&mut self, now: Time, effect: raft::Effect, effects: &mut Effects<Effect>) {
-        match effect {
-            raft::Effect::Persist { write, record } => self.persist(write, record, effects),
-            raft::Effect::Send { to, message, after } => {
-                effects.push(Effect::Send { to, message, after });
-            }
-            raft::Effect::Apply {
-                command, request, ..
-            } => {
-                let call = decode_call(&command.body).expect("a request was encoded here");
-                let (reply, change) = self.table.apply(&call);
-                self.applied.extend(change);
-                if let Some(request) = request {
-                    let answer = Answer::Done(reply);
-                    effects.push(Effect::Answer { request, answer });
-                }
-            }
-            raft::Effect::Advance { .. } => {}
-            raft::Effect::ReadAt { request, until, .. } => {
-                let is_late = until.is_some_and(|until| now >= until || !self.raft.has_lease(now));
-                if is_late {
-                    self.inputs.push_back(raft::Input::Read { request });
-                } else if let Some(call) = self.reads.remove(&request) {
-                    let answer = Answer::Done(self.table.state.read(&call));
-                    effects.push(Effect::Answer { request, answer });
-                }
-            }
-            raft::Effect::Refuse { request, reason } => self.refuse(request, reason, effects),
-            raft::Effect::Reply { request, outcome } => {
-                let answer = Answer::Operated(Ok(outcome));
-                effects.push(Effect::Answer { request, answer });
-            }
-            raft::Effect::Fetch {
-                first,
-                last,
-                bytes_max,
-                peer,
-            } => {
-                let entries = self.fetch(first, last, bytes_max);
-                self.inputs
-                    .push_back(raft::Input::Fetched { peer, entries });
-            }
-            raft::Effect::Cut { through } => {
-                while self.log.front().is_some_and(|first| first.op <= through) {
-                    self.log.pop_front();
-                }
-            }
-            raft::Effect::Note(event) => effects.push(Effect::Note(Event::Raft(event))),
-            raft::Effect::Receive { manifest } => self.receive(&manifest),
-            raft::Effect::Load { peer, op, index } => self.load(peer, op, index),
-            raft::Effect::Store {
-                op,
-                index,
-                id,
-                bytes,
-            } => {
-                let is_good = chunk_id(&bytes) == id;
-                if is_good {
-                    self.chunks.insert(id, bytes);
-                }
-                let stored = raft::Input::Stored { op, index, is_good };
-                self.inputs.push_back(stored);
-            }
-            raft::Effect::Install { manifest, .. } => self.install(&manifest, effects),
+    /// The newest revision that is applied.
+    pub(crate) fn revision(&self) -> u64 {
+        match self {
+            Self::Store(site) => site.revision(),
+            Self::Table(site) => site.revision(),
         }
     }
 
-    fn persist(&mut self, write: WriteId, record: raft::Record, effects: &mut Effects<Effect>) {
-        let mut saved = self.to_save.take();
-        match &record {
-            raft::Record::Entry(entry) => self.log.push_back(entry.clone()),
-            raft::Record::Hard(_) => {}
-            raft::Record::CutTo { last } => {
-                while self.log.back().is_some_and(|entry| entry.op > *last) {
-                    self.log.pop_back();
-                }
-            }
-            raft::Record::Installed {
-                manifest,
-                is_suffix_kept,
-            } => {
-                let through = manifest.checkpoint.at.op;
-                self.log
-                    .retain(|entry| *is_suffix_kept && entry.op > through);
-                saved = Some(Arc::new(self.received(manifest)));
-            }
-        }
-        let through = saved.as_ref().map_or(0, |saved| saved.op().value());
-        let cut = Op::new(through.saturating_sub(self.kept_ops));
-        if let Some(saved) = &saved {
-            self.saving = Some((write, Arc::clone(saved)));
-        }
-        let record = Record {
-            raft: record,
-            saved,
-            cut,
-        };
-        effects.push(Effect::Persist { write, record });
-    }
-
-    fn refuse(&mut self, request: RequestId, reason: Refused, effects: &mut Effects<Effect>) {
-        self.reads.remove(&request);
-        let answer = match reason {
-            Refused::Busy | Refused::TooLarge => Answer::Refused,
-            // Whether it was ordered before its outbox was dropped, nobody here can tell.
-            Refused::NotMember | Refused::TimedOut => Answer::Unknown,
-            Refused::NotLeader { .. }
-            | Refused::NotReady
-            | Refused::LeaderChanged
-            | Refused::NoSuchChange
-            | Refused::NotInSync
-            | Refused::NoLiveQuorum
-            | Refused::TooManyMembers
-            | Refused::TransferTimedOut
-            | Refused::Unsupported => Answer::Operated(Err(reason)),
-        };
-        effects.push(Effect::Answer { request, answer });
-    }
-
-    fn fetch(&self, first: Op, last: Op, bytes_max: u64) -> Vec<Entry> {
-        let mut room = bytes_max;
-        let begin = self.log.partition_point(|entry| entry.op < first);
-        let wanted = self.log.iter().skip(begin);
-        let wanted = wanted.take_while(|entry| entry.op <= last);
-        let fits = |entry: &&Entry| {
-            let had_room = room > 0;
-            room = room.saturating_sub(entry.weight());
-            had_room
-        };
-        wanted.take_while(fits).cloned().collect()
-    }
-
-    fn receive(&mut self, manifest: &Manifest) {
-        let chunks = (0..).zip(&manifest.chunks);
-        let missing = chunks.filter(|(_, id)| !self.chunks.contains_key(id));
-        let chunks = missing.map(|(index, _)| index).collect();
-        let op = manifest.checkpoint.at.op;
-        self.inputs.push_back(raft::Input::Lacking { op, chunks });
-    }
-
-    fn load(&mut self, peer: NodeId, op: Op, index: u32) {
-        let held = self.snapshot.as_ref();
-        let held = held.filter(|(manifest, _)| manifest.checkpoint.at.op == op);
-        let at = usize::try_from(index).expect("chunks are few");
-        let bytes = held.and_then(|(_, chunks)| chunks.get(at)).cloned();
-        self.inputs.push_back(raft::Input::Loaded {
-            peer,
-            op,
-            index,
-            bytes,
-        });
-    }
-
-    /// The table that the chunks of a manifest make.
-    fn received(&self, manifest: &Manifest) -> Saved {
-        let chunks = manifest.chunks.iter().filter_map(|id| self.chunks.get(id));
-        let bytes: Vec<u8> = chunks.flat_map(|chunk| chunk.iter().copied()).collect();
-        Saved {
-            checkpoint: manifest.checkpoint.clone(),
-            table: Table::decode(&bytes).expect("each chunk was checked when it was stored"),
+    /// All that it holds.
+    pub(crate) fn holding(&self) -> Holding {
+        match self {
+            Self::Store(site) => site.holding(),
+            Self::Table(site) => site.holding(),
         }
     }
 
-    fn install(&mut self, manifest: &Arc<Manifest>, effects: &mut Effects<Effect>) {
-        let saved = self.received(manifest);
-        self.last_saved = saved.op();
-        self.snapshot = Some(pack(&saved));
-        self.chunks.clear();
-        self.applied.clear();
-        self.table = saved.table;
-        let revision = self.table.state.revision;
-        effects.push(Effect::Note(Event::Replaced(revision)));
-    }
-
-    fn request(
-        &mut self,
-        now: Time,
-        request: RequestId,
-        body: Request,
-        effects: &mut Effects<Effect>,
-    ) {
-        match body {
-            Request::Write(call, padding) => {
-                let body = encode_call(&call, padding);
-                self.feed(now, raft::Input::Request { request, body }, effects);
-            }
-            Request::Read(call) => {
-                self.reads.insert(request, call);
-                self.feed(now, raft::Input::Read { request }, effects);
-            }
-            Request::Watch(from) => {
-                let next = self.table.state.revision + 1;
-                let from = if from == 0 { next } else { from };
-                let first = self.table.first_kept();
-                let answer = if from < first && from < next {
-                    Answer::Compacted(first)
-                } else {
-                    self.watchers.insert(request, from);
-                    Answer::Watching(from)
-                };
-                effects.push(Effect::Answer { request, answer });
-            }
-            Request::Operate(operation) => {
-                let operate = raft::Input::Operate { request, operation };
-                self.feed(now, operate, effects);
-            }
+    /// Through which revision a watch has been served; none if it is not served.
+    pub(crate) fn watched_through(&self, request: RequestId) -> Option<u64> {
+        match self {
+            Self::Store(site) => site.watched_through(request),
+            Self::Table(site) => site.watched_through(request),
         }
     }
-
-    /// Tells watchers and observers what was applied, and saves the table when it is time.
-    fn settle(&mut self, effects: &mut Effects<Effect>) {
-        if !self.applied.is_empty() {
-            let changes = std::mem::take(&mut self.applied);
-            effects.push(Effect::Note(Event::Applied(changes)));
-        }
-        self.serve(effects);
-        let applied = self.raft.applied();
-        let is_due = applied.value() >= self.last_saved.value() + self.save_every;
-        if is_due && self.saving.is_none() {
-            self.last_saved = applied;
-            self.to_save = Some(Arc::new(Saved {
-                checkpoint: self.raft.checkpoint(),
-                table: self.table.clone(),
-            }));
-        }
-    }
-
-    fn serve(&mut self, effects: &mut Effects<Effect>) {
-        let revision = self.table.state.revision;
-        let first = self.table.first_kept();
-        let mut gone = Vec::new();
-        for (&request, next) in &mut self.watchers {
-            if *next > revision {
-                continue;
-            }
-            let answer = if *next < first {
-                gone.push(request);
-                Answer::Compacted(first)
-            } else {
-                Answer::Changes(self.table.changes(*next).collect())
-            };
-            *next = revision + 1;
-            effects.push(Effect::Answer { request, answer });
-        }
-        for request in gone {
-            self.watchers.remove(&request);
-        }
-    }
-
-    fn durable(&mut self, now: Time, through: WriteId, effects: &mut Effects<Effect>) {
-        self.feed(now, raft::Input::Durable { through }, effects);
-        let Some((_, saved)) = self.saving.take_if(|(write, _)| *write <= through) else {
-            return;
-        };
-        let held = self.snapshot.as_ref();
-        if held.is_none_or(|(held, _)| held.checkpoint.at.op < saved.op()) {
-            self.snapshot = Some(pack(&saved));
-        }
-        self.offer(now, effects);
-    }
-
-    /// Tells Raft which snapshot is kept.
-    fn offer(&mut self, now: Time, effects: &mut Effects<Effect>) {
-        if let Some((manifest, _)) = &self.snapshot {
-            let manifest = Arc::clone(manifest);
-            self.feed(now, raft::Input::Saved { manifest }, effects);
-        }
-    }
-}
-
-/// A saved table as a snapshot for others.
-fn pack(saved: &Saved) -> (Arc<Manifest>, Vec<Bytes>) {
-    let bytes = saved.table.encode();
-    let begins = (0..bytes.len()).step_by(CHUNK_BYTES);
-    let chunks = begins.map(|at| bytes.slice(at..bytes.len().min(at + CHUNK_BYTES)));
-    let chunks: Vec<Bytes> = chunks.collect();
-    let manifest = Manifest {
-        checkpoint: saved.checkpoint.clone(),
-        chunk_bytes: u32::try_from(CHUNK_BYTES).expect("chunks are small"),
-        chunks: chunks.iter().map(|chunk| chunk_id(chunk)).collect(),
-        context: Bytes::new(),
-    };
-    (Arc::new(manifest), chunks)
-}
-
-fn chunk_id(bytes: &[u8]) -> ChunkId {
-    ChunkId(Sha256::digest(bytes).into())
 }
 
 impl Machine for Site {
@@ -571,20 +324,17 @@ impl Machine for Site {
     type Effect = Effect;
 
     fn step(&mut self, now: Time, input: Input, effects: &mut Effects<Effect>) {
-        match input {
-            Input::Start => self.offer(now, effects),
-            Input::Wake => self.feed(now, raft::Input::Wake, effects),
-            Input::Durable { through } => self.durable(now, through, effects),
-            Input::Message { from, message } => {
-                self.feed(now, raft::Input::Message { from, message }, effects);
-            }
-            Input::Request { request, body } => self.request(now, request, body, effects),
+        match self {
+            Self::Store(site) => site.step(now, input, effects),
+            Self::Table(site) => site.step(now, input, effects),
         }
-        self.settle(effects);
     }
 
     fn wake_at(&self) -> Option<Time> {
-        self.raft.wake_at()
+        match self {
+            Self::Store(site) => site.wake_at(),
+            Self::Table(site) => site.wake_at(),
+        }
     }
 }
 
@@ -620,37 +370,48 @@ impl Driven for Site {
 
 impl Observe for Site {
     fn label(&self, input: &Input) -> Label {
-        let role = match self.raft.role() {
-            RoleName::Follower => "follower",
-            RoleName::PreCandidate => "pre-candidate",
-            RoleName::Candidate => "candidate",
-            RoleName::Leader => "leader",
-            RoleName::Recovering => "recovering",
-        };
+        let stand = self.stand();
         match input {
-            Input::Start => Label::plain("start", role),
-            Input::Wake => Label::plain("wake", role),
-            Input::Durable { .. } => Label::plain("durable", role),
-            Input::Request { .. } => Label::plain("request", role),
-            Input::Message { message, .. } => label::of(message, role, &self.raft),
+            Input::Start => Sketch::plain("start"),
+            Input::Wake => Sketch::plain("wake"),
+            Input::Durable { .. } => Sketch::plain("durable"),
+            Input::Request { .. } => Sketch::plain("request"),
+            Input::Message {
+                message: Words::Raft(message),
+                ..
+            } => Sketch::of(message),
+            Input::Message {
+                message: Words::Frame(frame),
+                ..
+            } => frame.sketch,
         }
+        .label(&stand)
     }
 }
 
 impl Node for Site {
     type Setup = Setup;
-    type Message = Message;
+    type Message = Words;
     type Request = Request;
     type Answer = Answer;
     type Event = Event;
-    type Record = Record;
-    type Shelf = Journal;
+    type Record = Stored;
+    type Shelf = Shelf;
 
-    fn boot(setup: &Setup, id: NodeId, seed: u64, shelf: &Journal) -> Self {
-        Self::start(setup, id, seed, shelf)
+    fn shelf(setup: &Setup) -> Shelf {
+        Shelf::new(setup.engine)
     }
 
-    fn message(from: NodeId, message: Message) -> Input {
+    fn boot(setup: &Setup, id: NodeId, seed: u64, shelf: &Shelf) -> Self {
+        match shelf {
+            Shelf::Deck(deck) => Self::Store(Box::new(StoreSite::start(setup, id, seed, deck))),
+            Shelf::Journal(journal) => {
+                Self::Table(Box::new(TableSite::start(setup, id, seed, journal)))
+            }
+        }
+    }
+
+    fn message(from: NodeId, message: Words) -> Input {
         Input::Message { from, message }
     }
 
@@ -671,35 +432,23 @@ impl Node for Site {
         Answer::Refused
     }
 
-    fn size(message: &Message) -> u64 {
-        let entry = |entry: &Entry| match &entry.payload {
-            raft::Payload::Command(command) => 48 + body_size(&command.body),
-            raft::Payload::Blank | raft::Payload::Configuration(_) => 64,
-        };
-        let content = match &message.body {
-            raft::Body::Append { entries, .. } => entries.iter().map(entry).sum(),
-            raft::Body::Forward { commands } => {
-                let bodies = commands.iter().map(|one| 32 + body_size(&one.body));
-                bodies.sum()
+    fn size(message: &Words) -> u64 {
+        match message {
+            Words::Raft(message) => table_site::size(message),
+            Words::Frame(frame) => {
+                let body = u64::try_from(frame.body.len()).expect("it is in memory");
+                body + FRAME_HEADER
             }
-            raft::Body::Chunk { bytes, .. } => {
-                u64::try_from(bytes.len()).expect("chunks are small")
-            }
-            raft::Body::PreVote { .. }
-            | raft::Body::PreVoteReply { .. }
-            | raft::Body::Vote { .. }
-            | raft::Body::VoteReply { .. }
-            | raft::Body::Commit { .. }
-            | raft::Body::Ack { .. }
-            | raft::Body::Conflict { .. }
-            | raft::Body::Heartbeat { .. }
-            | raft::Body::HeartbeatReply { .. }
-            | raft::Body::ReadProbe { .. }
-            | raft::Body::ReadProbeReply { .. }
-            | raft::Body::TimeoutNow
-            | raft::Body::Offer { .. }
-            | raft::Body::Want { .. } => 32,
-        };
-        content + 64
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        match self {
+            Self::Store(site) => site.has_failed(),
+            Self::Table(_) => false,
+        }
     }
 }
+
+/// What stands before a frame's body on the wire.
+const FRAME_HEADER: u64 = 16;

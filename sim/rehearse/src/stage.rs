@@ -189,7 +189,10 @@ impl Stage {
 
 fn setup(scenario: &Scenario, voters: usize) -> Setup {
     let keyspace = &scenario.keyspace;
+    let values = scenario.clients.iter().map(|one| one.value);
     Setup {
+        engine: keyspace.engine,
+        value_bytes_max: values.max().unwrap_or(0),
         voters: u64::try_from(voters).expect("nodes are few"),
         election_timeout: Duration::from_nanos(keyspace.election_timeout),
         heartbeat_interval: Duration::from_nanos(keyspace.heartbeat),

@@ -36,6 +36,26 @@ fn the_small_scenario_is_well_formed() {
 
 /// What is changed into what, and a part of what is said then.
 const CASES: &[(&str, &str, &str)] = &[
+    (
+        "name = \"k\"",
+        "name = \"k\"\nengine = \"bolt\"",
+        "x.toml:14: engine is store or table, not bolt",
+    ),
+    (
+        "name = \"k\"",
+        "name = \"k\"\nreads = \"lease\"",
+        "x.toml:14: the store reads by quorum: for lease, write engine = \"table\"",
+    ),
+    (
+        "name = \"k\"\nsites = [\"a\", \"b\"]\n[[clients]]\n",
+        "name = \"k\"\nengine = \"table\"\nsites = [\"a\", \"b\"]\n[[clients]]\nmix = { lease = 1 }\n",
+        "x.toml:17: mix: a table has no lease: write engine = \"store\"",
+    ),
+    (
+        "[[promise]]\n",
+        "[faults]\nweights = { flip = 1 }\n[[promise]]\n",
+        "x.toml:19: flip is rehearsed with engine = \"table\" only",
+    ),
     ("format = 1", "format = 2", "x.toml:1: format is 1"),
     ("why = \"It is small.\"\n", "", "has no `why`: say it"),
     (
@@ -65,8 +85,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "rate = \"1/s\"",
-        "mix = { lease = 1 }",
-        "x.toml:17: mix: lease is not rehearsed yet",
+        "mix = { lock = 1 }",
+        "x.toml:17: mix: lock is not rehearsed yet",
     ),
     (
         "rate = \"1/s\"",
@@ -75,8 +95,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "check = \"linearizable\"",
-        "check = \"lease\"",
-        "x.toml:19: lease is not judged; these are",
+        "check = \"ledger\"",
+        "x.toml:19: ledger is not judged; these are",
     ),
     (
         "check = \"linearizable\"",

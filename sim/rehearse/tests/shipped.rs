@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 6] = [
+const SHIPPED: [(&str, &str); 9] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -26,6 +26,18 @@ const SHIPPED: [(&str, &str); 6] = [
     (
         "hunt-elections",
         include_str!("../../../scenarios/hunt-elections.toml"),
+    ),
+    (
+        "hunt-store",
+        include_str!("../../../scenarios/hunt-store.toml"),
+    ),
+    (
+        "hunt-votes",
+        include_str!("../../../scenarios/hunt-votes.toml"),
+    ),
+    (
+        "hunt-changes",
+        include_str!("../../../scenarios/hunt-changes.toml"),
     ),
 ];
 
@@ -134,6 +146,24 @@ fn too_little_to_say_anything_is_no_success() {
     let report = run(&scenario, &runs(2), &mut Silent);
     assert_eq!(report.exit_code(), 3);
     assert!(report.to_text().contains("UNINFORMATIVE"));
+}
+
+/// Runs of the real engine in which clients do everything that they can.
+#[test]
+fn the_real_engine_is_watched_compacted_and_leased() {
+    let scenario = parse(SHIPPED[6].1, "hunt-store.toml", &[]).expect("it is well formed");
+    let options = Options {
+        seed: Some(100),
+        ..runs(30)
+    };
+    let report = run(&scenario, &options, &mut Silent);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    let text = report.to_text();
+    assert!(
+        text.contains("kept: linearizable; watch; durable; lease"),
+        "{text}"
+    );
+    assert!(report.acknowledged() > 3_000, "{text}");
 }
 
 /// A hunt that must fail: nothing heals in a nanosecond.

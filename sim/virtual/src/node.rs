@@ -14,7 +14,7 @@ use crate::shelf::Shelf;
 
 /// A machine that a world can start, feed and crash.
 pub trait Node:
-    Driven + Observe + Machine<Input: Clone + Hash + Debug, Effect: Clone + Hash + Debug> + Clone
+    Driven + Observe + Machine<Input: Clone + Hash + Debug, Effect: Clone + Hash + Debug> + Sized
 {
     /// What all its starts have in common.
     type Setup: Clone + Debug;
@@ -30,6 +30,11 @@ pub trait Node:
     type Record: Clone + Debug;
     /// Where those records are kept.
     type Shelf: Shelf<Self::Record> + Default;
+
+    /// A disk of such a node before its first start.
+    fn shelf(_setup: &Self::Setup) -> Self::Shelf {
+        Self::Shelf::default()
+    }
 
     /// A start or restart, from what is durable. `seed` differs between nodes and starts.
     fn boot(setup: &Self::Setup, id: NodeId, seed: u64, shelf: &Self::Shelf) -> Self;
@@ -55,6 +60,12 @@ pub trait Node:
     /// message is thereby lost.
     fn flipped(_message: &Self::Message, _bit: u32) -> Option<Self::Message> {
         None
+    }
+
+    /// Whether something went wrong that only ending the process can answer. Asked after each
+    /// batch; whoever runs the world starts the node again.
+    fn has_failed(&self) -> bool {
+        false
     }
 
     /// Asserts its invariants. Called after each step.

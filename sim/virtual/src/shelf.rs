@@ -16,7 +16,7 @@ const KEEP: Place = Place::new("disk.keep");
 const SURVIVAL: Place = Place::new("disk.survival");
 
 /// Keeps records in order, through crashes.
-pub trait Shelf<R>: Clone + Debug {
+pub trait Shelf<R>: Debug {
     /// Puts records behind all others, not durably yet.
     ///
     /// # Errors

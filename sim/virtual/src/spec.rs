@@ -10,7 +10,7 @@ use crate::quantiles::Quantiles;
 use crate::trace::Report;
 
 /// A node, where it runs, and how its surroundings behave.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct NodeSpec<N: Node> {
     /// What all its starts have in common.
     pub setup: N::Setup,
@@ -44,7 +44,7 @@ impl Work {
 }
 
 /// A whole world.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct WorldSpec<N: Node> {
     /// Its nodes; their ids count from 1.
     pub nodes: Vec<NodeSpec<N>>,
@@ -83,6 +83,33 @@ impl<N: Node> WorldSpec<N> {
             order: Order::Timed,
             limits: Limits::default(),
             report: Report::Off,
+        }
+    }
+}
+
+impl<N: Node> Clone for NodeSpec<N> {
+    fn clone(&self) -> Self {
+        Self {
+            setup: self.setup.clone(),
+            host: self.host,
+            site: self.site,
+            clock: self.clock,
+            sync: self.sync.clone(),
+            work: self.work,
+        }
+    }
+}
+
+impl<N: Node> Clone for WorldSpec<N> {
+    fn clone(&self) -> Self {
+        Self {
+            nodes: self.nodes.clone(),
+            hosts: self.hosts.clone(),
+            link: self.link.clone(),
+            links: self.links.clone(),
+            order: self.order.clone(),
+            limits: self.limits,
+            report: self.report,
         }
     }
 }

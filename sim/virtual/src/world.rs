@@ -50,7 +50,8 @@ pub enum Moment {
     Happened,
     /// An alarm that the caller had set.
     Alarm(u64),
-    /// A node's disk failed, and the node ended. Somebody has to start it again.
+    /// A node's disk failed, or what it said of itself, and the node ended. Somebody has to
+    /// start it again.
     Ended(NodeId),
     /// Nothing is left to happen.
     Idle,
@@ -96,7 +97,7 @@ pub struct Counts {
 }
 
 /// Something that will happen.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Item<N: Node> {
     Deliver {
         source: usize,
@@ -128,6 +129,45 @@ pub(crate) enum Item<N: Node> {
     },
 }
 
+impl<N: Node> Clone for Item<N> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Deliver {
+                source,
+                target,
+                input,
+                sent,
+            } => Self::Deliver {
+                source: *source,
+                target: *target,
+                input: input.clone(),
+                sent: sent.clone(),
+            },
+            Self::Synced { node, run, through } => Self::Synced {
+                node: *node,
+                run: *run,
+                through: *through,
+            },
+            Self::Worked { node, run } => Self::Worked {
+                node: *node,
+                run: *run,
+            },
+            Self::Alarm(token) => Self::Alarm(*token),
+            Self::Restart(node) => Self::Restart(*node),
+            Self::Resume(node) => Self::Resume(*node),
+            Self::Thaw(node) => Self::Thaw(*node),
+            Self::Mend { source, target } => Self::Mend {
+                source: *source,
+                target: *target,
+            },
+            Self::Hasten { source, target } => Self::Hasten {
+                source: *source,
+                target: *target,
+            },
+        }
+    }
+}
+
 /// The next thing to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -135,8 +175,9 @@ pub(crate) enum Next {
     Timer(usize),
 }
 
-/// A world. Its clones go on from where it stands, each on its own.
-#[derive(Clone, Debug)]
+/// A world. Its clones go on from where it stands, each on its own; there are such only where
+/// nodes and disks can be copied.
+#[derive(Debug)]
 pub struct World<N: Node> {
     now: Time,
     tape: Tape,
@@ -158,6 +199,37 @@ pub struct World<N: Node> {
     notes: Vec<Noted<N::Event>>,
     turn: Turn<N::Effect>,
     counts: Counts,
+    /// A node that says that it has failed, and has not been ended yet.
+    failed: Option<usize>,
+}
+
+impl<N: Node + Clone> Clone for World<N>
+where
+    N::Shelf: Clone,
+{
+    fn clone(&self) -> Self {
+        Self {
+            now: self.now,
+            tape: self.tape.clone(),
+            agenda: self.agenda.clone(),
+            processes: self.processes.clone(),
+            hosts: self.hosts.clone(),
+            links: self.links.clone(),
+            order: self.order.clone(),
+            choosing: self.choosing.clone(),
+            clocks: self.clocks.clone(),
+            candidates: self.candidates.clone(),
+            limits: self.limits,
+            trace: self.trace.clone(),
+            next_request: self.next_request,
+            timer: self.timer,
+            replies: self.replies.clone(),
+            notes: self.notes.clone(),
+            turn: self.turn.clone(),
+            counts: self.counts,
+            failed: self.failed,
+        }
+    }
 }
 
 impl<N: Node> World<N> {
@@ -218,6 +290,7 @@ impl<N: Node> World<N> {
             notes: Vec::new(),
             turn: Turn::new(),
             counts: Counts::default(),
+            failed: None,
         };
         for node in 0..count {
             world.start(node);
@@ -231,6 +304,11 @@ impl<N: Node> World<N> {
     ///
     /// As [`Halted`] says; the world is then of no further use.
     pub fn advance(&mut self) -> Result<Moment, Halted> {
+        if let Some(node) = self.failed.take() {
+            let id = self.processes[node].id;
+            self.end(node);
+            return Ok(Moment::Ended(id));
+        }
         let next = match self.order {
             Order::Timed => self.next_in_time(),
             Order::Hunt { reach_nanos, .. } => self.next_in_hunt(reach_nanos),
@@ -401,6 +479,9 @@ impl<N: Node> World<N> {
             node: process.id,
         };
         driver.turn(local, &mut recording, turn);
+        if driver.machine().has_failed() {
+            self.failed = Some(node);
+        }
         true
     }
 

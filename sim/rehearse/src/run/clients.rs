@@ -7,15 +7,18 @@ use holm_base::{NodeId, RequestId, Time};
 use holm_check::History;
 use holm_virtual::{Place, World};
 
+use super::leases::LEASED_KEYS;
 use super::{Run, Token};
+use crate::calls::{Call, Change, Key, Reply};
 use crate::scenario::{Clients, Keys, Purpose, Scenario};
-use crate::site::{Answer, Request, Site};
+use crate::site::{Answer, LeaseCall, LeaseReply, Request, Site};
 use crate::stage::Stage;
-use crate::table::{Call, Key, Reply};
 
 const OP: Place = Place::new("client.op");
 const KEY: Place = Place::new("client.key");
 const GAP: Place = Place::new("client.gap");
+const LEASE: Place = Place::new("client.lease");
+const COMPACT: Place = Place::new("client.compact");
 
 /// When a client gives an operation up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,10 +48,24 @@ struct Client {
     waits: bool,
 }
 
+/// What is asked: for the history, or about a lease.
+#[derive(Clone, Copy, Debug)]
+enum Wish {
+    Call(Call),
+    Lease(LeaseCall),
+}
+
+/// What is under way: its place in the history, or what is asked about a lease.
+#[derive(Clone, Copy, Debug)]
+enum Open {
+    Operation(usize),
+    Lease(LeaseCall),
+}
+
 /// An operation under way.
 #[derive(Clone, Debug)]
 struct Pending {
-    operation: usize,
+    open: Open,
     client: Option<usize>,
     group: usize,
     op: usize,
@@ -70,6 +87,8 @@ pub(crate) struct Askers {
     next_mark: u64,
     /// At which revision each key was last seen to be made.
     made: Vec<u64>,
+    /// The newest revision that anybody was told.
+    newest: u64,
     acknowledged: u64,
     is_last: bool,
 }
@@ -116,6 +135,7 @@ impl Askers {
             is_patience_set: false,
             next_mark: 1,
             made: Vec::new(),
+            newest: 1,
             acknowledged: 0,
             is_last: false,
         }
@@ -146,7 +166,16 @@ impl Askers {
         self.made[at] = self.made[at].max(made);
     }
 
+    /// Something that nobody asked for is about to be seen.
+    pub(super) fn unasked(&mut self, call: impl FnOnce(u64) -> Call) -> u64 {
+        let mark = self.next_mark;
+        self.next_mark += 1;
+        self.history.invoke(u64::MAX, call(mark));
+        mark
+    }
+
     fn learn(&mut self, call: &Call, reply: &Reply) {
+        self.newest = self.newest.max(reply.revision());
         match (*call, reply) {
             (Call::Put { key, .. }, Reply::Wrote { revision }) => self.saw(key, *revision),
             (Call::Txn { key, other, .. }, Reply::Wrote { revision }) => {
@@ -237,20 +266,29 @@ impl Run<'_> {
             self.askers.groups[group].site,
         );
         let wanted = &self.scenario.clients[kind];
-        let (op, call) = self.draw(wanted);
+        let (op, wish) = self.draw(wanted);
         let node = self.target(group, client);
         let now = self.world.now();
         let phase = self.figures.asked(now, site, op);
         let who = client.map_or_else(|| number(group) << 32, number);
-        let operation = self.askers.history.invoke(who, call);
-        let body = match call {
-            Call::Range { .. } => Request::Read(call),
-            Call::Put { .. } | Call::Delete { .. } | Call::Txn { .. } => {
-                Request::Write(call, wanted.value)
+        let (open, body) = match wish {
+            Wish::Call(call) => {
+                let open = Open::Operation(self.askers.history.invoke(who, call));
+                let is_read = matches!(call, Call::Range { .. });
+                let body = if is_read {
+                    Request::Read(call)
+                } else {
+                    Request::Write(call, wanted.value)
+                };
+                (open, body)
+            }
+            Wish::Lease(call) => {
+                self.leases.asked(now, call);
+                (Open::Lease(call), Request::Lease(call))
             }
         };
         let pending = Pending {
-            operation,
+            open,
             client,
             group,
             op,
@@ -299,7 +337,7 @@ impl Run<'_> {
         }
     }
 
-    fn draw(&mut self, wanted: &Clients) -> (usize, Call) {
+    fn draw(&mut self, wanted: &Clients) -> (usize, Wish) {
         let tape = self.world.tape_mut();
         let op = tape.weighted(OP, &wanted.mix.0);
         // The first of a mix may have no weight; then another is the normal one.
@@ -309,7 +347,11 @@ impl Run<'_> {
         } else {
             op
         };
+        if op == 5 {
+            return (op, self.draw_lease());
+        }
         let key = draw_key(&wanted.keys, tape);
+        let back = if op == 4 { tape.choose(COMPACT, 24) } else { 0 };
         let mark = self.askers.next_mark;
         self.askers.next_mark += 1;
         let call = match op {
@@ -321,16 +363,66 @@ impl Run<'_> {
                 expected: self.askers.made(key),
                 mark,
             },
+            4 => Call::Compact {
+                revision: self.askers.newest.saturating_sub(u64::from(back)).max(1),
+            },
             _ if wanted.keys.count <= WHOLE_MAX => Call::Range {
                 first: 0,
-                last: wanted.keys.count - 1,
+                last: if self.leases.is_used {
+                    self.leases.first_key + LEASED_KEYS - 1
+                } else {
+                    wanted.keys.count - 1
+                },
             },
             _ => Call::Range {
                 first: key,
                 last: key,
             },
         };
-        (op, call)
+        (op, Wish::Call(call))
+    }
+
+    /// Something about a lease: a new one, a key on one, a renewal, a question, an end.
+    fn draw_lease(&mut self) -> Wish {
+        let now = self.world.now();
+        let alive = self.leases.alive();
+        let tape = self.world.tape_mut();
+        let what = tape.choose(LEASE, 10);
+        let count = u32::try_from(alive.len()).unwrap_or(u32::MAX);
+        if count == 0 || what == 9 {
+            let ttl = i64::from(tape.choose(LEASE, 3)) + 2;
+            let id = self.leases.grant(now, ttl);
+            return Wish::Lease(LeaseCall::Grant { id, ttl });
+        }
+        let at = usize::try_from(tape.choose(LEASE, count)).expect("leases are few");
+        let (id, key) = (alive[at], tape.choose(LEASE, LEASED_KEYS));
+        match what {
+            0..=3 => {
+                let mark = self.askers.next_mark;
+                self.askers.next_mark += 1;
+                self.leases.attach(mark, id);
+                Wish::Call(Call::Attach {
+                    key: self.leases.first_key + key,
+                    lease: id,
+                    mark,
+                })
+            }
+            4..=6 => Wish::Lease(LeaseCall::Renew { id }),
+            7 => Wish::Lease(LeaseCall::TimeToLive { id }),
+            _ => Wish::Lease(LeaseCall::Revoke { id }),
+        }
+    }
+
+    /// A revision was applied for the first time anywhere.
+    pub(super) fn learn(&mut self, change: &Change) {
+        let now = self.world.now();
+        let Some(gone) = self.leases.learn(now, change) else {
+            return;
+        };
+        let first = self.leases.first_key;
+        let keys = gone.iter().fold(0, |keys, key| keys | 1 << (key - first));
+        let mark = self.askers.unasked(|mark| Call::Gone { first, keys, mark });
+        self.ledger.made_by(change.revision, mark);
     }
 
     pub(super) fn answered(&mut self, request: RequestId, answer: Answer) {
@@ -339,30 +431,43 @@ impl Run<'_> {
         };
         match answer {
             Answer::Done(reply) => self.done(&pending, reply),
+            Answer::Lease(reply) => self.heard(&pending, reply),
             Answer::Refused => self.failed(pending, true),
             Answer::Unknown
             | Answer::Operated(_)
             | Answer::Watching(_)
             | Answer::Changes(_)
+            | Answer::Progress(_)
             | Answer::Compacted(_) => self.failed(pending, false),
         }
     }
 
     fn done(&mut self, pending: &Pending, reply: Reply) {
-        let call = self.askers.history.operations()[pending.operation].call;
-        self.askers.learn(&call, &reply);
+        let revision = reply.revision();
+        if let Open::Operation(at) = pending.open {
+            let call = self.askers.history.operations()[at].call;
+            self.askers.learn(&call, &reply);
+            self.askers.history.returned(at, reply);
+        }
+        self.succeeded(pending, revision);
+    }
+
+    /// A question about a lease was answered.
+    fn heard(&mut self, pending: &Pending, reply: LeaseReply) {
+        let now = self.world.now();
+        if let Open::Lease(call) = pending.open {
+            self.leases.heard((pending.asked, now), call, Some(reply));
+        }
+        self.succeeded(pending, 0);
+    }
+
+    fn succeeded(&mut self, pending: &Pending, revision: u64) {
         self.askers.acknowledged += 1;
         let now = self.world.now();
         let site = self.askers.groups[pending.group].site;
         let took = now.nanos() - pending.asked.nanos();
-        self.figures.acknowledged(
-            now,
-            (site, pending.op),
-            pending.phase,
-            took,
-            reply.revision(),
-        );
-        self.askers.history.returned(pending.operation, reply);
+        self.figures
+            .acknowledged(now, (site, pending.op), pending.phase, took, revision);
         if self.healed.is_some_and(|healed| pending.asked >= healed) {
             self.progressed.get_or_insert(now);
         }
@@ -374,8 +479,13 @@ impl Run<'_> {
 
     /// It was not answered. If it surely did not happen, the history says so.
     fn failed(&mut self, pending: Pending, is_refused: bool) {
-        if is_refused {
-            self.askers.history.refused(pending.operation);
+        match pending.open {
+            Open::Operation(at) if is_refused => self.askers.history.refused(at),
+            Open::Operation(_) => {}
+            Open::Lease(call) => {
+                let now = self.world.now();
+                self.leases.heard((pending.asked, now), call, None);
+            }
         }
         self.figures
             .failed(pending.asked, self.askers.groups[pending.group].site);

@@ -50,6 +50,7 @@ impl Run<'_> {
         let fault = &scenario.faults[at];
         let now = self.world.now();
         self.figures.begin(now, at);
+        self.leases.fault(now, true);
         for target in &fault.targets {
             self.strike(&fault.action, target);
         }
@@ -123,6 +124,7 @@ impl Run<'_> {
         let now = self.world.now();
         let newest = self.ledger.newest();
         self.figures.end(now, at, newest);
+        self.leases.fault(now, false);
     }
 
     fn undo(&mut self, action: &Action, target: &Target) {
@@ -228,13 +230,11 @@ impl Run<'_> {
         let Some(leader) = self.leader() else { return };
         let site = self.world.node(leader);
         if let Some(site) = site {
-            let members = site.raft().configuration().members();
+            let members = site.configuration().members();
             self.incidents.members.extend(members);
         }
         let is_new = |node| !self.incidents.members.contains(&node);
-        let voters = site.map_or(0, |site| {
-            site.raft().configuration().voters().iter().count()
-        });
+        let voters = site.map_or(0, |site| site.configuration().voters().iter().count());
         let operation = match drawn {
             0 => Operation::MoveLeader { to: node },
             1 if is_new(node) => Operation::Change(Change::AddVoter(node)),

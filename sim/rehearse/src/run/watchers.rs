@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use holm_base::{NodeId, RequestId, Time};
 use holm_check::{Seen, Stream};
-use holm_virtual::World;
+use holm_virtual::{Place, World};
 
 use super::{Run, Token};
-use crate::scenario::{Check, Scenario};
+use crate::calls::Change;
+use crate::scenario::{Check, Purpose, Scenario};
 use crate::site::{Answer, Request, Site};
 use crate::stage::Stage;
-use crate::table::Change;
+
+const WATCH: Place = Place::new("client.watch");
+
+/// A watcher of a hunt goes elsewhere at one look in so many, and asks how far it has come.
+const WANDER: u32 = 12;
 
 /// How often a watcher looks whether its node still serves it.
 const LOOK: Duration = Duration::from_millis(200);
@@ -22,6 +27,8 @@ const SEGMENT: usize = 8_192;
 #[derive(Clone, Debug)]
 struct Watcher {
     node: NodeId,
+    /// Where it may go.
+    nodes: Vec<NodeId>,
     request: Option<RequestId>,
     stream: Stream<Change>,
     /// The next revision that it wants; 0 before it has begun.
@@ -39,16 +46,20 @@ impl Watchers {
         let mut watchers = Vec::new();
         if scenario.judges(Check::Watch) {
             for kind in scenario.clients.iter().filter(|kind| kind.watches) {
-                let nodes = kind
-                    .at
-                    .iter()
-                    .filter_map(|&site| stage.of_site(site).next());
-                watchers.extend(nodes.map(|node| Watcher {
-                    node,
-                    request: None,
-                    stream: stream(0),
-                    next: 0,
-                }));
+                for &site in &kind.at {
+                    // In a hunt it goes anywhere, else it stays at its site.
+                    let nodes: Vec<NodeId> = match scenario.purpose {
+                        Purpose::Hunt => stage.ids().collect(),
+                        Purpose::Timed => stage.of_site(site).collect(),
+                    };
+                    watchers.extend(stage.of_site(site).next().map(|node| Watcher {
+                        node,
+                        nodes,
+                        request: None,
+                        stream: stream(0),
+                        next: 0,
+                    }));
+                }
             }
         }
         if !watchers.is_empty() {
@@ -70,20 +81,54 @@ impl Run<'_> {
     /// Opens the watches that are not served.
     pub(super) fn look(&mut self) {
         for at in 0..self.watchers.watchers.len() {
-            let watcher = &self.watchers.watchers[at];
-            let (node, next) = (watcher.node, watcher.next);
-            let served = watcher.request.is_some_and(|request| {
-                let site = self.world.node(node);
-                site.is_some_and(|site| site.is_watched_by(request))
-            });
-            if !served {
-                self.end_stream(at, next);
-                let request = self.world.request(node, Request::Watch(next));
-                self.watchers.watchers[at].request = request;
+            let served = self.is_served(at);
+            if served && !self.wanders(at) {
+                continue;
             }
+            let (node, next) = (
+                self.watchers.watchers[at].node,
+                self.watchers.watchers[at].next,
+            );
+            self.end_stream(at, next);
+            let request = self.world.request(node, Request::Watch(next));
+            self.watchers.watchers[at].request = request;
         }
         let next = self.world.now() + LOOK;
         self.world.alarm(next, Token::Look.pack());
+    }
+
+    fn is_served(&self, at: usize) -> bool {
+        let watcher = &self.watchers.watchers[at];
+        watcher.request.is_some_and(|request| {
+            let site = self.world.node(watcher.node);
+            site.is_some_and(|site| site.watched_through(request).is_some())
+        })
+    }
+
+    /// Whether a watcher that is served leaves for another node now.
+    fn wanders(&mut self, at: usize) -> bool {
+        if self.scenario.purpose == Purpose::Timed || self.healed.is_some() {
+            return false;
+        }
+        let drawn = self.world.tape_mut().choose(WATCH, WANDER);
+        let watcher = &mut self.watchers.watchers[at];
+        let (node, Some(request)) = (watcher.node, watcher.request) else {
+            return false;
+        };
+        match drawn {
+            1 => {
+                let here = watcher.nodes.iter().position(|one| *one == node);
+                let next = here.map_or(0, |here| (here + 1) % watcher.nodes.len());
+                watcher.node = watcher.nodes[next];
+                self.world.request(node, Request::Unwatch(request));
+                true
+            }
+            2 => {
+                self.world.request(node, Request::Progress(request));
+                false
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn watched(&mut self, _node: NodeId, request: RequestId, answer: Answer) {
@@ -111,13 +156,20 @@ impl Run<'_> {
                     self.end_stream(at, next);
                 }
             }
+            Answer::Progress(revision) => {
+                watcher.stream.seen.push(Seen::Progress { revision });
+            }
             Answer::Compacted(first) => {
                 watcher.stream.seen.push(Seen::Compacted { first });
                 watcher.request = None;
                 self.end_stream(at, first);
                 self.watchers.watchers[at].next = first;
             }
-            Answer::Done(_) | Answer::Refused | Answer::Unknown | Answer::Operated(_) => {}
+            Answer::Done(_)
+            | Answer::Lease(_)
+            | Answer::Refused
+            | Answer::Unknown
+            | Answer::Operated(_) => {}
         }
     }
 
@@ -133,13 +185,13 @@ impl Run<'_> {
         for at in 0..self.watchers.watchers.len() {
             let watcher = &mut self.watchers.watchers[at];
             let site = self.world.node(watcher.node);
-            let served = site.filter(|site| {
-                let request = watcher.request;
-                request.is_some_and(|request| site.is_watched_by(request))
-            });
-            if let Some(site) = served {
-                // What this node has applied, it has told.
-                watcher.stream.through = site.table.state.revision;
+            let through = watcher
+                .request
+                .zip(site)
+                .and_then(|(request, site)| site.watched_through(request));
+            if let Some(through) = through {
+                // What this node has applied, and its reader has taken, it has told.
+                watcher.stream.through = through;
             }
             let next = watcher.next;
             self.end_stream(at, next);

@@ -5,17 +5,18 @@ use super::quantity::{bytes, duration, frequency_milli, span, split, whole};
 use super::tree::{Kind, Table, Value};
 use super::{count, read};
 use crate::refusal::Refusal;
+use crate::site::Engine;
 
 const CLIENTS_MAX: u64 = 100_000;
 const OPS_MAX: u64 = 10_000_000;
 const KEYS_MAX: u64 = 1_000_000;
 
 /// The operations of a mix, in the order of their weights.
-pub(crate) const OP_NAMES: [&str; 4] = ["put", "delete", "txn", "range"];
+pub(crate) const OP_NAMES: [&str; 6] = ["put", "delete", "txn", "range", "compact", "lease"];
 
 /// How often each operation is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mix(pub(crate) [u32; 4]);
+pub(crate) struct Mix(pub(crate) [u32; 6]);
 
 /// Which keys are asked for.
 #[derive(Clone, Debug)]
@@ -166,7 +167,7 @@ fn client(mut table: Table, parts: &Parts) -> Result<Clients, Refusal> {
     );
     let rate = table.take("rate");
     let rate = rate.map(|value| read(&table, value, "rate", frequency_milli));
-    let mix = mix(&mut table)?;
+    let mix = mix(&mut table, parts.keyspace.engine)?;
     let keys = match table.take("keys") {
         None => Keys::uniform(100),
         Some(value) => read(&table, value, "keys", keys)?,
@@ -196,15 +197,15 @@ fn client(mut table: Table, parts: &Parts) -> Result<Clients, Refusal> {
     })
 }
 
-fn mix(table: &mut Table) -> Result<Mix, Refusal> {
+fn mix(table: &mut Table, engine: Engine) -> Result<Mix, Refusal> {
     let Some(value) = table.take("mix") else {
-        return Ok(Mix([1, 0, 0, 1]));
+        return Ok(Mix([1, 0, 0, 1, 0, 0]));
     };
     let line = value.line;
     let Kind::Table(mut weights) = value.kind else {
         return Err(table.refuse(line, "mix is a table, such as { put = 50, range = 50 }"));
     };
-    let mut mix = [0; 4];
+    let mut mix = [0; 6];
     for (name, value) in weights.rest() {
         let Some(at) = OP_NAMES.iter().position(|known| *known == name) else {
             let what = format!(
@@ -213,6 +214,10 @@ fn mix(table: &mut Table) -> Result<Mix, Refusal> {
             );
             return Err(table.refuse(value.line, what));
         };
+        if engine == Engine::Table && at > 3 {
+            let what = format!("mix: a table has no {name}: write engine = \"store\"");
+            return Err(table.refuse(value.line, what));
+        }
         let weight = count(table, &value, "a weight", 1_000_000)?;
         mix[at] = u32::try_from(weight).expect("it is within its limit");
     }
@@ -429,7 +434,7 @@ fn change(table: &Table, value: Value, parts: &Parts) -> Result<Action, Refusal>
     }
 }
 
-pub(crate) fn chances(top: &mut Table) -> Result<Chances, Refusal> {
+pub(crate) fn chances(top: &mut Table, engine: Engine) -> Result<Chances, Refusal> {
     let Some(mut table) = top.table("faults")? else {
         return Ok(Chances::usual());
     };
@@ -446,7 +451,12 @@ pub(crate) fn chances(top: &mut Table) -> Result<Chances, Refusal> {
         };
     }
     if let Some(value) = table.take("weights") {
+        let line = value.line;
         let weights = numbers(&table, value, "weights", 900)?;
+        if engine == Engine::Store && weights.iter().any(|one| one.0 == "flip" && one.1 > 0) {
+            let what = "flip is rehearsed with engine = \"table\" only: leave its weight out";
+            return Err(table.refuse(line, what));
+        }
         chances.weights = weights
             .into_iter()
             .map(|(name, weight)| {

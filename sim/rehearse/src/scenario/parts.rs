@@ -8,6 +8,7 @@ use super::quantity::{bandwidth, distribution, duration, share, span, split, who
 use super::tree::{Kind, Table, Value};
 use super::{Purpose, count};
 use crate::refusal::Refusal;
+use crate::site::Engine;
 
 const SITES_MAX: usize = 64;
 const NODES_MAX: usize = 256;
@@ -68,6 +69,7 @@ pub(crate) struct Keyspace {
     pub(crate) election_timeout: u64,
     pub(crate) heartbeat: u64,
     pub(crate) reads_by_lease: bool,
+    pub(crate) engine: Engine,
 }
 
 /// What other tables refer to.
@@ -431,12 +433,17 @@ fn keyspace(mut table: Table, sites: &[Site]) -> Result<Keyspace, Refusal> {
         let what = "election_timeout is at least two heartbeats, and a heartbeat is not 0";
         return Err(table.refuse(table.line, what));
     }
+    let engine = engine(&mut table)?;
     let reads_by_lease = match table.take("reads") {
         None => false,
         Some(value) => {
             let line = value.line;
             match table.text(value, "reads")?.as_str() {
                 "quorum" => false,
+                "lease" if engine == Engine::Store => {
+                    let what = "the store reads by quorum: for lease, write engine = \"table\"";
+                    return Err(table.refuse(line, what));
+                }
                 "lease" => true,
                 other => {
                     let what = format!("reads is quorum or lease, not {other}");
@@ -456,7 +463,20 @@ fn keyspace(mut table: Table, sites: &[Site]) -> Result<Keyspace, Refusal> {
         election_timeout,
         heartbeat,
         reads_by_lease,
+        engine,
     })
+}
+
+fn engine(table: &mut Table) -> Result<Engine, Refusal> {
+    let Some(value) = table.take("engine") else {
+        return Ok(Engine::Store);
+    };
+    let line = value.line;
+    match table.text(value, "engine")?.as_str() {
+        "store" => Ok(Engine::Store),
+        "table" => Ok(Engine::Table),
+        other => Err(table.refuse(line, format!("engine is store or table, not {other}"))),
+    }
 }
 
 /// What a hunt without links has: short delays as a rule, and now and then one that is longer

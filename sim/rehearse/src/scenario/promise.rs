@@ -13,15 +13,17 @@ pub(crate) enum Check {
     Linearizable,
     Watch,
     Durable,
+    Lease,
     Invariants,
     Heals,
 }
 
 impl Check {
-    pub(crate) const ALL: [(&'static str, Self); 5] = [
+    pub(crate) const ALL: [(&'static str, Self); 6] = [
         ("linearizable", Self::Linearizable),
         ("watch", Self::Watch),
         ("durable", Self::Durable),
+        ("lease", Self::Lease),
         ("invariants", Self::Invariants),
         ("heals", Self::Heals),
     ];

@@ -41,11 +41,17 @@ pub(crate) struct Device {
     namings: Vec<(String, Naming)>,
     next_file: u64,
     pub(crate) capacity: u64,
-    pub(crate) steps: Vec<String>,
+    /// The steps taken, and, if somebody looks, what they were.
+    pub(crate) steps: u64,
+    pub(crate) trace: Option<Vec<String>>,
     pub(crate) crash_at: Option<u64>,
     pub(crate) has_crashed: bool,
     pub(crate) faults: BTreeMap<u64, Fault>,
     pub(crate) syncs: u64,
+    /// The next sync fails, and what it was to save is lost.
+    pub(crate) fails_sync: bool,
+    /// How many syncs failed so.
+    pub(crate) failed_syncs: u64,
 }
 
 /// What a step is to do, once it was counted.
@@ -66,31 +72,41 @@ impl Device {
             namings: Vec::new(),
             next_file: 0,
             capacity: u64::MAX,
-            steps: Vec::new(),
+            steps: 0,
+            trace: Some(Vec::new()),
             crash_at: None,
             has_crashed: false,
             faults: BTreeMap::new(),
             syncs: 0,
+            fails_sync: false,
+            failed_syncs: 0,
         }
     }
 
     /// Counts a step and says how it goes.
-    pub(crate) fn step(&mut self, what: String) -> Result<Go, DiskError> {
-        self.refuse_if_crashed(&what)?;
-        self.steps.push(what.clone());
-        let number = self.steps.len() as u64;
-        if self.crash_at == Some(number) {
+    pub(crate) fn step(&mut self, what: &dyn Fn() -> String) -> Result<Go, DiskError> {
+        if self.has_crashed {
+            return Err(dead(&what()));
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.push(what());
+        }
+        self.steps += 1;
+        if self.crash_at == Some(self.steps) {
             self.has_crashed = true;
             return Ok(Go::Dying);
         }
-        match self.faults.remove(&number) {
-            None => Ok(Go::On),
-            Some(Fault::Io) => Err(DiskError::Failed {
-                attempted: what,
+        let Some(fault) = self.faults.remove(&self.steps) else {
+            return Ok(Go::On);
+        };
+        let attempted = what();
+        Err(match fault {
+            Fault::Io => DiskError::Failed {
+                attempted,
                 reason: "input/output error".to_owned(),
-            }),
-            Some(Fault::Full) => Err(DiskError::Full { attempted: what }),
-        }
+            },
+            Fault::Full => DiskError::Full { attempted },
+        })
     }
 
     /// After the crash nothing answers any more.
@@ -106,13 +122,20 @@ impl Device {
     }
 
     /// Refuses what would make the files larger than the capacity.
-    pub(crate) fn claim(&self, more: u64, what: &str) -> Result<(), DiskError> {
+    pub(crate) fn claim(&self, more: u64, what: &dyn Fn() -> String) -> Result<(), DiskError> {
+        if self.capacity == u64::MAX {
+            return Ok(());
+        }
         if self.used().saturating_add(more) > self.capacity {
-            return Err(DiskError::Full {
-                attempted: what.to_owned(),
-            });
+            return Err(DiskError::Full { attempted: what() });
         }
         Ok(())
+    }
+
+    /// The name that a file has now: it may have been renamed since it was opened.
+    pub(crate) fn name_of(&self, file: u64) -> Option<String> {
+        let mut named = self.names.iter().filter(|&(_, &number)| number == file);
+        named.next().map(|(path, _)| path.clone())
     }
 
     pub(crate) fn file(&mut self, file: u64) -> &mut File {
@@ -209,6 +232,7 @@ impl Device {
         }
         let mut next = Self::new();
         next.capacity = self.capacity;
+        next.trace = self.trace.as_ref().map(|_| Vec::new());
         next.next_file = self.next_file;
         for (&number, file) in &self.files {
             if !names.values().any(|&named| named == number) {

@@ -58,16 +58,16 @@ impl VirtualFolder {
 impl Folder for VirtualFolder {
     fn create(&self, name: &str, len: ByteCount) -> Result<Box<dyn Disk>, DiskError> {
         let path = self.place(name);
-        let what = format!("create {path} {len}");
+        let what = || format!("create {path} {len}");
         let mut device = lock(&self.device);
         if device.names.contains_key(&path) {
             return Err(DiskError::Exists { name: path });
         }
-        let go = device.step(what.clone())?;
+        let go = device.step(&what)?;
         device.claim(len.value(), &what)?;
         device.create(&self.path, &path, size(len));
         if go == Go::Dying {
-            return Err(dead(&what));
+            return Err(dead(&what()));
         }
         self.handle(&mut device, name, true)
     }
@@ -82,24 +82,26 @@ impl Folder for VirtualFolder {
 
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         let (from, to) = (self.place(from), self.place(to));
-        let what = format!("rename {from} {to}");
         let mut device = lock(&self.device);
         if !device.names.contains_key(&from) {
             return Err(DiskError::NotFound { name: from });
         }
-        let go = device.step(what.clone())?;
+        let what = || format!("rename {from} {to}");
+        let go = device.step(&what)?;
+        let (from, to) = (from.clone(), to.clone());
         device.name(&self.path, Naming::Rename { from, to });
         finish(go, &what)
     }
 
     fn remove(&self, name: &str) -> Result<(), DiskError> {
         let path = self.place(name);
-        let what = format!("remove {path}");
         let mut device = lock(&self.device);
         if !device.names.contains_key(&path) {
             return Err(DiskError::NotFound { name: path });
         }
-        let go = device.step(what.clone())?;
+        let what = || format!("remove {path}");
+        let go = device.step(&what)?;
+        let path = path.clone();
         device.name(&self.path, Naming::Remove { path });
         finish(go, &what)
     }
@@ -118,9 +120,9 @@ impl Folder for VirtualFolder {
     }
 
     fn sync(&self) -> Result<(), DiskError> {
-        let what = format!("sync folder /{}", self.path);
+        let what = || format!("sync folder /{}", self.path);
         let mut device = lock(&self.device);
-        let go = device.step(what.clone())?;
+        let go = device.step(&what)?;
         finish(go, &what)?;
         device.syncs += 1;
         device.sync_folder(&self.path);
@@ -153,15 +155,6 @@ struct VirtualDisk {
 }
 
 impl VirtualDisk {
-    /// The name that the file has now: it may have been renamed since it was opened.
-    fn name(&self) -> String {
-        let device = lock(&self.device);
-        let mut named = device.names.iter().filter(|&(_, &file)| file == self.file);
-        named
-            .next()
-            .map_or_else(|| self.path.clone(), |(path, _)| path.clone())
-    }
-
     fn refuse_if_poisoned(&self) -> Result<(), DiskError> {
         if self.poisoned {
             return Err(DiskError::Poisoned {
@@ -174,22 +167,29 @@ impl VirtualDisk {
     /// Runs a step that changes the file; whatever fails poisons the handle.
     fn change(
         &mut self,
-        what: &str,
-        act: impl FnOnce(&mut Device, Go) -> Result<(), DiskError>,
+        what: &dyn Fn(&str) -> String,
+        act: impl FnOnce(&mut Device, Go, &dyn Fn() -> String) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
         self.refuse_if_poisoned()?;
+        let mut device = lock(&self.device);
+        let name = if device.trace.is_some() {
+            device.name_of(self.file)
+        } else {
+            None
+        };
+        let what = || what(name.as_deref().unwrap_or(&self.path));
         let answer = if self.writes {
-            let mut device = lock(&self.device);
-            device.step(what.to_owned()).and_then(|go| {
-                act(&mut device, go)?;
-                finish(go, what)
+            device.step(&what).and_then(|go| {
+                act(&mut device, go, &what)?;
+                finish(go, &what)
             })
         } else {
             Err(DiskError::Failed {
-                attempted: what.to_owned(),
+                attempted: what(),
                 reason: "the handle only reads".to_owned(),
             })
         };
+        drop(device);
         self.poisoned = answer.is_err();
         answer
     }
@@ -215,13 +215,12 @@ impl Disk for VirtualDisk {
     }
 
     fn write(&mut self, at: ByteCount, bytes: &[u8]) -> Result<(), DiskError> {
-        let what = format!("write {} {at}+{}", self.name(), bytes.len());
+        let what = |name: &str| format!("write {name} {at}+{}", bytes.len());
         let number = self.file;
-        let what_again = what.clone();
-        self.change(&what, |device, _| {
+        self.change(&what, |device, _, what| {
             let end = at.value() + bytes.len() as u64;
             let len = device.file(number).live.len() as u64;
-            device.claim(end.saturating_sub(len), &what_again)?;
+            device.claim(end.saturating_sub(len), what)?;
             let file = device.file(number);
             put(&mut file.live, size(at), bytes);
             file.changes.push(Change::Write {
@@ -233,9 +232,18 @@ impl Disk for VirtualDisk {
     }
 
     fn sync(&mut self) -> Result<(), DiskError> {
-        let what = format!("sync {}", self.name());
+        let what = |name: &str| format!("sync {name}");
         let number = self.file;
-        self.change(&what, |device, go| {
+        self.change(&what, |device, go, what| {
+            if std::mem::take(&mut device.fails_sync) {
+                // The system gives what it could not write up, and says so once.
+                device.failed_syncs += 1;
+                device.file(number).changes.clear();
+                return Err(DiskError::Failed {
+                    attempted: what(),
+                    reason: "input/output error".to_owned(),
+                });
+            }
             if go == Go::On {
                 device.syncs += 1;
                 device.sync_file(number);
@@ -252,12 +260,11 @@ impl Disk for VirtualDisk {
     }
 
     fn set_len(&mut self, len: ByteCount) -> Result<(), DiskError> {
-        let what = format!("set length {} {len}", self.name());
+        let what = |name: &str| format!("set length {name} {len}");
         let number = self.file;
-        let what_again = what.clone();
-        self.change(&what, |device, _| {
+        self.change(&what, |device, _, what| {
             let before = device.file(number).live.len() as u64;
-            device.claim(len.value().saturating_sub(before), &what_again)?;
+            device.claim(len.value().saturating_sub(before), what)?;
             let file = device.file(number);
             file.live.resize(size(len), 0);
             file.changes.push(Change::SetLen { len: size(len) });
@@ -274,10 +281,10 @@ impl Drop for VirtualDisk {
     }
 }
 
-fn finish(go: Go, what: &str) -> Result<(), DiskError> {
+fn finish(go: Go, what: &dyn Fn() -> String) -> Result<(), DiskError> {
     match go {
         Go::On => Ok(()),
-        Go::Dying => Err(dead(what)),
+        Go::Dying => Err(dead(&what())),
     }
 }
 

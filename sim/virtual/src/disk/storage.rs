@@ -48,13 +48,35 @@ impl Storage {
     /// How many steps were taken.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        lock(&self.device).steps.len() as u64
+        lock(&self.device).steps
     }
 
     /// The steps taken, in words: `write log/a 4096+512`, `sync log/a`, `rename a b`.
     #[must_use]
     pub fn trace(&self) -> Vec<String> {
-        lock(&self.device).steps.clone()
+        lock(&self.device).trace.clone().unwrap_or_default()
+    }
+
+    /// Notes steps in words no more, here and after a crash: for long runs.
+    pub fn forget_trace(&self) {
+        lock(&self.device).trace = None;
+    }
+
+    /// Lets the next sync of a file fail; what it was to save is lost, though reads still
+    /// find it.
+    pub fn fail_next_sync(&self) {
+        lock(&self.device).fails_sync = true;
+    }
+
+    /// How many syncs [`Storage::fail_next_sync`] has let fail.
+    #[must_use]
+    pub fn failed_syncs(&self) -> u64 {
+        lock(&self.device).failed_syncs
+    }
+
+    /// Takes back [`Storage::fail_next_sync`] if it has not struck yet.
+    pub fn heal(&self) {
+        lock(&self.device).fails_sync = false;
     }
 
     /// How many syncs of files and folders returned.

@@ -53,11 +53,12 @@ enum Standing {
 impl<N: Node> Process<N> {
     pub(crate) fn new(spec: NodeSpec<N>, id: NodeId) -> Self {
         let clock = Clock::new(spec.clock);
+        let shelf = N::shelf(&spec.setup);
         Self {
             spec,
             id,
             driver: None,
-            shelf: N::Shelf::default(),
+            shelf,
             clock,
             run: 0,
             pauses: 0,

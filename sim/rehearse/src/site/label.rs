@@ -2,17 +2,57 @@
 
 use std::cmp::Ordering;
 
-use holm_base::Op;
+use holm_base::{Op, Term};
 use holm_machine::Label;
-use holm_raft::{Body, Message, Raft};
+use holm_raft::{Body, Message, RoleName};
 
-pub(crate) fn of(message: &Message, role: &'static str, raft: &Raft) -> Label {
-    let (kind, op) = kind(&message.body);
-    Label {
-        kind,
-        role,
-        term: Some(message.term.cmp(&raft.term())),
-        op: op.map(|op| -> Ordering { op.cmp(&raft.commit()) }),
+use super::Stand;
+
+/// What can be said of a message without knowing its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sketch {
+    kind: &'static str,
+    term: Option<Term>,
+    op: Option<Op>,
+}
+
+impl Sketch {
+    pub(crate) const fn of(message: &Message) -> Self {
+        let (kind, op) = kind(&message.body);
+        Self {
+            kind,
+            term: Some(message.term),
+            op,
+        }
+    }
+
+    /// Of what is no word of Raft's.
+    pub(crate) const fn plain(kind: &'static str) -> Self {
+        Self {
+            kind,
+            term: None,
+            op: None,
+        }
+    }
+
+    /// What it is to a node that stands like this.
+    pub(crate) fn label(&self, stand: &Stand) -> Label {
+        Label {
+            kind: self.kind,
+            role: role(stand.role),
+            term: self.term.map(|term| term.cmp(&stand.term)),
+            op: self.op.map(|op| -> Ordering { op.cmp(&stand.commit) }),
+        }
+    }
+}
+
+pub(crate) const fn role(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Follower => "follower",
+        RoleName::PreCandidate => "pre-candidate",
+        RoleName::Candidate => "candidate",
+        RoleName::Leader => "leader",
+        RoleName::Recovering => "recovering",
     }
 }
 

@@ -11,7 +11,7 @@ use holm_machine::DiskError;
 use holm_raft::{self as raft, Checkpoint, Entry, Hard, Position};
 use holm_virtual::{Place, Shelf, Tape};
 
-use crate::table::Table;
+use super::table::Table;
 
 const KEEP: Place = Place::new("disk.keep");
 

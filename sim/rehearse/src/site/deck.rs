@@ -1,0 +1,326 @@
+//! A node's disk: the real log over the virtual storage, and what a crash leaves of both.
+//!
+//! What would surprise: the log belongs to the disk, not to the node, since it is flushed when
+//! the world says so, and the node reads from it and cuts it. Background jobs wait here too: a
+//! crash may strike in the middle of one.
+
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use holm_base::{GroupId, NodeId, Op, Term, Time, WriteId};
+use holm_kv::{Job, JobDone};
+use holm_log::{Log, LogError, Preparation, Urgency};
+use holm_machine::DiskError;
+use holm_sequencer::{Form, Record};
+use holm_virtual::{Place, Storage, Survival, Tape};
+
+use super::journal::Journal;
+use super::{Engine, Stored};
+
+const KEEP: Place = Place::new("disk.keep");
+const TORN: Place = Place::new("disk.torn");
+const JOB: Place = Place::new("disk.job");
+const SURVIVAL: Place = Place::new("disk.survival");
+
+/// The one keyspace's group.
+pub(crate) const GROUP: GroupId = GroupId::new(1);
+
+/// How many steps of a job a crash may leave, at most.
+const JOB_STEPS: u32 = 24;
+
+/// What a node keeps its records on.
+#[derive(Debug)]
+pub(crate) enum Shelf {
+    Deck(Deck),
+    Journal(Journal),
+}
+
+impl Shelf {
+    pub(crate) fn new(engine: Engine) -> Self {
+        match engine {
+            Engine::Store => Self::Deck(Deck::new()),
+            Engine::Table => Self::Journal(Journal::default()),
+        }
+    }
+
+    /// How many entries [`Shelf::damage`] could lose.
+    pub(crate) fn loose(&self) -> usize {
+        match self {
+            Self::Deck(_) => 0,
+            Self::Journal(journal) => journal.loose(),
+        }
+    }
+
+    /// Loses up to `count` of the newest entries, as damage that a start notices.
+    pub(crate) fn damage(&mut self, count: usize) -> usize {
+        match self {
+            Self::Deck(_) => 0,
+            Self::Journal(journal) => journal.damage(count),
+        }
+    }
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self::new(Engine::Store)
+    }
+}
+
+/// The disk and what is about to happen to it, shared by the world and the node.
+#[derive(Clone, Debug)]
+pub(crate) struct Deck {
+    held: Arc<Mutex<Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    storage: Storage,
+    /// None while the node is down.
+    log: Option<Log>,
+    unsynced: VecDeque<(WriteId, Record)>,
+    /// Ops through here may go, and went.
+    cut: (Op, Op),
+    is_prepared: bool,
+    /// Jobs under way, and when they end.
+    jobs: Vec<(Time, Job)>,
+}
+
+impl Deck {
+    fn new() -> Self {
+        let storage = Storage::new();
+        storage.forget_trace();
+        let held = Held {
+            storage,
+            log: None,
+            unsynced: VecDeque::new(),
+            cut: (Op::ZERO, Op::ZERO),
+            is_prepared: false,
+            jobs: Vec::new(),
+        };
+        Self {
+            held: Arc::new(Mutex::new(held)),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn storage(&self) -> Storage {
+        self.held().storage.clone()
+    }
+
+    /// What was not synced is gone.
+    pub(crate) fn turn_off(&self) {
+        let mut held = self.held();
+        held.storage = held.storage.reopen(Survival::Drop);
+    }
+
+    /// The log was opened.
+    pub(crate) fn hold(&self, log: Log) {
+        let mut held = self.held();
+        held.cut = (Op::ZERO, Op::ZERO);
+        held.is_prepared = false;
+        held.log = Some(log);
+    }
+
+    /// Entries from the log; none if they are not there.
+    pub(crate) fn entries(
+        &self,
+        (first, last): (Op, Op),
+        bytes_max: u64,
+    ) -> Result<Vec<(Term, Op, Form, Bytes)>, LogError> {
+        let held = self.held();
+        let log = held.log.as_ref().expect("it is open while its node is up");
+        if first < log.first(GROUP) {
+            return Ok(Vec::new());
+        }
+        log.entries(GROUP, first, last, bytes_max)
+    }
+
+    /// Entries through here may go, once there is time.
+    pub(crate) fn cut(&self, through: Op) {
+        self.held().cut.0 = through;
+    }
+
+    /// A job begins, and will end then.
+    pub(crate) fn begin(&self, ends: Time, job: Job) {
+        self.held().jobs.push((ends, job));
+    }
+
+    /// When the next job ends.
+    pub(crate) fn job_ends(&self) -> Option<Time> {
+        self.held().jobs.iter().map(|(ends, _)| *ends).min()
+    }
+
+    /// Carries out a job that ends by now.
+    pub(crate) fn run(&self, now: Time) -> Option<JobDone> {
+        let mut held = self.held();
+        let at = held.jobs.iter().position(|(ends, _)| *ends <= now)?;
+        let (_, job) = held.jobs.remove(at);
+        drop(held);
+        Some(job.run())
+    }
+}
+
+impl Held {
+    fn flush(&mut self, through: WriteId) -> Result<(), LogError> {
+        let count = self
+            .unsynced
+            .partition_point(|(write, _)| *write <= through);
+        let records: Vec<Record> = self.unsynced.drain(..count).map(|(_, it)| it).collect();
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        if !records.is_empty() {
+            log.flush(GROUP, &records, Urgency::Ordinary)?;
+        }
+        // What can be put off, as the log's thread does it between flushes.
+        if self.cut.0 > self.cut.1 && self.cut.0 <= log.last(GROUP) {
+            self.cut.1 = self.cut.0;
+            self.is_prepared = false;
+            log.cut(GROUP, self.cut.0)?;
+        }
+        if log.is_behind() || !self.is_prepared {
+            self.is_prepared = log.prepare_next()? != Preparation::More;
+        }
+        Ok(())
+    }
+
+    /// The node ends, in the middle of whatever was under way.
+    fn crash(&mut self, tape: &mut Tape) {
+        // 0 keeps everything: the operating system outlives a process, as a rule.
+        let count = u32::try_from(self.unsynced.len()).unwrap_or(u32::MAX - 1);
+        let lost = usize::try_from(tape.choose(KEEP, count + 1)).expect("it is a count");
+        let kept = self.unsynced.len() - lost;
+        self.unsynced.truncate(kept);
+        if kept > 0 {
+            let torn = tape.choose(TORN, 3);
+            self.end_within(torn);
+            // Whether it was written whole, the next start finds out.
+            self.flush(WriteId::new(u64::MAX)).ok();
+        }
+        for (_, job) in std::mem::take(&mut self.jobs) {
+            let steps = tape.choose(JOB, JOB_STEPS);
+            if steps > 0 {
+                self.end_within(steps);
+                drop(job.run());
+            }
+        }
+        self.unsynced.clear();
+        self.log = None;
+        let survival = match tape.choose(SURVIVAL, 1 << 10) {
+            0 => Survival::Keep,
+            seed if seed % 4 == 0 => Survival::Drop,
+            seed if seed % 4 == 1 => Survival::Torn {
+                seed: u64::from(seed),
+            },
+            seed => Survival::Reordered {
+                seed: u64::from(seed),
+            },
+        };
+        self.storage = self.storage.reopen(survival);
+    }
+
+    /// The power fails during this step from now on; not at all, if 0.
+    fn end_within(&self, steps: u32) {
+        if steps > 0 && !self.storage.has_crashed() {
+            self.storage
+                .crash_at(self.storage.steps() + u64::from(steps));
+        }
+    }
+}
+
+impl holm_virtual::Shelf<Stored> for Shelf {
+    fn append(&mut self, records: Vec<(WriteId, Stored)>) -> Result<(), DiskError> {
+        match self {
+            Self::Deck(deck) => {
+                let own = records
+                    .into_iter()
+                    .filter_map(|(write, record)| match record {
+                        Stored::Store(record) => Some((write, record)),
+                        Stored::Table(_) => None,
+                    });
+                deck.held().unsynced.extend(own);
+                Ok(())
+            }
+            Self::Journal(journal) => {
+                let own = records
+                    .into_iter()
+                    .filter_map(|(write, record)| match record {
+                        Stored::Table(record) => Some((write, record)),
+                        Stored::Store(_) => None,
+                    });
+                journal.append(own.collect())
+            }
+        }
+    }
+
+    fn sync(&mut self, through: WriteId) -> Result<(), DiskError> {
+        match self {
+            Self::Deck(deck) => deck
+                .held()
+                .flush(through)
+                .map_err(|error| DiskError::Failed {
+                    attempted: format!("sync records through {through}"),
+                    reason: error.to_string(),
+                }),
+            Self::Journal(journal) => journal.sync(through),
+        }
+    }
+
+    fn crash(&mut self, tape: &mut Tape) {
+        match self {
+            Self::Deck(deck) => deck.held().crash(tape),
+            Self::Journal(journal) => journal.crash(tape),
+        }
+    }
+
+    fn records(&self) -> Vec<Stored> {
+        match self {
+            // The log is opened by its node, which reads them.
+            Self::Deck(_) => Vec::new(),
+            Self::Journal(journal) => journal.records().into_iter().map(Stored::Table).collect(),
+        }
+    }
+
+    fn fail_next_sync(&mut self) {
+        match self {
+            Self::Deck(deck) => deck.held().storage.fail_next_sync(),
+            Self::Journal(journal) => journal.fail_next_sync(),
+        }
+    }
+
+    fn heal(&mut self) {
+        match self {
+            Self::Deck(deck) => deck.held().storage.heal(),
+            Self::Journal(journal) => journal.heal(),
+        }
+    }
+}
+
+/// Hashes a record as what it says.
+pub(crate) fn record_hash<H: Hasher>(record: &Record, state: &mut H) {
+    match record {
+        Record::Entry {
+            term,
+            op,
+            form,
+            body,
+        } => (0_u8, term, op, form, body).hash(state),
+        Record::Hard {
+            term,
+            vote,
+            is_recovering,
+        } => (1_u8, term, vote.map(NodeId::value), is_recovering).hash(state),
+        Record::CutTo { last } => (2_u8, last).hash(state),
+        Record::Installed {
+            term,
+            op,
+            is_suffix_kept,
+            body,
+        } => (3_u8, term, op, is_suffix_kept, body).hash(state),
+    }
+}

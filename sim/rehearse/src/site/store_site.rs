@@ -1,0 +1,531 @@
+//! The real thing at work: a replica over the real log and engine, driven as the engine's
+//! thread drives it, in virtual time.
+//!
+//! What would surprise: an assertion that fails in here fails the run, and so does a folder that
+//! does not open: both are what a rehearsal is for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use holm_base::{ByteCount, ClusterId, NodeId, Prng, RequestId, Time, WriteId};
+use holm_kv::{Config, HubConfig, StoreConfig};
+use holm_log::LogConfig;
+use holm_machine::Effects;
+use holm_raft::Configuration;
+use holm_replica::{
+    self as replica, GroupConfig, Message, Opened, Replica, Standing, open_in_group,
+};
+
+use super::deck::{Deck, GROUP};
+use super::label::Sketch;
+use super::readers::Readers;
+use super::{
+    Answer, Effect, Event, Frame, Holding, Input, LeaseCall, LeaseReply, Request, Setup, Stand,
+    Stored, Words, wire,
+};
+use crate::calls::{Call, State};
+
+/// The longest sleep, so that clocks of work that nobody announces are looked at.
+const IDLE: Duration = Duration::from_millis(100);
+/// How soon a node comes back to what it could not finish.
+const SOON: Duration = Duration::from_micros(100);
+/// How long a background job takes, if it does not take very long.
+const JOB_NANOS: (u64, u64) = (1_000_000, 10_000_000);
+/// One job in so many of a hunt takes up to an election.
+const LONG_JOB: u64 = 8;
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Write(Call),
+    Read(Call),
+    Lease(LeaseCall),
+    Operation,
+}
+
+/// A replica and what drives it.
+#[derive(Debug)]
+pub(crate) struct StoreSite {
+    replica: Replica,
+    deck: Deck,
+    election_timeout: Duration,
+    is_tight: bool,
+    prng: Prng,
+    now: Time,
+    /// Why it cannot go on.
+    failed: Option<String>,
+    wanted: Effects<replica::Effect>,
+    asked: BTreeMap<RequestId, Asked>,
+    readers: Readers,
+    /// Writes under way: which, and since when.
+    writes: Vec<(WriteId, Time)>,
+    /// Durable, and not yet told to the replica, whose engine's files are behind.
+    durable: Option<WriteId>,
+    is_sweeping: bool,
+    standing: Standing,
+}
+
+impl StoreSite {
+    pub(super) fn start(setup: &Setup, node: NodeId, seed: u64, deck: &Deck) -> Self {
+        let group = GroupConfig {
+            election_timeout: setup.election_timeout,
+            heartbeat_interval: setup.heartbeat_interval,
+            ..GroupConfig::new(node, voters(setup, node))
+        };
+        let open = || {
+            let configs = (log_config(setup, node), config(setup, node));
+            open_in_group(&*deck.storage().root(), GROUP, configs, &group)
+        };
+        let mut opened = open();
+        if opened.is_err() && deck.storage().failed_syncs() > 0 {
+            // The disk failed while the node opened it; it starts once more.
+            deck.turn_off();
+            opened = open();
+        }
+        let Opened { replica, log, .. } = match opened {
+            Ok(opened) => opened,
+            Err(error) => panic!("{node} does not open: {}", chain(&error)),
+        };
+        deck.hold(log);
+        let readers = Readers::new(&replica, setup.is_tight);
+        let standing = replica.standing();
+        Self {
+            replica,
+            deck: deck.clone(),
+            election_timeout: setup.election_timeout,
+            is_tight: setup.is_tight,
+            prng: Prng::new(seed),
+            now: Time::ZERO,
+            failed: None,
+            wanted: Effects::new(),
+            asked: BTreeMap::new(),
+            readers,
+            writes: Vec::new(),
+            durable: None,
+            is_sweeping: false,
+            standing,
+        }
+    }
+
+    pub(super) fn stand(&self) -> Stand {
+        let it = &self.standing;
+        Stand {
+            role: it.role,
+            term: it.term,
+            leader: it.leader,
+            commit: it.commit,
+            applied: it.applied,
+            last: it.last,
+            durable: it.durable,
+        }
+    }
+
+    pub(super) const fn configuration(&self) -> &Configuration {
+        &self.standing.configuration
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        let view = self.replica.keyspace().reader().view();
+        wire::unsigned(view.root.revision().value())
+    }
+
+    pub(super) fn holding(&self) -> Holding {
+        let view = self.replica.keyspace().reader().view();
+        let all = view.read(&wire::range(0, 99_999_998));
+        let found = wire::found(self.revision(), &all.expect("what is there can be read"));
+        let mut state = State::new();
+        state.revision = found.revision();
+        if let crate::calls::Reply::Found { cells, .. } = found {
+            for (key, cell) in cells {
+                state.set(key, cell);
+            }
+        }
+        let mut leases = Vec::new();
+        view.each_lease(&mut |id, ttl, _left| leases.push((id, ttl)));
+        Holding { state, leases }
+    }
+
+    pub(super) fn watched_through(&self, request: RequestId) -> Option<u64> {
+        self.readers.through(request)
+    }
+
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    pub(super) fn step(&mut self, now: Time, input: Input, effects: &mut Effects<Effect>) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.now = now;
+        let mut own = Effects::new();
+        let result = self.take(now, input, &mut own);
+        let result = result.and_then(|()| self.settle(now, &mut own));
+        match result {
+            Ok(()) => {
+                for effect in own.drain() {
+                    effects.push(effect);
+                }
+            }
+            Err(why) => {
+                effects.push(Effect::Note(Event::Failed(why.clone())));
+                self.failed = Some(why);
+            }
+        }
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Time> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let soon = self.now + SOON;
+        let mut due = self.now + IDLE;
+        if let Some(at) = self.replica.wake_at() {
+            due = due.min(at.max(soon));
+        }
+        if self.is_sweeping || self.readers.has_more() {
+            due = due.min(soon);
+        }
+        if let Some(at) = self.deck.job_ends() {
+            due = due.min(at.max(soon));
+        }
+        if let Some(at) = self.readers.resumes_at() {
+            due = due.min(at.max(soon));
+        }
+        Some(due)
+    }
+
+    fn take(
+        &mut self,
+        now: Time,
+        input: Input,
+        effects: &mut Effects<Effect>,
+    ) -> Result<(), String> {
+        match input {
+            Input::Start => self.tell(now, replica::Input::Start),
+            Input::Wake => Ok(()),
+            Input::Durable { through } => {
+                let begun = self.writes.iter().find(|(write, _)| *write <= through);
+                let took = begun.map_or(Duration::ZERO, |(_, since)| now.since(*since));
+                self.writes.retain(|(write, _)| *write > through);
+                self.replica.log_synced(now, took);
+                self.durable = Some(through);
+                Ok(())
+            }
+            Input::Message {
+                from,
+                message: Words::Frame(frame),
+            } => match Message::decode(frame.kind, &frame.body) {
+                Ok(message) => self.tell(now, replica::Input::Message { from, message }),
+                Err(error) => {
+                    let text = format!("a message of {from} cannot be read: {}", chain(&error));
+                    effects.push(Effect::Note(Event::Broken(text)));
+                    Ok(())
+                }
+            },
+            Input::Message {
+                message: Words::Raft(_),
+                ..
+            } => unreachable!("all nodes of a run are of one kind"),
+            Input::Request { request, body } => self.request(now, request, body),
+        }
+    }
+
+    fn tell(&mut self, now: Time, input: replica::Input) -> Result<(), String> {
+        let stepped = self.replica.step(now, input, &mut self.wanted);
+        stepped.map_err(|error| chain(&error))
+    }
+
+    fn request(&mut self, now: Time, request: RequestId, body: Request) -> Result<(), String> {
+        let (asked, input) = match body {
+            Request::Write(call, len) => {
+                let (body, takes_space) = wire::proposal(&call, len);
+                let input = replica::Input::Propose {
+                    request,
+                    body,
+                    takes_space,
+                };
+                (Asked::Write(call), input)
+            }
+            Request::Read(call) => (Asked::Read(call), replica::Input::Read { request }),
+            Request::Lease(call) => {
+                let input = match (wire::lease_proposal(call), call) {
+                    (Some(body), _) => replica::Input::Propose {
+                        request,
+                        body,
+                        takes_space: matches!(call, LeaseCall::Grant { .. }),
+                    },
+                    (None, LeaseCall::TimeToLive { id: lease }) => {
+                        replica::Input::LeaseTimeToLive {
+                            request,
+                            lease,
+                            with_keys: false,
+                        }
+                    }
+                    (
+                        None,
+                        LeaseCall::Renew { id: lease }
+                        | LeaseCall::Grant { id: lease, .. }
+                        | LeaseCall::Revoke { id: lease },
+                    ) => replica::Input::LeaseRenew { request, lease },
+                };
+                (Asked::Lease(call), input)
+            }
+            Request::Operate(operation) => {
+                let input = replica::Input::Operate { request, operation };
+                (Asked::Operation, input)
+            }
+            Request::Watch(from) => {
+                self.readers.open(request, from, now, &self.replica);
+                return Ok(());
+            }
+            Request::Unwatch(watch) => {
+                self.readers.close(watch);
+                return Ok(());
+            }
+            Request::Progress(watch) => {
+                self.readers.ask_progress(watch);
+                return Ok(());
+            }
+        };
+        self.asked.insert(request, asked);
+        self.tell(now, input)
+    }
+
+    /// Lets the replica decide, and does what it wants, until it wants nothing more.
+    fn settle(&mut self, now: Time, effects: &mut Effects<Effect>) -> Result<(), String> {
+        loop {
+            if !self.replica.must_wait()
+                && let Some(through) = self.durable.take()
+            {
+                self.tell(now, replica::Input::Durable { through })?;
+            }
+            while let Some(done) = self.deck.run(now) {
+                self.tell(now, replica::Input::WorkDone(done))?;
+            }
+            self.replica.settle(now, &mut self.wanted);
+            let wanted: Vec<replica::Effect> = self.wanted.drain().collect();
+            let mut is_quiet = true;
+            for effect in wanted {
+                is_quiet &= self.obey(now, effect, effects)?;
+            }
+            if is_quiet {
+                break;
+            }
+        }
+        self.is_sweeping = self.replica.sweep();
+        self.standing = self.replica.standing();
+        self.readers
+            .serve(now, &self.replica, &mut self.prng, effects);
+        Ok(())
+    }
+
+    /// Does what the replica wants; whether that leaves it nothing new to decide.
+    fn obey(
+        &mut self,
+        now: Time,
+        effect: replica::Effect,
+        effects: &mut Effects<Effect>,
+    ) -> Result<bool, String> {
+        match effect {
+            replica::Effect::Persist { write, record } => {
+                self.writes.push((write, now));
+                let record = Stored::Store(record);
+                effects.push(Effect::Persist { write, record });
+            }
+            replica::Effect::Answer { request, answer } => {
+                if let Some(answer) = self.answer(request, answer) {
+                    effects.push(Effect::Answer { request, answer });
+                }
+            }
+            replica::Effect::Send { to, message, after } => {
+                let message = Words::Frame(frame(&message));
+                effects.push(Effect::Send { to, message, after });
+            }
+            replica::Effect::Fetch {
+                first,
+                last,
+                bytes_max,
+                peer,
+            } => {
+                let entries = self.deck.entries((first, last), bytes_max);
+                let entries = entries.map_err(|error| chain(&error))?;
+                self.tell(now, replica::Input::Fetched { peer, entries })?;
+                return Ok(false);
+            }
+            replica::Effect::WakeStreams(streams) => self.replica.keyspace().hub().wake(&streams),
+            replica::Effect::Work(job) => {
+                let ends = now + self.job_takes();
+                self.deck.begin(ends, job);
+            }
+            replica::Effect::CutLog { through } => self.deck.cut(through),
+            replica::Effect::Note(event) => note(event, effects),
+        }
+        Ok(true)
+    }
+
+    fn job_takes(&mut self) -> Duration {
+        let (least, most) = JOB_NANOS;
+        let mut nanos = least + self.prng.below(most - least);
+        if self.is_tight && self.prng.below(LONG_JOB) == 0 {
+            let long = u64::try_from(self.election_timeout.as_nanos()).unwrap_or(u64::MAX);
+            nanos += self.prng.below(long.max(1));
+        }
+        Duration::from_nanos(nanos)
+    }
+
+    fn answer(&mut self, request: RequestId, answer: replica::Answer) -> Option<Answer> {
+        // Nobody waits for what the replica asked of itself.
+        let asked = self.asked.remove(&request)?;
+        Some(match (answer, asked) {
+            (replica::Answer::Applied(Ok(applied)), Asked::Write(call)) => {
+                wire::reply(&call, applied)
+            }
+            (replica::Answer::Applied(Ok(applied)), Asked::Lease(call)) => {
+                wire::lease_reply(call, &applied)
+            }
+            (replica::Answer::Read, Asked::Read(call)) => self.read(&call),
+            (replica::Answer::Renewed(Ok(ttl)), Asked::Lease(_)) => {
+                Answer::Lease(LeaseReply::Renewed { ttl })
+            }
+            (replica::Answer::Renewed(Err(holm_kv::Refusal::LeaseNotFound)), Asked::Lease(_)) => {
+                Answer::Lease(LeaseReply::Missing)
+            }
+            (replica::Answer::Lease(Ok(view)), Asked::Lease(_)) if view.ttl < 0 => {
+                Answer::Lease(LeaseReply::Missing)
+            }
+            (replica::Answer::Lease(Ok(view)), Asked::Lease(_)) => {
+                Answer::Lease(LeaseReply::Left {
+                    ttl: view.ttl,
+                    granted: view.granted_ttl,
+                })
+            }
+            (replica::Answer::Operated(result), Asked::Operation) => Answer::Operated(result),
+            (
+                replica::Answer::Refused(refusal)
+                | replica::Answer::Applied(Err(refusal))
+                | replica::Answer::Renewed(Err(refusal))
+                | replica::Answer::Lease(Err(refusal)),
+                _,
+            ) => refused(&refusal),
+            (other, asked) => unreachable!("{asked:?} is not answered with {other:?}"),
+        })
+    }
+
+    fn read(&self, call: &Call) -> Answer {
+        let Call::Range { first, last } = *call else {
+            unreachable!("only ranges are read, not {call:?}");
+        };
+        let view = self.replica.keyspace().reader().view();
+        let revision = wire::unsigned(view.root.revision().value());
+        match view.read(&wire::range(first, last)) {
+            Ok(outcome) => Answer::Done(wire::found(revision, &outcome)),
+            Err(_) => Answer::Refused,
+        }
+    }
+}
+
+fn note(event: replica::Event, effects: &mut Effects<Effect>) {
+    let event = match event {
+        replica::Event::Raft(event) => Event::Raft(event),
+        replica::Event::Broken { what } => Event::Broken(what.to_owned()),
+        replica::Event::Solo(_)
+        | replica::Event::Leads { .. }
+        | replica::Event::Follows
+        | replica::Event::Flooded { .. } => return,
+    };
+    effects.push(Effect::Note(event));
+}
+
+/// Whether what was refused may have happened.
+fn refused(refusal: &holm_kv::Refusal) -> Answer {
+    use holm_kv::Refusal;
+    if matches!(
+        refusal,
+        Refusal::LeaderChanged | Refusal::TimedOut | Refusal::Stopped
+    ) {
+        Answer::Unknown
+    } else {
+        Answer::Refused
+    }
+}
+
+fn frame(message: &Message) -> Frame {
+    let sketch = match message {
+        Message::Raft(message) => Sketch::of(message),
+        Message::Ask(_) => Sketch::plain("ask"),
+        Message::Told(_) => Sketch::plain("told"),
+    };
+    let mut body = BytesMut::new();
+    message.encode(&mut body);
+    Frame {
+        kind: message.kind(),
+        body: body.freeze(),
+        sketch,
+    }
+}
+
+/// An error and what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn voters(setup: &Setup, node: NodeId) -> Vec<NodeId> {
+    let all = if node.value() <= setup.voters {
+        setup.voters
+    } else {
+        0
+    };
+    (1..=all).map(NodeId::new).collect()
+}
+
+fn log_config(setup: &Setup, node: NodeId) -> LogConfig {
+    let room = (u64::from(setup.value_bytes_max) * 8).next_multiple_of(4096);
+    let least = if setup.is_tight { 32 << 10 } else { 1 << 20 };
+    LogConfig {
+        segment_bytes: ByteCount::new(room.max(least)),
+        has_peers: true,
+        ..LogConfig::new(ClusterId::new(1), node)
+    }
+}
+
+fn config(setup: &Setup, node: NodeId) -> Config {
+    let usual = Config {
+        node,
+        free_bytes_min: 0,
+        election_timeout: setup.election_timeout,
+        ..Config::default()
+    };
+    if !setup.is_tight {
+        let store = StoreConfig {
+            segment_bytes: ByteCount::new(4 << 20),
+            checkpoint_bytes_min: ByteCount::new(4 << 20),
+            ..StoreConfig::default()
+        };
+        return Config { store, ..usual };
+    }
+    Config {
+        lease_checkpoint_interval: Duration::from_secs(2),
+        hub: HubConfig {
+            ring_revisions: 6,
+            catch_up_bytes: 300,
+            ..HubConfig::default()
+        },
+        store: StoreConfig {
+            segment_bytes: ByteCount::new(16 << 10),
+            flush_bytes: ByteCount::new(1 << 10),
+            flush_after: Duration::from_millis(100),
+            unflushed_bytes_max: ByteCount::new(16 << 10),
+            checkpoint_bytes_min: ByteCount::new(4 << 10),
+            ..StoreConfig::default()
+        },
+        ..usual
+    }
+}
