@@ -27,7 +27,9 @@ pub fn humble<T: Send + 'static>(
     Builder::new().name(name.to_owned()).spawn(move || {
         // On Linux "this process" means this thread. If it is refused, the work goes on as
         // everybody else's does.
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        let own = rustix::process::getpriority_process(None);
+        let humbler = |own: i32| rustix::process::setpriority_process(None, (own + NICE).min(19));
+        if let Err(error) = own.and_then(humbler) {
             tracing::debug!(%error, "a thread keeps its priority");
         }
         // Nobody may wait for it any more.
