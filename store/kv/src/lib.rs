@@ -72,6 +72,7 @@ pub mod restore;
 mod root;
 mod scan;
 mod segment;
+pub mod snapshot;
 mod store;
 mod tail;
 mod txn;

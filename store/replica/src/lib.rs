@@ -61,6 +61,7 @@ mod message;
 mod open;
 mod open_group;
 mod replica;
+mod snapshots;
 mod stall;
 mod standing;
 

@@ -32,6 +32,7 @@ pub struct Site {
     pub node: NodeId,
     pub voters: Vec<NodeId>,
     pub kept_ops: u64,
+    pub laggard_bytes_min: u64,
     pub storage: Storage,
     pub up: Option<Running>,
     pub answers: Vec<(RequestId, Answer)>,
@@ -47,6 +48,7 @@ impl Site {
             node: NodeId::new(node),
             voters: voters.iter().map(|it| NodeId::new(*it)).collect(),
             kept_ops: 1_000,
+            laggard_bytes_min: 16 << 20,
             storage: Storage::new(),
             up: None,
             answers: Vec::new(),
@@ -68,6 +70,8 @@ impl Site {
         };
         let group = GroupConfig {
             kept_ops: self.kept_ops,
+            laggard_bytes_min: self.laggard_bytes_min,
+            chunk_bytes: 2048,
             ..GroupConfig::new(self.node, self.voters.clone())
         };
         open_in_group(&*self.storage.root(), GROUP, (log_config, config), &group)
