@@ -40,6 +40,9 @@ pub struct Site {
     pub events: Vec<Event>,
     /// How often something was sent, by kind of frame less 16.
     pub sent: [u64; 3],
+    /// How many chunks of snapshots were sent, and how many of the next are to be spoiled.
+    pub chunks_sent: u64,
+    pub spoils: u64,
 }
 
 impl Site {
@@ -55,6 +58,8 @@ impl Site {
             out: Vec::new(),
             events: Vec::new(),
             sent: [0; 3],
+            chunks_sent: 0,
+            spoils: 0,
         }
     }
 
@@ -95,8 +100,13 @@ impl Site {
 
     /// Power is lost: what was not synced is gone.
     pub fn crash(&mut self) {
+        self.end(Survival::Drop);
+    }
+
+    /// It ends in an instant; of what was not synced, this is left.
+    pub fn end(&mut self, survival: Survival) {
         self.up = None;
-        self.storage = self.storage.reopen(Survival::Drop);
+        self.storage = self.storage.reopen(survival);
         self.answers.clear();
         self.out.clear();
     }
@@ -148,6 +158,10 @@ impl Site {
             Effect::Answer { request, answer } => self.answers.push((request, answer)),
             Effect::Work(job) => {
                 let done = job.run();
+                if self.storage.has_crashed() {
+                    // Power is gone: what came of it nobody will ever know.
+                    return false;
+                }
                 self.step(now, Input::WorkDone(done));
                 return true;
             }
@@ -178,6 +192,17 @@ impl Site {
     fn send(&mut self, to: NodeId, message: &Message) {
         let mut body = BytesMut::new();
         message.encode(&mut body);
+        if let Message::Raft(message) = message
+            && let holm_raft::Body::Chunk { .. } = message.body
+        {
+            self.chunks_sent += 1;
+            if self.spoils > 0 {
+                self.spoils -= 1;
+                // Its last byte is one of the chunk's.
+                let last = body.len() - 1;
+                body[last] ^= 1;
+            }
+        }
         self.sent[usize::from(message.kind() - 16)] += 1;
         self.out.push((to, message.kind(), body.freeze()));
     }
