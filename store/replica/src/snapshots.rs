@@ -180,7 +180,10 @@ impl Snapshots {
 
     /// A peer wants a chunk.
     pub(crate) fn load(&mut self, now: Time, peer: NodeId, (op, index): (Op, u32)) {
-        let held = self.made.as_mut().filter(|it| it.export.pin().applied() == op);
+        let held = self
+            .made
+            .as_mut()
+            .filter(|it| it.export.pin().applied() == op);
         match held {
             Some(made) if index < made.export.chunk_count() => {
                 made.used = now;
@@ -295,7 +298,10 @@ impl Snapshots {
     /// When time alone brings something.
     pub(crate) fn wake_at(&self) -> Option<Time> {
         let is_waiting = self.is_wanted && self.making.is_none();
-        let make = self.made_at.filter(|_| is_waiting).map(|at| at + MAKE_PAUSE);
+        let make = self
+            .made_at
+            .filter(|_| is_waiting)
+            .map(|at| at + MAKE_PAUSE);
         let drop = self.made.as_ref().map(|it| it.used + HELD_FOR);
         [make, drop, self.retry_at].into_iter().flatten().min()
     }
@@ -361,7 +367,9 @@ impl Snapshots {
         let errand = self.out.take().expect("one task is under way");
         match (errand, done) {
             (Errand::Export, Done::Export(export, named)) => self.exported(now, export, named),
-            (Errand::Load { peer, op, index }, Done::Load(bytes)) => loaded(peer, (op, index), bytes),
+            (Errand::Load { peer, op, index }, Done::Load(bytes)) => {
+                loaded(peer, (op, index), bytes)
+            }
             (Errand::Survey { serial }, Done::Survey(survey, looked)) => {
                 if !looked? {
                     if let Some(taking) = self.taking(serial) {
@@ -415,7 +423,12 @@ impl Snapshots {
         let manifest = Arc::new(Manifest {
             checkpoint: checkpoint.clone(),
             chunk_bytes: self.chunk_bytes,
-            chunks: export.ids().iter().copied().map(holm_raft::ChunkId).collect(),
+            chunks: export
+                .ids()
+                .iter()
+                .copied()
+                .map(holm_raft::ChunkId)
+                .collect(),
             context: Bytes::new(),
         });
         self.making = None;

@@ -17,7 +17,8 @@ const DELETE: u8 = 2;
 const FACT: u8 = 3;
 const END: u8 = 4;
 
-/// A chunk may end early behind an item whose checksum has these bits clear: one of 128.
+/// A chunk that is nearly full ends behind an item whose checksum has these bits clear, one of
+/// 128: so two streams that differ in one place agree again soon.
 const BORDER: u32 = 0x7f;
 
 /// The name of a chunk with these bytes.
@@ -68,7 +69,7 @@ impl Writer {
     /// holds, so that the same items end in the same chunks.
     pub(super) fn is_full(&self) -> bool {
         let len = self.out.len();
-        len >= self.goal || (self.is_border && len >= self.goal / 2)
+        len >= self.goal || (self.is_border && len >= self.goal / 8 * 7)
     }
 
     fn item(&mut self, kind: u8, (main, sub): (i64, u32), body: &[&[u8]]) {

@@ -32,7 +32,8 @@ fn write(world: &mut World, name: &str, count: usize) {
 }
 
 fn installs(world: &World, at: usize) -> usize {
-    let is_installed = |event: &&Event| matches!(event, Event::Raft(Raft::SnapshotInstalled { .. }));
+    let is_installed =
+        |event: &&Event| matches!(event, Event::Raft(Raft::SnapshotInstalled { .. }));
     world.sites[at].events.iter().filter(is_installed).count()
 }
 
@@ -102,7 +103,10 @@ fn a_site_killed_in_the_middle_goes_on_where_it_was() {
     let (kept, chunks) = (kept as u64, chunks.max().expect("one was made"));
     let more = chunks_sent(&world) - sent;
     // Four were on their way when it ended.
-    assert!(more <= chunks - kept + 4, "{more} more of {chunks}, {kept} were there");
+    assert!(
+        more <= chunks - kept + 4,
+        "{more} more of {chunks}, {kept} were there"
+    );
     assert_eq!(chunks_kept(&world, at), 0, "they are removed");
 }
 
