@@ -1,5 +1,6 @@
 //! One request and its answer, and the writing of keys before a run reads them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -66,11 +67,11 @@ pub(crate) fn call(endpoint: &str, route: Route, template: &Template) -> anyhow:
 /// Writes the keys 0 to `keys` where the server has fewer, so that reads find what they ask for.
 pub(crate) fn fill(options: &KvOptions, keys: u64) -> anyhow::Result<()> {
     let route = Route::new(
-        &options.endpoint,
+        options.first(),
         "/etcdserverpb.KV/Range",
         options.token.as_deref(),
     );
-    let answer = call(&options.endpoint, route, &Template::count())
+    let answer = call(options.first(), route, &Template::count())
         .context("count the keys of earlier runs")?;
     if number_field(&answer, 4) >= keys {
         return Ok(());
@@ -120,8 +121,8 @@ pub(crate) fn passes(options: &KvOptions) -> anyhow::Result<Tally> {
 /// Writes as fast as answers come, until the limit that the caller sets.
 fn writing(options: &KvOptions, path: &str) -> anyhow::Result<Plan> {
     Ok(Plan {
-        endpoint: options.endpoint.clone(),
-        route: Route::new(&options.endpoint, path, options.token.as_deref()),
+        endpoints: vec![options.first().to_owned()],
+        route: Route::new(options.first(), path, options.token.as_deref()),
         template: Template::put(usize::try_from(options.value_bytes)?),
         naming: Naming::Following,
         keys: Keys::new(Order::Sequential, 1, 0),
@@ -132,6 +133,7 @@ fn writing(options: &KvOptions, path: &str) -> anyhow::Result<Plan> {
         },
         connections: 8,
         interval: None,
+        stop: Arc::new(AtomicU64::new(u64::MAX)),
         window: (0, u64::MAX),
         limit: Some(0),
     })

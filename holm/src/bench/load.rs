@@ -5,6 +5,7 @@
 //! due requests queue up and their waiting is latency: a stall is charged to every request that it delayed, not only
 //! to the few that were in flight (no coordinated omission).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub(crate) enum Naming {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// The server.
-    pub(crate) endpoint: String,
+    pub(crate) endpoints: Vec<String>,
     /// The fields of each request.
     pub(crate) route: Route,
     /// The request.
@@ -53,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) window: (u64, u64),
     /// End after so many requests.
     pub(crate) limit: Option<u64>,
+    /// When the measured time was ended early, by the run's clock; `u64::MAX` until then.
+    pub(crate) stop: Arc<AtomicU64>,
 }
 
 /// How long to wait for the last answers.
@@ -103,7 +106,9 @@ impl<'a> Load<'a> {
         let poller = Poller::new().context("create an epoll set")?;
         let mut links = Vec::new();
         for index in 0..plan.connections {
-            let connection = Connection::open(&plan.endpoint, plan.route.clone())?;
+            // Connections go round the endpoints, clients round the connections.
+            let at = step(index) % plan.endpoints.len();
+            let connection = Connection::open(&plan.endpoints[at], plan.route.clone())?;
             poller.add(connection.socket(), links.len())?;
             // Client c belongs to connection c modulo connections.
             let idle = (index..plan.clients)
@@ -146,6 +151,7 @@ impl<'a> Load<'a> {
             self.flush(link)?;
         }
         while self.goes_on() {
+            self.stop_early();
             self.send_due()?;
             self.poller.wait(self.pause(), &mut ready)?;
             for link in ready.drain(..) {
@@ -176,10 +182,21 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
+    /// Ends the measured time where somebody has asked for that.
+    fn stop_early(&mut self) {
+        let stop = self.plan.stop.load(Ordering::Relaxed);
+        if stop < self.state.window.1 {
+            self.state.window.1 = stop;
+            if let Some(timetable) = &mut self.timetable {
+                timetable.end(stop);
+            }
+        }
+    }
+
     /// Whether more is to be sent. The open loop sends what was due in time even after the end.
     fn goes_on(&self) -> bool {
         let now = self.state.clock.now();
-        let end = self.plan.window.1;
+        let end = self.state.window.1;
         match &self.timetable {
             Some(timetable) => !timetable.is_over() && now < end.saturating_add(in_nanos(DRAIN)),
             None => now < end && !self.is_exhausted(),

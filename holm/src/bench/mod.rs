@@ -23,6 +23,8 @@ mod tally;
 mod timetable;
 mod watch;
 
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -62,8 +64,9 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<String> {
             }
         }
         Bench::Kv(options) => {
-            let report = kv(options)
-                .with_context(|| format!("benchmark the server at {}", options.endpoint))?;
+            let report = kv(options).with_context(|| {
+                format!("benchmark the server at {}", options.endpoint.join(","))
+            })?;
             if options.json {
                 Ok(serde_json::to_string(&report)?)
             } else {
@@ -92,7 +95,7 @@ fn window(options: &KvOptions) -> (u64, u64) {
 }
 
 /// The part of thread `thread` of a unary workload.
-fn plan(options: &KvOptions, thread: u32) -> anyhow::Result<Plan> {
+fn plan(options: &KvOptions, thread: u32, stop: &Arc<AtomicU64>) -> anyhow::Result<Plan> {
     let value_bytes = usize::try_from(options.value_bytes)?;
     let space = options.keys;
     let span = options.range_keys.min(space);
@@ -138,8 +141,8 @@ fn plan(options: &KvOptions, thread: u32) -> anyhow::Result<Plan> {
     let share = |total: u32| total / threads + u32::from(thread < total % threads);
     let clients = share(options.clients);
     Ok(Plan {
-        endpoint: options.endpoint.clone(),
-        route: Route::new(&options.endpoint, path, options.token.as_deref()),
+        endpoints: options.endpoint.clone(),
+        route: Route::new(options.first(), path, options.token.as_deref()),
         template,
         naming,
         keys: Keys::new(options.order, space, u64::from(thread) + 1),
@@ -148,22 +151,30 @@ fn plan(options: &KvOptions, thread: u32) -> anyhow::Result<Plan> {
         interval: options.rate.map(|rate| 1e9 * f64::from(threads) / rate),
         window: window(options),
         limit: None,
+        stop: Arc::clone(stop),
     })
 }
 
 fn unary(options: &KvOptions) -> anyhow::Result<Report> {
+    let stop = Arc::new(AtomicU64::new(u64::MAX));
     let mut plans = Vec::new();
     for thread in 0..options.threads.min(options.clients) {
-        plans.push(plan(options, thread)?);
+        plans.push(plan(options, thread, &stop)?);
     }
     let counters: Vec<AtomicU64> = plans.iter().map(|_plan| AtomicU64::new(0)).collect();
     let clock = Clock::start();
+    if options.until_eof {
+        stop_at_eof(clock, window(options).0 + 1, &stop);
+    }
     thread::scope(|scope| {
         let mut workers = Vec::new();
         for (plan, counter) in plans.iter().zip(&counters) {
             workers.push(scope.spawn(move || load::run(plan, clock, counter)));
         }
-        let is_over = || workers.iter().any(thread::ScopedJoinHandle::is_finished);
+        let is_over = || {
+            let has_ended = stop.load(Ordering::Relaxed) < u64::MAX;
+            has_ended || workers.iter().any(thread::ScopedJoinHandle::is_finished)
+        };
         let used = observe_window(options, clock, &counters, is_over);
         let mut tally = Tally::new();
         for worker in workers {
@@ -173,8 +184,25 @@ fn unary(options: &KvOptions) -> anyhow::Result<Report> {
                     .map_err(|_panic| anyhow::anyhow!("a load thread panicked"))??,
             );
         }
-        Ok(Report::unary(options, &tally, &used))
+        let (from, until) = window(options);
+        let ended = stop.load(Ordering::Relaxed).min(until);
+        let took = KvOptions {
+            duration: Duration::from_nanos(ended - from),
+            ..options.clone()
+        };
+        Ok(Report::unary(&took, &tally, &used))
     })
+}
+
+/// Notes when the standard input ends, but not before `first`. Nothing wakes a thread that
+/// reads, so it is left to itself and ends with the process.
+fn stop_at_eof(clock: Clock, first: u64, stop: &Arc<AtomicU64>) {
+    let stop = Arc::clone(stop);
+    thread::spawn(move || {
+        // What cannot be read any more is at its end, too.
+        io::copy(&mut io::stdin(), &mut io::sink()).ok();
+        stop.store(clock.now().max(first), Ordering::Relaxed);
+    });
 }
 
 /// Writes keys until all are there; the measured time is what that takes.
@@ -246,8 +274,11 @@ impl Sample {
 
 fn sample(options: &KvOptions) -> Sample {
     Sample {
-        syncs: observe::syncs(options.metrics.as_deref().unwrap_or(&options.endpoint)),
-        server: options.pid.and_then(|id| observe::process(Some(id))),
+        syncs: observe::syncs_of(match options.metrics.as_slice() {
+            [] => &options.endpoint,
+            said => said,
+        }),
+        server: observe::processes(&options.pid),
         client: observe::process(None).unwrap_or_default(),
     }
 }

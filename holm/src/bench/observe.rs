@@ -34,6 +34,20 @@ pub(crate) fn process(id: Option<u32>) -> Option<ProcessSample> {
     })
 }
 
+/// Looks at several, which are one server together; `None` if there are none or one cannot be looked at.
+pub(crate) fn processes(ids: &[u32]) -> Option<ProcessSample> {
+    let samples: Option<Vec<ProcessSample>> = ids.iter().map(|id| process(Some(*id))).collect();
+    samples?.into_iter().reduce(|sum, more| ProcessSample {
+        cpu_seconds: sum.cpu_seconds + more.cpu_seconds,
+        resident_bytes: sum.resident_bytes + more.resident_bytes,
+        resident_bytes_peak: sum.resident_bytes_peak + more.resident_bytes_peak,
+        write_calls: sum
+            .write_calls
+            .zip(more.write_calls)
+            .map(|(sum, more)| sum + more),
+    })
+}
+
 /// User and system ticks in `/proc/ID/stat`. The process's name may hold blanks, so counting starts behind it.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_name, fields) = stat.rsplit_once(") ")?;
@@ -57,6 +71,15 @@ pub(crate) struct SyncSample {
     pub(crate) database: f64,
 }
 
+/// The sync counts of several, which are one server together.
+pub(crate) fn syncs_of(addresses: &[String]) -> Option<SyncSample> {
+    let samples: Option<Vec<SyncSample>> = addresses.iter().map(|it| syncs(it)).collect();
+    samples?.into_iter().reduce(|sum, more| SyncSample {
+        log: sum.log + more.log,
+        database: sum.database + more.database,
+    })
+}
+
 /// Reads the sync counts from `http://ADDRESS/metrics`.
 pub(crate) fn syncs(address: &str) -> Option<SyncSample> {
     let text = probe::fetch(address, "/metrics")?;
@@ -78,8 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn this_process_can_be_looked_at() {
+    fn this_process_can_be_looked_at_and_several_are_summed() {
         let sample = process(None).expect("proc is mounted");
         assert!(sample.resident_bytes > 0);
+        let own = std::process::id();
+        let twice = processes(&[own, own]).expect("proc is mounted");
+        assert!(twice.resident_bytes_peak >= 2 * sample.resident_bytes);
+        assert!(processes(&[]).is_none() && processes(&[own, u32::MAX]).is_none());
     }
 }

@@ -69,9 +69,15 @@ pub(crate) struct KvOptions {
     #[arg(value_enum)]
     pub(crate) workload: Workload,
 
-    /// The server, host:port, plain TCP
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2379")]
-    pub(crate) endpoint: String,
+    /// The server, host:port, plain TCP; several, commas between, are members of one cluster and share the connections
+    #[arg(
+        long,
+        alias = "endpoints",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:2379",
+        value_delimiter = ','
+    )]
+    pub(crate) endpoint: Vec<String>,
 
     /// Requests in flight at most; each client sends its next request when its last was answered
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -84,6 +90,11 @@ pub(crate) struct KvOptions {
     /// How long to measure
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub(crate) duration: Duration,
+
+    /// put, get, list, txn, echo: end when the standard input does, at --duration at the latest; for load beside
+    /// something that takes nobody knows how long
+    #[arg(long)]
+    pub(crate) until_eof: bool,
 
     /// Load before measuring begins
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
@@ -135,13 +146,14 @@ pub(crate) struct KvOptions {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) threads: u32,
 
-    /// The server's process, on this machine: also report its CPU per operation, memory and write system calls
-    #[arg(long, value_name = "PID")]
-    pub(crate) pid: Option<u32>,
+    /// The server's process, on this machine: also report its CPU per operation, memory and write system calls; of
+    /// several, commas between, the sum
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pub(crate) pid: Vec<u32>,
 
-    /// Where the server's /metrics are, host:port [default: the endpoint]
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) metrics: Option<String>,
+    /// Where the server's /metrics are, host:port; of several, commas between, the sum [default: the endpoints]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub(crate) metrics: Vec<String>,
 
     /// Token to send with each request, if the server wants one (see `holm auth token`)
     #[arg(long, value_name = "TOKEN")]
@@ -153,6 +165,11 @@ pub(crate) struct KvOptions {
 }
 
 impl KvOptions {
+    /// The first endpoint: where keys are filled in, and where watchers and their writer are.
+    pub(crate) fn first(&self) -> &str {
+        self.endpoint.first().map_or("", String::as_str)
+    }
+
     /// Connections to open for `clients` clients.
     pub(crate) fn connections(&self, clients: u32) -> u32 {
         self.connections

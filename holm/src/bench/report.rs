@@ -119,7 +119,7 @@ impl Report {
         let syncs = used.syncs.filter(|_pair| writes);
         Self {
             workload: name(options.workload),
-            endpoint: options.endpoint.clone(),
+            endpoint: options.endpoint.join(","),
             clients: options.clients,
             connections: options.connections(options.clients),
             value_bytes: options.value_bytes,

@@ -32,6 +32,11 @@ impl Timetable {
         self.due += self.interval;
     }
 
+    /// No request is due from `until` on.
+    pub(crate) fn end(&mut self, until: u64) {
+        self.until = self.until.min(until as f64);
+    }
+
     /// Whether every request of the timetable has been taken.
     pub(crate) fn is_over(&self) -> bool {
         self.due >= self.until
@@ -44,7 +49,7 @@ impl Timetable {
 
     /// Requests that nobody has taken.
     pub(crate) fn left(&self) -> u64 {
-        crate::quantity::rounded(((self.until - self.due) / self.interval).ceil())
+        crate::quantity::rounded(((self.until - self.due) / self.interval).ceil().max(0.0))
     }
 }
 
@@ -107,6 +112,21 @@ mod tests {
         assert_eq!(tally.latency.len(), 5_000);
         let late = tally.latency.len() - tally.latency.count_between(0, 150 * MS);
         assert!((480..=520).contains(&late), "{late} waited");
+    }
+
+    #[test]
+    fn an_earlier_end_takes_what_was_due_later_off() {
+        let mut timetable = Timetable::new(1e6, 0, 10 * MS);
+        for _ in 0..4 {
+            assert!(timetable.due(20 * MS).is_some());
+            timetable.take();
+        }
+        timetable.end(6 * MS);
+        assert_eq!(timetable.left(), 2);
+        timetable.end(9 * MS);
+        assert_eq!(timetable.left(), 2, "a later end changes nothing");
+        timetable.end(MS);
+        assert!(timetable.is_over() && timetable.left() == 0);
     }
 
     #[test]

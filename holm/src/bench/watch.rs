@@ -94,8 +94,8 @@ impl Run {
             } else {
                 "/etcdserverpb.Watch/Watch"
             };
-            let route = Route::new(&options.endpoint, path, token);
-            let connection = Connection::open(&options.endpoint, route)?;
+            let route = Route::new(options.first(), path, token);
+            let connection = Connection::open(options.first(), route)?;
             poller.add(connection.socket(), connections.len())?;
             connections.push(connection);
         }
@@ -316,11 +316,11 @@ fn stall(options: &KvOptions) -> anyhow::Result<Vec<Connection>> {
     let mut stalled = Vec::new();
     for _ in 0..options.stalled {
         let route = Route::new(
-            &options.endpoint,
+            options.first(),
             "/etcdserverpb.Watch/Watch",
             options.token.as_deref(),
         );
-        let mut connection = Connection::open_narrow(&options.endpoint, route)?;
+        let mut connection = Connection::open_narrow(options.first(), route)?;
         let mut poller = Poller::new()?;
         poller.add(connection.socket(), 0)?;
         let watch = Template::watch();

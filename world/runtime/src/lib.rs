@@ -40,6 +40,7 @@ mod background;
 mod clock;
 mod engine;
 mod handle;
+mod humble;
 mod identity;
 mod ids;
 mod inbox;
@@ -51,6 +52,7 @@ mod restore;
 
 pub use clock::Clock;
 pub use handle::{Handle, Identity};
+pub use humble::humble;
 pub use identity::IdentityError;
 pub use ids::{cluster_id, member_id};
 pub use network::{Bootstrap, ClusterConfig, MemberConfig, Network, Parcel};

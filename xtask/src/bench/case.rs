@@ -2,9 +2,13 @@
 //!
 //! A target lives beside its case, so that the table says by itself what is held.
 
+use crate::bench::server::At;
+
 /// One case: a piece of work and what is promised of it.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
+    /// Where its load goes.
+    pub(crate) at: At,
     pub(crate) work: Work,
     pub(crate) targets: &'static [Target],
 }
@@ -92,9 +96,17 @@ const fn load(
     let work = Work::Load { arguments, clients };
     Case {
         name,
+        at: At::Leader,
         work,
         targets,
     }
+}
+
+/// The same, spread over all members.
+const fn spread(mut case: Case, name: &'static str) -> Case {
+    case.name = name;
+    case.at = At::All;
+    case
 }
 
 /// A third, as a bound.
@@ -151,6 +163,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     Case {
         name: "list-100000",
+        at: At::Leader,
         work: Work::Lists,
         targets: &[
             holm(PUT_GROWTH, Bound::AtMost(2.0)),
@@ -166,6 +179,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     Case {
         name: "watch-1000-stalled",
+        at: At::Leader,
         work: Work::Stalled,
         // Nobody slower, but for what two runs of the same differ by on a shared machine.
         targets: &[
@@ -176,6 +190,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         name: "million",
+        at: At::Leader,
         work: Work::Million,
         targets: &[
             ratio(LOADED, HALF),
@@ -185,24 +200,71 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         name: "reclaim",
+        at: At::Leader,
         work: Work::Reclaim,
         targets: &[holm(SLOWEST, Bound::AtMost(10.0))],
     },
 ];
 
-/// The cases that one of the patterns names, all if there are none. `*` stands for any text.
+const PUT_1: Case = load(
+    "put-1-leader",
+    &["put", "--clients", "1"],
+    "1",
+    &[
+        ratio(RATE, Bound::AtLeast(1.2)),
+        ratio(CPU, THIRD),
+        ratio(TAIL, HALF),
+    ],
+);
+const PUT_64: Case = load("put-64-leader", &["put", "--clients", "64"], "64", CROWD);
+const PUT_1000: Case = load(
+    "put-1000-leader",
+    &["put", "--clients", "1000"],
+    "1000",
+    &[
+        ratio(RATE, Bound::AtLeast(4.0)),
+        ratio(CPU, THIRD),
+        ratio(TAIL, HALF),
+    ],
+);
+const GET_64: Case = load(
+    "get-64-leader",
+    &["get", "--clients", "64"],
+    "64",
+    &[ratio(RATE, Bound::AtLeast(3.0))],
+);
+
+/// The figures of three members on one machine.
+pub(crate) const OF_THREE: &[Case] = &[
+    PUT_1,
+    spread(PUT_1, "put-1-spread"),
+    PUT_64,
+    spread(PUT_64, "put-64-spread"),
+    PUT_1000,
+    spread(PUT_1000, "put-1000-spread"),
+    GET_64,
+    spread(GET_64, "get-64-spread"),
+];
+
+/// The cases of so many members that one of the patterns names, all if there are none. `*` stands for any text.
 ///
 /// The error is a pattern that names no case.
-pub(crate) fn select(patterns: &[String]) -> Result<Vec<&'static Case>, String> {
+pub(crate) fn select(members: usize, patterns: &[String]) -> Result<Vec<&'static Case>, String> {
+    let cases = of(members);
     let named = |pattern: &String, case: &Case| matches(pattern.as_bytes(), case.name.as_bytes());
     for pattern in patterns {
-        if !CASES.iter().any(|case| named(pattern, case)) {
+        if !cases.iter().any(|case| named(pattern, case)) {
             return Err(pattern.clone());
         }
     }
     let wanted =
         |case: &&Case| patterns.is_empty() || patterns.iter().any(|pattern| named(pattern, case));
-    Ok(CASES.iter().filter(wanted).collect())
+    Ok(cases.iter().filter(wanted).collect())
+}
+
+/// All cases of so many members.
+pub(crate) const fn of(members: usize) -> &'static [Case] {
+    if members == 1 { CASES } else { OF_THREE }
 }
 
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
@@ -221,7 +283,7 @@ mod tests {
 
     fn selected(patterns: &[&str]) -> Result<Vec<&'static str>, String> {
         let patterns: Vec<String> = patterns.iter().map(|it| (*it).to_owned()).collect();
-        select(&patterns).map(|cases| cases.iter().map(|case| case.name).collect())
+        select(1, &patterns).map(|cases| cases.iter().map(|case| case.name).collect())
     }
 
     #[test]

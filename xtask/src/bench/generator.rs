@@ -17,30 +17,47 @@ pub(crate) struct Load {
 impl Load {
     /// Starts one against a server.
     pub(crate) fn start(server: &Server, words: &[&str]) -> Result<Self> {
-        Self::with(Command::new(server.holm()), server, words)
+        let mut command = Command::new(server.holm());
+        command.stdin(Stdio::null());
+        Self::with(command, server, words)
+    }
+
+    /// Starts one that ends when [`Load::finish`] is called, at its `--duration` at the latest.
+    pub(crate) fn start_ended(server: &Server, words: &[&str]) -> Result<Self> {
+        let mut command = Command::new(server.holm());
+        command.stdin(Stdio::piped());
+        Self::with(command, server, &[words, &["--until-eof"]].concat())
     }
 
     /// Starts one that yields the processor to everybody else.
     pub(crate) fn start_humble(server: &Server, words: &[&str]) -> Result<Self> {
         let mut command = Command::new("nice");
-        command.args(["-n", "19", server.holm()]);
+        command
+            .args(["-n", "19", server.holm()])
+            .stdin(Stdio::null());
         Self::with(command, server, words)
     }
 
     fn with(mut command: Command, server: &Server, words: &[&str]) -> Result<Self> {
         let what = format!("`holm bench kv {}` at {}", words.join(" "), server.name());
         command.args(["bench", "kv"]).args(words);
-        command.args(["--endpoint", &server.address()]);
-        command.args(["--pid", &server.id().to_string(), "--json"]);
+        command.args([
+            "--endpoint",
+            &server.endpoint(),
+            "--metrics",
+            &server.metrics(),
+        ]);
+        command.args(["--pid", &server.ids(), "--json"]);
         // Its progress and its complaints are for whoever looks.
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stdout(Stdio::piped());
         let child = command.spawn().with_context(|| format!("start {what}"))?;
         Ok(Self { child, what })
     }
 
-    /// Waits for its end; a report with failures is an error.
+    /// Ends one that can be ended, and waits for the end; a report with failures is an error.
     pub(crate) fn finish(self) -> Result<Value> {
         let what = self.what;
+        // Waiting closes its input first.
         let output = self
             .child
             .wait_with_output()

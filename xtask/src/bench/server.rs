@@ -1,18 +1,20 @@
-//! A server under load: a process of ours on free ports, with a folder of its own.
+//! A server under load: one process or the members of a cluster, ours, on free ports, with a folder of their own.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::process::output;
 
+/// What members are called, as `holm up --sites` calls them.
+pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
 /// How long a server may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one request to the gateway may take; etcd's defragmentation holds its answer back.
@@ -31,14 +33,38 @@ pub(crate) enum Side {
     Etcd,
 }
 
-/// A running server; dropping it ends the process and removes the folder.
+/// Which members of a cluster a load goes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    /// The one that leads; a server alone leads.
+    Leader,
+    /// All, as many connections to each.
+    All,
+}
+
+/// A running server, alone or of several members; dropping it ends the processes and removes the folder.
 pub(crate) struct Server {
     side: Side,
     holm: String,
+    members: Vec<Member>,
+    /// Where load goes.
+    aim: Vec<usize>,
+    folder: PathBuf,
+}
+
+/// One process.
+struct Member {
     words: Vec<String>,
     child: Child,
     folder: PathBuf,
     port: u16,
+}
+
+/// Where the processes of a server listen and what makes them one.
+struct Plan {
+    /// For clients, for peers, and a console.
+    ports: Vec<[u16; 3]>,
+    token: String,
 }
 
 /// What a process has in memory, in MiB.
@@ -52,54 +78,80 @@ pub(crate) struct Memory {
 
 impl Server {
     /// Starts a server with its defaults and waits until it serves.
-    pub(crate) fn start(side: Side, programs: &Programs) -> Result<Self> {
-        let ports = free_ports()?;
-        let folder = disk().join(format!("holm-bench-{}-{}", side.name(), ports[0]));
-        fs::create_dir_all(&folder)?;
-        let words = side.words(programs, &folder.to_string_lossy(), ports);
+    pub(crate) fn start(side: Side, programs: &Programs, count: usize) -> Result<Self> {
+        let folder = disk().join(format!("holm-bench-{}-{}", side.name(), free_port()?));
         let mut server = Self {
             side,
             holm: programs.holm.clone(),
-            child: spawn(&words, &folder)?,
-            words,
+            members: Vec::new(),
+            aim: vec![0],
             folder,
-            port: ports[0],
         };
-        server.wait_until_ready()?;
+        fs::create_dir_all(&server.folder)?;
+        let plan = match (side, count) {
+            (Side::Holm, 2..) => Plan::of_sites(&server.holm, &server.folder, count)?,
+            (Side::Holm | Side::Etcd, _) => Plan::free(count)?,
+        };
+        for (at, ports) in plan.ports.iter().enumerate() {
+            let folder = server.folder.join(NAMES[at]);
+            fs::create_dir_all(&folder)?;
+            let words = side.words(programs, &server.folder, &plan, at);
+            server.members.push(Member {
+                child: spawn(&words, &folder)?,
+                words,
+                folder,
+                port: ports[0],
+            });
+        }
+        for member in &mut server.members {
+            member.wait_until_ready(side)?;
+        }
         Ok(server)
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait()? {
-                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-                bail!("{} ended with {status}:\n{log}", self.name());
+    /// Loads go to these members from now on.
+    pub(crate) fn aim(&mut self, at: At) -> Result<()> {
+        self.aim = match at {
+            At::All => (0..self.members.len()).collect(),
+            At::Leader => vec![self.leader()?],
+        };
+        Ok(())
+    }
+
+    fn leader(&self) -> Result<usize> {
+        for (at, member) in self.members.iter().enumerate() {
+            let status = self.post_to(member.port, "/v3/maintenance/status", &json!({}))?;
+            if status["leader"] == status["header"]["member_id"] {
+                return Ok(at);
             }
-            if healthy(self.port).unwrap_or(false) {
-                return Ok(());
-            }
-            sleep(Duration::from_millis(20));
         }
-        bail!("{} did not serve in {PATIENCE:?}", self.name())
+        bail!("no member of {} leads", self.name())
     }
 
     /// `kill -9`, then the same again; gives the milliseconds from its start to the first answer
     /// to a linearizable get.
     pub(crate) fn restart(&mut self) -> Result<f64> {
-        self.child.kill().context("kill the server")?;
-        self.child.wait().context("wait for the killed server")?;
+        for member in &mut self.members {
+            member.child.kill().context("kill the server")?;
+            member.child.wait().context("wait for the killed server")?;
+        }
         let began = Instant::now();
-        self.child = spawn(&self.words, &self.folder)?;
+        for member in &mut self.members {
+            member.child = spawn(&member.words, &member.folder)?;
+        }
         let mut command = Command::new(&self.holm);
-        command.args(["bench", "ready", "--json", "--endpoint", &self.address()]);
+        command.args(["bench", "ready", "--json", "--endpoint", &self.endpoint()]);
         output(&mut command).with_context(|| format!("restart of {}", self.name()))?;
         Ok(began.elapsed().as_secs_f64() * 1e3)
     }
 
     /// Posts to the JSON gateway and reads the answer.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        self.post_to(self.members[self.aim[0]].port, path, body)
+    }
+
+    fn post_to(&self, port: u16, path: &str, body: &Value) -> Result<Value> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(GATEWAY_PATIENCE))?;
         let body = body.to_string();
         let length = body.len();
@@ -124,9 +176,9 @@ impl Server {
         serde_json::from_str(body).with_context(|| format!("{path} at {}: {body}", self.name()))
     }
 
-    /// What it has in memory now.
+    /// What the first process has in memory now.
     pub(crate) fn memory(&self) -> Result<Memory> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let text = fs::read_to_string(format!("/proc/{}/status", self.members[0].child.id()))?;
         let mib = |name: &str| {
             kib(&text, name)
                 .map(|kib| kib / 1024.0)
@@ -141,14 +193,14 @@ impl Server {
 
     /// Counts the peak of the memory from now on.
     pub(crate) fn forget_peak(&self) -> Result<()> {
-        let path = format!("/proc/{}/clear_refs", self.id());
+        let path = format!("/proc/{}/clear_refs", self.members[0].child.id());
         fs::write(&path, "5").with_context(|| format!("write {path}"))
     }
 
     /// MiB that its files take up.
     pub(crate) fn disk_mib(&self) -> Result<f64> {
         let mut command = Command::new("du");
-        command.args(["-s", "-k"]).arg(self.folder.join("data"));
+        command.args(["-s", "-k"]).arg(&self.folder);
         let text = output(&mut command)?;
         let kib: f64 = text
             .split_whitespace()
@@ -158,12 +210,25 @@ impl Server {
         Ok(kib / 1024.0)
     }
 
-    pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+    /// The one address, or those of all members that load goes to, commas between.
+    pub(crate) fn endpoint(&self) -> String {
+        let address = |at: &usize| format!("127.0.0.1:{}", self.members[*at].port);
+        self.aim.iter().map(address).collect::<Vec<_>>().join(",")
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+    /// The ids of all processes, commas between.
+    pub(crate) fn ids(&self) -> String {
+        let ids = self.members.iter().map(|it| it.child.id().to_string());
+        ids.collect::<Vec<_>>().join(",")
+    }
+
+    /// Where all processes tell of themselves, commas between.
+    pub(crate) fn metrics(&self) -> String {
+        let all = self
+            .members
+            .iter()
+            .map(|it| format!("127.0.0.1:{}", it.port));
+        all.collect::<Vec<_>>().join(",")
     }
 
     /// The binary that holds the load generator.
@@ -176,6 +241,74 @@ impl Server {
     }
 }
 
+impl Member {
+    fn wait_until_ready(&mut self, side: Side) -> Result<()> {
+        let name = side.name();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                bail!("{name} ended with {status}:\n{log}");
+            }
+            if healthy(self.port).unwrap_or(false) {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20));
+        }
+        bail!("{name} did not serve in {PATIENCE:?}")
+    }
+}
+
+impl Plan {
+    fn free(count: usize) -> Result<Self> {
+        Ok(Self {
+            ports: free_ports(count)?,
+            token: "holm-bench".to_owned(),
+        })
+    }
+
+    /// Lets `holm up --sites` make certificates, ports and a token in `folder/sites`, and ends it.
+    fn of_sites(holm: &str, folder: &Path, count: usize) -> Result<Self> {
+        let sites = folder.join("sites");
+        let mut words = vec![holm.to_owned(), "up".to_owned(), format!("--sites={count}")];
+        words.push("--listen=127.0.0.1:0".to_owned());
+        words.push(format!("--data-dir={}", sites.display()));
+        let mut child = spawn(&words, folder)?;
+        let deadline = Instant::now() + PATIENCE;
+        let made = sites.join(NAMES[count - 1]).join("holm.log");
+        while !made.is_file() && child.try_wait()?.is_none() && Instant::now() < deadline {
+            sleep(Duration::from_millis(20));
+        }
+        child.kill().context("end the sites that were made")?;
+        child.wait().context("wait for them")?;
+        let path = sites.join("sites.json");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let plan: Value = serde_json::from_str(&text)?;
+        let port = |at: usize, of: &str| {
+            let address = plan["sites"][at][of].as_str();
+            let address: Option<SocketAddr> = address.and_then(|it| it.parse().ok());
+            let found = address.map(|it| it.port());
+            found.with_context(|| format!("{} names no {of}", path.display()))
+        };
+        let mut ports = Vec::new();
+        for at in 0..count {
+            ports.push([port(at, "client")?, port(at, "peer")?, port(at, "console")?]);
+        }
+        let token = plan["token"].as_str().context("the sites have a token")?;
+        Ok(Self {
+            ports,
+            token: token.to_owned(),
+        })
+    }
+
+    fn initial_cluster(&self, scheme: &str) -> String {
+        let member =
+            |(name, ports): (&&str, &[u16; 3])| format!("{name}={scheme}://127.0.0.1:{}", ports[1]);
+        let members = NAMES.iter().zip(&self.ports).map(member);
+        members.collect::<Vec<_>>().join(",")
+    }
+}
+
 impl Side {
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -184,29 +317,46 @@ impl Side {
         }
     }
 
-    fn words(
-        self,
-        programs: &Programs,
-        folder: &str,
-        [client, peer, console]: [u16; 3],
-    ) -> Vec<String> {
+    fn words(self, programs: &Programs, folder: &Path, plan: &Plan, at: usize) -> Vec<String> {
+        let [client, peer, console] = plan.ports[at];
+        let name = NAMES[at];
+        let data = format!("--data-dir={}", folder.join(name).join("data").display());
         match self {
-            Self::Holm => vec![
-                programs.holm.clone(),
-                "up".to_owned(),
-                format!("--data-dir={folder}/data"),
-                format!("--listen=127.0.0.1:{client}"),
-                format!("--peer=127.0.0.1:{peer}"),
-                format!("--console=127.0.0.1:{console}"),
-            ],
+            Self::Holm => {
+                let mut words = vec![
+                    programs.holm.clone(),
+                    "up".to_owned(),
+                    data,
+                    format!("--listen=127.0.0.1:{client}"),
+                    format!("--peer=127.0.0.1:{peer}"),
+                    format!("--console=127.0.0.1:{console}"),
+                ];
+                if plan.ports.len() > 1 {
+                    let keys = folder.join("sites").join("pki");
+                    let file =
+                        |flag: &str, file: &str| format!("--{flag}={}", keys.join(file).display());
+                    words.push(format!("--name={name}"));
+                    words.push(format!(
+                        "--initial-cluster={}",
+                        plan.initial_cluster("https")
+                    ));
+                    words.push(format!("--initial-cluster-token={}", plan.token));
+                    words.push(file("peer-cert-file", &format!("{name}.pem")));
+                    words.push(file("peer-key-file", &format!("{name}-key.pem")));
+                    words.push(file("peer-trusted-ca-file", "authority.pem"));
+                }
+                words
+            }
             Self::Etcd => vec![
                 programs.etcd.clone(),
-                format!("--data-dir={folder}/data"),
+                format!("--name={name}"),
+                data,
                 format!("--listen-client-urls=http://127.0.0.1:{client}"),
                 format!("--advertise-client-urls=http://127.0.0.1:{client}"),
                 format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
                 format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
-                format!("--initial-cluster=default=http://127.0.0.1:{peer}"),
+                format!("--initial-cluster={}", plan.initial_cluster("http")),
+                format!("--initial-cluster-token={}", plan.token),
             ],
         }
     }
@@ -239,8 +389,10 @@ fn kib(text: &str, name: &str) -> Option<f64> {
 impl Drop for Server {
     fn drop(&mut self) {
         // The figures are taken; there is nobody left to tell of a failure here.
-        self.child.kill().ok();
-        self.child.wait().ok();
+        for member in &mut self.members {
+            member.child.kill().ok();
+            member.child.wait().ok();
+        }
         fs::remove_dir_all(&self.folder).ok();
     }
 }
@@ -254,16 +406,21 @@ fn healthy(port: u16) -> Result<bool> {
     Ok(answer[..length].starts_with(b"HTTP/1.1 200"))
 }
 
-/// Three ports that are free now, all different.
-fn free_ports() -> Result<[u16; 3]> {
+/// Three ports for each member that are free now, all different.
+fn free_ports(count: usize) -> Result<Vec<[u16; 3]>> {
     let mut held = Vec::new();
-    let mut ports = [0; 3];
-    for port in &mut ports {
+    let mut all = vec![[0; 3]; count];
+    for port in all.iter_mut().flatten() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         *port = listener.local_addr()?.port();
         held.push(listener);
     }
-    Ok(ports)
+    Ok(all)
+}
+
+/// A number that no other run has now.
+fn free_port() -> Result<u16> {
+    Ok(free_ports(1)?[0][0])
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bench::case::{
@@ -18,8 +18,14 @@ use crate::process::output;
 
 /// How long the echoes beneath a case run at most.
 const ECHO: Duration = Duration::from_secs(1);
-/// How long puts run while space is reclaimed, whatever `--duration` says.
-const RECLAIM_SECONDS: u64 = 20;
+/// How long puts run at most while space is reclaimed, whatever `--duration` says.
+const RECLAIM_MAX: Duration = Duration::from_secs(90);
+/// How long the disk is looked at for the floor beneath them.
+const RECLAIM_FLOOR: &str = "20s";
+/// Space is reclaimed once the files have not shrunk for so long, and the load goes on until then.
+const SHRUNK: Duration = Duration::from_secs(5);
+/// Of four versions of each key three go: at least so little is left of the files.
+const GIVEN_BACK: f64 = 0.75;
 /// Puts per second then.
 const RECLAIM_RATE: &str = "500";
 /// How often the million keys are restarted from.
@@ -38,17 +44,17 @@ pub(crate) struct Round<'a> {
 pub(crate) struct Floor {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
-    /// The slowest of as many as a reclaim has puts; absent where no case needs it.
+    /// The slowest of many; absent where no case needs it.
     pub(crate) max_ms: Option<f64>,
 }
 
 impl Floor {
-    /// Measures fdatasync of one 4 KiB write; the slowest, too, takes as long as a reclaim.
+    /// Measures fdatasync of one 4 KiB write; the slowest takes a while.
     pub(crate) fn measure(holm: &str, with_slowest: bool) -> Result<Self> {
         let fast = disk_floor(holm, &["--duration", "1s"])?;
         let max_ms = if with_slowest {
-            let duration = format!("{RECLAIM_SECONDS}s");
-            let slow = disk_floor(holm, &["--duration", &duration, "--rate", RECLAIM_RATE])?;
+            let words = ["--duration", RECLAIM_FLOOR, "--rate", RECLAIM_RATE];
+            let slow = disk_floor(holm, &words)?;
             Some(required(&slow, "/writes/0/latency_ns/max", 1e6)?)
         } else {
             None
@@ -206,14 +212,14 @@ fn million(server: &mut Server) -> Result<Sample> {
     ])
 }
 
+/// Puts go on until compaction, defragmentation and what follows them in the background are
+/// done, so that none of it escapes them; a server that is not done in time is an error.
 fn reclaim(server: &Server, round: &Round<'_>) -> Result<Sample> {
-    let puts = |duration: &str| {
-        let words = ["put", "--rate", RECLAIM_RATE, "--keys", "300000"];
-        Load::start(server, &[&words[..], &["--duration", duration]].concat())
-    };
-    let quiet = puts("5s")?.finish()?;
+    let words = ["put", "--rate", RECLAIM_RATE, "--keys", "300000"];
+    let quiet = load(server, &[&words[..], &["--duration", "5s"]].concat())?;
     let before = server.disk_mib()?;
-    let load = puts(&format!("{RECLAIM_SECONDS}s"))?;
+    let most = flag(RECLAIM_MAX);
+    let puts = Load::start_ended(server, &[&words[..], &["--duration", &most]].concat())?;
     sleep(SETTLE);
     let began = Instant::now();
     let key = json!({"key": "L2JlbmNoLw=="});
@@ -223,9 +229,9 @@ fn reclaim(server: &Server, round: &Round<'_>) -> Result<Sample> {
     let compacted = began.elapsed();
     // Holm needs none and answers at once; etcd gives nothing back without.
     server.post("/v3/maintenance/defragment", &json!({}))?;
-    let reclaimed = began.elapsed();
-    let report = load.finish()?;
-    let after = server.disk_mib()?;
+    let defragmented = began.elapsed();
+    let (after, reclaimed) = shrunk(server, before, began)?;
+    let report = puts.finish()?;
     let at = |report, place| required(report, place, 1e6);
     let (median, slowest) = (
         at(&report, "/latency_ns/p50")?,
@@ -240,11 +246,33 @@ fn reclaim(server: &Server, round: &Round<'_>) -> Result<Sample> {
         ("put max ms, before", at(&quiet, "/latency_ns/max")?),
         ("puts/s", required(&report, "/operations_per_second", 1.0)?),
         ("compaction s", compacted.as_secs_f64()),
-        ("with defragmentation s", reclaimed.as_secs_f64()),
+        ("with defragmentation s", defragmented.as_secs_f64()),
+        ("until files shrink no more s", reclaimed.as_secs_f64()),
         ("disk MiB, before", before),
         ("disk MiB, after", after),
         ("floor: fdatasync p50 ms", round.disk.p50_ms),
     ];
     sample.extend(round.disk.max_ms.map(|it| ("floor: fdatasync max ms", it)));
     Ok(sample)
+}
+
+/// Waits until space was given back and the files shrink no more; their size then, and when they last shrank.
+fn shrunk(server: &Server, before: f64, began: Instant) -> Result<(f64, Duration)> {
+    let (mut least, mut last) = (before, began.elapsed());
+    loop {
+        let now = server.disk_mib()?;
+        // A log that is cut is no sign: puts make it grow again.
+        if now < least - 1.0 {
+            (least, last) = (now, began.elapsed());
+        }
+        if least < before * GIVEN_BACK && began.elapsed() - last >= SHRUNK {
+            return Ok((now, last));
+        }
+        ensure!(
+            SETTLE + began.elapsed() < RECLAIM_MAX,
+            "{} was not done in {RECLAIM_MAX:?}: {before:.0} MiB of files before, {now:.0} MiB now",
+            server.name()
+        );
+        sleep(Duration::from_millis(500));
+    }
 }

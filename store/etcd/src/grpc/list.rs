@@ -1,6 +1,6 @@
 //! Reads of many keys, sent piece by piece as the client takes them.
 //!
-//! A blocking thread selects and reads from a pinned state; this call's task sends. Between
+//! A thread of low priority selects and reads from a pinned state; this call's task sends. Between
 //! them lie two pieces at most, so a list of any length holds its locations (some 64 bytes a
 //! key) and a few hundred kilobytes. Other calls go on: nothing here runs on their threads for
 //! longer than it takes to hand over a piece.
@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use holm_kv::command::Range;
 use holm_kv::{KeyRange, Meta, Record, Refusal, View};
-use tokio::sync::mpsc;
+use tokio::sync::oneshot::error::RecvError;
+use tokio::sync::{mpsc, oneshot};
 
 use super::call::{Given, GrpcCall};
 use super::frame;
@@ -73,10 +74,10 @@ pub(crate) async fn send(
         turn.map_err(|_closed| Status::new(Code::Unavailable, "etcdserver: server stopped"))?;
     let header = call.header(&view);
     let (sender, mut pieces) = mpsc::channel(PIECES_MAX);
-    let reader = tokio::task::spawn_blocking(move || {
+    let reader = start(move || {
         let _turn = turn;
         read(&view, &range, header, &sender)
-    });
+    })?;
     // Refusals come before the first piece; then the call has not been answered yet.
     let Some(mut piece) = pieces.recv().await else {
         return Err(end(reader.await));
@@ -108,8 +109,16 @@ pub(crate) async fn send(
     Ok(Given::Sent)
 }
 
+/// Starts a read of many keys on a thread of its own, which yields to all others.
+pub(crate) fn start<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<oneshot::Receiver<T>, Status> {
+    let refused = |error| Status::new(Code::Unavailable, format!("no thread to read on: {error}"));
+    holm_runtime::humble("holm-list", read).map_err(refused)
+}
+
 /// The status of a read that did not come to its end.
-fn end(result: Result<Result<(), Refusal>, tokio::task::JoinError>) -> Status {
+fn end(result: Result<Result<(), Refusal>, RecvError>) -> Status {
     match result {
         Ok(Err(refusal)) => refusal.into(),
         Ok(Ok(())) => Status::new(Code::Internal, "the read ended before its first piece"),
@@ -117,7 +126,7 @@ fn end(result: Result<Result<(), Refusal>, tokio::task::JoinError>) -> Status {
     }
 }
 
-/// Selects, measures, and reads piece after piece. Runs on a blocking thread.
+/// Selects, measures, and reads piece after piece. Blocks.
 fn read(
     view: &View,
     range: &Range,

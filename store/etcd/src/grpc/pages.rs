@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use holm_kv::command::{Range, SortOrder, SortTarget};
 use holm_kv::{Meta, Refusal, View};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::call::GrpcCall;
 use super::frame;
@@ -44,7 +44,7 @@ pub(crate) async fn run(mut call: GrpcCall) -> Status {
 /// What a reader makes, and how it ended.
 struct Pages {
     pages: mpsc::Receiver<Bytes>,
-    reader: tokio::task::JoinHandle<Result<(), Refusal>>,
+    reader: oneshot::Receiver<Result<(), Refusal>>,
 }
 
 async fn begin(call: &mut GrpcCall) -> Result<Pages, Status> {
@@ -66,10 +66,10 @@ async fn begin(call: &mut GrpcCall) -> Result<Pages, Status> {
     let turn = Arc::clone(&call.server.lists).acquire_owned().await;
     let turn = turn.map_err(|_closed| crate::errors::stopped())?;
     let (sender, pages) = mpsc::channel(PAGES_MAX);
-    let reader = tokio::task::spawn_blocking(move || {
+    let reader = super::list::start(move || {
         let _turn = turn;
         read(&view, &range, header, &sender)
-    });
+    })?;
     Ok(Pages { pages, reader })
 }
 
@@ -125,7 +125,7 @@ async fn pass_on(mut call: GrpcCall, mut read: Pages) -> Status {
     status
 }
 
-async fn ended(reader: tokio::task::JoinHandle<Result<(), Refusal>>) -> Status {
+async fn ended(reader: oneshot::Receiver<Result<(), Refusal>>) -> Status {
     match reader.await {
         Ok(Ok(())) => OK,
         Ok(Err(refusal)) => refusal.into(),
