@@ -45,3 +45,18 @@ pub enum StoreError {
         source: DiskError,
     },
 }
+
+impl StoreError {
+    /// Whether a file could not be allocated for want of room: nothing was changed, and the
+    /// store goes on.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        matches!(
+            self,
+            Self::Disk {
+                source: DiskError::Full { .. },
+                ..
+            }
+        )
+    }
+}

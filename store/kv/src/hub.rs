@@ -304,6 +304,12 @@ impl Hub {
         self.lock().publish(entries, is_complete, revision, wake);
     }
 
+    /// Shows that everything up to `revision` is published, of which nothing was told since the
+    /// last publication: watchers read what they lack from the store.
+    pub(crate) fn publish_jump(&self, revision: Revision, wake: &mut Vec<StreamId>) {
+        self.lock().publish(Vec::new(), false, revision, wake);
+    }
+
     /// Whether a watcher of `key` wants the version before. Without any such watcher, no lock.
     pub(crate) fn wants_previous(&self, key: &[u8]) -> bool {
         self.wanting_previous.load(Ordering::Relaxed) > 0 && self.lock().wants_previous(key)

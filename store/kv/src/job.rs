@@ -5,6 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clean::Clean;
 use crate::error::StoreError;
 use crate::flush::{Flush, Flushed};
+use crate::snapshot::{self, Task};
 
 /// What kind of work a job is, for a log line and for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,13 +16,17 @@ pub enum JobKind {
     Checkpoint,
     /// Copies a part of what is alive out of old segments.
     Clean,
+    /// A part of giving or taking a snapshot.
+    Snapshot,
 }
 
 /// A bounded piece of work for the background thread: at most a few MiB of reading and
 /// writing and two or three syncs. Blocks while it runs.
 #[derive(Debug)]
 pub struct Job {
-    pub(crate) work: Work,
+    work: Work,
+    /// Which of the stores that a keyspace has had this belongs to.
+    pub(crate) era: u32,
 }
 
 #[derive(Debug)]
@@ -29,12 +34,14 @@ pub(crate) enum Work {
     Flush(Box<Flush>),
     Checkpoint(Box<Checkpoint>),
     Clean(Box<Clean>),
+    Snapshot(Task),
 }
 
 /// What came of a [`Job`]. Give it to [`crate::Store::finish`].
 #[derive(Debug)]
 pub struct JobDone {
     pub(crate) done: Done,
+    pub(crate) era: u32,
 }
 
 #[derive(Debug)]
@@ -42,9 +49,20 @@ pub(crate) enum Done {
     Flush(Box<Flushed>),
     Checkpoint(Box<Checkpoint>, Result<(), StoreError>),
     Clean(Box<Clean>, Result<(), StoreError>),
+    Snapshot(snapshot::Done),
 }
 
 impl Job {
+    pub(crate) const fn new(work: Work) -> Self {
+        Self { work, era: 0 }
+    }
+
+    /// A piece of a snapshot's work, to be run like any other. See [`JobDone::snapshot`].
+    #[must_use]
+    pub const fn snapshot(task: Task) -> Self {
+        Self::new(Work::Snapshot(task))
+    }
+
     /// What kind of work this is.
     #[must_use]
     pub const fn kind(&self) -> JobKind {
@@ -52,6 +70,7 @@ impl Job {
             Work::Flush(_) => JobKind::Flush,
             Work::Checkpoint(_) => JobKind::Checkpoint,
             Work::Clean(_) => JobKind::Clean,
+            Work::Snapshot(_) => JobKind::Snapshot,
         }
     }
 
@@ -77,8 +96,10 @@ impl Job {
                 });
                 Done::Clean(clean, result)
             }
+            Work::Snapshot(task) => Done::Snapshot(task.run()),
         };
-        JobDone { done }
+        let era = self.era;
+        JobDone { done, era }
     }
 }
 
@@ -90,6 +111,22 @@ impl JobDone {
             Done::Flush(_) => JobKind::Flush,
             Done::Checkpoint(..) => JobKind::Checkpoint,
             Done::Clean(..) => JobKind::Clean,
+            Done::Snapshot(_) => JobKind::Snapshot,
+        }
+    }
+
+    /// What came of a snapshot's work.
+    ///
+    /// # Errors
+    ///
+    /// Itself, if it is of a store's own work: [`crate::Keyspace::finish`] takes that.
+    pub fn snapshot(self) -> Result<snapshot::Done, Self> {
+        match self.done {
+            Done::Snapshot(done) => Ok(done),
+            done @ (Done::Flush(_) | Done::Checkpoint(..) | Done::Clean(..)) => Err(Self {
+                done,
+                era: self.era,
+            }),
         }
     }
 }

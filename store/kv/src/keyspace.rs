@@ -23,6 +23,7 @@ use crate::job::{Job, JobDone};
 use crate::lease::{Leases, Timers};
 use crate::outcome::{Alarm, Applied, LeaseView, Outcome};
 use crate::refusal::Refusal;
+use crate::snapshot::{Pin, Ready};
 use crate::store::{FactKind, Store, SweepProgress};
 use crate::view::{Reader, View};
 
@@ -52,6 +53,13 @@ pub struct Keyspace {
     /// The damage that applying came across first.
     harm: Option<String>,
     counts: Counts,
+    /// How often the store was replaced by another, and which jobs of it are under way: those
+    /// of this one, and of those before.
+    era: u32,
+    jobs_out: u32,
+    old_jobs_out: u32,
+    /// Whether the store was replaced since the last publication.
+    has_jumped: bool,
     reader: Reader,
     hub: Arc<Hub>,
 }
@@ -126,7 +134,72 @@ impl Keyspace {
             leads_since: Term::ZERO,
             harm: None,
             counts: Counts::default(),
+            era: 0,
+            jobs_out: 0,
+            old_jobs_out: 0,
+            has_jumped: false,
         }
+    }
+
+    /// The state as it is now, for as long as somebody makes a snapshot of it. Call it between
+    /// commands. Costs a few reference counts, and what is removed meanwhile stays on the disk.
+    #[must_use]
+    pub fn pin(&self) -> Pin {
+        Pin {
+            root: self.store.snapshot(),
+            facts: self.store.facts.clone(),
+            applied: self.store.applied(),
+            term: self.store.term(),
+        }
+    }
+
+    /// Goes on with a newer state than its own, that of a snapshot: readers and watchers see it
+    /// with the next publication. Watches go on: what they have not been told they read from the
+    /// new state's history, or are told that it is compacted. Work of the old store that is
+    /// under way counts for nothing.
+    ///
+    /// # Panics
+    ///
+    /// If the state is not newer, or this node leads.
+    pub fn replace(&mut self, ready: Ready) {
+        let store = ready.store;
+        assert!(
+            store.applied() > self.store.applied(),
+            "raft I11: a snapshot never takes back what was applied"
+        );
+        assert!(
+            store.root().revision() >= self.store.root().revision(),
+            "I2: revisions never go back"
+        );
+        self.store = store;
+        self.leases = Leases::open(&self.store);
+        self.timers.follow(&mut self.leases);
+        self.auth = Arc::new(AuthState::open(&self.store));
+        self.alarms = Alarms::open(&self.store);
+        self.alarm_list = self.alarms.list();
+        self.cluster = Arc::new(cluster_facts(&self.store));
+        let is_short = self.alarms.has(AlarmKind::NoSpace);
+        self.store.set_short(is_short);
+        self.space.settled();
+        self.folder = Arc::clone(&self.store.folder);
+        self.events.clear();
+        self.proposed = None;
+        self.is_sweeping = true;
+        self.era += 1;
+        self.old_jobs_out += std::mem::take(&mut self.jobs_out);
+        self.has_jumped = true;
+    }
+
+    /// Whether work of a store that was replaced is still under way: its files must stay.
+    #[must_use]
+    pub const fn has_old_jobs(&self) -> bool {
+        self.old_jobs_out > 0
+    }
+
+    /// Bytes of the records that are still needed: about what a snapshot weighs.
+    #[must_use]
+    pub fn retained_bytes(&self) -> u64 {
+        self.store.sizes().retained_bytes.value()
     }
 
     /// Where readers find what is published.
@@ -446,7 +519,12 @@ impl Keyspace {
             leases: self.leases.len(),
             facts: self.store.facts.clone(),
         });
-        self.hub.publish(&mut self.events, revision, wake);
+        if std::mem::take(&mut self.has_jumped) {
+            self.events.clear();
+            self.hub.publish_jump(revision, wake);
+        } else {
+            self.hub.publish(&mut self.events, revision, wake);
+        }
     }
 
     /// This node leads from now on, and everything before its term is applied: each lease gets
@@ -540,7 +618,10 @@ impl Keyspace {
     ///
     /// If [`Keyspace::is_sequencer_due`] was not asked, or not obeyed.
     pub fn next_job(&mut self, now: Time) -> Option<Job> {
-        self.store.next_job(now)
+        let mut job = self.store.next_job(now)?;
+        job.era = self.era;
+        self.jobs_out += 1;
+        Some(job)
     }
 
     /// Takes note of what a job did, as [`Store::finish`].
@@ -549,6 +630,11 @@ impl Keyspace {
     ///
     /// The disk failed: the keyspace must not be used any more.
     pub fn finish(&mut self, done: JobDone) -> Result<(), StoreError> {
+        if done.era != self.era {
+            self.old_jobs_out -= 1;
+            return Ok(());
+        }
+        self.jobs_out -= 1;
         self.space.applied();
         // What was cleaned waits to be pointed to, slice by slice.
         self.is_sweeping = true;

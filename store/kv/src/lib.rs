@@ -35,6 +35,9 @@
 //! - I17 Applying reads no clock and no setting of the node. What a node's own damage does to an
 //!   answer is told by [`Keyspace::harm`].
 //!
+//! - I18 The engine is one of two stores at every moment of a swap, and after a crash in it;
+//!   revisions never go back over one.
+//!
 //! What it deliberately does not do: threads, clocks, sockets, ordering. The log below is
 //! `holm-log`, the order comes from a sequencer, and `holm-replica` binds the three.
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -72,6 +75,7 @@ pub mod restore;
 mod root;
 mod scan;
 mod segment;
+pub mod snapshot;
 mod store;
 mod tail;
 mod txn;

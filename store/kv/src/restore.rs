@@ -19,6 +19,7 @@ use crate::config::StoreConfig;
 use crate::error::StoreError;
 use crate::frame::RecordKind;
 use crate::history::Slot;
+use crate::job::Job;
 use crate::layout::{count, narrow};
 use crate::lease;
 use crate::outcome::Alarm;
@@ -102,6 +103,8 @@ pub struct Restore {
     last: (i64, u32),
     bytes: u64,
     now: Time,
+    /// The op and term that all of it is to be the state at; else each command is one.
+    at: Option<(Op, Term)>,
 }
 
 impl Restore {
@@ -120,7 +123,20 @@ impl Restore {
             last: (1, u32::MAX),
             bytes: 0,
             now: Time::ZERO,
+            at: None,
         })
+    }
+
+    /// Begins in an empty folder what is to be the state at an op and its term. Until it is
+    /// sealed, no op is complete.
+    pub(crate) fn at(
+        folder: Arc<dyn Folder>,
+        config: StoreConfig,
+        at: (Op, Term),
+    ) -> Result<Self, RestoreError> {
+        let restore = Self::new(folder, config)?;
+        let at = Some(at);
+        Ok(Self { at, ..restore })
     }
 
     /// A version of a key, with all that its record said.
@@ -195,22 +211,85 @@ impl Restore {
     }
 
     fn end_command(&mut self) -> Result<(), RestoreError> {
-        let op = self.store.applied().next();
-        self.store.end_command(op, Term::new(1));
+        if self.at.is_some() {
+            self.store.end_part();
+        } else {
+            let op = self.store.applied().next();
+            self.store.end_command(op, Term::new(1));
+        }
         self.bytes = 0;
         self.work()
+    }
+
+    /// A fact, by its whole key. Comes behind all changes.
+    pub(crate) fn fact(&mut self, key: &[u8], value: &Bytes) -> Result<(), RestoreError> {
+        self.end_revision();
+        if self.bytes >= COMMAND_BYTES {
+            self.end_command()?;
+        }
+        self.bytes += count(key.len() + value.len());
+        self.store.set_fact_at(key, Some(value.clone()));
+        Ok(())
+    }
+
+    /// All is here: it is the state at its op, at this revision, compacted to this one, and the
+    /// sequencer finds this beside it.
+    pub(crate) fn seal(
+        &mut self,
+        (revision, compacted): (Revision, Revision),
+        sequencer: Bytes,
+    ) -> Result<(), RestoreError> {
+        self.end_revision();
+        let (last, sub) = self.last;
+        let is_sane = last <= revision.value() && compacted <= revision;
+        let Some((op, term)) = self.at.filter(|(op, _)| is_sane && *op > Op::ZERO) else {
+            return Err(RestoreError::Order { main: last, sub });
+        };
+        self.store.root.revision = revision.value();
+        if compacted > Revision::ZERO {
+            self.store.compact(compacted);
+        }
+        self.store.end_command(op, term);
+        self.store.set_sequencer(sequencer);
+        Ok(())
+    }
+
+    /// Does a slice of what is due on the disk once it is sealed; whether that was all, and the
+    /// store is durable and has a checkpoint.
+    pub(crate) fn settle(&mut self) -> Result<bool, RestoreError> {
+        if self.store.sweep(SWEEP_SLICE) == SweepProgress::More {
+            return Ok(false);
+        }
+        self.store.hurry();
+        let Some(job) = self.store.next_job(self.now) else {
+            return Ok(true);
+        };
+        self.run(job)?;
+        Ok(false)
+    }
+
+    /// The store, to be used from the beginning of the user's own time.
+    pub(crate) fn into_store(self) -> Store {
+        let mut store = self.store;
+        store.begin_anew();
+        store
     }
 
     /// Does what is due on the disk.
     fn work(&mut self) -> Result<(), RestoreError> {
         while let Some(job) = self.store.next_job(self.now) {
-            self.now = self.now + STEP;
-            self.store.finish(job.run())?;
-            if self.store.sizes().full {
-                return Err(full().into());
-            }
+            self.run(job)?;
         }
         self.now = self.now + STEP;
+        Ok(())
+    }
+
+    fn run(&mut self, job: Job) -> Result<(), RestoreError> {
+        self.now = self.now + STEP;
+        self.store.finish(job.run())?;
+        if self.store.sizes().full {
+            return Err(full().into());
+        }
         Ok(())
     }
 

@@ -356,7 +356,8 @@ impl Pending {
         let mut found: Vec<Piece> = Vec::new();
         let here = pieces.range(first..);
         let here = here.take_while(|piece| piece.place.segment == segment.number);
-        for piece in here.filter(|piece| piece.main >= main) {
+        // What is no change has no revision, and no place between two of them.
+        for piece in here.filter(|piece| piece.main >= main.max(1)) {
             let border = found.last().is_some_and(|last| last.main != piece.main);
             if bytes >= bytes_max && border {
                 return Some(Waiting {

@@ -279,7 +279,11 @@ impl Store {
 
     /// Sets a fact, or removes it. Durable with the command in hand; takes no revision.
     pub fn set_fact(&mut self, kind: FactKind, id: &[u8], value: Option<Bytes>) {
-        let key = fact_key(kind, id);
+        self.set_fact_at(&fact_key(kind, id), value);
+    }
+
+    /// As [`Store::set_fact`], by the whole key.
+    pub(crate) fn set_fact_at(&mut self, key: &[u8], value: Option<Bytes>) {
         let record_kind = match value {
             Some(_) => RecordKind::Fact,
             None => RecordKind::FactRemoved,
@@ -292,11 +296,11 @@ impl Store {
         };
         let size = key.len() + value.as_ref().map_or(0, Bytes::len);
         let record = self.tail.encode(head, size, |out| {
-            out.put_slice(&key);
+            out.put_slice(key);
             out.put_slice(value.as_deref().unwrap_or_default());
         });
         self.place(0, record);
-        self.enter_fact(&key, value);
+        self.enter_fact(key, value);
     }
 
     pub(crate) fn enter_fact(&mut self, key: &[u8], value: Option<Bytes>) {
@@ -435,6 +439,14 @@ impl Store {
         self.tail.end_command(self.stamp(), continues);
     }
 
+    /// Ends a part of a command that is not complete yet: what was written so far may go to the
+    /// disk.
+    pub(crate) fn end_part(&mut self) {
+        assert!(self.subs == 0, "end_revision comes first");
+        self.dirty = false;
+        self.tail.end_command(self.stamp(), false);
+    }
+
     pub(crate) const fn stamp(&self) -> Stamp {
         Stamp {
             op: self.applied.value(),
@@ -566,6 +578,11 @@ fn fact_key(kind: FactKind, id: &[u8]) -> Vec<u8> {
 }
 
 impl FactKind {
+    /// Whether a fact's whole key is one of this kind.
+    pub(crate) fn owns(self, key: &[u8]) -> bool {
+        key.first() == Some(&self.code())
+    }
+
     const fn code(self) -> u8 {
         match self {
             Self::Lease => 1,

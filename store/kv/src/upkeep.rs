@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_base::Time;
-use holm_machine::DiskError;
 
 use crate::checkpoint::{self, Checkpoint, ENTRY_MAX, Pinned, Stage};
 use crate::clean::{self, Clean, Moves};
@@ -230,7 +229,7 @@ impl Store {
             .flush()
             .or_else(|| self.checkpoint())
             .or_else(|| self.clean())?;
-        Some(Job { work })
+        Some(Job::new(work))
     }
 
     /// When [`Store::next_job`] will have something because time passed, as far as is known.
@@ -262,6 +261,19 @@ impl Store {
     /// there are none. A store that was not stopped so is as good, its start takes longer.
     pub const fn hurry(&mut self) {
         self.upkeep.hurry = true;
+    }
+
+    /// Forgets the time of whoever had it until now, and that there was haste.
+    pub(crate) fn begin_anew(&mut self) {
+        let upkeep = &mut self.upkeep;
+        (upkeep.hurry, upkeep.now) = (false, Time::ZERO);
+        (upkeep.behind_since, upkeep.flush_at) = (None, Time::ZERO);
+        let checkpoints = &mut upkeep.checkpoints;
+        (checkpoints.at, checkpoints.finished) = (Time::ZERO, None);
+        checkpoints.retired_since = checkpoints.retired_since.map(|_since| Time::ZERO);
+        let cleaning = &mut upkeep.cleaning;
+        (cleaning.at, cleaning.plan_at) = (Time::ZERO, Time::ZERO);
+        cleaning.pace = Pace::new();
     }
 
     /// While the alarm about space is raised, cleaning knows no limit.
@@ -307,6 +319,7 @@ impl Store {
             Done::Flush(flushed) => self.flushed(*flushed),
             Done::Checkpoint(checkpoint, result) => self.checkpointed(checkpoint, result),
             Done::Clean(clean, result) => self.cleaned(clean, result),
+            Done::Snapshot(_) => unreachable!("a snapshot's work was none of the store's"),
         }
     }
 
@@ -478,7 +491,7 @@ impl Store {
         checkpoints.out = false;
         match result {
             Ok(()) => {}
-            Err(error) if is_full(&error) => {
+            Err(error) if error.is_full() => {
                 self.upkeep.full = true;
                 checkpoints.at = self.upkeep.now + FULL_PAUSE;
                 // All that was written since still waits for one.
@@ -629,7 +642,7 @@ impl Store {
         }
         match result {
             Ok(()) => {}
-            Err(error) if is_full(&error) => {
+            Err(error) if error.is_full() => {
                 self.upkeep.full = true;
                 cleaning.at = self.upkeep.now + FULL_PAUSE;
                 return Ok(());
@@ -709,14 +722,4 @@ impl Store {
         let spares = 2 * self.config.segment_bytes.value();
         8192 + self.root.table.bytes() + retired + kept + spares
     }
-}
-
-const fn is_full(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Disk {
-            source: DiskError::Full { .. },
-            ..
-        }
-    )
 }

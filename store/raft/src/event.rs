@@ -95,8 +95,8 @@ pub enum Event {
         /// Whether two sets of voters decide.
         is_joint: bool,
     },
-    /// A peer lacks entries that are gone here, and there is no snapshot to offer it. A person
-    /// must look.
+    /// A peer lacks entries that are gone here, and there is no snapshot to offer it: one is to
+    /// be made, and told with [`crate::Input::Saved`].
     SnapshotMissing {
         /// The peer.
         peer: NodeId,

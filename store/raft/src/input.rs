@@ -46,7 +46,8 @@ pub enum Input {
         /// Dense, beginning where the fetch began; fewer than asked is allowed.
         entries: Vec<Entry>,
     },
-    /// A snapshot of the applied state is kept outside, so that the log may be cut below it.
+    /// A snapshot of the applied state is kept outside, or can be made again, and the engine's
+    /// own files hold as much: the log may be cut below it.
     Saved {
         /// What it consists of.
         manifest: Arc<Manifest>,

@@ -528,7 +528,7 @@ impl Raft {
         let kept = Op::new(last.saturating_sub(self.config.kept_ops));
         let needed = self
             .leader()
-            .and_then(|leading| leading.peers.iter().map(|peer| peer.matched).min());
+            .and_then(|leading| leading.peers.iter().map(Peer::needs_behind).min());
         let wanted = needed.map_or(kept, |needed| kept.min(needed));
         let through = wanted.max(limit).min(reach);
         if through > self.durable.log.base().op {

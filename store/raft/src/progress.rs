@@ -78,6 +78,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// It needs the entries behind this one: a snapshot on offer brings those before.
+    pub(crate) fn needs_behind(&self) -> Op {
+        match self.mode {
+            Mode::Snapshot { op, .. } => self.matched.max(op),
+            Mode::Probe { .. } | Mode::Replicate { .. } => self.matched,
+        }
+    }
+
     pub(crate) const fn new(node: NodeId, last: Op, now: Time) -> Self {
         Self {
             node,

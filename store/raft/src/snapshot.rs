@@ -54,7 +54,7 @@ impl Checkpoint {
 pub struct Manifest {
     /// What the replica must know beside the data.
     pub checkpoint: Checkpoint,
-    /// How long each chunk is but the last.
+    /// How long a chunk is at most, unless it holds a single record that is longer.
     pub chunk_bytes: u32,
     /// Its chunks, by content, in order.
     pub chunks: Vec<ChunkId>,

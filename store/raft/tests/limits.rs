@@ -393,3 +393,34 @@ fn a_log_is_released_as_far_as_nobody_needs_it_and_beyond_at_its_limit() {
     stage.settle_without(&[3]);
     assert!(stage.said().contains("answers request"), "the others go on");
 }
+
+#[test]
+fn the_log_is_kept_behind_a_snapshot_on_offer_and_not_behind_its_receiver() {
+    let mut stage = tuned(|config| config.kept_ops = 2);
+    stage.settle();
+    for _ in 0..8 {
+        stage.request(1, "x");
+    }
+    stage.settle_without(&[3]);
+    let offered = stage.hosts[&id(1)].raft().last().op;
+    let limit = Op::new(offered.value() - 4);
+    let through = offered;
+    stage.input(id(1), Input::Release { through, limit });
+    stage.run("save n1");
+    stage.mail.clear();
+    stage.pass(99, &[3]);
+    stage.run("wake n1");
+    stage.deliver(1, 3, "Heartbeat");
+    stage.deliver(3, 1, "HeartbeatReply");
+    let said = stage.said();
+    assert!(said.contains("SnapshotOffered"), "{said}");
+    for _ in 0..8 {
+        stage.request(1, "y");
+    }
+    stage.settle_without(&[3]);
+    let through = stage.hosts[&id(1)].raft().last().op;
+    let limit = Op::ZERO;
+    stage.input(id(1), Input::Release { through, limit });
+    let base = stage.hosts[&id(1)].raft().base().op;
+    assert_eq!(base, offered, "what comes behind it is wanted next");
+}

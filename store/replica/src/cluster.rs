@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use holm_base::{NodeId, Op, RequestId, Term, Time};
-use holm_kv::Refusal;
+use holm_kv::{Job, Refusal, StoreError, snapshot};
 use holm_machine::{Effects, Machine};
 use holm_raft::{Body, Command, Entry, Operation, Payload, Refused};
 use holm_sequencer::Form;
 
 use crate::asks::{Ended, Open};
-use crate::group::{Group, LAGGARD_BYTES};
+use crate::group::{Group, LAGGARD_SHARE};
 use crate::input::{Answer, Effect, Event};
 use crate::message::{self, Ask, Message, Told, Wish, Word};
 use crate::replica::{Asker, OWN, Replica, Sequencer};
+use crate::snapshots::News;
 
 impl Replica {
     const fn group(&mut self) -> Option<&mut Group> {
@@ -32,6 +33,10 @@ impl Replica {
         let Sequencer::Raft(group) = &mut self.sequencer else {
             return;
         };
+        if group.snapshots.is_installing() {
+            // The state is about to be another: what comes in waits.
+            return;
+        }
         if group.raft.wake_at().is_some_and(|at| at <= now) {
             group.inputs.push(holm_raft::Input::Wake);
         }
@@ -53,6 +58,10 @@ impl Replica {
         let Sequencer::Raft(group) = &mut self.sequencer else {
             unreachable!("only a group has Raft's effects");
         };
+        if let Some(held) = group.snapshots.held() {
+            held.push_back(effect);
+            return;
+        }
         match effect {
             holm_raft::Effect::Persist { write, record } => {
                 self.outstanding.asked(now, write);
@@ -99,13 +108,79 @@ impl Replica {
                 effects.push(Effect::CutLog { through });
             }
             holm_raft::Effect::Note(event) => self.note(event, effects),
-            // Nobody offers one: this release makes none.
-            holm_raft::Effect::Receive { .. }
-            | holm_raft::Effect::Load { .. }
-            | holm_raft::Effect::Store { .. }
-            | holm_raft::Effect::Install { .. } => {
-                let what = "a snapshot is on offer, which this release cannot take";
-                effects.push(Effect::Note(Event::Broken { what }));
+            holm_raft::Effect::Receive { manifest } => group.snapshots.receive(manifest),
+            holm_raft::Effect::Load { peer, op, index } => {
+                group.snapshots.load(now, peer, (op, index));
+            }
+            holm_raft::Effect::Store {
+                op,
+                index,
+                id,
+                bytes,
+            } => group.snapshots.store(op, index, id.0, bytes),
+            holm_raft::Effect::Install { manifest, after } => {
+                group.snapshots.install(manifest.checkpoint.at.op, after);
+            }
+        }
+    }
+
+    /// Looks after snapshots: what is to be made, what is to be told, what is to be done next.
+    pub(crate) fn tend_snapshots(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        let Sequencer::Raft(group) = &mut self.sequencer else {
+            return;
+        };
+        if group.snapshots.is_due(now) && group.is_leader() {
+            let checkpoint = group.raft.checkpoint();
+            group.snapshots.make(now, checkpoint, self.keyspace.pin());
+        }
+        let (durable, has_old_jobs) = (self.keyspace.durable_op(), self.keyspace.has_old_jobs());
+        if let Some(news) = group.snapshots.tend(now, durable, has_old_jobs) {
+            self.hear_news(now, news, effects);
+            self.decide(now, effects);
+        }
+        if let Some(group) = self.group()
+            && let Some(task) = group.snapshots.next_task(now)
+        {
+            effects.push(Effect::Work(Job::snapshot(task)));
+        }
+    }
+
+    /// A piece of a snapshot's work is done.
+    pub(crate) fn shipped(
+        &mut self,
+        now: Time,
+        done: snapshot::Done,
+        effects: &mut Effects<Effect>,
+    ) -> Result<(), StoreError> {
+        let Some(group) = self.group() else {
+            unreachable!("a node alone has no snapshots");
+        };
+        for news in group.snapshots.done(now, done)? {
+            self.hear_news(now, news, effects);
+        }
+        Ok(())
+    }
+
+    fn hear_news(&mut self, now: Time, news: News, effects: &mut Effects<Effect>) {
+        let Some(group) = self.group() else {
+            return;
+        };
+        match news {
+            News::Input(input) => group.inputs.push(input),
+            News::Broken(what) => effects.push(Effect::Note(Event::Broken { what })),
+            News::Made { op, bytes, chunks } => {
+                effects.push(Effect::Note(Event::SnapshotMade { op, bytes, chunks }));
+            }
+            News::Swap(ready) => {
+                let (op, held) = group.snapshots.installed();
+                self.keyspace.replace(*ready);
+                self.is_unpublished = true;
+                // The engine holds it, so the log need not say so any more.
+                effects.push(Effect::CutLog { through: op });
+                self.cut = op;
+                for effect in held {
+                    self.obey_raft(now, effect, effects);
+                }
             }
         }
     }
@@ -162,6 +237,11 @@ impl Replica {
             self.keyspace.follow();
             self.is_unpublished = true;
             effects.push(Effect::Note(Event::Follows));
+        }
+        if matches!(event, holm_raft::Event::SnapshotMissing { .. })
+            && let Some(group) = self.group()
+        {
+            group.snapshots.want();
         }
         effects.push(Effect::Note(Event::Raft(event)));
     }
@@ -469,7 +549,8 @@ impl Replica {
                 if durable > group.released {
                     group.released = durable;
                     let through = durable;
-                    let limit = group.kept.limit(LAGGARD_BYTES);
+                    let weight = self.keyspace.retained_bytes() / LAGGARD_SHARE;
+                    let limit = group.kept.limit(weight);
                     let input = holm_raft::Input::Release { through, limit };
                     group.inputs.push(input);
                     self.decide(now, effects);

@@ -6,15 +6,19 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use holm_base::{NodeId, Op, RequestId, Term, Time};
 use holm_machine::{Effects, Machine};
-use holm_raft::{Entry, Payload, Raft, RoleName};
+use holm_raft::{Entry, Manifest, Payload, Raft, RoleName};
 use holm_sequencer::{Form, Record};
 
 use crate::asks::Asks;
 use crate::replica::Asker;
+use crate::snapshots::Snapshots;
 use crate::standing::Standing;
 
-/// How many bytes of the log are kept for a peer that lags.
-pub(crate) const LAGGARD_BYTES: u64 = 512 << 20;
+/// How many bytes of the log are kept for a peer that lags, however large a snapshot is.
+const LAGGARD_BYTES_MAX: u64 = 512 << 20;
+
+/// What the log keeps for a peer that lags weighs no more than this part of a snapshot.
+pub(crate) const LAGGARD_SHARE: u64 = 4;
 
 /// How many bytes of entries may wait while the engine cannot follow.
 const UNAPPLIED_BYTES_MAX: u64 = 64 << 20;
@@ -40,6 +44,7 @@ pub(crate) struct Group {
     foreign: u64,
     pub(crate) asks: Asks,
     pub(crate) kept: Kept,
+    pub(crate) snapshots: Snapshots,
     /// Entries are encoded here, so that a batch shares one allocation.
     arena: BytesMut,
     /// Where the engine's files end, as Raft was last told.
@@ -47,7 +52,12 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(raft: Raft, boot: u64, election_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        raft: Raft,
+        (boot, election_timeout): (u64, Duration),
+        snapshots: Snapshots,
+        laggard_bytes_min: u64,
+    ) -> Self {
         Self {
             raft,
             inputs: Vec::new(),
@@ -56,7 +66,8 @@ impl Group {
             operations: BTreeMap::new(),
             foreign: FOREIGN,
             asks: Asks::new(boot, election_timeout),
-            kept: Kept::default(),
+            kept: Kept::new(laggard_bytes_min),
+            snapshots,
             arena: BytesMut::new(),
             released: Op::ZERO,
         }
@@ -93,10 +104,11 @@ impl Group {
     /// When Raft or an open question wants to be looked at.
     pub(crate) fn wake_at(&self) -> Option<Time> {
         let (raft, asks) = (self.raft.wake_at(), self.asks.wake_at());
-        match (raft, asks) {
-            (Some(left), Some(right)) => Some(left.min(right)),
-            (left, right) => left.or(right),
-        }
+        let raft = raft.filter(|_| !self.snapshots.is_installing());
+        [raft, asks, self.snapshots.wake_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Raft's record as the log keeps it.
@@ -128,6 +140,12 @@ impl Group {
                 is_suffix_kept,
             } => {
                 let at = manifest.checkpoint.at;
+                self.kept.installed(at.op, is_suffix_kept);
+                // The chunks' names are of no use any more.
+                let manifest = Manifest {
+                    chunks: Vec::new(),
+                    ..(*manifest).clone()
+                };
                 let mut body = BytesMut::new();
                 manifest.encode(&mut body);
                 Record::Installed {
@@ -178,7 +196,7 @@ impl Group {
 }
 
 /// How much of the log lies where, in bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Kept {
     /// Bytes appended in this run.
     total: u64,
@@ -188,6 +206,9 @@ pub(crate) struct Kept {
     unapplied: u64,
     last: Op,
     limit: Op,
+    /// No less is kept.
+    bytes_min: u64,
+    mark_every: u64,
 }
 
 /// What an entry weighs beyond its body, as Raft counts.
@@ -196,12 +217,33 @@ const HEADER_WEIGHT: u64 = 64;
 const MARK_EVERY: u64 = 1 << 20;
 
 impl Kept {
+    fn new(bytes_min: u64) -> Self {
+        Self {
+            total: 0,
+            marks: VecDeque::new(),
+            unapplied: 0,
+            last: Op::ZERO,
+            limit: Op::ZERO,
+            bytes_min,
+            mark_every: (bytes_min / 16).clamp(1, MARK_EVERY),
+        }
+    }
+
+    /// The state comes from a snapshot now.
+    fn installed(&mut self, op: Op, is_suffix_kept: bool) {
+        if !is_suffix_kept {
+            self.marks.clear();
+            self.unapplied = 0;
+            self.last = op;
+        }
+    }
+
     fn appended(&mut self, op: Op, bytes: u64) {
         self.total += bytes;
         self.unapplied += bytes;
         self.last = op;
         let marked = self.marks.back().map_or(0, |(_, total)| *total);
-        if self.total - marked >= MARK_EVERY {
+        if self.total - marked >= self.mark_every {
             self.marks.push_back((op, self.total));
         }
     }
@@ -223,8 +265,10 @@ impl Kept {
         };
     }
 
-    /// The op up to which entries go whoever needs them, so that about `bytes` remain.
+    /// The op up to which entries go whoever needs them, so that about `bytes` remain, within
+    /// limits.
     pub(crate) fn limit(&mut self, bytes: u64) -> Op {
+        let bytes = bytes.max(self.bytes_min).min(LAGGARD_BYTES_MAX);
         while let Some((op, total)) = self.marks.front().copied()
             && self.total - total > bytes
         {
@@ -241,13 +285,13 @@ mod tests {
 
     #[test]
     fn the_log_beyond_its_limit_is_found_to_a_mebibyte() {
-        let mut kept = Kept::default();
+        let mut kept = Kept::new(16 << 20);
         for op in 1..=100 {
             kept.appended(Op::new(op), 1 << 18);
         }
-        // 25 MiB; the newest ten begin with op 61.
-        assert_eq!(kept.limit(10 << 20), Op::new(56));
-        assert_eq!(kept.limit(20 << 20), Op::new(56), "it never falls");
+        // 25 MiB; the newest sixteen begin with op 37.
+        assert_eq!(kept.limit(0), Op::new(32), "no less than the least");
+        assert_eq!(kept.limit(20 << 20), Op::new(32), "it never falls");
         for op in 1..=100 {
             assert!(kept.unapplied > 0, "op {op} is not applied");
             kept.applied(Op::new(op), (1 << 18) - 64);

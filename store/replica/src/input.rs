@@ -163,8 +163,17 @@ pub enum Event {
         /// Whose.
         from: NodeId,
     },
-    /// What the log gave back is no entry of a group, or a snapshot is on offer that this
-    /// release cannot take. A person must look.
+    /// A snapshot was made for a peer.
+    SnapshotMade {
+        /// The op that it includes.
+        op: Op,
+        /// How long its chunks are together.
+        bytes: u64,
+        /// How many they are.
+        chunks: u32,
+    },
+    /// What the log gave back is no entry of a group, or a snapshot cannot be made or makes no
+    /// sense. A person must look.
     Broken {
         /// What was found.
         what: &'static str,

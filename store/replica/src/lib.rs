@@ -29,28 +29,33 @@
 //!   it has applied what the asker had.
 //! - I3 A request that is refused before it is ordered has changed nothing.
 //! - I4 The log is cut no higher than the engine's durable op (kv I5), and in a group no higher
-//!   than the slowest peer needs, unless half a gibibyte is kept for it already.
+//!   than the slowest peer needs, unless more is kept for it than a snapshot is worth
+//!   ([`GroupConfig::laggard_bytes_min`]).
 //! - I5 The answer to a renewal leaves only once a restart would give the lease all its time
 //!   (kv I15): what is on record from before the renewal is cleared first.
 //! - I6 While a write of the log has been outstanding for longer than an election timeout, no
 //!   renewal is answered with success and no end of a lease is proposed (kv I15): with other
 //!   sites about, another would lead by then.
 //! - I7 Raft and the engine have applied the same op at each settling, and reach the disk
-//!   together (kv I16).
+//!   together (kv I16). Between the record of a snapshot and the engine's swap Raft stands still.
+//! - I8 A snapshot becomes the engine's state once the log's record of it is durable, never
+//!   before, and whole: a crash leaves the one or the other.
 //!
 //! # Limits
 //!
 //! Raft's own ([`holm_raft::Config`]). 65,536 questions to the leader from here; one more is
 //! answered [`holm_kv::Refusal::Busy`]. 4,096 of others that came too early; one more is
 //! dropped, and asked again. While the engine cannot follow and 64 MiB wait for it, entries of
-//! others are dropped ([`Event::Flooded`]), and are sent again.
+//! others are dropped ([`Event::Flooded`]), and are sent again. One snapshot is given and one
+//! taken at a time, with five chunks in memory; more than 64 questions for chunks are dropped,
+//! and come again.
 //!
 //! What it does not do: talk to disks or networks of its own accord, or know a client's wire
-//! format. Nor does it make snapshots for peers yet: one that lacks entries that are cut away
-//! everywhere cannot be helped, and [`holm_raft::Event::SnapshotMissing`] says so.
+//! format.
 //!
 //! Tests: `tests/replica.rs` drives a node alone over a virtual disk, `tests/group` three
-//! replicas and the network between them. Start reading at `replica.rs`, then `cluster.rs`.
+//! replicas and the network between them. Start reading at `replica.rs`, then `cluster.rs`,
+//! `snapshots.rs`.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod asks;
@@ -61,6 +66,7 @@ mod message;
 mod open;
 mod open_group;
 mod replica;
+mod snapshots;
 mod stall;
 mod standing;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use holm_base::{GroupId, Op, Time};
+use holm_kv::snapshot::Places;
 use holm_kv::{Config, Keyspace, StoreError};
 use holm_log::{Log, LogConfig, LogError};
 use holm_machine::{DiskError, Folder};
@@ -144,6 +145,7 @@ pub fn open(
 /// # Errors
 ///
 /// If the folder could not be reached or made.
-pub fn engine_folder(folder: &dyn Folder, group: GroupId) -> Result<Arc<dyn Folder>, DiskError> {
-    folder.folder("kv")?.folder(&group.to_string())
+pub fn engine_folder(folder: &dyn Folder, group: GroupId) -> Result<Arc<dyn Folder>, OpenError> {
+    let places = Places::open(folder.folder("kv")?, group, None)?;
+    Ok(places.engine()?)
 }

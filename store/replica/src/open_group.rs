@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use holm_base::{GroupId, NodeId, Op, Term, Time};
+use holm_kv::snapshot::Places;
 use holm_kv::{Config, Keyspace};
 use holm_log::{Log, LogConfig, Urgency};
 use holm_machine::Folder;
@@ -15,8 +16,10 @@ use holm_raft::{Checkpoint, Configuration, Entry, Hard, Manifest, Position, Raft
 use holm_sequencer::{Form, Record};
 
 use crate::cluster::entry;
-use crate::open::{OpenError, Opened, engine_folder};
+use crate::group::Group;
+use crate::open::{OpenError, Opened};
 use crate::replica::Replica;
+use crate::snapshots::Snapshots;
 
 /// How many bytes of what the engine knows already are read into memory for such peers.
 const READ_BYTES: u64 = 64 << 20;
@@ -36,13 +39,18 @@ pub struct GroupConfig {
     pub request_bytes_max: u64,
     /// How long a command waits for a leader; then it is dropped.
     pub patience: Option<Duration>,
-    /// How many ops the log keeps for peers that lag or join, unless they take too much room.
+    /// How many ops the log keeps for peers that lag or join; who lags further gets a snapshot,
+    /// unless a leader still has what it lacks.
     pub kept_ops: u64,
+    /// How many bytes a leader's log keeps at least for a peer that lags. Beyond that it keeps
+    /// what weighs less than a quarter of a snapshot, and 512 MiB at most.
+    pub laggard_bytes_min: u64,
+    /// About how long a snapshot's chunks are.
+    pub chunk_bytes: u32,
 }
 
 impl GroupConfig {
-    /// etcd's timeouts; more ops than its 5,000, for there is no snapshot to offer yet to who
-    /// lags further.
+    /// etcd's timeouts, and its 5,000 ops for who lags.
     #[must_use]
     pub const fn new(node: NodeId, voters: Vec<NodeId>) -> Self {
         Self {
@@ -52,7 +60,9 @@ impl GroupConfig {
             heartbeat_interval: Duration::from_millis(100),
             request_bytes_max: 3 << 19,
             patience: None,
-            kept_ops: 100_000,
+            kept_ops: 5_000,
+            laggard_bytes_min: 16 << 20,
+            chunk_bytes: 1 << 20,
         }
     }
 
@@ -79,11 +89,15 @@ pub fn open_in_group(
     (log_config, config): (LogConfig, Config),
     group_config: &GroupConfig,
 ) -> Result<Opened, OpenError> {
-    let engine = engine_folder(folder, group)?;
     let mut log = Log::open(folder.folder("log")?, log_config)?;
+    // A crash may have come between the log's record of a snapshot and the engine's swap.
+    let installed = log.installed(group).map(|it| (it.op, it.term));
+    let places = Places::open(folder.folder("kv")?, group, installed)?;
+    let engine = places.engine()?;
     let raft_config = group_config.raft(log.opens());
     raft_config.check()?;
     let (first, last) = (log.first(group), log.last(group));
+    let store_config = config.store.clone();
     let keyspace = Keyspace::open_with(engine, config, (first, last))?;
     let (applied, healed) = (keyspace.applied(), keyspace.healed().cloned());
     let checkpoint = match keyspace.sequencer() {
@@ -118,8 +132,11 @@ pub fn open_in_group(
         is_damaged,
     };
     let raft = Raft::restore(raft_config, restored, Time::ZERO);
+    let snapshots = Snapshots::new(places, store_config, group_config.chunk_bytes);
+    let run = (log.opens(), keyspace.election_timeout());
+    let group = Group::new(raft, run, snapshots, group_config.laggard_bytes_min);
     Ok(Opened {
-        replica: Replica::of_group(raft, log.opens(), keyspace),
+        replica: Replica::of_group(group, keyspace),
         log,
         replayed,
         healed,

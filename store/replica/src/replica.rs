@@ -5,7 +5,7 @@ use holm_base::{NodeId, Op, RequestId, Revision, Term, Time, WriteId};
 use holm_kv::command::{AlarmKind, Proposal};
 use holm_kv::{JobDone, Keyspace, Refusal, StoreError, StreamId};
 use holm_machine::{Effects, Machine};
-use holm_raft::{Raft, RoleName};
+use holm_raft::RoleName;
 use holm_sequencer::{Command, Refused, Solo};
 
 use crate::cluster::tell;
@@ -77,11 +77,8 @@ impl Replica {
         Self::with(Sequencer::Solo { solo, wanted }, keyspace)
     }
 
-    /// A replica of a group, over an engine that has applied what `raft` has; `boot`
-    /// is how often its log was opened.
-    #[must_use]
-    pub fn of_group(raft: Raft, boot: u64, keyspace: Keyspace) -> Self {
-        let group = Group::new(raft, boot, keyspace.election_timeout());
+    /// A replica of a group, over an engine that has applied what Raft has.
+    pub(crate) fn of_group(group: Group, keyspace: Keyspace) -> Self {
         let mut replica = Self::with(Sequencer::Raft(Box::new(group)), keyspace);
         if replica.keyspace.sequencer().is_none() {
             replica.mark_now();
@@ -200,7 +197,7 @@ impl Replica {
             }
             Input::Message { from, message } => self.hear(now, from, message, effects),
             Input::Fetched { peer, entries } => self.fetched(peer, entries, effects),
-            Input::WorkDone(done) => self.work_done(done)?,
+            Input::WorkDone(done) => self.work_done(now, done, effects)?,
             Input::Wake => {}
         }
         Ok(())
@@ -232,11 +229,23 @@ impl Replica {
                 Asker::Peer(to, id) => effects.push(tell(to, id, applied, answer)),
             }
         }
+        self.tend_snapshots(now, effects);
+        if self.is_installing() {
+            // The engine's state is about to be another; what it has is of no use any more.
+            return;
+        }
         self.mark(now);
         while let Some(job) = self.keyspace.next_job(now) {
             effects.push(Effect::Work(job));
         }
         self.release(now, effects);
+    }
+
+    const fn is_installing(&self) -> bool {
+        match &self.sequencer {
+            Sequencer::Solo { .. } => false,
+            Sequencer::Raft(group) => group.snapshots.is_installing(),
+        }
     }
 
     /// When something becomes due by time alone. What is due while the log is stalled waits for
@@ -260,12 +269,15 @@ impl Replica {
     /// done.
     #[must_use]
     pub fn must_wait(&self) -> bool {
-        self.keyspace.must_wait()
+        self.keyspace.must_wait() && !self.is_installing()
     }
 
     /// Makes all background work due at once: for a clean stop.
     pub const fn hurry(&mut self) {
         self.keyspace.hurry();
+        if let Sequencer::Raft(group) = &mut self.sequencer {
+            group.snapshots.stop();
+        }
     }
 
     /// The log was synced, which took so long.
@@ -337,7 +349,10 @@ impl Replica {
             Sequencer::Solo { .. } => {
                 self.sequence(now, holm_sequencer::Input::Durable { through }, effects);
             }
-            Sequencer::Raft(group) => group.inputs.push(holm_raft::Input::Durable { through }),
+            Sequencer::Raft(group) => {
+                group.snapshots.durable(through);
+                group.inputs.push(holm_raft::Input::Durable { through });
+            }
         }
     }
 
@@ -454,10 +469,20 @@ impl Replica {
         }
     }
 
-    fn work_done(&mut self, done: JobDone) -> Result<(), StoreError> {
-        self.keyspace.finish(done)?;
-        self.is_unpublished = true;
-        Ok(())
+    fn work_done(
+        &mut self,
+        now: Time,
+        done: JobDone,
+        effects: &mut Effects<Effect>,
+    ) -> Result<(), StoreError> {
+        match done.snapshot() {
+            Ok(done) => self.shipped(now, done, effects),
+            Err(done) => {
+                self.keyspace.finish(done)?;
+                self.is_unpublished = true;
+                Ok(())
+            }
+        }
     }
 
     fn sequence(&mut self, now: Time, input: holm_sequencer::Input, effects: &mut Effects<Effect>) {

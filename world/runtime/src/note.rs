@@ -37,6 +37,10 @@ pub(crate) fn note(event: &Event, metrics: &Metrics) {
                 "entries wait for the disk: a message was dropped"
             );
         }
+        Event::SnapshotMade { op, bytes, chunks } => {
+            let op = op.value();
+            tracing::info!(op, bytes, chunks, "made a snapshot for a node that lags");
+        }
         Event::Broken { what } => tracing::error!(what, "the group cannot go on as it should"),
     }
 }
@@ -78,13 +82,12 @@ fn note_raft(event: &holm_raft::Event, metrics: &Metrics) {
         | Raft::OriginCounted { .. }
         | Raft::CommandRepeated { .. } => tracing::debug!(?event, "raft"),
         Raft::Rejected { .. } | Raft::ChunkSpoiled { .. } => tracing::warn!(?event, "raft"),
-        Raft::PeerForgot { .. } | Raft::SnapshotMissing { .. } => {
-            tracing::error!(?event, "a person must look");
-        }
+        Raft::PeerForgot { .. } => tracing::error!(?event, "a person must look"),
         Raft::LogTruncated { .. }
         | Raft::Recovering
         | Raft::Recovered { .. }
         | Raft::ConfigurationChanged { .. }
+        | Raft::SnapshotMissing { .. }
         | Raft::SnapshotOffered { .. }
         | Raft::SnapshotRefused { .. }
         | Raft::SnapshotInstalled { .. }

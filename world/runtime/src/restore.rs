@@ -111,7 +111,11 @@ fn make<E: std::error::Error>(
         place: part.to_owned(),
         source,
     };
-    let engine = holm_replica::engine_folder(&*folder, DEFAULT).map_err(unreachable)?;
+    let engine = holm_replica::engine_folder(&*folder, DEFAULT);
+    let engine = engine.map_err(|source| StartError::Open {
+        place: part.to_owned(),
+        source,
+    })?;
     let config = StoreConfig {
         cluster,
         group: DEFAULT,

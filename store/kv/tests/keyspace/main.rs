@@ -6,6 +6,7 @@ mod exhaustive;
 mod lease;
 mod oracle;
 mod sequencer;
+mod snapshot;
 mod space;
 mod twin;
 mod txn;

@@ -322,7 +322,7 @@ fn check_states(world: &World, watch: &Watch) {
     }
 }
 
-fn run(seed: u64) {
+fn run(seed: u64, jumps: bool) {
     let mut prng = Prng::new(seed);
     let mut world = World::new(config());
     let mut history = History::default();
@@ -346,6 +346,11 @@ fn run(seed: u64) {
     for _ in 0..150 {
         let pick = usize::try_from(prng.below(3)).unwrap();
         match prng.below(20) {
+            0 if jumps => world.jump(|it| {
+                for _ in 0..=prng.below(4) {
+                    step(&mut prng, it, &mut history);
+                }
+            }),
             0..10 => step(&mut prng, &mut world, &mut history),
             10..12 => start_watch(&mut prng, &world, &mut clients[pick]),
             12 => world.keyspace.hub().request_progress(clients[pick].stream),
@@ -400,6 +405,13 @@ fn step(prng: &mut Prng, world: &mut World, history: &mut History) {
 #[test]
 fn every_watch_gets_exactly_what_happened_or_a_cancel() {
     for seed in 0..400 {
-        run(seed);
+        run(seed, false);
+    }
+}
+
+#[test]
+fn a_watch_goes_on_over_a_state_that_is_replaced_without_gap_or_repeat() {
+    for seed in 0..100 {
+        run(seed, true);
     }
 }

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use holm_base::{ByteCount, Op, Term, Time};
+use holm_base::{ByteCount, GroupId, Op, Term, Time};
 use holm_kv::command::{Command, DeleteRange, Proposal, Put, Range};
 use holm_kv::outcome::{Applied, Outcome};
 use holm_kv::record::Parts;
-use holm_kv::{Config, KeyRange, Keyspace, Record, StreamId, View, WatchAnswer, WatchRequest};
+use holm_kv::snapshot::{Build, ChunkId, Done, Export, Places, Task};
+use holm_kv::{
+    Config, Job, KeyRange, Keyspace, Record, StoreConfig, StreamId, View, WatchAnswer, WatchRequest,
+};
 use holm_virtual::Storage;
 
 pub(crate) struct World {
@@ -20,6 +23,8 @@ pub(crate) struct World {
     pub(crate) term: Term,
     pub(crate) now: Time,
     pub(crate) wakes: Arc<AtomicU64>,
+    /// Where the keyspace lies since a snapshot took its place.
+    places: Option<Places>,
 }
 
 impl World {
@@ -36,9 +41,22 @@ impl World {
             term: Term::new(1),
             now: Time::ZERO,
             wakes: Arc::default(),
+            places: None,
         };
         world.keyspace.lead(world.now, world.term);
         world
+    }
+
+    /// All commands so far.
+    pub(crate) fn log(&self) -> &[(Term, Bytes)] {
+        &self.log
+    }
+
+    /// Applies what another has applied, without publishing.
+    pub(crate) fn again(&mut self, term: Term, body: &Bytes) {
+        self.log.push((term, body.clone()));
+        let op = Op::new(u64::try_from(self.log.len()).unwrap());
+        let _known = self.keyspace.apply(self.now, op, term, body);
     }
 
     /// Applies without publishing.
@@ -93,9 +111,36 @@ impl World {
         }
     }
 
+    /// Lets things happen elsewhere that nobody here is told of, then takes a snapshot of them.
+    pub(crate) fn jump(&mut self, act: impl FnOnce(&mut Self)) {
+        let mut other = Self::new(self.config.clone());
+        for (term, body) in &self.log {
+            other.again(*term, body);
+        }
+        other.term = self.term;
+        act(&mut other);
+        other.publish();
+        let places = self.places.clone().unwrap_or_else(|| {
+            Places::open(self.storage.root(), GROUP, None).expect("the disk is well")
+        });
+        let config = self.config.store.clone();
+        let (_, chunks) = export(&other.keyspace, 512);
+        let (places, ready) = import(&places, config, &other.keyspace, &chunks);
+        self.places = Some(places);
+        self.log = other.log;
+        self.keyspace.follow();
+        self.keyspace.replace(ready);
+        self.publish();
+        self.keyspace.lead(self.now, self.term);
+    }
+
     /// Starts again: what the files hold, then the log beyond it, in the next term.
     pub(crate) fn reopen(&mut self) {
-        self.keyspace = Keyspace::open(self.storage.root(), self.config.clone()).expect("its own");
+        let folder = match &self.places {
+            Some(places) => places.engine().expect("the disk is well"),
+            None => self.storage.root(),
+        };
+        self.keyspace = Keyspace::open(folder, self.config.clone()).expect("its own");
         let applied = usize::try_from(self.keyspace.applied().value()).unwrap();
         for (at, (term, body)) in self.log.iter().enumerate().skip(applied) {
             let op = Op::new(u64::try_from(at + 1).unwrap());
@@ -136,6 +181,74 @@ impl World {
             }
             all.extend(answers);
         }
+    }
+}
+
+pub(crate) const GROUP: GroupId = GroupId::ZERO;
+
+/// Does a piece of a snapshot's work.
+pub(crate) fn run(task: Task) -> Done {
+    let done = Job::snapshot(task).run();
+    done.snapshot().expect("it was a snapshot's")
+}
+
+/// Names all chunks of the state as it is now.
+pub(crate) fn name_all(keyspace: &Keyspace, chunk_bytes: u32) -> Arc<Export> {
+    let mut export = Box::new(Export::new(keyspace.pin(), chunk_bytes));
+    loop {
+        match run(Task::Export(export)) {
+            Done::Export(named, Ok(true)) => return Arc::new(*named),
+            Done::Export(more, Ok(false)) => export = more,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The bytes of a chunk.
+pub(crate) fn load(export: &Arc<Export>, index: u32) -> Bytes {
+    let export = Arc::clone(export);
+    match run(Task::Load { export, index }) {
+        Done::Load(Ok(bytes)) => bytes,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A snapshot of the state as it is now: its chunks' names and bytes.
+pub(crate) fn export(keyspace: &Keyspace, chunk_bytes: u32) -> (Arc<Export>, Vec<Bytes>) {
+    let export = name_all(keyspace, chunk_bytes);
+    let indexes = 0..export.chunk_count();
+    let chunks = indexes.map(|index| load(&export, index)).collect();
+    (export, chunks)
+}
+
+/// Keeps chunks, builds the store, and puts it in the engine's place.
+pub(crate) fn import(
+    places: &Places,
+    config: StoreConfig,
+    of: &Keyspace,
+    chunks: &[Bytes],
+) -> (Places, holm_kv::snapshot::Ready) {
+    let (export, _) = export(of, 512);
+    for (id, bytes) in export.ids().iter().zip(chunks) {
+        let (places, id, bytes) = (places.clone(), *id, bytes.clone());
+        let kept = run(Task::Keep { places, id, bytes });
+        assert!(matches!(kept, Done::Keep(Ok(true))), "{kept:?}");
+    }
+    let ids: Arc<[ChunkId]> = export.ids().into();
+    let at = (of.applied(), of.term());
+    let sequencer = of.sequencer().unwrap_or_default();
+    let mut build = Box::new(Build::new(places.clone(), config, ids, at, sequencer));
+    let built = loop {
+        match run(Task::Build(build)) {
+            Done::Build(built, Ok(true)) => break built,
+            Done::Build(more, Ok(false)) => build = more,
+            other => panic!("{other:?}"),
+        }
+    };
+    let ready = built.into_ready().expect("it is complete");
+    match run(Task::Place(places.clone())) {
+        Done::Place(Ok(places)) => (places, ready),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "the modules of one test")]
 
 mod site;
+mod snapshot;
 mod world;
 
 use std::time::Duration;
@@ -287,7 +288,7 @@ fn a_long_silent_site_is_helped_from_the_log() {
 }
 
 #[test]
-fn a_log_is_cut_and_who_joins_behind_that_is_named() {
+fn a_log_is_cut_and_who_joins_behind_that_gets_a_snapshot() {
     let mut world = World::new(13);
     for at in 0..3 {
         world.crash(at);
@@ -314,13 +315,16 @@ fn a_log_is_cut_and_who_joins_behind_that_is_named() {
         request,
         operation,
     });
-    world.run(1_000);
-    let is_named = |event: &Event| {
-        let node = NodeId::new(4);
-        matches!(event, Event::Raft(holm_raft::Event::SnapshotMissing { peer, .. }) if *peer == node)
+    world.run_until("the same at who joined", |it| {
+        it.sites[3].revision() == it.sites[0].revision()
+    });
+    let is_installed = |event: &Event| {
+        matches!(
+            event,
+            Event::Raft(holm_raft::Event::SnapshotInstalled { .. })
+        )
     };
-    assert!(world.sites[leader].events.iter().any(is_named));
-    world.sites.pop();
+    assert!(world.sites[3].events.iter().any(is_installed));
     world.heal();
 }
 

@@ -32,6 +32,7 @@ pub struct Site {
     pub node: NodeId,
     pub voters: Vec<NodeId>,
     pub kept_ops: u64,
+    pub laggard_bytes_min: u64,
     pub storage: Storage,
     pub up: Option<Running>,
     pub answers: Vec<(RequestId, Answer)>,
@@ -39,6 +40,9 @@ pub struct Site {
     pub events: Vec<Event>,
     /// How often something was sent, by kind of frame less 16.
     pub sent: [u64; 3],
+    /// How many chunks of snapshots were sent, and how many of the next are to be spoiled.
+    pub chunks_sent: u64,
+    pub spoils: u64,
 }
 
 impl Site {
@@ -47,12 +51,15 @@ impl Site {
             node: NodeId::new(node),
             voters: voters.iter().map(|it| NodeId::new(*it)).collect(),
             kept_ops: 1_000,
+            laggard_bytes_min: 16 << 20,
             storage: Storage::new(),
             up: None,
             answers: Vec::new(),
             out: Vec::new(),
             events: Vec::new(),
             sent: [0; 3],
+            chunks_sent: 0,
+            spoils: 0,
         }
     }
 
@@ -68,6 +75,8 @@ impl Site {
         };
         let group = GroupConfig {
             kept_ops: self.kept_ops,
+            laggard_bytes_min: self.laggard_bytes_min,
+            chunk_bytes: 2048,
             ..GroupConfig::new(self.node, self.voters.clone())
         };
         open_in_group(&*self.storage.root(), GROUP, (log_config, config), &group)
@@ -91,8 +100,13 @@ impl Site {
 
     /// Power is lost: what was not synced is gone.
     pub fn crash(&mut self) {
+        self.end(Survival::Drop);
+    }
+
+    /// It ends in an instant; of what was not synced, this is left.
+    pub fn end(&mut self, survival: Survival) {
         self.up = None;
-        self.storage = self.storage.reopen(Survival::Drop);
+        self.storage = self.storage.reopen(survival);
         self.answers.clear();
         self.out.clear();
     }
@@ -144,11 +158,16 @@ impl Site {
             Effect::Answer { request, answer } => self.answers.push((request, answer)),
             Effect::Work(job) => {
                 let done = job.run();
+                if self.storage.has_crashed() {
+                    // Power is gone: what came of it nobody will ever know.
+                    return false;
+                }
                 self.step(now, Input::WorkDone(done));
                 return true;
             }
             Effect::CutLog { through } => {
-                up.log.cut(GROUP, through).expect("the log is cut");
+                let cut = up.log.cut(GROUP, through);
+                assert!(cut.is_ok() || self.storage.has_crashed(), "{cut:?}");
             }
             Effect::Send { to, message, after } => match after {
                 Some(after) if after > up.durable => up.held.push((after, to, message)),
@@ -174,6 +193,17 @@ impl Site {
     fn send(&mut self, to: NodeId, message: &Message) {
         let mut body = BytesMut::new();
         message.encode(&mut body);
+        if let Message::Raft(message) = message
+            && let holm_raft::Body::Chunk { .. } = message.body
+        {
+            self.chunks_sent += 1;
+            if self.spoils > 0 {
+                self.spoils -= 1;
+                // Its last byte is one of the chunk's.
+                let last = body.len() - 1;
+                body[last] ^= 1;
+            }
+        }
         self.sent[usize::from(message.kind() - 16)] += 1;
         self.out.push((to, message.kind(), body.freeze()));
     }
@@ -187,6 +217,9 @@ impl Site {
         let up = self.up.as_mut().expect("it is up");
         let records = core::mem::take(&mut up.records);
         let flushed = up.log.flush(GROUP, &records, Urgency::Ordinary);
+        if self.storage.has_crashed() {
+            return;
+        }
         flushed.expect("the virtual disk holds it");
         up.durable = up.through;
         let through = up.durable;

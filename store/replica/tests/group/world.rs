@@ -8,6 +8,7 @@ use holm_base::{NodeId, Prng, RequestId, Time};
 use holm_kv::command::{Command, Proposal, Put};
 use holm_raft::RoleName;
 use holm_replica::{Answer, Input};
+use holm_virtual::Survival;
 
 use crate::site::Site;
 
@@ -37,6 +38,8 @@ pub struct World {
     pub now: Time,
     pub prng: Prng,
     pub weather: Weather,
+    /// Whether each message comes twice.
+    pub is_doubled: bool,
     /// Sites that nobody hears.
     pub cut: BTreeSet<usize>,
     mail: Vec<Letter>,
@@ -66,6 +69,7 @@ impl World {
             now: Time::ZERO,
             prng: Prng::new(seed),
             weather: Weather::default(),
+            is_doubled: false,
             cut: BTreeSet::new(),
             mail: Vec::new(),
             next_request: 0,
@@ -153,6 +157,12 @@ impl World {
         self.asked.retain(|_, (site, _)| *site != at);
     }
 
+    /// As a crash, with what survives of what was not synced.
+    pub fn end(&mut self, at: usize, survival: Survival) {
+        self.sites[at].end(survival);
+        self.asked.retain(|_, (site, _)| *site != at);
+    }
+
     pub fn restart(&mut self, at: usize) {
         let now = self.now;
         self.sites[at].start(now);
@@ -215,13 +225,15 @@ impl World {
             };
             let millis = self.prng.below(late);
             let due = self.now + Duration::from_millis(millis);
-            self.mail.push(Letter {
-                due,
-                from,
-                to,
-                kind,
-                body,
-            });
+            for _ in 0..=usize::from(self.is_doubled) {
+                self.mail.push(Letter {
+                    due,
+                    from,
+                    to,
+                    kind,
+                    body: body.clone(),
+                });
+            }
         }
     }
 
