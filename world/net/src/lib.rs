@@ -67,14 +67,14 @@ mod stream;
 mod tls_words;
 mod visit;
 
-pub use authority::{
-    Authority, Issued, NodeKey, fingerprint_of_file, replace, requested_key,
-};
+pub use authority::{Authority, Issued, NodeKey, fingerprint_of_file, replace, requested_key};
 pub use certificates::{CertificateFiles, Certificates};
 pub use error::NetError;
 pub use gate::{Connection, Gate, Limits};
 pub use listener::{ListenConfig, Listener};
-pub use peers::{Class, Deliver, Desk, LinkView, Peer, Peers, PeersConfig, PeersError, RefusalView};
+pub use peers::{
+    Class, Deliver, Desk, LinkView, Peer, Peers, PeersConfig, PeersError, RefusalView,
+};
 pub use preface::{PREFACE, Protocol, sniff};
 pub use proxy::{Cable, CableView, Direction, Way};
 pub use room::Room;

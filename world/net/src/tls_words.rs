@@ -44,7 +44,10 @@ fn of_certificate(problem: &CertificateError) -> Option<String> {
         CertificateError::NotValidYet => Some("is not valid yet".to_owned()),
         CertificateError::NotValidYetContext { time, not_before } => {
             let until = not_before.as_secs().saturating_sub(time.as_secs());
-            Some(format!("is not valid for another {} by our clock", days(until)))
+            Some(format!(
+                "is not valid for another {} by our clock",
+                days(until)
+            ))
         }
         _ => None,
     }
@@ -79,7 +82,10 @@ mod tests {
                 not_after: at(56),
             },
         ));
-        assert!(late.contains("expired 3650 days ago by our clock"), "{late}");
+        assert!(
+            late.contains("expired 3650 days ago by our clock"),
+            "{late}"
+        );
         assert!(late.contains("holm site add"), "{late}");
         let alert = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
         assert!(said(alert).contains("our certificate is out of its time"));

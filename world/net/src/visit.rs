@@ -50,12 +50,14 @@ pub enum VisitError {
         source: io::Error,
     },
     /// Somebody else is there.
-    #[error("{address} is a node of another cluster: its certificate is not of the authority that the token names")]
+    #[error(
+        "{address} is a node of another cluster: its certificate is not of the authority that the token names"
+    )]
     Stranger {
         /// Where.
         address: String,
     },
-    /// There is no secured connection.
+    /// There is no secured connection, and trying again will not make one.
     #[error("secure the connection to {address}: {why}")]
     Tls {
         /// Where.
@@ -101,8 +103,9 @@ pub async fn visit(address: &str, trust: &Trust, question: &[u8]) -> Result<Vec<
             let address = address.to_owned();
             return Err(VisitError::Stranger { address });
         }
-        Ok(Err(error)) => return Err(tls(words(&error))),
-        Err(_elapsed) => return Err(tls("no TLS in time".to_owned())),
+        Ok(Err(error)) if is_of_tls(&error) => return Err(tls(words(&error))),
+        Ok(Err(error)) => return Err(connect(error)),
+        Err(_elapsed) => return Err(connect(late())),
     };
     if stream.get_ref().1.alpn_protocol() != Some(DESK_ALPN) {
         let why = "it lets nobody join: is that a site's --peer address, and of this release?";
@@ -149,10 +152,19 @@ fn config(trust: &Trust) -> Result<Arc<ClientConfig>, rustls::Error> {
     Ok(Arc::new(config))
 }
 
+/// What TLS said, if it was TLS.
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    inner.downcast_ref::<rustls::Error>()
+}
+
+fn is_of_tls(error: &io::Error) -> bool {
+    tls_error(error).is_some()
+}
+
 fn is_stranger(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|it| it.downcast_ref::<rustls::Error>());
     let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-    inner.is_some_and(|it| *it == unknown)
+    tls_error(error) == Some(&unknown)
 }
 
 /// Verifies that whoever was dialled shows an authority with the fingerprint and a certificate
@@ -219,6 +231,7 @@ impl ServerCertVerifier for Pinned {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signed_by(RootCertStore::empty()).supported_verify_schemes()
+        self.signed_by(RootCertStore::empty())
+            .supported_verify_schemes()
     }
 }

@@ -13,7 +13,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsStream, server};
 use crate::listener::{REST, is_of_one_client, tune};
 use crate::peers::Shared;
 use crate::peers::drive::run;
-use crate::peers::{desk, Desk};
+use crate::peers::{Desk, desk};
 use crate::rotating::DESK_ALPN;
 use crate::tls_words::words;
 
