@@ -162,7 +162,9 @@ pub(crate) fn forget_old(view: &View, now: u64) -> Vec<Command> {
         let id = name.split('/').next().unwrap_or_default();
         is_old(id)
     });
-    facts.map(|(name, _value)| forget(format!("{FACTS}{name}"))).collect()
+    facts
+        .map(|(name, _value)| forget(format!("{FACTS}{name}")))
+        .collect()
 }
 
 /// The facts about joining, their names without what all have in common.

@@ -77,7 +77,7 @@ impl Services {
         })
     }
 
-    pub(super) fn link_certificate(&self) -> Option<LinkCertificate> {
+    pub(crate) fn link_certificate(&self) -> Option<LinkCertificate> {
         let links = self.shared.links.get()?;
         links.certificate()
     }

@@ -94,7 +94,9 @@ impl Services {
         Identity::new("cluster", &request.name, &request.name)
             .map_err(|error| invalid(error.to_string()))?;
         if request.seconds == 0 || request.seconds > SECONDS_MAX {
-            return Err(invalid("a token may be good for 1 second to 7 days".to_owned()));
+            return Err(invalid(
+                "a token may be good for 1 second to 7 days".to_owned(),
+            ));
         }
         let fingerprint = self.link_certificate().and_then(|it| it.fingerprint);
         let Some(fingerprint) = fingerprint.filter(|_| self.handle().is_of_cluster()) else {
@@ -103,7 +105,8 @@ impl Services {
         let members = self.members().await?;
         let now = seconds_now();
         let view = self.handle().view();
-        self.remember_in_order(sites::forget_old(&view, now)).await?;
+        self.remember_in_order(sites::forget_old(&view, now))
+            .await?;
         if sites::pending(&view, now).len() >= PENDING_MAX {
             return Err(Status::new(
                 Code::ResourceExhausted,
@@ -190,7 +193,9 @@ impl Services {
         const AGAIN: &str = "make a new one with `holm site add`";
         let view = self.handle().view();
         let Some(pass) = sites::pass(&view, id) else {
-            return refused(format!("the token is not known here, or it ended long ago: {AGAIN}"));
+            return refused(format!(
+                "the token is not known here, or it ended long ago: {AGAIN}"
+            ));
         };
         let (ours, other) = sites::claims(&view, id, &applicant.key);
         if let (None, Some(other)) = (&ours, other) {
@@ -256,7 +261,12 @@ impl Services {
     }
 
     /// Takes the token for this site, or finds that another has it.
-    async fn claim(&self, id: &str, applicant: &Applicant, node: NodeId) -> Result<(), NotAdmitted> {
+    async fn claim(
+        &self,
+        id: &str,
+        applicant: &Applicant,
+        node: NodeId,
+    ) -> Result<(), NotAdmitted> {
         let claim = Claim::new(&applicant.name, node, &applicant.url);
         self.remember_in_order([sites::remember_claim(id, &applicant.key, &claim)])
             .await?;
@@ -267,7 +277,9 @@ impl Services {
         }
         self.remember_in_order([sites::forget_claim(id, &applicant.key)])
             .await?;
-        refused("another site came with this token at the same moment: try again, or make a new one")
+        refused(
+            "another site came with this token at the same moment: try again, or make a new one",
+        )
     }
 
     async fn let_in(
