@@ -37,10 +37,9 @@ pub(super) fn join(
     let folder = SiteFolder::of(&config.data_dir);
     // A join that was begun may be completed for longer.
     if !folder.key().exists() {
-        token.check_time(seconds_now()).context(
-            "join the cluster: `holm site add` at a member makes a new token; if this one is young, set this \
-             machine's clock",
-        )?;
+        token
+            .check_time(seconds_now())
+            .context("join the cluster")?;
     }
     let _lock = holm_disk::lock(&config.data_dir)?;
     folder.make()?;
@@ -73,28 +72,35 @@ async fn ask(token: &JoinToken, question: &Question) -> anyhow::Result<Joined> {
         if round > 0 {
             tokio::time::sleep(REST).await;
         }
+        // What is wrong with certificates and clocks does not pass by waiting.
+        let mut is_hopeless = true;
         for address in &token.addresses {
             let why = match visit(address, &trust, &question).await {
                 Ok(answer) => match Answer::decode(&answer) {
                     Answer::Joined(joined) => return Ok(*joined),
                     Answer::Refused { why } => bail!("{why}"),
-                    Answer::Later { why } => format!("{address}: {why}"),
+                    Answer::Later { why } => {
+                        is_hopeless = false;
+                        format!("{address}: {why}")
+                    }
                     Answer::Renewed { .. } | Answer::Entrusted { .. } => {
                         bail!("{address} answers what was not asked")
                     }
                 },
-                // What is wrong with certificates and clocks does not pass by waiting.
-                Err(error @ (VisitError::Stranger { .. } | VisitError::Tls { .. }))
-                    if token.addresses.len() == 1 =>
-                {
-                    return Err(error.into());
+                Err(error) => {
+                    let is_final =
+                        matches!(error, VisitError::Stranger { .. } | VisitError::Tls { .. });
+                    is_hopeless &= is_final;
+                    format!("{:#}", anyhow::Error::from(error))
                 }
-                Err(error) => format!("{:#}", anyhow::Error::from(error)),
             };
             if why != last {
-                tracing::warn!(why, "not joined yet, trying on");
+                tracing::warn!(why, "not joined yet");
                 last = why;
             }
+        }
+        if is_hopeless {
+            break;
         }
     }
     bail!(

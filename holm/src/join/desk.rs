@@ -64,7 +64,10 @@ impl SiteDesk {
             Wish::Entrust => match self.member(services, whom).await {
                 Ok((_identity, member)) if member.is_learner => later("it has no vote yet"),
                 Ok((_identity, member)) => {
-                    tracing::info!(to = member.name, "the authority is entrusted to another site");
+                    tracing::info!(
+                        to = member.name,
+                        "the authority is entrusted to another site"
+                    );
                     Answer::Entrusted { key: signer.key() }
                 }
                 Err(answer) => answer,
@@ -139,7 +142,9 @@ impl SiteDesk {
         let member = members.into_iter().find(|it| it.name == identity.node());
         let Some(member) = member else {
             let name = identity.node();
-            return Err(later(&format!("{name} is no member, or has not told its name yet")));
+            return Err(later(&format!(
+                "{name} is no member, or has not told its name yet"
+            )));
         };
         Ok((identity, member))
     }

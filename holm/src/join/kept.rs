@@ -106,7 +106,9 @@ impl Kept {
         let path = SiteFolder::of(data_dir).membership();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
                 return Ok(None);
             }
             Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
@@ -171,7 +173,11 @@ impl Kept {
             cluster: holm_runtime::cluster_id(&self.token),
             node: self.node()?,
             token: self.token.clone(),
-            members: self.members.iter().map(member).collect::<anyhow::Result<_>>()?,
+            members: self
+                .members
+                .iter()
+                .map(member)
+                .collect::<anyhow::Result<_>>()?,
             is_joining: self.is_joining,
             tls: PeerTls {
                 certificate: folder.node(),
@@ -258,7 +264,11 @@ impl SiteFolder {
     /// A file that is missing or no certificate.
     pub(crate) fn certificate_ends(&self) -> anyhow::Result<SystemTime> {
         let term = holm_net::term_of_file(&self.node())?;
-        ensure!(term.until > term.from, "{}: its dates are wrong", self.node().display());
+        ensure!(
+            term.until > term.from,
+            "{}: its dates are wrong",
+            self.node().display()
+        );
         Ok(term.until)
     }
 }
@@ -285,7 +295,10 @@ mod tests {
         let newer = newer.replace("\"version\": 1", "\"version\": 2");
         fs::write(site.membership(), newer).unwrap();
         let refused = Kept::read(folder.path()).unwrap_err().to_string();
-        assert!(refused.contains("has version 2, this holm reads 1"), "{refused}");
+        assert!(
+            refused.contains("has version 2, this holm reads 1"),
+            "{refused}"
+        );
         fs::write(site.membership(), "{").unwrap();
         assert!(Kept::read(folder.path()).is_err());
     }

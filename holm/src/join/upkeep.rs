@@ -33,7 +33,10 @@ pub(crate) async fn tend(
         let Some(until_due) = left else {
             if let Err(error) = renew(&folder, (&certificates, lifetime), &peers).await {
                 let error = format!("{error:#}");
-                tracing::warn!(error, "the certificate for links was not renewed, trying on");
+                tracing::warn!(
+                    error,
+                    "the certificate for links was not renewed, trying on"
+                );
                 tokio::time::sleep(rest(certificates.term(), SystemTime::now())).await;
             }
             continue;
@@ -76,7 +79,9 @@ async fn renew(
     let term = holm_net::term_of_pem(&issued.certificate)?;
     let now = SystemTime::now();
     if term.from > now || term.until <= now {
-        bail!("the new certificate is not good by this machine's clock: compare it with the other sites' clocks");
+        bail!(
+            "the new certificate is not good by this machine's clock: compare it with the other sites' clocks"
+        );
     }
     issued.save_as_one(&folder.node())?;
     // Takes up the files and opens new connections, each of which carries on before the old one is drained.
@@ -114,7 +119,9 @@ async fn entrust(folder: &SiteFolder, certificates: &Arc<Rotating>, peers: &Peer
             Ok(Answer::Entrusted { key }) => {
                 let taken = take_over(folder, &key).context("take over the authority");
                 match taken {
-                    Ok(()) => tracing::info!(from = link.name, "this site can sign certificates now"),
+                    Ok(()) => {
+                        tracing::info!(from = link.name, "this site can sign certificates now")
+                    }
                     Err(error) => {
                         let error = format!("{error:#}");
                         tracing::warn!(error, "the authority was not taken over");

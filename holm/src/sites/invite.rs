@@ -86,7 +86,9 @@ fn peer_url(text: &str) -> anyhow::Result<String> {
         Some(_) => bail!("--peer-url: `{text}`: sites talk over TLS only: write https://host:port"),
     };
     let place = crate::config::place(&url);
-    let port = place.rsplit_once(':').map(|(_host, port)| port.parse::<u16>());
+    let port = place
+        .rsplit_once(':')
+        .map(|(_host, port)| port.parse::<u16>());
     ensure!(
         matches!(port, Some(Ok(_))),
         "--peer-url: `{text}` is no URL: write https://host:port"
@@ -112,7 +114,11 @@ mod tests {
         assert_eq!(url("b:2380"), Ok("https://b:2380".to_owned()));
         assert_eq!(url("https://b:2380/"), Ok("https://b:2380".to_owned()));
         assert!(url("http://b:2380").unwrap_err().contains("TLS only"));
-        assert!(url("https://b").unwrap_err().contains("write https://host:port"));
+        assert!(
+            url("https://b")
+                .unwrap_err()
+                .contains("write https://host:port")
+        );
         assert_eq!(
             join_command("b", "https://b:2380", "T"),
             "holm up --name b --peer b:2380 --join T"

@@ -65,8 +65,7 @@ pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
         return sites::run(flags);
     }
     let environment = Environment::of_process(calling);
-    let mut config =
-        Config::load(calling, flags, environment).context("read the configuration")?;
+    let mut config = Config::load(calling, flags, environment).context("read the configuration")?;
     anyhow::ensure!(
         !sites::holds_sites(&config.data_dir),
         "{} holds the data of several sites: start them with --sites, or choose another --data-dir",

@@ -54,8 +54,7 @@ impl Links {
     ) -> anyhow::Result<SocketAddr> {
         let desk = self.site(config, cluster)?;
         let certificates = certificates(config, cluster)?;
-        self.certificates
-            .get_or_init(|| Arc::clone(&certificates));
+        self.certificates.get_or_init(|| Arc::clone(&certificates));
         let members = cluster.members.iter();
         let others = members.filter(|member| member.node != cluster.node);
         let peers = others.map(|member| Peer {
