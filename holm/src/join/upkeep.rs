@@ -46,8 +46,12 @@ pub(crate) async fn tend(
     }
 }
 
-/// How long until the certificate is to be renewed; `None` if it is.
+/// How long until the certificate is to be renewed; `None` if it is, also because it was made by a clock that was
+/// ahead.
 fn left(term: CertificateTerm, now: SystemTime) -> Option<Duration> {
+    if now < term.from {
+        return None;
+    }
     let whole = term.until.duration_since(term.from).unwrap_or_default();
     let whole = whole.saturating_sub(SLACK);
     let due = term.until.checked_sub(whole / 3)?;
@@ -150,6 +154,7 @@ mod tests {
         assert_eq!(left(term, begin), Some(20 * day));
         assert_eq!(left(term, begin + 20 * day), None);
         assert_eq!(left(term, begin + 40 * day), None);
+        assert_eq!(left(term, begin - day), None, "the clock was ahead when it was made");
         assert_eq!(rest(term, begin + 40 * day), LOOK_SOON);
         assert_eq!(rest(term, begin), LOOK_EVERY * 10);
         let short = CertificateTerm {
