@@ -117,15 +117,23 @@ pub struct NodeStatus {
     /// Its links to the others.
     #[prost(message, repeated, tag = "35")]
     pub links: Vec<NodeLink>,
-    /// Until when its certificate for links is good, in seconds since 1970; missing at a node alone.
-    #[prost(uint64, optional, tag = "36")]
-    pub certificate_until: Option<u64>,
-    /// Whether it can sign certificates for others.
-    #[prost(bool, tag = "37")]
-    pub is_authority: bool,
+    /// Its certificate for links; missing at a node alone.
+    #[prost(message, optional, tag = "36")]
+    pub certificate: Option<NodeCertificate>,
     /// Sites that may join and have not.
-    #[prost(message, repeated, tag = "38")]
+    #[prost(message, repeated, tag = "37")]
     pub invitations: Vec<Invitation>,
+}
+
+/// A node's certificate for links.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct NodeCertificate {
+    /// Until when it is good, in seconds since 1970.
+    #[prost(uint64, tag = "1")]
+    pub until: u64,
+    /// Whether the node can sign others'.
+    #[prost(bool, tag = "2")]
+    pub is_authority: bool,
 }
 
 /// A site that may join.

@@ -82,6 +82,10 @@ pub trait Links: Send + Sync + std::fmt::Debug {
 
     /// The certificate for links; `None` before there is one.
     fn certificate(&self) -> Option<LinkCertificate>;
+
+    /// Seconds since 1970 by this machine's clock: what tokens end by, for people read them. A
+    /// clock that is wrong refuses a token or keeps it longer, and changes nothing else.
+    fn wall_seconds(&self) -> u64;
 }
 
 /// What is to be known of a node's certificate for links.

@@ -10,7 +10,7 @@ use holm_replica::Standing;
 
 use super::{LinkCertificate, Services};
 use crate::context::Context;
-use crate::holm::{NodeLink, NodeStatus, NodeStatusRequest};
+use crate::holm::{NodeCertificate, NodeLink, NodeStatus, NodeStatusRequest};
 use crate::status::Status;
 
 impl Services {
@@ -71,8 +71,10 @@ impl Services {
             voters: count(standing.configuration.voters().iter().count()),
             is_cut_off: is_cut_off(handle.identity().node, &standing, &links),
             links,
-            certificate_until: certificate.map(|it| it.until),
-            is_authority: certificate.is_some_and(|it| it.is_authority),
+            certificate: certificate.map(|it| NodeCertificate {
+                until: it.until,
+                is_authority: it.is_authority,
+            }),
             invitations: self.invitations(),
         })
     }

@@ -11,8 +11,6 @@
 //! What would surprise: a site's id follows from its address and the token, not from its address
 //! alone. So a site that has lost its disk can join again at the address that it had.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use holm_base::{ClusterId, NodeId};
 use holm_link::{Identity, JoinToken};
 use holm_runtime::{Bootstrap, member_id};
@@ -103,7 +101,7 @@ impl Services {
             return Err(Status::new(Code::FailedPrecondition, self.no_authority()));
         };
         let members = self.members().await?;
-        let now = seconds_now();
+        let now = self.wall_seconds()?;
         let view = self.handle().view();
         self.remember_in_order(sites::forget_old(&view, now))
             .await?;
@@ -152,7 +150,17 @@ impl Services {
 
     /// Sites that may join and have not, by name.
     pub(super) fn invitations(&self) -> Vec<Invitation> {
-        sites::pending(&self.handle().view(), seconds_now())
+        let now = self.wall_seconds();
+        now.map_or_else(
+            |_no_links| Vec::new(),
+            |now| sites::pending(&self.handle().view(), now),
+        )
+    }
+
+    fn wall_seconds(&self) -> Result<u64, Status> {
+        let links = self.shared.links.get();
+        let none = || Status::new(Code::Unavailable, "the node has no links yet");
+        links.map(|links| links.wall_seconds()).ok_or_else(none)
     }
 
     /// Lets a site in that comes with a token, or lets one go on that had begun.
@@ -204,7 +212,7 @@ impl Services {
                 "the token was used already, by {name} at {url}: {AGAIN} (or start that site again where it was)"
             ));
         }
-        let now = seconds_now();
+        let now = self.wall_seconds()?;
         if !sites::is_good(&pass, now, ours.is_some()) {
             let ago = now.saturating_sub(pass.expires);
             return refused(format!("the token expired {ago} seconds ago: {AGAIN}"));
@@ -329,11 +337,4 @@ impl From<Status> for NotAdmitted {
 fn place(url: &str) -> String {
     let place = url.split_once("://").map_or(url, |(_scheme, place)| place);
     place.trim_end_matches('/').to_owned()
-}
-
-/// Tokens end by the wall clock, for their owners read them. A clock that is wrong refuses a
-/// token or keeps it longer; it changes nothing that is stored otherwise.
-fn seconds_now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
