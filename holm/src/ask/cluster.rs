@@ -234,9 +234,10 @@ fn joining_text(status: &NodeStatus, rows: &[Row], now: u64) -> String {
     let mut text = String::new();
     let mut ends = Vec::new();
     for row in rows {
-        let until = row.answer.as_ref().and_then(|it| it.certificate_until);
-        if let Some(until) = until {
-            ends.push(format!("{} {}", row.name, span(until.saturating_sub(now))));
+        let certificate = row.answer.as_ref().and_then(|it| it.certificate);
+        if let Some(certificate) = certificate {
+            let left = certificate.until.saturating_sub(now);
+            ends.push(format!("{} {}", row.name, span(left)));
         }
     }
     if !ends.is_empty() {
@@ -367,7 +368,10 @@ c is cut off from the majority (no-quorum since 12s): until a link is back it an
     #[test]
     fn ends_of_certificates_and_who_may_join_are_told() {
         let mut a = node("a", 1, 1);
-        a.certificate_until = Some(1_000 + 29 * 86_400);
+        a.certificate = Some(holm_etcd::holm::NodeCertificate {
+            until: 1_000 + 29 * 86_400,
+            is_authority: true,
+        });
         let invitation = |name: &str, expires| holm_etcd::holm::Invitation {
             name: name.to_owned(),
             expires,

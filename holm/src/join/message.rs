@@ -163,6 +163,19 @@ impl Answer {
     }
 }
 
+/// The key is not printed.
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Joined(joined) => f.debug_tuple("Joined").field(joined).finish(),
+            Self::Renewed { certificate } => f.debug_tuple("Renewed").field(certificate).finish(),
+            Self::Entrusted { key: _ } => f.write_str("Entrusted"),
+            Self::Refused { why } => f.debug_tuple("Refused").field(why).finish(),
+            Self::Later { why } => f.debug_tuple("Later").field(why).finish(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,17 +192,5 @@ mod tests {
         };
         assert!(why.contains("holm 0.0.9 and joins in version 0"), "{why}");
         assert!(Question::decode(b"hello").is_err());
-    }
-}
-
-impl std::fmt::Debug for Answer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Joined(joined) => f.debug_tuple("Joined").field(joined).finish(),
-            Self::Renewed { certificate } => f.debug_tuple("Renewed").field(certificate).finish(),
-            Self::Entrusted { key: _ } => f.write_str("Entrusted"),
-            Self::Refused { why } => f.debug_tuple("Refused").field(why).finish(),
-            Self::Later { why } => f.debug_tuple("Later").field(why).finish(),
-        }
     }
 }

@@ -124,7 +124,7 @@ async fn entrust(folder: &SiteFolder, certificates: &Arc<Rotating>, peers: &Peer
                 let taken = take_over(folder, &key).context("take over the authority");
                 match taken {
                     Ok(()) => {
-                        tracing::info!(from = link.name, "this site can sign certificates now")
+                        tracing::info!(from = link.name, "this site can sign certificates now");
                     }
                     Err(error) => {
                         let error = format!("{error:#}");
@@ -154,7 +154,11 @@ mod tests {
         assert_eq!(left(term, begin), Some(20 * day));
         assert_eq!(left(term, begin + 20 * day), None);
         assert_eq!(left(term, begin + 40 * day), None);
-        assert_eq!(left(term, begin - day), None, "the clock was ahead when it was made");
+        assert_eq!(
+            left(term, begin - day),
+            None,
+            "the clock was ahead when it was made"
+        );
         assert_eq!(rest(term, begin + 40 * day), LOOK_SOON);
         assert_eq!(rest(term, begin), LOOK_EVERY * 10);
         let short = CertificateTerm {

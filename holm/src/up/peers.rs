@@ -194,6 +194,11 @@ impl services::Links for Links {
             is_authority: site.is_some_and(|site| site.folder.authority_key().exists()),
         })
     }
+
+    fn wall_seconds(&self) -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
+    }
 }
 
 fn certificates(config: &Config, cluster: &Cluster) -> anyhow::Result<Arc<Rotating>> {
