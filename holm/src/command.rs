@@ -26,6 +26,7 @@ Examples:
   holm status                   how it is
   holm bench kv put             how fast it is
   holm up --sites 3             three sites on this machine, and links to cut
+  holm up --cluster shop        found a cluster; `holm site add b` lets another machine join
   holm rehearse cut-wan.toml    what would happen, in virtual time
 
 Exit codes: 0 done, 1 failed, refused or not found, 2 the command line is wrong.";
@@ -61,7 +62,7 @@ enum Command {
     /// Cut, slow and heal the links between sites of this machine
     #[command(after_help = sites::LINK_EXAMPLES)]
     Link(LinkCommand),
-    /// Kill, start, stop and pause sites of this machine
+    /// Let sites of other machines join; kill, start, stop and pause those of this one
     #[command(after_help = sites::SITE_EXAMPLES)]
     Site(SiteCommand),
     /// Measure a server, or the floor beneath it

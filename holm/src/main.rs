@@ -1,7 +1,7 @@
 //! The holm binary: the command line, the configuration, and the composition of all the parts.
 //!
 //! Route map: [`command`] names every command. [`config`] makes a node's configuration, [`up`]
-//! runs the node, [`sites`] several on one machine. [`ask`] has the client's commands over
+//! runs the node, [`join`] makes it one of a cluster, [`sites`] runs several on one machine. [`ask`] has the client's commands over
 //! [`client`], their output goes to [`screen`]. [`mod@bench`] measures servers, [`rehearse`]
 //! plays scenarios in virtual time. [`quantity`] reads and writes durations, sizes and counts.
 
@@ -10,6 +10,7 @@ mod bench;
 mod client;
 mod command;
 mod config;
+mod join;
 mod probe;
 mod progress;
 mod quantity;

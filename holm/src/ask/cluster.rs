@@ -1,6 +1,6 @@
 //! status of a cluster: every site that its members or the command line name, asked at once.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holm_etcd::holm::{NodeLink, NodeStatus, NodeStatusRequest};
 use serde_json::{Value, json};
@@ -171,7 +171,9 @@ fn cluster_text(status: &NodeStatus, rows: &[Row], silent: &[String]) -> String 
     let newest = newest.unwrap_or(status);
     let leader =
         leader_name(newest).map_or_else(|| "no leader".to_owned(), |name| format!("leader {name}"));
-    let mut text = format!("{} sites  {leader}  term {}\n", rows.len(), newest.term);
+    let count = rows.len();
+    let sites = if count == 1 { "site" } else { "sites" };
+    let mut text = format!("{count} {sites}  {leader}  term {}\n", newest.term);
     let mut table = Table::titled(&["SITE", "ROLE", "REVISION", "BEHIND", "LINKS", "ENDPOINT"]);
     for row in rows {
         let Some(answer) = &row.answer else {
@@ -218,12 +220,52 @@ fn cluster_text(status: &NodeStatus, rows: &[Row], silent: &[String]) -> String 
             ));
         }
     }
+    text.push_str(&joining_text(status, rows, now()));
     for endpoint in silent {
         text.push_str(&format!(
             "{endpoint}: no answer, and no member has this address\n"
         ));
     }
     text
+}
+
+/// Who may join, and how long certificates are good.
+fn joining_text(status: &NodeStatus, rows: &[Row], now: u64) -> String {
+    let mut text = String::new();
+    let mut ends = Vec::new();
+    for row in rows {
+        let certificate = row.answer.as_ref().and_then(|it| it.certificate);
+        if let Some(certificate) = certificate {
+            let left = certificate.until.saturating_sub(now);
+            ends.push(format!("{} {}", row.name, span(left)));
+        }
+    }
+    if !ends.is_empty() {
+        text.push_str(&format!("certificates end in: {}\n", ends.join(", ")));
+    }
+    for invitation in &status.invitations {
+        let left = span(invitation.expires.saturating_sub(now));
+        text.push_str(&format!(
+            "{} may join, for another {left}\n",
+            invitation.name
+        ));
+    }
+    text
+}
+
+/// A time in its largest unit, rounded down.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 fn link_text(link: &NodeLink) -> String {
@@ -321,6 +363,27 @@ c is cut off from the majority (no-quorum since 12s): until a link is back it an
             (&json["behind"], &json["leader"]),
             (&json!(7), &json!(null))
         );
+    }
+
+    #[test]
+    fn ends_of_certificates_and_who_may_join_are_told() {
+        let mut a = node("a", 1, 1);
+        a.certificate = Some(holm_etcd::holm::NodeCertificate {
+            until: 1_000 + 29 * 86_400,
+            is_authority: true,
+        });
+        let invitation = |name: &str, expires| holm_etcd::holm::Invitation {
+            name: name.to_owned(),
+            expires,
+        };
+        a.invitations = vec![invitation("b", 4_600), invitation("c", 1_007)];
+        let answers = vec![("127.0.0.1:1".to_owned(), Some(a.clone()))];
+        let (rows, _silent) = rows(&[member("a", 1)], answers);
+        assert_eq!(
+            joining_text(&a, &rows, 1_000),
+            "certificates end in: a 29 days\nb may join, for another 60 min\nc may join, for another 7 s\n"
+        );
+        assert_eq!((span(0), span(7_200)), ("0 s".to_owned(), "2 h".to_owned()));
     }
 
     #[test]

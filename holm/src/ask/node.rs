@@ -59,7 +59,7 @@ pub(super) async fn status(
         .call("/holm.v1.Node/Status", &NodeStatusRequest {})
         .await;
     match asked {
-        Ok(status) if status.voters > 1 => {
+        Ok(status) if status.voters > 1 || status.certificate.is_some() => {
             return cluster::status(client, options, &status, screen).await;
         }
         Ok(status) => {
@@ -152,6 +152,10 @@ pub(super) fn node_json(endpoint: &str, status: &NodeStatus) -> Value {
         "is_cut_off": status.is_cut_off,
         "is_learner": status.is_learner,
         "island": status.island,
+        "certificate_until": status.certificate.map(|it| it.until),
+        "is_authority": status.certificate.is_some_and(|it| it.is_authority),
+        "invitations": status.invitations.iter().map(|it| json!({ "name": it.name, "expires": it.expires }))
+            .collect::<Vec<_>>(),
         "links": status.links.iter().map(cluster::link_json).collect::<Vec<_>>(),
     })
 }

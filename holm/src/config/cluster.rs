@@ -3,15 +3,34 @@
 //! The names are etcd's. One member of the node's own name is a node alone, as etcd's scripts start one.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use holm_base::{ClusterId, NodeId};
+use holm_link::JoinToken;
 
+use super::layer::Said;
 use super::{Values, value};
+use crate::join::{Kept, Wish};
 
 /// Voters that a cluster can have.
 const MEMBERS_MAX: usize = 7;
+
+/// How long certificates may be good.
+const LIFETIME_MIN: Duration = Duration::from_secs(5);
+const LIFETIME_MAX: Duration = Duration::from_secs(8_760 * 3_600);
+
+/// Settings that a site keeps when it founds or joins, and that hold from then on where nobody says otherwise.
+pub(super) const KEPT: [&str; 6] = [
+    "name",
+    "peer",
+    "listen",
+    "console",
+    "advertise-client-urls",
+    "initial-advertise-peer-urls",
+];
 
 /// A member as `--initial-cluster` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +71,8 @@ pub(crate) struct Cluster {
     pub(crate) is_joining: bool,
     /// The certificates of links.
     pub(crate) tls: PeerTls,
+    /// The cluster's name, if its sites join by tokens and sign each other's certificates.
+    pub(crate) site: Option<String>,
 }
 
 impl Cluster {
@@ -112,6 +133,7 @@ impl Cluster {
             members,
             is_joining: values.read_with("initial-cluster-state", joining)?,
             tls: tls(values)?,
+            site: None,
         }))
     }
 }
@@ -227,6 +249,96 @@ fn tls(values: &Values) -> anyhow::Result<PeerTls> {
     })
 }
 
+/// Settings that a cluster made by hand needs, and one that is founded or joined makes by itself.
+const BY_HAND: [&str; 7] = [
+    "initial-cluster",
+    "initial-cluster-state",
+    "initial-cluster-token",
+    "peer-cert-file",
+    "peer-key-file",
+    "peer-trusted-ca-file",
+    "peer-via",
+];
+
+/// What was said about a cluster whose sites join by tokens.
+///
+/// # Errors
+///
+/// Both ways at once, a token that is none, a name that the data directory does not keep.
+pub(super) fn wish(values: &Values, kept: Option<Kept>) -> anyhow::Result<Wish> {
+    let found = values.given("cluster");
+    let join = values.given("join");
+    if let (Some(found), Some(join)) = (&found, &join) {
+        let (found, join) = (&found.source, &join.source);
+        bail!("{found} founds a cluster and {join} joins one: leave one of them out");
+    }
+    let wanted = [&found, &join].into_iter().flatten().next();
+    let is_wished = wanted.is_some() || kept.is_some();
+    if let Some(said) = BY_HAND.iter().find_map(|name| values.said.get(name))
+        && is_wished
+    {
+        let source = &said.source;
+        match wanted {
+            Some(wanted) => bail!(
+                "{source}: {} makes this by itself: leave it out",
+                wanted.source
+            ),
+            None => bail!(
+                "{source}: this data directory is of a cluster that makes this by itself: leave it out"
+            ),
+        }
+    }
+    let read = |said: &Said| {
+        let token = said.text.parse::<JoinToken>();
+        token.map_err(|error| anyhow::anyhow!("{}: {error}", said.source))
+    };
+    let join = join.as_ref().map(read).transpose()?;
+    let lifetime = values.read_with("peer-cert-ttl", value::seconds)?;
+    ensure!(
+        (LIFETIME_MIN..=LIFETIME_MAX).contains(&lifetime),
+        "{}: certificates are good for 5s to 8760h",
+        values.text("peer-cert-ttl").source
+    );
+    let settings = KEPT.iter().filter_map(|name| {
+        let said = values.said.get(name)?;
+        Some((*name, said.text.clone()))
+    });
+    Ok(Wish {
+        found: found.map(|said| said.text),
+        join,
+        lifetime,
+        kept,
+        settings: settings.collect(),
+    })
+}
+
+/// Where the others are told to reach a site that founds or joins.
+///
+/// # Errors
+///
+/// An address that others cannot dial, a URL that is none.
+pub(super) fn own_url(values: &Values, peer: SocketAddr) -> anyhow::Result<String> {
+    if let Some(said) = values.given("initial-advertise-peer-urls") {
+        let source = &said.source;
+        let urls = values.read_with("initial-advertise-peer-urls", value::urls)?;
+        let [url] = &urls[..] else {
+            bail!(
+                "{source}: a site has one URL for the others, and these are {}",
+                urls.len()
+            );
+        };
+        check_url("this site", url).map_err(|hint| anyhow::anyhow!("{source}: {hint}"))?;
+        return Ok(url.clone());
+    }
+    let source = values.text("peer").source;
+    ensure!(
+        !peer.ip().is_unspecified() && peer.port() != 0,
+        "{source}: {peer} is no address that other sites can dial: name one, or say with \
+         --initial-advertise-peer-urls https://host:port where they reach this site"
+    );
+    Ok(format!("https://{peer}"))
+}
+
 /// Settings of a cluster that a node alone was given, for the log.
 pub(super) fn remarks(values: &Values) -> Vec<String> {
     let names = [
@@ -236,6 +348,7 @@ pub(super) fn remarks(values: &Values) -> Vec<String> {
         "peer-key-file",
         "peer-trusted-ca-file",
         "peer-via",
+        "peer-cert-ttl",
     ];
     let said = names.iter().filter_map(|name| values.said.get(name));
     said.map(|said| {

@@ -26,6 +26,8 @@ pub(crate) enum Source {
         /// The key.
         key: String,
     },
+    /// When the site founded or joined its cluster.
+    Kept(PathBuf),
     /// Nowhere.
     Default(&'static str),
 }
@@ -36,6 +38,7 @@ impl fmt::Display for Source {
             Self::Flag(name) => write!(out, "--{name}"),
             Self::Variable(name) => write!(out, "variable {name}"),
             Self::File { path, line, key } => write!(out, "{}:{line}: {key}", path.display()),
+            Self::Kept(path) => write!(out, "{}", path.display()),
             Self::Default(name) => write!(out, "the default of --{name}"),
         }
     }

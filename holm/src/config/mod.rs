@@ -17,12 +17,13 @@ use anyhow::bail;
 use holm_net::CertificateFiles;
 use holm_telemetry::LogConfig;
 
-pub(crate) use cluster::{Cluster, Member, place};
+pub(crate) use cluster::{Cluster, Member, PeerTls, place};
 pub(crate) use flags::Flags;
 use layer::Said;
 pub(crate) use layer::{Layer, Source};
 use value::Address;
 
+use crate::join::{Kept, SiteFolder, Wish};
 use crate::up::Calling;
 
 /// etcd's default, which its 0 means too.
@@ -73,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) peer_urls: Vec<String>,
     /// The cluster that the node belongs to; none if it is alone.
     pub(crate) cluster: Option<Cluster>,
+    /// What was said about a cluster whose sites join by tokens.
+    pub(crate) wish: Wish,
     /// The clients' TLS.
     pub(crate) tls: Tls,
     /// Retained bytes above which writes are refused.
@@ -117,9 +120,11 @@ impl Config {
         environment: Environment,
     ) -> anyhow::Result<Self> {
         let unknown = environment.unknown.clone();
-        let values = Values::gather(calling, flags, environment)?;
-        let mut config = Self::resolve(&values)?;
-        if config.cluster.is_none() {
+        let mut values = Values::gather(calling, flags, environment)?;
+        let kept = values.add_kept()?;
+        let mut config = Self::resolve(&values, kept)?;
+        let is_wished = config.wish.found.is_some() || config.wish.join.is_some();
+        if config.cluster.is_none() && !is_wished {
             config.remarks.extend(cluster::remarks(&values));
         }
         for name in unknown {
@@ -135,7 +140,14 @@ impl Config {
         Ok(config)
     }
 
-    fn resolve(values: &Values) -> anyhow::Result<Self> {
+    /// The site has founded or joined its cluster just now.
+    pub(crate) fn take_up(&mut self, kept: Kept) -> anyhow::Result<()> {
+        self.cluster = Some(kept.as_cluster(&self.data_dir)?);
+        self.wish.kept = Some(kept);
+        Ok(())
+    }
+
+    fn resolve(values: &Values, kept: Option<Kept>) -> anyhow::Result<Self> {
         let listen = values.read_with("listen", value::addresses)?;
         let peer = values.read_with("peer", value::address)?;
         let console = values.read_with("console", value::optional_address)?;
@@ -146,9 +158,21 @@ impl Config {
         let scheme = if tls == Tls::Off { "http" } else { "https" };
         let client_urls = values.urls("advertise-client-urls", scheme, &listen)?;
         let name = values.read_with("name", value::name)?;
-        let cluster = Cluster::of(values, &name)?;
+        let data_dir = PathBuf::from(values.text("data-dir").text);
+        let wish = cluster::wish(values, kept)?;
+        let cluster = match &wish.kept {
+            Some(kept) => {
+                check_kept(values, kept, (&name, peer.socket))?;
+                Some(kept.as_cluster(&data_dir)?)
+            }
+            None => Cluster::of(values, &name)?,
+        };
         let peer_urls = match &cluster {
+            Some(cluster) if cluster.site.is_some() => vec![cluster.own().url.clone()],
             Some(cluster) => advertised(values, cluster.own())?,
+            None if wish.found.is_some() || wish.join.is_some() => {
+                vec![cluster::own_url(values, peer.socket)?]
+            }
             None => values.urls("initial-advertise-peer-urls", scheme, &[peer])?,
         };
         let quota_bytes =
@@ -163,7 +187,7 @@ impl Config {
             format: values.read_with("log-format", value::log_format)?,
         };
         let config = Self {
-            data_dir: PathBuf::from(values.text("data-dir").text),
+            data_dir,
             name,
             listen: sockets(&listen),
             peer: peer.socket,
@@ -171,6 +195,7 @@ impl Config {
             client_urls,
             peer_urls,
             cluster,
+            wish,
             tls,
             quota_bytes,
             request_bytes_max: values
@@ -241,6 +266,23 @@ impl Values {
             add_etcds_defaults(&mut said);
         }
         Ok(Self { said })
+    }
+
+    /// Puts what the data directory keeps beneath what was said.
+    fn add_kept(&mut self) -> anyhow::Result<Option<Kept>> {
+        let data_dir = PathBuf::from(self.text("data-dir").text);
+        let Some(kept) = Kept::read(&data_dir)? else {
+            return Ok(None);
+        };
+        let path = SiteFolder::of(&data_dir).membership();
+        for name in cluster::KEPT {
+            let text = kept.settings.get(name).cloned();
+            if let Some(text) = text.or_else(|| (name == "name").then(|| kept.name.clone())) {
+                let source = Source::Kept(path.clone());
+                self.said.entry(name).or_insert(Said { text, source });
+            }
+        }
+        Ok(Some(kept))
     }
 
     fn text(&self, name: &'static str) -> Said {
@@ -354,6 +396,31 @@ fn retention(values: &Values) -> anyhow::Result<Retention> {
     }
 }
 
+/// A site's name and address are what its certificate and the members say.
+fn check_kept(
+    values: &Values,
+    kept: &Kept,
+    (name, peer): (&str, SocketAddr),
+) -> anyhow::Result<()> {
+    if name != kept.name {
+        bail!(
+            "{}: this data directory is that of site {}, and the flag says {name}: leave it out, or choose another \
+             --data-dir",
+            values.text("name").source,
+            kept.name
+        );
+    }
+    let (url, told) = (cluster::own_url(values, peer)?, kept.url()?);
+    if url != told {
+        bail!(
+            "{}: the other sites reach this one at {told}, and now it would be at {url}: use the same address, or let \
+             it listen elsewhere with --peer and say --initial-advertise-peer-urls {told}",
+            values.text("peer").source
+        );
+    }
+    Ok(())
+}
+
 /// What other sites are told: what the list of members says of this one, and nothing else.
 fn advertised(values: &Values, own: &Member) -> anyhow::Result<Vec<String>> {
     if let Some(said) = values.given("initial-advertise-peer-urls") {
@@ -416,6 +483,8 @@ const MADE_FOR_SITES: &[&str] = &[
     "peer-key-file",
     "peer-trusted-ca-file",
     "peer-via",
+    "cluster",
+    "join",
 ];
 
 /// Settings that each site gets its own of, counted up from what is said.

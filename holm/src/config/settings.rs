@@ -97,6 +97,30 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        name: "cluster",
+        value: "NAME",
+        heading: CLUSTER,
+        help: "Found a cluster of this name, which other sites join with a token of `holm site add`; this site \
+               makes and keeps the cluster's authority",
+        ..ROW
+    },
+    Setting {
+        name: "join",
+        value: "TOKEN",
+        heading: CLUSTER,
+        help: "Join the cluster that the token is of, as --name at --peer; once joined, neither is needed again",
+        ..ROW
+    },
+    Setting {
+        name: "peer-cert-ttl",
+        value: "TIME",
+        default: "720h",
+        heading: CLUSTER,
+        help: "How long the certificates are good that this site signs, for itself and for others; each is renewed \
+               when a third of its time is left, without a pause. 5s to 8760h",
+        ..ROW
+    },
+    Setting {
         name: "initial-cluster",
         value: "NAME=URL,...",
         heading: CLUSTER,

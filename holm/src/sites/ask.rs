@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::invite;
 use super::protocol::{
     ANSWER_BYTES_MAX, Act, Answer, LinkRow, LinkState, Request, SOCKET, STATES, SiteRow,
 };
@@ -38,7 +39,11 @@ Examples:
   holm site start a                  on its old data
   holm site stop a                   the site ends when its requests are answered
   holm site pause a                  SIGSTOP: it is there and does nothing
-  holm site resume a";
+  holm site resume a
+  holm site add b                    on a cluster: a token with which b can join, once, within an hour
+  holm site add b --ttl 10m --peer-url https://10.0.0.2:2380 --endpoints 10.0.0.1:2379
+
+`add` asks a member of a cluster, the others the sites of this machine.";
 
 /// Where the sites are, and how to answer.
 #[derive(Clone, Debug, Args)]
@@ -124,6 +129,8 @@ enum SiteAct {
     Pause(Name),
     /// Let a held site go on
     Resume(Name),
+    /// Make a token with which a site on another machine can join, once
+    Add(invite::Add),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -166,6 +173,7 @@ pub(crate) fn site(command: &SiteCommand) -> anyhow::Result<Found> {
         Some(SiteAct::Stop(name)) => act(name, Act::Stop),
         Some(SiteAct::Pause(name)) => act(name, Act::Pause),
         Some(SiteAct::Resume(name)) => act(name, Act::Resume),
+        Some(SiteAct::Add(add)) => return invite::run(add),
     };
     ask(&command.options, &request)
 }

@@ -15,6 +15,7 @@ mod ask;
 mod child;
 mod control;
 mod crew;
+mod invite;
 mod keys;
 mod plan;
 mod protocol;

@@ -30,7 +30,7 @@ pub(crate) use signals::Ends;
 
 use crate::command::ETCD_VERSION;
 use crate::config::{Config, Environment, Flags};
-use crate::sites;
+use crate::{join, sites};
 use doors::Doors;
 use peers::Links;
 
@@ -45,6 +45,8 @@ Examples:
   HOLM_QUOTA_BACKEND_BYTES=8GiB holm up          any flag as a variable
   holm up --sites 3                              three sites on this machine; `holm link` cuts their links
   holm up --names oslo,bergen,tromso --data-dir demo
+  holm up --name a --peer 10.0.0.1:2380 --cluster shop   found a cluster that sites on other machines can join
+  holm up --name b --peer 10.0.0.2:2380 --join TOKEN     join it; `holm site add b` at a member makes the token
 
 A flag wins over its HOLM_ variable, the variable over the file, the file over the default. The file is TOML:
   data-dir = \"/var/lib/holm\"
@@ -63,7 +65,7 @@ pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
         return sites::run(flags);
     }
     let environment = Environment::of_process(calling);
-    let config = Config::load(calling, flags, environment).context("read the configuration")?;
+    let mut config = Config::load(calling, flags, environment).context("read the configuration")?;
     anyhow::ensure!(
         !sites::holds_sites(&config.data_dir),
         "{} holds the data of several sites: start them with --sites, or choose another --data-dir",
@@ -74,6 +76,7 @@ pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
         tracing::warn!(remark, "a setting without effect");
     }
     raise_file_limit()?;
+    join::settle(&mut config)?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), ETCD_VERSION));
     let (on_failure, failure) = signals::failure();
     let links = Arc::new(Links::default());

@@ -38,7 +38,10 @@ pub(super) fn fronts(
     if let Some(cluster) = &config.cluster {
         services.with_links(Arc::<Links>::clone(&links));
         let (followed, cluster) = (services.clone(), cluster.clone());
+        let (tended, lifetime) = (Arc::clone(&links), config.wish.lifetime);
         tokio::spawn(async move { links.follow(followed, cluster).await });
+        let opened = services.clone();
+        tokio::spawn(async move { tended.tend(opened, lifetime).await });
     }
     let tended = services.clone();
     // Ends with the node, and at once at a node alone.

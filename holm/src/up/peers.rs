@@ -5,17 +5,19 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use holm_base::NodeId;
 use holm_etcd::holm::NodeLink;
 use holm_etcd::members::Member;
-use holm_etcd::services::{self, Services};
-use holm_net::{Class, Deliver, LinkFiles, Peer, Peers, PeersConfig, Rotating};
+use holm_etcd::services::{self, LinkCertificate, Services};
+use holm_net::{Class, Deliver, Desk, LinkFiles, Peer, Peers, PeersConfig, Rotating};
 use holm_runtime::{ClusterConfig, Handle, MemberConfig, Network, Parcel};
 use holm_wire::Frame;
 
 use crate::config::{Cluster, Config};
+use crate::join::{self, SiteDesk, SiteFolder};
 
 /// The store's plane, and the version of what is said in it.
 const PLANE: u8 = 1;
@@ -25,6 +27,16 @@ const VERSION: u16 = 1;
 #[derive(Debug, Default)]
 pub(super) struct Links {
     peers: OnceLock<Peers>,
+    certificates: OnceLock<Arc<Rotating>>,
+    site: OnceLock<SiteLinks>,
+}
+
+/// What the links have besides at a site that joined with a token, or founded.
+#[derive(Debug)]
+struct SiteLinks {
+    folder: SiteFolder,
+    fingerprint: [u8; 32],
+    desk: Arc<SiteDesk>,
 }
 
 impl Links {
@@ -40,12 +52,9 @@ impl Links {
         handle: &Handle,
         boot: u64,
     ) -> anyhow::Result<SocketAddr> {
-        let certificates = Rotating::load(LinkFiles {
-            certificate: cluster.tls.certificate.clone(),
-            key: cluster.tls.key.clone(),
-            authorities: cluster.tls.authorities.clone(),
-        })
-        .context("--peer-cert-file, --peer-key-file, --peer-trusted-ca-file")?;
+        let desk = self.site(config, cluster)?;
+        let certificates = certificates(config, cluster)?;
+        self.certificates.get_or_init(|| Arc::clone(&certificates));
         let members = cluster.members.iter();
         let others = members.filter(|member| member.node != cluster.node);
         let peers = others.map(|member| Peer {
@@ -58,6 +67,7 @@ impl Links {
             listen: config.peer,
             peers: peers.collect(),
             election_timeout: config.election_timeout,
+            desk: desk.map(|desk| desk as Arc<dyn Desk>),
             ..PeersConfig::new(cluster.cluster, (cluster.node, &config.name), certificates)
         };
         let delivery = Arc::new(Delivery {
@@ -67,6 +77,35 @@ impl Links {
         let address = peers.address();
         self.peers.get_or_init(|| peers);
         Ok(address)
+    }
+
+    /// What a site has that joined with a token, or founded: its desk, for one.
+    fn site(&self, config: &Config, cluster: &Cluster) -> anyhow::Result<Option<Arc<SiteDesk>>> {
+        let Some(name) = &cluster.site else {
+            return Ok(None);
+        };
+        let folder = SiteFolder::of(&config.data_dir);
+        let desk = SiteDesk::new(folder.clone(), name, config.wish.lifetime);
+        let site = SiteLinks {
+            fingerprint: holm_net::fingerprint_of_file(&folder.authority())?,
+            folder,
+            desk: Arc::new(desk),
+        };
+        let site = self.site.get_or_init(|| site);
+        Ok(Some(Arc::clone(&site.desk)))
+    }
+
+    /// Opens the desk and looks after the certificate, for as long as the node runs. Ends at once where certificates
+    /// come from elsewhere.
+    pub(super) async fn tend(&self, services: Services, lifetime: Duration) {
+        let (site, certificates) = (self.site.get(), self.certificates.get());
+        if let (Some(site), Some(certificates), Some(peers)) =
+            (site, certificates, self.peers.get())
+        {
+            site.desk.open(services);
+            let certificates = (Arc::clone(certificates), lifetime);
+            join::tend(site.folder.clone(), certificates, peers.clone()).await;
+        }
     }
 
     /// Links to whoever becomes a member and to nobody who has left, for as long as the node runs.
@@ -84,9 +123,12 @@ impl Links {
 /// A member as links need it; the address is what the command line said of it, if it did.
 fn peer(member: &Member, cluster: &Cluster) -> Option<Peer> {
     let said = cluster.members.iter().find(|it| it.node == member.node);
+    // What a site keeps of the others is as old as its joining; what flags say may be a detour.
+    let is_kept = cluster.site.is_some();
     let address = match (said, member.peer_urls.first()) {
-        (Some(said), _) => said.address.clone(),
-        (None, Some(url)) => crate::config::place(url),
+        (Some(said), Some(_)) if !is_kept => said.address.clone(),
+        (_, Some(url)) => crate::config::place(url),
+        (Some(said), None) => said.address.clone(),
         (None, None) => return None,
     };
     let name = if member.name.is_empty() {
@@ -141,6 +183,35 @@ impl services::Links for Links {
         links.sort_by(|one, two| one.name.cmp(&two.name));
         links
     }
+
+    fn certificate(&self) -> Option<LinkCertificate> {
+        let term = self.certificates.get()?.term();
+        let since = term.until.duration_since(SystemTime::UNIX_EPOCH);
+        let site = self.site.get();
+        Some(LinkCertificate {
+            until: since.map_or(0, |since| since.as_secs()),
+            fingerprint: site.map(|site| site.fingerprint),
+            is_authority: site.is_some_and(|site| site.folder.authority_key().exists()),
+        })
+    }
+
+    fn wall_seconds(&self) -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
+    }
+}
+
+fn certificates(config: &Config, cluster: &Cluster) -> anyhow::Result<Arc<Rotating>> {
+    if cluster.site.is_some() {
+        let files = SiteFolder::of(&config.data_dir).link_files();
+        return Rotating::load(files).context("read the site's certificate");
+    }
+    let files = LinkFiles {
+        certificate: cluster.tls.certificate.clone(),
+        key: cluster.tls.key.clone(),
+        authorities: cluster.tls.authorities.clone(),
+    };
+    Rotating::load(files).context("--peer-cert-file, --peer-key-file, --peer-trusted-ca-file")
 }
 
 /// Takes what comes to the engine.

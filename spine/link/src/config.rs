@@ -33,6 +33,8 @@ pub struct Member {
     pub name: String,
     /// The highest boot of it that was seen; lower ones are fenced.
     pub boot_seen: u64,
+    /// Which process of that boot was seen: [`crate::Hello::run`].
+    pub run_seen: Option<[u8; 16]>,
 }
 
 impl Member {
@@ -43,6 +45,7 @@ impl Member {
             node,
             name: name.to_owned(),
             boot_seen: 0,
+            run_seen: None,
         }
     }
 }
@@ -58,7 +61,7 @@ pub struct Config {
     pub identity: Identity,
     /// This run of this node.
     pub boot: u64,
-    /// 32 random bytes of this connection.
+    /// Random bytes: 16 of this run of the process, 16 of this connection.
     pub nonce: [u8; 32],
     /// Who may talk, this node or not.
     pub members: Vec<Member>,

@@ -36,6 +36,8 @@ pub struct Binding {
     pub identity: Identity,
     /// Its run.
     pub boot: u64,
+    /// Which process of that run.
+    pub run: [u8; 16],
     /// The choice in each layer that has one, in rising order.
     pub chosen: Vec<Chosen>,
     /// The planes that both speak, with the version to speak, in rising order.

@@ -35,7 +35,7 @@ pub struct Hello {
     pub node: NodeId,
     /// Its run.
     pub boot: u64,
-    /// Random, so that no two Binds are equal.
+    /// Random, so that no two Binds are equal; the first half is that of the process.
     pub nonce: [u8; 32],
     /// The digest of the policy it follows.
     pub policy: [u8; 32],
@@ -94,6 +94,14 @@ pub enum HelloError {
 }
 
 impl Hello {
+    /// What tells the process that greets from another that runs as the same boot: a copy of
+    /// its data directory, started beside it.
+    #[must_use]
+    pub fn run(&self) -> [u8; 16] {
+        let (run, _of_connection) = self.nonce.split_first_chunk().expect("16 are within 32");
+        *run
+    }
+
     /// Its bytes.
     ///
     /// # Panics

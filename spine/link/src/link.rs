@@ -175,6 +175,7 @@ impl Link {
             node: hello.node,
             identity: greeting.certificate,
             boot: hello.boot,
+            run: hello.run(),
             chosen,
             planes,
         };
@@ -231,6 +232,11 @@ impl Link {
         if hello.boot < member.boot_seen {
             let (boot, newest) = (hello.boot, member.boot_seen);
             return Err(Reason::Fenced { node, boot, newest });
+        }
+        let is_other = |run: [u8; 16]| run != hello.run();
+        if hello.boot == member.boot_seen && member.run_seen.is_some_and(is_other) {
+            let boot = hello.boot;
+            return Err(Reason::Cloned { node, boot });
         }
         let planes = common_planes(&config.offer.planes, &hello.offer.planes, site)?;
         let (ours, theirs) = (&config.offer.layers, &hello.offer.layers);

@@ -82,7 +82,10 @@ pub enum Reason {
         node: NodeId,
     },
     /// A newer run of that node exists (I20).
-    #[error("link refused: boot {boot} of node {node} is fenced, boot {newest} was seen")]
+    #[error(
+        "link refused: boot {boot} of node {node} is fenced, boot {newest} was seen: this process was replaced, or \
+         another runs on a copy of its data directory"
+    )]
     Fenced {
         /// Who.
         node: NodeId,
@@ -91,8 +94,22 @@ pub enum Reason {
         /// The newest run.
         newest: u64,
     },
+    /// Two processes run as one boot of that node.
+    #[error(
+        "link refused: another process runs as boot {boot} of node {node}: the data directory was copied; stop one \
+         of the two, remove its directory and let it join anew"
+    )]
+    Cloned {
+        /// Who.
+        node: NodeId,
+        /// Its run.
+        boot: u64,
+    },
     /// A plane that both speak, in no common version.
-    #[error("link refused: plane {plane}: we speak versions {ours}, site {site} speaks {theirs}")]
+    #[error(
+        "link refused: plane {plane}: we speak versions {ours}, site {site} speaks {theirs}: update the older of the \
+         two"
+    )]
     NoCommonVersion {
         /// Which.
         plane: u8,

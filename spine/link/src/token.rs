@@ -58,7 +58,10 @@ pub enum TokenError {
     #[error("join token: its checksum is wrong; was it copied whole?")]
     Checksum,
     /// It is too old.
-    #[error("join token: it expired {ago} seconds ago; make a new one")]
+    #[error(
+        "join token: it expired {ago} seconds ago by this machine's clock: make a new one with `holm site add` at a \
+         member, or set the clock if it is wrong"
+    )]
     Expired {
         /// How long ago.
         ago: u64,

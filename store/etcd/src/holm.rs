@@ -117,6 +117,65 @@ pub struct NodeStatus {
     /// Its links to the others.
     #[prost(message, repeated, tag = "35")]
     pub links: Vec<NodeLink>,
+    /// Its certificate for links; missing at a node alone.
+    #[prost(message, optional, tag = "36")]
+    pub certificate: Option<NodeCertificate>,
+    /// Sites that may join and have not.
+    #[prost(message, repeated, tag = "37")]
+    pub invitations: Vec<Invitation>,
+}
+
+/// A node's certificate for links.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct NodeCertificate {
+    /// Until when it is good, in seconds since 1970.
+    #[prost(uint64, tag = "1")]
+    pub until: u64,
+    /// Whether the node can sign others'.
+    #[prost(bool, tag = "2")]
+    pub is_authority: bool,
+}
+
+/// A site that may join.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Invitation {
+    /// What it will be called.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Until when, in seconds since 1970.
+    #[prost(uint64, tag = "2")]
+    pub expires: u64,
+}
+
+/// Asks for a token with which a site may join.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SiteAddRequest {
+    /// What the site will be called.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// How long the token is good, in seconds.
+    #[prost(uint64, tag = "2")]
+    pub seconds: u64,
+    /// Where the others will reach it; empty if it may say so itself.
+    #[prost(string, tag = "3")]
+    pub peer_url: String,
+}
+
+/// A token.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SiteAddResponse {
+    /// The token: whoever has it can join, once.
+    #[prost(string, tag = "1")]
+    pub token: String,
+    /// Until when, in seconds since 1970.
+    #[prost(uint64, tag = "2")]
+    pub expires: u64,
+    /// Where the token says to ask.
+    #[prost(string, repeated, tag = "3")]
+    pub addresses: Vec<String>,
+    /// Whether a member has that name already: it gets a new certificate and nothing else.
+    #[prost(bool, tag = "4")]
+    pub is_member: bool,
 }
 
 /// A link to another node, as seen from the one that was asked.

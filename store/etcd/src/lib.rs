@@ -13,6 +13,7 @@ mod pulse;
 mod random;
 mod seat;
 pub mod services;
+mod sites;
 pub mod snapshot;
 pub mod status;
 pub mod token;

@@ -20,6 +20,7 @@ mod lock;
 mod maintenance;
 mod membership;
 mod node_status;
+mod sites;
 mod turn;
 pub mod watching;
 
@@ -72,10 +73,31 @@ impl Default for Limits {
     }
 }
 
+pub use sites::{Admitted, Applicant, NotAdmitted};
+
 /// Who knows how the links to the other nodes are.
 pub trait Links: Send + Sync + std::fmt::Debug {
     /// How each is now.
     fn links(&self) -> Vec<NodeLink>;
+
+    /// The certificate for links; `None` before there is one.
+    fn certificate(&self) -> Option<LinkCertificate>;
+
+    /// Seconds since 1970 by this machine's clock: what tokens end by, for people read them. A
+    /// clock that is wrong refuses a token or keeps it longer, and changes nothing else.
+    fn wall_seconds(&self) -> u64;
+}
+
+/// What is to be known of a node's certificate for links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkCertificate {
+    /// Until when it is good, in seconds since 1970.
+    pub until: u64,
+    /// SHA-256 of the authority's certificate, where members sign each other's; `None` where
+    /// certificates come from elsewhere.
+    pub fingerprint: Option<[u8; 32]>,
+    /// Whether this node can sign.
+    pub is_authority: bool,
 }
 
 /// The calls of the API. Cheap to clone.

@@ -9,14 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use holm_link::Identity;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SanType,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
-use crate::certificates::{read_file, write_private};
+use crate::certificates::{read_chain, read_file, write_private};
 use crate::error::NetError;
 
 /// How long an authority is good for: ten years.
@@ -31,6 +32,11 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
     der: CertificateDer<'static>,
+}
+
+/// A node's private key, before anybody has signed for it. It is not printed.
+pub struct NodeKey {
+    pair: KeyPair,
 }
 
 /// A certificate and its key, PEM.
@@ -81,6 +87,26 @@ impl Authority {
         Ok(Self { issuer, pem, der })
     }
 
+    /// An authority of certificate and key, PEM, as another node handed it over.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError::Make`] if either cannot be read, [`NetError::NotItsKey`] if they do not fit.
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, NetError> {
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes());
+        let der = der.map_err(|_no_pem| NetError::NotItsKey)?;
+        let key = KeyPair::from_pem(key).map_err(make)?;
+        let parsed = x509_parser::parse_x509_certificate(&der);
+        let (_, parsed) = parsed.map_err(|_no_certificate| NetError::NotItsKey)?;
+        let signed = parsed.public_key().subject_public_key.data.as_ref();
+        if signed != key.der_bytes() {
+            return Err(NetError::NotItsKey);
+        }
+        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(make)?;
+        let pem = certificate.to_owned();
+        Ok(Self { issuer, pem, der })
+    }
+
     /// Writes certificate and key, each readable by its owner alone; the key first, so that
     /// whoever finds a certificate finds its key.
     ///
@@ -104,12 +130,47 @@ impl Authority {
         Sha256::digest(&self.der).into()
     }
 
-    /// Signs a new key for a node, good for `lifetime` from now.
+    /// Its private key, PEM: for another node that is to sign as well.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// Makes a new key for a node and signs it, good for `lifetime` from now.
     ///
     /// # Errors
     ///
     /// [`NetError::Make`].
     pub fn issue(&self, identity: &Identity, lifetime: Duration) -> Result<Issued, NetError> {
+        let key = NodeKey::make()?;
+        Ok(Issued {
+            certificate: self.certify(&key.pair, identity, lifetime)?,
+            key: key.pem(),
+        })
+    }
+
+    /// Signs what [`NodeKey::request`] asks for: a certificate, PEM, good for `lifetime` from
+    /// now. Whom it names is `identity`, whatever the request says.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError::Make`] for a request that is none, or that its own key has not signed.
+    pub fn sign(
+        &self,
+        request: &[u8],
+        identity: &Identity,
+        lifetime: Duration,
+    ) -> Result<String, NetError> {
+        let request = CertificateSigningRequestParams::from_der(&request.into()).map_err(make)?;
+        self.certify(&request.public_key, identity, lifetime)
+    }
+
+    fn certify(
+        &self,
+        key: &impl PublicKeyData,
+        identity: &Identity,
+        lifetime: Duration,
+    ) -> Result<String, NetError> {
         let mut params = dated(lifetime);
         let uri = identity.to_string();
         let uri = uri.as_str().try_into().map_err(make)?;
@@ -123,13 +184,83 @@ impl Authority {
         params
             .distinguished_name
             .push(DnType::CommonName, identity.node());
-        let key = KeyPair::generate().map_err(make)?;
-        let signed = params.signed_by(&key, &self.issuer).map_err(make)?;
-        Ok(Issued {
-            certificate: signed.pem(),
-            key: key.serialize_pem(),
-        })
+        let signed = params.signed_by(key, &self.issuer).map_err(make)?;
+        Ok(signed.pem())
     }
+}
+
+impl NodeKey {
+    /// A new one.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError::Make`].
+    pub fn make() -> Result<Self, NetError> {
+        let pair = KeyPair::generate().map_err(make)?;
+        Ok(Self { pair })
+    }
+
+    /// The one that lies at `path`, or a new one that lies there from now on, readable by its
+    /// owner alone.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`] if it cannot be read, made or kept.
+    pub fn kept(path: &Path) -> Result<Self, NetError> {
+        if path.exists() {
+            let pair = KeyPair::from_pem(&text(path)?).map_err(make)?;
+            return Ok(Self { pair });
+        }
+        let made = Self::make()?;
+        replace(path, made.pem().as_bytes())?;
+        Ok(made)
+    }
+
+    /// It, PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.pair.serialize_pem()
+    }
+
+    /// A request for a certificate (PKCS #10, DER), signed with it. It names nobody: whom the
+    /// certificate names is for the authority to say.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError::Make`].
+    pub fn request(&self) -> Result<Vec<u8>, NetError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let request = params.serialize_request(&self.pair).map_err(make)?;
+        Ok(request.der().to_vec())
+    }
+}
+
+impl std::fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeKey").finish_non_exhaustive()
+    }
+}
+
+/// SHA-256 of the first certificate of a file, DER: what [`Authority::fingerprint`] is.
+///
+/// # Errors
+///
+/// [`NetError`] if it cannot be read or is no certificate.
+pub fn fingerprint_of_file(path: &Path) -> Result<[u8; 32], NetError> {
+    let chain = read_chain(path)?;
+    let first = chain.first().expect("a chain has a certificate");
+    Ok(Sha256::digest(first).into())
+}
+
+/// SHA-256 of the key that a request is for: the same for each request with that key.
+///
+/// # Errors
+///
+/// [`NetError::Make`] for a request that is none, or that its own key has not signed.
+pub fn requested_key(request: &[u8]) -> Result<[u8; 32], NetError> {
+    let request = CertificateSigningRequestParams::from_der(&request.into()).map_err(make)?;
+    Ok(Sha256::digest(request.public_key.der_bytes()).into())
 }
 
 impl Issued {
@@ -142,6 +273,16 @@ impl Issued {
     pub fn save(&self, certificate: &Path, key: &Path) -> Result<(), NetError> {
         replace(key, self.key.as_bytes())?;
         replace(certificate, self.certificate.as_bytes())
+    }
+
+    /// Writes both into one file, which a crash leaves whole as it was or whole as it is to be.
+    /// The file serves as certificate and as key.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError::Write`].
+    pub fn save_as_one(&self, path: &Path) -> Result<(), NetError> {
+        replace(path, format!("{}{}", self.certificate, self.key).as_bytes())
     }
 }
 
@@ -175,12 +316,22 @@ fn text(path: &Path) -> Result<String, NetError> {
     })
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), NetError> {
+/// Puts a whole file, readable by its owner alone, in the place of another; durable when it
+/// returns.
+///
+/// # Errors
+///
+/// [`NetError::Write`].
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), NetError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = Path::new(&beside);
     write_private(beside, bytes)?;
-    std::fs::rename(beside, path).map_err(|source| NetError::Write {
+    let renamed = std::fs::rename(beside, path).and_then(|()| {
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        std::fs::File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+    });
+    renamed.map_err(|source| NetError::Write {
         path: path.to_owned(),
         source,
     })

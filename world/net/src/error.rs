@@ -96,6 +96,9 @@ pub enum NetError {
         #[source]
         source: rcgen::Error,
     },
+    /// An authority's certificate and key are not of one authority.
+    #[error("take over an authority: its certificate and its key do not fit together")]
+    NotItsKey,
     /// A name does not fit a certificate.
     #[error("name a node in a certificate")]
     Identity {

@@ -15,6 +15,9 @@
 //! signs the nodes' certificates, [`Rotating`] reads them again when they change. A [`Cable`]
 //! stands for the network between the sites of one machine, and can be cut.
 //!
+//! Who has no certificate yet, or wants a new one, goes to a node's [`Desk`] with a [`visit`]:
+//! one question, one answer, behind the port of the links.
+//!
 //! # Invariants
 //!
 //! - I1 A listener that is not on loopback has TLS, or it is not opened.
@@ -33,6 +36,10 @@
 //!   is what was handed over while the connection was down.
 //! - I9 At most [`Limits::handshakes_max`] connections are let into a node's links before they
 //!   have shown who they are, each for [`Limits::handshake_timeout`].
+//!
+//! - I10 A visitor's question leaves only once the node that it is for has shown an authority
+//!   with the fingerprint that was given, or one that is trusted already.
+//! - I11 At most 8 questions are with a desk at once, of 64 KiB at most.
 //!
 //! # What it does not do
 //!
@@ -57,15 +64,20 @@ mod proxy;
 mod room;
 mod rotating;
 mod stream;
+mod tls_words;
+mod visit;
 
-pub use authority::{Authority, Issued};
+pub use authority::{Authority, Issued, NodeKey, fingerprint_of_file, replace, requested_key};
 pub use certificates::{CertificateFiles, Certificates};
 pub use error::NetError;
 pub use gate::{Connection, Gate, Limits};
 pub use listener::{ListenConfig, Listener};
-pub use peers::{Class, Deliver, LinkView, Peer, Peers, PeersConfig, PeersError, RefusalView};
+pub use peers::{
+    Class, Deliver, Desk, LinkView, Peer, Peers, PeersConfig, PeersError, RefusalView,
+};
 pub use preface::{PREFACE, Protocol, sniff};
 pub use proxy::{Cable, CableView, Direction, Way};
 pub use room::Room;
-pub use rotating::{LinkFiles, Rotating};
+pub use rotating::{CertificateTerm, LinkFiles, Rotating, term_of_file, term_of_pem};
 pub use stream::Stream;
+pub use visit::{Trust, VisitError, visit};

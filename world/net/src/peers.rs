@@ -14,6 +14,7 @@
 mod accept;
 mod backoff;
 mod connection;
+mod desk;
 mod dial;
 mod drive;
 mod lane;
@@ -33,9 +34,13 @@ use tokio::sync::{Semaphore, watch};
 use crate::gate::Limits;
 use crate::rotating::Rotating;
 
+pub use desk::Desk;
+pub(crate) use desk::{read as read_message, write as write_message};
 pub use table::{LinkView, RefusalView};
 
 use table::Table;
+
+const HAS_RANDOM: &str = "the system has random bytes, or TLS would not work either";
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,11 +114,13 @@ pub struct PeersConfig {
     pub bulk_bytes_max: usize,
     /// Bounds on connections that have not shown who they are.
     pub limits: Limits,
+    /// Who answers those that want to join or a new certificate; nobody, if there is none.
+    pub desk: Option<Arc<dyn Desk>>,
 }
 
 impl PeersConfig {
     /// The defaults: 1 MiB and 64 MiB of queue, 1 s of silence, 64 handshakes of 5 s, the
-    /// store's plane in version 1, no floors, no peers, boot 1, a free port of loopback.
+    /// store's plane in version 1, no floors, no peers, no desk, boot 1, a free port of loopback.
     #[must_use]
     pub fn new(
         cluster: ClusterId,
@@ -141,6 +148,7 @@ impl PeersConfig {
                 handshakes_max: 64,
                 handshake_timeout: Duration::from_secs(5),
             },
+            desk: None,
         }
     }
 }
@@ -181,6 +189,9 @@ pub(crate) struct Shared {
     pub(crate) deliver: Arc<dyn Deliver>,
     pub(crate) table: Table,
     pub(crate) handshakes: Arc<Semaphore>,
+    pub(crate) visitors: Arc<Semaphore>,
+    /// Tells this process from any other with the same boot.
+    run: [u8; 16],
     pub(crate) stopped: watch::Receiver<bool>,
     address: SocketAddr,
     runtime: tokio::runtime::Handle,
@@ -215,10 +226,15 @@ impl Peers {
         let listen = |source| PeersError::Listen { address, source };
         let listener = crate::listener::open(address).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let random = Ring(rustls::crypto::ring::default_provider());
+        let mut run = [0; 16];
+        random.fill(&mut run).expect(HAS_RANDOM);
         let (stop, stopped) = watch::channel(false);
         let peers = config.peers.clone();
         let shared = Arc::new(Shared {
             handshakes: Arc::new(Semaphore::new(config.limits.handshakes_max)),
+            visitors: Arc::new(Semaphore::new(desk::VISITORS_MAX)),
+            run,
             table: Table::new(config.node),
             config,
             deliver,
@@ -226,7 +242,7 @@ impl Peers {
             address,
             runtime: tokio::runtime::Handle::current(),
             started: Instant::now(),
-            random: Box::new(Ring(rustls::crypto::ring::default_provider())),
+            random: Box::new(random),
         });
         tokio::spawn(accept::accept(Arc::clone(&shared), listener));
         let running = Self {
@@ -333,9 +349,8 @@ impl Shared {
         let identity = config.certificates.identity();
         let mut link = holm_link::Config::new(config.cluster, config.node, identity);
         link.boot = config.boot;
-        self.random
-            .fill(&mut link.nonce)
-            .expect("the system has random bytes, or TLS would not work either");
+        self.random.fill(&mut link.nonce).expect(HAS_RANDOM);
+        link.nonce[..self.run.len()].copy_from_slice(&self.run);
         link.members = self.table.members();
         link.expected = dialled.map(|(node, _)| node);
         link.offer = Offer {

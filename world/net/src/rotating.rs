@@ -4,14 +4,15 @@
 //! over), no early data. That a certificate is signed by the authority is checked here; that it
 //! names the right node is checked by the link, against greeting and member table.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use holm_link::Identity;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::version::TLS13;
@@ -23,6 +24,9 @@ use crate::names::identity;
 
 /// The only protocol spoken inside.
 pub(crate) const ALPN: &[u8] = b"holm/1";
+
+/// What is spoken to a node's desk, with a certificate or, to join, without one.
+pub(crate) const DESK_ALPN: &[u8] = b"holm-desk/1";
 
 /// Where a node's certificate for links lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,19 @@ pub(crate) struct Ends {
     pub(crate) identity: Identity,
     pub(crate) client: Arc<ClientConfig>,
     pub(crate) server: Arc<ServerConfig>,
+    /// For whoever comes to the desk: it need not show a certificate, and is shown the
+    /// authorities beside the node's own.
+    pub(crate) desk: Arc<ServerConfig>,
+    pub(crate) term: CertificateTerm,
+}
+
+/// From when until when a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateTerm {
+    /// From when; an hour before it was made, if the authority is ours.
+    pub from: SystemTime,
+    /// Until when.
+    pub until: SystemTime,
 }
 
 impl Rotating {
@@ -75,6 +92,12 @@ impl Rotating {
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.lock().ends.identity.clone()
+    }
+
+    /// From when until when the certificate is good.
+    #[must_use]
+    pub fn term(&self) -> CertificateTerm {
+        self.lock().ends.term
     }
 
     /// Looks at the files now; whether they have changed and were taken. What is wrong with
@@ -129,16 +152,19 @@ fn stamps(files: &LinkFiles) -> [Option<Stamp>; 3] {
 fn read(files: &LinkFiles) -> Result<Ends, NetError> {
     let chain = read_chain(&files.certificate)?;
     warn_of_dates(&files.certificate, &chain);
-    let named = chain.first().and_then(identity);
-    let identity = named.ok_or_else(|| NetError::NoIdentity {
+    let nobody = || NetError::NoIdentity {
         path: files.certificate.clone(),
-    })?;
+    };
+    let identity = chain.first().and_then(identity).ok_or_else(nobody)?;
+    let term = chain.first().and_then(term).ok_or_else(nobody)?;
     let refuse = |why: String| NetError::Authorities {
         path: files.authorities.clone(),
         why,
     };
     let mut roots = RootCertStore::empty();
+    let mut shown = chain.clone();
     for certificate in read_chain(&files.authorities)? {
+        shown.push(certificate.clone());
         roots
             .add(certificate)
             .map_err(|error| refuse(error.to_string()))?;
@@ -151,20 +177,27 @@ fn read(files: &LinkFiles) -> Result<Ends, NetError> {
         source,
     };
     let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
-            .build()
-            .map_err(|error| refuse(error.to_string()))?;
-    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&TLS13])
-        .map_err(unusable)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain.clone(), read_key(&files.key)?)
-        .map_err(unusable)?;
-    server.alpn_protocols = vec![ALPN.to_vec()];
-    server.send_tls13_tickets = 0;
-    server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+    let members_only = verifier().build();
+    let anybody = verifier().allow_unauthenticated().build();
+    let server = |verifier, chain, alpn: &[u8]| {
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(unusable)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, read_key(&files.key)?)
+            .map_err(unusable)?;
+        server.alpn_protocols = vec![alpn.to_vec()];
+        server.send_tls13_tickets = 0;
+        server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        Ok(Arc::new(server))
+    };
+    let members_only = members_only.map_err(|error| refuse(error.to_string()))?;
+    let anybody = anybody.map_err(|error| refuse(error.to_string()))?;
+    let desk = server(anybody, shown, DESK_ALPN)?;
+    let server = server(members_only, chain.clone(), ALPN)?;
     let signed = Arc::new(SignedByAuthority {
-        roots,
+        roots: Arc::clone(&roots),
         provider: Arc::clone(&provider),
     });
     let mut client = ClientConfig::builder_with_provider(provider)
@@ -180,16 +213,56 @@ fn read(files: &LinkFiles) -> Result<Ends, NetError> {
     Ok(Ends {
         identity,
         client: Arc::new(client),
-        server: Arc::new(server),
+        server,
+        desk,
+        term,
+    })
+}
+
+/// From when until when the first certificate of a file is good.
+///
+/// # Errors
+///
+/// [`NetError`] if it cannot be read or is no certificate.
+pub fn term_of_file(path: &Path) -> Result<CertificateTerm, NetError> {
+    let none = || NetError::NoCertificate {
+        path: path.to_owned(),
+    };
+    read_chain(path)?.first().and_then(term).ok_or_else(none)
+}
+
+/// From when until when a certificate, PEM, is good.
+///
+/// # Errors
+///
+/// [`NetError::NoCertificate`] if it is none.
+pub fn term_of_pem(pem: &str) -> Result<CertificateTerm, NetError> {
+    let none = || NetError::NoCertificate {
+        path: PathBuf::from("certificate"),
+    };
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_no_pem| none())?;
+    term(&der).ok_or_else(none)
+}
+
+/// From when until when a certificate is good; `None` for dates before 1970.
+pub(crate) fn term(certificate: &CertificateDer<'_>) -> Option<CertificateTerm> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let moment = |time: x509_parser::time::ASN1Time| {
+        let seconds = u64::try_from(time.timestamp()).ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    };
+    Some(CertificateTerm {
+        from: moment(parsed.validity().not_before)?,
+        until: moment(parsed.validity().not_after)?,
     })
 }
 
 /// Verifies that whoever was dialled has a certificate of the authority. Which node it names is
 /// not a host name, so the usual verifier would look for the wrong thing.
 #[derive(Debug)]
-struct SignedByAuthority {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
+pub(crate) struct SignedByAuthority {
+    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for SignedByAuthority {

@@ -94,6 +94,29 @@ async fn a_node_that_comes_back_is_linked_again_and_its_old_run_is_fenced() {
 }
 
 #[tokio::test]
+async fn a_copy_of_a_node_is_refused_as_long_as_its_boot_is_the_same() {
+    let cluster = Cluster::new("demo");
+    let (mut a, b) = (cluster.start(1), cluster.start(2));
+    cluster.introduce(&[&a, &b]);
+    a.up(1).await;
+    // The same identity and the same boot, at another address: its directory was copied.
+    let copy = cluster.start(2);
+    a.peers.set_peers(vec![copy.as_peer()]);
+    copy.peers.set_peers(vec![a.as_peer()]);
+    a.peers.rotate();
+    let text = a.error("another process runs as boot 1 of node 2").await;
+    assert!(text.contains("let it join anew"), "{text}");
+    a.peers.set_peers(vec![b.as_peer()]);
+    b.peers.send(a.node(), Class::Control, frame(5, 10));
+    let (from, got) = a.next().await;
+    assert_eq!(
+        (from, number(&got)),
+        (b.node(), 5),
+        "the first is as it was"
+    );
+}
+
+#[tokio::test]
 async fn a_stranger_is_refused_with_the_reason_and_harms_nobody() {
     let cluster = Cluster::new("demo");
     let (mut a, mut b) = (cluster.start(1), cluster.start(5));

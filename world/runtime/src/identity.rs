@@ -18,9 +18,16 @@ const MAGIC: &[u8; 8] = b"HOLMNODE";
 const VERSION: u32 = 1;
 const UNFINISHED: &str = "identity.new";
 /// What may lie in a fresh directory: the lock that this process made, an identity that a crash
-/// left unfinished, certificates of our own, the log of a site's process, and what file systems
+/// left unfinished, certificates of our own, what a site keeps of its cluster, the log of a site's process, and what file systems
 /// put there.
-const HARMLESS: [&str; 5] = ["holm.lock", UNFINISHED, "tls", "holm.log", "lost+found"];
+const HARMLESS: [&str; 6] = [
+    "holm.lock",
+    UNFINISHED,
+    "tls",
+    "site",
+    "holm.log",
+    "lost+found",
+];
 
 /// Why a directory's identity could not be read or made.
 #[derive(Debug, thiserror::Error)]

@@ -184,6 +184,7 @@ struct Gauges {
     watch_streams: Level,
     leases: Level,
     auth_revision: Level,
+    certificate_until: Level,
     connections: Level,
     connections_max: Level,
 }
@@ -481,6 +482,10 @@ impl Gauges {
             auth_revision: table.add("etcd_debugging_auth_revision", "The user table's revision"),
             connections: table.add("holm_connections", "Open connections"),
             connections_max: table.add("holm_connections_max", "Room for connections"),
+            certificate_until: table.add(
+                "holm_link_certificate_end_timestamp_seconds",
+                "When the certificate for links ends; 0 at a node alone",
+            ),
         }
     }
 
@@ -507,6 +512,7 @@ impl Gauges {
             (&self.auth_revision, readings.auth_revision),
             (&self.connections, readings.connections),
             (&self.connections_max, readings.connections_max),
+            (&self.certificate_until, readings.certificate_until),
         ] {
             gauge.set(value);
         }

@@ -43,6 +43,8 @@ pub struct Readings {
     pub connections: u64,
     /// Room for connections.
     pub connections_max: u64,
+    /// Until when the certificate for links is good, in seconds since 1970; 0 at a node alone.
+    pub certificate_until: u64,
 }
 
 /// What the engine and the watch hub count by themselves; counters follow at each scrape.

@@ -69,6 +69,7 @@ const PROMISED: &[(&str, &str)] = &[
     ("holm_connections_max", "gauge"),
     ("holm_gateway_requests_total", "counter"),
     ("holm_leases", "gauge"),
+    ("holm_link_certificate_end_timestamp_seconds", "gauge"),
     ("holm_log_entries_per_sync", "histogram"),
     ("holm_store_commit_duration_seconds", "histogram"),
     ("os_fd_limit", "gauge"),

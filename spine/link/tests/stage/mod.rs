@@ -251,6 +251,11 @@ fn set(end: &mut End, what: &[&str]) {
             let member = config.members.iter_mut().find(|it| it.node == id).unwrap();
             member.boot_seen = boot.parse().unwrap();
         }
+        ["ran", id, byte] => {
+            let id = NodeId::new(id.parse().unwrap());
+            let member = config.members.iter_mut().find(|it| it.node == id).unwrap();
+            member.run_seen = Some([byte.parse().unwrap(); 16]);
+        }
         ["unnamed", id] => {
             let id = NodeId::new(id.parse().unwrap());
             let member = config.members.iter_mut().find(|it| it.node == id).unwrap();

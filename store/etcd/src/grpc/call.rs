@@ -371,6 +371,7 @@ impl GrpcCall {
             Method::Resign => typed!(resign),
             Method::HealthCheck => typed!(health_check),
             Method::NodeStatus => typed!(node_status),
+            Method::SiteAdd => typed!(site_add),
             Method::Range
             | Method::Put
             | Method::Txn

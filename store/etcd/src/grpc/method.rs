@@ -103,6 +103,7 @@ methods! {
     }
     "holm.v1.Node" {
         NodeStatus "Status" Unary
+        SiteAdd "SiteAdd" Unary
     }
     "grpc.health.v1.Health" {
         HealthCheck "Check" Unary

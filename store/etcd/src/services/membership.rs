@@ -42,16 +42,34 @@ impl Services {
         request: pb::MemberAddRequest,
     ) -> Result<pb::MemberAddResponse, Status> {
         let urls = request.peer_ur_ls;
-        let there = self.members().await?;
-        check_free(&there, None, &urls)?;
         let node = member_id(&bootstrap.token, &urls);
+        self.take_in_as(bootstrap, node, &urls, request.is_learner)
+            .await?;
+        let members = self.members().await?;
+        Ok(pb::MemberAddResponse {
+            header: Some(self.member_header()),
+            member: members.iter().find(|it| it.node == node).map(shown),
+            members: members.iter().map(shown).collect(),
+        })
+    }
+
+    /// As [`Services::take_in`], under an id that was agreed on.
+    pub(super) async fn take_in_as(
+        &self,
+        bootstrap: &Bootstrap,
+        node: NodeId,
+        urls: &[String],
+        is_learner: bool,
+    ) -> Result<(), Status> {
+        let there = self.members().await?;
+        check_free(&there, None, urls)?;
         let was_removed = members::was_removed(&self.handle().view(), node);
         if was_removed || there.iter().any(|it| it.node == node) {
             return Err(errors::member_id_exists());
         }
-        self.remember_now([members::remember_peers(node, &urls)])
+        self.remember_now([members::remember_peers(node, urls)])
             .await?;
-        let change = if request.is_learner {
+        let change = if is_learner {
             Change::AddLearner(node)
         } else {
             Change::AddVoter(node)
@@ -62,12 +80,7 @@ impl Services {
             }
             return Err(not_changed.status);
         }
-        let members = self.members().await?;
-        Ok(pb::MemberAddResponse {
-            header: Some(self.member_header()),
-            member: members.iter().find(|it| it.node == node).map(shown),
-            members: members.iter().map(shown).collect(),
-        })
+        Ok(())
     }
 
     /// Lets a member go, for ever.

@@ -8,9 +8,9 @@ use holm_kv::command::AlarmKind;
 use holm_raft::RoleName;
 use holm_replica::Standing;
 
-use super::Services;
+use super::{LinkCertificate, Services};
 use crate::context::Context;
-use crate::holm::{NodeLink, NodeStatus, NodeStatusRequest};
+use crate::holm::{NodeCertificate, NodeLink, NodeStatus, NodeStatusRequest};
 use crate::status::Status;
 
 impl Services {
@@ -30,6 +30,7 @@ impl Services {
         let age = |at: Time| millis(now.since(at));
         let standing = handle.standing().await?;
         let links = self.links();
+        let certificate = self.link_certificate();
         Ok(NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             keyspace: "default".to_owned(),
@@ -70,7 +71,17 @@ impl Services {
             voters: count(standing.configuration.voters().iter().count()),
             is_cut_off: is_cut_off(handle.identity().node, &standing, &links),
             links,
+            certificate: certificate.map(|it| NodeCertificate {
+                until: it.until,
+                is_authority: it.is_authority,
+            }),
+            invitations: self.invitations(),
         })
+    }
+
+    pub(crate) fn link_certificate(&self) -> Option<LinkCertificate> {
+        let links = self.shared.links.get()?;
+        links.certificate()
     }
 
     fn links(&self) -> Vec<NodeLink> {

@@ -118,6 +118,7 @@ impl Vitals for NodeVitals {
             watch_streams: count(hub.streams()),
             leases: count(view.leases),
             auth_revision: view.auth.revision(),
+            certificate_until: self.services.link_certificate().map_or(0, |it| it.until),
             connections: count(self.room.open()),
             connections_max: count(self.room.size()),
         }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod frames;
+mod joins;
 mod node;
 mod services;
 mod shell;

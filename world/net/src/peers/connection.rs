@@ -141,7 +141,12 @@ impl Connection {
         };
         let first = self.carried.set((Arc::clone(&node), class));
         assert!(first.is_ok(), "a link binds once");
-        let (connections, newest) = node.enter(self, binding.boot);
+        let Some((connections, newest)) = node.enter(self, (binding.boot, binding.run)) else {
+            let (node, boot) = (binding.node, binding.boot);
+            self.lock().closed = Some(Reason::Cloned { node, boot });
+            self.timer.notify_one();
+            return self.writer.notify_one();
+        };
         for connection in connections {
             connection.step(shared, Input::Fence { boot: newest });
         }

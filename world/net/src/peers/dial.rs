@@ -15,6 +15,7 @@ use crate::peers::backoff::Backoff;
 use crate::peers::drive::{Ended, run};
 use crate::peers::table::Node;
 use crate::peers::{Class, Shared};
+use crate::tls_words::words;
 
 /// How long a TCP connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -106,7 +107,7 @@ async fn connect(
     let stream = tokio::time::timeout(timeout, connector.connect(name, stream))
         .await
         .map_err(late("no TLS in time"))?
-        .map_err(|error| io::Error::new(error.kind(), format!("TLS: {error}")))?;
+        .map_err(|error| io::Error::new(error.kind(), format!("TLS: {}", words(&error))))?;
     let left = timeout.saturating_sub(begun.elapsed());
     Ok((TlsStream::Client(stream), left))
 }

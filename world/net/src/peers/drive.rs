@@ -19,6 +19,7 @@ use crate::peers::Shared;
 use crate::peers::connection::Connection;
 use crate::peers::table::Node;
 use crate::rotating::ALPN;
+use crate::tls_words::words;
 
 /// Bytes to ask for in one read.
 const READ: usize = 64 << 10;
@@ -72,7 +73,7 @@ pub(crate) async fn run(
     let reason = match (&closed, ended) {
         (Some(reason), _) => reason.to_string(),
         (None, Ok(())) => "link closed: the other end hung up".to_owned(),
-        (None, Err(error)) => format!("link closed: {error}"),
+        (None, Err(error)) => format!("link closed: {}", words(&error)),
     };
     Ended {
         reason,

@@ -79,6 +79,8 @@ struct Status {
     name: String,
     address: String,
     boot_seen: u64,
+    /// Which process of that boot.
+    run_seen: Option<[u8; 16]>,
     connections: Vec<Arc<Connection>>,
     connections_count: u64,
     is_up: bool,
@@ -149,6 +151,7 @@ impl Table {
                 node: node.id,
                 name: status.name.clone(),
                 boot_seen: status.boot_seen,
+                run_seen: status.run_seen,
             }
         };
         nodes.iter().map(row).collect()
@@ -195,6 +198,7 @@ impl Node {
                 name: peer.name,
                 address: peer.address,
                 boot_seen: 0,
+                run_seen: None,
                 connections: Vec::new(),
                 connections_count: 0,
                 is_up: false,
@@ -219,18 +223,25 @@ impl Node {
     }
 
     /// Counts a bound connection in, and gives back all of this node's with the highest boot
-    /// that was seen: the older ones among them are to be fenced.
+    /// that was seen: the older ones among them are to be fenced. `None` if another process of
+    /// that very boot was seen, between this one's greeting and now.
     pub(crate) fn enter(
         &self,
         connection: &Arc<Connection>,
-        boot: u64,
-    ) -> (Vec<Arc<Connection>>, u64) {
+        (boot, run): (u64, [u8; 16]),
+    ) -> Option<(Vec<Arc<Connection>>, u64)> {
         let mut status = self.lock();
+        if boot > status.boot_seen || status.run_seen.is_none() {
+            status.run_seen = Some(run);
+        }
+        if boot == status.boot_seen && status.run_seen != Some(run) {
+            return None;
+        }
         status.boot_seen = status.boot_seen.max(boot);
         status.connections.push(Arc::clone(connection));
         status.connections_count += 1;
         rise(&self.changes);
-        (status.connections.clone(), status.boot_seen)
+        Some((status.connections.clone(), status.boot_seen))
     }
 
     /// Counts a connection out.

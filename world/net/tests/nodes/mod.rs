@@ -135,6 +135,41 @@ impl Cluster {
         self.start_with(id, |_| {})
     }
 
+    /// The authority's fingerprint.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.authority.fingerprint()
+    }
+
+    /// Gives a node a certificate that is good between the beginnings of two years.
+    pub fn issue_between(&self, id: u64, (from, until): (i32, i32)) {
+        let authority = self.files("ca").authorities;
+        let text = |path| std::fs::read_to_string(path).unwrap();
+        let key = rcgen::KeyPair::from_pem(&text(self.folder.path().join("ca.key"))).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&text(authority), key).unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        let name = format!("holm://{}/here/n{id}", self.name);
+        let name = name.as_str().try_into().unwrap();
+        params.subject_alt_names = vec![rcgen::SanType::URI(name)];
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let signed = params.signed_by(&pair, &issuer).unwrap();
+        let files = self.files(&format!("n{id}"));
+        std::fs::write(files.certificate, signed.pem()).unwrap();
+        std::fs::write(files.key, pair.serialize_pem()).unwrap();
+    }
+
+    /// A node with such a certificate.
+    pub fn start_between(&self, id: u64, years: (i32, i32)) -> Node {
+        let name = format!("n{id}");
+        let mut config = self.config(id, (&self.name, &name));
+        self.issue_between(id, years);
+        config.certificates = Rotating::load(self.files(&name)).unwrap();
+        let (tx, inbox) = mpsc::channel(100_000);
+        let peers = Peers::start(config, Arc::new(Inbox(tx))).unwrap();
+        Node { id, peers, inbox }
+    }
+
     /// Tells all nodes of each other.
     pub fn introduce<N: std::borrow::Borrow<Node>>(&self, nodes: &[N]) {
         let all: Vec<Peer> = nodes.iter().map(|node| node.borrow().as_peer()).collect();

@@ -1,0 +1,170 @@
+//! What a site does by itself for its certificate: renews it when a third of its time is left, and takes over the
+//! authority once it has a vote.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use holm_net::{CertificateTerm, Issued, NodeKey, Peers, Rotating, Trust};
+
+use super::ask::{ask_member, take_over};
+use super::kept::SiteFolder;
+use super::message::{Answer, Wish};
+
+/// How often it is looked whether something is due. The wall clock may jump, so never seldom.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LOOK_SOON: Duration = Duration::from_secs(1);
+
+/// A certificate of ours is made valid from so long before it was made.
+const SLACK: Duration = Duration::from_secs(3_600);
+
+/// Looks after a site's certificate for as long as it is polled.
+pub(crate) async fn tend(
+    folder: SiteFolder,
+    (certificates, lifetime): (Arc<Rotating>, Duration),
+    peers: Peers,
+) {
+    loop {
+        let is_signer = folder.authority_key().exists();
+        if !is_signer {
+            entrust(&folder, &certificates, &peers).await;
+        }
+        let left = left(certificates.term(), SystemTime::now());
+        let Some(until_due) = left else {
+            if let Err(error) = renew(&folder, (&certificates, lifetime), &peers).await {
+                let error = format!("{error:#}");
+                tracing::warn!(
+                    error,
+                    "the certificate for links was not renewed, trying on"
+                );
+                tokio::time::sleep(rest(certificates.term(), SystemTime::now())).await;
+            }
+            continue;
+        };
+        let look = if is_signer { LOOK_EVERY } else { LOOK_SOON };
+        tokio::time::sleep(until_due.clamp(Duration::from_millis(100), look)).await;
+    }
+}
+
+/// How long until the certificate is to be renewed; `None` if it is, also because it was made by a clock that was
+/// ahead.
+fn left(term: CertificateTerm, now: SystemTime) -> Option<Duration> {
+    if now < term.from {
+        return None;
+    }
+    let whole = term.until.duration_since(term.from).unwrap_or_default();
+    let whole = whole.saturating_sub(SLACK);
+    let due = term.until.checked_sub(whole / 3)?;
+    due.duration_since(now).ok().filter(|it| !it.is_zero())
+}
+
+/// How long to rest after a failure: the more time there is, the longer.
+fn rest(term: CertificateTerm, now: SystemTime) -> Duration {
+    let left = term.until.duration_since(now).unwrap_or_default();
+    (left / 8).clamp(LOOK_SOON, LOOK_EVERY * 10)
+}
+
+/// A new key and a certificate for it, and links change over to it.
+async fn renew(
+    folder: &SiteFolder,
+    (certificates, lifetime): (&Arc<Rotating>, Duration),
+    peers: &Peers,
+) -> anyhow::Result<()> {
+    let key = NodeKey::make()?;
+    let request = key.request()?;
+    let certificate = match folder.signer()? {
+        Some(signer) => signer.sign(&request, &certificates.identity(), lifetime)?,
+        None => ask_all(certificates, peers, request).await?,
+    };
+    let issued = Issued {
+        certificate,
+        key: key.pem(),
+    };
+    let term = holm_net::term_of_pem(&issued.certificate)?;
+    let now = SystemTime::now();
+    if term.from > now || term.until <= now {
+        bail!(
+            "the new certificate is not good by this machine's clock: compare it with the other sites' clocks"
+        );
+    }
+    issued.save_as_one(&folder.node())?;
+    // Takes up the files and opens new connections, each of which carries on before the old one is drained.
+    peers.rotate();
+    let seconds = term.until.duration_since(now).unwrap_or_default().as_secs();
+    tracing::info!(seconds, "the certificate for links was renewed");
+    Ok(())
+}
+
+async fn ask_all(
+    certificates: &Arc<Rotating>,
+    peers: &Peers,
+    request: Vec<u8>,
+) -> anyhow::Result<String> {
+    let trust = Trust::Member(Arc::clone(certificates));
+    let mut said = Vec::new();
+    for link in peers.links() {
+        let wish = Wish::Renew {
+            request: request.clone(),
+        };
+        match ask_member(&link.address, &trust, wish).await {
+            Ok(Answer::Renewed { certificate }) => return Ok(certificate),
+            Ok(_) => said.push(format!("{}: it answers something else", link.address)),
+            Err(why) => said.push(why),
+        }
+    }
+    bail!("no member renews the certificate: {}", said.join("; "))
+}
+
+/// Asks for the authority, which is given to sites with a vote. Says nothing while it has none.
+async fn entrust(folder: &SiteFolder, certificates: &Arc<Rotating>, peers: &Peers) {
+    let trust = Trust::Member(Arc::clone(certificates));
+    for link in peers.links().into_iter().filter(|link| link.is_up) {
+        match ask_member(&link.address, &trust, Wish::Entrust).await {
+            Ok(Answer::Entrusted { key }) => {
+                let taken = take_over(folder, &key).context("take over the authority");
+                match taken {
+                    Ok(()) => {
+                        tracing::info!(from = link.name, "this site can sign certificates now");
+                    }
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        tracing::warn!(error, "the authority was not taken over");
+                    }
+                }
+                return;
+            }
+            Ok(_) => tracing::debug!(from = link.name, "another answer than was asked for"),
+            Err(why) => tracing::debug!(why, "the authority is not entrusted yet"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_renewed_when_a_third_of_its_time_is_left() {
+        let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let day = Duration::from_secs(86_400);
+        let term = CertificateTerm {
+            from: begin - SLACK,
+            until: begin + 30 * day,
+        };
+        assert_eq!(left(term, begin), Some(20 * day));
+        assert_eq!(left(term, begin + 20 * day), None);
+        assert_eq!(left(term, begin + 40 * day), None);
+        assert_eq!(
+            left(term, begin - day),
+            None,
+            "the clock was ahead when it was made"
+        );
+        assert_eq!(rest(term, begin + 40 * day), LOOK_SOON);
+        assert_eq!(rest(term, begin), LOOK_EVERY * 10);
+        let short = CertificateTerm {
+            from: begin - SLACK,
+            until: begin + Duration::from_secs(9),
+        };
+        assert_eq!(left(short, begin), Some(Duration::from_secs(6)));
+    }
+}
