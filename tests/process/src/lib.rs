@@ -12,6 +12,7 @@
 //!   └── foreign ── runs suites of clients that we did not write against it
 //!
 //! Sites ── starts several sites by one command and plays with them
+//! Ports ── holds the ports of a test, so that no other test or connection gets them
 //!
 //! peer ────── which etcds there are, where their tools lie, what each answers differently
 //! generate ── seeded requests        difference ── what two answers disagree on
@@ -33,6 +34,7 @@ pub mod http;
 pub mod ledger;
 pub mod oracle;
 pub mod peer;
+pub mod ports;
 pub mod server;
 pub mod sites;
 pub mod told;
