@@ -227,6 +227,15 @@ impl Drop for Sites {
     fn drop(&mut self) {
         // The sites end with the process that runs them. An error here would hide the test's own.
         self.kill().ok();
+        // They do so a moment later, and a file that one of them makes meanwhile would leave the
+        // folder behind, with hundreds of megabytes of memory.
+        let deadline = Instant::now() + PATIENCE;
+        while fs::remove_dir_all(self.folder.path()).is_err()
+            && self.folder.path().exists()
+            && Instant::now() < deadline
+        {
+            sleep(Duration::from_millis(20));
+        }
     }
 }
 
