@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::gateway::{Gateway, number};
+use crate::gateway::Gateway;
 use crate::lan::{self, Lan, SITES};
 use crate::ports::Ports;
 use crate::server::{Program, locate};
@@ -320,8 +320,10 @@ impl Trio {
             let leads = |at: &usize| {
                 let asked = self.client(*at).post("maintenance/status", &json!({}));
                 asked.is_ok_and(|answer| {
-                    let own = number(&answer.body["header"]["member_id"]);
-                    answer.is_ok() && own != 0 && own == number(&answer.body["leader"])
+                    // As text: etcd's ids may be beyond what a signed number holds.
+                    let (own, leader) =
+                        (&answer.body["header"]["member_id"], &answer.body["leader"]);
+                    answer.is_ok() && own.is_string() && own == leader
                 })
             };
             let leaders: Vec<usize> = (0..SITES).filter(leads).collect();
