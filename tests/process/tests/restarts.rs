@@ -63,10 +63,10 @@ fn each_is_killed_and_then_all_and_nothing_acknowledged_is_lost() -> Result<()> 
     let kills = crowd.during(clients(&trio), 21, || {
         let (begun, mut kills) = (Instant::now(), 0);
         loop {
-            for at in 0..SITES {
+            for (at, name) in NAMES.iter().enumerate() {
                 goes_on(&crowd, 30)?;
                 trio.kill(at)?;
-                goes_on(&crowd, 30).with_context(|| format!("without {}", NAMES[at]))?;
+                goes_on(&crowd, 30).with_context(|| format!("without {name}"))?;
                 trio.begin(at)?;
                 trio.serves(at)?;
             }
@@ -160,12 +160,12 @@ fn a_rolling_restart_under_load_loses_nothing() -> Result<()> {
     let crowd = Crowd::new();
     let turns = crowd.during(clients(&trio), 23, || {
         let mut turns = Vec::new();
-        for at in 0..SITES {
+        for (at, name) in NAMES.iter().enumerate() {
             goes_on(&crowd, 50)?;
             let was_leader = trio.leader()? == at;
             let begun = Instant::now();
             let status = trio.stop(at)?;
-            ensure!(status.success(), "{} ended with {status}", NAMES[at]);
+            ensure!(status.success(), "{name} ended with {status}");
             let stopped = begun.elapsed();
             trio.begin(at)?;
             trio.serves(at)?;
