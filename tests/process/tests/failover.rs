@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn knock(
     gateway: impl Fn() -> Gateway + Send + Sync + 'static,
     is_over: &Arc<AtomicBool>,
-    tell: &Sender<Instant>,
+    tell: &SyncSender<Instant>,
 ) {
     let gateway = Arc::new(gateway);
     let mut next = Instant::now();
@@ -35,7 +35,7 @@ fn knock(
             if gateway().put("failover", "1").is_ok() {
                 is_over.store(true, Ordering::Release);
                 // Who was first is all that is asked.
-                tell.send(Instant::now()).ok();
+                tell.try_send(Instant::now()).ok();
             }
         });
         next += TRY_EVERY;
@@ -46,7 +46,7 @@ fn knock(
 /// Kills the leader and waits until a survivor has accepted a write; the leader is started again.
 fn failover(trio: &mut Trio) -> Result<Duration> {
     let leader = trio.leader()?;
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(1);
     let is_over = Arc::new(AtomicBool::new(false));
     let killed = Instant::now();
     trio.kill(leader)?;

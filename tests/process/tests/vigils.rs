@@ -27,6 +27,8 @@ const TTL: Duration = Duration::from_secs(4);
 const QUIET: Duration = Duration::from_millis(1_500);
 /// What nobody may wait for longer at the end.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How the members are started.
+const WORDS: [&str; 2] = ["--election-timeout=500", "--heartbeat-interval=50"];
 const HOLDERS: u64 = 4;
 const WATCHERS: usize = 3;
 
@@ -276,8 +278,7 @@ fn storm_seconds() -> Result<u64> {
 
 /// Runs a storm; each watch resumes `spoil` revisions too late.
 fn storm(seconds: u64, seed: u64, spoil: i64) -> Result<String> {
-    let words = ["--election-timeout=500", "--heartbeat-interval=50"];
-    let mut trio = Trio::start(&Plan::new(Program::Holm, &words))?;
+    let mut trio = Trio::start(&Plan::new(Program::Holm, &WORDS))?;
     let shared = Shared {
         is_over: AtomicBool::new(false),
         vigil: Mutex::new(Vigil::default()),
@@ -330,7 +331,7 @@ fn storm(seconds: u64, seed: u64, spoil: i64) -> Result<String> {
             .map_err(|_panic| anyhow::anyhow!("the writer panicked"))?;
         // Once every lease has ended, nothing happens any more.
         let settled = storm
-            .and(held.map(drop))
+            .and_then(|()| held.map(drop))
             .and_then(|()| settle(shared, &mut sites()));
         let found = settled.as_ref().copied().unwrap_or_default();
         *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
@@ -347,6 +348,15 @@ fn storm(seconds: u64, seed: u64, spoil: i64) -> Result<String> {
     })?;
     let end = told().context("it has settled")?;
     compare(&mut sites(), &oracles, end)?;
+    judged(shared, &oracles, (blown, end))
+}
+
+/// What a storm that broke nothing was worth.
+fn judged(
+    shared: Shared,
+    oracles: &[(Oracle, usize)],
+    (blown, end): (usize, i64),
+) -> Result<String> {
     let resumed: usize = oracles.iter().map(|(_, resumed)| resumed).sum();
     let ended = shared.vigil(|vigil| vigil.count_ended());
     let (writes, renewals) = (shared.writes.into_inner(), shared.renewals.into_inner());
