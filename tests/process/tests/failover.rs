@@ -103,7 +103,8 @@ fn beside(words: &[&str], count: usize) -> Result<[Vec<Duration>; 2]> {
 #[test]
 fn a_killed_leader_is_replaced_while_writes_knock() -> Result<()> {
     if let Ok(count) = std::env::var("HOLM_FAILOVERS") {
-        return holm_and_etcd_in_turns(count.parse()?);
+        println!("{}", holm_and_etcd_in_turns(count.parse()?)?);
+        return Ok(());
     }
     let words = ["--election-timeout=500", "--heartbeat-interval=50"];
     let mut trio = Trio::start(&Plan::new(Program::Holm, &words))?;
@@ -113,19 +114,22 @@ fn a_killed_leader_is_replaced_while_writes_knock() -> Result<()> {
     Ok(())
 }
 
-fn holm_and_etcd_in_turns(count: usize) -> Result<()> {
-    println!(
-        "etcd {:?}, first write accepted after kill -9 of the leader",
-        peer::version(Program::Etcd)?
-    );
+fn holm_and_etcd_in_turns(count: usize) -> Result<String> {
+    let version = peer::version(Program::Etcd)?;
+    let mut lines = vec![format!(
+        "etcd {version:?}, first write accepted after kill -9 of the leader"
+    )];
     for (heartbeat, election) in [(50, 500), (100, 1_000)] {
         let words = [
             format!("--heartbeat-interval={heartbeat}"),
             format!("--election-timeout={election}"),
         ];
         let [holm, etcd] = beside(&[&words[0], &words[1]], count)?;
-        println!("heartbeat {heartbeat} ms, election timeout {election} ms");
-        println!("  {}\n  {}", row("holm", holm), row("etcd", etcd));
+        lines.push(format!(
+            "heartbeat {heartbeat} ms, election timeout {election} ms"
+        ));
+        lines.push(format!("  {}", row("holm", holm)));
+        lines.push(format!("  {}", row("etcd", etcd)));
     }
-    Ok(())
+    Ok(lines.join("\n"))
 }
