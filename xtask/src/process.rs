@@ -9,6 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::tally::Counts;
 
+/// How a test begins a line that says what it could not test, and why.
+const NOT_TESTED: &str = "not tested: ";
+
 /// The cargo that runs us, so that a toolchain override holds for what we start too.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -83,6 +86,7 @@ fn show(stream: impl Read) -> Counts {
     let mut sum = Counts {
         passed: 0,
         failed: 0,
+        untested: 0,
     };
     let mut lines = BufReader::new(stream);
     let mut line = Vec::new();
@@ -90,6 +94,7 @@ fn show(stream: impl Read) -> Counts {
         let text = String::from_utf8_lossy(&line);
         print!("{text}");
         sum = sum.and(count(&text));
+        sum.untested += u64::from(text.starts_with(NOT_TESTED));
         line.clear();
     }
     sum
@@ -107,11 +112,13 @@ fn count(line: &str) -> Counts {
         return Counts {
             passed: 0,
             failed: 0,
+            untested: 0,
         };
     };
     Counts {
         passed: number_before(summary, " passed"),
         failed: number_before(summary, " failed") + number_before(summary, " timed out"),
+        untested: 0,
     }
 }
 
@@ -158,7 +165,8 @@ mod tests {
             count(cargo),
             Counts {
                 passed: 3,
-                failed: 2
+                failed: 2,
+                untested: 0,
             }
         );
         let nextest =
@@ -167,16 +175,25 @@ mod tests {
             count(nextest),
             Counts {
                 passed: 14,
-                failed: 1
+                failed: 1,
+                untested: 0,
             }
         );
         assert_eq!(
             count("test wal::a ... ok"),
             Counts {
                 passed: 0,
-                failed: 0
+                failed: 0,
+                untested: 0,
             }
         );
+    }
+
+    #[test]
+    fn a_test_that_could_not_test_is_no_passed_one() {
+        let said = "test a ... \nnot tested: no rights\nok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored\n";
+        let counts = tests(Command::new("printf").arg(said)).unwrap();
+        assert_eq!((counts.passed, counts.untested), (2, 1));
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub(crate) fn check() -> Result<Counts> {
     let mut counts = Counts {
         passed: 0,
         failed: 0,
+        untested: 0,
     };
     for row in rows(text) {
         let fault = fault(&row);

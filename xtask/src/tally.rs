@@ -47,7 +47,11 @@ impl Tally {
     }
 
     fn add(&mut self, name: &str, counts: Counts) {
-        self.passed += counts.passed;
+        self.passed += counts.passed.saturating_sub(counts.untested);
+        if counts.untested > 0 {
+            let what = format!("{} of {name}, as said above", counts.untested);
+            self.untested.push(what);
+        }
         self.failed += counts.failed;
         if counts.failed > 0 {
             self.broken.push(name.to_owned());
@@ -86,6 +90,8 @@ impl Tally {
 pub(crate) struct Counts {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
+    /// Passed to their runner, and said themselves that they could not test anything.
+    pub(crate) untested: u64,
 }
 
 impl Counts {
@@ -93,11 +99,13 @@ impl Counts {
     pub(crate) const PASSED: Self = Self {
         passed: 1,
         failed: 0,
+        untested: 0,
     };
     /// One thing, and it does not.
     pub(crate) const FAILED: Self = Self {
         passed: 0,
         failed: 1,
+        untested: 0,
     };
 
     /// The sum of two reports.
@@ -105,6 +113,7 @@ impl Counts {
         Self {
             passed: self.passed + other.passed,
             failed: self.failed + other.failed,
+            untested: self.untested + other.untested,
         }
     }
 }
@@ -123,9 +132,11 @@ mod tests {
             Ok(Counts {
                 passed: 3,
                 failed: 0,
+                untested: 1,
             })
         });
-        assert_eq!((tally.passed, tally.failed), (3, 1));
+        assert_eq!((tally.passed, tally.failed), (2, 1));
+        assert_eq!(tally.untested, ["1 of second, as said above"]);
         assert!(tally.close().is_err());
     }
 }

@@ -73,6 +73,7 @@ pub(crate) fn run() -> Result<Counts> {
     let mut counts = Counts {
         passed: 0,
         failed: 0,
+        untested: 0,
     };
     for (name, rule) in RULES {
         let complaints = rule(&tree)?;

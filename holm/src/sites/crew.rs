@@ -297,6 +297,7 @@ mod tests {
     use super::*;
     use crate::config::SitesBase;
     use crate::sites::plan::names;
+    use crate::sites::ports::Ports;
 
     async fn three(folder: &Path) -> (Crew, Vec<String>) {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -307,7 +308,8 @@ mod tests {
             console: nowhere,
             is_said: true,
         };
-        let plan = Plan::settle(&base, &names(Some(3), None).unwrap()).unwrap();
+        let plan =
+            Plan::settle(&base, &names(Some(3), None).unwrap(), &mut Ports::default()).unwrap();
         let detours = Mutex::new(Vec::new());
         let words = |_site: &Site, via: &str| {
             detours.lock().unwrap().push(via.to_owned());

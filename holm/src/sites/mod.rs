@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Nothing here is part of a site: each is the node that it would be on a machine of its own, told by a hidden flag to
-//! dial the others through a cable. `plan.rs` decides who is where, `keys.rs` makes certificates, `child.rs` holds a
-//! process, `crew.rs` all of them with the cables, `control.rs` takes questions and `ask.rs` asks them.
+//! dial the others through a cable. `plan.rs` decides who is where, `ports.rs` keeps the places free, `keys.rs` makes
+//! certificates, `child.rs` holds a process, `crew.rs` all of them with the cables, `control.rs` takes questions and
+//! `ask.rs` asks them.
 
 mod ask;
 mod child;
@@ -18,6 +19,7 @@ mod crew;
 mod invite;
 mod keys;
 mod plan;
+mod ports;
 mod protocol;
 
 use std::io::Write;
@@ -38,6 +40,7 @@ use crate::up::{Calling, Ends};
 use crew::{Crew, LOOK_EVERY};
 use keys::Keys;
 use plan::{Plan, Site};
+use ports::Ports;
 use protocol::SiteRow;
 
 /// How long the table waits for the sites: it is shown then, whatever they are.
@@ -56,8 +59,10 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
         level: "warn".to_owned(),
         ..LogConfig::default()
     })?;
-    let plan = Plan::settle(&base, &names)?;
+    let mut ports = Ports::default();
+    let plan = Plan::settle(&base, &names, &mut ports)?;
     let _lock = holm_disk::lock(&base.data_dir)?;
+    ports.hold(&plan);
     let keys = Keys::make(&base.data_dir, &plan)?;
     let threads = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

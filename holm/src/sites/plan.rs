@@ -5,12 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::ports::Ports;
 use crate::config::SitesBase;
 
 const FILE: &str = "sites.json";
@@ -58,16 +59,21 @@ impl Site {
 }
 
 impl Plan {
-    /// The plan that the folder holds, or a new one, which the folder then holds.
+    /// The plan that the folder holds, or a new one, which the folder then holds. For port 0, `ports` finds addresses
+    /// and holds them.
     ///
     /// # Errors
     ///
     /// A folder of something else, and words that differ from what the folder holds.
-    pub(super) fn settle(base: &SitesBase, said: &[String]) -> anyhow::Result<Self> {
+    pub(super) fn settle(
+        base: &SitesBase,
+        said: &[String],
+        ports: &mut Ports,
+    ) -> anyhow::Result<Self> {
         let path = base.data_dir.join(FILE);
         if !path.exists() {
             refuse_other_data(&base.data_dir)?;
-            let plan = Self::new(base, said)?;
+            let plan = Self::new(base, said, ports)?;
             fs::create_dir_all(&base.data_dir)
                 .with_context(|| format!("make {}", base.data_dir.display()))?;
             let text = serde_json::to_string_pretty(&plan)?;
@@ -117,7 +123,7 @@ impl Plan {
         Ok(plan)
     }
 
-    fn new(base: &SitesBase, names: &[String]) -> anyhow::Result<Self> {
+    fn new(base: &SitesBase, names: &[String], ports: &mut Ports) -> anyhow::Result<Self> {
         let counted = |first: SocketAddr, at: usize| {
             let port = u16::try_from(at)
                 .ok()
@@ -132,7 +138,7 @@ impl Plan {
         };
         let mut free = Vec::new();
         if base.listen.port() == 0 {
-            free = free_addresses(names.len() * 3)?;
+            free = ports.find(names.len() * 3)?;
         }
         let mut sites = Vec::new();
         for (at, name) in names.iter().enumerate() {
@@ -251,18 +257,6 @@ fn token() -> anyhow::Result<String> {
     Ok(format!("holm-{:016x}", u64::from_le_bytes(random)))
 }
 
-/// Addresses that are free now. All are held until all are known, so that they differ.
-fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
-    let mut held = Vec::new();
-    for _ in 0..count {
-        held.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?);
-    }
-    let addresses = held.iter().map(TcpListener::local_addr);
-    addresses
-        .collect::<Result<_, _>>()
-        .context("find a free port")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,6 +272,10 @@ mod tests {
         }
     }
 
+    fn settle(base: &SitesBase, said: &[String]) -> anyhow::Result<Plan> {
+        Plan::settle(base, said, &mut Ports::default())
+    }
+
     fn letters(count: u8) -> Vec<String> {
         names(Some(count), None).unwrap()
     }
@@ -287,20 +285,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let base = |ports| base(folder.path(), ports);
         let usual = [2379, 2380, 2381];
-        let plan = Plan::settle(&base(usual), &letters(3)).unwrap();
+        let plan = settle(&base(usual), &letters(3)).unwrap();
         let ports: Vec<u16> = plan.sites.iter().map(|site| site.client.port()).collect();
         assert_eq!(ports, [2379, 2479, 2579]);
         assert_eq!(plan.sites[2].console.port(), 2581);
-        assert_eq!(Plan::settle(&base(usual), &letters(3)).unwrap(), plan);
+        assert_eq!(settle(&base(usual), &letters(3)).unwrap(), plan);
         assert!(holds_sites(folder.path()));
-        let fewer = Plan::settle(&base(usual), &letters(2))
-            .unwrap_err()
-            .to_string();
+        let fewer = settle(&base(usual), &letters(2)).unwrap_err().to_string();
         assert!(
             fewer.contains("holds the data of sites a, b, c: start those"),
             "{fewer}"
         );
-        let moved = Plan::settle(&base([3379, 3380, 3381]), &letters(3)).unwrap_err();
+        let moved = settle(&base([3379, 3380, 3381]), &letters(3)).unwrap_err();
         assert!(
             moved
                 .to_string()
@@ -312,16 +308,16 @@ mod tests {
     fn free_ports_are_taken_for_port_0_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let base = base(folder.path(), [0, 0, 0]);
-        let plan = Plan::settle(&base, &letters(3)).unwrap();
+        let plan = settle(&base, &letters(3)).unwrap();
         assert!(plan.sites.iter().all(|site| site.client.port() != 0));
-        assert_eq!(Plan::settle(&base, &letters(3)).unwrap(), plan);
+        assert_eq!(settle(&base, &letters(3)).unwrap(), plan);
     }
 
     #[test]
     fn places_that_cannot_be_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let error = |ports| {
-            let settled = Plan::settle(&base(folder.path(), ports), &letters(7));
+            let settled = settle(&base(folder.path(), ports), &letters(7));
             settled.unwrap_err().to_string()
         };
         assert!(error([65_500, 2380, 2381]).contains("end above 65535"));

@@ -8,6 +8,7 @@ mod banner;
 mod calling;
 mod compaction;
 mod doors;
+mod parting;
 mod parts;
 mod peers;
 mod serve;
@@ -124,7 +125,8 @@ async fn live(
         replayed = node.replayed(),
         "ready to serve client requests"
     );
-    let ended = serve::serve(doors, front, web, ends).await;
+    let parting = parting::hand_lead_on(node.handle(), config.cluster.as_ref());
+    let ended = serve::serve(doors, front, web, ends, parting).await;
     keeper.abort();
     ended
 }

@@ -14,7 +14,7 @@ use super::signals::{End, Ends};
 /// How long requests in hand may take once the node is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Serves until told to stop, then until the requests in hand are answered.
+/// Serves until told to stop, then through `parting`, then until the requests in hand are answered.
 ///
 /// # Errors
 ///
@@ -24,12 +24,20 @@ pub(super) async fn serve(
     front: Front,
     web: Web,
     mut ends: Ends,
+    parting: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut serving = open(doors, &front, &web, &stopped);
     match ends.next().await {
         End::Failure(why) => bail!("the node cannot go on: {why}"),
         End::Signal(name) => tracing::info!(signal = name, "stopping"),
+    }
+    tokio::select! {
+        () = parting => {}
+        end = ends.next() => match end {
+            End::Failure(why) => bail!("the node cannot go on: {why}"),
+            End::Signal(name) => tracing::warn!(signal = name, "told again to stop"),
+        },
     }
     stop.send_replace(true);
     let all_left = async { while serving.join_next().await.is_some() {} };

@@ -1,17 +1,20 @@
 //! Asks a server over the JSON gateway, with requests and answers as JSON values.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::base64;
 use crate::http::{Connection, Lines};
+use crate::space::Space;
 
 /// A client of the gateway. It connects when it must and keeps the connection.
 #[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
+    space: Option<Arc<Space>>,
     connection: Option<Connection>,
     token: Option<String>,
 }
@@ -51,8 +54,27 @@ impl Gateway {
     pub const fn new(address: SocketAddr) -> Self {
         Self {
             address,
+            space: None,
             connection: None,
             token: None,
+        }
+    }
+
+    /// A client of the server at `address` in a network of its own.
+    #[must_use]
+    pub const fn in_space(address: SocketAddr, space: Arc<Space>) -> Self {
+        Self {
+            address,
+            space: Some(space),
+            connection: None,
+            token: None,
+        }
+    }
+
+    fn open(&self) -> Result<Connection> {
+        match &self.space {
+            Some(space) => space.within(|| Connection::open(self.address)),
+            None => Connection::open(self.address),
         }
     }
 
@@ -87,7 +109,7 @@ impl Gateway {
     pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(self.address)?,
+            None => self.open()?,
         };
         let token = self.token.clone();
         let headers: Vec<(&str, &str)> = token
@@ -110,7 +132,7 @@ impl Gateway {
     ///
     /// The server does not answer with a stream.
     pub fn follow(&self, path: &str, body: &Value) -> Result<Stream> {
-        let connection = Connection::open(self.address)?;
+        let connection = self.open()?;
         let token = self.token.clone();
         let headers: Vec<(&str, &str)> = token
             .iter()

@@ -1,10 +1,10 @@
-//! Starts a server on free ports in a folder of its own, waits until it serves, and ends it.
+//! Starts a server on ports of its own in a folder of its own, waits until it serves, and ends it.
 //!
 //! Processes are ended by their own id only, for other servers may run on the machine. A
 //! server that is dropped is killed, so that a failed test leaves none behind.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::http::Connection;
 use crate::peer;
+use crate::ports::Ports;
 
 /// How long a server may take until it serves, and until it has stopped: long, for a run of
 /// thousands of starts may share its machine with builds, and who fails ends at once.
@@ -84,7 +85,7 @@ impl Setup {
 pub struct Server {
     setup: Setup,
     folder: TempDir,
-    ports: [u16; 3],
+    ports: Ports,
     child: Option<Child>,
 }
 
@@ -115,7 +116,7 @@ impl Server {
         Ok(Self {
             setup,
             folder,
-            ports: free_ports()?,
+            ports: Ports::hold(&[0, 1, 2])?,
             child: None,
         })
     }
@@ -151,7 +152,7 @@ impl Server {
     }
 
     fn own_arguments(&self) -> Vec<String> {
-        let [client, peer, console] = self.ports;
+        let [client, peer, console] = [0, 1, 2].map(|at| self.ports.ports()[at]);
         let data = self.data().to_string_lossy().into_owned();
         let mut words: Vec<String> = match self.setup.program {
             Program::Holm => [
@@ -284,7 +285,7 @@ impl Server {
     /// Where clients connect.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[0]))
+        self.ports.address(0)
     }
 
     /// The client port as a URL.
@@ -381,16 +382,4 @@ pub fn installed(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path)
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
-}
-
-/// Three ports that are free now. All are held until all are known, so that they differ.
-fn free_ports() -> Result<[u16; 3]> {
-    let mut ports = [0; 3];
-    let mut held = Vec::new();
-    for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
-    }
-    Ok(ports)
 }

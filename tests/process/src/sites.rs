@@ -13,10 +13,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::gateway::Gateway;
+use crate::ports::Ports;
 use crate::server::{Program, locate};
 
 /// How long anything may take: long, for the machine may be shared with builds.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// From one site's ports to the next one's.
+const PORTS_APART: u16 = 100;
+/// What is said of a site that has died.
+const DIED: &str = "ended by itself";
 /// What is said when the sites serve.
 const GREETED: &str = "Ctrl-C stops all sites";
 
@@ -26,14 +31,15 @@ pub struct Sites {
     folder: TempDir,
     process: Option<Child>,
     words: Vec<String>,
+    _ports: Ports,
 }
 
 impl Sites {
-    /// Starts so many sites on free ports and waits until they are greeted with. `words` are further flags.
+    /// Starts so many sites on ports of their own and waits until all serve. `words` are further flags.
     ///
     /// # Errors
     ///
-    /// Sites that do not serve in time; the error holds what was said.
+    /// Sites that do not serve in time, or one that died; the error holds what was said.
     pub fn start(count: usize, words: &[&str]) -> Result<Self> {
         let memory = PathBuf::from("/dev/shm");
         let folder = if memory.is_dir() {
@@ -41,17 +47,27 @@ impl Sites {
         } else {
             TempDir::with_prefix("holm-sites-")?
         };
+        let apart = (0..count).map(|at| u16::try_from(at).map(|at| at * PORTS_APART));
+        let apart: Vec<u16> = apart.collect::<Result<_, _>>()?;
+        let offsets: Vec<u16> = apart.iter().flat_map(|at| [*at, at + 1, at + 2]).collect();
+        let ports = Ports::hold(&offsets)?;
         let mut all = vec![
             "up".to_owned(),
             format!("--sites={count}"),
-            "--listen=127.0.0.1:0".to_owned(),
             format!("--data-dir={}", folder.path().join("data").display()),
         ];
+        // A test may want them to find their own.
+        if !words.iter().any(|word| word.starts_with("--listen")) {
+            all.push(format!("--listen={}", ports.address(0)));
+            all.push(format!("--peer={}", ports.address(1)));
+            all.push(format!("--console={}", ports.address(2)));
+        }
         all.extend(words.iter().map(|&word| word.to_owned()));
         let mut sites = Self {
             folder,
             process: None,
             words: all,
+            _ports: ports,
         };
         sites.again()?;
         Ok(sites)
@@ -81,6 +97,9 @@ impl Sites {
             ensure!(Instant::now() < deadline, "no greeting:\n{}", self.said());
             sleep(Duration::from_millis(20));
         }
+        // They are greeted for too when one of them has died: what answers there is no site then.
+        let said = self.said();
+        ensure!(!said.contains(DIED), "a site died at the start:\n{said}");
         Ok(())
     }
 
@@ -208,6 +227,15 @@ impl Drop for Sites {
     fn drop(&mut self) {
         // The sites end with the process that runs them. An error here would hide the test's own.
         self.kill().ok();
+        // They do so a moment later, and a file that one of them makes meanwhile would leave the
+        // folder behind, with hundreds of megabytes of memory.
+        let deadline = Instant::now() + PATIENCE;
+        while fs::remove_dir_all(self.folder.path()).is_err()
+            && self.folder.path().exists()
+            && Instant::now() < deadline
+        {
+            sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -234,4 +262,22 @@ pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> 
         sleep(Duration::from_millis(50));
     }
     Ok(())
+}
+
+/// Repeats until it succeeds: what a busy machine may fail now and do later.
+///
+/// # Errors
+///
+/// It did not, in time; the last failure says why.
+pub fn eventually<T>(what: &str, mut act: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match act() {
+            Ok(found) => return Ok(found),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error.context(format!("not in {PATIENCE:?}: {what}")));
+            }
+            Err(_early) => sleep(Duration::from_millis(50)),
+        }
+    }
 }

@@ -4,64 +4,18 @@
 //! It needs a small file system of its own, which only root can mount; elsewhere the test says
 //! that it did not run, and `HOLM_REQUIRE_ROOT` makes that a failure.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use holm_process_tests::base64::encode;
-use holm_process_tests::{Gateway, Program, Server, Setup};
+use holm_process_tests::small::Small;
+use holm_process_tests::{Gateway, Program, Server, Setup, not_tested};
 use serde_json::json;
 
 /// Room for the log's and the engine's segments and for the 384 MiB that must be free before the
 /// alarm is cleared, and little beside.
 const MEBIBYTES: u64 = 1_280;
-
-/// A small file system in memory; unmounted when dropped.
-struct Small {
-    folder: tempfile::TempDir,
-}
-
-impl Small {
-    fn mount() -> Result<Option<Self>> {
-        let folder = tempfile::tempdir()?;
-        let size = format!("size={MEBIBYTES}m");
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(folder.path())
-            .output();
-        let mounted = output.is_ok_and(|output| output.status.success());
-        Ok(mounted.then_some(Self { folder }))
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.folder.path().join("ballast")
-    }
-
-    /// Fills what is left with a file of ours.
-    fn fill(&self) -> Result<()> {
-        let mut dd = Command::new("dd");
-        dd.arg("if=/dev/zero")
-            .arg(format!("of={}", self.ballast().display()))
-            .args(["bs=1M", "status=none"]);
-        // It ends with an error, for the disk is full then: that is what it is for.
-        dd.output().context("fill the disk")?;
-        Ok(())
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // Lazily: a file that is still open must not keep the mount for ever.
-        Command::new("umount")
-            .arg("-l")
-            .arg(self.folder.path())
-            .output()
-            .ok();
-    }
-}
 
 /// Asks until `wanted` holds of the answer to a put.
 fn put_until(
@@ -90,7 +44,7 @@ fn put_until(
 
 fn full_disk(small: &Small) -> Result<()> {
     let mut setup = Setup::new(Program::Holm);
-    setup.folder = Some(small.folder.path().to_owned());
+    setup.folder = Some(small.path().to_owned());
     let mut server = Server::start(setup)?;
     let done = fill_and_recover(small, &mut server);
     done.with_context(|| format!("the server said:\n{}", server.log()))
@@ -111,7 +65,7 @@ fn fill_and_recover(small: &Small, server: &mut Server) -> Result<()> {
     let delete = gateway.post("kv/deleterange", &json!({"key": encode(b"unwanted")}))?;
     ensure!(delete.is_ok(), "deletes go on: {}", delete.body);
     ensure!(server.ended()?.is_none(), "the process lives");
-    fs::remove_file(small.ballast())?;
+    small.empty()?;
     put_until(&mut gateway, holm_process_tests::Answer::is_ok).context("recover by itself")?;
     ensure!(server.ended()?.is_none(), "the process lives");
     server.kill()?;
@@ -125,14 +79,8 @@ fn fill_and_recover(small: &Small, server: &mut Server) -> Result<()> {
 
 #[test]
 fn a_full_disk_refuses_writes_and_recovers_by_itself() {
-    match Small::mount().unwrap() {
+    match Small::mount(MEBIBYTES).unwrap() {
         Some(small) => full_disk(&small).unwrap(),
-        None => {
-            assert!(
-                std::env::var_os("HOLM_REQUIRE_ROOT").is_none(),
-                "cannot mount a small file system"
-            );
-            println!("not tested: only root can mount a small file system");
-        }
+        None => not_tested("only root can mount a small file system"),
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use holm_process_tests::base64::encode;
 use holm_process_tests::http::Connection;
+use holm_process_tests::sites::until;
 use holm_process_tests::{Gateway, Grpc, Program, Server, Setup};
 use serde_json::json;
 
@@ -138,7 +139,7 @@ fn gauges_show_how_the_node_is() {
     let mut gateway = Gateway::new(server.address());
     gateway.put("a", "1").unwrap();
     // A flush comes within a second.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let flushes = "etcd_disk_backend_commit_duration_seconds_count";
     let mut samples = scrape(&server).unwrap();
     while samples[flushes] < 1.0 && Instant::now() < deadline {
@@ -161,7 +162,8 @@ fn gauges_show_how_the_node_is() {
         ("process_resident_memory_bytes", 1e6, 4e9),
         ("process_open_fds", 8.0, 200.0),
         ("process_max_fds", 48.0, 1e10),
-        ("etcd_server_slow_apply_total", 0.0, 0.0),
+        // A machine that does something else for a while makes one slow.
+        ("etcd_server_slow_apply_total", 0.0, 2.0),
     ] {
         let value = *samples.get(series).unwrap_or_else(|| panic!("{series}"));
         assert!((low..=high).contains(&value), "{series} is {value}");
@@ -213,10 +215,12 @@ fn watchers_are_counted_and_those_that_are_behind() -> Result<()> {
     for _ in 0..60 {
         gateway.put("w", &value)?;
     }
-    let slow = scrape(&server)?["etcd_debugging_mvcc_slow_watcher_total"];
-    ensure!(slow.total_cmp(&1.0).is_eq(), "{slow} are behind");
+    let behind = "etcd_debugging_mvcc_slow_watcher_total";
+    until("one is behind", || {
+        Ok(scrape(&server)?[behind].total_cmp(&1.0).is_eq())
+    })?;
     drop(stream);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while scrape(&server)?["etcd_debugging_mvcc_watcher_total"] > 0.0 {
         ensure!(Instant::now() < deadline, "the watcher has left");
         sleep(Duration::from_millis(50));

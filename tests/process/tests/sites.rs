@@ -1,12 +1,16 @@
 //! Three sites from one command: written at one, read at another, cut, killed, held, healed, started again.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use holm_process_tests::Gateway;
 use holm_process_tests::base64::encode;
-use holm_process_tests::sites::{Sites, signal_process, until};
+use holm_process_tests::ports::Ports;
+use holm_process_tests::sites::{Sites, eventually, signal_process, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -26,18 +30,17 @@ fn status(sites: &Sites, name: &str) -> Result<Value> {
 
 /// Who leads, once all agree on one that is there.
 fn leader(sites: &Sites, among: &[&'static str]) -> Result<&'static str> {
-    let mut found = None;
-    until("a leader", || {
+    eventually("a leader", || {
         let mut leaders = Vec::new();
         for name in among {
             leaders.push(status(sites, name)?["leader"].clone());
         }
         let agreed = leaders.windows(2).all(|pair| pair[0] == pair[1]);
+        ensure!(agreed, "they follow {leaders:?}");
         let leader = leaders[0].as_str().unwrap_or_default();
-        found = among.iter().find(|name| **name == leader).copied();
-        Ok(agreed && found.is_some())
-    })?;
-    found.context("just found")
+        let found = among.iter().find(|name| **name == leader).copied();
+        found.with_context(|| format!("`{leader}` leads"))
+    })
 }
 
 /// What a site has under all keys, asked of that site alone.
@@ -53,18 +56,28 @@ fn all_equal(sites: &Sites) -> Result<()> {
     for name in NAMES {
         clients.push(sites.client(name)?);
     }
-    until("all sites have the same", || {
+    eventually("all sites have the same", || {
         let states: Result<Vec<Value>> = clients.iter_mut().map(own_state).collect();
         let states = states?;
-        Ok(states.windows(2).all(|pair| pair[0] == pair[1]))
+        let agreed = states.windows(2).all(|pair| pair[0] == pair[1]);
+        ensure!(agreed, "they differ: {states:?}");
+        Ok(())
     })
 }
 
 /// Puts at a site until it is taken, which an election may hold up.
 fn put_somehow(sites: &Sites, name: &str, key: &str, value: &str) -> Result<()> {
-    until("a put is taken", || {
-        let mut client = sites.client(name)?;
-        Ok(client.put(key, value).is_ok())
+    eventually("a put is taken", || {
+        sites.client(name)?.put(key, value).map(drop)
+    })
+}
+
+/// Reads at a site until it answers what was written.
+fn reads(sites: &Sites, name: &str, key: &str, value: &str) -> Result<()> {
+    eventually("a read finds what was written", || {
+        let found = sites.client(name)?.value(key)?;
+        ensure!(found.as_deref() == Some(value), "{key} is {found:?}");
+        Ok(())
     })
 }
 
@@ -78,15 +91,15 @@ fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
     let clients: Result<Vec<Gateway>> = NAMES.iter().map(|name| sites.client(name)).collect();
     let [mut a, mut b, mut c] =
         <[Gateway; 3]>::try_from(clients?).map_err(|_left| anyhow::anyhow!("three"))?;
-    a.put("greeting", "hello")?;
-    ensure!(
-        c.value("greeting")?.as_deref() == Some("hello"),
-        "c reads what a wrote"
-    );
-    ensure!(
-        b.put("greeting", "again")? == 3,
-        "dense revisions from any site"
-    );
+    // On a busy machine, an election may come between any two of these.
+    eventually("the sites act as one", || {
+        let first = a.put("greeting", "hello")?;
+        let found = c.value("greeting")?;
+        ensure!(found.as_deref() == Some("hello"), "c reads {found:?}");
+        let second = b.put("greeting", "again")?;
+        ensure!(second == first + 1, "{second} follows {first}");
+        Ok(())
+    })?;
 
     let island = leader(&sites, &NAMES)?;
     let rest = others(island);
@@ -94,11 +107,7 @@ fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
         sites.ask(&["link", "cut", island, other])?;
     }
     put_somehow(&sites, rest[0], "majority", "goes on")?;
-    let mut there = sites.client(rest[1])?;
-    ensure!(
-        there.value("majority")?.as_deref() == Some("goes on"),
-        "and reads it"
-    );
+    reads(&sites, rest[1], "majority", "goes on")?;
 
     let mut alone = sites.client(island)?;
     let begun = Instant::now();
@@ -118,13 +127,14 @@ fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
         refused.body
     );
     ensure!(
-        begun.elapsed() < Duration::from_secs(15),
+        begun.elapsed() < Duration::from_secs(40),
         "{:?}",
         begun.elapsed()
     );
-    until("the island says that it is cut off", || {
+    eventually("the island says that it is cut off", || {
         let status = status(&sites, island)?;
-        Ok(status["is_cut_off"] == true)
+        ensure!(status["is_cut_off"] == true, "{status}");
+        Ok(())
     })?;
     let links = sites.ask(&["link"])?;
     let cut = links["links"].as_array().context("links")?.iter();
@@ -132,12 +142,7 @@ fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
     ensure!(cut.count() == 2, "{links}");
 
     sites.ask(&["link", "heal"])?;
-    until("the island hears of it", || {
-        let mut alone = sites.client(island)?;
-        Ok(alone
-            .value("majority")
-            .is_ok_and(|it| it.as_deref() == Some("goes on")))
-    })?;
+    reads(&sites, island, "majority", "goes on")?;
     put_somehow(&sites, island, "healed", "yes")?;
     all_equal(&sites)
 }
@@ -146,15 +151,12 @@ fn a_site_that_is_cut_off_says_so_and_the_others_go_on() -> Result<()> {
 fn a_killed_leader_is_replaced_and_catches_up() -> Result<()> {
     let sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
     let dead = leader(&sites, &NAMES)?;
-    sites.client(dead)?.put("before", "1")?;
+    put_somehow(&sites, dead, "before", "1")?;
     let killed = sites.ask(&["site", "kill", dead])?;
     ensure!(killed["sites"][0]["state"] == "killed", "{killed}");
     let rest = others(dead);
     put_somehow(&sites, rest[0], "after", "2")?;
-    ensure!(
-        sites.client(rest[1])?.value("before")?.as_deref() == Some("1"),
-        "kept"
-    );
+    reads(&sites, rest[1], "before", "1")?;
     let refusal = sites.refusal(&["site", "kill", dead])?;
     ensure!(
         refusal.contains("does not run: `holm site start"),
@@ -175,13 +177,13 @@ fn a_held_site_misses_nothing_and_a_slow_link_is_only_slow() -> Result<()> {
     let rest = others(leads);
     let held = sites.ask(&["site", "pause", rest[0]])?;
     ensure!(held["sites"][0]["state"] == "paused", "{held}");
-    sites.client(leads)?.put("held", "1")?;
+    put_somehow(&sites, leads, "held", "1")?;
     sites.ask(&["site", "resume", rest[0]])?;
     for (from, to) in [(leads, rest[0]), (leads, rest[1]), (rest[0], rest[1])] {
         sites.ask(&["link", "slow", from, to, "--delay", "40ms"])?;
     }
+    put_somehow(&sites, leads, "slow", "0")?;
     let mut client = sites.client(leads)?;
-    client.put("slow", "0")?;
     let begun = Instant::now();
     client.put("slow", "1")?;
     let took = begun.elapsed();
@@ -189,7 +191,7 @@ fn a_held_site_misses_nothing_and_a_slow_link_is_only_slow() -> Result<()> {
         took >= Duration::from_millis(80),
         "a round trip of 80 ms took {took:?}"
     );
-    ensure!(took < Duration::from_secs(4), "{took:?}");
+    ensure!(took < Duration::from_secs(30), "{took:?}");
     sites.ask(&["link", "heal"])?;
     all_equal(&sites)
 }
@@ -197,7 +199,7 @@ fn a_held_site_misses_nothing_and_a_slow_link_is_only_slow() -> Result<()> {
 #[test]
 fn all_are_stopped_and_started_again_on_their_data() -> Result<()> {
     let mut sites = Sites::start(3, &[])?;
-    sites.client("b")?.put("kept", "yes")?;
+    put_somehow(&sites, "b", "kept", "yes")?;
     let before = sites.endpoint("c")?;
     let status = sites.stop()?;
     ensure!(status.success(), "{status}:\n{}", sites.said());
@@ -213,10 +215,7 @@ fn all_are_stopped_and_started_again_on_their_data() -> Result<()> {
     );
     sites.again()?;
     ensure!(sites.endpoint("c")? == before, "addresses stay");
-    ensure!(
-        sites.client("c")?.value("kept")?.as_deref() == Some("yes"),
-        "kept"
-    );
+    reads(&sites, "c", "kept", "yes")?;
     all_equal(&sites)
 }
 
@@ -240,6 +239,39 @@ fn a_site_that_dies_is_told_of_and_stays_down_and_all_end_with_their_parent() ->
     until("a and even the held c are gone", || {
         Ok(TcpStream::connect(a).is_err() && TcpStream::connect(c).is_err())
     })
+}
+
+/// With port 0 the sites find their ports themselves: outside of what the system hands out, and
+/// held, so that two that start at once get different ones.
+#[test]
+fn sites_that_find_their_own_ports_share_none_and_keep_them() -> Result<()> {
+    let starts: Vec<_> = (0..2)
+        .map(|_| thread::spawn(|| Sites::start(2, &["--listen=127.0.0.1:0"])))
+        .collect();
+    let mut both = Vec::new();
+    for start in starts {
+        let started = start.join().map_err(|_panic| anyhow::anyhow!("a panic"))?;
+        both.push(started?);
+    }
+    let mut all = Vec::new();
+    for sites in &both {
+        for name in ["a", "b"] {
+            all.push(sites.endpoint(name)?.port());
+        }
+    }
+    let distinct: BTreeSet<u16> = all.iter().copied().collect();
+    ensure!(distinct.len() == 4, "{all:?}");
+    let handed_out = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let ends: Result<Vec<u16>, _> = handed_out.split_whitespace().map(str::parse).collect();
+    let ends = ends?;
+    let inside = |port: &&u16| (ends[0]..=ends[1]).contains(*port);
+    ensure!(!all.iter().any(|it| inside(&it)), "{all:?} and {ends:?}");
+    // The port of a site that was killed stays its own.
+    both[0].ask(&["site", "kill", "a"])?;
+    let address = both[0].endpoint("a")?;
+    let stolen = Ports::exactly(address.port());
+    ensure!(stolen.is_err(), "{address} is free for anybody");
+    Ok(())
 }
 
 #[test]

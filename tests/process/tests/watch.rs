@@ -139,7 +139,7 @@ fn compacted(program: Program) -> Result<()> {
     }
     gateway.post("kv/compaction", &json!({"revision": 8}))?;
     let mut stream = watch_all(&gateway, 3, &json!({}))?;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         let response = stream
             .next_result()?

@@ -433,7 +433,8 @@ fn note(event: replica::Event, effects: &mut Effects<Effect>) {
         replica::Event::Solo(_)
         | replica::Event::Leads { .. }
         | replica::Event::Follows
-        | replica::Event::Flooded { .. } => return,
+        | replica::Event::Flooded { .. }
+        | replica::Event::SnapshotMade { .. } => return,
     };
     effects.push(Effect::Note(event));
 }

@@ -3,41 +3,66 @@
 use anyhow::{Context, Result, bail};
 use holm_base::Prng;
 use holm_check::{History, Model, Numbered};
-use holm_process_tests::Gateway;
-use holm_process_tests::base64::{decode, encode};
 use serde_json::{Value, json};
 
+use crate::base64::{decode, encode};
+use crate::gateway::Gateway;
+
 /// How many cells there are.
-pub(crate) const KEYS: usize = 5;
+pub const KEYS: usize = 5;
 
 /// A cell's place, its mark, the revision that made it.
-pub(crate) type Cell = (u8, u64, u64);
+pub type Cell = (u8, u64, u64);
 
 /// What a client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub enum Call {
     /// Write.
-    Put { key: u8, mark: u64 },
+    Put {
+        /// The cell's place.
+        key: u8,
+        /// What to write: no two writes have the same.
+        mark: u64,
+    },
     /// Write if the cell was made at that revision; 0 for one that is not there.
-    Swap { key: u8, expected: u64, mark: u64 },
+    Swap {
+        /// The cell's place.
+        key: u8,
+        /// The revision that must have made it.
+        expected: u64,
+        /// What to write.
+        mark: u64,
+    },
     /// Read all.
     Range,
 }
 
 /// What it is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub enum Reply {
     /// Written, at this revision.
-    Wrote { revision: u64 },
+    Wrote {
+        /// The revision.
+        revision: u64,
+    },
     /// Not as expected.
-    Unchanged { revision: u64 },
+    Unchanged {
+        /// The store's revision.
+        revision: u64,
+    },
     /// What was there.
-    Found { revision: u64, cells: Vec<Cell> },
+    Found {
+        /// The store's revision.
+        revision: u64,
+        /// All cells that are there.
+        cells: Vec<Cell>,
+    },
 }
 
 impl Reply {
     /// The revision that it quotes.
-    pub(crate) fn revision(&self) -> u64 {
+    #[must_use]
+    pub fn revision(&self) -> u64 {
         match self {
             Self::Wrote { revision }
             | Self::Unchanged { revision }
@@ -46,7 +71,7 @@ impl Reply {
     }
 
     /// Remembers where cells were made, for swaps to expect.
-    pub(crate) fn note(&self, seen: &mut [u64; KEYS]) {
+    pub fn note(&self, seen: &mut [u64; KEYS]) {
         if let Self::Found { cells, .. } = self {
             for (key, _mark, made) in cells {
                 seen[usize::from(*key)] = *made;
@@ -56,7 +81,11 @@ impl Reply {
 }
 
 /// Draws a call.
-pub(crate) fn draw(prng: &mut Prng, mark: u64, seen: &[u64; KEYS]) -> Call {
+///
+/// # Panics
+///
+/// Never: a cell's place is a small number.
+pub fn draw(prng: &mut Prng, mark: u64, seen: &[u64; KEYS]) -> Call {
     let key = u8::try_from(prng.below(KEYS as u64)).expect("a small number");
     match prng.below(10) {
         0..4 => Call::Put { key, mark },
@@ -109,7 +138,7 @@ fn cells(body: &Value) -> Result<Vec<Cell>> {
 /// # Errors
 ///
 /// Whatever is no success: its outcome is unknown.
-pub(crate) fn ask(gateway: &mut Gateway, call: Call) -> Result<Reply> {
+pub fn ask(gateway: &mut Gateway, call: Call) -> Result<Reply> {
     let put =
         |key, mark: u64| json!({"key": name(key), "value": encode(mark.to_string().as_bytes())});
     let answer = match call {
@@ -146,7 +175,7 @@ pub(crate) fn ask(gateway: &mut Gateway, call: Call) -> Result<Reply> {
 /// # Errors
 ///
 /// It does not answer.
-pub(crate) fn own_state(gateway: &mut Gateway) -> Result<(u64, Vec<Cell>)> {
+pub fn own_state(gateway: &mut Gateway) -> Result<(u64, Vec<Cell>)> {
     let mut body = all(None);
     body["serializable"] = Value::Bool(true);
     let answer = gateway.post("kv/range", &body)?;
@@ -161,7 +190,7 @@ pub(crate) fn own_state(gateway: &mut Gateway) -> Result<(u64, Vec<Cell>)> {
 /// # Errors
 ///
 /// No cell was made there.
-pub(crate) fn made_at(gateway: &mut Gateway, revision: u64) -> Result<u64> {
+pub fn made_at(gateway: &mut Gateway, revision: u64) -> Result<u64> {
     let answer = gateway.post("kv/range", &all(Some(revision)))?;
     let found = cells(&answer.body)?
         .into_iter()
@@ -172,7 +201,7 @@ pub(crate) fn made_at(gateway: &mut Gateway, revision: u64) -> Result<u64> {
 }
 
 /// Makes the last read of a history miss the newest write that it saw; false if there is none.
-pub(crate) fn make_stale(history: &mut History<Call, Reply>) -> bool {
+pub fn make_stale(history: &mut History<Call, Reply>) -> bool {
     let mut changed = History::new();
     let operations = history.operations().to_vec();
     let last = operations.iter().rposition(
@@ -207,7 +236,7 @@ pub(crate) fn make_stale(history: &mut History<Call, Reply>) -> bool {
 
 /// What the cells should do.
 #[derive(Debug)]
-pub(crate) struct Cells;
+pub struct Cells;
 
 impl Model for Cells {
     type Call = Call;
