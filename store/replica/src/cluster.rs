@@ -97,11 +97,7 @@ impl Replica {
                     self.answers.push((Asker::Here(request), Answer::Read));
                 }
             }
-            holm_raft::Effect::Refuse { request, reason } => {
-                if !self.read_ended(now, request, Err(reason)) {
-                    self.refuse(request, reason);
-                }
-            }
+            holm_raft::Effect::Refuse { request, reason } => self.refuse(now, request, reason),
             holm_raft::Effect::Reply { request, outcome } => {
                 if let Some(asker) = group.operations.remove(&request) {
                     self.answers.push((asker, Answer::Operated(Ok(outcome))));
@@ -233,7 +229,10 @@ impl Replica {
         }
     }
 
-    fn refuse(&mut self, request: RequestId, reason: Refused) {
+    fn refuse(&mut self, now: Time, request: RequestId, reason: Refused) {
+        if self.read_ended(now, request, Err(reason)) {
+            return;
+        }
         let Some(group) = self.group() else {
             return;
         };
