@@ -57,12 +57,6 @@ impl Lived {
         !self.kept.is_empty() && self.ended.is_none()
     }
 
-    /// Whether it was not granted for so long before this moment.
-    #[must_use]
-    pub fn is_young(&self, at: Time, age: Duration) -> bool {
-        self.kept.first().is_some_and(|(_, told)| at < *told + age)
-    }
-
     /// Until when it surely lives, as far as was promised before `end`.
     fn promised(&self, end: Time) -> Option<(Time, Time)> {
         let before = self.kept.iter().filter(|(asked, _)| *asked < end);

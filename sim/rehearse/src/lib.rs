@@ -46,9 +46,7 @@
 //!
 //! Shares (`availability`) must be known to within so many points, not percent of themselves.
 //! Latencies of which under half was answered are shown in parentheses and not waited for; so
-//! is the 99th percentile. A hunt has no feedback yet beyond what POS+ learns. That a lease is
-//! unknown where the leader is asked, shortly after it was granted elsewhere, is waived
-//! (`run/leases.rs`).
+//! is the 99th percentile. A hunt has no feedback yet beyond what POS+ learns.
 //!
 //! ```
 //! use holm_rehearse::{Options, Silent, parse, run};

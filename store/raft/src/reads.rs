@@ -174,6 +174,14 @@ impl Raft {
         }
     }
 
+    /// The op that holds all that was acknowledged to anyone in this term or before, if this
+    /// replica leads and has committed an entry of its own. It lies beyond the commit point
+    /// while an origin may know more. Whether another leads by now only a read can tell.
+    #[must_use]
+    pub fn acknowledged_through(&self) -> Option<Op> {
+        self.read_point().map(|point| point.op)
+    }
+
     /// What a read must see, if this node may say so (I7).
     fn read_point(&self) -> Option<ReadPoint> {
         let leading = self.leader()?;

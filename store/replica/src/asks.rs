@@ -1,4 +1,4 @@
-//! Questions to the leader: those that this site has asked, and those of others that wait here.
+//! Questions of this site to the leader; those that wait at the leader are in `room.rs`.
 //!
 //! What would surprise: a question whose answer was lost is asked again, for renewing a lease
 //! twice does no harm. A change of members is asked once.
@@ -12,10 +12,6 @@ use crate::message::{Ask, Told, Wish, Word};
 
 /// How many questions of this site may be open. One more is answered `too many requests`.
 pub(crate) const ASKS_MAX: usize = 65_536;
-
-/// How many questions of others may wait until this node has applied what their askers have.
-/// One more is dropped, and asked again.
-const PARKED_MAX: usize = 4_096;
 
 /// A question that was asked here.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +46,7 @@ pub(crate) enum Ended {
     Late,
 }
 
-/// The questions that are open on either side.
+/// The questions that are open.
 #[derive(Debug)]
 pub(crate) struct Asks {
     open: BTreeMap<u64, Open>,
@@ -63,8 +59,6 @@ pub(crate) struct Asks {
     pause: Duration,
     /// How long to go on asking.
     patience: Duration,
-    /// Questions of others that came too early.
-    parked: Vec<(NodeId, Ask)>,
 }
 
 impl Asks {
@@ -77,7 +71,6 @@ impl Asks {
             look_at: Time::ZERO,
             pause: election_timeout / 2,
             patience: Duration::from_secs(5) + election_timeout * 2,
-            parked: Vec::new(),
         }
     }
 
@@ -186,21 +179,8 @@ impl Asks {
         }
     }
 
-    /// Keeps a question of another site until this node has applied what it has.
-    pub(crate) fn park(&mut self, from: NodeId, ask: Ask) {
-        if self.parked.len() < PARKED_MAX {
-            self.parked.push((from, ask));
-        }
-    }
-
-    /// The questions whose time has come; all of them if this node does not lead any more.
-    pub(crate) fn unpark(&mut self, applied: Op, leads: bool) -> Vec<(NodeId, Ask)> {
-        let is_due = |(_, ask): &mut (NodeId, Ask)| !leads || ask.op <= applied;
-        self.parked.extract_if(.., is_due).collect()
-    }
-
-    /// Whether anything waits that [`Asks::caught_up`] or [`Asks::unpark`] could give.
+    /// Whether no question is open.
     pub(crate) fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.parked.is_empty()
+        self.open.is_empty()
     }
 }

@@ -10,18 +10,19 @@ use bytes::{Bytes, BytesMut};
 use holm_base::{NodeId, Op, RequestId, Term, Time};
 use holm_kv::{Job, Refusal, StoreError, snapshot};
 use holm_machine::{Effects, Machine};
-use holm_raft::{Body, Command, Entry, Operation, Payload, Refused};
+use holm_raft::{Body, Change, Command, Entry, Operation, Payload, Refused};
 use holm_sequencer::Form;
 
 use crate::asks::{Ended, Open};
 use crate::group::{Group, LAGGARD_SHARE};
 use crate::input::{Answer, Effect, Event};
-use crate::message::{self, Ask, Message, Told, Wish, Word};
+use crate::message::{Ask, Message, Told, Wish, Word};
 use crate::replica::{Asker, OWN, Replica, Sequencer};
+use crate::room::Question;
 use crate::snapshots::News;
 
 impl Replica {
-    const fn group(&mut self) -> Option<&mut Group> {
+    pub(crate) const fn group(&mut self) -> Option<&mut Group> {
         match &mut self.sequencer {
             Sequencer::Solo { .. } => None,
             Sequencer::Raft(group) => Some(group),
@@ -30,18 +31,25 @@ impl Replica {
 
     /// Lets Raft decide about what came in, and about what time has brought.
     pub(crate) fn decide(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        // A question whose time has come may need Raft in its turn.
+        while self.decide_once(now, effects) {}
+    }
+
+    /// Whether there is more to decide.
+    fn decide_once(&mut self, now: Time, effects: &mut Effects<Effect>) -> bool {
         let Sequencer::Raft(group) = &mut self.sequencer else {
-            return;
+            return false;
         };
         if group.snapshots.is_installing() {
             // The state is about to be another: what comes in waits.
-            return;
+            return false;
         }
         if group.raft.wake_at().is_some_and(|at| at <= now) {
             group.inputs.push(holm_raft::Input::Wake);
         }
         if !group.inputs.is_empty() {
             let mut wanted = core::mem::take(&mut group.wanted);
+            group.room.close();
             let inputs = group.inputs.drain(..);
             group.raft.step_batch(now, inputs, &mut wanted);
             for effect in wanted.drain() {
@@ -52,6 +60,7 @@ impl Replica {
             }
         }
         self.tend_asks(now, effects);
+        self.group().is_some_and(|group| !group.inputs.is_empty())
     }
 
     fn obey_raft(&mut self, now: Time, effect: holm_raft::Effect, effects: &mut Effects<Effect>) {
@@ -84,9 +93,11 @@ impl Replica {
                     self.keyspace.applied() >= op,
                     "raft I7: what a read must see is applied"
                 );
-                self.answers.push((Asker::Here(request), Answer::Read));
+                if !self.read_ended(now, request, Ok(())) {
+                    self.answers.push((Asker::Here(request), Answer::Read));
+                }
             }
-            holm_raft::Effect::Refuse { request, reason } => self.refuse(request, reason),
+            holm_raft::Effect::Refuse { request, reason } => self.refuse(now, request, reason),
             holm_raft::Effect::Reply { request, outcome } => {
                 if let Some(asker) = group.operations.remove(&request) {
                     self.answers.push((asker, Answer::Operated(Ok(outcome))));
@@ -218,7 +229,10 @@ impl Replica {
         }
     }
 
-    fn refuse(&mut self, request: RequestId, reason: Refused) {
+    fn refuse(&mut self, now: Time, request: RequestId, reason: Refused) {
+        if self.read_ended(now, request, Err(reason)) {
+            return;
+        }
         let Some(group) = self.group() else {
             return;
         };
@@ -234,6 +248,7 @@ impl Replica {
             && let Some(group) = self.group()
             && group.leads.take().is_some()
         {
+            group.room.forget_ops();
             self.keyspace.follow();
             self.is_unpublished = true;
             effects.push(Effect::Note(Event::Follows));
@@ -273,10 +288,15 @@ impl Replica {
             }
             // Who does not belong here is not told anything.
             Message::Ask(_) if !group.raft.configuration().contains(from) => {}
-            Message::Ask(ask) if group.leads.is_some() && ask.op > applied => {
-                group.asks.park(from, ask);
+            Message::Ask(Ask { id, op, wish }) => {
+                let question = Question {
+                    asker: Asker::Peer(from, id),
+                    op,
+                    wish,
+                    with_keys: false,
+                };
+                self.consider(now, question);
             }
-            Message::Ask(ask) => self.serve(now, from, ask),
             Message::Told(told) => {
                 let mut ended = Vec::new();
                 let end = &mut |open, how| ended.push((open, how));
@@ -286,32 +306,20 @@ impl Replica {
         }
     }
 
-    /// Answers another site's question, or says that this node does not lead.
-    fn serve(&mut self, now: Time, from: NodeId, Ask { id, wish, .. }: Ask) {
-        let asker = Asker::Peer(from, id);
+    /// Somebody wants another group of members of this node, which leads.
+    pub(crate) fn change(&mut self, asker: Asker, change: Change) {
         let Some(group) = self.group() else {
-            return;
+            unreachable!("a node alone asks no leader");
         };
-        if group.leads.is_none() {
-            let answer = Answer::Refused(Refusal::NoLeader);
-            self.answers.push((asker, answer));
-            return;
-        }
-        match wish {
-            Wish::Renew { lease } => self.renew(now, asker, lease),
-            Wish::TimeToLive { lease } => {
-                let view = self.keyspace.time_to_live(now, lease, false);
-                self.answers.push((asker, Answer::Lease(Ok(view))));
-            }
-            Wish::Change(change) => {
-                let request = group.foreign_id();
-                group.operations.insert(request, asker);
-                let operation = Operation::Change(change);
-                group
-                    .inputs
-                    .push(holm_raft::Input::Operate { request, operation });
-            }
-        }
+        let request = match asker {
+            Asker::Here(request) => request,
+            Asker::Peer(..) => group.foreign_id(),
+        };
+        group.operations.insert(request, asker);
+        let operation = Operation::Change(change);
+        group
+            .inputs
+            .push(holm_raft::Input::Operate { request, operation });
     }
 
     /// Puts a question to the leader, if that is another node; whether it is.
@@ -426,11 +434,15 @@ impl Replica {
         let Some(group) = self.group() else {
             return;
         };
-        if group.asks.is_idle() {
+        if group.asks.is_idle() && group.room.is_empty() {
             return;
         }
         let leads = group.leads.is_some();
-        let unparked = group.asks.unpark(applied, leads);
+        let due = if leads {
+            group.room.take_due(applied)
+        } else {
+            group.room.take_questions()
+        };
         let mut ended = Vec::new();
         let own = if leads {
             group.asks.take_all()
@@ -449,8 +461,8 @@ impl Replica {
         for open in own {
             self.serve_own(now, open);
         }
-        for (from, ask) in unparked {
-            self.serve(now, from, ask);
+        for question in due {
+            self.judge(now, question, false);
         }
     }
 
@@ -458,20 +470,20 @@ impl Replica {
     fn serve_own(&mut self, now: Time, open: Open) {
         let asker = Asker::Here(open.request);
         match open.wish {
-            Wish::Renew { lease } => self.renew(now, asker, lease),
-            Wish::TimeToLive { lease } => {
-                let view = self.keyspace.time_to_live(now, lease, open.with_keys);
-                self.answers.push((asker, Answer::Lease(Ok(view))));
+            Wish::Renew { .. } | Wish::TimeToLive { .. } => {
+                let question = Question {
+                    asker,
+                    op: Op::ZERO,
+                    wish: open.wish,
+                    with_keys: open.with_keys,
+                };
+                self.consider(now, question);
             }
             Wish::Change(_) if open.was_sent() => {
                 let answer = Answer::Operated(Err(Refused::LeaderChanged));
                 self.answers.push((asker, answer));
             }
-            Wish::Change(_) => {
-                if let Some(operation) = message::operation(open.wish) {
-                    self.operate(now, open.request, operation);
-                }
-            }
+            Wish::Change(change) => self.change(asker, change),
         }
     }
 
@@ -603,7 +615,7 @@ fn refused(refusal: &Refusal) -> Word {
 }
 
 /// What a client hears.
-const fn refusal(reason: Refused) -> Refusal {
+pub(crate) const fn refusal(reason: Refused) -> Refusal {
     match reason {
         Refused::TooLarge => Refusal::TooLarge,
         Refused::NotMember => Refusal::Stopped,

@@ -11,6 +11,7 @@ use holm_sequencer::{Form, Record};
 
 use crate::asks::Asks;
 use crate::replica::Asker;
+use crate::room::Room;
 use crate::snapshots::Snapshots;
 use crate::standing::Standing;
 
@@ -43,6 +44,7 @@ pub(crate) struct Group {
     pub(crate) operations: BTreeMap<RequestId, Asker>,
     foreign: u64,
     pub(crate) asks: Asks,
+    pub(crate) room: Room,
     pub(crate) kept: Kept,
     pub(crate) snapshots: Snapshots,
     /// Entries are encoded here, so that a batch shares one allocation.
@@ -66,6 +68,7 @@ impl Group {
             operations: BTreeMap::new(),
             foreign: FOREIGN,
             asks: Asks::new(boot, election_timeout),
+            room: Room::default(),
             kept: Kept::new(laggard_bytes_min),
             snapshots,
             arena: BytesMut::new(),

@@ -26,7 +26,7 @@
 //!   answer to a read.
 //! - I2 Lease calls are answered only by who leads, and only once everything of earlier terms is
 //!   applied there. At another site they are put to the leader, which answers no earlier than
-//!   it has applied what the asker had.
+//!   it has applied what the asker had. Which leases there are any site may say (I9).
 //! - I3 A request that is refused before it is ordered has changed nothing.
 //! - I4 The log is cut no higher than the engine's durable op (kv I5), and in a group no higher
 //!   than the slowest peer needs, unless more is kept for it than a snapshot is worth
@@ -40,12 +40,22 @@
 //!   together (kv I16). Between the record of a snapshot and the engine's swap Raft stands still.
 //! - I8 A snapshot becomes the engine's state once the log's record of it is durable, never
 //!   before, and whole: a crash leaves the one or the other.
+//! - I9 What was acknowledged of a lease at any site is known where it is asked next. An origin
+//!   counts its quorum itself and may be ahead of its leader, so a leader first applies all
+//!   that anyone may have counted by then ([`holm_raft::Raft::acknowledged_through`]): it renews no
+//!   lease whose revocation was acknowledged. That costs no message, and no time unless
+//!   another site's command is under way. That a lease is *unknown*, and which there are, is
+//!   said only after a read, for another may lead by now. A lease that is known needs no
+//!   read: a deposed leader that renews it within its last election timeout keeps nothing
+//!   alive, for the one who leads gives every lease its time anew, or has ended it and its
+//!   keys. In that time alone a renewal may be answered that comes too late, as in etcd. At a
+//!   node alone what is applied is all there is.
 //!
 //! # Limits
 //!
 //! Raft's own ([`holm_raft::Config`]). 65,536 questions to the leader from here; one more is
-//! answered [`holm_kv::Refusal::Busy`]. 4,096 of others that came too early; one more is
-//! dropped, and asked again. While the engine cannot follow and 64 MiB wait for it, entries of
+//! answered [`holm_kv::Refusal::Busy`]. 65,536 that wait here ([`QUESTIONS_MAX`]); one more of
+//! this site is answered `Busy`, one more of another dropped, and asked again. While the engine cannot follow and 64 MiB wait for it, entries of
 //! others are dropped ([`Event::Flooded`]), and are sent again. One snapshot is given and one
 //! taken at a time, with five chunks in memory; more than 64 questions for chunks are dropped,
 //! and come again.
@@ -66,6 +76,7 @@ mod message;
 mod open;
 mod open_group;
 mod replica;
+mod room;
 mod snapshots;
 mod stall;
 mod standing;
@@ -75,4 +86,5 @@ pub use message::{Ask, Message, MessageError, Told, Wish, Word};
 pub use open::{OpenError, Opened, engine_folder, open};
 pub use open_group::{GroupConfig, open_in_group};
 pub use replica::{Replica, SWEEP_WAITS_MAX};
+pub use room::QUESTIONS_MAX;
 pub use standing::Standing;

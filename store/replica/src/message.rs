@@ -14,7 +14,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use holm_base::{NodeId, Op};
-use holm_raft::{Change, Operation, Outcome, Refused};
+use holm_raft::{Change, Outcome, Refused};
 
 const VERSION: u8 = 1;
 const BYTES: usize = 40;
@@ -308,14 +308,6 @@ fn word(what: u8, (first, second): Numbers) -> Option<Word> {
         44 => Word::NotDone(Refused::TimedOut),
         0 | 5..=15 | 20..=31 | 45..=u8::MAX => return None,
     })
-}
-
-/// The operation that a wish stands for, if it is one.
-pub(crate) const fn operation(wish: Wish) -> Option<Operation> {
-    match wish {
-        Wish::Change(change) => Some(Operation::Change(change)),
-        Wish::Renew { .. } | Wish::TimeToLive { .. } => None,
-    }
 }
 
 #[cfg(test)]

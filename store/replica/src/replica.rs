@@ -12,6 +12,7 @@ use crate::cluster::tell;
 use crate::group::Group;
 use crate::input::{Answer, Effect, Event, Input};
 use crate::message::Wish;
+use crate::room::Question;
 use crate::stall::Outstanding;
 use crate::standing::Standing;
 
@@ -58,7 +59,7 @@ pub struct Replica {
     /// The log's writes under way.
     pub(crate) outstanding: Outstanding,
     /// Whether one of them was too old when last looked at (I6).
-    is_stalled: bool,
+    pub(crate) is_stalled: bool,
     /// Whether something was applied since the last publication.
     pub(crate) is_unpublished: bool,
     /// Watch streams with something to send; kept to reuse its memory.
@@ -181,12 +182,17 @@ impl Replica {
                 takes_space,
             } => self.propose(now, request, body, takes_space, effects),
             Input::Durable { through } => self.durable(now, through, effects),
-            Input::LeaseRenew { request, lease } => self.renew_for(now, request, lease),
+            Input::LeaseRenew { request, lease } => {
+                self.ask_here(now, request, Wish::Renew { lease }, false);
+            }
             Input::LeaseTimeToLive {
                 request,
                 lease,
                 with_keys,
-            } => self.time_to_live(now, request, lease, with_keys),
+            } => {
+                let wish = Wish::TimeToLive { lease };
+                self.ask_here(now, request, wish, with_keys);
+            }
             Input::Leases { request } => self.leases(request),
             Input::Swept { request, revision } => self.await_sweep(request, revision),
             Input::Read { request } => self.read(request),
@@ -319,15 +325,6 @@ impl Replica {
         self.is_unpublished |= self.sweep_waits.len() < waiting;
     }
 
-    /// Lease calls need a leader (I2).
-    fn led<T>(&mut self, call: impl FnOnce(&mut Self) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        if self.is_leading() {
-            call(self)
-        } else {
-            Err(Refusal::Busy)
-        }
-    }
-
     /// Whether leases run here.
     pub(crate) fn is_leading(&self) -> bool {
         match &self.sequencer {
@@ -365,48 +362,55 @@ impl Replica {
     }
 
     fn leases(&mut self, request: RequestId) {
-        let leases = match &self.sequencer {
-            Sequencer::Solo { .. } => self.led(|it| Ok(it.keyspace.leases())),
+        match &self.sequencer {
+            Sequencer::Solo { .. } => {
+                let leases = if self.is_leading() {
+                    Ok(self.keyspace.leases())
+                } else {
+                    Err(Refusal::Busy)
+                };
+                let answer = Answer::Leases(leases);
+                self.answers.push((Asker::Here(request), answer));
+            }
             // Which there are is known everywhere; when they end is not, and is not asked.
-            Sequencer::Raft(_) => Ok(self.keyspace.leases()),
+            Sequencer::Raft(_) => self.list_later(request),
+        }
+    }
+
+    fn ask_here(&mut self, now: Time, request: RequestId, wish: Wish, with_keys: bool) {
+        let question = Question {
+            asker: Asker::Here(request),
+            op: Op::ZERO,
+            wish,
+            with_keys,
         };
-        self.answers
-            .push((Asker::Here(request), Answer::Leases(leases)));
+        self.consider(now, question);
     }
 
-    fn renew_for(&mut self, now: Time, request: RequestId, lease: i64) {
-        let wish = Wish::Renew { lease };
-        if !self.ask_leader(now, request, wish, false) {
-            self.renew(now, Asker::Here(request), lease);
-        }
-    }
-
-    fn time_to_live(&mut self, now: Time, request: RequestId, lease: i64, with_keys: bool) {
-        let wish = Wish::TimeToLive { lease };
-        if !self.ask_leader(now, request, wish, with_keys) {
-            let answer = self.led(|it| Ok(it.keyspace.time_to_live(now, lease, with_keys)));
-            self.answers
-                .push((Asker::Here(request), Answer::Lease(answer)));
-        }
-    }
-
-    fn look_for_stall(&mut self, now: Time) {
+    pub(crate) fn look_for_stall(&mut self, now: Time) {
         let limit = self.keyspace.election_timeout();
         self.is_stalled = self.outstanding.is_older_than(limit, now);
     }
 
-    pub(crate) fn renew(&mut self, now: Time, asker: Asker, lease: i64) {
+    /// Renews a lease at this node, which leads.
+    pub(crate) fn renewed(&mut self, now: Time, lease: i64) -> Result<i64, Refusal> {
         self.look_for_stall(now);
-        let is_full = self.renewals.len() >= RENEWALS_MAX;
-        let answer = self.led(|it| {
-            if it.is_stalled {
-                return Err(Refusal::Stalled);
-            }
-            if is_full && it.keyspace.is_shortened(lease) {
-                return Err(Refusal::Busy);
-            }
-            it.keyspace.renew(now, lease)
-        });
+        if self.is_stalled {
+            return Err(Refusal::Stalled);
+        }
+        if self.renewals.len() >= RENEWALS_MAX && self.keyspace.is_shortened(lease) {
+            return Err(Refusal::Busy);
+        }
+        self.keyspace.renew(now, lease)
+    }
+
+    /// Answers a renewal as soon as that is right (I5).
+    pub(crate) fn answer_renewal(
+        &mut self,
+        asker: Asker,
+        lease: i64,
+        answer: Result<i64, Refusal>,
+    ) {
         let must_wait = answer.is_ok() && self.keyspace.is_shortened(lease);
         let answer = Answer::Renewed(answer);
         if must_wait {

@@ -132,9 +132,6 @@ impl Leases {
                 // It was never there.
                 self.known.remove(&id);
             }
-            // Known, and waived: who leads may not have applied yet what was acknowledged at
-            // another site, and says so of a lease that was granted there a moment ago.
-            (_, Some(LeaseReply::Missing)) if one.is_young(asked, self.election_timeout * 3) => {}
             (_, Some(LeaseReply::Missing)) => {
                 one.missed.push(now);
                 one.ended.get_or_insert(now);
