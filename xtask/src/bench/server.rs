@@ -294,6 +294,13 @@ impl Plan {
         for at in 0..count {
             ports.push([port(at, "client")?, port(at, "peer")?, port(at, "console")?]);
         }
+        for port in ports.iter().flatten() {
+            // The sites end by themselves, once they see that nobody runs them.
+            while TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err() {
+                ensure!(Instant::now() < deadline, "port {port} is still in use");
+                sleep(Duration::from_millis(20));
+            }
+        }
         let token = plan["token"].as_str().context("the sites have a token")?;
         Ok(Self {
             ports,
