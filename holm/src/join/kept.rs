@@ -111,6 +111,17 @@ impl Kept {
             {
                 return Ok(None);
             }
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let advice = || {
+                    format!(
+                        "use the data directory {}: let the user that runs holm (uid {}) own the directory and its \
+                         files, or choose another with --data-dir",
+                        data_dir.display(),
+                        rustix::process::geteuid().as_raw()
+                    )
+                };
+                return Err(error).with_context(advice);
+            }
             Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
         };
         let what = || format!("read {}: put it back as it was", path.display());
