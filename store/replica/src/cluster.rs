@@ -140,7 +140,9 @@ impl Replica {
         let Sequencer::Raft(group) = &mut self.sequencer else {
             return;
         };
-        if group.snapshots.is_due(now) && group.is_leader() {
+        if !group.is_leader() {
+            group.snapshots.forget_want();
+        } else if group.snapshots.is_due(now) {
             let checkpoint = group.raft.checkpoint();
             group.snapshots.make(now, checkpoint, self.keyspace.pin());
         }

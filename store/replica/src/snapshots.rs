@@ -151,18 +151,25 @@ impl Snapshots {
         self.is_stopping = true;
     }
 
-    /// Somebody needs one that is not there.
-    pub(crate) const fn want(&mut self) {
-        self.is_wanted = true;
+    /// Somebody needs one that is not there. One that is on its way to be offered is as good.
+    pub(crate) fn want(&mut self) {
+        let is_coming = self.made.as_ref().is_some_and(|it| !it.is_told);
+        self.is_wanted |= self.making.is_none() && !is_coming;
+    }
+
+    /// Nobody is to get one from here; who needs one asks again.
+    pub(crate) const fn forget_want(&mut self) {
+        self.is_wanted = false;
+    }
+
+    /// Whether one is wanted and nothing but time is in its way.
+    const fn may_make(&self) -> bool {
+        self.is_wanted && self.making.is_none() && self.installing.is_none() && !self.is_stopping
     }
 
     /// Whether one is to be made of the state as it is now.
     pub(crate) fn is_due(&self, now: Time) -> bool {
-        self.is_wanted
-            && self.making.is_none()
-            && self.installing.is_none()
-            && !self.is_stopping
-            && self.made_at.is_none_or(|at| at + MAKE_PAUSE <= now)
+        self.may_make() && self.made_at.is_none_or(|at| at + MAKE_PAUSE <= now)
     }
 
     /// Makes one of this state.
@@ -297,12 +304,10 @@ impl Snapshots {
 
     /// When time alone brings something.
     pub(crate) fn wake_at(&self) -> Option<Time> {
-        let is_waiting = self.is_wanted && self.making.is_none();
-        let make = self
-            .made_at
-            .filter(|_| is_waiting)
-            .map(|at| at + MAKE_PAUSE);
-        let drop = self.made.as_ref().map(|it| it.used + HELD_FOR);
+        let made_at = self.made_at.filter(|_| self.may_make());
+        let make = made_at.map(|at| at + MAKE_PAUSE);
+        let told = self.made.as_ref().filter(|it| it.is_told);
+        let drop = told.map(|it| it.used + HELD_FOR);
         [make, drop, self.retry_at].into_iter().flatten().min()
     }
 
@@ -583,5 +588,42 @@ fn loaded(
             Ok(vec![News::Broken(what)])
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holm_base::GroupId;
+    use holm_virtual::Storage;
+
+    use super::*;
+
+    fn snapshots() -> Snapshots {
+        let places = Places::open(Storage::new().root(), GroupId::ZERO, None).unwrap();
+        Snapshots::new(places, StoreConfig::default(), 1 << 10)
+    }
+
+    /// A time that has passed and that nothing clears would keep the engine's thread from sleep.
+    #[test]
+    fn no_time_is_waited_for_that_brings_nothing() {
+        let at = Time::ZERO + MAKE_PAUSE;
+        let mut snapshots = snapshots();
+        snapshots.made_at = Some(Time::ZERO);
+        snapshots.want();
+        assert_eq!(snapshots.wake_at(), Some(at));
+        assert!(snapshots.is_due(at));
+        snapshots.installing = Some(Installing {
+            op: Op::ZERO,
+            after: WriteId::new(1),
+            held: VecDeque::new(),
+            is_asked: false,
+        });
+        assert_eq!(snapshots.wake_at(), None);
+        snapshots.installing = None;
+        snapshots.forget_want();
+        assert_eq!(snapshots.wake_at(), None);
+        snapshots.want();
+        snapshots.stop();
+        assert_eq!(snapshots.wake_at(), None);
     }
 }

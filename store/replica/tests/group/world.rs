@@ -185,6 +185,11 @@ impl World {
             }
             site.step(now, Input::Wake);
             site.settle(now);
+            let due = site.replica().wake_at();
+            assert!(
+                due.is_none_or(|at| at >= now),
+                "a thread that sleeps until {due:?} does not sleep: it is {now:?}"
+            );
             if !is_slow && site.has_unflushed() {
                 site.flush(now);
             }
