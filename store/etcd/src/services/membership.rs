@@ -245,7 +245,8 @@ impl Services {
         }
     }
 
-    async fn remember_now(
+    /// Remembers, and tells whoever waits for it why it is late.
+    pub(super) async fn remember_now(
         &self,
         commands: impl IntoIterator<Item = holm_kv::command::Command>,
     ) -> Result<(), Status> {

@@ -103,8 +103,7 @@ impl Services {
         let members = self.members().await?;
         let now = self.wall_seconds()?;
         let view = self.handle().view();
-        self.remember_in_order(sites::forget_old(&view, now))
-            .await?;
+        self.remember_now(sites::forget_old(&view, now)).await?;
         if sites::pending(&view, now).len() >= PENDING_MAX {
             return Err(Status::new(
                 Code::ResourceExhausted,
@@ -128,7 +127,7 @@ impl Services {
         };
         let text = token.encode();
         let text = text.map_err(|error| Status::new(Code::Internal, error.to_string()))?;
-        self.remember_in_order([sites::remember_pass(&sites::id(&secret), &pass)])
+        self.remember_now([sites::remember_pass(&sites::id(&secret), &pass)])
             .await?;
         Ok(SiteAddResponse {
             token: text,
@@ -185,6 +184,7 @@ impl Services {
             member_id(&bootstrap.token, &parts)
         });
         self.check_name(applicant, node, &members)?;
+        check_url(applicant, node, &members)?;
         if begun.is_none() {
             self.claim(&id, applicant, node).await?;
         }
@@ -276,14 +276,14 @@ impl Services {
         node: NodeId,
     ) -> Result<(), NotAdmitted> {
         let claim = Claim::new(&applicant.name, node, &applicant.url);
-        self.remember_in_order([sites::remember_claim(id, &applicant.key, &claim)])
+        self.remember_now([sites::remember_claim(id, &applicant.key, &claim)])
             .await?;
         self.catch_up().await?;
         let (_ours, other) = sites::claims(&self.handle().view(), id, &applicant.key);
         if other.is_none() {
             return Ok(());
         }
-        self.remember_in_order([sites::forget_claim(id, &applicant.key)])
+        self.remember_now([sites::forget_claim(id, &applicant.key)])
             .await?;
         refused(
             "another site came with this token at the same moment: try again, or make a new one",
@@ -300,26 +300,23 @@ impl Services {
             return Ok(());
         }
         let urls = [applicant.url.clone()];
-        let taken = members.iter().find(|it| it.peer_urls == urls);
-        if let Some(taken) = taken {
-            let id = taken.node.value();
-            let url = &applicant.url;
-            return refused(format!(
-                "member {id:x} is reached at {url} already: if it is lost for good, `etcdctl member remove {id:x}` \
-                 first; otherwise choose another --peer"
-            ));
-        }
         Ok(self.take_in_as(bootstrap, node, &urls, false).await?)
     }
+}
 
-    async fn remember_in_order(
-        &self,
-        commands: impl IntoIterator<Item = holm_kv::command::Command>,
-    ) -> Result<(), Status> {
-        let begun = self.begin();
-        let remembered = self.remember(commands).await;
-        remembered.map_err(|refusal| self.late_change(refusal, begun))
-    }
+/// Whether the address is free, or this very member's. Before a claim: who is refused may come again with another.
+fn check_url(applicant: &Applicant, node: NodeId, members: &[Member]) -> Result<(), NotAdmitted> {
+    let urls = [applicant.url.clone()];
+    let mut others = members.iter().filter(|it| it.node != node);
+    let Some(taken) = others.find(|it| it.peer_urls == urls) else {
+        return Ok(());
+    };
+    let id = taken.node.value();
+    let url = &applicant.url;
+    refused(format!(
+        "member {id:x} is reached at {url} already: if it is lost for good, `etcdctl member remove {id:x}` first; \
+         otherwise choose another --peer"
+    ))
 }
 
 impl From<Status> for NotAdmitted {

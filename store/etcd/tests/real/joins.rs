@@ -193,10 +193,10 @@ fn what_is_refused_says_why_and_changes_nothing() {
         };
         let text = why(a.admit(&named).await);
         assert!(text.contains("the cluster has a site called b"), "{text}");
-        let there = token(&a, adding("x", 60)).await;
+        let free = token(&a, adding("x", 60)).await;
         let there = Applicant {
             url: peer_url("b"),
-            ..comes(&there, "x", 1)
+            ..comes(&free, "x", 1)
         };
         let text = why(a.admit(&there).await);
         assert!(
@@ -212,6 +212,9 @@ fn what_is_refused_says_why_and_changes_nothing() {
             let refused = a.site_add(&nobody(), request).await.unwrap_err();
             assert!(refused.message().contains(text), "{refused:?}");
         }
+        // The address was refused, not the token.
+        a.admit(&comes(&free, "x", 1)).await.expect("x is free");
+        assert_eq!(members(&a).await, 4);
     });
 }
 
