@@ -250,7 +250,7 @@ fn tls(values: &Values) -> anyhow::Result<PeerTls> {
 }
 
 /// Settings that a cluster made by hand needs, and one that is founded or joined makes by itself.
-const BY_HAND: [&str; 7] = [
+pub(super) const BY_HAND: [&str; 7] = [
     "initial-cluster",
     "initial-cluster-state",
     "initial-cluster-token",

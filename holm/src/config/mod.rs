@@ -471,18 +471,11 @@ pub(crate) struct SitesBase {
     pub(crate) is_said: bool,
 }
 
-/// Settings that `--sites` makes for each site by itself.
+/// Settings that `--sites` makes for each site by itself, beside [`cluster::BY_HAND`].
 const MADE_FOR_SITES: &[&str] = &[
     "name",
     "advertise-client-urls",
     "initial-advertise-peer-urls",
-    "initial-cluster",
-    "initial-cluster-state",
-    "initial-cluster-token",
-    "peer-cert-file",
-    "peer-key-file",
-    "peer-trusted-ca-file",
-    "peer-via",
     "cluster",
     "join",
 ];
@@ -498,7 +491,8 @@ impl SitesBase {
     /// An address that is none or not on loopback, and what `--sites` makes by itself.
     pub(crate) fn load(flags: &Flags, environment: Environment) -> anyhow::Result<Self> {
         let values = Values::gather(Calling::Holm, flags, environment)?;
-        if let Some(said) = MADE_FOR_SITES.iter().find_map(|name| values.said.get(name)) {
+        let made = MADE_FOR_SITES.iter().chain(&cluster::BY_HAND);
+        if let Some(said) = made.copied().find_map(|name| values.said.get(name)) {
             bail!(
                 "{}: --sites makes this for each site by itself: leave it out",
                 said.source

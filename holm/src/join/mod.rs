@@ -83,8 +83,10 @@ fn go_on(config: &mut Config, kept: &Kept, wish: &Wish) -> anyhow::Result<()> {
             kept.cluster
         );
     }
-    let until = SiteFolder::of(&config.data_dir).certificate_ends()?;
-    if until > SystemTime::now() {
+    let folder = SiteFolder::of(&config.data_dir);
+    // Who has the authority's key makes a certificate by itself, however old the token is.
+    let renews_itself = folder.authority_key().exists();
+    if renews_itself || folder.certificate_ends()? > SystemTime::now() {
         tracing::info!(
             cluster = kept.cluster,
             "joined already, so --join has nothing to do"

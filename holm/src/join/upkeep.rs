@@ -31,14 +31,19 @@ pub(crate) async fn tend(
         }
         let left = left(certificates.term(), SystemTime::now());
         let Some(until_due) = left else {
-            if let Err(error) = renew(&folder, (&certificates, lifetime), &peers).await {
-                let error = format!("{error:#}");
-                tracing::warn!(
-                    error,
-                    "the certificate for links was not renewed, trying on"
-                );
-                tokio::time::sleep(rest(certificates.term(), SystemTime::now())).await;
-            }
+            let pause = match renew(&folder, (&certificates, lifetime), &peers).await {
+                // One that is due again at once, by a clock that is behind, is not made without end.
+                Ok(()) => LOOK_SOON,
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(
+                        error,
+                        "the certificate for links was not renewed, trying on"
+                    );
+                    rest(certificates.term(), SystemTime::now())
+                }
+            };
+            tokio::time::sleep(pause).await;
             continue;
         };
         let look = if is_signer { LOOK_EVERY } else { LOOK_SOON };

@@ -112,7 +112,12 @@ async fn live(
         let address = links.start(config, cluster, node.handle(), node.boot())?;
         tracing::info!(%address, members = cluster.members.len(), "links to the other sites");
     }
-    let (front, web) = parts::fronts(config, (node.handle(), links), &doors.room, &metrics)?;
+    let (front, web) = parts::fronts(
+        config,
+        (node.handle(), Arc::clone(&links)),
+        &doors.room,
+        &metrics,
+    )?;
     let clients: Vec<SocketAddr> = doors.clients.iter().map(Listener::address).collect();
     let console = doors.console.as_ref().map(Listener::address);
     let keeper = tokio::spawn(compaction::keep(node.handle().clone(), config.retention));
@@ -125,7 +130,7 @@ async fn live(
         replayed = node.replayed(),
         "ready to serve client requests"
     );
-    let parting = parting::hand_lead_on(node.handle(), config.cluster.as_ref());
+    let parting = parting::hand_lead_on(node.handle(), config.cluster.as_ref(), &links);
     let ended = serve::serve(doors, front, web, ends, parting).await;
     keeper.abort();
     ended

@@ -80,6 +80,13 @@ impl Links {
     }
 
     /// What a site has that joined with a token, or founded: its desk, for one.
+    /// The other nodes whose links are up, and their names.
+    pub(super) fn reached(&self) -> Vec<(NodeId, String)> {
+        let views = self.peers.get().map(Peers::links).unwrap_or_default();
+        let up = views.into_iter().filter(|link| link.is_up);
+        up.map(|link| (link.node, link.name)).collect()
+    }
+
     fn site(&self, config: &Config, cluster: &Cluster) -> anyhow::Result<Option<Arc<SiteDesk>>> {
         let Some(name) = &cluster.site else {
             return Ok(None);

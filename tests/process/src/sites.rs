@@ -189,19 +189,8 @@ impl Sites {
     /// They do not end in time.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
-        let mut process = self.process.take().context("the sites do not run")?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = process.try_wait()? {
-                return Ok(status);
-            }
-            if Instant::now() >= deadline {
-                process.kill()?;
-                process.wait()?;
-                bail!("the sites did not stop:\n{}", self.said());
-            }
-            sleep(Duration::from_millis(20));
-        }
+        let process = self.process.take().context("the sites do not run")?;
+        ended(process).with_context(|| format!("stop the sites:\n{}", self.said()))
     }
 
     /// Ends the process that runs the sites with nothing said to it.
@@ -236,6 +225,26 @@ impl Drop for Sites {
         {
             sleep(Duration::from_millis(20));
         }
+    }
+}
+
+/// Waits for the end of a process that was asked to end.
+///
+/// # Errors
+///
+/// It does not end in time, and is killed.
+pub fn ended(mut process: Child) -> Result<ExitStatus> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = process.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() >= deadline {
+            process.kill()?;
+            process.wait()?;
+            bail!("it did not end in {PATIENCE:?}");
+        }
+        sleep(Duration::from_millis(10));
     }
 }
 

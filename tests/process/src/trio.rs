@@ -8,10 +8,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use holm_link::Identity;
 use holm_net::Authority;
 use rustix::process::Signal;
@@ -22,13 +21,11 @@ use crate::gateway::Gateway;
 use crate::lan::{self, Lan, SITES};
 use crate::ports::Ports;
 use crate::server::{Program, locate};
-use crate::sites::{eventually, signal_process};
+use crate::sites::{ended, eventually, signal_process};
 use crate::space::Space;
 
 /// What the members are called.
 pub const NAMES: [&str; SITES] = ["a", "b", "c"];
-/// How long a member may take to end when asked.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Whose certificates are made here are good for so long.
 const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 const TOKEN: &str = "trio";
@@ -272,19 +269,8 @@ impl Trio {
     /// It does not end in time.
     pub fn stop(&mut self, at: usize) -> Result<ExitStatus> {
         self.signal(at, Signal::TERM)?;
-        let mut process = self.members[at].process.take().context("it does not run")?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = process.try_wait()? {
-                return Ok(status);
-            }
-            if Instant::now() >= deadline {
-                process.kill()?;
-                process.wait()?;
-                bail!("{} did not end in {PATIENCE:?}", NAMES[at]);
-            }
-            sleep(Duration::from_millis(10));
-        }
+        let process = self.members[at].process.take().context("it does not run")?;
+        ended(process).with_context(|| format!("stop {}", NAMES[at]))
     }
 
     /// Sends a signal to a member: SIGSTOP holds it, SIGCONT lets it go on.

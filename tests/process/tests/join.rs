@@ -1,17 +1,20 @@
 //! Sites that join by a token: three commands, no shared file; a second use, a wrong cluster, a changed certificate.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use holm_process_tests::ports::Ports;
 use holm_process_tests::server::locate;
-use holm_process_tests::sites::until;
+use holm_process_tests::sites::{ended, signal_process, until};
 use holm_process_tests::{Gateway, Program};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -20,17 +23,22 @@ struct Machine {
     name: &'static str,
     folder: TempDir,
     peer: SocketAddr,
+    _ports: Ports,
     process: Option<Child>,
+    /// What it was started with the last time.
+    words: Vec<String>,
 }
 
 impl Machine {
     fn new(name: &'static str) -> Result<Self> {
-        let free = TcpListener::bind("127.0.0.1:0")?;
+        let ports = Ports::hold(&[0])?;
         Ok(Self {
             name,
             folder: TempDir::with_prefix("holm-join-")?,
-            peer: free.local_addr()?,
+            peer: ports.address(0),
+            _ports: ports,
             process: None,
+            words: Vec::new(),
         })
     }
 
@@ -72,6 +80,7 @@ impl Machine {
             .stderr(said)
             .spawn()?;
         self.process = Some(process);
+        self.words = words.to_vec();
         until("the site serves", || {
             let process = self.process.as_mut().context("just started")?;
             let ended = process.try_wait()?;
@@ -79,6 +88,18 @@ impl Machine {
             ensure!(ended.is_none(), "it ended: {said}");
             Ok(said.contains("etcd API"))
         })
+    }
+
+    fn again(&mut self) -> Result<()> {
+        self.start(&self.words.clone())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        let process = self.process.take().context("it runs")?;
+        signal_process(process.id().into(), Signal::TERM)?;
+        let status = ended(process)?;
+        ensure!(status.success(), "{status}: {}", self.said());
+        Ok(())
     }
 
     fn kill(&mut self) -> Result<()> {
@@ -164,7 +185,7 @@ fn three(ttl: &str) -> Result<[Machine; 3]> {
 
 #[test]
 fn three_commands_make_three_sites_that_restart_without_flags() -> Result<()> {
-    let [a, mut b, c] = three("1h")?;
+    let [mut a, mut b, c] = three("1h")?;
     let revision = b.client()?.put("k", "v")?;
     ensure!(revision == 2, "{revision}");
     b.kill()?;
@@ -182,6 +203,11 @@ fn three_commands_make_three_sites_that_restart_without_flags() -> Result<()> {
     let key = fs::metadata(a.data().join("site/authority-key.pem"))?;
     let mode = std::os::unix::fs::PermissionsExt::mode(&key.permissions());
     ensure!(mode & 0o777 == 0o600, "{mode:o}");
+    // The founder knew nobody when it began, and leads: it hands that on to whoever there is now.
+    let status = c.ask(&["status"])?;
+    ensure!(status["leader"] == "a", "{status}");
+    a.stop()?;
+    ensure!(a.said().contains("leadership is handed on"), "{}", a.said());
     Ok(())
 }
 
@@ -246,7 +272,7 @@ fn a_join_whose_member_is_killed_is_completed_by_the_same_command() -> Result<()
 
 #[test]
 fn certificates_change_under_traffic_and_no_request_fails() -> Result<()> {
-    let sites = three("6s")?;
+    let mut sites = three("6s")?;
     let until_of = |site: &Machine| -> Result<i64> {
         let until = site.ask(&["status"])?["certificate_until"].as_i64();
         until.context("a certificate")
@@ -295,5 +321,13 @@ fn certificates_change_under_traffic_and_no_request_fails() -> Result<()> {
         ensure!(renewed >= 2, "{}: {said}", site.name);
         ensure!(!said.contains("ERROR"), "{}: {said}", site.name);
     }
-    Ok(())
+    // Away for longer than its certificate, and the token in its words was used long ago: it signs for itself.
+    let [_, b, _] = &mut sites;
+    b.stop()?;
+    sleep(Duration::from_secs(7));
+    b.again()?;
+    until("it is linked and has what others write", || {
+        let mut client = b.client()?;
+        Ok(client.put("back", "1").is_ok() && client.value("back")?.as_deref() == Some("1"))
+    })
 }
