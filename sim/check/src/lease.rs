@@ -54,7 +54,7 @@ impl Lived {
     /// Whether somebody was told that it is there, and nobody that it is not.
     #[must_use]
     pub const fn is_alive(&self) -> bool {
-        !self.kept.is_empty() && self.ended.is_none()
+        !self.kept.is_empty() && self.ended.is_none() && self.missed.is_empty()
     }
 
     /// Until when it surely lives, as far as was promised before `end`.

@@ -116,7 +116,7 @@ pub use link::{LinkSpec, Overtaking};
 pub use node::{Node, Want};
 pub use order::{Candidate, Order, Races, Scheduler};
 pub use quantiles::{Distribution, Quantiles};
-pub use shelf::{Encoded, Filed, Records, Shelf};
+pub use shelf::{Encoded, Filed, Records, Shelf, Unsynced, sync_failed};
 pub use shrink::{Shrunk, shrink};
 pub use spec::{NodeSpec, Work, WorldSpec};
 pub use tape::{CHOICES_MAX, Fill, Place, Recording, STREAMS_MAX, Tape, TapeError, TapeFault};

@@ -4,6 +4,7 @@
 //! tail of them. [`Filed`] keeps encoded ones on the virtual disk, with everything that can
 //! happen there. A node that brings a real log implements [`Shelf`] over it.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 
 use holm_base::{ByteCount, WriteId};
@@ -44,55 +45,101 @@ pub trait Shelf<R>: Debug {
     fn heal(&mut self);
 }
 
-/// Typed records. A crash keeps what is durable and a beginning of what is not, since a log cuts
+/// What a disk says of a sync that failed.
+#[must_use]
+pub fn sync_failed(what: &str, through: WriteId) -> DiskError {
+    DiskError::Failed {
+        attempted: format!("sync {what} through {through}"),
+        reason: "input/output error".to_owned(),
+    }
+}
+
+/// Typed records that are not durable yet. A crash keeps a beginning of them, since a log cuts
 /// its torn tail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsynced<R> {
+    records: VecDeque<(WriteId, R)>,
+    fails: bool,
+}
+
+impl<R> Default for Unsynced<R> {
+    fn default() -> Self {
+        Self {
+            records: VecDeque::new(),
+            fails: false,
+        }
+    }
+}
+
+impl<R> Unsynced<R> {
+    /// Puts records behind all others.
+    pub fn append(&mut self, records: Vec<(WriteId, R)>) {
+        self.records.extend(records);
+    }
+
+    /// Gives what is durable now, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// The sync was to fail; everything is lost then.
+    pub fn sync(&mut self, through: WriteId) -> Result<impl Iterator<Item = R>, DiskError> {
+        if std::mem::take(&mut self.fails) {
+            self.records.clear();
+            return Err(sync_failed("records", through));
+        }
+        Ok(self.take(through))
+    }
+
+    /// Takes what was appended through this write, oldest first, for a log that syncs it.
+    pub fn take(&mut self, through: WriteId) -> impl Iterator<Item = R> {
+        let count = self.records.partition_point(|(write, _)| *write <= through);
+        self.records.drain(..count).map(|(_, record)| record)
+    }
+
+    /// Gives what a crash makes durable; the rest is lost.
+    pub fn crash(&mut self, tape: &mut Tape) -> impl Iterator<Item = R> {
+        // 0 keeps everything: the operating system outlives a process, as a rule.
+        let count = u32::try_from(self.records.len()).unwrap_or(u32::MAX - 1);
+        let lost = usize::try_from(tape.choose(KEEP, count + 1)).expect("it is a count");
+        self.records.truncate(self.records.len() - lost);
+        self.records.drain(..).map(|(_, record)| record)
+    }
+
+    /// Says whether the next sync fails.
+    pub const fn set_fails(&mut self, fails: bool) {
+        self.fails = fails;
+    }
+}
+
+/// Typed records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Records<R> {
     durable: Vec<R>,
-    unsynced: Vec<(WriteId, R)>,
-    fails: bool,
+    unsynced: Unsynced<R>,
 }
 
 impl<R> Default for Records<R> {
     fn default() -> Self {
         Self {
             durable: Vec::new(),
-            unsynced: Vec::new(),
-            fails: false,
+            unsynced: Unsynced::default(),
         }
     }
 }
 
 impl<R: Clone + Debug> Shelf<R> for Records<R> {
-    fn append(&mut self, mut records: Vec<(WriteId, R)>) -> Result<(), DiskError> {
-        self.unsynced.append(&mut records);
+    fn append(&mut self, records: Vec<(WriteId, R)>) -> Result<(), DiskError> {
+        self.unsynced.append(records);
         Ok(())
     }
 
     fn sync(&mut self, through: WriteId) -> Result<(), DiskError> {
-        if self.fails {
-            self.fails = false;
-            self.unsynced.clear();
-            return Err(DiskError::Failed {
-                attempted: format!("sync records through {through}"),
-                reason: "input/output error".to_owned(),
-            });
-        }
-        let count = self
-            .unsynced
-            .partition_point(|(write, _)| *write <= through);
-        let synced = self.unsynced.drain(..count).map(|(_, record)| record);
-        self.durable.extend(synced);
+        self.durable.extend(self.unsynced.sync(through)?);
         Ok(())
     }
 
     fn crash(&mut self, tape: &mut Tape) {
-        // 0 keeps everything: the operating system outlives a process, as a rule.
-        let count = u32::try_from(self.unsynced.len()).unwrap_or(u32::MAX - 1);
-        let lost = usize::try_from(tape.choose(KEEP, count + 1)).expect("it is a count");
-        let kept = self.unsynced.len() - lost;
-        let survivors = self.unsynced.drain(..).take(kept);
-        self.durable.extend(survivors.map(|(_, record)| record));
+        self.durable.extend(self.unsynced.crash(tape));
     }
 
     fn records(&self) -> Vec<R> {
@@ -100,11 +147,11 @@ impl<R: Clone + Debug> Shelf<R> for Records<R> {
     }
 
     fn fail_next_sync(&mut self) {
-        self.fails = true;
+        self.unsynced.set_fails(true);
     }
 
     fn heal(&mut self) {
-        self.fails = false;
+        self.unsynced.set_fails(false);
     }
 }
 
@@ -206,10 +253,7 @@ impl<R: Encoded> Shelf<R> for Filed {
         if self.fails {
             self.fails = false;
             self.storage = self.storage.reopen(Survival::Drop);
-            return Err(DiskError::Failed {
-                attempted: format!("sync {FILE} through {through}"),
-                reason: "input/output error".to_owned(),
-            });
+            return Err(sync_failed(FILE, through));
         }
         self.with_file(|file| file.sync())
     }

@@ -132,6 +132,8 @@ impl Leases {
                 // It was never there.
                 self.known.remove(&id);
             }
+            // Its time is up, but its end may not have been applied yet, and may get lost with its leader.
+            (LeaseCall::Renew { .. }, Some(LeaseReply::Missing)) => one.missed.push(now),
             (_, Some(LeaseReply::Missing)) => {
                 one.missed.push(now);
                 one.ended.get_or_insert(now);

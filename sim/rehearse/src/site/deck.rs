@@ -4,7 +4,6 @@
 //! the world says so, and the node reads from it and cuts it. Background jobs wait here too: a
 //! crash may strike in the middle of one.
 
-use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,12 +13,11 @@ use holm_kv::{Job, JobDone};
 use holm_log::{Log, LogError, Preparation, Urgency};
 use holm_machine::DiskError;
 use holm_sequencer::{Form, Record};
-use holm_virtual::{Place, Storage, Survival, Tape};
+use holm_virtual::{Place, Storage, Survival, Tape, Unsynced};
 
 use super::journal::Journal;
 use super::{Engine, Stored};
 
-const KEEP: Place = Place::new("disk.keep");
 const TORN: Place = Place::new("disk.torn");
 const JOB: Place = Place::new("disk.job");
 const SURVIVAL: Place = Place::new("disk.survival");
@@ -79,7 +77,7 @@ struct Held {
     storage: Storage,
     /// None while the node is down.
     log: Option<Log>,
-    unsynced: VecDeque<(WriteId, Record)>,
+    unsynced: Unsynced<Record>,
     /// Ops through here may go, and went.
     cut: (Op, Op),
     is_prepared: bool,
@@ -94,7 +92,7 @@ impl Deck {
         let held = Held {
             storage,
             log: None,
-            unsynced: VecDeque::new(),
+            unsynced: Unsynced::default(),
             cut: (Op::ZERO, Op::ZERO),
             is_prepared: false,
             jobs: Vec::new(),
@@ -166,16 +164,17 @@ impl Deck {
 }
 
 impl Held {
-    fn flush(&mut self, through: WriteId) -> Result<(), LogError> {
-        let count = self
-            .unsynced
-            .partition_point(|(write, _)| *write <= through);
-        let records: Vec<Record> = self.unsynced.drain(..count).map(|(_, it)| it).collect();
+    fn sync(&mut self, through: WriteId) -> Result<(), LogError> {
+        let records: Vec<Record> = self.unsynced.take(through).collect();
+        self.flush(&records)
+    }
+
+    fn flush(&mut self, records: &[Record]) -> Result<(), LogError> {
         let Some(log) = &mut self.log else {
             return Ok(());
         };
         if !records.is_empty() {
-            log.flush(GROUP, &records, Urgency::Ordinary)?;
+            log.flush(GROUP, records, Urgency::Ordinary)?;
         }
         // What can be put off, as the log's thread does it between flushes.
         if self.cut.0 > self.cut.1 && self.cut.0 <= log.last(GROUP) {
@@ -191,16 +190,12 @@ impl Held {
 
     /// The node ends, in the middle of whatever was under way.
     fn crash(&mut self, tape: &mut Tape) {
-        // 0 keeps everything: the operating system outlives a process, as a rule.
-        let count = u32::try_from(self.unsynced.len()).unwrap_or(u32::MAX - 1);
-        let lost = usize::try_from(tape.choose(KEEP, count + 1)).expect("it is a count");
-        let kept = self.unsynced.len() - lost;
-        self.unsynced.truncate(kept);
-        if kept > 0 {
+        let kept: Vec<Record> = self.unsynced.crash(tape).collect();
+        if !kept.is_empty() {
             let torn = tape.choose(TORN, 3);
             self.end_within(torn);
             // Whether it was written whole, the next start finds out.
-            self.flush(WriteId::new(u64::MAX)).ok();
+            self.flush(&kept).ok();
         }
         for (_, job) in std::mem::take(&mut self.jobs) {
             let steps = tape.choose(JOB, JOB_STEPS);
@@ -209,7 +204,6 @@ impl Held {
                 drop(job.run());
             }
         }
-        self.unsynced.clear();
         self.log = None;
         let survival = match tape.choose(SURVIVAL, 1 << 10) {
             0 => Survival::Keep,
@@ -243,7 +237,7 @@ impl holm_virtual::Shelf<Stored> for Shelf {
                         Stored::Store(record) => Some((write, record)),
                         Stored::Table(_) => None,
                     });
-                deck.held().unsynced.extend(own);
+                deck.held().unsynced.append(own.collect());
                 Ok(())
             }
             Self::Journal(journal) => {
@@ -262,7 +256,7 @@ impl holm_virtual::Shelf<Stored> for Shelf {
         match self {
             Self::Deck(deck) => deck
                 .held()
-                .flush(through)
+                .sync(through)
                 .map_err(|error| DiskError::Failed {
                     attempted: format!("sync records through {through}"),
                     reason: error.to_string(),

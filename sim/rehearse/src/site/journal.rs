@@ -9,11 +9,9 @@ use std::sync::Arc;
 use holm_base::{Op, WriteId};
 use holm_machine::DiskError;
 use holm_raft::{self as raft, Checkpoint, Entry, Hard, Position};
-use holm_virtual::{Place, Shelf, Tape};
+use holm_virtual::{Shelf, Tape, Unsynced};
 
 use super::table::Table;
-
-const KEEP: Place = Place::new("disk.keep");
 
 /// A table at one applied op, with what Raft must know there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +51,7 @@ pub(crate) struct Kept {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal {
     kept: Kept,
-    unsynced: VecDeque<(WriteId, Record)>,
-    fails: bool,
+    unsynced: Unsynced<Record>,
     /// How often a run of this node has ended.
     ends: u64,
 }
@@ -138,36 +135,21 @@ impl Kept {
 
 impl Shelf<Record> for Journal {
     fn append(&mut self, records: Vec<(WriteId, Record)>) -> Result<(), DiskError> {
-        self.unsynced.extend(records);
+        self.unsynced.append(records);
         Ok(())
     }
 
     fn sync(&mut self, through: WriteId) -> Result<(), DiskError> {
-        if self.fails {
-            self.fails = false;
-            self.unsynced.clear();
-            return Err(DiskError::Failed {
-                attempted: format!("sync records through {through}"),
-                reason: "input/output error".to_owned(),
-            });
-        }
-        while let Some((write, _)) = self.unsynced.front()
-            && *write <= through
-            && let Some((_, record)) = self.unsynced.pop_front()
-        {
-            self.kept.keep(record);
-        }
+        self.unsynced
+            .sync(through)?
+            .for_each(|record| self.kept.keep(record));
         Ok(())
     }
 
     fn crash(&mut self, tape: &mut Tape) {
-        // 0 keeps everything: the operating system outlives a process, as a rule.
-        let count = u32::try_from(self.unsynced.len()).unwrap_or(u32::MAX - 1);
-        let lost = usize::try_from(tape.choose(KEEP, count + 1)).expect("it is a count");
-        let kept = self.unsynced.len() - lost;
-        for (_, record) in std::mem::take(&mut self.unsynced).into_iter().take(kept) {
-            self.kept.keep(record);
-        }
+        self.unsynced
+            .crash(tape)
+            .for_each(|record| self.kept.keep(record));
         self.ends += 1;
     }
 
@@ -184,10 +166,10 @@ impl Shelf<Record> for Journal {
     }
 
     fn fail_next_sync(&mut self) {
-        self.fails = true;
+        self.unsynced.set_fails(true);
     }
 
     fn heal(&mut self) {
-        self.fails = false;
+        self.unsynced.set_fails(false);
     }
 }
