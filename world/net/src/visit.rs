@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::TLS13;
 use rustls::{
@@ -136,7 +135,10 @@ fn config(trust: &Trust) -> Result<Arc<ClientConfig>, rustls::Error> {
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let pinned = Arc::new(Pinned {
                 fingerprint: *fingerprint,
-                provider: Arc::clone(&provider),
+                nobody: SignedByAuthority {
+                    roots: Arc::new(RootCertStore::empty()),
+                    provider: Arc::clone(&provider),
+                },
             });
             let mut config = ClientConfig::builder_with_provider(provider)
                 .with_protocol_versions(&[&TLS13])?
@@ -172,16 +174,8 @@ fn is_stranger(error: &io::Error) -> bool {
 #[derive(Debug)]
 struct Pinned {
     fingerprint: [u8; 32],
-    provider: Arc<CryptoProvider>,
-}
-
-impl Pinned {
-    fn signed_by(&self, roots: RootCertStore) -> SignedByAuthority {
-        SignedByAuthority {
-            roots: Arc::new(roots),
-            provider: Arc::clone(&self.provider),
-        }
-    }
+    /// Trusts no authority; what does not depend on one is asked here.
+    nobody: SignedByAuthority,
 }
 
 impl ServerCertVerifier for Pinned {
@@ -201,13 +195,11 @@ impl ServerCertVerifier for Pinned {
         let authority = authority.ok_or(CertificateError::UnknownIssuer)?;
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone().into_owned())?;
-        self.signed_by(roots).verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        )
+        let named = SignedByAuthority {
+            roots: Arc::new(roots),
+            provider: Arc::clone(&self.nobody.provider),
+        };
+        named.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -216,8 +208,7 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let any = self.signed_by(RootCertStore::empty());
-        any.verify_tls12_signature(message, cert, dss)
+        self.nobody.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -226,12 +217,10 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let any = self.signed_by(RootCertStore::empty());
-        any.verify_tls13_signature(message, cert, dss)
+        self.nobody.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signed_by(RootCertStore::empty())
-            .supported_verify_schemes()
+        self.nobody.supported_verify_schemes()
     }
 }

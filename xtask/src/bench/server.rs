@@ -121,7 +121,8 @@ impl Server {
     fn leader(&self) -> Result<usize> {
         for (at, member) in self.members.iter().enumerate() {
             let status = self.post_to(member.port, "/v3/maintenance/status", &json!({}))?;
-            if status["leader"] == status["header"]["member_id"] {
+            let own = &status["header"]["member_id"];
+            if own.is_string() && status["leader"] == *own {
                 return Ok(at);
             }
         }
