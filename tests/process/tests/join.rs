@@ -225,7 +225,7 @@ fn a_token_is_refused_where_it_must_be_and_nothing_changes() -> Result<()> {
     let name = stranger.refusal(&stranger.first(&[&name]))?;
     ensure!(name.contains("start it with --name d"), "{name}");
     let short = format!("--join={}", a.token("b", "1s")?);
-    std::thread::sleep(Duration::from_millis(2_100));
+    sleep(Duration::from_millis(2_100));
     let late = stranger.refusal(&stranger.first(&[&short]))?;
     ensure!(late.contains("expired"), "{late}");
     let twice = format!("--join={}", a.token("b", "10m")?);
