@@ -403,6 +403,13 @@ impl Replica {
         }
     }
 
+    /// A peer's process has perhaps ended.
+    pub(crate) fn suspect(&mut self, peer: NodeId) {
+        if let Some(group) = self.group() {
+            group.inputs.push(holm_raft::Input::Suspect { peer });
+        }
+    }
+
     /// Entries came back from the log.
     pub(crate) fn fetched(
         &mut self,

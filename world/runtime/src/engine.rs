@@ -304,6 +304,7 @@ impl Engine {
                     self.release_held();
                     self.replica.log_synced(now, took);
                 }
+                Letter::Suspect(peer) => self.step(now, Input::Suspect { peer })?,
                 Letter::Message(from, message) => {
                     self.step(now, Input::Message { from, message })?;
                 }
