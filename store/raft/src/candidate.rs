@@ -184,7 +184,9 @@ impl Raft {
         }
         if !is_granted && self.is_suspicious(cx.now) {
             // Most likely that voter heard the leader a moment later than this one.
-            self.volatile.timers.set(Timer::Election, cx.now + self.turn() / 4);
+            self.volatile
+                .timers
+                .set(Timer::Election, cx.now + self.turn() / 4);
         }
     }
 

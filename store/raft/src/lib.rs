@@ -113,6 +113,7 @@ mod node;
 mod origin;
 mod progress;
 mod reads;
+mod recording;
 mod snapshot;
 mod state;
 mod timers;
@@ -129,4 +130,5 @@ pub use message::{
 pub use node::{Raft, Restored, RoleName};
 pub use origin::Windows;
 pub use progress::PeerView;
+pub use recording::{Difference, Ended, Ending, Recorder, RecordingError, Replayed, replay};
 pub use snapshot::{Checkpoint, ChunkId, Manifest};

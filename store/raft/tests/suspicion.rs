@@ -168,7 +168,10 @@ fn hints_about_others_than_the_leader_change_nothing() {
         let peer = NodeId::new(peer);
         assert!(stage.input(id(2), Input::Suspect { peer }).is_empty());
     }
-    assert!(suspect(&mut stage, 1).is_empty(), "a leader suspects nobody");
+    assert!(
+        suspect(&mut stage, 1).is_empty(),
+        "a leader suspects nobody"
+    );
     assert_eq!(*stage.hosts[&id(2)].raft(), before);
     assert!(now > Time::ZERO);
 }

@@ -50,8 +50,14 @@ impl Replica {
         if !group.inputs.is_empty() {
             let mut wanted = core::mem::take(&mut group.wanted);
             group.room.close();
+            if let Some(tape) = &mut group.tape {
+                tape.before(now, &group.inputs);
+            }
             let inputs = group.inputs.drain(..);
             group.raft.step_batch(now, inputs, &mut wanted);
+            if let Some(tape) = &mut group.tape {
+                tape.after(wanted.as_slice());
+            }
             for effect in wanted.drain() {
                 self.obey_raft(now, effect, effects);
             }

@@ -147,13 +147,15 @@ fn attend(seat: &Seat, inbox: &Inbox) {
             Ok(None) => {}
             Ok(Some(End::Answered)) => {
                 tidy_up(seat, inbox, &mut letters);
-                if let Some(engine) = lock(seat).take() {
+                if let Some(mut engine) = lock(seat).take() {
+                    engine.replica.end_record();
                     engine.outbox.stop();
                 }
                 return;
             }
             Ok(Some(End::Late)) => {
-                if let Some(engine) = lock(seat).take() {
+                if let Some(mut engine) = lock(seat).take() {
+                    engine.replica.end_record();
                     // They go without an answer, which their clients are told as just that.
                     let unanswered = engine.desk.seated();
                     tracing::warn!(unanswered, "stops before all requests have an answer");
