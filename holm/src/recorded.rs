@@ -10,6 +10,9 @@ use holm_raft::{Difference, Ended, Ending, Replayed};
 /// How many characters of an effect or input are shown.
 const SHOWN: usize = 400;
 
+/// A recording cannot be read, or is none.
+const UNREADABLE: u8 = 2;
+
 /// A step differs.
 const DIFFERS: u8 = 4;
 
@@ -22,11 +25,19 @@ pub(crate) fn replay_all(place: &Path) -> Result<u8> {
     let mut code = 0;
     let mut out = std::io::stdout().lock();
     for file in holm_runtime::recordings(place)? {
-        let replayed = holm_runtime::replay(&file)?;
-        if replayed.differs.is_some() {
-            code = DIFFERS;
-        }
-        let text = describe(&file, &replayed);
+        let text = match holm_runtime::replay(&file) {
+            Ok(replayed) => {
+                if replayed.differs.is_some() {
+                    code = DIFFERS;
+                }
+                describe(&file, &replayed)
+            }
+            Err(error) => {
+                // The others may tell something all the same.
+                code = code.max(UNREADABLE);
+                format!("{:#}\n", anyhow::Error::new(error))
+            }
+        };
         out.write_all(text.as_bytes()).context("write the result")?;
     }
     out.flush().context("write the result")?;

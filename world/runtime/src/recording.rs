@@ -1,10 +1,11 @@
 //! Recordings of runs as files, and their replay: one file a run, of a size that is bounded.
 //!
 //! What would surprise: a file that is full gets a frame that says so and nothing after it, while
-//! the node goes on. Nothing is synced; a machine that loses power loses the recording's end.
+//! the node goes on. Each batch is written at once, so that a process that is killed leaves all
+//! of it; nothing is synced, so a machine that loses power loses the end.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -43,10 +44,14 @@ impl RecordingConfig {
         // A run that is there already is another node's, or another directory's: keep it.
         let mut options = File::options();
         // It holds what clients write, as the data do.
-        let file = options.write(true).create_new(true).mode(0o600).open(&place)?;
+        let file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&place)?;
         tracing::info!(place = %place.display(), bytes_max = self.bytes_max, "records this run");
         Ok(FileSink {
-            file: BufWriter::with_capacity(64 << 10, file),
+            file,
             place,
             left: self.bytes_max,
         })
@@ -56,7 +61,7 @@ impl RecordingConfig {
 /// A recording's file.
 #[derive(Debug)]
 pub(crate) struct FileSink {
-    file: BufWriter<File>,
+    file: File,
     place: PathBuf,
     left: u64,
 }
@@ -66,7 +71,6 @@ impl FileSink {
         let bytes = u64::try_from(frame.len()).unwrap_or(u64::MAX);
         if bytes.saturating_add(END_BYTES) > self.left {
             self.file.write_all(&Recorder::default().end(Ended::Full))?;
-            self.file.flush()?;
             let place = self.place.display();
             tracing::warn!(%place, "the recording is as large as it may be, it ends here");
             return Ok(false);
