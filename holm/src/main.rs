@@ -14,6 +14,7 @@ mod join;
 mod probe;
 mod progress;
 mod quantity;
+mod recorded;
 mod rehearse;
 mod restore;
 mod screen;

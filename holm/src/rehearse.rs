@@ -22,6 +22,7 @@ Examples:
   holm rehearse scenarios/cut-wan.toml --set link.wan.loss=0.02 --report cut-wan.html
   holm rehearse scenarios/hunt-members.toml --explore 10m   hunt for a broken promise
   holm rehearse scenarios/hunt-members.toml --tape hunt-members-25fdfea6.tape --step
+  holm rehearse --recorded steps                            replay what `holm up --record steps` recorded
 
 Exit codes: 0 all promises kept; 1 one broke; 2 the scenario is refused; 3 too little is known;
 4 one seed gave two traces.";
@@ -30,8 +31,11 @@ Exit codes: 0 all promises kept; 1 one broke; 2 the scenario is refused; 3 too l
 #[derive(Debug, Args)]
 pub(crate) struct Rehearse {
     /// The scenario, a TOML file
-    #[arg(value_name = "SCENARIO")]
-    scenario: PathBuf,
+    #[arg(value_name = "SCENARIO", required_unless_present = "recorded")]
+    scenario: Option<PathBuf>,
+    /// Replay recordings of real runs, a folder of them or one file: equal, or the first step that differs
+    #[arg(long, value_name = "PATH", exclusive = true)]
+    recorded: Option<PathBuf>,
     /// Hunt for a broken promise, in odd orders and under faults, for so long
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "5m",
         value_parser = parse_duration)]
@@ -107,9 +111,13 @@ pub(crate) fn command(asked: &Rehearse) -> ExitCode {
 }
 
 fn rehearse(asked: &Rehearse) -> Result<u8> {
-    let file = asked.scenario.display().to_string();
-    let text = std::fs::read_to_string(&asked.scenario)
-        .with_context(|| format!("read the scenario {file}"))?;
+    if let Some(place) = &asked.recorded {
+        return crate::recorded::replay_all(place);
+    }
+    let path = asked.scenario.as_deref().context("name a scenario")?;
+    let file = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("read the scenario {file}"))?;
     let scenario = parse(&text, &file, &asked.set)?;
     let tape = asked.tape.as_deref().map(read_tape).transpose()?;
     let options = Options {

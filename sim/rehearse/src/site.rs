@@ -123,6 +123,8 @@ pub(crate) enum Request {
     Progress(RequestId),
     /// An operator's.
     Operate(Operation),
+    /// None of a client's: that this node's process has perhaps ended, true or not. No answer.
+    Suspect(NodeId),
 }
 
 /// What a client can ask about a lease.

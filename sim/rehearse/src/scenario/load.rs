@@ -109,7 +109,7 @@ const USUAL: [(&str, u32, u32); 11] = [
     ("freeze", 2, 4),
 ];
 
-const RARE: [&str; 2] = ["members", "flip"];
+const RARE: [&str; 3] = ["members", "flip", "suspect"];
 
 impl Chances {
     pub(crate) fn usual() -> Self {

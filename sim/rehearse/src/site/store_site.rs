@@ -288,6 +288,7 @@ impl StoreSite {
                 self.readers.ask_progress(watch);
                 return Ok(());
             }
+            Request::Suspect(peer) => return self.tell(now, replica::Input::Suspect { peer }),
         };
         self.asked.insert(request, asked);
         self.tell(now, input)
