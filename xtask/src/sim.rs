@@ -32,7 +32,8 @@ A mutant is found by a rehearsal that breaks a promise, or by a test of ours tha
 page above its patch says; the same rehearsals and tests then pass without any patch, or the
 command fails. It also fails if a mutant does not compile, if one is missed that is not marked as
 missed, or if less than 95 of 100 of a group are found. What cannot be rebuilt in our code stands
-in sim/waivers.toml, with the reason, and counts for nothing.
+in sim/waivers.toml, with the reason, and counts for nothing. What rehearsals found lies as tapes
+in DIR/tapes. Runs on Linux, for its accounts of CPU time.
 ";
 
 /// The small program that rehearses, without the rest of the binary.

@@ -36,6 +36,8 @@ struct Said {
 struct Scratch {
     tree: PathBuf,
     target: PathBuf,
+    /// Where rehearsals leave the tapes of what they found.
+    tapes: PathBuf,
 }
 
 /// Hunts all mutants, then the tree itself.
@@ -160,7 +162,9 @@ impl Scratch {
         let scratch = Self {
             tree: folder.join("tree"),
             target: folder.join("target"),
+            tapes: folder.join("tapes"),
         };
+        std::fs::create_dir_all(&scratch.tapes)?;
         copy(root, &scratch.tree)?;
         Ok(scratch)
     }
@@ -213,7 +217,10 @@ impl Scratch {
         let mut program = Command::new(self.target.join("debug/examples/rehearse"));
         program.arg(self.tree.join("scenarios").join(format!("{name}.toml")));
         program.args(["--seed", "1", "--shrink", "0", "--cpu", "--explore"]);
-        program.arg(budget_s.to_string());
+        program
+            .arg(budget_s.to_string())
+            .arg("--tapes")
+            .arg(&self.tapes);
         let (said, cpu_s) = bounded(&program, &self.tree, budget_s + 60)?;
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
         let runs = text.lines().nth(1).and_then(|line| line.split(' ').next());
@@ -241,35 +248,37 @@ impl Scratch {
         program.args(words);
         let (said, cpu_s) = bounded(&program, &self.tree, budget_s)?;
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
-        let failed = text.lines().skip_while(|line| *line != "failures:");
-        let failed: Vec<&str> = failed
-            .filter_map(|line| line.strip_prefix("    "))
-            .collect();
-        let (mut broken, mut useless) = (None, None);
-        match said.status.code() {
-            Some(0) if text.contains("running 0 tests") && !text.contains("test result: ok. 1") => {
-                let none = text.lines().all(|line| !is_some_passed(line));
-                useless = none.then(|| "no test of that name".to_owned());
-            }
-            Some(0) => {}
-            Some(101) if text.contains("test result: FAILED") || !failed.is_empty() => {
-                let named = failed.iter().rfind(|name| !name.contains(' '));
-                broken = Some(short(named.copied().unwrap_or("a test failed")));
-            }
-            _ => useless = Some(format!("ended with {}", said.status)),
-        }
+        let (broken, failed) = match suite_said(said.status.code(), &text) {
+            Ok(broken) => (broken, None),
+            Err(why) => (None, Some(why)),
+        };
         Ok(Said {
             broken,
-            failed: useless,
+            failed,
             runs: None,
             cpu_s,
         })
     }
 }
 
-fn is_some_passed(line: &str) -> bool {
-    line.strip_prefix("test result: ok. ")
-        .is_some_and(|rest| !rest.starts_with("0 passed"))
+/// Which test failed, if one did; an error if the suite tells nothing.
+fn suite_said(code: Option<i32>, text: &str) -> Result<Option<String>, String> {
+    let has_passed = |line: &str| {
+        let rest = line.strip_prefix("test result: ok. ");
+        rest.is_some_and(|rest| !rest.starts_with("0 passed"))
+    };
+    match code {
+        Some(0) if text.lines().any(has_passed) => Ok(None),
+        Some(0) => Err("no test of that name".to_owned()),
+        Some(101) if text.contains("test result: FAILED") => {
+            let list = text.lines().skip_while(|line| *line != "failures:");
+            let names = list.filter_map(|line| line.strip_prefix("    "));
+            let last = names.filter(|name| !name.contains(' ')).last();
+            Ok(Some(short(last.unwrap_or("a test failed"))))
+        }
+        Some(code) => Err(format!("ended with exit code {code}")),
+        None => Err("took too long, and was ended".to_owned()),
+    }
 }
 
 /// Runs a program that may hang or eat time, and says what CPU it and its children took.
@@ -414,6 +423,18 @@ mod tests {
         let mut said = program.arg("x").output().unwrap();
         said.stderr = text.as_bytes().to_vec();
         assert_eq!(panic_of(&said), "PANIC I3: what is committed");
+    }
+
+    #[test]
+    fn a_suite_fails_by_name_and_one_that_tests_nothing_is_useless() {
+        let failed = "failures:\n\n---- a::b stdout ----\n    said a thing\n\nfailures:\n    a::b\n\ntest result: FAILED. 1 passed; 1 failed\n";
+        assert_eq!(suite_said(Some(101), failed), Ok(Some("a::b".to_owned())));
+        let passed = "test result: ok. 0 passed; 0 failed\ntest result: ok. 2 passed; 0 failed\n";
+        assert_eq!(suite_said(Some(0), passed), Ok(None));
+        let none = "running 0 tests\ntest result: ok. 0 passed; 0 failed\n";
+        assert!(suite_said(Some(0), none).is_err());
+        assert!(suite_said(Some(101), "error: could not compile\n").is_err());
+        assert!(suite_said(None, "").is_err());
     }
 
     #[test]
