@@ -10,7 +10,9 @@
 //!                   ├─► durable     nothing acknowledged is missing    linear
 //!        streams ───┼─► watch       ordered, whole, without a gap      linear
 //!         times ────┼─► heals       progress, then one state
-//!                   └─► lease       as long as promised, not longer      linear
+//!                   ├─► lease       as long as promised, not longer      linear
+//!     revisions ────┼─► transactions  no cycle of who came before whom   n log n
+//!        values ────┴─► register    one value at a time, no revisions    n log n
 //! ```
 //!
 //! # The witness
@@ -63,9 +65,12 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod durable;
+mod graph;
 mod heals;
 mod history;
 mod lease;
+mod registers;
+mod transactions;
 mod verdict;
 mod watch;
 mod wgl;
@@ -75,6 +80,8 @@ pub use durable::{Acknowledged, durable};
 pub use heals::{Healing, heals};
 pub use history::{History, Model, Operation, Outcome};
 pub use lease::{Lived, lease};
+pub use registers::{Access, register};
+pub use transactions::{Transaction, transactions};
 pub use verdict::{Verdict, Violation};
 pub use watch::{Seen, Stream, watch};
 pub use wgl::wgl;

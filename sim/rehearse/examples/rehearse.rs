@@ -1,7 +1,7 @@
 //! Rehearses scenarios and prints the reports: for timing, without the rest of the binary.
 //!
 //! `cargo run --release -p holm-rehearse --example rehearse -- FILE [--runs N] [--seed N]
-//! [--explore SECONDS] [--shrink SECONDS] [--html FILE] [--tapes FOLDER] [--tape FILE]`
+//! [--explore SECONDS] [--cpu] [--shrink SECONDS] [--html FILE] [--tapes FOLDER] [--tape FILE]`
 #![expect(clippy::disallowed_types, reason = "it measures real time")]
 #![expect(clippy::disallowed_methods, reason = "it reads a file and arguments")]
 #![expect(clippy::print_stdout, reason = "it is a program")]
@@ -11,12 +11,29 @@ use std::time::{Duration, Instant};
 
 use holm_rehearse::{Options, Progress, parse, replay, run};
 
-struct Clock(Instant);
+/// Real time, or with `--cpu` the time that this process has run, so that a busy machine does
+/// not shorten a hunt.
+enum Clock {
+    Real(Instant),
+    Cpu,
+}
 
 impl Progress for Clock {
     fn elapsed(&mut self) -> Duration {
-        self.0.elapsed()
+        match self {
+            Self::Real(begun) => begun.elapsed(),
+            Self::Cpu => cpu_time(),
+        }
     }
+}
+
+/// As the kernel accounts it, in hundredths of a second.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/stat").expect("Linux keeps accounts");
+    let (_, rest) = text.rsplit_once(')').expect("the name is in parentheses");
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().expect("it is a number");
+    Duration::from_millis(10 * (ticks(11) + ticks(12)))
 }
 
 fn main() -> ExitCode {
@@ -44,7 +61,11 @@ fn main() -> ExitCode {
         explore: number("--explore").map(Duration::from_secs),
         ..Options::default()
     };
-    let mut clock = Clock(Instant::now());
+    let mut clock = if rest.iter().any(|word| word == "--cpu") {
+        Clock::Cpu
+    } else {
+        Clock::Real(Instant::now())
+    };
     let report = match after("--tape") {
         None => run(&scenario, &options, &mut clock),
         Some(tape) => {
@@ -58,7 +79,7 @@ fn main() -> ExitCode {
         }
     };
     print!("{}", report.to_text());
-    let seconds = clock.elapsed().as_secs_f64();
+    let seconds = clock.elapsed().as_secs_f64().max(0.01);
     let per = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / seconds;
     println!(
         "{:.0} messages/s, {:.0} operations/s",

@@ -9,6 +9,7 @@ mod figures;
 mod incidents;
 mod leases;
 mod ledger;
+mod transactions;
 mod watchers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

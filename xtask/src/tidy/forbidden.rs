@@ -40,6 +40,7 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<Complaint>> {
         }
         for (index, line) in text.lines().enumerate() {
             words(path, index, line, &mut complaints);
+            floats(path, index, line, &mut complaints);
         }
     }
     Ok(complaints)
@@ -76,6 +77,26 @@ fn words(path: &str, index: usize, line: &str, complaints: &mut Vec<Complaint>) 
     }
 }
 
+/// Protocols and engines decide with whole numbers: a float's last bit is the platform's.
+fn floats(path: &str, index: usize, line: &str, complaints: &mut Vec<Complaint>) {
+    let is_decider = path.starts_with("spine/") || path.starts_with("store/");
+    // The front of the keyspace, and tests, look at figures.
+    if !is_decider || path.starts_with("store/etcd/") || !path.contains("/src/") {
+        return;
+    }
+    let code = line.split("//").next().unwrap_or_default();
+    let mut words = code.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    if words.any(is_float) {
+        let text = "a float decides nothing here: count in whole numbers";
+        complaints.push(Complaint::on(path, index, text));
+    }
+}
+
+fn is_float(word: &str) -> bool {
+    let ends = |float| word == float || word.ends_with(&format!("_{float}"));
+    ends("f32") || ends("f64")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +125,16 @@ mod tests {
             found(&format!("// {note}(ada, 2026-11-21): measure it")),
             ""
         );
+    }
+
+    #[test]
+    fn a_float_below_the_front_is_named_and_one_above_it_is_not() {
+        for line in ["fn rate() -> f64 {", "let half = 1_f32 / 2.0;"] {
+            assert!(found(line).contains("index.rs:1: a float"), "{line}");
+            let front = Tree::default().with("store/etcd/src/metrics.rs", line);
+            assert_eq!(texts(&check(&front).unwrap()), "");
+        }
+        assert_eq!(found("let hash = 0xf64; // not an f64"), "");
     }
 
     #[test]

@@ -65,6 +65,12 @@ impl Ledger {
         self.made_by.insert(revision, mark);
     }
 
+    /// What a revision changed, if anybody applied it.
+    pub(super) fn change(&self, revision: u64) -> Option<&Change> {
+        let at = revision.checked_sub(BEGIN)?;
+        self.changes.get(index(at))
+    }
+
     /// A node applied these: what others applied before must be the same. Gives what nobody
     /// had applied before.
     pub(crate) fn applied(&mut self, node: NodeId, changes: &[Change]) -> Vec<Change> {
@@ -204,6 +210,11 @@ impl Run<'_> {
                 let found = self.judge_events(&published);
                 self.ledger.violations.extend(found);
             }
+        }
+        if judges(Check::Transactions) && self.ledger.violations.is_empty() {
+            let published = self.ledger.published(&self.askers.history);
+            let found = self.judge_transactions(&published);
+            self.ledger.violations.extend(found);
         }
         let found = self.judge_leases();
         self.ledger.violations.extend(found);

@@ -13,16 +13,18 @@ pub(crate) enum Check {
     Linearizable,
     Watch,
     Durable,
+    Transactions,
     Lease,
     Invariants,
     Heals,
 }
 
 impl Check {
-    pub(crate) const ALL: [(&'static str, Self); 6] = [
+    pub(crate) const ALL: [(&'static str, Self); 7] = [
         ("linearizable", Self::Linearizable),
         ("watch", Self::Watch),
         ("durable", Self::Durable),
+        ("transactions", Self::Transactions),
         ("lease", Self::Lease),
         ("invariants", Self::Invariants),
         ("heals", Self::Heals),
