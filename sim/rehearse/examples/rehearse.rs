@@ -1,7 +1,7 @@
 //! Rehearses scenarios and prints the reports: for timing, without the rest of the binary.
 //!
 //! `cargo run --release -p holm-rehearse --example rehearse -- FILE [--runs N] [--seed N]
-//! [--explore SECONDS] [--shrink SECONDS] [--html FILE] [--tapes FOLDER] [--tape FILE]`
+//! [--jobs N] [--explore SECONDS] [--shrink SECONDS] [--html FILE] [--tapes FOLDER] [--tape FILE]`
 #![expect(clippy::disallowed_types, reason = "it measures real time")]
 #![expect(clippy::disallowed_methods, reason = "it reads a file and arguments")]
 #![expect(clippy::print_stdout, reason = "it is a program")]
@@ -42,8 +42,11 @@ fn main() -> ExitCode {
         seed: number("--seed"),
         shrink: number("--shrink").map(Duration::from_secs),
         explore: number("--explore").map(Duration::from_secs),
+        jobs: number("--jobs").and_then(|jobs| usize::try_from(jobs).ok()?.try_into().ok()),
         ..Options::default()
     };
+    // A run whose assertion fails is a failure with a tape, and said there.
+    std::panic::set_hook(Box::new(|_| {}));
     let mut clock = Clock(Instant::now());
     let report = match after("--tape") {
         None => run(&scenario, &options, &mut clock),

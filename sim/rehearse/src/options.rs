@@ -1,5 +1,6 @@
 //! What is asked of a rehearsal besides its scenario, and who is told how it goes.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// What is asked of a rehearsal besides its scenario.
@@ -15,6 +16,8 @@ pub struct Options {
     pub tape: Option<Vec<u8>>,
     /// For how long a failure is made smaller; a minute if nothing is said.
     pub shrink: Option<Duration>,
+    /// On how many threads a hunt runs; on one if nothing is said. What comes of it is the same.
+    pub jobs: Option<NonZeroUsize>,
     /// Write down each step of a replay.
     pub steps: bool,
     /// SHA-256 of the program, so that a tape knows who made it.

@@ -117,12 +117,18 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// Who found something, and which rule: what makes two failures the same.
-    pub(crate) fn failure(&self) -> Option<(&'static str, &'static str)> {
-        let first = self.violations.first();
-        first.map(|violation| (violation.judge, violation.rule))
+    /// Who found something, and which rule, and of an assertion what it says but for numbers:
+    /// what makes two failures the same.
+    pub(crate) fn failure(&self) -> Option<(&'static str, &'static str, String)> {
+        let first = self.violations.first()?;
+        let is_said = |one: &char| first.rule == NO_NODE_FAILS && !one.is_ascii_digit();
+        let said = first.place.chars().filter(is_said);
+        Some((first.judge, first.rule, said.collect()))
     }
 }
+
+/// The rule of an assertion that failed.
+const NO_NODE_FAILS: &str = "no node fails";
 
 /// How long everything may take to come to rest after a timed run.
 const REST: Duration = Duration::from_secs(60);
@@ -175,11 +181,12 @@ impl<'a> Run<'a> {
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
                 let text = text.unwrap_or("an assertion failed");
                 self.ledger
-                    .violate("invariants", "no node fails", text.to_owned());
+                    .violate("invariants", NO_NODE_FAILS, text.to_owned());
             }
         }
         self.figures.close(self.world.now());
-        let nodes = self.nodes();
+        // A node that failed an assertion may stand anyhow.
+        let nodes = catch_unwind(AssertUnwindSafe(|| self.nodes())).unwrap_or_default();
         Ending {
             hash: self.world.hash(),
             tape: self.world.tape().clone(),

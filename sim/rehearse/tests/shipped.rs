@@ -1,6 +1,7 @@
 //! The scenarios that are shipped: each is read, each run keeps its promises, and a run is a
 //! function of its seed.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use holm_rehearse::{Options, Purpose, Silent, parse, replay, run};
@@ -190,4 +191,30 @@ fn a_failure_becomes_a_tape_that_shrinks_and_replays() {
     assert_eq!((found.judge, found.rule), (failure.judge, failure.rule));
     assert!(again.to_text().contains("n1 "), "its steps are shown");
     assert!(replay(&scenario, &Options::default(), &mut Silent).is_err());
+}
+
+/// Threads change neither a run nor which failure is the first (sim I3).
+#[test]
+fn any_number_of_threads_gives_the_same_hunt() {
+    let on = |jobs: usize, heal: &str| {
+        let sets = [("run.heal".to_owned(), heal.to_owned())];
+        let scenario = parse(SHIPPED[4].1, "hunt.toml", &sets).expect("it is well formed");
+        let options = Options {
+            jobs: NonZeroUsize::new(jobs),
+            shrink: Some(Duration::ZERO),
+            ..runs(70)
+        };
+        run(&scenario, &options, &mut Silent)
+    };
+    let (one, many) = (on(1, "30s"), on(3, "30s"));
+    assert_eq!((one.runs(), one.exit_code()), (70, 0), "{}", one.to_text());
+    assert_eq!(one.hash(), many.hash());
+    assert_eq!(one.to_json(), many.to_json());
+    // Some runs heal in so short a time and some do not.
+    let (one, many) = (on(1, "400ms"), on(3, "400ms"));
+    let (first, other) = (one.failure(), many.failure());
+    let first = first.expect("not every run heals so fast");
+    let other = other.expect("the same runs were made");
+    assert!(first.run > 0, "{}", one.to_text());
+    assert_eq!((first.run, &first.tape), (other.run, &other.tape));
 }
