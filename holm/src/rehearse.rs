@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use holm_rehearse::{Options, Report, Scenario, parse, replay, run};
+use holm_rehearse::{Feedback, Options, Report, Scenario, parse, replay, run};
 use sha2::{Digest, Sha256};
 
 use crate::progress;
@@ -53,6 +53,10 @@ pub(crate) struct Rehearse {
     /// same
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
+    /// Whether a hunt makes runs like those that showed a new order: off, counted (off, and the
+    /// orders are counted) or on
+    #[arg(long, value_name = "HOW", default_value = "off", value_parser = parse_feedback)]
+    feedback: Feedback,
     /// Override a field, such as link.wan.loss=0.02; may be repeated
     #[arg(long, value_name = "FIELD=VALUE", value_parser = parse_setting)]
     set: Vec<(String, String)>,
@@ -62,6 +66,15 @@ pub(crate) struct Rehearse {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+fn parse_feedback(text: &str) -> Result<Feedback, String> {
+    match text {
+        "off" => Ok(Feedback::Off),
+        "counted" => Ok(Feedback::Counted),
+        "on" => Ok(Feedback::On),
+        other => Err(format!("{other}: feedback is off, counted or on")),
+    }
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {
@@ -120,6 +133,7 @@ fn rehearse(asked: &Rehearse) -> Result<u8> {
         jobs: asked
             .jobs
             .or_else(|| std::thread::available_parallelism().ok()),
+        feedback: asked.feedback,
         steps: asked.step,
         build: build()?,
     };

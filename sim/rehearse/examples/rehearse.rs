@@ -1,7 +1,7 @@
 //! Rehearses scenarios and prints the reports: for timing, without the rest of the binary.
 //!
 //! `cargo run --release -p holm-rehearse --example rehearse -- FILE [--runs N] [--seed N]
-//! [--jobs N] [--explore SECONDS] [--shrink SECONDS] [--html FILE] [--tapes FOLDER] [--tape FILE]`
+//! [--jobs N] [--feedback on|counted|off] [--explore SECONDS] [--shrink SECONDS] [--html FILE] [--tapes FOLDER] [--tape FILE]`
 #![expect(clippy::disallowed_types, reason = "it measures real time")]
 #![expect(clippy::disallowed_methods, reason = "it reads a file and arguments")]
 #![expect(clippy::print_stdout, reason = "it is a program")]
@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use holm_rehearse::{Options, Progress, parse, replay, run};
+use holm_rehearse::{Feedback, Options, Progress, parse, replay, run};
 
 struct Clock(Instant);
 
@@ -43,6 +43,13 @@ fn main() -> ExitCode {
         shrink: number("--shrink").map(Duration::from_secs),
         explore: number("--explore").map(Duration::from_secs),
         jobs: number("--jobs").and_then(|jobs| usize::try_from(jobs).ok()?.try_into().ok()),
+        feedback: match after("--feedback").map(String::as_str) {
+            Some("on") => Feedback::On,
+            Some("counted") => Feedback::Counted,
+            Some("off") => Feedback::Off,
+            Some(other) => panic!("feedback is on, counted or off, not {other}"),
+            None => Feedback::default(),
+        },
         ..Options::default()
     };
     // A run whose assertion fails is a failure with a tape, and said there.

@@ -1,6 +1,7 @@
 //! Hunts: runs in odd orders under faults, until one breaks a promise; then a smaller one.
 
 mod crew;
+mod search;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use holm_virtual::{Fill, Order, Races, Report as Lines, Scheduler, Tape, TapeErr
 use sha2::{Digest, Sha256};
 
 use self::crew::in_order;
-use crate::options::{Options, Progress};
+use self::search::{Mutant, Search, Showing};
+use crate::options::{Feedback, Options, Progress};
 use crate::report::{Failure, Outcome, PromiseLine, Report};
 use crate::run::{Ending, Run};
 use crate::scenario::{Check, Length, Promise, Purpose, Scenario, SchedulerKind};
@@ -59,6 +61,7 @@ struct Hunt<'a> {
     options: &'a Options,
     stage: &'a Stage,
     races: Races,
+    search: Search,
     report: Report,
     hash: Sha256,
     /// The first run in which a judge found something, and its number.
@@ -68,8 +71,12 @@ struct Hunt<'a> {
 
 /// A run that is to be made.
 struct Plan {
-    seed: u64,
+    tape: Tape,
     order: Order,
+    /// Which of the scenario's schedulers it has.
+    scheduler: usize,
+    /// The signal whose parent it has, if it is like an earlier one.
+    signal: Option<usize>,
 }
 
 impl<'a> Hunt<'a> {
@@ -80,6 +87,7 @@ impl<'a> Hunt<'a> {
             options,
             stage,
             races: Races::default(),
+            search: Search::new(first_seed),
             report: Report::new(scenario, Outcome::Met, first_seed),
             hash: Sha256::new(),
             failed: None,
@@ -105,15 +113,10 @@ impl<'a> Hunt<'a> {
             .map(|run| self.plan(run))
             .collect();
         let (scenario, stage) = (self.scenario, self.stage);
+        let is_observed = self.options.feedback != Feedback::Off;
         let work = |number| {
             let plan: &Plan = &plans[index(number)];
-            run(
-                scenario,
-                stage,
-                &plan.order,
-                Lines::Off,
-                Tape::fresh(plan.seed),
-            )
+            plan.play(scenario, stage, is_observed)
         };
         let mut learned = Races::default();
         let jobs = self.options.jobs.unwrap_or(NonZeroUsize::MIN);
@@ -129,18 +132,37 @@ impl<'a> Hunt<'a> {
         self.races.merge(&learned);
     }
 
-    fn plan(&self, run: u64) -> Plan {
+    fn plan(&mut self, run: u64) -> Plan {
+        let mutant = match self.options.feedback {
+            Feedback::On => self.search.mutant(run),
+            Feedback::Off | Feedback::Counted => None,
+        };
+        let (tape, scheduler, signal) = match mutant {
+            Some(Mutant {
+                tape,
+                scheduler,
+                signal,
+            }) => (tape, scheduler, Some(signal)),
+            None => {
+                let count = u64::try_from(self.scenario.schedulers.len());
+                let count = count.expect("schedulers are few");
+                let seed = self.report.first_seed.wrapping_add(run);
+                (Tape::fresh(seed), index(run % count), None)
+            }
+        };
         Plan {
-            seed: self.report.first_seed.wrapping_add(run),
-            order: order(self.scenario, run, &self.races),
+            tape,
+            order: order(self.scenario, scheduler, &self.races),
+            scheduler,
+            signal,
         }
     }
 
     fn add(&mut self, plan: &Plan, ending: Ending) {
         self.hash.update(ending.hash);
         if self.report.runs == 0 {
-            let tape = Tape::fresh(plan.seed);
-            let again = run(self.scenario, self.stage, &plan.order, Lines::Off, tape);
+            let is_observed = self.options.feedback == Feedback::Off;
+            let again = plan.play(self.scenario, self.stage, is_observed);
             if again.hash != ending.hash {
                 return self.end_with(Outcome::TwoTraces);
             }
@@ -152,6 +174,12 @@ impl<'a> Hunt<'a> {
         let is_poor = ending.acknowledged < acknowledged || ending.elections < elections;
         self.report.poor += u64::from(is_poor);
         count(&mut self.report, &ending);
+        self.report.coverage.add(&ending.reached);
+        if self.options.feedback != Feedback::Off {
+            let showing = showing(&ending);
+            let made = (&ending.tape.cut(), plan.scheduler);
+            self.search.learn(&showing, made, ending.steps, plan.signal);
+        }
         if !ending.violations.is_empty() {
             self.is_over = true;
             self.failed = Some((self.report.runs - 1, ending));
@@ -173,8 +201,33 @@ impl<'a> Hunt<'a> {
             };
         }
         report.hash = self.hash.finalize().into();
+        if self.options.feedback != Feedback::Off {
+            let (marks, timelines) = self.search.coverage();
+            report.coverage.seen = Some((marks, timelines));
+        }
         report
     }
+}
+
+impl Plan {
+    fn play(&self, scenario: &Scenario, stage: &Stage, is_observed: bool) -> Ending {
+        let (order, tape) = (self.order.clone(), self.tape.clone());
+        let run = Run::new(scenario, stage, order, Lines::Off, tape);
+        if is_observed {
+            run.observed().finish()
+        } else {
+            run.finish()
+        }
+    }
+}
+
+/// What a run showed, signal by signal.
+fn showing(ending: &Ending) -> Showing {
+    [
+        ending.orders.clone(),
+        ending.shapes.clone(),
+        ending.reached.marks(),
+    ]
 }
 
 fn index(number: u64) -> usize {
@@ -210,6 +263,7 @@ pub(crate) fn replay(
     };
     let ending = run(scenario, &stage, &order, lines, tape);
     count(&mut report, &ending);
+    report.coverage.add(&ending.reached);
     report.hash = ending.hash;
     report.outcome = match (&ending.halted, ending.violations.is_empty()) {
         (Some(halted), _) => Outcome::Halted(halted.to_string()),
@@ -244,14 +298,12 @@ fn count(report: &mut Report, ending: &Ending) {
     report.struck += ending.struck;
 }
 
-fn order(scenario: &Scenario, run: u64, races: &Races) -> Order {
-    let count = u64::try_from(scenario.schedulers.len()).expect("schedulers are few");
-    let at = usize::try_from(run % count).expect("schedulers are few");
+fn order(scenario: &Scenario, scheduler: usize, races: &Races) -> Order {
     let length = match scenario.length {
         Length::Choices(choices) => choices / 3,
         Length::Time(_) => 10_000,
     };
-    let scheduler = match scenario.schedulers[at] {
+    let scheduler = match scenario.schedulers[scheduler] {
         SchedulerKind::Random => Scheduler::Random,
         SchedulerKind::Pct(depth) => Scheduler::Pct { depth, length },
         SchedulerKind::Pos => Scheduler::Pos,
