@@ -15,10 +15,6 @@ pub(crate) fn ends_the_process() {
 
 /// Fails an assertion on a thread of its own, so that a test can see what this process does then.
 /// Comes back only if the process outlives it, which is a fault.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a failed assertion of another thread is what it is"
-)]
 pub(crate) fn fails() {
     let other = std::thread::spawn(|| panic!("asked to fail"));
     other.join().expect_err("it cannot have done anything else");
