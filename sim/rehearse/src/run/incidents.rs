@@ -100,6 +100,9 @@ impl Run<'_> {
                     self.world.fail_next_sync(node);
                 }
             }
+            Action::Full => nodes
+                .into_iter()
+                .for_each(|node| self.world.fill_disk(node)),
             Action::Step(by) => {
                 for node in nodes {
                     self.world.step_clock(node, *by);
@@ -155,6 +158,9 @@ impl Run<'_> {
                 nodes.into_iter().for_each(|node| self.world.restart(node));
             }
             Action::Pause => nodes.into_iter().for_each(|node| self.world.resume(node)),
+            Action::Full => nodes
+                .into_iter()
+                .for_each(|node| self.world.empty_disk(node)),
             Action::Freeze => {
                 for node in nodes {
                     self.world.thaw_clock(node);
@@ -194,6 +200,7 @@ impl Run<'_> {
             | Action::Pause
             | Action::Power
             | Action::SyncFail
+            | Action::Full
             | Action::Step(_)
             | Action::Freeze => None,
         };
