@@ -2,10 +2,16 @@
 
 use std::net::SocketAddr;
 
+use super::keyspaces::Shown;
 use crate::config::{Config, Tls};
 
 /// What is served, where.
-pub(super) fn text(config: &Config, clients: &[SocketAddr], console: Option<SocketAddr>) -> String {
+pub(super) fn text(
+    config: &Config,
+    clients: &[SocketAddr],
+    console: Option<SocketAddr>,
+    shown: &Shown,
+) -> String {
     let clients: Vec<String> = clients.iter().map(ToString::to_string).collect();
     let mut text = format!(
         "holm {}  keyspace default  linearizable  etcd API {}",
@@ -17,6 +23,10 @@ pub(super) fn text(config: &Config, clients: &[SocketAddr], console: Option<Sock
     }
     if let Some(console) = console {
         text.push_str(&format!("  console {console}"));
+    }
+    for (name, services) in shown.all() {
+        let urls = services.handle().identity().client_urls.join(", ");
+        text.push_str(&format!("\n  keyspace {name}  linearizable  etcd API {urls}"));
     }
     text
 }

@@ -14,6 +14,7 @@ mod cluster;
 mod election;
 mod health;
 mod island;
+mod keyspaces;
 mod kv;
 mod lease;
 mod lock;
