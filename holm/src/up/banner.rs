@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use holm_etcd::services::Neighbours;
+
 use super::keyspaces::Shown;
 use crate::config::{Config, Tls};
 
@@ -24,9 +26,12 @@ pub(super) fn text(
     if let Some(console) = console {
         text.push_str(&format!("  console {console}"));
     }
-    for (name, services) in shown.all() {
-        let urls = services.handle().identity().client_urls.join(", ");
-        text.push_str(&format!("\n  keyspace {name}  linearizable  etcd API {urls}"));
+    for services in shown.keyspaces() {
+        let (handle, name) = (services.handle(), services.handle().keyspace());
+        let urls = handle.identity().client_urls.join(", ");
+        text.push_str(&format!(
+            "\n  keyspace {name}  linearizable  etcd API {urls}"
+        ));
     }
     text
 }

@@ -9,13 +9,13 @@ mod kept;
 mod open;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use holm_base::{GroupId, NodeId};
 use holm_etcd::keyspaces::{Entry, Place, Table};
 use holm_etcd::members::Member;
-use holm_etcd::services::Services;
+use holm_etcd::services::{Neighbours, Services};
 use holm_net::{Certificates, Room};
 use holm_runtime::{Keyspaces, MemberConfig};
 use tokio::sync::watch;
@@ -32,22 +32,35 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOKS_A_TRY: u32 = 10;
 
 /// What others show of the keyspaces that are open here.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Shown(Arc<Mutex<BTreeMap<String, Services>>>);
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    open: Mutex<BTreeMap<String, Services>>,
+    home: OnceLock<(Services, Keyspaces)>,
+}
 
 impl Shown {
     fn set(&self, open: &BTreeMap<u32, Open>) {
         let all = open.values();
         let all = all.map(|it| (it.name.clone(), it.services.clone()));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all.collect();
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = all.collect();
+    }
+}
+
+impl Neighbours for Shown {
+    fn keyspaces(&self) -> Vec<Services> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.values().cloned().collect()
     }
 
-    /// The doors to those that are open here, by name.
-    pub(super) fn all(&self) -> BTreeMap<String, Services> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn strays(&self) -> u64 {
+        let home = self.home.get();
+        home.map_or(0, |(_services, keyspaces)| keyspaces.strays())
+    }
+
+    fn home(&self) -> Option<Services> {
+        self.home
+            .get()
+            .map(|(services, _keyspaces)| services.clone())
     }
 }
 
@@ -80,11 +93,15 @@ pub(super) struct Hosting {
     swept: Option<Table>,
     /// Where each is reached here, or why it is not.
     places: BTreeMap<u32, Place>,
-    shown: Shown,
+    shown: Arc<Shown>,
 }
 
 impl Hosting {
-    pub(super) fn new(means: Means, services: Services, shown: Shown) -> anyhow::Result<Self> {
+    pub(super) fn new(means: Means, services: Services, shown: Arc<Shown>) -> anyhow::Result<Self> {
+        shown
+            .home
+            .get_or_init(|| (services.clone(), means.keyspaces.clone()));
+        services.with_neighbours(Arc::<Shown>::clone(&shown));
         Ok(Self {
             kept: Kept::load(&means.config.data_dir)?,
             node: services.handle().identity().node,
@@ -182,7 +199,10 @@ impl Hosting {
             Ok(Ok(())) => {
                 tracing::info!(%group, "a keyspace was removed, and its files are deleted");
                 if let Err(error) = self.kept.forget(group) {
-                    tracing::warn!(error = format!("{error:#}"), "a removed keyspace's port is remembered");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "a removed keyspace's port is remembered"
+                    );
                 }
             }
             Ok(Err(error)) => {
@@ -204,6 +224,8 @@ impl Hosting {
         };
         match opened {
             Ok(open) => {
+                open.services
+                    .with_neighbours(Arc::<Shown>::clone(&self.shown));
                 let addresses = open.urls.clone();
                 tracing::info!(
                     keyspace = entry.name,
@@ -218,7 +240,11 @@ impl Hosting {
             Err(error) => {
                 let error = format!("{error:#}");
                 let keyspace = entry.name.as_str();
-                tracing::warn!(keyspace, error, "a keyspace is not open here; it is tried again");
+                tracing::warn!(
+                    keyspace,
+                    error,
+                    "a keyspace is not open here; it is tried again"
+                );
                 let addresses = Vec::new();
                 self.places.insert(entry.id, Place { addresses, error });
             }

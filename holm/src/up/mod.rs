@@ -123,7 +123,7 @@ async fn live(
     let clients: Vec<SocketAddr> = doors.clients.iter().map(Listener::address).collect();
     let console = doors.console.as_ref().map(Listener::address);
     let keeper = tokio::spawn(compaction::keep(node.handle().clone(), config.retention));
-    let shown = Shown::default();
+    let shown = Arc::new(Shown::default());
     let means = Means {
         config: config.clone(),
         keyspaces: node.keyspaces().clone(),
@@ -131,7 +131,7 @@ async fn live(
         room: doors.room.clone(),
         certificates: doors.certificates.clone(),
     };
-    let mut hosting = Hosting::new(means, services, shown.clone())?;
+    let mut hosting = Hosting::new(means, services, Arc::clone(&shown))?;
     hosting.begin().await;
     let greeting = banner::text(config, &clients, console, &shown);
     // A node whose standard output is gone serves all the same.

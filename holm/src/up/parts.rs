@@ -58,11 +58,7 @@ pub(super) fn keyspace_front(
     Ok((front, services))
 }
 
-fn services(
-    config: &Config,
-    handle: &Handle,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<Services> {
+fn services(config: &Config, handle: &Handle, metrics: &Arc<Metrics>) -> anyhow::Result<Services> {
     let mut tokens = TokenConfig::parse(&config.auth_token, &mut |file| std::fs::read(file))
         .context("--auth-token")?;
     if let TokenConfig::Simple { lifetime } = &mut tokens {

@@ -123,6 +123,38 @@ pub struct NodeStatus {
     /// Sites that may join and have not.
     #[prost(message, repeated, tag = "37")]
     pub invitations: Vec<Invitation>,
+    /// The keyspaces that are open at the node, this one first.
+    #[prost(message, repeated, tag = "38")]
+    pub keyspaces: Vec<KeyspaceStatus>,
+}
+
+/// How a keyspace is at a node.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KeyspaceStatus {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its newest revision.
+    #[prost(int64, tag = "2")]
+    pub revision: i64,
+    /// Live keys.
+    #[prost(uint64, tag = "3")]
+    pub keys: u64,
+    /// Bytes of records that are still needed.
+    #[prost(uint64, tag = "4")]
+    pub retained_bytes: u64,
+    /// Bytes of its files.
+    #[prost(uint64, tag = "5")]
+    pub file_bytes: u64,
+    /// Who leads it; 0 if the node knows of nobody.
+    #[prost(fixed64, tag = "6")]
+    pub leader: u64,
+    /// Where clients reach it at this node.
+    #[prost(string, repeated, tag = "7")]
+    pub addresses: Vec<String>,
+    /// Raised alarms.
+    #[prost(uint64, tag = "8")]
+    pub alarms: u64,
 }
 
 /// A node's certificate for links.

@@ -207,7 +207,10 @@ pub(crate) fn forget_places(view: &View, table: &Table) -> Vec<Command> {
 /// What is wrong with a name, if something is.
 pub(crate) fn misnamed(name: &str) -> Option<&'static str> {
     let is_fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let begins_well = name.bytes().next().is_some_and(|it| it.is_ascii_lowercase());
+    let begins_well = name
+        .bytes()
+        .next()
+        .is_some_and(|it| it.is_ascii_lowercase());
     if name == "default" {
         Some("keyspace default is always there: choose another name")
     } else if !begins_well || name.len() > 63 || !name.bytes().all(is_fine) {
@@ -242,7 +245,10 @@ mod tests {
         assert!(!is_over(2), "it is there");
         assert!(is_over(3), "it was removed");
         assert!(!is_over(5), "this table is older than that");
-        assert!(table.is_over(GroupId::new(2), NodeId::new(8)), "not its own");
+        assert!(
+            table.is_over(GroupId::new(2), NodeId::new(8)),
+            "not its own"
+        );
     }
 
     #[test]

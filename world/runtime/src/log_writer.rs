@@ -118,7 +118,11 @@ impl LogWriter {
             chores.has_fetched = matches!(task, Task::Fetch(..));
             let result = match task {
                 Task::Fetch(group, fetch, inbox) => give_back(log, group, fetch, &inbox),
-                Task::Flush(batches) => self.flush(log, &batches, &mut chores),
+                Task::Flush(mut batches) => {
+                    // Who left since they were taken may be gone from the log too.
+                    self.outbox.drop_left(&mut batches);
+                    self.flush(log, &batches, &mut chores)
+                }
                 Task::Cut(cuts) => cut(log, &cuts, &mut chores),
                 Task::Prepare => log.prepare_next().map(|done| {
                     chores.is_prepared = done != Preparation::More;
@@ -133,12 +137,10 @@ impl LogWriter {
         }
     }
 
-    fn flush(
-        &self,
-        log: &mut Log,
-        batches: &[Batch],
-        chores: &mut Chores,
-    ) -> Result<(), LogError> {
+    fn flush(&self, log: &mut Log, batches: &[Batch], chores: &mut Chores) -> Result<(), LogError> {
+        if batches.is_empty() {
+            return Ok(());
+        }
         let started = Instant::now();
         let mut urgency = Urgency::Ordinary;
         let records: Vec<(GroupId, &[Record])> = batches

@@ -187,6 +187,13 @@ impl Outbox {
         self.bell.notify_one();
     }
 
+    /// Drops the batches of keyspaces that have left. Only while the log is held: a keyspace is
+    /// released from it after it has left, and then its records must not be written.
+    pub(crate) fn drop_left(&self, batches: &mut Vec<Batch>) {
+        let waiting = self.lock();
+        batches.retain(|batch| waiting.lanes.contains_key(&batch.group));
+    }
+
     /// Whether nobody waits any more for what one of these wrote.
     pub(crate) fn is_given_up(&self, batches: &[Batch]) -> bool {
         let waiting = self.lock();
@@ -340,5 +347,8 @@ mod tests {
         assert!(!outbox.is_given_up(&batches));
         outbox.leave(TWO);
         assert!(outbox.is_given_up(&batches));
+        let mut batches = batches;
+        outbox.drop_left(&mut batches);
+        assert!(batches.is_empty(), "what it took along is not written");
     }
 }

@@ -154,11 +154,15 @@ fn url(means: &Means, address: SocketAddr) -> String {
     } else {
         "https"
     };
-    let is_beside = config.listen.first().is_some_and(|it| it.ip() == address.ip());
+    let is_beside = config
+        .listen
+        .first()
+        .is_some_and(|it| it.ip() == address.ip());
     let told = config.client_urls.first().filter(|_| is_beside);
     let host = told.and_then(|url| {
-        let place = crate::config::place(url);
-        place.rsplit_once(':').map(|(host, _port)| host.to_owned())
+        let (_scheme, place) = url.split_once("://")?;
+        let (host, _port) = place.rsplit_once(':')?;
+        Some(host)
     });
     match host {
         Some(host) => format!("{scheme}://{host}:{}", address.port()),

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use holm_base::NodeId;
 use holm_kv::command::{Command, Proposal};
@@ -16,11 +17,15 @@ use super::Services;
 use crate::context::Context;
 use crate::holm::{
     KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
-    KeyspaceRemoveRequest, KeyspaceSite, KeyspaceView,
+    KeyspaceRemoveRequest, KeyspaceSite, KeyspaceStatus, KeyspaceView,
 };
 use crate::keyspaces::{self, Entry, KEYSPACES_MAX, Place, Table};
 use crate::members::Member;
 use crate::status::{Code, Status};
+
+/// How long a change of a keyspace's sites may take until its caller is told that it goes on.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(7);
+const CHANGE_LOOK: Duration = Duration::from_millis(50);
 
 /// How often a change is tried that others were faster with.
 const TRIES: usize = 16;
@@ -173,7 +178,7 @@ impl Services {
         self.shown(&request.name, &members)
     }
 
-    fn check_is_default(&self) -> Result<(), Status> {
+    pub(super) fn check_is_default(&self) -> Result<(), Status> {
         if self.handle().group() == DEFAULT {
             return Ok(());
         }
@@ -268,6 +273,140 @@ impl Services {
             Some(bootstrap) => self.let_go(bootstrap, node).await.map(drop),
             None => Ok(()),
         }
+    }
+
+    /// How the keyspaces that are open here are, this one first.
+    pub(super) fn keyspace_statuses(&self) -> Vec<KeyspaceStatus> {
+        let mut all = vec![self.keyspace_status()];
+        let is_home = self.handle().group() == DEFAULT;
+        let others = self.shared.neighbours.get().filter(|_| is_home);
+        let others = others.map(|it| it.keyspaces());
+        all.extend(others.unwrap_or_default().iter().map(Self::keyspace_status));
+        all
+    }
+
+    fn keyspace_status(&self) -> KeyspaceStatus {
+        let (handle, view) = (self.handle(), self.handle().view());
+        KeyspaceStatus {
+            name: handle.keyspace().to_owned(),
+            revision: view.revision().value(),
+            keys: view.sizes.keys,
+            retained_bytes: view.sizes.retained_bytes.value(),
+            file_bytes: view.sizes.file_bytes.value(),
+            leader: handle.leader().map_or(0, NodeId::value),
+            addresses: handle.identity().client_urls.clone(),
+            alarms: u64::try_from(view.alarms.len()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The gauges of all keyspaces that are open here, as text for a scrape.
+    #[must_use]
+    pub fn keyspace_gauges(&self) -> String {
+        let all = self.keyspace_statuses();
+        let own = self.handle().identity().node.value();
+        let mut text = String::new();
+        let mut gauge = |name: &str, help: &str, read: &dyn Fn(&KeyspaceStatus) -> i64| {
+            text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
+            for status in &all {
+                let line = format!("{name}{{keyspace=\"{}\"}} {}\n", status.name, read(status));
+                text.push_str(&line);
+            }
+        };
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        gauge(
+            "holm_keyspace_revision",
+            "The keyspace's revision.",
+            &|it| it.revision,
+        );
+        gauge("holm_keyspace_keys", "Live keys of the keyspace.", &|it| {
+            signed(it.keys)
+        });
+        gauge(
+            "holm_keyspace_file_bytes",
+            "Bytes of the keyspace's files.",
+            &|it| signed(it.file_bytes),
+        );
+        gauge(
+            "holm_keyspace_is_leader",
+            "Whether this node leads the keyspace.",
+            &|it| i64::from(it.leader == own),
+        );
+        if let Some(strays) = self.shared.neighbours.get().map(|it| it.strays()) {
+            let name = "holm_network_strays_total";
+            let help = "Messages of other nodes for keyspaces that are not here.";
+            text.push_str(&format!(
+                "# HELP {name} {help}\n# TYPE {name} counter\n{name} {strays}\n"
+            ));
+        }
+        text
+    }
+
+    /// Takes the site that is reached there into this keyspace, as `etcdctl member add` asks for
+    /// it, and waits until it belongs to it.
+    pub(super) async fn add_site_by_url(&self, urls: &[String]) -> Result<NodeId, Status> {
+        let home = self.home()?;
+        let known = home.members().await?;
+        let found = known
+            .iter()
+            .find(|it| it.peer_urls.iter().any(|url| urls.contains(url)));
+        let site = found.ok_or_else(|| {
+            not_now(format!(
+                "no site of the cluster is reached at {}: let it join with `holm site add` first",
+                urls.join(", ")
+            ))
+        })?;
+        self.change_site(&home, site, false).await?;
+        Ok(site.node)
+    }
+
+    /// Lets a site go from this keyspace, as `etcdctl member remove` asks for it.
+    pub(super) async fn remove_site_by_id(&self, node: NodeId) -> Result<(), Status> {
+        let home = self.home()?;
+        let there = self.members().await?;
+        let site = there.iter().find(|it| it.node == node);
+        let site = site.ok_or_else(crate::errors::member_not_found)?;
+        self.change_site(&home, site, true).await
+    }
+
+    async fn change_site(
+        &self,
+        home: &Self,
+        site: &Member,
+        is_leaving: bool,
+    ) -> Result<(), Status> {
+        let node = site.node.value();
+        let name = self.handle().keyspace();
+        let request = KeyspaceMemberRequest {
+            name: name.to_owned(),
+            site: site.name.clone(),
+            is_leaving,
+        };
+        home.edit(|table| {
+            let mut entries = table.keyspaces.iter_mut();
+            let entry = entries
+                .find(|it| it.name == name)
+                .ok_or_else(|| no_such(name))?;
+            if is_leaving {
+                begin_leaving(entry, node, &request)
+            } else {
+                begin_joining(entry, node, &request)
+            }
+        })
+        .await?;
+        let begun = self.handle().now();
+        while self.handle().now().since(begun) < CHANGE_PATIENCE {
+            let members = self.members().await?;
+            if members.iter().any(|it| it.node == site.node) != is_leaving {
+                return Ok(());
+            }
+            tokio::time::sleep(CHANGE_LOOK).await;
+        }
+        Err(crate::errors::timed_out())
+    }
+
+    fn home(&self) -> Result<Self, Status> {
+        let home = self.shared.neighbours.get().and_then(|it| it.home());
+        home.ok_or_else(|| not_now("this node does not know keyspace default yet: try again"))
     }
 
     fn shown(&self, name: &str, members: &[Member]) -> Result<KeyspaceView, Status> {

@@ -76,6 +76,7 @@ impl Services {
                 is_authority: it.is_authority,
             }),
             invitations: self.invitations(),
+            keyspaces: self.keyspace_statuses(),
         })
     }
 
