@@ -6,6 +6,7 @@ mod auth;
 mod cluster;
 mod examples;
 mod keys;
+mod keyspace;
 mod kv;
 mod lease;
 mod node;
@@ -67,6 +68,10 @@ pub(crate) enum Ask {
     #[command(after_help = examples::ALARM)]
     #[command(subcommand)]
     Alarm(node::Alarm),
+    /// Keyspaces: each is an etcd cluster of its own to its clients
+    #[command(after_help = keyspace::EXAMPLES)]
+    #[command(subcommand)]
+    Keyspace(keyspace::Keyspace),
     /// Members of the cluster
     #[command(after_help = examples::MEMBER)]
     #[command(subcommand)]
@@ -90,6 +95,7 @@ impl Ask {
             Self::Role(_) => "work on roles",
             Self::Auth(_) => "work on authentication",
             Self::Alarm(_) => "work on alarms",
+            Self::Keyspace(_) => "work on keyspaces",
             Self::Member(_) => "ask for members",
         }
     }
@@ -115,10 +121,29 @@ pub(crate) async fn run(
     {
         return done;
     }
+    let connection = &at_keyspace(connection).await?;
     let client = &mut Client::connect(connection).await?;
     answer(client, ask, connection, screen)
         .await
         .with_context(|| ask.attempted().to_owned())
+}
+
+/// The connection to the keyspace that was named, whose addresses keyspace `default` has.
+async fn at_keyspace(connection: &ConnectionOptions) -> anyhow::Result<ConnectionOptions> {
+    let Some(name) = &connection.keyspace else {
+        return Ok(connection.clone());
+    };
+    let found = async {
+        let mut client = Client::connect(connection).await?;
+        keyspace::addresses(&mut client, name).await
+    };
+    let endpoints = found
+        .await
+        .with_context(|| format!("find keyspace {name}"))?;
+    Ok(ConnectionOptions {
+        endpoints,
+        ..connection.clone()
+    })
 }
 
 async fn answer(
@@ -141,6 +166,9 @@ async fn answer(
         Ask::Role(role) => auth::role(client, role, screen).await,
         Ask::Auth(auth) => auth::auth(client, auth, screen).await,
         Ask::Alarm(alarm) => node::alarm(client, alarm, screen).await,
+        Ask::Keyspace(keyspace) => {
+            keyspace::run(client, keyspace, (connection.timeout, screen)).await
+        }
         Ask::Member(member) => node::member(client, member, screen).await,
     }
 }

@@ -1,7 +1,7 @@
 //! status, alarm and member: how the node and its cluster are.
 
 use clap::Subcommand;
-use holm_etcd::holm::{NodeStatus, NodeStatusRequest};
+use holm_etcd::holm::{KeyspaceStatus, NodeStatus, NodeStatusRequest};
 use serde_json::{Value, json};
 
 use super::kv::revision;
@@ -100,7 +100,7 @@ pub(super) fn node_text(status: &NodeStatus) -> String {
     let indent = " ".repeat(status.keyspace.len() + 2);
     format!(
         "{}  {}  revision {}  compacted {}  keys {}  retained {}  on disk {}\n\
-         {indent}{}cleaner {cleaner}  checkpoint {checkpoint}  watchers {}{behind}  leases {}  alarms {}",
+         {indent}{}cleaner {cleaner}  checkpoint {checkpoint}  watchers {}{behind}  leases {}  alarms {}{}",
         status.keyspace,
         status.guarantee,
         status.revision,
@@ -112,7 +112,42 @@ pub(super) fn node_text(status: &NodeStatus) -> String {
         quantity::count(status.watchers),
         quantity::count(status.leases),
         names(&status.alarms),
+        others_text(status),
     )
+}
+
+/// The other keyspaces at the node, a line each.
+fn others_text(status: &NodeStatus) -> String {
+    let others = status.keyspaces.iter().skip(1);
+    let line = |it: &KeyspaceStatus| {
+        let leads = match it.leader {
+            0 => "no leader",
+            leader if leader == status.node => "leads",
+            _ => "follows",
+        };
+        format!(
+            "\n{}  {leads}  revision {}  keys {}  retained {}  at {}",
+            it.name,
+            it.revision,
+            quantity::count(it.keys),
+            quantity::bytes(it.retained_bytes),
+            it.addresses.join(", ")
+        )
+    };
+    others.map(line).collect()
+}
+
+fn keyspace_json(status: &KeyspaceStatus) -> Value {
+    json!({
+        "name": status.name,
+        "revision": status.revision,
+        "keys": status.keys,
+        "retained_bytes": status.retained_bytes,
+        "disk_bytes": status.file_bytes,
+        "leader": format!("{:x}", status.leader),
+        "addresses": status.addresses,
+        "alarms": status.alarms,
+    })
 }
 
 pub(super) fn node_json(endpoint: &str, status: &NodeStatus) -> Value {
@@ -156,6 +191,7 @@ pub(super) fn node_json(endpoint: &str, status: &NodeStatus) -> Value {
         "is_authority": status.certificate.is_some_and(|it| it.is_authority),
         "invitations": status.invitations.iter().map(|it| json!({ "name": it.name, "expires": it.expires }))
             .collect::<Vec<_>>(),
+        "keyspaces": status.keyspaces.iter().map(keyspace_json).collect::<Value>(),
         "links": status.links.iter().map(cluster::link_json).collect::<Vec<_>>(),
     })
 }

@@ -40,6 +40,10 @@ pub(crate) struct ConnectionOptions {
     )]
     pub(crate) endpoints: Vec<String>,
 
+    /// Talk to this keyspace: the nodes are asked where it is
+    #[arg(long, global = true, value_name = "NAME", env = "HOLM_KEYSPACE")]
+    pub(crate) keyspace: Option<String>,
+
     /// Log in as this user; without :PASSWORD it is taken from HOLM_PASSWORD
     #[arg(
         long,

@@ -17,6 +17,8 @@ pub(super) struct Doors {
     pub(super) console: Option<Listener>,
     /// The connections that all of them share.
     pub(super) room: Room,
+    /// What the node proves itself with; none without TLS.
+    pub(super) certificates: Option<Arc<Certificates>>,
 }
 
 impl Doors {
@@ -27,6 +29,7 @@ impl Doors {
     /// The first that cannot be opened, and why: somebody listens there, a certificate does not fit.
     pub(super) fn open(config: &Config) -> anyhow::Result<Self> {
         let certificates = certificates(config)?;
+        let kept = certificates.clone();
         let room = Room::of_process();
         let open = |address: SocketAddr, certificates: Option<Arc<Certificates>>| {
             let (room, limits) = (room.clone(), Limits::default());
@@ -51,6 +54,7 @@ impl Doors {
             clients,
             console: console.transpose()?,
             room,
+            certificates: kept,
         })
     }
 }

@@ -8,6 +8,7 @@ mod banner;
 mod calling;
 mod compaction;
 mod doors;
+mod keyspaces;
 mod parting;
 mod parts;
 mod peers;
@@ -33,6 +34,7 @@ use crate::command::ETCD_VERSION;
 use crate::config::{Config, Environment, Flags};
 use crate::{join, sites};
 use doors::Doors;
+use keyspaces::{Hosting, Means, Shown};
 use peers::Links;
 
 /// One file of the log.
@@ -110,10 +112,10 @@ async fn live(
     let ends = Ends::listen(failure, ends_with_input).context("listen for signals")?;
     let doors = Doors::open(config)?;
     if let Some(cluster) = &config.cluster {
-        let address = links.start(config, cluster, node.handle(), node.boot())?;
+        let address = links.start(config, cluster, node.keyspaces(), node.boot())?;
         tracing::info!(%address, members = cluster.members.len(), "links to the other sites");
     }
-    let (front, web) = parts::fronts(
+    let (front, web, services) = parts::fronts(
         config,
         (node.handle(), Arc::clone(&links)),
         &doors.room,
@@ -122,7 +124,17 @@ async fn live(
     let clients: Vec<SocketAddr> = doors.clients.iter().map(Listener::address).collect();
     let console = doors.console.as_ref().map(Listener::address);
     let keeper = tokio::spawn(compaction::keep(node.handle().clone(), config.retention));
-    let greeting = banner::text(config, &clients, console);
+    let shown = Arc::new(Shown::default());
+    let means = Means {
+        config: config.clone(),
+        keyspaces: node.keyspaces().clone(),
+        links: Arc::clone(&links),
+        room: doors.room.clone(),
+        certificates: doors.certificates.clone(),
+    };
+    let mut hosting = Hosting::new(means, services, Arc::clone(&shown))?;
+    hosting.begin().await;
+    let greeting = banner::text(config, &clients, console, &shown);
     // A node whose standard output is gone serves all the same.
     drop(writeln!(std::io::stdout(), "{greeting}"));
     let address = clients.first().map(ToString::to_string);
@@ -131,8 +143,17 @@ async fn live(
         replayed = node.replayed(),
         "ready to serve client requests"
     );
-    let parting = parting::hand_lead_on(node.handle(), config.cluster.as_ref(), &links);
+    let (stop_hosting, stopped) = watch::channel(false);
+    let hosting = tokio::spawn(hosting.run(stopped));
+    let parting = async {
+        parting::hand_lead_on(node.handle(), config.cluster.as_ref(), &links).await;
+        stop_hosting.send_replace(true);
+    };
     let ended = serve::serve(doors, front, web, ends, parting).await;
+    stop_hosting.send_replace(true);
+    if ended.is_ok() && hosting.await.is_err() {
+        tracing::error!("what looks after keyspaces has failed");
+    }
     keeper.abort();
     ended
 }

@@ -26,15 +26,8 @@ pub(super) fn fronts(
     (handle, links): (&Handle, Arc<Links>),
     room: &Room,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Front, Web)> {
-    let mut tokens = TokenConfig::parse(&config.auth_token, &mut |file| std::fs::read(file))
-        .context("--auth-token")?;
-    if let TokenConfig::Simple { lifetime } = &mut tokens {
-        *lifetime = config.auth_token_ttl;
-    }
-    let limits = service_limits(config)?;
-    let services = Services::new(handle.clone(), limits, &tokens, Arc::clone(metrics))
-        .context("--auth-token")?;
+) -> anyhow::Result<(Front, Web, Services)> {
+    let services = services(config, handle, metrics)?;
     if let Some(cluster) = &config.cluster {
         services.with_links(Arc::<Links>::clone(&links));
         let (followed, cluster) = (services.clone(), cluster.clone());
@@ -46,6 +39,42 @@ pub(super) fn fronts(
     let tended = services.clone();
     // Ends with the node, and at once at a node alone.
     tokio::spawn(async move { tended.tend().await });
+    let (front, console) = front(config, &services, room, metrics)?;
+    Ok((front, console, services))
+}
+
+/// The front of a keyspace beside `default`.
+pub(super) fn keyspace_front(
+    config: &Config,
+    (handle, links): (&Handle, Arc<Links>),
+    room: &Room,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Front, Services)> {
+    let services = services(config, handle, metrics)?;
+    if config.cluster.is_some() {
+        services.with_links(links);
+    }
+    let (front, _console) = front(config, &services, room, metrics)?;
+    Ok((front, services))
+}
+
+fn services(config: &Config, handle: &Handle, metrics: &Arc<Metrics>) -> anyhow::Result<Services> {
+    let mut tokens = TokenConfig::parse(&config.auth_token, &mut |file| std::fs::read(file))
+        .context("--auth-token")?;
+    if let TokenConfig::Simple { lifetime } = &mut tokens {
+        *lifetime = config.auth_token_ttl;
+    }
+    let limits = service_limits(config)?;
+    Services::new(handle.clone(), limits, &tokens, Arc::clone(metrics)).context("--auth-token")
+}
+
+/// What serves the clients of a keyspace, and what its console shows.
+fn front(
+    config: &Config,
+    services: &Services,
+    room: &Room,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Front, Web)> {
     let versions = Versions {
         server: services::VERSION.to_owned(),
         cluster: services::CLUSTER_VERSION.to_owned(),
@@ -53,9 +82,9 @@ pub(super) fn fronts(
     };
     let vitals = Arc::new(NodeVitals::new(services.clone(), room.clone()));
     let console = Web::new(vitals, Arc::clone(metrics), versions);
-    let calls = gateway(&services, limits.request_bytes_max);
+    let calls = gateway(services, services.limits().request_bytes_max);
     let web = console.clone().with_gateway(calls);
-    let server = grpc::Server::new(services, web.clone(), grpc_limits(config)?, metrics);
+    let server = grpc::Server::new(services.clone(), web.clone(), grpc_limits(config)?, metrics);
     Ok((Front::new(server, web), console))
 }
 

@@ -8,12 +8,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use holm_base::NodeId;
+use holm_base::{GroupId, NodeId};
 use holm_etcd::holm::NodeLink;
 use holm_etcd::members::Member;
 use holm_etcd::services::{self, LinkCertificate, Services};
 use holm_net::{Class, Deliver, Desk, LinkFiles, Peer, Peers, PeersConfig, Rotating};
-use holm_runtime::{ClusterConfig, Handle, MemberConfig, Network, Parcel};
+use holm_runtime::{ClusterConfig, Keyspaces, MemberConfig, Network, Parcel};
 use holm_wire::Frame;
 
 use crate::config::{Cluster, Config};
@@ -49,7 +49,7 @@ impl Links {
         &self,
         config: &Config,
         cluster: &Cluster,
-        handle: &Handle,
+        keyspaces: &Keyspaces,
         boot: u64,
     ) -> anyhow::Result<SocketAddr> {
         let desk = self.site(config, cluster)?;
@@ -71,7 +71,7 @@ impl Links {
             ..PeersConfig::new(cluster.cluster, (cluster.node, &config.name), certificates)
         };
         let delivery = Arc::new(Delivery {
-            handle: handle.clone(),
+            keyspaces: keyspaces.clone(),
         });
         let peers = Peers::start(links, delivery).context("open --peer")?;
         let address = peers.address();
@@ -221,21 +221,23 @@ fn certificates(config: &Config, cluster: &Cluster) -> anyhow::Result<Arc<Rotati
     Rotating::load(files).context("--peer-cert-file, --peer-key-file, --peer-trusted-ca-file")
 }
 
-/// Takes what comes to the engine.
+/// Takes what comes to the engines.
 #[derive(Debug)]
 struct Delivery {
-    handle: Handle,
+    keyspaces: Keyspaces,
 }
 
 impl Deliver for Delivery {
     fn deliver(&self, from: NodeId, frame: Frame) {
-        if let Err(error) = self.handle.deliver(from, frame.kind, &frame.body) {
+        let message = (frame.kind, &frame.body);
+        let group = GroupId::new(frame.group);
+        if let Err(error) = self.keyspaces.deliver(from, group, message) {
             tracing::warn!(%from, kind = frame.kind, %error, "a message that is none was dropped");
         }
     }
 
     fn hung_up(&self, from: NodeId) {
-        self.handle.suspect(from);
+        self.keyspaces.suspect(from);
     }
 }
 

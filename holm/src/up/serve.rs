@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 use holm_etcd::front::Front;
 use holm_etcd::web::Web;
+use holm_net::Listener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -58,11 +59,7 @@ pub(super) async fn serve(
 fn open(doors: Doors, front: &Front, web: &Web, stopped: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut serving = JoinSet::new();
     for listener in doors.clients {
-        let (front, stop) = (front.clone(), stopped.clone());
-        serving.spawn(listener.serve(until(stopped.clone()), move |connection| {
-            let (front, stop) = (front.clone(), stop.clone());
-            async move { front.serve(connection, stop).await }
-        }));
+        clients(&mut serving, listener, front, stopped);
     }
     if let Some(listener) = doors.console {
         let (web, stop) = (web.clone(), stopped.clone());
@@ -72,6 +69,20 @@ fn open(doors: Doors, front: &Front, web: &Web, stopped: &watch::Receiver<bool>)
         }));
     }
     serving
+}
+
+/// Gives a listener for clients its task.
+pub(super) fn clients(
+    serving: &mut JoinSet<()>,
+    listener: Listener,
+    front: &Front,
+    stopped: &watch::Receiver<bool>,
+) {
+    let (front, stop) = (front.clone(), stopped.clone());
+    serving.spawn(listener.serve(until(stopped.clone()), move |connection| {
+        let (front, stop) = (front.clone(), stop.clone());
+        async move { front.serve(connection, stop).await }
+    }));
 }
 
 /// Ready when the node is to stop.

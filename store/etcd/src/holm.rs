@@ -123,6 +123,38 @@ pub struct NodeStatus {
     /// Sites that may join and have not.
     #[prost(message, repeated, tag = "37")]
     pub invitations: Vec<Invitation>,
+    /// The keyspaces that are open at the node, this one first.
+    #[prost(message, repeated, tag = "38")]
+    pub keyspaces: Vec<KeyspaceStatus>,
+}
+
+/// How a keyspace is at a node.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KeyspaceStatus {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its newest revision.
+    #[prost(int64, tag = "2")]
+    pub revision: i64,
+    /// Live keys.
+    #[prost(uint64, tag = "3")]
+    pub keys: u64,
+    /// Bytes of records that are still needed.
+    #[prost(uint64, tag = "4")]
+    pub retained_bytes: u64,
+    /// Bytes of its files.
+    #[prost(uint64, tag = "5")]
+    pub file_bytes: u64,
+    /// Who leads it; 0 if the node knows of nobody.
+    #[prost(fixed64, tag = "6")]
+    pub leader: u64,
+    /// Where clients reach it at this node.
+    #[prost(string, repeated, tag = "7")]
+    pub addresses: Vec<String>,
+    /// Raised alarms.
+    #[prost(uint64, tag = "8")]
+    pub alarms: u64,
 }
 
 /// A node's certificate for links.
@@ -204,5 +236,101 @@ pub struct NodeLink {
     pub dropped: u64,
     /// Why the last connection ended; empty if none did.
     #[prost(string, tag = "8")]
+    pub error: String,
+}
+
+/// Asks for a keyspace to be created.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KeyspaceCreateRequest {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// What it shall guarantee; empty for `linearizable`.
+    #[prost(string, tag = "2")]
+    pub guarantee: String,
+    /// The names of its sites; none for all that have a vote.
+    #[prost(string, repeated, tag = "3")]
+    pub sites: Vec<String>,
+    /// Where it shall listen: `ADDRESS:PORT` at each site, or `SITE=ADDRESS:PORT`; none for a
+    /// free port.
+    #[prost(string, repeated, tag = "4")]
+    pub listen: Vec<String>,
+}
+
+/// Asks for one keyspace, or for all.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KeyspaceListRequest {
+    /// Its name; empty for all.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// Asks for a keyspace to be removed, with all that is in it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KeyspaceRemoveRequest {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// Asks for a site to be taken into a keyspace, or let go.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KeyspaceMemberRequest {
+    /// The keyspace's name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The site's name.
+    #[prost(string, tag = "2")]
+    pub site: String,
+    /// Whether it is let go.
+    #[prost(bool, tag = "3")]
+    pub is_leaving: bool,
+}
+
+/// Keyspaces.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KeyspaceList {
+    /// By name, `default` first.
+    #[prost(message, repeated, tag = "1")]
+    pub keyspaces: Vec<KeyspaceView>,
+}
+
+/// A keyspace.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KeyspaceView {
+    /// Its number.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// What it guarantees.
+    #[prost(string, tag = "3")]
+    pub guarantee: String,
+    /// `ready`, or `opening` while one of its sites has not opened it.
+    #[prost(string, tag = "4")]
+    pub state: String,
+    /// Where it is.
+    #[prost(message, repeated, tag = "5")]
+    pub sites: Vec<KeyspaceSite>,
+}
+
+/// A keyspace at one of its sites.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KeyspaceSite {
+    /// The site's name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its id.
+    #[prost(fixed64, tag = "2")]
+    pub node: u64,
+    /// `member`, `joining` or `leaving`.
+    #[prost(string, tag = "3")]
+    pub standing: String,
+    /// Where clients reach it.
+    #[prost(string, repeated, tag = "4")]
+    pub addresses: Vec<String>,
+    /// Why they cannot; empty if they can.
+    #[prost(string, tag = "5")]
     pub error: String,
 }

@@ -6,6 +6,7 @@ pub mod errors;
 pub mod front;
 pub mod grpc;
 pub mod holm;
+pub mod keyspaces;
 pub mod members;
 mod password;
 pub mod proto;

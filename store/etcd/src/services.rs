@@ -14,6 +14,7 @@ mod cluster;
 mod election;
 mod health;
 mod island;
+mod keyspaces;
 mod kv;
 mod lease;
 mod lock;
@@ -88,6 +89,18 @@ pub trait Links: Send + Sync + std::fmt::Debug {
     fn wall_seconds(&self) -> u64;
 }
 
+/// Who knows the other keyspaces of this node.
+pub trait Neighbours: Send + Sync + std::fmt::Debug {
+    /// Those that are open here beside `default`, by name.
+    fn keyspaces(&self) -> Vec<Services>;
+
+    /// How many messages of other nodes were for keyspaces that are not here.
+    fn strays(&self) -> u64;
+
+    /// Keyspace `default`.
+    fn home(&self) -> Option<Services>;
+}
+
 /// What is to be known of a node's certificate for links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkCertificate {
@@ -114,6 +127,7 @@ struct Shared {
     passwords: Passwords,
     metrics: Arc<Metrics>,
     links: OnceLock<Arc<dyn Links>>,
+    neighbours: OnceLock<Arc<dyn Neighbours>>,
     /// Of a node of a cluster, and only there looked at.
     pulse: Pulse,
 }
@@ -138,6 +152,7 @@ impl Services {
                 passwords: Passwords::new(limits.password_cost),
                 metrics,
                 links: OnceLock::new(),
+                neighbours: OnceLock::new(),
                 pulse: Pulse::new(),
             }),
         })
@@ -146,6 +161,11 @@ impl Services {
     /// Names who knows the links, at a node of a cluster. The first that is named stays.
     pub fn with_links(&self, links: Arc<dyn Links>) {
         self.shared.links.get_or_init(|| links);
+    }
+
+    /// Names who knows the other keyspaces of this node. The first that is named stays.
+    pub fn with_neighbours(&self, neighbours: Arc<dyn Neighbours>) {
+        self.shared.neighbours.get_or_init(|| neighbours);
     }
 
     /// The door to the keyspace.

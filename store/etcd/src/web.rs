@@ -97,7 +97,8 @@ impl Web {
             return answer::method_not_allowed();
         }
         self.metrics.read(&self.vitals.readings());
-        let text = self.metrics.exposition();
+        let mut text = self.metrics.exposition();
+        text.push_str(&self.vitals.keyspace_gauges());
         answer::whole(StatusCode::OK, holm_telemetry::CONTENT_TYPE, text)
     }
 

@@ -84,6 +84,16 @@ pub enum Command {
         /// What is remembered; `None` forgets it.
         value: Option<Bytes>,
     },
+    /// Remember something about the cluster if what is remembered of it is just this:
+    /// [`crate::outcome::Outcome::Txn`] says whether it was.
+    ClusterSwap {
+        /// What it is about.
+        name: String,
+        /// What must be remembered; `None` if nothing may be.
+        expected: Option<Bytes>,
+        /// What is remembered from then on.
+        value: Bytes,
+    },
 }
 
 /// Write one key.

@@ -349,6 +349,20 @@ impl Keyspace {
                 self.remember(name, value.as_ref());
                 Ok(Outcome::Done)
             }
+            Command::ClusterSwap {
+                name,
+                expected,
+                value,
+            } => {
+                let succeeded = self.cluster.get(name) == expected.as_ref();
+                if succeeded {
+                    self.remember(name, Some(value));
+                }
+                Ok(Outcome::Txn {
+                    succeeded,
+                    responses: Vec::new(),
+                })
+            }
         }
     }
 
@@ -383,7 +397,8 @@ impl Keyspace {
             | Command::LeaseCheckpoint { .. }
             | Command::LeaseExpire { .. }
             | Command::Alarm { .. }
-            | Command::Cluster { .. } => Ok(()),
+            | Command::Cluster { .. }
+            | Command::ClusterSwap { .. } => Ok(()),
         }
     }
 
@@ -417,7 +432,8 @@ impl Keyspace {
             | Command::LeaseExpire { .. }
             | Command::Alarm { .. }
             | Command::Auth(_)
-            | Command::Cluster { .. } => (false, false),
+            | Command::Cluster { .. }
+            | Command::ClusterSwap { .. } => (false, false),
         };
         if touches && self.alarms.has(AlarmKind::Corrupt) {
             return Err(Refusal::Corrupt {

@@ -18,7 +18,7 @@ use crate::sector::{self, BLOCK};
 /// One flush to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
-    /// Which of the records it takes.
+    /// Which of the records it takes, counted over all groups.
     pub(crate) range: Range<usize>,
     /// Whether it begins a new segment.
     pub(crate) rolls: bool,
@@ -71,7 +71,11 @@ struct Draft {
 }
 
 impl Plan {
-    pub(crate) fn of(records: &[Record], room: Room, config: &LogConfig) -> Result<Self, LogError> {
+    pub(crate) fn of<'r>(
+        records: impl IntoIterator<Item = &'r Record>,
+        room: Room,
+        config: &LogConfig,
+    ) -> Result<Self, LogError> {
         let fresh = (config.segment_bytes.value() - BLOCK as u64).saturating_sub(room.held_back);
         let limit = RECORD_BYTES_MAX.min(payload(fresh).saturating_sub(room.states));
         let mut draft = Draft {
@@ -81,7 +85,9 @@ impl Plan {
             rolls: false,
             free: room.free,
         };
-        for (index, record) in records.iter().enumerate() {
+        let mut count = 0;
+        for (index, record) in records.into_iter().enumerate() {
+            count = index + 1;
             let bytes = encoded_bytes(record);
             if bytes > limit {
                 return Err(LogError::TooLarge {
@@ -101,7 +107,7 @@ impl Plan {
             }
             draft.bytes += bytes;
         }
-        draft.close(records.len());
+        draft.close(count);
         Ok(Self {
             chunks: draft.chunks,
         })

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use holm_base::{ByteCount, NodeId};
+use holm_base::{ByteCount, GroupId, NodeId};
 use holm_machine::Disk;
 use holm_sequencer::{Form, Record};
 
@@ -117,63 +117,69 @@ impl Writer {
         self.disk = spare.disk;
     }
 
-    /// One flush with the records of one group. `chain` is the group's behind the op of a
+    /// One flush with records of these groups. `chain` is the first group's behind the op of a
     /// [`Record::CutTo`], which stands first if at all.
     pub(crate) fn records(
         &mut self,
         groups: &mut Groups,
-        number: u32,
-        records: &[Record],
+        parts: &[(GroupId, &[Record])],
         chain: Option<u128>,
     ) -> Result<(), LogError> {
         self.begin(groups);
         let begins_segment = self.state.used == 0;
-        let group = groups.entry(number).or_default();
-        for record in records {
-            match record {
-                Record::Entry {
-                    term,
-                    op,
-                    form,
-                    body,
-                } => self.entry(group, number, (term.value(), op.value()), (*form, body)),
-                Record::Hard {
-                    term,
-                    vote,
-                    is_recovering,
-                } => {
-                    assert!(*vote != Some(NodeId::ZERO), "no node has the id 0");
-                    let body = HardBody {
-                        vote: vote.map_or(0, NodeId::value),
-                        is_recovering: *is_recovering,
-                    };
-                    group.harden(term.value(), body);
-                    self.hard(group, number, body);
-                }
-                Record::CutTo { last } => {
-                    let chain = chain.expect("the chain was looked up");
-                    self.cut_to(group, number, (last.value(), chain));
-                }
-                Record::Installed {
-                    term,
-                    op,
-                    is_suffix_kept,
-                    body,
-                } => {
-                    let installed = Installed {
-                        term: *term,
-                        op: *op,
-                        is_suffix_kept: *is_suffix_kept,
-                        body: body.clone(),
-                    };
-                    self.installed(group, number, installed);
-                }
+        let mut is_alone = !begins_segment;
+        for &(number, records) in parts {
+            let number = number.value();
+            let group = groups.entry(number).or_default();
+            for record in records {
+                self.record(group, number, record, chain);
+            }
+            is_alone &= group.is_replicated()
+                && records.iter().all(|it| matches!(it, Record::Entry { .. }));
+        }
+        self.finish(if is_alone { ENTRIES_ALONE } else { 0 })
+    }
+
+    fn record(&mut self, group: &mut Group, number: u32, record: &Record, chain: Option<u128>) {
+        match record {
+            Record::Entry {
+                term,
+                op,
+                form,
+                body,
+            } => self.entry(group, number, (term.value(), op.value()), (*form, body)),
+            Record::Hard {
+                term,
+                vote,
+                is_recovering,
+            } => {
+                assert!(*vote != Some(NodeId::ZERO), "no node has the id 0");
+                let body = HardBody {
+                    vote: vote.map_or(0, NodeId::value),
+                    is_recovering: *is_recovering,
+                };
+                group.harden(term.value(), body);
+                self.hard(group, number, body);
+            }
+            Record::CutTo { last } => {
+                let chain = chain.expect("the chain was looked up");
+                self.cut_to(group, number, (last.value(), chain));
+            }
+            Record::Installed {
+                term,
+                op,
+                is_suffix_kept,
+                body,
+            } => {
+                let installed = Installed {
+                    term: *term,
+                    op: *op,
+                    is_suffix_kept: *is_suffix_kept,
+                    body: body.clone(),
+                };
+                self.installed(group, number, installed);
             }
         }
-        let is_alone = !begins_segment
-            && group.is_replicated()
-            && records.iter().all(|it| matches!(it, Record::Entry { .. }));
-        self.finish(if is_alone { ENTRIES_ALONE } else { 0 })
     }
 
     /// One flush that says which ops of each group are not needed.

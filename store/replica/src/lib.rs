@@ -84,8 +84,8 @@ mod tape;
 
 pub use input::{Answer, Effect, Event, Input};
 pub use message::{Ask, Message, MessageError, Told, Wish, Word};
-pub use open::{OpenError, Opened, engine_folder, open};
-pub use open_group::{GroupConfig, open_in_group};
+pub use open::{OpenError, Opened, OpenedGroup, engine_folder, open, open_beside};
+pub use open_group::{GroupConfig, open_in_group, open_in_group_beside};
 pub use replica::{Replica, SWEEP_WAITS_MAX};
 pub use room::QUESTIONS_MAX;
 pub use standing::Standing;

@@ -24,6 +24,33 @@ pub struct Opened {
     pub healed: Option<StoreError>,
 }
 
+/// What opening a group in a log that is open gave.
+#[derive(Debug)]
+pub struct OpenedGroup {
+    /// The replica, with all that the log holds applied.
+    pub replica: Replica,
+    /// How many entries were applied from the log.
+    pub replayed: u64,
+    /// Damage to the engine's files that the log made good.
+    pub healed: Option<StoreError>,
+}
+
+impl OpenedGroup {
+    pub(crate) fn with(self, log: Log) -> Opened {
+        let Self {
+            replica,
+            replayed,
+            healed,
+        } = self;
+        Opened {
+            replica,
+            log,
+            replayed,
+            healed,
+        }
+    }
+}
+
 /// Why a keyspace could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -99,8 +126,25 @@ pub fn open(
     log_config: LogConfig,
     config: Config,
 ) -> Result<Opened, OpenError> {
-    let engine = engine_folder(folder, group)?;
     let log = Log::open(folder.folder("log")?, log_config)?;
+    let opened = open_beside(folder, group, &log, config)?;
+    Ok(opened.with(log))
+}
+
+/// As [`open`], for one of several groups of a node: its log is open already.
+///
+/// Cost: reading the newest checkpoint, and what the log holds of this group beyond it.
+///
+/// # Errors
+///
+/// As [`OpenError`] says; nothing was changed.
+pub fn open_beside(
+    folder: &dyn Folder,
+    group: GroupId,
+    log: &Log,
+    config: Config,
+) -> Result<OpenedGroup, OpenError> {
+    let engine = engine_folder(folder, group)?;
     let (first, last) = (log.first(group), log.last(group));
     let mut keyspace = Keyspace::open_with(engine, config, (first, last))?;
     let (applied, healed) = (keyspace.applied(), keyspace.healed().cloned());
@@ -132,9 +176,8 @@ pub fn open(
         last,
     };
     let sequencer = Solo::restore(holm_sequencer::Config::default(), durable);
-    Ok(Opened {
+    Ok(OpenedGroup {
         replica: Replica::new(sequencer, keyspace),
-        log,
         replayed,
         healed,
     })

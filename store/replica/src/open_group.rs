@@ -17,7 +17,7 @@ use holm_sequencer::{Form, Record};
 
 use crate::cluster::entry;
 use crate::group::Group;
-use crate::open::{OpenError, Opened};
+use crate::open::{OpenError, Opened, OpenedGroup};
 use crate::replica::Replica;
 use crate::snapshots::Snapshots;
 use crate::tape::Tape;
@@ -94,6 +94,22 @@ pub fn open_in_group(
     group_config: &GroupConfig,
 ) -> Result<Opened, OpenError> {
     let mut log = Log::open(folder.folder("log")?, log_config)?;
+    let opened = open_in_group_beside(folder, group, (&mut log, config), group_config)?;
+    Ok(opened.with(log))
+}
+
+/// As [`open_in_group`], for one of several groups of a node: its log is open already.
+///
+/// # Errors
+///
+/// As [`OpenError`] says; nothing was changed but the log of a damaged group, which goes on
+/// behind what the engine knows.
+pub fn open_in_group_beside(
+    folder: &dyn Folder,
+    group: GroupId,
+    (log, config): (&mut Log, Config),
+    group_config: &GroupConfig,
+) -> Result<OpenedGroup, OpenError> {
     // A crash may have come between the log's record of a snapshot and the engine's swap.
     let installed = log.installed(group).map(|it| (it.op, it.term));
     let places = Places::open(folder.folder("kv")?, group, installed)?;
@@ -119,9 +135,9 @@ pub fn open_in_group(
         if !is_damaged {
             return Err(OpenError::LogLost { applied, last });
         }
-        skip_damage(&mut log, group, &checkpoint)?;
+        skip_damage(log, group, &checkpoint)?;
     }
-    let (base, entries) = read_log(&log, group, (known, group_config.kept_ops))?;
+    let (base, entries) = read_log(log, group, (known, group_config.kept_ops))?;
     let replayed = entries.len() as u64;
     let hard = log.hard(group);
     let restored = Restored {
@@ -143,9 +159,8 @@ pub fn open_in_group(
     let run = (log.opens(), keyspace.election_timeout());
     let mut group = Group::new(raft, run, snapshots, group_config.laggard_bytes_min);
     group.tape = tape;
-    Ok(Opened {
+    Ok(OpenedGroup {
         replica: Replica::of_group(group, keyspace),
-        log,
         replayed,
         healed,
     })

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use holm_base::{NodeId, RequestId, Time, WriteId};
+use holm_base::{GroupId, NodeId, RequestId, Time, WriteId};
 use holm_kv::{Job, StoreError};
 use holm_machine::Effects;
 use holm_replica::{Answer, Effect, Input, Message, Replica};
@@ -21,10 +21,11 @@ use tokio::sync::oneshot;
 
 use crate::handle::Shared;
 use crate::inbox::{Ask, Inbox, Letter};
-use crate::log_writer::{Fetch, Outbox, Shelf};
+use crate::log_writer::Shelf;
 use crate::network::{Network, Parcel};
-use crate::node::{DEFAULT, Failure};
+use crate::node::Failure;
 use crate::note;
+use crate::outbox::{Fetch, Outbox};
 
 /// The longest sleep, so that clocks of work that nobody announces are looked at.
 const IDLE: Duration = Duration::from_millis(100);
@@ -47,6 +48,7 @@ const TIDY_UP_MAX: Duration = Duration::from_secs(5);
 /// The thread's own state.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    pub(crate) group: GroupId,
     pub(crate) replica: Replica,
     pub(crate) shared: Arc<Shared>,
     pub(crate) outbox: Arc<Outbox>,
@@ -149,7 +151,7 @@ fn attend(seat: &Seat, inbox: &Inbox) {
                 tidy_up(seat, inbox, &mut letters);
                 if let Some(mut engine) = lock(seat).take() {
                     engine.replica.end_record();
-                    engine.outbox.stop();
+                    engine.outbox.leave(engine.group);
                 }
                 return;
             }
@@ -159,7 +161,7 @@ fn attend(seat: &Seat, inbox: &Inbox) {
                     // They go without an answer, which their clients are told as just that.
                     let unanswered = engine.desk.seated();
                     tracing::warn!(unanswered, "stops before all requests have an answer");
-                    engine.outbox.give_up();
+                    engine.outbox.leave(engine.group);
                 }
                 return;
             }
@@ -404,15 +406,17 @@ impl Engine {
     fn persist(&mut self) {
         if !self.desk.records.is_empty() {
             self.desk.logged = self.desk.through;
+            let through = self.desk.through;
             self.outbox
-                .persist(&mut self.desk.records, self.desk.through);
+                .persist(self.group, &mut self.desk.records, through);
         }
     }
 
     /// Logs what is alone; hands it on if the log is in use.
     fn flush_here(&mut self) -> Result<(), ()> {
         let begun = self.shared.clock.now();
-        match self.shelf.flush_here(&self.desk.records, &self.outbox) {
+        let records = &self.desk.records;
+        match self.shelf.flush_here(self.group, records, &self.outbox) {
             Ok(true) => {
                 let now = self.shared.clock.now();
                 self.replica.log_synced(now, now.since(begun));
@@ -443,7 +447,7 @@ impl Engine {
                     Err(error) => tracing::error!(%error, "background work was not taken"),
                 }
             }
-            Effect::CutLog { through } => self.outbox.cut(through),
+            Effect::CutLog { through } => self.outbox.cut(self.group, through),
             Effect::Send { to, message, after } => match after {
                 Some(after) if after > self.desk.durable => {
                     self.desk.held.push((after, to, message));
@@ -455,12 +459,15 @@ impl Engine {
                 last,
                 bytes_max,
                 peer,
-            } => self.outbox.fetch(Fetch {
-                first,
-                last,
-                bytes_max,
-                peer,
-            }),
+            } => {
+                let fetch = Fetch {
+                    first,
+                    last,
+                    bytes_max,
+                    peer,
+                };
+                self.outbox.fetch(self.group, fetch);
+            }
             Effect::Note(event) => {
                 note::note(&event, &self.metrics);
                 if let Some(leads) = self.leads.take_if(|_| note::takes_requests(&event)) {
@@ -482,7 +489,7 @@ impl Engine {
         message.encode(arena);
         let parcel = Parcel {
             kind: message.kind(),
-            group: DEFAULT,
+            group: self.group,
             is_control: message.is_control(),
             body: arena.split().freeze(),
         };
@@ -547,13 +554,14 @@ mod tests {
             segment_bytes: holm_base::ByteCount::new(256 << 10),
             ..LogConfig::new(cluster, node)
         };
-        let group = DEFAULT;
+        let group = crate::keyspaces::DEFAULT;
         let opened = holm_replica::open(&*folder, group, log_config, Config::default());
         let opened = opened.expect("the folder is empty");
         let replica = opened.replica;
         let inbox = Arc::new(Inbox::new(1 << 20));
         let metrics = Arc::new(Metrics::new("0", "0"));
         let shared = Shared {
+            keyspace: (group, String::new()),
             inbox: Arc::clone(&inbox),
             reader: replica.keyspace().reader(),
             hub: replica.keyspace().hub(),
@@ -576,14 +584,17 @@ mod tests {
             bootstrap: None,
         };
         let (jobs, worker_jobs) = sync_channel(crate::background::JOBS_MAX);
+        let outbox = Arc::new(Outbox::default());
+        outbox.enter(group, Arc::clone(&inbox));
         let engine = Engine {
+            group,
             replica,
             shared: Arc::new(shared),
-            outbox: Arc::default(),
+            outbox,
             jobs,
-            shelf: Arc::new(Shelf::new(opened.log, group, Arc::clone(&metrics))),
+            shelf: Arc::new(Shelf::new(opened.log, Arc::clone(&metrics))),
             metrics,
-            failure: Failure::new(inbox, Arc::new(|_: &str| {})),
+            failure: Failure::new(&inbox, Arc::new(|_: &str| {})),
             network: None,
             leads: None,
             answers_within: Duration::ZERO,
@@ -592,16 +603,25 @@ mod tests {
         (engine, worker_jobs)
     }
 
+    fn batch(inbox: &Arc<Inbox>) -> crate::outbox::Batch {
+        crate::outbox::Batch {
+            group: crate::keyspaces::DEFAULT,
+            records: Vec::new(),
+            through: WriteId::ZERO,
+            inbox: Arc::clone(inbox),
+        }
+    }
+
     #[test]
     fn an_engine_that_fails_takes_the_logs_thread_along() {
         let place = tempfile::tempdir().expect("a place for files");
         let (engine, _jobs) = engine(place.path());
-        let outbox = Arc::clone(&engine.outbox);
+        let (outbox, inbox) = (Arc::clone(&engine.outbox), Arc::clone(&engine.shared.inbox));
         let seat = Mutex::new(Some(engine));
         assert_eq!(with(&seat, |_| Ok(())), Ok(()));
-        assert!(!outbox.is_given_up(), "nothing has failed");
+        assert!(!outbox.is_given_up(&[batch(&inbox)]), "nothing has failed");
         assert_eq!(with(&seat, |_| Err::<(), ()>(())), Err(()));
-        assert!(outbox.is_given_up());
+        assert!(outbox.is_given_up(&[batch(&inbox)]));
         assert!(lock(&seat).is_none(), "it is over");
     }
 
@@ -632,9 +652,10 @@ mod tests {
         assert_eq!(engine.work_off(letters.into_iter(), false), Ok(()));
         assert_eq!(engine.desk.seated(), 2, "the puts wait for the log");
         let (outbox, inbox) = (Arc::clone(&engine.outbox), Arc::clone(&engine.shared.inbox));
+        let group = engine.group;
         attend(&Mutex::new(Some(engine)), &inbox);
         let nothing = oneshot::error::TryRecvError::Closed;
         assert_eq!(answer.try_recv().err(), Some(nothing), "neither yes nor no");
-        assert!(outbox.is_given_up());
+        assert!(!outbox.has(group), "what waits there is dropped");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use holm_base::{ClusterId, NodeId, Op, Revision, Term, Time};
+use holm_base::{ClusterId, GroupId, NodeId, Op, Revision, Term, Time};
 use holm_kv::command::{Command, Proposal, Txn, TxnOp};
 use holm_kv::outcome::{Applied, LeaseView};
 use holm_kv::{Hub, Reader, Refusal, View};
@@ -37,6 +37,8 @@ pub struct Identity {
 /// What the engine and the front share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// The keyspace's group and name.
+    pub(crate) keyspace: (GroupId, String),
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) reader: Reader,
     pub(crate) hub: Arc<Hub>,
@@ -75,6 +77,18 @@ impl Handle {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         self.shared.reader.view()
+    }
+
+    /// The keyspace's name.
+    #[must_use]
+    pub fn keyspace(&self) -> &str {
+        &self.shared.keyspace.1
+    }
+
+    /// The keyspace's group.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.shared.keyspace.0
     }
 
     /// The watch hub.
@@ -391,7 +405,8 @@ fn takes_space(command: &Command) -> bool {
         | Command::LeaseExpire { .. }
         | Command::Alarm { .. }
         | Command::Auth(_)
-        | Command::Cluster { .. } => false,
+        | Command::Cluster { .. }
+        | Command::ClusterSwap { .. } => false,
     }
 }
 

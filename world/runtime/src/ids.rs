@@ -9,7 +9,7 @@
 //! says where it will be reached and not what it will call itself, and the id must be the same
 //! as the one that the newcomer computes.
 
-use holm_base::{ClusterId, NodeId};
+use holm_base::{ClusterId, GroupId, NodeId};
 use sha2::{Digest, Sha256};
 
 /// The id of the member that others reach at `urls`, whatever their order.
@@ -27,6 +27,15 @@ pub fn member_id(token: &str, urls: &[String]) -> NodeId {
 pub fn cluster_id(token: &str) -> ClusterId {
     let words = ["holm cluster", token].into_iter().map(str::as_bytes);
     ClusterId::new(id(words))
+}
+
+/// The id that clients of another keyspace than `default` are shown as their cluster's: each is a
+/// cluster of its own to them.
+#[must_use]
+pub fn keyspace_cluster_id(cluster: ClusterId, group: GroupId) -> ClusterId {
+    let numbers = (cluster.value().to_le_bytes(), group.value().to_le_bytes());
+    let parts: [&[u8]; 3] = [b"holm keyspace", &numbers.0, &numbers.1];
+    ClusterId::new(id(parts.into_iter()))
 }
 
 /// Eight bytes of a hash over the parts, each with its length before it. The highest bit stays

@@ -1,4 +1,4 @@
-//! The threads that drive a node: one engine, one log writer, one background worker.
+//! The threads that drive a node: one log writer, and for each keyspace an engine and a worker.
 //!
 //! ```text
 //!  front tasks ──inbox──► engine thread (replica: sequencer, engine, watch hub)
@@ -8,6 +8,9 @@
 //!                           └──► log writer     └──► background worker
 //!                                (fdatasync)         (flush, checkpoint, clean)
 //! ```
+//!
+//! All keyspaces of a node share the log writer: what waits of any of them goes out in one flush.
+//! [`Keyspaces`] opens, closes and removes them while others go on.
 //!
 //! A node of a cluster has the same threads. Messages of other nodes come in by
 //! [`Handle::deliver`], are decoded where they came in and queue in the inbox; what the replica
@@ -44,10 +47,12 @@ mod humble;
 mod identity;
 mod ids;
 mod inbox;
+mod keyspaces;
 mod log_writer;
 mod network;
 mod node;
 mod note;
+mod outbox;
 mod recording;
 mod restore;
 
@@ -55,7 +60,8 @@ pub use clock::Clock;
 pub use handle::{Handle, Identity};
 pub use humble::humble;
 pub use identity::IdentityError;
-pub use ids::{cluster_id, member_id};
+pub use ids::{cluster_id, keyspace_cluster_id, member_id};
+pub use keyspaces::{DEFAULT, KeyspaceConfig, Keyspaces};
 pub use network::{Bootstrap, ClusterConfig, MemberConfig, Network, Parcel};
 pub use node::{Node, NodeConfig, OnFailure, StartError, start, start_recorded};
 pub use recording::{RecordingConfig, ReplayError, recordings, replay};

@@ -77,21 +77,14 @@ pub struct Bootstrap {
 }
 
 impl ClusterConfig {
-    pub(crate) fn bootstrap(&self) -> Bootstrap {
+    /// What a front of one of its keyspaces needs of it, with who belongs to that.
+    pub(crate) fn bootstrap(&self, members: Vec<MemberConfig>) -> Bootstrap {
         Bootstrap {
             token: self.token.clone(),
-            members: self.members.clone(),
+            members,
             election_timeout: self.election_timeout,
             request_timeout: self.request_timeout,
         }
-    }
-
-    /// Those who vote at the beginning, as far as this node has a say in it.
-    pub(crate) fn voters(&self) -> Vec<NodeId> {
-        if self.is_joining {
-            return Vec::new();
-        }
-        self.members.iter().map(|member| member.node).collect()
     }
 
     /// How long clients of etcd wait with such an election timeout.

@@ -4,36 +4,23 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::thread::JoinHandle;
 
-use holm_base::{ByteCount, ClusterId, GroupId, NodeId};
+use holm_base::{ByteCount, ClusterId, NodeId};
 use holm_disk::{Lock, LockError, RealFolder};
-use holm_log::LogConfig;
+use holm_log::{Log, LogConfig, LogError};
 use holm_machine::{DiskError, Folder};
-use holm_replica::{GroupConfig, OpenError, Opened};
+use holm_replica::OpenError;
 use holm_telemetry::Metrics;
 
-use crate::background;
-use crate::clock::Clock;
-use crate::engine::{self, ANSWERS_MAX, Desk, Engine};
-use crate::handle::{Handle, Identity, Shared};
+use crate::handle::Handle;
 use crate::identity::{self, IdentityError};
-use crate::inbox::{Inbox, Letter};
-use crate::log_writer::{LogWriter, Outbox, Shelf};
-use crate::network::{ClusterConfig, Network};
+use crate::inbox::Inbox;
+use crate::keyspaces::{Base, DEFAULT, KeyspaceConfig, Keyspaces, Prepared, spawn};
+use crate::log_writer::{LogWriter, Shelf};
+use crate::network::ClusterConfig;
 use crate::recording::RecordingConfig;
-
-/// The group of keyspace `default`.
-pub(crate) const DEFAULT: GroupId = GroupId::new(1);
-
-/// What a command of a cluster carries around its body, and room for more.
-const COMMAND_BYTES: u64 = 256;
-
-/// How often a start that waits looks whether something has failed.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What a node is told when it starts.
 #[derive(Clone, Debug)]
@@ -61,18 +48,41 @@ pub type OnFailure = Arc<dyn Fn(&str) + Send + Sync>;
 /// How a thread reports that the node can serve no longer.
 #[derive(Clone)]
 pub(crate) struct Failure {
-    inbox: Arc<Inbox>,
+    /// All that take requests.
+    inboxes: Arc<Mutex<Vec<Weak<Inbox>>>>,
     tell: OnFailure,
 }
 
 impl Failure {
     #[cfg(test)]
-    pub(crate) const fn new(inbox: Arc<Inbox>, tell: OnFailure) -> Self {
-        Self { inbox, tell }
+    pub(crate) fn new(inbox: &Arc<Inbox>, tell: OnFailure) -> Self {
+        let failure = Self::of_nobody(tell);
+        failure.watch(inbox);
+        failure
+    }
+
+    fn of_nobody(tell: OnFailure) -> Self {
+        Self {
+            inboxes: Arc::default(),
+            tell,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Inbox>>> {
+        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on a failure closes this one too.
+    pub(crate) fn watch(&self, inbox: &Arc<Inbox>) {
+        let mut inboxes = self.lock();
+        inboxes.retain(|it| it.strong_count() > 0);
+        inboxes.push(Arc::downgrade(inbox));
     }
 
     pub(crate) fn report(&self, attempted: &str, error: &dyn std::error::Error) {
-        self.inbox.close();
+        for inbox in self.lock().iter().filter_map(Weak::upgrade) {
+            inbox.close();
+        }
         let mut text = format!("{attempted}: {error}");
         let mut cause = error.source();
         while let Some(next) = cause {
@@ -120,13 +130,29 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// Its keyspace could not be opened.
-    #[error("open keyspace default in {}", place.display())]
+    /// A keyspace could not be opened.
+    #[error("open keyspace {name} in {}", place.display())]
     Open {
+        /// Which one.
+        name: String,
         /// Which directory.
         place: PathBuf,
         /// Why.
         source: OpenError,
+    },
+    /// The log could not be opened.
+    #[error("open the write-ahead log in {}", place.display())]
+    Log {
+        /// Which directory.
+        place: PathBuf,
+        /// Why.
+        source: LogError,
+    },
+    /// The log could not let go of a removed keyspace.
+    #[error("let go of a removed keyspace's part of the log")]
+    Release {
+        /// Why.
+        source: LogError,
     },
     /// The log or the engine failed before the first request was taken.
     #[error("the node failed before it could serve; its log line says why")]
@@ -144,21 +170,28 @@ pub enum StartError {
 /// A running node. Dropping it without [`Node::stop`] leaves its threads running.
 #[derive(Debug)]
 pub struct Node {
+    keyspaces: Keyspaces,
     handle: Handle,
-    threads: Vec<JoinHandle<()>>,
+    log_thread: JoinHandle<()>,
     replayed: u64,
     boot: u64,
     _lock: Lock,
 }
 
 impl Node {
-    /// The door for fronts.
+    /// The door for fronts of keyspace `default`.
     #[must_use]
     pub const fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// How many log entries were applied at start.
+    /// All keyspaces.
+    #[must_use]
+    pub const fn keyspaces(&self) -> &Keyspaces {
+        &self.keyspaces
+    }
+
+    /// How many log entries of keyspace `default` were applied at start.
     #[must_use]
     pub const fn replayed(&self) -> u64 {
         self.replayed
@@ -175,17 +208,16 @@ impl Node {
     /// full disk keeps waiting is then answered with [`holm_kv::Refusal::Stopped`], for nobody
     /// knows whether it was kept.
     pub fn stop(self) {
-        self.handle.shared.inbox.close();
-        self.handle.shared.inbox.tell(Letter::Stop);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the node had panicked");
-            }
+        self.keyspaces.stop();
+        self.keyspaces.base.outbox.stop();
+        if self.log_thread.join().is_err() {
+            tracing::error!("a thread of the node had panicked");
         }
     }
 }
 
-/// Opens the data directory and starts the threads; returns once requests are taken.
+/// Opens the data directory and starts the threads; returns once requests are taken in keyspace
+/// `default`. Others are opened by [`Node::keyspaces`].
 ///
 /// Cost: reading the newest checkpoint and the log beyond it, and one flush of the log.
 ///
@@ -219,64 +251,36 @@ pub fn start_recorded(
         });
     }
     let lock = holm_disk::lock(&config.data_dir)?;
-    let Found {
-        mut opened,
-        identity: (cluster, node),
-        quota_bytes,
-        request_bytes_max,
-    } = open(&config, recording.is_some())?;
+    let (keyspaces, boot) = base(&config, &metrics, on_failure)?;
+    let (cluster, node) = keyspaces.base.ids;
+    let members = config.cluster.as_ref();
+    let default = KeyspaceConfig {
+        group: DEFAULT,
+        name: "default".to_owned(),
+        cluster,
+        client_urls: config.client_urls,
+        members: members.map_or_else(Vec::new, |it| it.members.clone()),
+        is_joining: members.is_some_and(|it| it.is_joining),
+        kv: config.kv,
+        metrics,
+    };
+    let mut prepared = keyspaces.prepare(default, recording.is_some())?;
     if let Some(recording) = recording {
-        record(&mut opened, &recording, node)?;
+        record(&mut prepared, &recording, node, boot)?;
     }
-    let inbox = Inbox::new(usize::try_from(request_bytes_max).unwrap_or(usize::MAX));
-    let inbox = Arc::new(inbox);
-    if let Some(damage) = &opened.healed {
-        tracing::warn!(%damage, "the engine's files are damaged; the log made that good");
-    }
-    let keyspace = opened.replica.keyspace();
-    let bootstrap = config.cluster.as_ref().map(ClusterConfig::bootstrap);
-    let shared = Arc::new(Shared {
-        inbox: Arc::clone(&inbox),
-        reader: keyspace.reader(),
-        hub: keyspace.hub(),
-        clock: Clock::start(),
-        identity: Identity {
-            cluster,
-            node,
-            name: config.name,
-            peer_urls: config.peer_urls,
-            client_urls: config.client_urls,
-        },
-        quota_bytes,
-        metrics: Arc::clone(&metrics),
-        last: AtomicU64::new(opened.replica.last().value()),
-        pending: AtomicU64::new(0),
-        leader: AtomicU64::new(0),
-        term: AtomicU64::new(opened.replica.term().value()),
-        dropped: AtomicU64::new(0),
-        patience: bootstrap.as_ref().map(|it| it.request_timeout),
-        bootstrap,
-    });
-    let (replayed, boot) = (opened.replayed, opened.log.opens());
-    let failure = Failure {
-        inbox,
-        tell: on_failure,
+    let replayed = prepared.opened.replayed;
+    let base = &keyspaces.base;
+    let writer = LogWriter {
+        shelf: Arc::clone(&base.shelf),
+        outbox: Arc::clone(&base.outbox),
+        failure: base.failure.clone(),
     };
-    let (rung, leads) = sync_channel(1);
-    let handle = Handle {
-        shared,
-        engine: Arc::new(Mutex::new(None)),
-        may_stay: std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
-    };
-    let network = config.cluster.map(|cluster| cluster.network);
-    let is_alone = network.is_none();
-    let threads = spawn_all(opened, &handle, (&metrics, &failure), (rung, network))?;
-    if is_alone {
-        wait_to_lead(&leads, &handle.shared.inbox)?;
-    }
+    let log_thread = spawn("holm-log", || writer.run())?;
+    let handle = keyspaces.launch(prepared)?;
     Ok(Node {
+        keyspaces,
         handle,
-        threads,
+        log_thread,
         replayed,
         boot,
         _lock: lock,
@@ -284,31 +288,28 @@ pub fn start_recorded(
 }
 
 fn record(
-    opened: &mut Opened,
+    prepared: &mut Prepared,
     recording: &RecordingConfig,
     node: NodeId,
+    boot: u64,
 ) -> Result<(), StartError> {
-    let sink = recording.create(node, opened.log.opens());
+    let sink = recording.create(node, boot);
     let sink = sink.map_err(|source| StartError::Recording {
         place: recording.place.clone(),
         source,
     })?;
-    let is_taken = opened.replica.record(Box::new(sink));
+    let is_taken = prepared.opened.replica.record(Box::new(sink));
     assert!(is_taken, "a node of a cluster was opened to be recorded");
     Ok(())
 }
 
-/// What lies in a data directory.
-struct Found {
-    opened: Opened,
-    identity: (ClusterId, NodeId),
-    quota_bytes: u64,
-    /// The longest request that the log takes.
-    request_bytes_max: u64,
-}
-
-/// Opens a data directory that this process has locked.
-fn open(config: &NodeConfig, is_recorded: bool) -> Result<Found, StartError> {
+/// What all keyspaces stand on, of a data directory that this process has locked; and which run
+/// this is.
+fn base(
+    config: &NodeConfig,
+    metrics: &Arc<Metrics>,
+    on_failure: OnFailure,
+) -> Result<(Keyspaces, u64), StartError> {
     let place = config.data_dir.clone();
     let folder = open_folder(&place)?;
     refuse_foreign(&place)?;
@@ -321,49 +322,30 @@ fn open(config: &NodeConfig, is_recorded: bool) -> Result<Found, StartError> {
         has_peers: config.cluster.is_some(),
         ..LogConfig::new(cluster, node)
     };
-    let request_bytes_max = log_config.entry_bytes_max().value();
-    let store = holm_kv::StoreConfig {
-        cluster,
-        group: DEFAULT,
-        ..config.kv.store.clone()
+    let place_of_log = folder.folder("log").map_err(|source| StartError::Folder {
+        place: place.clone(),
+        source,
+    })?;
+    let log = Log::open(place_of_log, log_config);
+    let log = log.map_err(|source| StartError::Log { place, source })?;
+    let boot = log.opens();
+    let base = Base {
+        data_dir: config.data_dir.clone(),
+        folder,
+        shelf: Arc::new(Shelf::new(log, Arc::clone(metrics))),
+        outbox: Arc::default(),
+        failure: Failure::of_nobody(on_failure),
+        ids: (cluster, node),
+        name: config.name.clone(),
+        peer_urls: config.peer_urls.clone(),
+        cluster: config.cluster.clone(),
+        request_bytes_max: log_config.entry_bytes_max().value(),
+        running: Mutex::default(),
+        doors: RwLock::default(),
+        strays: AtomicU64::new(0),
     };
-    let mut kv = holm_kv::Config {
-        node,
-        store,
-        ..config.kv.clone()
-    };
-    if let Some(cluster) = &config.cluster {
-        kv.election_timeout = cluster.election_timeout;
-    }
-    let quota_bytes = kv.quota();
-    let opened = match &config.cluster {
-        None => holm_replica::open(&*folder, DEFAULT, log_config, kv),
-        Some(cluster) => {
-            let mut group = group_config(cluster, request_bytes_max);
-            group.is_recorded = is_recorded;
-            holm_replica::open_in_group(&*folder, DEFAULT, (log_config, kv), &group)
-        }
-    };
-    let opened = opened.map_err(|source| StartError::Open { place, source })?;
-    Ok(Found {
-        opened,
-        identity: (cluster, node),
-        quota_bytes,
-        request_bytes_max,
-    })
-}
-
-/// Waits until requests are taken, or something has failed.
-fn wait_to_lead(leads: &Receiver<()>, inbox: &Inbox) -> Result<(), StartError> {
-    loop {
-        match leads.recv_timeout(LOOK_EVERY) {
-            Ok(()) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) if !inbox.is_closed() => {}
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                return Err(StartError::NeverLed);
-            }
-        }
-    }
+    let base = Arc::new(base);
+    Ok((Keyspaces { base }, boot))
 }
 
 pub(crate) fn open_folder(place: &Path) -> Result<Arc<dyn Folder>, StartError> {
@@ -428,66 +410,4 @@ fn claim(
         source,
     })?;
     Ok(wanted)
-}
-
-fn group_config(cluster: &ClusterConfig, entry_bytes_max: u64) -> GroupConfig {
-    GroupConfig {
-        election_timeout: cluster.election_timeout,
-        heartbeat_interval: cluster.heartbeat_interval,
-        patience: Some(cluster.request_timeout),
-        // What the log takes, less what a command carries around its body.
-        request_bytes_max: entry_bytes_max.saturating_sub(COMMAND_BYTES),
-        ..GroupConfig::new(cluster.node, cluster.voters())
-    }
-}
-
-fn spawn_all(
-    opened: Opened,
-    handle: &Handle,
-    (metrics, failure): (&Arc<Metrics>, &Failure),
-    (leads, network): (SyncSender<()>, Option<Arc<dyn Network>>),
-) -> Result<Vec<JoinHandle<()>>, StartError> {
-    let (jobs, worker_jobs) = sync_channel(background::JOBS_MAX);
-    let outbox = Arc::new(Outbox::default());
-    let shared = &handle.shared;
-    let shelf = Arc::new(Shelf::new(opened.log, DEFAULT, Arc::clone(metrics)));
-    let writer = LogWriter {
-        shelf: Arc::clone(&shelf),
-        outbox: Arc::clone(&outbox),
-        inbox: Arc::clone(&shared.inbox),
-        failure: failure.clone(),
-    };
-    let engine = Engine {
-        replica: opened.replica,
-        shared: Arc::clone(shared),
-        outbox,
-        shelf,
-        jobs,
-        metrics: Arc::clone(metrics),
-        failure: failure.clone(),
-        network,
-        leads: Some(leads),
-        answers_within: ANSWERS_MAX,
-        desk: Desk::default(),
-    };
-    let (seat, letters) = (Arc::clone(&handle.engine), Arc::clone(&shared.inbox));
-    *seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine);
-    let (inbox, metrics) = (Arc::clone(&shared.inbox), Arc::clone(metrics));
-    Ok(vec![
-        spawn("holm-log", || writer.run())?,
-        spawn("holm-engine", move || engine::run(&seat, &letters))?,
-        spawn("holm-background", move || {
-            background::run(&worker_jobs, &inbox, &metrics);
-        })?,
-    ])
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
-    Builder::new()
-        .name(name.to_owned())
-        .spawn(body)
-        .map_err(|source| StartError::System {
-            attempted: "start a thread",
-            source,
-        })
 }

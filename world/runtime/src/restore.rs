@@ -13,7 +13,8 @@ use holm_kv::{Restore, RestoreError, Restored, StoreConfig};
 use holm_log::{Log, LogConfig, LogError, Urgency};
 use holm_sequencer::Record;
 
-use crate::node::{DEFAULT, StartError, identity_of, open_folder};
+use crate::keyspaces::DEFAULT;
+use crate::node::{StartError, identity_of, open_folder};
 
 /// Why no data directory was made.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +114,7 @@ fn make<E: std::error::Error>(
     };
     let engine = holm_replica::engine_folder(&*folder, DEFAULT);
     let engine = engine.map_err(|source| StartError::Open {
+        name: "default".to_owned(),
         place: part.to_owned(),
         source,
     })?;

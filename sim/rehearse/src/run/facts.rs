@@ -69,6 +69,7 @@ macro_rules! events {
 events!(RAFT, of_raft, RaftEvent,
     LeaderElected { term }
     Followed { term, leader }
+    LeaderSuspected { term, leader }
     PreCampaigned { term }
     Campaigned { term, is_transfer }
     SteppedDown { term }

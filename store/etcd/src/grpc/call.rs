@@ -372,6 +372,10 @@ impl GrpcCall {
             Method::HealthCheck => typed!(health_check),
             Method::NodeStatus => typed!(node_status),
             Method::SiteAdd => typed!(site_add),
+            Method::KeyspaceCreate => typed!(keyspace_create),
+            Method::KeyspaceList => typed!(keyspace_list),
+            Method::KeyspaceRemove => typed!(keyspace_remove),
+            Method::KeyspaceMember => typed!(keyspace_member),
             Method::Range
             | Method::Put
             | Method::Txn

@@ -104,6 +104,10 @@ methods! {
     "holm.v1.Node" {
         NodeStatus "Status" Unary
         SiteAdd "SiteAdd" Unary
+        KeyspaceCreate "KeyspaceCreate" Unary
+        KeyspaceList "KeyspaceList" Unary
+        KeyspaceRemove "KeyspaceRemove" Unary
+        KeyspaceMember "KeyspaceMember" Unary
     }
     "grpc.health.v1.Health" {
         HealthCheck "Check" Unary

@@ -51,6 +51,15 @@ impl Services {
     ) -> Result<pb::MemberAddResponse, Status> {
         check_urls(&request.peer_ur_ls)?;
         self.check_admin(cx)?;
+        if self.check_is_default().is_err() {
+            let node = self.add_site_by_url(&request.peer_ur_ls).await?;
+            let members = self.members().await?;
+            return Ok(pb::MemberAddResponse {
+                header: Some(self.member_header()),
+                member: members.iter().find(|it| it.node == node).map(shown),
+                members: members.iter().map(shown).collect(),
+            });
+        }
         if let Some(bootstrap) = self.handle().bootstrap() {
             return self.take_in(bootstrap, request).await;
         }
@@ -76,7 +85,13 @@ impl Services {
             self.check_member(request.id)?;
             return Err(errors::not_enough_started_members());
         };
-        let left = self.let_go(bootstrap, NodeId::new(request.id)).await?;
+        let node = NodeId::new(request.id);
+        let left = if self.check_is_default().is_err() {
+            self.remove_site_by_id(node).await?;
+            self.members().await?
+        } else {
+            self.let_go(bootstrap, node).await?
+        };
         Ok(pb::MemberRemoveResponse {
             header: Some(self.member_header()),
             members: left.iter().map(shown).collect(),
@@ -95,6 +110,7 @@ impl Services {
         request: pb::MemberUpdateRequest,
     ) -> Result<pb::MemberUpdateResponse, Status> {
         check_urls(&request.peer_ur_ls)?;
+        self.check_is_default()?;
         self.check_admin(cx)?;
         let members = if self.handle().is_of_cluster() {
             let node = NodeId::new(request.id);

@@ -33,7 +33,7 @@ impl Services {
         let certificate = self.link_certificate();
         Ok(NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            keyspace: "default".to_owned(),
+            keyspace: handle.keyspace().to_owned(),
             guarantee: "linearizable".to_owned(),
             cluster: handle.identity().cluster.value(),
             node: handle.identity().node.value(),
@@ -76,6 +76,7 @@ impl Services {
                 is_authority: it.is_authority,
             }),
             invitations: self.invitations(),
+            keyspaces: self.keyspace_statuses(),
         })
     }
 

@@ -87,6 +87,7 @@ impl Services {
         cx: &Context,
         request: SiteAddRequest,
     ) -> Result<SiteAddResponse, Status> {
+        self.check_is_default()?;
         self.check_admin(cx)?;
         let invalid = |text: String| Status::new(Code::InvalidArgument, text);
         Identity::new("cluster", &request.name, &request.name)

@@ -95,6 +95,10 @@ impl Vitals for NodeVitals {
         })
     }
 
+    fn keyspace_gauges(&self) -> String {
+        self.services.keyspace_gauges()
+    }
+
     fn readings(&self) -> Readings {
         let handle = self.handle();
         let view = handle.view();

@@ -42,6 +42,11 @@ pub trait Vitals: fmt::Debug + Send + Sync {
     /// Reads what is current, which needs the engine to answer. Gives up by itself.
     fn read_current(&self) -> Pin<Box<dyn Future<Output = Result<(), ReadFailure>> + Send + '_>>;
 
+    /// What is shown of each keyspace at this node, as lines of a scrape.
+    fn keyspace_gauges(&self) -> String {
+        String::new()
+    }
+
     /// What gauges show.
     fn readings(&self) -> Readings;
 }

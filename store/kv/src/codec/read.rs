@@ -137,6 +137,11 @@ impl<'a> Reader<'a> {
             9 => self.alarm()?,
             10 => Command::Auth(self.auth()?),
             11 => self.cluster()?,
+            12 => Command::ClusterSwap {
+                name: self.string()?,
+                expected: self.optional()?,
+                value: self.bytes()?,
+            },
             _ => {
                 return Err(DecodeError::Invalid {
                     what: "command tag",
@@ -169,13 +174,15 @@ impl<'a> Reader<'a> {
     }
 
     fn cluster(&mut self) -> Result<Command, DecodeError> {
-        let name = self.string()?;
-        let value = if self.boolean("value mark")? {
-            Some(self.bytes()?)
-        } else {
-            None
-        };
-        Ok(Command::Cluster { name, value })
+        Ok(Command::Cluster {
+            name: self.string()?,
+            value: self.optional()?,
+        })
+    }
+
+    fn optional(&mut self) -> Result<Option<Bytes>, DecodeError> {
+        let is_there = self.boolean("value mark")?;
+        is_there.then(|| self.bytes()).transpose()
     }
 
     fn put(&mut self) -> Result<Put, DecodeError> {

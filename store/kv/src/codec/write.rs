@@ -2,7 +2,7 @@
 //!
 //! What would surprise: nothing here can fail. Lengths and numbers of any size have a form.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::command::{
     Access, AlarmKind, AuthChange, Command, Compare, CompareResult, CompareTarget, DeleteRange,
@@ -32,7 +32,8 @@ pub(super) fn size_hint(command: &Command) -> usize {
         | Command::LeaseExpire { .. }
         | Command::Alarm { .. }
         | Command::Auth(_)
-        | Command::Cluster { .. } => 128,
+        | Command::Cluster { .. }
+        | Command::ClusterSwap { .. } => 128,
     }
 }
 
@@ -111,11 +112,25 @@ pub(super) fn command(out: &mut BytesMut, command: &Command) {
         Command::Cluster { name, value } => {
             out.put_u8(11);
             bytes(out, name.as_bytes());
-            boolean(out, value.is_some());
-            if let Some(value) = value {
-                bytes(out, value);
-            }
+            optional(out, value.as_ref());
         }
+        Command::ClusterSwap {
+            name,
+            expected,
+            value,
+        } => {
+            out.put_u8(12);
+            bytes(out, name.as_bytes());
+            optional(out, expected.as_ref());
+            bytes(out, value);
+        }
+    }
+}
+
+fn optional(out: &mut BytesMut, value: Option<&Bytes>) {
+    boolean(out, value.is_some());
+    if let Some(value) = value {
+        bytes(out, value);
     }
 }
 

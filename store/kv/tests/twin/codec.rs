@@ -81,6 +81,16 @@ fn samples() -> Vec<Command> {
             name: name(),
             value: Some(Bytes::new()),
         },
+        Command::ClusterSwap {
+            name: name(),
+            expected: None,
+            value: Bytes::new(),
+        },
+        Command::ClusterSwap {
+            name: name(),
+            expected: Some(Bytes::new()),
+            value: Bytes::from_static(b"new"),
+        },
     ]);
     all
 }

@@ -64,7 +64,8 @@ impl Dumb {
             | Command::LeaseExpire { .. }
             | Command::Alarm { .. }
             | Command::Auth(_)
-            | Command::Cluster { .. } => panic!("the twin is not asked this"),
+            | Command::Cluster { .. }
+            | Command::ClusterSwap { .. } => panic!("the twin is not asked this"),
         };
         self.end_revision();
         answer

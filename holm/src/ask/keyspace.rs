@@ -1,0 +1,317 @@
+//! `holm keyspace`: keyspaces beside `default`, and at which sites they are.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+use clap::{Args, Subcommand};
+use holm_etcd::holm::{
+    KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
+    KeyspaceRemoveRequest, KeyspaceSite, KeyspaceView,
+};
+use serde_json::{Value, json};
+
+use super::Found;
+use crate::client::{Client, ClientError};
+use crate::screen::{Screen, Table};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  holm keyspace create orders                     at all sites, each on a free port
+  holm keyspace create orders --sites a,b,c --listen 127.0.0.1:2479
+  holm keyspace create orders --listen a=10.0.0.1:2479,b=10.0.0.2:2479
+  holm keyspace list
+  holm keyspace show orders
+  holm keyspace members orders add d
+  holm keyspace members orders remove b
+  holm keyspace remove orders --yes               with all that is in it
+  holm get a --keyspace orders                    any client command can name one
+
+A keyspace is an etcd cluster of its own to its clients: keys, revisions, leases, users, watches and quota are its alone.
+Any etcd client uses it at its addresses: etcdctl --endpoints ADDRESS put a 1. All keyspaces of a site share one log.";
+
+/// Commands about keyspaces.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Keyspace {
+    /// Make one; prints where clients reach it
+    Create(Create),
+    /// Show all
+    List,
+    /// Show one
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Remove one for ever, with all that is in it
+    Remove(Remove),
+    /// Show at which sites one is, take a site in or let one go
+    Members {
+        /// Its name
+        name: String,
+        #[command(subcommand)]
+        change: Option<Change>,
+    },
+}
+
+/// What a keyspace is made with.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Create {
+    /// Its name: small letters, digits and dashes
+    name: String,
+    /// What it promises; this release has linearizable
+    #[arg(long, value_name = "GUARANTEE", default_value = "linearizable")]
+    guarantee: String,
+    /// Its sites by name, commas between; all that vote if left out
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    sites: Vec<String>,
+    /// Where its clients connect: ADDRESS:PORT at every site or SITE=ADDRESS:PORT; a free port if left out
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',')]
+    listen: Vec<String>,
+}
+
+/// What is removed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Remove {
+    /// Its name
+    name: String,
+    /// Yes, with all that is in it
+    #[arg(long)]
+    yes: bool,
+}
+
+/// What is changed about a keyspace's sites.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Change {
+    /// Show them
+    List,
+    /// Take a site in: it gets a vote once it has all that is there
+    Add {
+        /// Its name
+        site: String,
+    },
+    /// Let a site go, for ever: what it has of the keyspace is deleted
+    Remove {
+        /// Its name
+        site: String,
+    },
+}
+
+/// Runs a command about keyspaces.
+pub(super) async fn run(
+    client: &mut Client,
+    keyspace: &Keyspace,
+    (patience, screen): (Duration, Screen),
+) -> anyhow::Result<Found> {
+    match keyspace {
+        Keyspace::Create(create) => self::create(client, create, (patience, screen)).await,
+        Keyspace::List => {
+            let list = list(client, "").await?;
+            let json: Value = list.iter().map(view_json).collect();
+            screen.show(&table(&list), &json)?;
+            Ok(Found::Yes)
+        }
+        Keyspace::Show { name }
+        | Keyspace::Members { name, change: None }
+        | Keyspace::Members {
+            name,
+            change: Some(Change::List),
+        } => {
+            let view = one(client, name).await?;
+            screen.show(&text(&view), &view_json(&view))?;
+            Ok(Found::Yes)
+        }
+        Keyspace::Remove(remove) => self::remove(client, remove, screen).await,
+        Keyspace::Members {
+            name,
+            change: Some(change),
+        } => {
+            let (site, is_leaving) = match change {
+                Change::Add { site } => (site, false),
+                Change::Remove { site } => (site, true),
+                Change::List => bail!("the list was shown"),
+            };
+            let request = KeyspaceMemberRequest {
+                name: name.clone(),
+                site: site.clone(),
+                is_leaving,
+            };
+            let path = "/holm.v1.Node/KeyspaceMember";
+            let _begun: KeyspaceView = client.call(path, &request).await?;
+            let is_done = |view: &KeyspaceView| {
+                let found = view.sites.iter().find(|it| it.name == *site);
+                found.map_or(is_leaving, |it| it.standing == "member")
+            };
+            let view = wait(client, name, (patience, &is_done)).await?;
+            screen.show(&text(&view), &view_json(&view))?;
+            if !is_done(&view) {
+                bail!(
+                    "site {site} is not done within {} s; it goes on by itself: `holm keyspace show {name}` tells when",
+                    patience.as_secs()
+                );
+            }
+            Ok(Found::Yes)
+        }
+    }
+}
+
+async fn create(
+    client: &mut Client,
+    create: &Create,
+    (patience, screen): (Duration, Screen),
+) -> anyhow::Result<Found> {
+    let request = KeyspaceCreateRequest {
+        name: create.name.clone(),
+        guarantee: create.guarantee.clone(),
+        sites: create.sites.clone(),
+        listen: create.listen.clone(),
+    };
+    let path = "/holm.v1.Node/KeyspaceCreate";
+    let _begun: KeyspaceView = client.call(path, &request).await?;
+    // Who is cut off opens it later; whoever asked here need not wait for that.
+    let is_open = |view: &KeyspaceView| {
+        let is_settled = |it: &KeyspaceSite| !it.addresses.is_empty() || !it.error.is_empty();
+        view.sites.iter().all(is_settled)
+    };
+    let view = wait(client, &create.name, (patience, &is_open)).await?;
+    screen.show(&text(&view), &view_json(&view))?;
+    let is_served = view.sites.iter().any(|it| !it.addresses.is_empty());
+    ensure!(
+        is_served,
+        "keyspace {name} was created, and no site serves it yet: `holm keyspace show {name}` tells why",
+        name = create.name
+    );
+    Ok(Found::Yes)
+}
+
+async fn remove(client: &mut Client, remove: &Remove, screen: Screen) -> anyhow::Result<Found> {
+    let name = &remove.name;
+    if !remove.yes {
+        let view = one(client, name).await?;
+        bail!(
+            "this deletes keyspace {name} at {} with all that is in it, for ever: `holm snapshot save FILE --keyspace \
+             {name}` saves it first; then say `holm keyspace remove {name} --yes`",
+            names(&view)
+        );
+    }
+    let path = "/holm.v1.Node/KeyspaceRemove";
+    let request = KeyspaceRemoveRequest { name: name.clone() };
+    let _removed: KeyspaceList = client.call(path, &request).await?;
+    screen.show(&format!("removed {name}"), &json!({ "removed": name }))?;
+    Ok(Found::Yes)
+}
+
+/// The addresses of a keyspace, by way of keyspace `default`.
+///
+/// # Errors
+///
+/// If there is no such keyspace, or none of its sites serves it.
+pub(super) async fn addresses(client: &mut Client, name: &str) -> anyhow::Result<Vec<String>> {
+    let view = one(client, name).await?;
+    let all: Vec<String> = view
+        .sites
+        .iter()
+        .flat_map(|it| it.addresses.clone())
+        .collect();
+    ensure!(
+        !all.is_empty(),
+        "no site serves keyspace {name}: `holm keyspace show {name}` tells why"
+    );
+    Ok(all)
+}
+
+async fn list(client: &mut Client, name: &str) -> Result<Vec<KeyspaceView>, ClientError> {
+    let request = KeyspaceListRequest {
+        name: name.to_owned(),
+    };
+    let answer: KeyspaceList = client.call("/holm.v1.Node/KeyspaceList", &request).await?;
+    Ok(answer.keyspaces)
+}
+
+async fn one(client: &mut Client, name: &str) -> anyhow::Result<KeyspaceView> {
+    ensure!(
+        !name.is_empty(),
+        "name a keyspace: `holm keyspace list` shows all"
+    );
+    let found = list(client, name).await?.into_iter().next();
+    found.ok_or_else(|| {
+        anyhow::anyhow!("there is no keyspace {name}: `holm keyspace list` shows all")
+    })
+}
+
+/// Asks until it is as wanted, or for so long.
+async fn wait(
+    client: &mut Client,
+    name: &str,
+    (patience, is_done): (Duration, &(dyn Fn(&KeyspaceView) -> bool + Sync)),
+) -> anyhow::Result<KeyspaceView> {
+    let begun = Instant::now();
+    loop {
+        let view = one(client, name).await?;
+        if is_done(&view) || begun.elapsed() >= patience {
+            return Ok(view);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn names(view: &KeyspaceView) -> String {
+    let names: Vec<&str> = view.sites.iter().map(|it| it.name.as_str()).collect();
+    names.join(", ")
+}
+
+fn table(list: &[KeyspaceView]) -> String {
+    let mut table = Table::titled(&["KEYSPACE", "GUARANTEE", "STATE", "SITES", "ADDRESSES"]);
+    for view in list {
+        let addresses: Vec<&str> = view
+            .sites
+            .iter()
+            .flat_map(|it| it.addresses.iter().map(String::as_str))
+            .collect();
+        table.row(vec![
+            view.name.clone(),
+            view.guarantee.clone(),
+            view.state.clone(),
+            names(view),
+            addresses.join(","),
+        ]);
+    }
+    table.text()
+}
+
+fn text(view: &KeyspaceView) -> String {
+    let mut table = Table::titled(&["SITE", "STANDING", "ADDRESS"]);
+    for site in &view.sites {
+        let place = match (site.addresses.as_slice(), site.error.as_str()) {
+            ([], "") => "not open yet".to_owned(),
+            ([], error) => format!("not open: {error}"),
+            (addresses, _) => addresses.join(","),
+        };
+        table.row(vec![site.name.clone(), site.standing.clone(), place]);
+    }
+    format!(
+        "keyspace {}  {}  {}  id {}\n\n{}",
+        view.name,
+        view.guarantee,
+        view.state,
+        view.id,
+        table.text()
+    )
+}
+
+fn view_json(view: &KeyspaceView) -> Value {
+    let site = |site: &KeyspaceSite| {
+        json!({
+            "name": site.name,
+            "node": format!("{:016x}", site.node),
+            "standing": site.standing,
+            "addresses": site.addresses,
+            "error": site.error,
+        })
+    };
+    json!({
+        "name": view.name,
+        "id": view.id,
+        "guarantee": view.guarantee,
+        "state": view.state,
+        "sites": view.sites.iter().map(site).collect::<Value>(),
+    })
+}

@@ -1,0 +1,171 @@
+//! Opening one keyspace: its doors first, so that its address is known, then its threads.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use holm_base::NodeId;
+use holm_etcd::front::Front;
+use holm_etcd::keyspaces::Entry;
+use holm_etcd::services::Services;
+use holm_net::{Limits, ListenConfig, Listener};
+use holm_runtime::{KeyspaceConfig, MemberConfig, keyspace_cluster_id};
+use holm_telemetry::Metrics;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Means;
+use super::kept::Kept;
+use crate::command::ETCD_VERSION;
+use crate::config::Tls;
+use crate::up::{compaction, parts, serve};
+
+/// How long requests in hand may take once the doors close.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A keyspace that is served here.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) name: String,
+    pub(super) services: Services,
+    /// Where clients reach it.
+    pub(super) urls: Vec<String>,
+    stop: watch::Sender<bool>,
+    serving: JoinSet<()>,
+    helpers: JoinSet<()>,
+}
+
+impl Open {
+    /// Closes the doors, lets requests in hand be answered, and ends what looks after the keyspace.
+    pub(super) async fn shut(self) {
+        let Self {
+            stop,
+            mut serving,
+            helpers,
+            ..
+        } = self;
+        drop(helpers);
+        stop.send_replace(true);
+        let all_left = async { while serving.join_next().await.is_some() {} };
+        // What has not left by then is cut off as the set is dropped.
+        tokio::time::timeout(GRACE, all_left).await.ok();
+    }
+}
+
+/// Opens a keyspace at this site.
+///
+/// # Errors
+///
+/// If an address cannot be had, or its files or its part of the log cannot be read.
+pub(super) async fn open(
+    means: &Means,
+    entry: &Entry,
+    (node, members): (NodeId, Vec<MemberConfig>),
+    kept: &mut Kept,
+) -> anyhow::Result<Open> {
+    let wanted = addresses(means, entry, node, kept)?;
+    let mut listeners = Vec::new();
+    for address in wanted {
+        listeners.push(listener(means, address)?);
+    }
+    let bound: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+    kept.keep(entry.group(), bound.clone())?;
+    let urls: Vec<String> = bound.iter().map(|it| url(means, *it)).collect();
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), ETCD_VERSION));
+    let config = KeyspaceConfig {
+        group: entry.group(),
+        name: entry.name.clone(),
+        cluster: keyspace_cluster_id(means.cluster(), entry.group()),
+        client_urls: urls.clone(),
+        members,
+        is_joining: !entry.is_founder(node),
+        kv: parts::engine(&means.config),
+        metrics: Arc::clone(&metrics),
+    };
+    let keyspaces = means.keyspaces.clone();
+    let opened = tokio::task::spawn_blocking(move || keyspaces.open(config));
+    let handle = opened.await.context("open the keyspace")??;
+    let links = Arc::clone(&means.links);
+    let (front, services) =
+        parts::keyspace_front(&means.config, (&handle, links), &means.room, &metrics)?;
+    let mut helpers = JoinSet::new();
+    helpers.spawn(compaction::keep(handle, means.config.retention));
+    let tended = services.clone();
+    helpers.spawn(async move { tended.tend().await });
+    let (stop, stopped) = watch::channel(false);
+    Ok(Open {
+        name: entry.name.clone(),
+        services,
+        urls,
+        stop,
+        serving: serve_all(listeners, &front, &stopped),
+        helpers,
+    })
+}
+
+fn serve_all(
+    listeners: Vec<Listener>,
+    front: &Front,
+    stopped: &watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        serve::clients(&mut serving, listener, front, stopped);
+    }
+    serving
+}
+
+/// Where it is to listen: where it was told to, where it did before, or at a free port beside keyspace `default`.
+fn addresses(
+    means: &Means,
+    entry: &Entry,
+    node: NodeId,
+    kept: &Kept,
+) -> anyhow::Result<Vec<SocketAddr>> {
+    if let Some(told) = entry.listen.get(&node.value()) {
+        let told = told.iter().map(|text| text.parse::<SocketAddr>());
+        return told.collect::<Result<_, _>>().context("read --listen");
+    }
+    if let Some(before) = kept.listen(entry.group()) {
+        return Ok(before.to_vec());
+    }
+    let beside = means.config.listen.first();
+    ensure!(beside.is_some(), "this site has no address for clients");
+    let free = beside.map(|it| SocketAddr::new(it.ip(), 0));
+    Ok(free.into_iter().collect())
+}
+
+fn listener(means: &Means, address: SocketAddr) -> anyhow::Result<Listener> {
+    let config = ListenConfig {
+        address,
+        certificates: means.certificates.clone(),
+        room: means.room.clone(),
+        limits: Limits::default(),
+    };
+    Listener::bind(config).with_context(|| format!("listen at {address}"))
+}
+
+/// What clients are told: where keyspace `default` is told to be elsewhere than it listens, so is this.
+fn url(means: &Means, address: SocketAddr) -> String {
+    let config = &means.config;
+    let scheme = if config.tls == Tls::Off {
+        "http"
+    } else {
+        "https"
+    };
+    let is_beside = config
+        .listen
+        .first()
+        .is_some_and(|it| it.ip() == address.ip());
+    let told = config.client_urls.first().filter(|_| is_beside);
+    let host = told.and_then(|url| {
+        let (_scheme, place) = url.split_once("://")?;
+        let (host, _port) = place.rsplit_once(':')?;
+        Some(host)
+    });
+    match host {
+        Some(host) => format!("{scheme}://{host}:{}", address.port()),
+        None => format!("{scheme}://{address}"),
+    }
+}

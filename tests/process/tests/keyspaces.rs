@@ -1,0 +1,232 @@
+//! Keyspaces: each an etcd cluster of its own to stock clients, over one log; made, killed, opened again, removed.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use holm_process_tests::sites::{Sites, eventually, until};
+use holm_process_tests::{Program, Server, Setup, server};
+use serde_json::Value;
+
+/// Runs a command of ours against these addresses.
+fn holm(endpoint: &str, words: &[&str]) -> Result<Output> {
+    let output = Command::new(server::locate(Program::Holm)?)
+        .args(words)
+        .args(["--endpoints", endpoint])
+        .output()?;
+    Ok(output)
+}
+
+fn answer(endpoint: &str, words: &[&str]) -> Result<Value> {
+    let output = holm(endpoint, &[words, &["--json"]].concat())?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{words:?}: {said}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn refusal(endpoint: &str, words: &[&str]) -> Result<String> {
+    let output = holm(endpoint, words)?;
+    ensure!(!output.status.success(), "{words:?} was taken");
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Runs a stock etcdctl.
+fn etcdctl(endpoint: &str, words: &[&str]) -> Result<String> {
+    let program = server::installed("etcdctl").context("no etcdctl on this machine")?;
+    let output = Command::new(program)
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", endpoint])
+        .args(words)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "etcdctl {words:?}: {said}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The addresses of a keyspace, by the names of its sites.
+fn addresses(view: &Value) -> Vec<(String, String)> {
+    let sites = view["sites"].as_array().cloned().unwrap_or_default();
+    let site = |site: &Value| {
+        let name = site["name"].as_str()?.to_owned();
+        Some((name, site["addresses"][0].as_str()?.to_owned()))
+    };
+    sites.iter().filter_map(site).collect()
+}
+
+fn revision(endpoint: &str) -> Result<i64> {
+    let text = etcdctl(endpoint, &["get", "nothing", "-w", "json"])?;
+    let value: Value = serde_json::from_str(&text)?;
+    value["header"]["revision"].as_i64().context("a revision")
+}
+
+/// Folders of engines beside that of keyspace `default`.
+fn engines(data: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(data.join("kv"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "1" && !name.starts_with("1.") {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+#[test]
+fn a_keyspace_of_one_node_is_a_cluster_of_its_own() -> Result<()> {
+    let mut server = Server::start(Setup::new(Program::Holm).in_memory())?;
+    let home = server.address().to_string();
+    let view = answer(&home, &["keyspace", "create", "orders"])?;
+    let orders = addresses(&view)[0].1.clone();
+
+    // Its own keys, revisions, leases, users; nothing of one is seen in the other.
+    ensure!(revision(&orders)? == 1, "it begins anew");
+    etcdctl(&home, &["put", "a", "home"])?;
+    etcdctl(&home, &["put", "b", "home"])?;
+    etcdctl(&orders, &["put", "a", "orders"])?;
+    ensure!(etcdctl(&orders, &["get", "a", "--print-value-only"])? == "orders\n");
+    ensure!(etcdctl(&home, &["get", "a", "--print-value-only"])? == "home\n");
+    ensure!(etcdctl(&orders, &["get", "b"])?.is_empty());
+    ensure!((revision(&home)?, revision(&orders)?) == (3, 2));
+    etcdctl(&orders, &["lease", "grant", "600"])?;
+    etcdctl(&orders, &["user", "add", "ann:secret"])?;
+    ensure!(etcdctl(&home, &["lease", "list"])?.contains("found 0 leases"));
+    ensure!(etcdctl(&home, &["user", "list"])?.is_empty());
+    let members = etcdctl(&orders, &["member", "list"])?;
+    ensure!(members.contains(&orders), "{members}");
+    ensure!(
+        etcdctl(&orders, &["endpoint", "status"])?.contains("true"),
+        "it leads"
+    );
+    let saved = server.data().join("saved.db");
+    etcdctl(&orders, &["snapshot", "save", &saved.to_string_lossy()])?;
+    let found = holm(&home, &["get", "a", "--keyspace", "orders"])?;
+    ensure!(String::from_utf8_lossy(&found.stdout).contains("orders"));
+
+    // What cannot be says what to do.
+    for (words, text) in [
+        (&["keyspace", "create", "orders"][..], "already"),
+        (&["keyspace", "create", "Orders"], "small letters"),
+        (
+            &["keyspace", "create", "x", "--guarantee", "ledger"],
+            "not built yet",
+        ),
+        (
+            &["keyspace", "create", "x", "--sites", "nowhere"],
+            "the sites are",
+        ),
+        (&["keyspace", "show", "x"], "holm keyspace list"),
+        (
+            &["keyspace", "remove", "default", "--yes"],
+            "cannot be removed",
+        ),
+        (&["keyspace", "remove", "orders"], "--yes"),
+    ] {
+        let said = refusal(&home, words)?;
+        ensure!(said.contains(text), "{words:?}: {said}");
+    }
+
+    // The same after a crash, at the same address.
+    server.kill()?;
+    server.again()?;
+    eventually("it serves again", || {
+        let found = etcdctl(&orders, &["get", "a", "--print-value-only"])?;
+        ensure!(found == "orders\n", "{found}");
+        Ok(())
+    })?;
+    ensure!((revision(&home)?, revision(&orders)?) == (3, 2));
+    let status = answer(&home, &["status"])?;
+    ensure!(status["keyspaces"][1]["name"] == "orders", "{status}");
+
+    // Removed in the middle of a crash: gone all the same, and its id is not used again.
+    answer(&home, &["keyspace", "remove", "orders", "--yes"])?;
+    server.kill()?;
+    server.again()?;
+    until("its files are deleted", || {
+        Ok(engines(&server.data())?.is_empty())
+    })?;
+    ensure!(
+        etcdctl(&orders, &["get", "a"]).is_err(),
+        "nobody answers there"
+    );
+    let view = answer(&home, &["keyspace", "create", "orders"])?;
+    ensure!(view["id"] == 3, "{view}");
+    let orders = addresses(&view)[0].1.clone();
+    ensure!(revision(&orders)? == 1, "it begins anew");
+    Ok(())
+}
+
+#[test]
+fn a_keyspace_of_three_sites_survives_the_death_of_all_and_changes_its_sites() -> Result<()> {
+    let words = ["--election-timeout=500", "--heartbeat-interval=50"];
+    let mut sites = Sites::start(3, &words)?;
+    let home = sites.endpoint("a")?.to_string();
+    let view = answer(&home, &["keyspace", "create", "orders", "--sites", "a,b"])?;
+    let at = addresses(&view);
+    ensure!(at.len() == 2, "{view}");
+    let put = |endpoint: &str, value: &str| {
+        eventually("a put is taken", || {
+            etcdctl(endpoint, &["put", "a", value]).map(drop)
+        })
+    };
+    let reads = |endpoint: &str, value: &str| {
+        eventually("a read finds it", || {
+            let found = etcdctl(endpoint, &["get", "a", "--print-value-only"])?;
+            ensure!(found.trim_end() == value, "{found}");
+            Ok(())
+        })
+    };
+    put(&at[0].1, "1")?;
+    reads(&at[1].1, "1")?;
+    let c = sites.endpoint("c")?.to_string();
+    ensure!(
+        etcdctl(&c, &["get", "a"])?.is_empty(),
+        "default has no such key"
+    );
+    let seen = answer(&c, &["keyspace", "show", "orders"])?;
+    ensure!(
+        addresses(&seen) == at,
+        "every site knows where it is: {seen}"
+    );
+    until("its members are named", || {
+        let members = etcdctl(&at[0].1, &["member", "list"])?;
+        Ok(at.iter().all(|(_, address)| members.contains(address)))
+    })?;
+
+    sites.kill()?;
+    sites.again()?;
+    reads(&at[1].1, "1")?;
+    put(&at[1].1, "2")?;
+
+    // c comes, a goes.
+    eventually("c is taken in", || {
+        answer(&c, &["keyspace", "members", "orders", "add", "c"]).map(drop)
+    })?;
+    let view = answer(&home, &["keyspace", "show", "orders"])?;
+    let new = addresses(&view);
+    let third = new
+        .iter()
+        .find(|(name, _)| name == "c")
+        .context("c serves it")?;
+    reads(&third.1, "2")?;
+    eventually("a is let go", || {
+        answer(&c, &["keyspace", "members", "orders", "remove", "a"]).map(drop)
+    })?;
+    until("what a had is deleted", || {
+        Ok(engines(&sites.data().join("a"))?.is_empty())
+    })?;
+    put(&third.1, "3")?;
+    reads(&at[1].1, "3")?;
+    let said = refusal(&home, &["keyspace", "members", "orders", "add", "a"])?;
+    ensure!(said.contains("cannot come back"), "{said}");
+
+    answer(&home, &["keyspace", "remove", "orders", "--yes"])?;
+    for name in ["b", "c"] {
+        until("its files are deleted", || {
+            Ok(engines(&sites.data().join(name))?.is_empty())
+        })?;
+    }
+    let list = answer(&home, &["keyspace", "list"])?;
+    ensure!(list.as_array().map(Vec::len) == Some(1), "{list}");
+    sites.stop()?;
+    Ok(())
+}
