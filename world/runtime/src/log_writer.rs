@@ -156,6 +156,14 @@ impl Outbox {
         self.bell.notify_one();
     }
 
+    /// What waits to be flushed, for tests that stand in for the log's thread.
+    #[cfg(test)]
+    pub(crate) fn take_waiting(&self) -> Option<(Vec<Record>, WriteId)> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = core::mem::take(&mut waiting.records);
+        (!records.is_empty()).then_some((records, waiting.through))
+    }
+
     pub(crate) fn is_given_up(&self) -> bool {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.is_given_up
