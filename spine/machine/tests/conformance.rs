@@ -177,12 +177,14 @@ impl Toy {
     }
 
     fn leave(&mut self, effect: Effect) {
-        let is_busy = !self.flushing.is_empty();
+        let is_kept = match (self.fault, effect) {
+            (Fault::Hoards, Effect::Echo) => !self.flushing.is_empty(),
+            (Fault::Lingers, Effect::State(_)) => true,
+            _ => false,
+        };
         if self.refuses {
             self.refused.push(effect);
-        } else if self.fault == Fault::Hoards && is_busy && effect == Effect::Echo {
-            self.hoarded.push(effect);
-        } else if self.fault == Fault::Lingers && matches!(effect, Effect::State(_)) {
+        } else if is_kept {
             self.hoarded.push(effect);
         } else {
             self.count(effect);

@@ -48,7 +48,16 @@ pub struct Crowd {
 }
 
 /// Tells the clients to end, however the test goes.
-struct Over<'a>(&'a AtomicBool);
+#[derive(Debug)]
+pub struct Over<'a>(&'a AtomicBool);
+
+impl<'a> Over<'a> {
+    /// Raises the flag when this goes out of scope.
+    #[must_use]
+    pub const fn when_dropped(flag: &'a AtomicBool) -> Self {
+        Self(flag)
+    }
+}
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {

@@ -208,12 +208,15 @@ impl Trio {
         let served = eventually("a member serves", || {
             let process = self.members[at].process.as_mut();
             let process = process.context("it does not run")?;
-            let ended = process.try_wait()?;
+            // Who has ended will not serve, however long one waits.
+            if let Some(ended) = process.try_wait()? {
+                return Ok(Err(anyhow::anyhow!("it ended: {ended}")));
+            }
             let answer = self.client(at).get("/health")?;
-            ensure!(ended.is_none(), "it ended: {ended:?}");
             ensure!(answer.is_ok(), "{}", answer.body);
-            Ok(())
+            Ok(Ok(()))
         });
+        let served = served.and_then(|it| it);
         served.with_context(|| format!("{} said:\n{}", NAMES[at], self.said(at)))
     }
 

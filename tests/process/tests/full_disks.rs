@@ -111,6 +111,12 @@ fn a_full_disk_at_one_site_ends_nothing_and_it_catches_up() -> Result<()> {
         return Ok(());
     };
     let mut trio = start(&small, &[2])?;
+    // A leader without space can order nothing: it hands the lead on when it is stopped.
+    if trio.leader()? == 2 {
+        trio.stop(2)?;
+        trio.begin(2)?;
+        trio.serves(2)?;
+    }
     small.fill()?;
     let puts = put_for(&trio, 0, FULL);
     println!(
@@ -120,8 +126,8 @@ fn a_full_disk_at_one_site_ends_nothing_and_it_catches_up() -> Result<()> {
         puts.other.len()
     );
     ensure!(puts.other.is_empty(), "{:?}", &puts.other[..1]);
-    // The one site raises etcd's alarm, which holds for all; a promise is only that each put is taken or refused so.
-    ensure!(puts.taken + puts.no_space > 0, "{puts:?}");
+    // The one site raises etcd's alarm, which holds for all; until then the two others go on.
+    ensure!(puts.no_space > 0, "{puts:?}");
     let kept = trio.client(2).value("kept")?;
     ensure!(
         kept.as_deref() == Some("value"),

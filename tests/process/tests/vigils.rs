@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use holm_base::Prng;
 use holm_process_tests::base64::encode;
+use holm_process_tests::crowd::Over;
 use holm_process_tests::gateway::number;
 use holm_process_tests::lan::SITES;
 use holm_process_tests::oracle::{Key, Oracle, State};
@@ -51,13 +52,8 @@ impl Shared {
     }
 }
 
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
+/// What a watch that told something impossible is reported with.
+const BROKEN: &str = "a watch told what cannot follow";
 
 /// Writes and deletes a few keys at whichever site answers.
 fn write(shared: &Shared, mut sites: Vec<Gateway>, seed: u64) {
@@ -95,6 +91,7 @@ fn hold(shared: &Shared, mut sites: Vec<Gateway>, (id, seed): (u64, u64)) -> Res
         };
         if !granted.is_ok() {
             at = (at + 1) % sites.len();
+            sleep(Duration::from_millis(50));
             continue;
         }
         let lease = number(&granted.body["ID"]);
@@ -218,7 +215,8 @@ impl Watcher<'_> {
 
     fn take(&mut self, response: &Value) -> Result<()> {
         let now = Instant::now();
-        self.oracle.take(response).map_err(anyhow::Error::msg)?;
+        let taken = self.oracle.take(response);
+        taken.map_err(|text| anyhow::anyhow!("{BROKEN}: {text}"))?;
         for event in response["events"].as_array().into_iter().flatten() {
             let (name, _) = Key::read(&event["kv"]);
             let lease = name.rsplit('-').next().and_then(|id| id.parse().ok());
@@ -295,7 +293,7 @@ fn storm(seconds: u64, seed: u64, spoil: i64) -> Result<String> {
             .collect::<Vec<_>>()
     };
     let (oracles, blown) = thread::scope(|scope| {
-        let over = Over(&shared.is_over);
+        let over = Over::when_dropped(&shared.is_over);
         let (shared, told) = (&shared, &told);
         let mut holders = Vec::new();
         for id in 0..HOLDERS {
@@ -401,7 +399,7 @@ fn compare(sites: &mut [Gateway], oracles: &[(Oracle, usize)], end: i64) -> Resu
             let told = oracle.at(revision).cloned().unwrap_or_default();
             ensure!(
                 told == ranged,
-                "at {revision} a watch told\n{told:?}\nand range tells\n{ranged:?}"
+                "{BROKEN}: at {revision} it told\n{told:?}\nand range tells\n{ranged:?}"
             );
         }
     }
@@ -417,13 +415,7 @@ fn watches_and_leases_hold_in_a_storm() -> Result<()> {
 /// A watch that resumes one revision too late misses an event, and that is found.
 #[test]
 fn a_watch_that_resumes_too_late_is_found() {
+    // Only the oracle and the comparison with Range begin so: no site that does not come back does.
     let error = storm(5, 32, 1).unwrap_err().to_string();
-    let words = [
-        "version",
-        "did not exist",
-        "previous value",
-        "told",
-        "twice",
-    ];
-    assert!(words.iter().any(|word| error.contains(word)), "{error}");
+    assert!(error.starts_with(BROKEN), "{error}");
 }

@@ -8,6 +8,8 @@ use holm_base::Time;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
+    #[cfg(test)]
+    ahead: Duration,
 }
 
 impl Clock {
@@ -16,13 +18,24 @@ impl Clock {
     pub fn start() -> Self {
         Self {
             origin: Instant::now(),
+            #[cfg(test)]
+            ahead: Duration::ZERO,
         }
+    }
+
+    /// Sets it forward, as if it had been started so much earlier.
+    #[cfg(test)]
+    pub(crate) fn set_ahead(&mut self, by: Duration) {
+        self.ahead = by;
     }
 
     /// The time since the start. Cost: one vDSO call, some 25 ns.
     #[must_use]
     pub fn now(&self) -> Time {
-        Time::ZERO + self.origin.elapsed()
+        #[cfg(test)]
+        return Time::ZERO + self.origin.elapsed() + self.ahead;
+        #[cfg(not(test))]
+        return Time::ZERO + self.origin.elapsed();
     }
 
     /// How long to wait from now until `at`; zero if that has passed.

@@ -532,6 +532,9 @@ fn input(request: RequestId, ask: Ask) -> Input {
 }
 
 #[cfg(test)]
+mod drill;
+
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU64;
     use std::sync::mpsc::{Receiver, sync_channel};
@@ -542,21 +545,34 @@ mod tests {
     use holm_kv::Config;
     use holm_kv::command::{Command, Proposal, Put};
     use holm_log::LogConfig;
+    use holm_replica::GroupConfig;
 
     use super::*;
     use crate::clock::Clock;
     use crate::handle::Identity;
 
-    fn engine(place: &std::path::Path) -> (Engine, Receiver<Job>) {
-        let folder = RealFolder::open(place).expect("it was just made");
-        let (cluster, node) = (ClusterId::new(1), NodeId::new(2));
-        let log_config = LogConfig {
-            segment_bytes: holm_base::ByteCount::new(256 << 10),
-            ..LogConfig::new(cluster, node)
-        };
+    /// What an engine is opened over.
+    pub(super) enum Files<'a> {
+        /// A node alone.
+        Alone(&'a std::path::Path, LogConfig, Config),
+        /// One of several.
+        Group(&'a std::path::Path, LogConfig, Config, &'a GroupConfig),
+    }
+
+    /// An engine without its threads, where its jobs go, and how many entries its log held.
+    pub(super) fn assemble(
+        files: Files<'_>,
+        network: Option<Arc<dyn Network>>,
+    ) -> (Engine, Receiver<Job>, u64) {
+        let folder = |place| RealFolder::open(place).expect("it was just made");
         let group = crate::keyspaces::DEFAULT;
-        let opened = holm_replica::open(&*folder, group, log_config, Config::default());
-        let opened = opened.expect("the folder is empty");
+        let opened = match files {
+            Files::Alone(place, log, kv) => holm_replica::open(&*folder(place), group, log, kv),
+            Files::Group(place, log, kv, config) => {
+                holm_replica::open_in_group(&*folder(place), group, (log, kv), config)
+            }
+        };
+        let opened = opened.expect("the files are sound");
         let replica = opened.replica;
         let inbox = Arc::new(Inbox::new(1 << 20));
         let metrics = Arc::new(Metrics::new("0", "0"));
@@ -567,8 +583,8 @@ mod tests {
             hub: replica.keyspace().hub(),
             clock: Clock::start(),
             identity: Identity {
-                cluster,
-                node,
+                cluster: ClusterId::new(1),
+                node: NodeId::new(2),
                 name: String::new(),
                 peer_urls: Vec::new(),
                 client_urls: Vec::new(),
@@ -595,12 +611,22 @@ mod tests {
             shelf: Arc::new(Shelf::new(opened.log, Arc::clone(&metrics))),
             metrics,
             failure: Failure::new(&inbox, Arc::new(|_: &str| {})),
-            network: None,
+            network,
             leads: None,
             answers_within: Duration::ZERO,
             desk: Desk::default(),
         };
-        (engine, worker_jobs)
+        (engine, worker_jobs, opened.replayed)
+    }
+
+    fn engine(place: &std::path::Path) -> (Engine, Receiver<Job>) {
+        let log_config = LogConfig {
+            segment_bytes: holm_base::ByteCount::new(256 << 10),
+            ..LogConfig::new(ClusterId::new(1), NodeId::new(2))
+        };
+        let files = Files::Alone(place, log_config, Config::default());
+        let (engine, jobs, _replayed) = assemble(files, None);
+        (engine, jobs)
     }
 
     fn batch(inbox: &Arc<Inbox>) -> crate::outbox::Batch {

@@ -201,6 +201,15 @@ impl Outbox {
         waiting.is_given_up || batches.iter().all(has_left)
     }
 
+    /// What waits to be flushed, for tests that stand in for the log's thread.
+    #[cfg(test)]
+    pub(crate) fn take_waiting(&self, group: GroupId) -> Option<(Vec<Record>, WriteId)> {
+        let mut waiting = self.lock();
+        let lane = waiting.lanes.get_mut(&group)?;
+        let records = core::mem::take(&mut lane.records);
+        (!records.is_empty()).then_some((records, lane.through))
+    }
+
     #[cfg(test)]
     pub(crate) fn has(&self, group: GroupId) -> bool {
         self.lock().lanes.contains_key(&group)

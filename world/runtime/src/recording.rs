@@ -54,6 +54,7 @@ impl RecordingConfig {
             file,
             place,
             left: self.bytes_max,
+            is_begun: false,
         })
     }
 }
@@ -64,18 +65,27 @@ pub(crate) struct FileSink {
     file: File,
     place: PathBuf,
     left: u64,
+    is_begun: bool,
 }
 
 impl FileSink {
     fn put(&mut self, frame: &[u8]) -> io::Result<bool> {
         let bytes = u64::try_from(frame.len()).unwrap_or(u64::MAX);
-        if bytes.saturating_add(END_BYTES) > self.left {
+        let is_full = bytes.saturating_add(END_BYTES) > self.left;
+        if is_full && !self.is_begun {
+            std::fs::remove_file(&self.place)?;
+            let (place, left) = (self.place.display(), self.left);
+            tracing::warn!(%place, bytes, left, "what this run begins with is too large to record");
+            return Ok(false);
+        }
+        if is_full {
             self.file.write_all(&Recorder::default().end(Ended::Full))?;
             let place = self.place.display();
             tracing::warn!(%place, "the recording is as large as it may be, it ends here");
             return Ok(false);
         }
         self.left -= bytes;
+        self.is_begun = true;
         self.file.write_all(frame)?;
         Ok(true)
     }
@@ -171,4 +181,35 @@ pub fn replay(place: &Path) -> Result<Replayed, ReplayError> {
         place: place.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_ends_where_it_is_full_and_is_none_if_it_cannot_begin() {
+        let folder = tempfile::tempdir().expect("a place for files");
+        let config = RecordingConfig {
+            place: folder.path().join("steps"),
+            bytes_max: 1_000,
+        };
+        let node = NodeId::new(7);
+        let mut sink = config.create(node, 1).expect("nothing is there");
+        assert!(config.create(node, 1).is_err(), "a run is kept");
+        let frame = [7; 400];
+        assert!(sink.write(&frame) && sink.write(&frame));
+        assert!(!sink.write(&frame), "no room");
+        let [file] = recordings(&config.place)
+            .expect("one")
+            .try_into()
+            .expect("one");
+        let kept = std::fs::read(&file).expect("it is there");
+        let end = Recorder::default().end(Ended::Full);
+        assert_eq!(kept, [&frame[..], &frame[..], &end[..]].concat());
+        let mut other = config.create(node, 2).expect("nothing is there");
+        assert!(!other.write(&[7; 1_000]), "no room for the beginning");
+        let left = recordings(&config.place).expect("one is left");
+        assert_eq!(left, [file]);
+    }
 }

@@ -202,6 +202,7 @@ fn entries(from: &mut Reader) -> Result<Vec<Entry>, DecodeError> {
     Ok(entries)
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm a kind of input")]
 pub(crate) fn put_input(out: &mut BytesMut, input: &Input) {
     match input {
         Input::Wake => out.put_u8(1),
@@ -255,7 +256,7 @@ pub(crate) fn put_input(out: &mut BytesMut, input: &Input) {
             out.put_u32_le(*index);
             out.put_u8(u8::from(bytes.is_some()));
             put_sized(out, |out| {
-                out.put_slice(bytes.as_deref().unwrap_or_default())
+                out.put_slice(bytes.as_deref().unwrap_or_default());
             });
         }
         Input::Stored { op, index, is_good } => {
