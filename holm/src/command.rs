@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use serde_json::json;
 
 use crate::ask::{self, Ask, Found};
+use crate::assertion;
 use crate::bench;
 use crate::client::ConnectionOptions;
 use crate::config::Flags;
@@ -77,6 +78,9 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Fail an assertion, to see what becomes of a process that does
+    #[command(hide = true)]
+    Fail,
     /// Show the version of this binary
     #[command(after_help = "Examples:\n  holm version\n  holm version --json")]
     Version {
@@ -149,6 +153,10 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
         Command::Site(site) => sites::site(site),
         Command::Bench(bench) => bench::run(bench).and_then(|text| say(&text)),
         Command::Rehearse(asked) => return rehearse::command(asked),
+        Command::Fail => {
+            assertion::fails();
+            Ok(Found::Yes)
+        }
         Command::Completions { shell } => completions(*shell),
         Command::Version { json } => version(*json),
     })

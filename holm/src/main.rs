@@ -3,9 +3,11 @@
 //! Route map: [`command`] names every command. [`config`] makes a node's configuration, [`up`]
 //! runs the node, [`join`] makes it one of a cluster, [`sites`] runs several on one machine. [`ask`] has the client's commands over
 //! [`client`], their output goes to [`screen`]. [`mod@bench`] measures servers, [`rehearse`]
-//! plays scenarios in virtual time. [`quantity`] reads and writes durations, sizes and counts.
+//! plays scenarios in virtual time. [`assertion`] ends the process
+//! when an invariant is broken. [`quantity`] reads and writes durations, sizes and counts.
 
 mod ask;
+mod assertion;
 mod bench;
 mod client;
 mod command;
@@ -14,6 +16,7 @@ mod join;
 mod probe;
 mod progress;
 mod quantity;
+mod recorded;
 mod rehearse;
 mod restore;
 mod screen;
@@ -24,5 +27,6 @@ mod wire;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    assertion::ends_the_process();
     command::run(std::env::args_os().collect())
 }

@@ -2,15 +2,16 @@
 //! is done with them is the library's.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use holm_rehearse::{Options, Report, Scenario, parse, replay, run};
+use holm_rehearse::{Feedback, Options, Report, Scenario, parse, replay, run};
 use sha2::{Digest, Sha256};
 
 use crate::progress;
@@ -22,6 +23,7 @@ Examples:
   holm rehearse scenarios/cut-wan.toml --set link.wan.loss=0.02 --report cut-wan.html
   holm rehearse scenarios/hunt-members.toml --explore 10m   hunt for a broken promise
   holm rehearse scenarios/hunt-members.toml --tape hunt-members-25fdfea6.tape --step
+  holm rehearse --recorded steps                            replay what `holm up --record steps` recorded
 
 Exit codes: 0 all promises kept; 1 one broke; 2 the scenario is refused; 3 too little is known;
 4 one seed gave two traces.";
@@ -30,8 +32,11 @@ Exit codes: 0 all promises kept; 1 one broke; 2 the scenario is refused; 3 too l
 #[derive(Debug, Args)]
 pub(crate) struct Rehearse {
     /// The scenario, a TOML file
-    #[arg(value_name = "SCENARIO")]
-    scenario: PathBuf,
+    #[arg(value_name = "SCENARIO", required_unless_present = "recorded")]
+    scenario: Option<PathBuf>,
+    /// Replay recordings of real runs, a folder of them or one file: equal, or the first step that differs
+    #[arg(long, value_name = "PATH", exclusive = true)]
+    recorded: Option<PathBuf>,
     /// Hunt for a broken promise, in odd orders and under faults, for so long
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "5m",
         value_parser = parse_duration)]
@@ -48,6 +53,14 @@ pub(crate) struct Rehearse {
     /// Exactly so many runs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     runs: Option<u64>,
+    /// On how many threads a hunt runs; on each core if nothing is said. What comes of it is the
+    /// same
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Whether a hunt makes runs like those that showed a new order: off, counted (off, and the
+    /// orders are counted) or on
+    #[arg(long, value_name = "HOW", default_value = "off", value_parser = parse_feedback)]
+    feedback: Feedback,
     /// Override a field, such as link.wan.loss=0.02; may be repeated
     #[arg(long, value_name = "FIELD=VALUE", value_parser = parse_setting)]
     set: Vec<(String, String)>,
@@ -57,6 +70,15 @@ pub(crate) struct Rehearse {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+fn parse_feedback(text: &str) -> Result<Feedback, String> {
+    match text {
+        "off" => Ok(Feedback::Off),
+        "counted" => Ok(Feedback::Counted),
+        "on" => Ok(Feedback::On),
+        other => Err(format!("{other}: feedback is off, counted or on")),
+    }
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {
@@ -70,17 +92,11 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
 struct Watcher {
     begun: Instant,
     line: progress::Progress,
-    /// For the last words of a process whose node failed an assertion.
-    seed: Arc<AtomicU64>,
 }
 
 impl holm_rehearse::Progress for Watcher {
     fn elapsed(&mut self) -> Duration {
         self.begun.elapsed()
-    }
-
-    fn begins(&mut self, _run: u64, seed: u64) {
-        self.seed.store(seed, Ordering::Relaxed);
     }
 
     fn ran(&mut self, done: u64) {
@@ -107,9 +123,13 @@ pub(crate) fn command(asked: &Rehearse) -> ExitCode {
 }
 
 fn rehearse(asked: &Rehearse) -> Result<u8> {
-    let file = asked.scenario.display().to_string();
-    let text = std::fs::read_to_string(&asked.scenario)
-        .with_context(|| format!("read the scenario {file}"))?;
+    if let Some(place) = &asked.recorded {
+        return crate::recorded::replay_all(place);
+    }
+    let path = asked.scenario.as_deref().context("name a scenario")?;
+    let file = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("read the scenario {file}"))?;
     let scenario = parse(&text, &file, &asked.set)?;
     let tape = asked.tape.as_deref().map(read_tape).transpose()?;
     let options = Options {
@@ -118,10 +138,14 @@ fn rehearse(asked: &Rehearse) -> Result<u8> {
         explore: asked.explore,
         tape,
         shrink: None,
+        jobs: asked
+            .jobs
+            .or_else(|| std::thread::available_parallelism().ok()),
+        feedback: asked.feedback,
         steps: asked.step,
         build: build()?,
     };
-    let report = play(&scenario, &options, &file)?;
+    let report = play(&scenario, &options)?;
     keep(asked, &report)?;
     let said = if asked.json {
         report.to_json()
@@ -134,34 +158,30 @@ fn rehearse(asked: &Rehearse) -> Result<u8> {
     Ok(report.exit_code())
 }
 
-fn play(scenario: &Scenario, options: &Options, file: &str) -> Result<Report> {
-    let seed = Arc::new(AtomicU64::new(0));
-    last_words(Arc::clone(&seed), file.to_owned());
+/// An assertion that fails in a run breaks a promise, and the run becomes a tape. Anywhere else
+/// it is a fault of the rehearsal's own.
+fn play(scenario: &Scenario, options: &Options) -> Result<Report> {
+    let words = Arc::new(Mutex::new(String::new()));
+    let said = Arc::clone(&words);
+    std::panic::set_hook(Box::new(move |panic| {
+        *said.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
+    }));
     let mut watcher = Watcher {
         begun: Instant::now(),
         line: progress::Progress::new(),
-        seed,
     };
-    if options.tape.is_some() {
-        replay(scenario, options, &mut watcher).context("replay the tape")
-    } else {
-        Ok(run(scenario, options, &mut watcher))
-    }
-}
-
-/// Where an assertion ends the process, it at least says which run it was. A build that unwinds
-/// goes on, and shrinks the run.
-fn last_words(seed: Arc<AtomicU64>, file: String) {
-    std::panic::set_hook(Box::new(move |panic| {
-        if cfg!(panic = "abort") {
-            let seed = seed.load(Ordering::Relaxed);
-            drop(writeln!(
-                std::io::stderr(),
-                "BROKEN invariants: {panic}\nin the run of seed {seed} of {file}; a debug build \
-                 of holm makes a tape of it and shrinks it"
-            ));
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        if options.tape.is_some() {
+            replay(scenario, options, &mut watcher).context("replay the tape")
+        } else {
+            Ok(run(scenario, options, &mut watcher))
         }
     }));
+    crate::assertion::ends_the_process();
+    played.unwrap_or_else(|_panic| {
+        let words = words.lock().unwrap_or_else(PoisonError::into_inner);
+        bail!("the rehearsal itself failed, which is a bug of ours: {words}")
+    })
 }
 
 fn read_tape(file: &Path) -> Result<Vec<u8>> {

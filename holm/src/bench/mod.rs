@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use keys::Keys;
 use load::{Naming, Plan};
@@ -77,6 +77,11 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<String> {
 }
 
 fn kv(options: &KvOptions) -> anyhow::Result<Report> {
+    let has_own_end = matches!(options.workload, Workload::Watch | Workload::Fill);
+    ensure!(
+        !(options.until_eof && has_own_end),
+        "--until-eof is for put, get, list, txn and echo; fill and watch end by themselves"
+    );
     match options.workload {
         Workload::Put | Workload::Txn | Workload::Echo => unary(options),
         Workload::Get | Workload::List => {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use holm_net::CertificateFiles;
+use holm_runtime::RecordingConfig;
 use holm_telemetry::LogConfig;
 
 pub(crate) use cluster::{Cluster, Member, PeerTls, place};
@@ -32,6 +33,8 @@ const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(50);
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Requests above this would not fit beside others into the log's queue.
 const REQUEST_BYTES_MAX: u64 = 64 << 20;
+/// Below this a recording would hold little more than its beginning.
+const RECORD_BYTES_MIN: u64 = 1 << 20;
 
 /// How much history compaction leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +107,8 @@ pub(crate) struct Config {
     pub(crate) auth_token_ttl: Duration,
     /// What is logged.
     pub(crate) log: LogConfig,
+    /// Where this run is recorded, if it is.
+    pub(crate) record: Option<RecordingConfig>,
     /// What was said and has no effect, for the log.
     pub(crate) remarks: Vec<String>,
 }
@@ -212,6 +217,7 @@ impl Config {
             auth_token: values.read_with("auth-token", value::auth_token)?,
             auth_token_ttl: values.read_with("auth-token-ttl", value::seconds)?,
             log,
+            record: record(values)?,
             remarks: Vec::new(),
         };
         config.check(values)?;
@@ -245,6 +251,16 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn record(values: &Values) -> anyhow::Result<Option<RecordingConfig>> {
+    let bytes_max = values.read_with("record-bytes", crate::quantity::parse_bytes)?;
+    if bytes_max < RECORD_BYTES_MIN {
+        let source = values.text("record-bytes").source;
+        bail!("{source}: a recording needs room for 1 MiB at least");
+    }
+    let place = values.given("record").map(|said| PathBuf::from(said.text));
+    Ok(place.map(|place| RecordingConfig { place, bytes_max }))
 }
 
 /// What was said, with the defaults behind it.

@@ -331,6 +331,22 @@ pub(crate) const SETTINGS: &[Setting] = &[
         help: "`text` for people, `json` with etcd's keys, one object a line",
         ..ROW
     },
+    Setting {
+        name: "record",
+        value: "FOLDER",
+        heading: LOG,
+        help: "Record what the replicated log of this run is told, in a file of its own in this folder, for \
+               `holm rehearse --recorded`; a site alone has none",
+        ..ROW
+    },
+    Setting {
+        name: "record-bytes",
+        value: "SIZE",
+        default: "256MiB",
+        heading: LOG,
+        help: "How large a recording may become; then it ends, and the site goes on",
+        ..ROW
+    },
 ];
 
 /// Settings of etcd that mean nothing here: accepted when called as `etcd`, and logged.

@@ -82,7 +82,8 @@ pub(crate) fn run(calling: Calling, flags: &Flags) -> anyhow::Result<()> {
     let (on_failure, failure) = signals::failure();
     let links = Arc::new(Links::default());
     let node_config = node_config(&config, &links);
-    let node = holm_runtime::start(node_config, Arc::clone(&metrics), on_failure)?;
+    let record = config.record.clone();
+    let node = holm_runtime::start_recorded(node_config, record, Arc::clone(&metrics), on_failure)?;
     let threads = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("holm-front")

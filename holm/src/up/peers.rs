@@ -233,6 +233,10 @@ impl Deliver for Delivery {
             tracing::warn!(%from, kind = frame.kind, %error, "a message that is none was dropped");
         }
     }
+
+    fn hung_up(&self, from: NodeId) {
+        self.handle.suspect(from);
+    }
 }
 
 /// What the node's threads are told of its cluster.

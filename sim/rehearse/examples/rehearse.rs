@@ -1,7 +1,8 @@
 //! Rehearses scenarios and prints the reports: for timing, without the rest of the binary.
 //!
 //! `cargo run --release -p holm-rehearse --example rehearse -- FILE [--runs N] [--seed N]
-//! [--explore SECONDS] [--cpu] [--shrink SECONDS] [--html FILE] [--tapes FOLDER] [--tape FILE]`
+//! [--jobs N] [--feedback on|counted|off] [--explore SECONDS] [--cpu] [--shrink SECONDS]
+//! [--html FILE] [--tapes FOLDER] [--tape FILE]`
 #![expect(clippy::disallowed_types, reason = "it measures real time")]
 #![expect(clippy::disallowed_methods, reason = "it reads a file and arguments")]
 #![expect(clippy::print_stdout, reason = "it is a program")]
@@ -9,7 +10,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use holm_rehearse::{Options, Progress, parse, replay, run};
+use holm_rehearse::{Feedback, Options, Progress, parse, replay, run};
 
 /// Real time, or with `--cpu` the time that this process has run, so that a busy machine does
 /// not shorten a hunt.
@@ -59,8 +60,18 @@ fn main() -> ExitCode {
         seed: number("--seed"),
         shrink: number("--shrink").map(Duration::from_secs),
         explore: number("--explore").map(Duration::from_secs),
+        jobs: number("--jobs").and_then(|jobs| usize::try_from(jobs).ok()?.try_into().ok()),
+        feedback: match after("--feedback").map(String::as_str) {
+            Some("on") => Feedback::On,
+            Some("counted") => Feedback::Counted,
+            Some("off") => Feedback::Off,
+            Some(other) => panic!("feedback is on, counted or off, not {other}"),
+            None => Feedback::default(),
+        },
         ..Options::default()
     };
+    // A run whose assertion fails is a failure with a tape, and said there.
+    std::panic::set_hook(Box::new(|_| {}));
     let mut clock = if rest.iter().any(|word| word == "--cpu") {
         Clock::Cpu
     } else {

@@ -1,11 +1,17 @@
 //! Hunts: runs in odd orders under faults, until one breaks a promise; then a smaller one.
 
+mod crew;
+mod search;
+
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use holm_virtual::{Fill, Order, Races, Report as Lines, Scheduler, Tape, TapeError, shrink};
 use sha2::{Digest, Sha256};
 
-use crate::options::{Options, Progress};
+use self::crew::in_order;
+use self::search::{Mutant, Search, Showing};
+use crate::options::{Feedback, Options, Progress};
 use crate::report::{Failure, Outcome, PromiseLine, Report};
 use crate::run::{Ending, Run};
 use crate::scenario::{Check, Length, Promise, Purpose, Scenario, SchedulerKind};
@@ -18,71 +24,214 @@ const EXPLORE: Duration = Duration::from_secs(300);
 const SHRINK_RUNS: u32 = 20_000;
 const SHRINK_TIME: Duration = Duration::from_secs(60);
 
+/// How many runs are planned at once: all of them know what those before the first of them
+/// learned, and nothing else, on however many threads they run.
+const ROUND: u64 = 32;
+
 pub(crate) fn explore(
     scenario: &Scenario,
     options: &Options,
     progress: &mut dyn Progress,
 ) -> Report {
     let stage = Stage::new(scenario);
-    let first_seed = options.seed.unwrap_or(1);
-    let budget = options.explore.unwrap_or(EXPLORE);
-    let mut races = Races::default();
-    let mut report = Report::new(scenario, Outcome::Met, first_seed);
-    let mut hash = Sha256::new();
-    let mut poor = 0;
-    loop {
-        let is_late = options.runs.is_none() && progress.elapsed() >= budget;
-        if is_late || options.runs.is_some_and(|runs| report.runs >= runs) {
-            break;
+    let mut hunt = Hunt::new(scenario, options, &stage);
+    while hunt.is_wanted(progress) {
+        hunt.round(progress);
+    }
+    let failed = hunt.failed.take();
+    let mut report = hunt.end();
+    if let Some((run, ending)) = failed {
+        let mut found = failure(scenario, options, run, &ending);
+        let room = options.shrink.unwrap_or(SHRINK_TIME);
+        make_smaller(scenario, &stage, &ending, &mut found, (room, progress));
+        let tape = Tape::decode(&found.tape).ok();
+        found.tape = tape.map_or(found.tape, |tape| {
+            tape.bound_to(scenario.identity, options.build).encode()
+        });
+        report.outcome = Outcome::Failed(found);
+    }
+    report.elapsed = progress.elapsed();
+    conclude(scenario, &mut report);
+    report
+}
+
+/// A hunt under way.
+struct Hunt<'a> {
+    scenario: &'a Scenario,
+    options: &'a Options,
+    stage: &'a Stage,
+    races: Races,
+    search: Search,
+    report: Report,
+    hash: Sha256,
+    /// The first run in which a judge found something, and its number.
+    failed: Option<(u64, Ending)>,
+    is_over: bool,
+}
+
+/// A run that is to be made.
+struct Plan {
+    tape: Tape,
+    order: Order,
+    /// Which of the scenario's schedulers it has.
+    scheduler: usize,
+    /// The signal whose parent it has, if it is like an earlier one.
+    signal: Option<usize>,
+}
+
+impl<'a> Hunt<'a> {
+    fn new(scenario: &'a Scenario, options: &'a Options, stage: &'a Stage) -> Self {
+        let first_seed = options.seed.unwrap_or(1);
+        Self {
+            scenario,
+            options,
+            stage,
+            races: Races::default(),
+            search: Search::new(first_seed),
+            report: Report::new(scenario, Outcome::Met, first_seed),
+            hash: Sha256::new(),
+            failed: None,
+            is_over: false,
         }
-        let seed = first_seed.wrapping_add(report.runs);
-        progress.begins(report.runs, seed);
-        let order = order(scenario, report.runs, &races);
-        let ending = run(scenario, &stage, &order, Lines::Off, Tape::fresh(seed));
-        hash.update(ending.hash);
-        if report.runs == 0 {
-            let again = run(scenario, &stage, &order, Lines::Off, Tape::fresh(seed));
+    }
+
+    fn is_wanted(&self, progress: &mut dyn Progress) -> bool {
+        let budget = self.options.explore.unwrap_or(EXPLORE);
+        !self.is_over
+            && match self.options.runs {
+                Some(runs) => self.report.runs < runs,
+                None => progress.elapsed() < budget,
+            }
+    }
+
+    /// Makes the next runs. What they taught counts from the next round on.
+    fn round(&mut self, progress: &mut dyn Progress) {
+        let begin = self.report.runs;
+        let left = self.options.runs.map_or(ROUND, |runs| runs - begin);
+        let plans: Vec<Plan> = (begin..)
+            .take(index(left.min(ROUND)))
+            .map(|run| self.plan(run))
+            .collect();
+        let (scenario, stage) = (self.scenario, self.stage);
+        let is_observed = self.options.feedback != Feedback::Off;
+        let work = |number| {
+            let plan: &Plan = &plans[index(number)];
+            plan.play(scenario, stage, is_observed)
+        };
+        let mut learned = Races::default();
+        let jobs = self.options.jobs.unwrap_or(NonZeroUsize::MIN);
+        in_order(jobs, left.min(ROUND), work, |ending| {
+            let plan = &plans[index(self.report.runs - begin)];
+            if let Some(races) = &ending.races {
+                learned.merge(races);
+            }
+            self.add(plan, ending);
+            progress.ran(self.report.runs);
+            self.is_wanted(progress)
+        });
+        self.races.merge(&learned);
+    }
+
+    fn plan(&mut self, run: u64) -> Plan {
+        let mutant = match self.options.feedback {
+            Feedback::On => self.search.mutant(run),
+            Feedback::Off | Feedback::Counted => None,
+        };
+        let (tape, scheduler, signal) = match mutant {
+            Some(Mutant {
+                tape,
+                scheduler,
+                signal,
+            }) => (tape, scheduler, Some(signal)),
+            None => {
+                let count = u64::try_from(self.scenario.schedulers.len());
+                let count = count.expect("schedulers are few");
+                let seed = self.report.first_seed.wrapping_add(run);
+                (Tape::fresh(seed), index(run % count), None)
+            }
+        };
+        Plan {
+            tape,
+            order: order(self.scenario, scheduler, &self.races),
+            scheduler,
+            signal,
+        }
+    }
+
+    fn add(&mut self, plan: &Plan, ending: Ending) {
+        self.hash.update(ending.hash);
+        if self.report.runs == 0 {
+            let is_observed = self.options.feedback == Feedback::Off;
+            let again = plan.play(self.scenario, self.stage, is_observed);
             if again.hash != ending.hash {
-                report.outcome = Outcome::TwoTraces;
-                break;
+                return self.end_with(Outcome::TwoTraces);
             }
         }
         if let Some(halted) = &ending.halted {
-            report.outcome = Outcome::Halted(halted.to_string());
-            break;
+            return self.end_with(Outcome::Halted(halted.to_string()));
         }
-        count(&mut report, &ending);
-        if !ending.violations.is_empty() {
-            let mut found = failure(scenario, options, report.runs - 1, &ending);
-            let room = options.shrink.unwrap_or(SHRINK_TIME);
-            make_smaller(scenario, &stage, &ending, &mut found, (room, progress));
-            let tape = Tape::decode(&found.tape).ok();
-            found.tape = tape.map_or(found.tape, |tape| {
-                tape.bound_to(scenario.identity, options.build).encode()
-            });
-            report.outcome = Outcome::Failed(found);
-            break;
-        }
-        let (acknowledged, elections) = scenario.informative;
+        let (acknowledged, elections) = self.scenario.informative;
         let is_poor = ending.acknowledged < acknowledged || ending.elections < elections;
-        poor += u64::from(is_poor);
-        if let Some(learned) = ending.races {
-            races = learned;
+        self.report.poor += u64::from(is_poor);
+        count(&mut self.report, &ending);
+        self.report.coverage.add(&ending.reached);
+        if self.options.feedback != Feedback::Off {
+            let showing = showing(&ending);
+            let made = (&ending.tape.cut(), plan.scheduler);
+            self.search.learn(&showing, made, ending.steps, plan.signal);
         }
-        progress.ran(report.runs);
+        if !ending.violations.is_empty() {
+            self.is_over = true;
+            self.failed = Some((self.report.runs - 1, ending));
+        }
     }
-    // Some runs of a hunt die young; that most do means that nothing was hunted.
-    if poor * 2 > report.runs && matches!(report.outcome, Outcome::Met) {
-        report.outcome = Outcome::Uninformative {
-            acknowledged: report.acknowledged / report.runs.max(1),
-            elections: report.elections / report.runs.max(1),
-        };
+
+    fn end_with(&mut self, outcome: Outcome) {
+        self.report.outcome = outcome;
+        self.is_over = true;
     }
-    report.poor = poor;
-    report.elapsed = progress.elapsed();
-    report.hash = hash.finalize().into();
-    conclude(scenario, &mut report);
-    report
+
+    fn end(self) -> Report {
+        let mut report = self.report;
+        // Some runs of a hunt die young; that most do means that nothing was hunted.
+        if report.poor * 2 > report.runs && matches!(report.outcome, Outcome::Met) {
+            report.outcome = Outcome::Uninformative {
+                acknowledged: report.acknowledged / report.runs.max(1),
+                elections: report.elections / report.runs.max(1),
+            };
+        }
+        report.hash = self.hash.finalize().into();
+        if self.options.feedback != Feedback::Off {
+            let (marks, timelines) = self.search.coverage();
+            report.coverage.seen = Some((marks, timelines));
+        }
+        report
+    }
+}
+
+impl Plan {
+    fn play(&self, scenario: &Scenario, stage: &Stage, is_observed: bool) -> Ending {
+        let (order, tape) = (self.order.clone(), self.tape.clone());
+        let run = Run::new(scenario, stage, order, Lines::Off, tape);
+        if is_observed {
+            run.observed().finish()
+        } else {
+            run.finish()
+        }
+    }
+}
+
+/// What a run showed, signal by signal.
+fn showing(ending: &Ending) -> Showing {
+    [
+        ending.orders.clone(),
+        ending.shapes.clone(),
+        ending.reached.marks(),
+    ]
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).expect("rounds are short")
 }
 
 /// Replays one tape.
@@ -114,6 +263,7 @@ pub(crate) fn replay(
     };
     let ending = run(scenario, &stage, &order, lines, tape);
     count(&mut report, &ending);
+    report.coverage.add(&ending.reached);
     report.hash = ending.hash;
     report.outcome = match (&ending.halted, ending.violations.is_empty()) {
         (Some(halted), _) => Outcome::Halted(halted.to_string()),
@@ -148,14 +298,12 @@ fn count(report: &mut Report, ending: &Ending) {
     report.struck += ending.struck;
 }
 
-fn order(scenario: &Scenario, run: u64, races: &Races) -> Order {
-    let count = u64::try_from(scenario.schedulers.len()).expect("schedulers are few");
-    let at = usize::try_from(run % count).expect("schedulers are few");
+fn order(scenario: &Scenario, scheduler: usize, races: &Races) -> Order {
     let length = match scenario.length {
         Length::Choices(choices) => choices / 3,
         Length::Time(_) => 10_000,
     };
-    let scheduler = match scenario.schedulers[at] {
+    let scheduler = match scenario.schedulers[scheduler] {
         SchedulerKind::Random => Scheduler::Random,
         SchedulerKind::Pct(depth) => Scheduler::Pct { depth, length },
         SchedulerKind::Pos => Scheduler::Pos,

@@ -38,15 +38,17 @@
 //!
 //! # What it deliberately does not do
 //!
-//! No files, threads, clocks or processes: text goes in and out, and real time is asked of
-//! [`Progress`]. Service times, old releases and full disks are not rehearsed, nor users, and
-//! scenarios that ask for them are refused.
+//! No files, clocks or processes: text goes in and out, and real time is asked of
+//! [`Progress`]. Only a hunt starts threads, in `hunt/crew.rs`. Service times, old releases,
+//! flipped bytes below the real log and users are not rehearsed, and scenarios that ask for them
+//! are refused.
 //!
 //! # Differences from the design
 //!
 //! Shares (`availability`) must be known to within so many points, not percent of themselves.
 //! Latencies of which under half was answered are shown in parentheses and not waited for; so
-//! is the 99th percentile. A hunt has no feedback yet beyond what POS+ learns.
+//! is the 99th percentile. A hunt's search with feedback is asked for, keeps no checkpoints, and
+//! shares its runs by what was gained for a step, not for a second.
 //!
 //! ```
 //! use holm_rehearse::{Options, Silent, parse, run};
@@ -99,7 +101,7 @@ mod statistics;
 mod timed;
 
 pub use holm_virtual::TapeError;
-pub use options::{Options, Progress, Silent};
+pub use options::{Feedback, Options, Progress, Silent};
 pub use refusal::Refusal;
 pub use report::{Failure, Report};
 pub use scenario::{Purpose, Scenario, parse};

@@ -1,5 +1,6 @@
 //! What is asked of a rehearsal besides its scenario, and who is told how it goes.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// What is asked of a rehearsal besides its scenario.
@@ -15,10 +16,26 @@ pub struct Options {
     pub tape: Option<Vec<u8>>,
     /// For how long a failure is made smaller; a minute if nothing is said.
     pub shrink: Option<Duration>,
+    /// On how many threads a hunt runs; on one if nothing is said. What comes of it is the same.
+    pub jobs: Option<NonZeroUsize>,
+    /// Whether a hunt learns from its runs.
+    pub feedback: Feedback,
     /// Write down each step of a replay.
     pub steps: bool,
     /// SHA-256 of the program, so that a tape knows who made it.
     pub build: [u8; 32],
+}
+
+/// Whether a hunt learns from its runs which orders are new, and tries more like those.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Feedback {
+    /// Each run is as its seed and scheduler have it.
+    #[default]
+    Off,
+    /// So too, and what they show is counted.
+    Counted,
+    /// Runs are made from those that showed something new; one in ten is not.
+    On,
 }
 
 /// Told how a rehearsal goes. It brings the only clock there is.

@@ -1,5 +1,6 @@
 //! What came of a rehearsal, as text, as JSON and as a page.
 
+mod coverage;
 mod html;
 mod json;
 mod text;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use crate::run::Figures;
 use crate::scenario::{Bound, Check, Purpose, Scenario, Unit};
 use crate::statistics::{Interval, Verdict};
+pub(crate) use coverage::Coverage;
 
 /// How a rehearsal ended.
 #[derive(Clone, Debug)]
@@ -112,6 +114,7 @@ pub struct Report {
     pub(crate) acknowledged: u64,
     pub(crate) elections: u64,
     pub(crate) struck: u64,
+    pub(crate) coverage: Coverage,
     pub(crate) hash: [u8; 32],
     pub(crate) phases: Vec<String>,
     pub(crate) sites: Vec<String>,
@@ -145,6 +148,7 @@ impl Report {
             acknowledged: 0,
             elections: 0,
             struck: 0,
+            coverage: Coverage::new(scenario),
             hash: [0; 32],
             phases: Vec::new(),
             sites: scenario

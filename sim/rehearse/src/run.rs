@@ -5,10 +5,13 @@
 //! that is over, and is judged by what was seen.
 
 mod clients;
+pub(crate) mod facts;
 mod figures;
+mod goals;
 mod incidents;
 mod leases;
 mod ledger;
+mod shapes;
 mod transactions;
 mod watchers;
 
@@ -26,9 +29,13 @@ use crate::scenario::{Length, Purpose, Scenario};
 use crate::site::{Answer, Event, Site};
 use crate::stage::Stage;
 use clients::Askers;
+use facts::Bound;
+use goals::Goals;
+pub(crate) use goals::Reached;
 use incidents::Incidents;
 use leases::Leases;
 use ledger::Ledger;
+use shapes::Shapes;
 use watchers::Watchers;
 
 /// What an alarm is for.
@@ -94,6 +101,9 @@ pub(crate) struct Run<'a> {
     converged: Option<Time>,
     /// Whether the log of a node was damaged, and it has not mended it yet.
     damaged: Option<NodeId>,
+    goals: Goals<'a>,
+    /// The shapes of the group so far, if somebody looks.
+    shapes: Option<Shapes>,
 }
 
 /// How a run ended.
@@ -115,15 +125,27 @@ pub(crate) struct Ending {
     pub(crate) races: Option<holm_virtual::Races>,
     /// Faults that struck, by kind.
     pub(crate) struck: u64,
+    /// How many steps all nodes have made.
+    pub(crate) steps: u64,
+    pub(crate) reached: Reached,
+    /// Marks of orders and of shapes, if somebody looked.
+    pub(crate) orders: Vec<u64>,
+    pub(crate) shapes: Vec<u64>,
 }
 
 impl Ending {
-    /// Who found something, and which rule: what makes two failures the same.
-    pub(crate) fn failure(&self) -> Option<(&'static str, &'static str)> {
-        let first = self.violations.first();
-        first.map(|violation| (violation.judge, violation.rule))
+    /// Who found something, and which rule, and of an assertion what it says but for numbers:
+    /// what makes two failures the same.
+    pub(crate) fn failure(&self) -> Option<(&'static str, &'static str, String)> {
+        let first = self.violations.first()?;
+        let is_said = |one: &char| first.rule == NO_NODE_FAILS && !one.is_ascii_digit();
+        let said = first.place.chars().filter(is_said);
+        Some((first.judge, first.rule, said.collect()))
     }
 }
+
+/// The rule of an assertion that failed.
+const NO_NODE_FAILS: &str = "no node fails";
 
 /// How long everything may take to come to rest after a timed run.
 const REST: Duration = Duration::from_secs(60);
@@ -161,7 +183,16 @@ impl<'a> Run<'a> {
             progressed: None,
             converged: None,
             damaged: None,
+            goals: Goals::new(&scenario.goals),
+            shapes: None,
         }
+    }
+
+    /// The same run, with an onlooker who notes orders and shapes.
+    pub(crate) fn observed(mut self) -> Self {
+        self.world.watch_orders();
+        self.shapes = Some(Shapes::new(self.stage.site_of.len()));
+        self
     }
 
     /// Runs to the end and judges. An assertion that fails in a node is a violation too.
@@ -176,11 +207,12 @@ impl<'a> Run<'a> {
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
                 let text = text.unwrap_or("an assertion failed");
                 self.ledger
-                    .violate("invariants", "no node fails", text.to_owned());
+                    .violate("invariants", NO_NODE_FAILS, text.to_owned());
             }
         }
         self.figures.close(self.world.now());
-        let nodes = self.nodes();
+        // A node that failed an assertion may stand anyhow.
+        let nodes = catch_unwind(AssertUnwindSafe(|| self.nodes())).unwrap_or_default();
         Ending {
             hash: self.world.hash(),
             tape: self.world.tape().clone(),
@@ -194,6 +226,10 @@ impl<'a> Run<'a> {
             nodes,
             races: self.world.races().cloned(),
             struck: self.world.counts().crashed,
+            steps: self.world.steps(),
+            reached: self.goals.reached(),
+            orders: self.world.orders(),
+            shapes: self.shapes.map_or_else(Vec::new, |shapes| shapes.marks()),
             figures: self.figures,
         }
     }
@@ -271,6 +307,9 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        if self.shapes.is_some() {
+            self.see_shape();
+        }
         for noted in self.world.take_notes() {
             self.note(noted.node, noted.event);
         }
@@ -343,7 +382,16 @@ impl<'a> Run<'a> {
             }
             // Its disk failed, as disks do; the world ends it.
             Event::Failed(_) => {}
+            Event::Bound(event) => {
+                self.goals.happened(&facts::bound(node, &event));
+                // From now on the leases run there, each from its beginning; that may be long
+                // after the election.
+                if matches!(event, Bound::Leads { .. }) {
+                    self.leases.disturb(self.world.now());
+                }
+            }
             Event::Raft(event) => {
+                self.goals.happened(&facts::raft(node, &event));
                 if matches!(event, holm_raft::Event::Recovered { .. }) && self.damaged == Some(node)
                 {
                     self.damaged = None;
@@ -395,7 +443,7 @@ impl<'a> Run<'a> {
             | Answer::Lease(_)
             | Answer::Refused
             | Answer::Unknown
-            | Answer::Operated(_) => self.answered(request, answer),
+            | Answer::Operated(_) => self.answered(node, request, answer),
         }
     }
 }

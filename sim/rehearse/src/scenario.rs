@@ -1,5 +1,7 @@
 //! What a scenario says: the file's tables as values that a run can be built from.
 
+mod goal;
+mod kept;
 mod load;
 mod parts;
 mod promise;
@@ -8,6 +10,9 @@ mod tree;
 
 use sha2::{Digest, Sha256};
 
+#[cfg(test)]
+pub(crate) use goal::Test;
+pub(crate) use goal::{Goal, Operand, Relation, Step};
 pub(crate) use load::{Action, Chances, Clients, Fault, Keys, OP_NAMES, Target};
 pub(crate) use parts::{Keyspace, Link, LinkEnd, Site, hunting_delay};
 pub(crate) use promise::{Bound, Check, Measure, Promise, Unit};
@@ -68,6 +73,7 @@ pub struct Scenario {
     pub(crate) clients: Vec<Clients>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) chances: Chances,
+    pub(crate) goals: Vec<Goal>,
     pub(crate) promises: Vec<Promise>,
     /// SHA-256 of the text and of what was set besides.
     pub(crate) identity: [u8; 32],
@@ -145,10 +151,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
     let clients = load::clients(&mut top, &parts)?;
     let faults = load::faults(&mut top, &parts)?;
     let chances = load::chances(&mut top, parts.keyspace.engine)?;
-    if let Some(goal) = top.tables("goal")?.first() {
-        let what = "goals are not rehearsed yet: leave the table out";
-        return Err(goal.refuse(goal.line, what));
-    }
+    let goals = goal::read(&mut top)?;
     let promises = promise::read(&mut top, &parts, &faults)?;
     let mut scenario = Scenario {
         file: file.to_owned(),
@@ -178,6 +181,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
         clients,
         faults,
         chances,
+        goals,
         promises,
         identity: identity(text, sets),
     };

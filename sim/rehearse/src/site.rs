@@ -5,7 +5,7 @@
 
 mod deck;
 mod journal;
-mod label;
+pub(crate) mod label;
 mod readers;
 mod store_site;
 mod table;
@@ -22,6 +22,7 @@ use holm_raft::{self as raft, Configuration, Operation, Outcome, ReadMode, Refus
 use holm_virtual::{Node, Want};
 
 use crate::calls::{Call, Change, Reply, State};
+use crate::run::facts::Bound;
 pub(crate) use deck::Shelf;
 use deck::record_hash;
 use label::Sketch;
@@ -41,6 +42,8 @@ pub(crate) enum Engine {
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) engine: Engine,
+    /// How many operations the log keeps for who lags.
+    pub(crate) kept: Option<u64>,
     /// Nodes 1 to this one are the first voters; all others are spares.
     pub(crate) voters: u64,
     pub(crate) election_timeout: Duration,
@@ -123,6 +126,8 @@ pub(crate) enum Request {
     Progress(RequestId),
     /// An operator's.
     Operate(Operation),
+    /// None of a client's: that this node's process has perhaps ended, true or not. No answer.
+    Suspect(NodeId),
 }
 
 /// What a client can ask about a lease.
@@ -181,6 +186,8 @@ pub(crate) enum Answer {
 pub(crate) enum Event {
     /// Something of the protocol.
     Raft(raft::Event),
+    /// Something of what binds it to the engine.
+    Bound(Bound),
     /// These changes were applied, in order.
     Applied(Vec<Change>),
     /// The data was replaced by that of this revision.

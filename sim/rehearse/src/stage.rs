@@ -192,6 +192,7 @@ fn setup(scenario: &Scenario, voters: usize) -> Setup {
     let values = scenario.clients.iter().map(|one| one.value);
     Setup {
         engine: keyspace.engine,
+        kept: keyspace.kept,
         value_bytes_max: values.max().unwrap_or(0),
         voters: u64::try_from(voters).expect("nodes are few"),
         election_timeout: Duration::from_nanos(keyspace.election_timeout),
@@ -262,6 +263,7 @@ fn faults(scenario: &Scenario, nodes: usize) -> FaultPlan {
         ("sync_fail", FaultKind::SyncFailure),
         ("step", FaultKind::ClockStep),
         ("freeze", FaultKind::ClockFreeze),
+        ("full", FaultKind::Full),
     ];
     let rates = kinds.into_iter().filter_map(|(name, kind)| {
         let (weight, at_most) = scenario.chances.of(name);

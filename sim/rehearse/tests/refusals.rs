@@ -56,6 +56,26 @@ const CASES: &[(&str, &str, &str)] = &[
         "[faults]\nweights = { flip = 1 }\n[[promise]]\n",
         "x.toml:19: flip is rehearsed with engine = \"table\" only",
     ),
+    (
+        "name = \"k\"\n",
+        "name = \"k\"\nengine = \"table\"\nkept = 5\n",
+        "x.toml:15: kept: a table's log is short by itself",
+    ),
+    (
+        "[[promise]]\n",
+        "[[goal]]\nname = \"g\"\npattern = [\"LeaderFound term=$t\"]\n[[promise]]\n",
+        "x.toml:20: pattern: LeaderFound is no event; these are: LeaderElected, ",
+    ),
+    (
+        "[[promise]]\n",
+        "[[goal]]\nname = \"g\"\npattern = \"LeaderElected op=1\"\n[[promise]]\n",
+        "x.toml:20: pattern: LeaderElected has no op; it has node, term",
+    ),
+    (
+        "[[promise]]\n",
+        "[[goal]]\nname = \"g\"\npattern = \"ack put key>$k\"\n[[promise]]\n",
+        "x.toml:20: pattern: key>$k: $k is bound by no = before",
+    ),
     ("format = 1", "format = 2", "x.toml:1: format is 1"),
     ("why = \"It is small.\"\n", "", "has no `why`: say it"),
     (
@@ -110,8 +130,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "[[promise]]",
-        "[[fault]]\nat = \"1s\"\nfull = \"a\"\n[[promise]]",
-        "full is not rehearsed yet",
+        "[[fault]]\nat = \"1s\"\nrestart_as = \"a\"\n[[promise]]",
+        "restart_as is not rehearsed yet",
     ),
     (
         "[[promise]]",

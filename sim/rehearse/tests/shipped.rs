@@ -1,11 +1,12 @@
 //! The scenarios that are shipped: each is read, each run keeps its promises, and a run is a
 //! function of its seed.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use holm_rehearse::{Options, Purpose, Silent, parse, replay, run};
+use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 9] = [
+const SHIPPED: [(&str, &str); 10] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -38,6 +39,10 @@ const SHIPPED: [(&str, &str); 9] = [
     (
         "hunt-changes",
         include_str!("../../../scenarios/hunt-changes.toml"),
+    ),
+    (
+        "hunt-snapshots",
+        include_str!("../../../scenarios/hunt-snapshots.toml"),
     ),
 ];
 
@@ -190,4 +195,84 @@ fn a_failure_becomes_a_tape_that_shrinks_and_replays() {
     assert_eq!((found.judge, found.rule), (failure.judge, failure.rule));
     assert!(again.to_text().contains("n1 "), "its steps are shown");
     assert!(replay(&scenario, &Options::default(), &mut Silent).is_err());
+}
+
+/// Threads change neither a run nor which failure is the first (sim I3).
+#[test]
+fn any_number_of_threads_gives_the_same_hunt() {
+    let on = |jobs: usize, heal: &str| {
+        let sets = [("run.heal".to_owned(), heal.to_owned())];
+        let scenario = parse(SHIPPED[4].1, "hunt.toml", &sets).expect("it is well formed");
+        let options = Options {
+            jobs: NonZeroUsize::new(jobs),
+            shrink: Some(Duration::ZERO),
+            ..runs(70)
+        };
+        run(&scenario, &options, &mut Silent)
+    };
+    let (one, many) = (on(1, "30s"), on(3, "30s"));
+    assert_eq!((one.runs(), one.exit_code()), (70, 0), "{}", one.to_text());
+    assert_eq!(one.hash(), many.hash());
+    assert_eq!(one.to_json(), many.to_json());
+    // Some runs heal in so short a time and some do not.
+    let (one, many) = (on(1, "400ms"), on(3, "400ms"));
+    let (first, other) = (one.failure(), many.failure());
+    let first = first.expect("not every run heals so fast");
+    let other = other.expect("the same runs were made");
+    assert!(first.run > 0, "{}", one.to_text());
+    assert_eq!((first.run, &first.tape), (other.run, &other.tape));
+}
+
+/// The log keeps four operations, so who was away gets chunks; and disks run full meanwhile.
+#[test]
+fn snapshots_full_disks_and_goals_are_reached() {
+    let more = "[[goal]]\nname = \"two lead in one term\"\n\
+        pattern = [\"LeaderElected term=$t node=$n\", \"LeaderElected term=$t node!=$n\"]\n";
+    let text = format!("{}{more}", SHIPPED[9].1);
+    let scenario = parse(&text, "hunt-snapshots.toml", &[]).expect("it is well formed");
+    let report = run(&scenario, &runs(40), &mut Silent);
+    let text = report.to_text();
+    assert_eq!(report.exit_code(), 0, "{text}");
+    assert!(
+        text.contains("goal: a snapshot in several chunks is installed: in "),
+        "{text}"
+    );
+    assert!(
+        text.contains("goal: who took a snapshot leads: in "),
+        "{text}"
+    );
+    let never = "goal: two lead in one term: NOT REACHED, 1 of 2 steps at best";
+    assert!(text.contains(never), "{text}");
+    let json = report.to_json();
+    assert!(
+        json.contains(r#""goal":"two lead in one term","runs":0"#),
+        "{json}"
+    );
+}
+
+/// Looking changes no run, and a search is a function of its seed on any number of threads.
+#[test]
+fn a_search_with_feedback_is_a_function_of_its_seed() {
+    let scenario = parse(SHIPPED[7].1, "hunt-votes.toml", &[]).expect("it is well formed");
+    let hunt = |feedback, jobs| {
+        let options = Options {
+            feedback,
+            jobs: NonZeroUsize::new(jobs),
+            ..runs(100)
+        };
+        run(&scenario, &options, &mut Silent)
+    };
+    let (off, counted) = (hunt(Feedback::Off, 1), hunt(Feedback::Counted, 1));
+    assert_eq!(off.hash(), counted.hash());
+    assert!(!off.to_text().contains("timelines"), "{}", off.to_text());
+    assert!(
+        counted.to_text().contains("timelines"),
+        "{}",
+        counted.to_text()
+    );
+    let (one, many) = (hunt(Feedback::On, 1), hunt(Feedback::On, 3));
+    assert_eq!(one.exit_code(), 0, "{}", one.to_text());
+    assert_ne!(one.hash(), off.hash(), "most runs are like earlier ones");
+    assert_eq!(one.hash(), many.hash());
+    assert_eq!(one.to_json(), many.to_json());
 }

@@ -30,11 +30,13 @@ pub enum FaultKind {
     ClockStep,
     /// Its clocks stand still for a while.
     ClockFreeze,
+    /// Its disk has no room for a while.
+    Full,
 }
 
 impl FaultKind {
     /// All of them, in the order of their numbers on tapes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Crash,
         Self::Power,
         Self::Pause,
@@ -44,6 +46,7 @@ impl FaultKind {
         Self::SyncFailure,
         Self::ClockStep,
         Self::ClockFreeze,
+        Self::Full,
     ];
 
     pub(crate) fn of_choice(choice: usize) -> Option<Self> {
@@ -53,7 +56,12 @@ impl FaultKind {
     /// Whether its node does not do its part meanwhile.
     const fn takes_down(self) -> bool {
         match self {
-            Self::Crash | Self::Power | Self::Pause | Self::SyncFailure | Self::ClockFreeze => true,
+            Self::Crash
+            | Self::Power
+            | Self::Pause
+            | Self::SyncFailure
+            | Self::ClockFreeze
+            | Self::Full => true,
             Self::Cut | Self::CutOneWay | Self::Slow | Self::ClockStep => false,
         }
     }
@@ -140,7 +148,7 @@ mod tests {
         for (kind, choice) in FaultKind::ALL.into_iter().zip(1..) {
             assert_eq!(FaultKind::of_choice(choice), Some(kind));
         }
-        assert_eq!(FaultKind::of_choice(10), None);
+        assert_eq!(FaultKind::of_choice(11), None);
     }
 
     #[test]

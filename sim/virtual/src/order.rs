@@ -97,12 +97,12 @@ impl Choosing {
                 usize::try_from(prng.below(count)).expect("candidates are few")
             }
             Self::Pct(pct) => pct.pick(candidates),
-            Self::Pos(pos) => pos.pick(candidates, |_| true),
+            Self::Pos(pos) => pos.pick(candidates),
             Self::PosPlus(pos, races) => {
                 let calm = |one: &Candidate| one.is_message && !races.contains(one);
                 match candidates.iter().position(calm) {
                     Some(first) => first,
-                    None => pos.pick(candidates, |_| true),
+                    None => pos.pick(candidates),
                 }
             }
         }

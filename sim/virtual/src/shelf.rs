@@ -29,7 +29,7 @@ pub trait Shelf<R>: Debug {
     ///
     /// # Errors
     ///
-    /// As the disk says; what was not durable before is gone, and the node ends.
+    /// [`DiskError::Full`]: nothing has changed, and it is tried again later. Otherwise what was not durable before is gone, and the node ends.
     fn sync(&mut self, through: WriteId) -> Result<(), DiskError>;
 
     /// The node has ended. What is durable stays; the tape decides of the rest.
@@ -41,7 +41,11 @@ pub trait Shelf<R>: Debug {
     /// The next sync fails, and what it was to save is lost.
     fn fail_next_sync(&mut self);
 
-    /// No failure is to come any more.
+    /// The disk has no room for more than it holds, or has it again. Where records take no room,
+    /// that changes nothing.
+    fn set_full(&mut self, _is_full: bool) {}
+
+    /// No failure is to come any more, and there is room.
     fn heal(&mut self);
 }
 
@@ -88,6 +92,13 @@ impl<R> Unsynced<R> {
             return Err(sync_failed("records", through));
         }
         Ok(self.take(through))
+    }
+
+    /// What was appended through this write, oldest first; it stays.
+    pub fn through(&self, through: WriteId) -> impl Iterator<Item = &R> {
+        let records = self.records.iter();
+        let until = records.take_while(move |(write, _)| *write <= through);
+        until.map(|(_, record)| record)
     }
 
     /// Takes what was appended through this write, oldest first, for a log that syncs it.

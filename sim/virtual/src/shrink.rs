@@ -18,8 +18,8 @@ pub struct Shrunk {
 /// Shrinks a tape for which `fails` holds, in at most `runs_max` runs.
 ///
 /// In this order, again and again until nothing helps: whole streams to zero, which removes a
-/// class of faults; streams cut short; timed order restored from the front; segments deleted;
-/// segments to zero; single values lowered.
+/// class of faults; streams cut short; timed order restored from the front; segments deleted or
+/// set to zero, the longest of all streams first; single values lowered.
 ///
 /// `None` if the tape does not fail with normal fill behind its end.
 pub fn shrink(tape: &Tape, runs_max: u32, fails: impl FnMut(&Tape) -> bool) -> Option<Shrunk> {
@@ -39,8 +39,7 @@ pub fn shrink(tape: &Tape, runs_max: u32, fails: impl FnMut(&Tape) -> bool) -> O
         search.streams();
         search.lengths();
         search.schedule();
-        search.segments(Edit::Delete);
-        search.segments(Edit::Zero);
+        search.segments();
         search.values();
         if search.best == before || search.runs >= runs_max {
             return Some(Shrunk {
@@ -139,21 +138,36 @@ impl<F: FnMut(&Tape) -> bool> Search<F> {
         }
     }
 
-    fn segments(&mut self, edit: Edit) {
-        for stream in 0..self.count() {
-            let mut size = self.len(stream) / 2;
-            while size > 0 {
-                let mut at = 0;
-                while at + size <= self.len(stream) {
-                    let kept = self.attempt(stream, |values| match edit {
-                        Edit::Delete => drop(values.drain(at..at + size)),
-                        Edit::Zero => values[at..at + size].fill(0),
-                    });
-                    if !kept || edit == Edit::Zero {
-                        at += size;
+    /// Halves of all streams first, then quarters, and so on: time may run out, and what removes
+    /// most comes first.
+    fn segments(&mut self) {
+        let mut parts = 2;
+        loop {
+            let lengths: Vec<usize> = (0..self.count()).map(|at| self.len(at)).collect();
+            if lengths.iter().all(|&len| len < parts) {
+                return;
+            }
+            for stream in 0..lengths.len() {
+                for edit in [Edit::Delete, Edit::Zero] {
+                    let size = self.len(stream) / parts;
+                    if size > 0 {
+                        self.sweep(stream, edit, size);
                     }
                 }
-                size /= 2;
+            }
+            parts *= 2;
+        }
+    }
+
+    fn sweep(&mut self, stream: usize, edit: Edit, size: usize) {
+        let mut at = 0;
+        while at + size <= self.len(stream) {
+            let kept = self.attempt(stream, |values| match edit {
+                Edit::Delete => drop(values.drain(at..at + size)),
+                Edit::Zero => values[at..at + size].fill(0),
+            });
+            if !kept || edit == Edit::Zero {
+                at += size;
             }
         }
     }

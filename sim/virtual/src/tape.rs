@@ -139,11 +139,17 @@ pub struct Tape {
     streams: Vec<Stream>,
     choices: u32,
     fault: Option<TapeFault>,
+    /// Of a mutant: what its holes are drawn from, besides the seed. What does not fit is a hole
+    /// too. 0 is no mutant.
+    salt: u64,
     /// Kept when runs are enumerated.
     offered: Option<Offered>,
 }
 
 impl Tape {
+    /// A choice of a mutant that is to be drawn anew.
+    pub(crate) const HOLE: u32 = u32::MAX;
+
     /// A tape that draws everything from `seed`.
     #[must_use]
     pub fn fresh(seed: u64) -> Self {
@@ -166,8 +172,23 @@ impl Tape {
             streams: Vec::new(),
             choices: 0,
             fault: None,
+            salt: 0,
             offered: None,
         }
+    }
+
+    /// The same choices, to be made again from the first; what is a hole or does not fit is drawn
+    /// from the seed and `salt`.
+    pub(crate) fn salted(&self, salt: u64) -> Self {
+        let mut tape = self.rewound(Fill::Fresh);
+        tape.recording = Recording::On;
+        tape.salt = salt;
+        tape
+    }
+
+    /// What a scheduler's own choices come from.
+    pub(crate) const fn luck(&self) -> u64 {
+        self.seed ^ self.salt
     }
 
     /// The same tape, bound to a scenario and a build by their SHA-256.
@@ -192,9 +213,20 @@ impl Tape {
         tape.fill = fill;
         tape.choices = 0;
         tape.fault = None;
+        tape.salt = 0;
         tape.offered = None;
         for stream in &mut tape.streams {
             stream.position = 0;
+        }
+        tape
+    }
+
+    /// The same tape without what the run did not come to: a mutant may end before its parent.
+    #[must_use]
+    pub fn cut(&self) -> Self {
+        let mut tape = self.clone();
+        for stream in &mut tape.streams {
+            stream.values.truncate(stream.position);
         }
         tape
     }
@@ -292,7 +324,7 @@ impl Tape {
             self.fault = Some(TapeFault::TooManyChoices);
             return 0;
         }
-        let value = self.next(index, wish);
+        let value = self.next(index, n, wish);
         if value >= n {
             self.fault = Some(TapeFault::Diverged {
                 choice: self.choices,
@@ -312,19 +344,23 @@ impl Tape {
         value
     }
 
-    fn next(&mut self, index: usize, wish: impl FnOnce(&mut Prng) -> u32) -> u32 {
-        let (fill, recording) = (self.fill, self.recording);
+    fn next(&mut self, index: usize, n: u32, wish: impl FnOnce(&mut Prng) -> u32) -> u32 {
+        let (fill, recording, salt) = (self.fill, self.recording, self.salt);
         let stream = &mut self.streams[index];
         let position = stream.position;
         stream.position += 1;
-        if let Some(&recorded) = stream.values.get(position) {
-            return recorded;
+        if let Some(recorded) = stream.values.get_mut(position) {
+            if salt != 0 && *recorded >= n {
+                let at = u64::try_from(position).expect("positions are few");
+                *recorded = wish(&mut Prng::at(stream.seed ^ salt, at));
+            }
+            return *recorded;
         }
         let value = match fill {
             Fill::Normal => 0,
             Fill::Fresh => {
                 let position = u64::try_from(position).expect("positions are few");
-                wish(&mut Prng::at(stream.seed, position))
+                wish(&mut Prng::at(stream.seed ^ salt, position))
             }
         };
         if recording == Recording::On {

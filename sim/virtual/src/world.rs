@@ -7,24 +7,31 @@ mod hunt;
 mod process;
 mod upkeep;
 
+use std::time::Duration;
+
 use holm_base::{NodeId, RequestId, Time, WriteId};
-use holm_machine::{Offer, Turn};
+use holm_machine::{DiskError, Offer, Turn};
 
 use crate::agenda::{Agenda, Entry};
 use crate::clock::WallTime;
 use crate::link::{Link, Passage};
 use crate::node::{Node, Want};
-use crate::order::{Candidate, Choosing, Clocks, Order, Races};
+use crate::order::{Choosing, Clocks, Order, Races};
 use crate::shelf::Shelf;
 use crate::spec::WorldSpec;
 use crate::tape::{Place, Tape, TapeFault};
+use crate::timeline::Timeline;
 use crate::trace::{Recording, Trace};
+use hunt::Due;
 use process::{Host, Process};
 
 pub(crate) const SCHEDULE: Place = Place::new("schedule");
 
 /// How many things may be about to happen.
 const AGENDA_MAX: usize = 1 << 20;
+
+/// How long a flush that found no room waits before it is tried again.
+const ROOM_RETRY: Duration = Duration::from_millis(50);
 
 /// How many answers and events may wait for the caller to take them.
 const UNTAKEN_MAX: usize = 1 << 16;
@@ -119,6 +126,7 @@ pub(crate) enum Item<N: Node> {
     Restart(usize),
     Resume(usize),
     Thaw(usize),
+    Empty(usize),
     Mend {
         source: usize,
         target: usize,
@@ -156,6 +164,7 @@ impl<N: Node> Clone for Item<N> {
             Self::Restart(node) => Self::Restart(*node),
             Self::Resume(node) => Self::Resume(*node),
             Self::Thaw(node) => Self::Thaw(*node),
+            Self::Empty(node) => Self::Empty(*node),
             Self::Mend { source, target } => Self::Mend {
                 source: *source,
                 target: *target,
@@ -189,7 +198,9 @@ pub struct World<N: Node> {
     order: Order,
     choosing: Option<Choosing>,
     clocks: Option<Clocks>,
-    candidates: Vec<(Candidate, Next)>,
+    /// What an onlooker notes, if there is one.
+    timeline: Option<Timeline>,
+    due: Vec<Due>,
     limits: holm_machine::Limits,
     trace: Trace,
     next_request: RequestId,
@@ -218,7 +229,8 @@ where
             order: self.order.clone(),
             choosing: self.choosing.clone(),
             clocks: self.clocks.clone(),
-            candidates: self.candidates.clone(),
+            timeline: self.timeline.clone(),
+            due: self.due.clone(),
             limits: self.limits,
             trace: self.trace.clone(),
             next_request: self.next_request,
@@ -256,7 +268,7 @@ impl<N: Node> World<N> {
         let (choosing, clocks) = match &spec.order {
             Order::Timed => (None, None),
             Order::Hunt { scheduler, .. } => {
-                let choosing = Choosing::new(scheduler, count, tape.seed() ^ SCHEDULE.id());
+                let choosing = Choosing::new(scheduler, count, tape.luck() ^ SCHEDULE.id());
                 let clocks = choosing.races().map(|_| Clocks::new(count));
                 (Some(choosing), clocks)
             }
@@ -281,7 +293,8 @@ impl<N: Node> World<N> {
             order: spec.order,
             choosing,
             clocks,
-            candidates: Vec::new(),
+            timeline: None,
+            due: Vec::new(),
             limits: spec.limits,
             trace: Trace::new(spec.report),
             next_request: RequestId::ZERO,
@@ -370,8 +383,10 @@ impl<N: Node> World<N> {
                 input,
                 sent,
             } => {
-                let candidate = self.delivery(entry.at, entry.seq, source, target, &input);
-                self.witness(candidate, &sent);
+                let numbers = (entry.at, entry.seq);
+                if let Some(delivery) = self.delivery(numbers, source, target, &input) {
+                    self.witness(delivery, &sent);
+                }
                 self.deliver(target, input);
             }
             Item::Synced { node, run, through } => return self.synced(node, run, through),
@@ -380,6 +395,7 @@ impl<N: Node> World<N> {
             Item::Restart(node) => self.start(node),
             Item::Resume(node) => self.resumed(node),
             Item::Thaw(node) => self.thawed(node),
+            Item::Empty(node) => self.processes[node].shelf.set_full(false),
             Item::Mend { source, target } => self.link(source, target).mend(),
             Item::Hasten { source, target } => self.link(source, target).slow(0),
         }
@@ -425,17 +441,38 @@ impl<N: Node> World<N> {
 
     fn synced(&mut self, node: usize, run: u64, through: WriteId) -> Moment {
         let process = &mut self.processes[node];
-        let Some(driver) = process.driver.as_mut().filter(|_| process.run == run) else {
+        if process.run != run || process.driver.is_none() {
             return Moment::Happened;
-        };
-        if process.shelf.sync(through).is_err() {
-            // A sync is never tried again: the process ends, and the log is the truth.
-            let id = process.id;
-            self.end(node);
-            return Moment::Ended(id);
         }
-        driver.completed(through);
-        self.counts.synced += 1;
+        // Behind a flush that waits for room, the others wait too.
+        let waiting = &mut process.waiting;
+        let is_behind = waiting.front().is_some_and(|&oldest| oldest != through);
+        if waiting.front() != Some(&through) {
+            waiting.push_back(through);
+        }
+        if is_behind {
+            return Moment::Happened;
+        }
+        while let Some(&through) = self.processes[node].waiting.front() {
+            let process = &mut self.processes[node];
+            match (process.shelf.sync(through), &mut process.driver) {
+                (Ok(()), Some(driver)) => driver.completed(through),
+                (Err(DiskError::Full { .. }), _) => {
+                    let again = self.now + ROOM_RETRY;
+                    self.agenda.add(again, Item::Synced { node, run, through });
+                    break;
+                }
+                (Ok(()) | Err(_), _) => {
+                    // A sync is never tried again: the process ends, and the log is the truth.
+                    let id = process.id;
+                    self.end(node);
+                    return Moment::Ended(id);
+                }
+            }
+            process.waiting.pop_front();
+            self.counts.synced += 1;
+            self.observe_own(node, &N::durable(through));
+        }
         self.stir(node);
         Moment::Happened
     }
@@ -627,6 +664,19 @@ impl<N: Node> World<N> {
     /// SHA-256 over `(now, node, input, effects)` of every step so far.
     pub fn hash(&self) -> [u8; 32] {
         self.trace.hash()
+    }
+
+    /// Notes from here on which kinds of moment come before which. The run stays the same.
+    pub fn watch_orders(&mut self) {
+        let count = self.processes.len();
+        self.timeline = Some(Timeline::new(count));
+        self.clocks.get_or_insert_with(|| Clocks::new(count));
+    }
+
+    /// Hashes of the orders that were noted, ascending; none if nobody wanted them.
+    pub fn orders(&self) -> Vec<u64> {
+        let timeline = self.timeline.as_ref();
+        timeline.map_or_else(Vec::new, Timeline::marks)
     }
 
     /// How many steps all nodes have made.

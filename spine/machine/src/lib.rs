@@ -102,6 +102,7 @@
 
 extern crate alloc;
 
+pub mod conformance;
 mod disk;
 mod driven;
 mod driver;

@@ -26,8 +26,8 @@
 //!
 //! A version is: modified, create, version, lease, older, sub, segment, unit, record bytes.
 //!
-//! It is written from a pinned root in slices, under another name, synced, and renamed. What
-//! is not needed any more is removed only then. The two newest are kept, with all that the
+//! It is written from a pinned root in slices, under another name, each slice synced, and
+//! renamed. What is not needed any more goes only then. The two newest are kept, with all that the
 //! older one needs, so that damage to one file is never the end.
 
 use std::ops::ControlFlow;
@@ -112,8 +112,6 @@ pub(crate) struct Checkpoint {
     pub(crate) pinned: Option<Pinned>,
     /// The segments that were retired when its state was pinned.
     pub(crate) retired: Vec<u32>,
-    /// Files to remove once this checkpoint is durable.
-    pub(crate) obsolete: Vec<String>,
     pub(crate) stage: Stage,
 }
 
@@ -173,6 +171,8 @@ impl Checkpoint {
                         }
                     }
                 }
+                // All of it at the end would hold up whoever syncs meanwhile.
+                writing.disk.sync()?;
                 self.stage = Stage::Writing(writing);
             }
             done @ Stage::Done { .. } => self.stage = done,
@@ -220,7 +220,7 @@ impl Checkpoint {
         bytes
     }
 
-    /// Makes the file durable under its name, then removes what it replaces.
+    /// Makes the file durable under its name.
     fn end(&self, mut writing: Writing) -> Result<Stage, DiskError> {
         writing.end_block()?;
         writing.disk.set_len(ByteCount::new(writing.at))?;
@@ -228,9 +228,6 @@ impl Checkpoint {
         self.folder
             .rename(&new_name(self.number), &name(self.number))?;
         self.folder.sync()?;
-        for file in &self.obsolete {
-            remove_if_there(self.folder.as_ref(), file)?;
-        }
         Ok(Stage::Done { bytes: writing.at })
     }
 }

@@ -144,7 +144,9 @@ impl Clean {
                 (self.at.0, scanner.at())
             };
         }
-        Ok(())
+        // All of it at the end would hold up whoever syncs meanwhile.
+        let copy = self.copy.as_mut().expect("begin made it");
+        copy.disk.sync().map_err(failed)
     }
 
     /// Removes what was written so far, after a failure.

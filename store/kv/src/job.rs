@@ -5,6 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clean::Clean;
 use crate::error::StoreError;
 use crate::flush::{Flush, Flushed};
+use crate::free::Free;
 use crate::snapshot::{self, Task};
 
 /// What kind of work a job is, for a log line and for metrics.
@@ -12,10 +13,12 @@ use crate::snapshot::{self, Task};
 pub enum JobKind {
     /// Writes frames and makes them durable.
     Flush,
-    /// Writes a part of the index; removes files that are not needed any more at the end.
+    /// Writes a part of the index.
     Checkpoint,
     /// Copies a part of what is alive out of old segments.
     Clean,
+    /// Gives back a part of a file that is not needed any more.
+    Free,
     /// A part of giving or taking a snapshot.
     Snapshot,
 }
@@ -34,6 +37,7 @@ pub(crate) enum Work {
     Flush(Box<Flush>),
     Checkpoint(Box<Checkpoint>),
     Clean(Box<Clean>),
+    Free(Box<Free>),
     Snapshot(Task),
 }
 
@@ -49,6 +53,7 @@ pub(crate) enum Done {
     Flush(Box<Flushed>),
     Checkpoint(Box<Checkpoint>, Result<(), StoreError>),
     Clean(Box<Clean>, Result<(), StoreError>),
+    Free(Box<Free>, Result<(), StoreError>),
     Snapshot(snapshot::Done),
 }
 
@@ -70,6 +75,7 @@ impl Job {
             Work::Flush(_) => JobKind::Flush,
             Work::Checkpoint(_) => JobKind::Checkpoint,
             Work::Clean(_) => JobKind::Clean,
+            Work::Free(_) => JobKind::Free,
             Work::Snapshot(_) => JobKind::Snapshot,
         }
     }
@@ -96,6 +102,13 @@ impl Job {
                 });
                 Done::Clean(clean, result)
             }
+            Work::Free(mut free) => {
+                let result = free.run().map_err(|source| StoreError::Disk {
+                    attempted: "give back a file's space".to_owned(),
+                    source,
+                });
+                Done::Free(free, result)
+            }
             Work::Snapshot(task) => Done::Snapshot(task.run()),
         };
         let era = self.era;
@@ -111,6 +124,7 @@ impl JobDone {
             Done::Flush(_) => JobKind::Flush,
             Done::Checkpoint(..) => JobKind::Checkpoint,
             Done::Clean(..) => JobKind::Clean,
+            Done::Free(..) => JobKind::Free,
             Done::Snapshot(_) => JobKind::Snapshot,
         }
     }
@@ -123,10 +137,12 @@ impl JobDone {
     pub fn snapshot(self) -> Result<snapshot::Done, Self> {
         match self.done {
             Done::Snapshot(done) => Ok(done),
-            done @ (Done::Flush(_) | Done::Checkpoint(..) | Done::Clean(..)) => Err(Self {
-                done,
-                era: self.era,
-            }),
+            done @ (Done::Flush(_) | Done::Checkpoint(..) | Done::Clean(..) | Done::Free(..)) => {
+                Err(Self {
+                    done,
+                    era: self.era,
+                })
+            }
         }
     }
 }

@@ -54,6 +54,7 @@ mod counts;
 mod error;
 mod flush;
 mod frame;
+mod free;
 mod hash;
 mod head;
 mod history;

@@ -291,7 +291,7 @@ impl State {
             let Some((_, head)) = found else {
                 break;
             };
-            let bytes = file_len(folder, head.number)?;
+            let bytes = file_len(folder, &Segment::name(head.number))?;
             let segment = Arc::new(Segment::new(head, bytes));
             give_file(folder, &segment)?;
             at.segment = head.number;
@@ -473,10 +473,10 @@ fn fits(folder: &dyn Folder, number: u32, chain: u64) -> bool {
     read.is_ok() && chain_of(&bytes, chain).is_some()
 }
 
-fn file_len(folder: &dyn Folder, number: u32) -> Result<u64, StoreError> {
-    let disk = folder.open_read_only(&Segment::name(number));
+fn file_len(folder: &dyn Folder, name: &str) -> Result<u64, StoreError> {
+    let disk = folder.open_read_only(name);
     let len = disk.and_then(|disk| disk.len());
-    Ok(len.map_err(failed("open a segment"))?.value())
+    Ok(len.map_err(failed("measure a file"))?.value())
 }
 
 fn give_file(folder: &dyn Folder, segment: &Segment) -> Result<(), StoreError> {
@@ -574,7 +574,10 @@ fn checkpoints(
 ) -> Result<Checkpoints, StoreError> {
     let next = files.checkpoints.last().map_or(1, |last| last + 1);
     let mut found = Checkpoints::new(Vec::new(), next, state.replayed);
-    found.obsolete = bad.iter().map(|number| checkpoint::name(*number)).collect();
+    for number in bad {
+        let bytes = file_len(folder, &checkpoint::name(*number))?;
+        found.bad.push((*number, bytes));
+    }
     let Some(newest) = state.checkpoint else {
         return Ok(found);
     };
@@ -592,14 +595,16 @@ fn checkpoints(
                     if state.root.table.find(number).is_none() && files.all.contains(&name) {
                         found.retired.push(Retired {
                             number,
-                            bytes: file_len(folder, number)?,
+                            bytes: file_len(folder, &name)?,
+                            segment: None,
                             checkpoints: 1,
                         });
                     }
                 }
             }
             Err(StoreError::Damaged { .. }) => {
-                found.obsolete.push(checkpoint::name(*older));
+                let bytes = file_len(folder, &checkpoint::name(*older))?;
+                found.bad.push((*older, bytes));
             }
             Err(error) => return Err(error),
         }
@@ -625,7 +630,7 @@ fn remove_others(
         });
         let checkpoint = checkpoint::number_of(name).is_some_and(|number| {
             let kept = checkpoints.kept.iter().any(|it| it.0 == number);
-            !kept && !checkpoints.obsolete.contains(name)
+            !kept && checkpoints.bad.iter().all(|it| it.0 != number)
         });
         let spare = (name == SPARE || name == CLEAN_SPARE)
             && folder.open_read_only(name)?.len()? != config.segment_bytes;

@@ -4,11 +4,11 @@
 //! commands ─► frames ─► Flush ─► durable mark
 //!                         └─ enough since the last one, or files to free ─► Checkpoint
 //! compact, sweep ─► segments mostly dead ─► Clean ─► relink ─► retired ─► two checkpoints ─►
-//!                                                                              removed
+//!                                                                                 Free
 //! ```
 //!
-//! A retired segment is named by no root any more. Its file goes at the end of the second
-//! checkpoint whose state was pinned after: then neither of the two that are kept needs it.
+//! A retired segment is named by no root any more. Its file goes after the end of the second
+//! checkpoint whose state was pinned later: then neither of the two that are kept needs it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::checkpoint::{self, Checkpoint, ENTRY_MAX, Pinned, Stage};
 use crate::clean::{self, Clean, Moves};
 use crate::error::StoreError;
 use crate::flush::{Flush, Flushed, Writer};
+use crate::free::{Freeing, Leaving};
 use crate::head::Position;
 use crate::history::Place;
 use crate::job::{Done, Job, JobDone, Work};
@@ -54,6 +55,7 @@ pub(crate) struct Upkeep {
     flush_at: Time,
     checkpoints: Checkpoints,
     cleaning: Cleaning,
+    freeing: Freeing,
 }
 
 #[derive(Debug)]
@@ -63,8 +65,8 @@ pub(crate) struct Checkpoints {
     pub(crate) next: u64,
     /// Bytes of frames that a restart would have to read.
     pub(crate) behind: u64,
-    /// Files that the next one makes obsolete.
-    pub(crate) obsolete: Vec<String>,
+    /// Older ones that cannot be read: number and size. They go once the next is durable.
+    pub(crate) bad: Vec<(u64, u64)>,
     pub(crate) retired: Vec<Retired>,
     /// Since when they have waited for a checkpoint.
     pub(crate) retired_since: Option<Time>,
@@ -77,10 +79,12 @@ pub(crate) struct Checkpoints {
 }
 
 /// A segment that no root names any more.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Retired {
     pub(crate) number: u32,
     pub(crate) bytes: u64,
+    /// Itself, if this run knew it.
+    pub(crate) segment: Option<Arc<Segment>>,
     /// How many checkpoints were pinned and finished since.
     pub(crate) checkpoints: u32,
 }
@@ -153,7 +157,7 @@ impl Checkpoints {
             kept,
             next,
             behind,
-            obsolete: Vec::new(),
+            bad: Vec::new(),
             retired: Vec::new(),
             retired_since: None,
             pinned: None,
@@ -183,6 +187,7 @@ impl Upkeep {
             flush_at: Time::ZERO,
             checkpoints,
             cleaning: Cleaning::new(),
+            freeing: Freeing::default(),
         }
     }
 
@@ -228,7 +233,8 @@ impl Store {
         let work = self
             .flush()
             .or_else(|| self.checkpoint())
-            .or_else(|| self.clean())?;
+            .or_else(|| self.clean())
+            .or_else(|| self.free(now))?;
         Some(Job::new(work))
     }
 
@@ -251,7 +257,8 @@ impl Store {
         let clean = (cleaning.waiting.is_some() && !cleaning.out).then_some(cleaning.at);
         let retired = checkpoints.retired_since.filter(|_| checkpoints.is_idle());
         let retired = retired.map(|since| since + RETIRED_WAIT);
-        [flush, full, checkpoint, clean, retired]
+        let free = self.upkeep.freeing.at();
+        [flush, full, checkpoint, clean, retired, free]
             .into_iter()
             .flatten()
             .min()
@@ -274,6 +281,7 @@ impl Store {
         let cleaning = &mut upkeep.cleaning;
         (cleaning.at, cleaning.plan_at) = (Time::ZERO, Time::ZERO);
         cleaning.pace = Pace::new();
+        upkeep.freeing.begin_anew();
     }
 
     /// While the alarm about space is raised, cleaning knows no limit.
@@ -319,6 +327,10 @@ impl Store {
             Done::Flush(flushed) => self.flushed(*flushed),
             Done::Checkpoint(checkpoint, result) => self.checkpointed(checkpoint, result),
             Done::Clean(clean, result) => self.cleaned(clean, result),
+            Done::Free(free, result) => {
+                self.upkeep.freeing.stepped(free);
+                result
+            }
             Done::Snapshot(_) => unreachable!("a snapshot's work was none of the store's"),
         }
     }
@@ -450,24 +462,12 @@ impl Store {
         let checkpoints = &mut self.upkeep.checkpoints;
         let ready = |pinned: &mut Pinned| pinned.position.frame <= durable;
         if let Some(mut pinned) = checkpoints.pinned.take_if(ready) {
-            let mut obsolete = checkpoints.obsolete.clone();
-            let gone = checkpoints.kept.len().saturating_sub(1);
-            obsolete.extend(
-                checkpoints
-                    .kept
-                    .iter()
-                    .take(gone)
-                    .map(|it| checkpoint::name(it.0)),
-            );
-            let retired = checkpoints.retired.iter().filter(|it| it.checkpoints > 0);
-            obsolete.extend(retired.map(|it| Segment::name(it.number)));
             checkpoints.waiting = Some(Box::new(Checkpoint {
                 folder: Arc::clone(&self.folder),
                 owner: self.config.owner(),
                 number: checkpoints.next,
                 retired: std::mem::take(&mut pinned.retired),
                 pinned: Some(pinned),
-                obsolete,
                 stage: Stage::Start,
             }));
             checkpoints.next += 1;
@@ -505,13 +505,25 @@ impl Store {
             return Ok(());
         };
         let gone = checkpoints.kept.len().saturating_sub(1);
-        checkpoints.kept.drain(..gone);
+        let older = checkpoints.kept.drain(..gone);
+        for (number, bytes) in older.chain(checkpoints.bad.drain(..)) {
+            self.upkeep.freeing.push(Leaving {
+                name: checkpoint::name(number),
+                bytes,
+                segment: None,
+            });
+        }
         checkpoints.kept.push((checkpoint.number, bytes));
         checkpoints.finished = Some(self.upkeep.now);
-        checkpoints.obsolete.clear();
-        checkpoints
-            .retired
-            .retain(|it| it.checkpoints == 0 || !checkpoint.retired.contains(&it.number));
+        let is_gone =
+            |it: &mut Retired| it.checkpoints > 0 && checkpoint.retired.contains(&it.number);
+        for gone in checkpoints.retired.extract_if(.., is_gone) {
+            self.upkeep.freeing.push(Leaving {
+                name: Segment::name(gone.number),
+                bytes: gone.bytes,
+                segment: gone.segment,
+            });
+        }
         for retired in &mut checkpoints.retired {
             if checkpoint.retired.contains(&retired.number) {
                 retired.checkpoints += 1;
@@ -520,6 +532,15 @@ impl Store {
         let left = !checkpoints.retired.is_empty();
         checkpoints.retired_since = left.then_some(self.upkeep.now);
         Ok(())
+    }
+
+    fn free(&mut self, now: Time) -> Option<Work> {
+        let upkeep = &mut self.upkeep;
+        let is_urgent = upkeep.is_urgent() || upkeep.hurry;
+        let free = upkeep
+            .freeing
+            .next(now, is_urgent, &self.folder, self.config.segment_bytes)?;
+        Some(Work::Free(free))
     }
 
     fn clean(&mut self) -> Option<Work> {
@@ -707,6 +728,7 @@ impl Store {
             self.upkeep.checkpoints.retired.push(Retired {
                 number: victim.number,
                 bytes: victim.bytes,
+                segment: Some(Arc::clone(victim)),
                 checkpoints: 0,
             });
         }
@@ -720,6 +742,7 @@ impl Store {
         let kept: u64 = checkpoints.kept.iter().map(|kept| kept.1).sum();
         let retired: u64 = checkpoints.retired.iter().map(|it| it.bytes).sum();
         let spares = 2 * self.config.segment_bytes.value();
-        8192 + self.root.table.bytes() + retired + kept + spares
+        let freeing = self.upkeep.freeing.bytes();
+        8192 + self.root.table.bytes() + retired + freeing + kept + spares
     }
 }

@@ -2,8 +2,9 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use holm_base::{NodeId, Term};
+use holm_base::{NodeId, Term, Time};
 use holm_quorum::Verdict;
 
 use crate::event::Event;
@@ -34,6 +35,43 @@ impl Raft {
                 }
             }
         }
+    }
+
+    /// The links to `peer` were hung up on. If it leads, its followers do not draw lots for who
+    /// asks first, they take turns, from the moment on at which voters may listen.
+    ///
+    /// Nothing else changes: a voter is loyal for a whole election timeout after it last heard
+    /// the leader, whatever anybody suspects, for leases count on it. So a wrong hint costs a
+    /// few questions, and no leader that a quorum hears.
+    pub(crate) fn suspect(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
+        let own = self.config.node;
+        let is_follower = matches!(self.volatile.role, Role::Follower(_));
+        let may_campaign = is_follower && self.durable.log.may_decide(own);
+        if !may_campaign || self.volatile.leader != Some(peer) || self.is_suspicious(cx.now) {
+            return;
+        }
+        let voters = self.configuration().voters();
+        let others = voters.iter().filter(|node| *node != peer);
+        let before = others.take_while(|node| *node < own).count();
+        let before = u32::try_from(before).expect("voters are few");
+        // Voters did not all hear the leader at one moment; who asks too soon asks twice.
+        let first = self.volatile.loyal_until.max(cx.now) + self.turn() / 8;
+        self.volatile.suspicious_until = Some(first + self.config.election_timeout);
+        let due = first + self.turn() * before;
+        self.volatile.timers.set_sooner(Timer::Election, due);
+        let (term, leader) = (self.term(), peer);
+        cx.note(Event::LeaderSuspected { term, leader });
+    }
+
+    pub(crate) fn is_suspicious(&self, now: Time) -> bool {
+        self.volatile
+            .suspicious_until
+            .is_some_and(|until| now < until)
+    }
+
+    /// How long one of those who suspect their leader leaves the election to another.
+    pub(crate) const fn turn(&self) -> Duration {
+        self.config.heartbeat_interval
     }
 
     /// Asks before it disturbs anybody (thesis §9.6).
@@ -102,8 +140,18 @@ impl Raft {
         if self.is_recovering() {
             return;
         }
-        let is_granted =
-            term > self.term() && !self.is_loyal(cx) && last >= self.durable.log.last_position();
+        let own = self.durable.log.last_position();
+        let is_free = term > self.term() && !self.is_loyal(cx);
+        let is_granted = is_free && last >= own;
+        if is_free && self.is_suspicious(cx.now) {
+            // The better log goes first, and the other lets it have its turn.
+            let pause = if is_granted {
+                self.turn()
+            } else {
+                Duration::ZERO
+            };
+            self.volatile.timers.set(Timer::Election, cx.now + pause);
+        }
         let term = if is_granted { term } else { self.term() };
         let body = Body::PreVoteReply { is_granted };
         self.send_in(cx, from, Message { term, body }, None);
@@ -133,6 +181,12 @@ impl Raft {
             Verdict::Won => self.become_candidate(cx, false),
             Verdict::Lost => self.become_follower(cx, None),
             Verdict::Open => {}
+        }
+        if !is_granted && self.is_suspicious(cx.now) {
+            // Most likely that voter heard the leader a moment later than this one.
+            self.volatile
+                .timers
+                .set(Timer::Election, cx.now + self.turn() / 4);
         }
     }
 

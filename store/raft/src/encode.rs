@@ -40,7 +40,8 @@
 //! which have limits of their own. Bodies are slices of the input: nothing is copied, and they
 //! keep it in memory.
 
-mod reader;
+pub(crate) mod reader;
+pub(crate) mod recording;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

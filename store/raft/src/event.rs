@@ -17,6 +17,13 @@ pub enum Event {
         /// Whom, if known.
         leader: Option<NodeId>,
     },
+    /// The leader's process has perhaps ended, and this node will not wait longer than it must.
+    LeaderSuspected {
+        /// Its term.
+        term: Term,
+        /// The leader.
+        leader: NodeId,
+    },
     /// It asks whether it could win.
     PreCampaigned {
         /// The term it would have.

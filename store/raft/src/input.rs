@@ -22,6 +22,13 @@ pub enum Input {
         /// What it said.
         message: Message,
     },
+    /// The other end hung up on every link to this peer: its process has perhaps ended. A hint,
+    /// which may be wrong. A follower of that peer ends its wait as soon as voters may agree to
+    /// an election, not after a random part more; nobody's vote is given sooner for it.
+    Suspect {
+        /// The peer.
+        peer: NodeId,
+    },
     /// A client of this node wants this ordered.
     Request {
         /// Whose answer it will be.

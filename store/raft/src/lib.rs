@@ -52,6 +52,7 @@
 //! |`Durable`|writes up to here are safe||`ReadAt`|this read may execute now|
 //! |`Fetched`, `Release`|entries came back; they may go||`Fetch`, `Cut`|read entries; drop entries|
 //! |`Saved`, `Lacking`, `Loaded`, `Stored`|snapshots||`Receive`, `Load`, `Store`, `Install`|snapshots|
+//! |`Suspect`|a peer's process has perhaps ended||||
 //! |`Operate`|an operator wants something||`Reply`, `Refuse`|what came of it|
 //! |||| `Note`|an event for whoever listens|
 //!
@@ -82,7 +83,8 @@
 //! Pre-vote and check-quorum are always on. Origins count quorums themselves. Reads are
 //! confirmed by whoever asks, not by the leader. Membership is joint always; configurations are
 //! in force from their append on, for counting at the op where they stand. A moved commit point
-//! is told at once by a message of its own. `Conflict` backs off a whole term.
+//! is told at once by a message of its own. `Conflict` backs off a whole term. Followers that
+//! are told that their leader has perhaps ended campaign in turn, once its lease is over.
 //!
 //! # Limits
 //!
@@ -111,6 +113,7 @@ mod node;
 mod origin;
 mod progress;
 mod reads;
+mod recording;
 mod snapshot;
 mod state;
 mod timers;
@@ -127,4 +130,5 @@ pub use message::{
 pub use node::{Raft, Restored, RoleName};
 pub use origin::Windows;
 pub use progress::PeerView;
+pub use recording::{Difference, Ended, Ending, Recorder, RecordingError, Replayed, replay};
 pub use snapshot::{Checkpoint, ChunkId, Manifest};

@@ -276,6 +276,7 @@ impl Raft {
         match input {
             Input::Wake => self.wake(cx),
             Input::Message { from, message } => self.receive(cx, from, message),
+            Input::Suspect { peer } => self.suspect(cx, peer),
             Input::Request { request, body } => self.request(cx, request, body),
             Input::Read { request } => self.read(cx, request),
             Input::Durable { through } => self.written(cx, through),
@@ -485,6 +486,7 @@ impl Raft {
             Role::Leader(_) => unreachable!("a second leader was refused"),
         }
         self.volatile.loyal_until = cx.now + self.config.election_timeout;
+        self.volatile.suspicious_until = None;
         self.await_leader(cx.now);
         true
     }
@@ -520,8 +522,13 @@ impl Raft {
         matches!(self.volatile.role, Role::Recovering(_))
     }
 
-    /// Draws how long to wait for a leader: in [T, 2T).
+    /// Draws how long to wait for a leader: in [T, 2T), or the length of a turn if the last one
+    /// has perhaps ended.
     pub(crate) fn await_leader(&mut self, now: Time) {
+        if self.is_suspicious(now) {
+            self.volatile.timers.set(Timer::Election, now + self.turn());
+            return;
+        }
         let timeout = self.config.election_timeout;
         let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX / 4);
         let extra = self.volatile.prng.below(nanos.max(1));
@@ -544,6 +551,10 @@ impl Raft {
         term: Term,
         vote: Option<NodeId>,
     ) -> WriteId {
+        if term > self.term() {
+            // One hasty campaign a term: whatever comes of it, the next wait is a random one.
+            self.volatile.suspicious_until = None;
+        }
         self.durable.hard.term = term;
         self.durable.hard.vote = vote;
         let hard = self.durable.hard;

@@ -29,6 +29,8 @@ pub(crate) struct Volatile {
     pub(crate) leader: Option<NodeId>,
     /// Until then votes are refused: a leader was heard, or this run has just begun.
     pub(crate) loyal_until: Time,
+    /// Until then, or a word of the leader, or another term, elections are begun in small steps.
+    pub(crate) suspicious_until: Option<Time>,
     pub(crate) commit: Op,
     pub(crate) applied: Op,
     pub(crate) windows: Windows,
@@ -103,6 +105,7 @@ impl Volatile {
             role,
             leader: None,
             loyal_until: Time::ZERO,
+            suspicious_until: None,
             commit: applied,
             applied,
             windows: Windows::new(),

@@ -52,6 +52,12 @@ impl Timers {
         self.due[timer.index()] = Some(at);
     }
 
+    /// Sets a timer, unless it is due before that anyway.
+    pub(crate) fn set_sooner(&mut self, timer: Timer, at: Time) {
+        let due = &mut self.due[timer.index()];
+        *due = Some(due.map_or(at, |before| before.min(at)));
+    }
+
     pub(crate) const fn clear(&mut self, timer: Timer) {
         self.due[timer.index()] = None;
     }

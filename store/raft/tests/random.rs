@@ -73,6 +73,25 @@ fn leased_reads_are_fresh_under_faults_and_transfers() {
 }
 
 #[test]
+fn hints_that_leaders_have_ended_shake_no_lease_and_lose_nothing() {
+    let plan = Plan {
+        mode: ReadMode::Lease,
+        has_hints: true,
+        ..Plan::HOSTILE
+    };
+    let seen = runs(plan, 6000..6020);
+    assert!(sum(&seen, |run| run.reads) > 1_500);
+    assert!(sum(&seen, |run| run.suspected) > 200);
+    let calm = Plan {
+        has_hints: true,
+        ..Plan::CALM
+    };
+    for seen in runs(calm, 0..10) {
+        assert_eq!(seen.elections, 1, "a leader that is heard stays: {seen:?}");
+    }
+}
+
+#[test]
 fn one_damaged_log_loses_nothing() {
     let plan = Plan {
         has_damage: true,

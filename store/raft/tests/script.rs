@@ -4,8 +4,8 @@
 //! `nodes VOTERS [SPARES] [lease]`, `elect N`, `request N BODY`, `read N`, `durable N [COUNT]`,
 //! `deliver A->B [KIND] [twice] [keep]`, `drop [A->B]`, `settle [without N...]`,
 //! `pass MS [without N...]`, `wake N`, `crash N`, `restart N`, `lose N COUNT [silently]`,
-//! `save N`, `change N learner|voter|promote|demote|remove|replace ...`, `move N TO`, `mail`,
-//! `state`.
+//! `save N`, `change N learner|voter|promote|demote|remove|replace ...`, `move N TO`,
+//! `suspect N LEADER`, `mail`, `state`.
 
 mod support;
 

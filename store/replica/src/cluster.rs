@@ -50,8 +50,14 @@ impl Replica {
         if !group.inputs.is_empty() {
             let mut wanted = core::mem::take(&mut group.wanted);
             group.room.close();
+            if let Some(tape) = &mut group.tape {
+                tape.before(now, &group.inputs);
+            }
             let inputs = group.inputs.drain(..);
             group.raft.step_batch(now, inputs, &mut wanted);
+            if let Some(tape) = &mut group.tape {
+                tape.after(wanted.as_slice());
+            }
             for effect in wanted.drain() {
                 self.obey_raft(now, effect, effects);
             }
@@ -400,6 +406,13 @@ impl Replica {
         match &self.sequencer {
             Sequencer::Solo { .. } => false,
             Sequencer::Raft(group) => group.is_leader() && group.raft.peers().next().is_some(),
+        }
+    }
+
+    /// A peer's process has perhaps ended.
+    pub(crate) fn suspect(&mut self, peer: NodeId) {
+        if let Some(group) = self.group() {
+            group.inputs.push(holm_raft::Input::Suspect { peer });
         }
     }
 

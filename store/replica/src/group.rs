@@ -14,6 +14,7 @@ use crate::replica::Asker;
 use crate::room::Room;
 use crate::snapshots::Snapshots;
 use crate::standing::Standing;
+use crate::tape::Tape;
 
 /// How many bytes of the log are kept for a peer that lags, however large a snapshot is.
 const LAGGARD_BYTES_MAX: u64 = 512 << 20;
@@ -51,6 +52,8 @@ pub(crate) struct Group {
     arena: BytesMut,
     /// Where the engine's files end, as Raft was last told.
     pub(crate) released: Op,
+    /// What Raft is told and wants, if this run is recorded.
+    pub(crate) tape: Option<Tape>,
 }
 
 impl Group {
@@ -73,6 +76,7 @@ impl Group {
             snapshots,
             arena: BytesMut::new(),
             released: Op::ZERO,
+            tape: None,
         }
     }
 

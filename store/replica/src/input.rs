@@ -74,6 +74,12 @@ pub enum Input {
         /// Who waits for the answer.
         request: RequestId,
     },
+    /// The other end hung up on every link to this replica: its process has perhaps ended. Only a
+    /// hint.
+    Suspect {
+        /// The replica.
+        peer: NodeId,
+    },
     /// Another replica spoke. `from` is what its connection proved, not what it claims.
     Message {
         /// The replica.

@@ -80,6 +80,7 @@ mod room;
 mod snapshots;
 mod stall;
 mod standing;
+mod tape;
 
 pub use input::{Answer, Effect, Event, Input};
 pub use message::{Ask, Message, MessageError, Told, Wish, Word};
@@ -88,3 +89,4 @@ pub use open_group::{GroupConfig, open_in_group};
 pub use replica::{Replica, SWEEP_WAITS_MAX};
 pub use room::QUESTIONS_MAX;
 pub use standing::Standing;
+pub use tape::Sink;

@@ -20,6 +20,7 @@ use crate::group::Group;
 use crate::open::{OpenError, Opened};
 use crate::replica::Replica;
 use crate::snapshots::Snapshots;
+use crate::tape::Tape;
 
 /// How many bytes of what the engine knows already are read into memory for such peers.
 const READ_BYTES: u64 = 64 << 20;
@@ -47,6 +48,8 @@ pub struct GroupConfig {
     pub laggard_bytes_min: u64,
     /// About how long a snapshot's chunks are.
     pub chunk_bytes: u32,
+    /// Whether this run is to be recorded; [`Replica::record`] says where to.
+    pub is_recorded: bool,
 }
 
 impl GroupConfig {
@@ -63,6 +66,7 @@ impl GroupConfig {
             kept_ops: 5_000,
             laggard_bytes_min: 16 << 20,
             chunk_bytes: 1 << 20,
+            is_recorded: false,
         }
     }
 
@@ -131,10 +135,14 @@ pub fn open_in_group(
         entries,
         is_damaged,
     };
+    let tape = group_config
+        .is_recorded
+        .then(|| Tape::new(&raft_config, &restored));
     let raft = Raft::restore(raft_config, restored, Time::ZERO);
     let snapshots = Snapshots::new(places, store_config, group_config.chunk_bytes);
     let run = (log.opens(), keyspace.election_timeout());
-    let group = Group::new(raft, run, snapshots, group_config.laggard_bytes_min);
+    let mut group = Group::new(raft, run, snapshots, group_config.laggard_bytes_min);
+    group.tape = tape;
     Ok(Opened {
         replica: Replica::of_group(group, keyspace),
         log,

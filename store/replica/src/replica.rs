@@ -201,6 +201,7 @@ impl Replica {
                 let standing = Answer::Standing(Box::new(self.standing()));
                 self.answers.push((Asker::Here(request), standing));
             }
+            Input::Suspect { peer } => self.suspect(peer),
             Input::Message { from, message } => self.hear(now, from, message, effects),
             Input::Fetched { peer, entries } => self.fetched(peer, entries, effects),
             Input::WorkDone(done) => self.work_done(now, done, effects)?,

@@ -43,6 +43,8 @@ impl Deliver for Mirror {
         }
         self.came.notify_one();
     }
+
+    fn hung_up(&self, _from: NodeId) {}
 }
 
 fn frame(kind: u8, size: usize) -> Frame {

@@ -82,9 +82,7 @@ impl Authority {
             let path = certificate.to_owned();
             NetError::Pem { path, source }
         })?;
-        let key = KeyPair::from_pem(&text(key)?).map_err(make)?;
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(make)?;
-        Ok(Self { issuer, pem, der })
+        Self::of(pem, der, &text(key)?)
     }
 
     /// An authority of certificate and key, PEM, as another node handed it over.
@@ -95,6 +93,11 @@ impl Authority {
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, NetError> {
         let der = CertificateDer::from_pem_slice(certificate.as_bytes());
         let der = der.map_err(|_no_pem| NetError::NotItsKey)?;
+        Self::of(certificate.to_owned(), der, key)
+    }
+
+    /// An authority whose certificate and key belong together.
+    fn of(pem: String, der: CertificateDer<'static>, key: &str) -> Result<Self, NetError> {
         let key = KeyPair::from_pem(key).map_err(make)?;
         let parsed = x509_parser::parse_x509_certificate(&der);
         let (_, parsed) = parsed.map_err(|_no_certificate| NetError::NotItsKey)?;
@@ -103,7 +106,6 @@ impl Authority {
             return Err(NetError::NotItsKey);
         }
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(make)?;
-        let pem = certificate.to_owned();
         Ok(Self { issuer, pem, der })
     }
 

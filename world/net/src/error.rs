@@ -67,6 +67,9 @@ pub enum NetError {
         /// The file.
         path: PathBuf,
     },
+    /// What another node handed over as a certificate is none.
+    #[error("read the certificate that was handed over: it is none that has dates")]
+    NotHandedOver,
     /// Certificate and key do not fit together, or cannot be used.
     #[error("use certificate {} with key {}", certificate.display(), key.display())]
     Unusable {

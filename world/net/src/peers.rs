@@ -83,6 +83,11 @@ pub trait Deliver: Send + Sync {
     /// Takes a frame. Called on the threads of the runtime, in order per connection; it must
     /// not block, for everything else on that connection waits.
     fn deliver(&self, from: NodeId, frame: Frame);
+
+    /// The last connection with a node has ended and nobody said goodbye or fell silent first:
+    /// the system reset or closed it, as it does when the process at the other end has gone. A
+    /// hint only, for something in between may have done so. Called as [`Deliver::deliver`] is.
+    fn hung_up(&self, from: NodeId);
 }
 
 /// A node's side of its links.

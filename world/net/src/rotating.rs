@@ -235,11 +235,9 @@ pub fn term_of_file(path: &Path) -> Result<CertificateTerm, NetError> {
 ///
 /// # Errors
 ///
-/// [`NetError::NoCertificate`] if it is none.
+/// [`NetError::NotHandedOver`] if it is none.
 pub fn term_of_pem(pem: &str) -> Result<CertificateTerm, NetError> {
-    let none = || NetError::NoCertificate {
-        path: PathBuf::from("certificate"),
-    };
+    let none = || NetError::NotHandedOver;
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_no_pem| none())?;
     term(&der).ok_or_else(none)
 }

@@ -1,6 +1,5 @@
 //! What a failed handshake says to a person: what is wrong, and what to do.
 
-use std::error::Error;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError};
@@ -10,8 +9,7 @@ const CLOCKS: &str = "compare the clocks of both machines; if they are right, th
 
 /// The text for an error of a secured connection.
 pub(crate) fn words(error: &io::Error) -> String {
-    let inner = error.get_ref().map(|it| it as &(dyn Error + 'static));
-    let Some(tls) = inner.and_then(|it| it.downcast_ref::<rustls::Error>()) else {
+    let Some(tls) = tls_error(error) else {
         return error.to_string();
     };
     match tls {
@@ -27,6 +25,11 @@ pub(crate) fn words(error: &io::Error) -> String {
         ) => "the other end does not trust the authority of our certificate: it is of another cluster".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// What TLS said, if it was TLS.
+pub(crate) fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref::<rustls::Error>()
 }
 
 /// What is wrong with a certificate's dates; `None` if it is something else.

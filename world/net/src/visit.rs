@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::peers::{read_message, write_message};
 use crate::rotating::{DESK_ALPN, Rotating, SignedByAuthority};
-use crate::tls_words::words;
+use crate::tls_words::{tls_error, words};
 
 /// How long a connection and its handshake may take, each.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -50,11 +50,13 @@ pub enum VisitError {
     },
     /// Somebody else is there.
     #[error(
-        "{address} is a node of another cluster: its certificate is not of the authority that the token names"
+        "{address} is a node of another cluster: its certificate is not of {}", whom(*by_token)
     )]
     Stranger {
         /// Where.
         address: String,
+        /// Whether a token names the authority that it should be of.
+        by_token: bool,
     },
     /// There is no secured connection, and trying again will not make one.
     #[error("secure the connection to {address}: {why}")]
@@ -100,7 +102,8 @@ pub async fn visit(address: &str, trust: &Trust, question: &[u8]) -> Result<Vec<
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if is_stranger(&error) => {
             let address = address.to_owned();
-            return Err(VisitError::Stranger { address });
+            let by_token = matches!(trust, Trust::Fingerprint(_));
+            return Err(VisitError::Stranger { address, by_token });
         }
         Ok(Err(error)) if is_of_tls(&error) => return Err(tls(words(&error))),
         Ok(Err(error)) => return Err(connect(error)),
@@ -154,10 +157,12 @@ fn config(trust: &Trust) -> Result<Arc<ClientConfig>, rustls::Error> {
     Ok(Arc::new(config))
 }
 
-/// What TLS said, if it was TLS.
-fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
-    let inner = error.get_ref()?;
-    inner.downcast_ref::<rustls::Error>()
+const fn whom(by_token: bool) -> &'static str {
+    if by_token {
+        "the authority that the token names"
+    } else {
+        "an authority that this site trusts"
+    }
 }
 
 fn is_of_tls(error: &io::Error) -> bool {

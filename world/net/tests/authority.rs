@@ -149,3 +149,15 @@ fn a_join_token_names_this_authority_and_no_other() {
     let refused = token.check_authority(&der(other.certificate()));
     assert_eq!(refused, Err(TokenError::Authority));
 }
+
+#[test]
+fn an_authority_with_the_key_of_another_is_refused_wherever_it_comes_from() {
+    let (files, other) = (Files::new(), Files::new());
+    let found = Authority::load(&files.path("ca.pem"), &files.path("ca.key"));
+    assert!(found.is_ok(), "{found:?}");
+    let found = Authority::load(&files.path("ca.pem"), &other.path("ca.key"));
+    assert!(matches!(found, Err(NetError::NotItsKey)), "{found:?}");
+    let text = |path: PathBuf| fs::read_to_string(path).unwrap();
+    let found = Authority::from_pem(&text(files.path("ca.pem")), &text(other.path("ca.key")));
+    assert!(matches!(found, Err(NetError::NotItsKey)), "{found:?}");
+}

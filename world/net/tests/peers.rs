@@ -275,6 +275,24 @@ async fn a_long_frame_passes_and_one_beyond_the_limit_does_not() {
 }
 
 #[tokio::test]
+async fn who_ends_without_goodbye_is_said_to_have_hung_up() {
+    let cluster = Cluster::new("demo");
+    let (mut a, b, mut c) = (cluster.start(1), cluster.start(2), cluster.start(3));
+    cluster.introduce(&[&a, &b, &c]);
+    for node in [&a, &b, &c] {
+        node.up(2).await;
+    }
+    assert!(a.is_content() && c.is_content());
+    // Node 1 dialled it and node 3 was dialled by it; to both it is gone.
+    b.peers.stop();
+    assert_eq!((a.hung_up().await, c.hung_up().await), (b.node(), b.node()));
+    // Who lets go of another is not told that the other did.
+    a.peers.set_peers(Vec::new());
+    c.up(0).await;
+    assert!(a.is_content());
+}
+
+#[tokio::test]
 async fn a_peer_that_is_removed_is_let_go_and_one_that_returns_is_linked() {
     let cluster = Cluster::new("demo");
     let (a, b) = (cluster.start(1), cluster.start(2));
@@ -332,6 +350,7 @@ async fn rotation_under_traffic_loses_nothing_and_keeps_order() {
         assert_eq!(counts, (20_000, 20_000, 0));
         assert_eq!(link.error, error, "they end without a word");
     }
+    assert!(a.is_content() && b.is_content(), "a rotation is no hint");
 }
 
 #[tokio::test]
@@ -339,8 +358,9 @@ async fn a_certificate_of_another_node_is_refused_at_the_start() {
     let cluster = Cluster::new("demo");
     let mut config = cluster.config(1, ("demo", "n1"));
     config.name = "n2".to_owned();
-    let (tx, _rx) = tokio::sync::mpsc::channel(1);
-    let refused = holm_net::Peers::start(config, Arc::new(nodes::Inbox(tx)));
+    let ((tx, _rx), (hang_up, _ups)) =
+        (tokio::sync::mpsc::channel(1), tokio::sync::mpsc::channel(1));
+    let refused = holm_net::Peers::start(config, Arc::new(nodes::Inbox(tx, hang_up)));
     let Err(error @ PeersError::Name { .. }) = refused else {
         panic!("it started");
     };

@@ -147,13 +147,15 @@ fn attend(seat: &Seat, inbox: &Inbox) {
             Ok(None) => {}
             Ok(Some(End::Answered)) => {
                 tidy_up(seat, inbox, &mut letters);
-                if let Some(engine) = lock(seat).take() {
+                if let Some(mut engine) = lock(seat).take() {
+                    engine.replica.end_record();
                     engine.outbox.stop();
                 }
                 return;
             }
             Ok(Some(End::Late)) => {
-                if let Some(engine) = lock(seat).take() {
+                if let Some(mut engine) = lock(seat).take() {
+                    engine.replica.end_record();
                     // They go without an answer, which their clients are told as just that.
                     let unanswered = engine.desk.seated();
                     tracing::warn!(unanswered, "stops before all requests have an answer");
@@ -304,6 +306,7 @@ impl Engine {
                     self.release_held();
                     self.replica.log_synced(now, took);
                 }
+                Letter::Suspect(peer) => self.step(now, Input::Suspect { peer })?,
                 Letter::Message(from, message) => {
                     self.step(now, Input::Message { from, message })?;
                 }

@@ -34,6 +34,8 @@ pub(crate) enum Letter {
     Ask(Ask, oneshot::Sender<Answer>),
     /// The log writer's report, and how long the sync took.
     Durable(WriteId, Duration),
+    /// Another node's process has perhaps ended.
+    Suspect(NodeId),
     /// Another node spoke.
     Message(NodeId, Message),
     /// The log writer's answer: entries for a peer.
@@ -146,6 +148,16 @@ impl Inbox {
     /// Puts a message of another node in, which was `bytes` long; false if there is no room for
     /// it, or nobody to read it.
     pub(crate) fn hear(&self, from: NodeId, message: Message, bytes: usize) -> bool {
+        self.put_bounded(Letter::Message(from, message), bytes)
+    }
+
+    /// Puts in that a node's process has perhaps ended; false as for a message, of which it takes
+    /// the room.
+    pub(crate) fn suspect(&self, peer: NodeId) -> bool {
+        self.put_bounded(Letter::Suspect(peer), 0)
+    }
+
+    fn put_bounded(&self, letter: Letter, bytes: usize) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = state.message_bytes + bytes;
         if state.door == Door::Over || state.messages >= MESSAGES_MAX || sum > MESSAGE_BYTES_MAX {
@@ -153,7 +165,7 @@ impl Inbox {
         }
         state.messages += 1;
         state.message_bytes = sum;
-        self.put(state, Letter::Message(from, message));
+        self.put(state, letter);
         true
     }
 

@@ -48,6 +48,7 @@ mod log_writer;
 mod network;
 mod node;
 mod note;
+mod recording;
 mod restore;
 
 pub use clock::Clock;
@@ -56,5 +57,6 @@ pub use humble::humble;
 pub use identity::IdentityError;
 pub use ids::{cluster_id, member_id};
 pub use network::{Bootstrap, ClusterConfig, MemberConfig, Network, Parcel};
-pub use node::{Node, NodeConfig, OnFailure, StartError, start};
+pub use node::{Node, NodeConfig, OnFailure, StartError, start, start_recorded};
+pub use recording::{RecordingConfig, ReplayError, recordings, replay};
 pub use restore::{SeedError, seed};

@@ -24,6 +24,7 @@ use crate::identity::{self, IdentityError};
 use crate::inbox::{Inbox, Letter};
 use crate::log_writer::{LogWriter, Outbox, Shelf};
 use crate::network::{ClusterConfig, Network};
+use crate::recording::RecordingConfig;
 
 /// The group of keyspace `default`.
 pub(crate) const DEFAULT: GroupId = GroupId::new(1);
@@ -111,6 +112,14 @@ pub enum StartError {
         /// Why.
         source: IdentityError,
     },
+    /// The recording that was asked for cannot be made.
+    #[error("record this run in {}", place.display())]
+    Recording {
+        /// The directory.
+        place: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Its keyspace could not be opened.
     #[error("open keyspace default in {}", place.display())]
     Open {
@@ -188,13 +197,37 @@ pub fn start(
     metrics: Arc<Metrics>,
     on_failure: OnFailure,
 ) -> Result<Node, StartError> {
+    start_recorded(config, None, metrics, on_failure)
+}
+
+/// As [`start`], and records what happens to this run's replica, if a recording is given.
+///
+/// # Errors
+///
+/// As [`start`]; [`StartError::Recording`] also for a node alone, which has no such replica.
+pub fn start_recorded(
+    config: NodeConfig,
+    recording: Option<RecordingConfig>,
+    metrics: Arc<Metrics>,
+    on_failure: OnFailure,
+) -> Result<Node, StartError> {
+    if let (Some(recording), None) = (&recording, &config.cluster) {
+        let what = "a node alone has no replicated log to record";
+        return Err(StartError::Recording {
+            place: recording.place.clone(),
+            source: io::Error::new(io::ErrorKind::Unsupported, what),
+        });
+    }
     let lock = holm_disk::lock(&config.data_dir)?;
     let Found {
-        opened,
+        mut opened,
         identity: (cluster, node),
         quota_bytes,
         request_bytes_max,
-    } = open(&config)?;
+    } = open(&config, recording.is_some())?;
+    if let Some(recording) = recording {
+        record(&mut opened, &recording, node)?;
+    }
     let inbox = Inbox::new(usize::try_from(request_bytes_max).unwrap_or(usize::MAX));
     let inbox = Arc::new(inbox);
     if let Some(damage) = &opened.healed {
@@ -250,6 +283,21 @@ pub fn start(
     })
 }
 
+fn record(
+    opened: &mut Opened,
+    recording: &RecordingConfig,
+    node: NodeId,
+) -> Result<(), StartError> {
+    let sink = recording.create(node, opened.log.opens());
+    let sink = sink.map_err(|source| StartError::Recording {
+        place: recording.place.clone(),
+        source,
+    })?;
+    let is_taken = opened.replica.record(Box::new(sink));
+    assert!(is_taken, "a node of a cluster was opened to be recorded");
+    Ok(())
+}
+
 /// What lies in a data directory.
 struct Found {
     opened: Opened,
@@ -260,7 +308,7 @@ struct Found {
 }
 
 /// Opens a data directory that this process has locked.
-fn open(config: &NodeConfig) -> Result<Found, StartError> {
+fn open(config: &NodeConfig, is_recorded: bool) -> Result<Found, StartError> {
     let place = config.data_dir.clone();
     let folder = open_folder(&place)?;
     refuse_foreign(&place)?;
@@ -291,7 +339,8 @@ fn open(config: &NodeConfig) -> Result<Found, StartError> {
     let opened = match &config.cluster {
         None => holm_replica::open(&*folder, DEFAULT, log_config, kv),
         Some(cluster) => {
-            let group = group_config(cluster, request_bytes_max);
+            let mut group = group_config(cluster, request_bytes_max);
+            group.is_recorded = is_recorded;
             holm_replica::open_in_group(&*folder, DEFAULT, (log_config, kv), &group)
         }
     };

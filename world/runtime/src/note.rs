@@ -59,6 +59,10 @@ fn note_raft(event: &holm_raft::Event, metrics: &Metrics) {
                 tracing::info!(term, leader, "follows a leader");
             }
         }
+        Raft::LeaderSuspected { term, leader } => {
+            let (term, leader) = (term.value(), leader.value());
+            tracing::info!(term, leader, "the leader hung up, it has perhaps ended");
+        }
         Raft::PreCampaigned { term } => {
             tracing::info!(
                 term = term.value(),

@@ -19,6 +19,8 @@ pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one request to the gateway may take; etcd's defragmentation holds its answer back.
 const GATEWAY_PATIENCE: Duration = Duration::from_secs(120);
+/// How long an election may take.
+const LEADER_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The programs of one run: what is measured, and what measures.
 pub(crate) struct Programs {
@@ -113,20 +115,34 @@ impl Server {
     pub(crate) fn aim(&mut self, at: At) -> Result<()> {
         self.aim = match at {
             At::All => (0..self.members.len()).collect(),
-            At::Leader => vec![self.leader()?],
+            At::Leader => vec![self.awaited_leader()?],
         };
         Ok(())
     }
 
-    fn leader(&self) -> Result<usize> {
+    /// The leader, waited for while there is none: an election takes a second or two.
+    fn awaited_leader(&self) -> Result<usize> {
+        let began = Instant::now();
+        loop {
+            if let Some(leader) = self.leader()? {
+                return Ok(leader);
+            }
+            if began.elapsed() > LEADER_PATIENCE {
+                bail!("no member of {} leads", self.name());
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn leader(&self) -> Result<Option<usize>> {
         for (at, member) in self.members.iter().enumerate() {
             let status = self.post_to(member.port, "/v3/maintenance/status", &json!({}))?;
             let own = &status["header"]["member_id"];
             if own.is_string() && status["leader"] == *own {
-                return Ok(at);
+                return Ok(Some(at));
             }
         }
-        bail!("no member of {} leads", self.name())
+        Ok(None)
     }
 
     /// `kill -9`, then the same again; gives the milliseconds from its start to the first answer

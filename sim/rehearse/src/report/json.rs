@@ -42,6 +42,9 @@ pub(super) fn write(report: &Report) -> String {
         put(&mut hash, format_args!("{byte:02x}"));
     }
     object.text("trace", &hash);
+    if report.purpose == Purpose::Hunt {
+        object.raw("coverage", &report.coverage.json());
+    }
     object.raw("figures", &rows(report));
     object.raw("promises", &promises(report));
     if let Some(failure) = report.failure() {

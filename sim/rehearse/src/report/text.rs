@@ -18,6 +18,11 @@ pub(super) fn write(report: &Report) -> String {
     }
     outcome(&mut text, report);
     promises(&mut text, report);
+    if report.purpose == Purpose::Hunt {
+        for said in report.coverage.lines() {
+            line(&mut text, format_args!("{said}"));
+        }
+    }
     for remark in &report.remarks {
         line(&mut text, format_args!("note: {remark}"));
     }

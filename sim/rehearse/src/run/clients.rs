@@ -7,6 +7,7 @@ use holm_base::{NodeId, RequestId, Time};
 use holm_check::History;
 use holm_virtual::{Place, World};
 
+use super::facts::{self, Fact};
 use super::leases::LEASED_KEYS;
 use super::{Run, Token};
 use crate::calls::{Call, Change, Key, Reply};
@@ -425,10 +426,14 @@ impl Run<'_> {
         self.ledger.made_by(change.revision, mark);
     }
 
-    pub(super) fn answered(&mut self, request: RequestId, answer: Answer) {
+    pub(super) fn answered(&mut self, node: NodeId, request: RequestId, answer: Answer) {
         let Some(pending) = self.askers.pending.remove(&request) else {
             return;
         };
+        if let Answer::Done(_) | Answer::Lease(_) = answer {
+            let fact = self.fact(node, &pending, &answer);
+            self.goals.happened(&fact);
+        }
         match answer {
             Answer::Done(reply) => self.done(&pending, reply),
             Answer::Lease(reply) => self.heard(&pending, reply),
@@ -440,6 +445,35 @@ impl Run<'_> {
             | Answer::Progress(_)
             | Answer::Compacted(_) => self.failed(pending, false),
         }
+    }
+
+    /// An answer as goals see it.
+    fn fact(&self, node: NodeId, pending: &Pending, answer: &Answer) -> Fact {
+        let key = match pending.open {
+            Open::Operation(at) => match self.askers.history.operations()[at].call {
+                Call::Put { key, .. }
+                | Call::Delete { key, .. }
+                | Call::Attach { key, .. }
+                | Call::Txn { key, .. } => u64::from(key),
+                Call::Range { first, .. } => u64::from(first),
+                Call::Compact { revision } => revision,
+                Call::Gone { .. } => 0,
+            },
+            Open::Lease(_) => 0,
+        };
+        let revision = match answer {
+            Answer::Done(reply) => reply.revision(),
+            Answer::Lease(_)
+            | Answer::Refused
+            | Answer::Unknown
+            | Answer::Operated(_)
+            | Answer::Watching(_)
+            | Answer::Changes(_)
+            | Answer::Progress(_)
+            | Answer::Compacted(_) => 0,
+        };
+        let client = pending.client.unwrap_or(pending.group);
+        facts::ack(node, pending.op, key, number(client), revision)
     }
 
     fn done(&mut self, pending: &Pending, reply: Reply) {

@@ -13,6 +13,7 @@ use crate::site::{Request, Site};
 use crate::stage::moments_scale;
 
 const MEMBERS: Place = Place::new("fault.members");
+const SUSPECT: Place = Place::new("fault.suspect");
 const FLIP: Place = Place::new("fault.flip");
 
 /// Operations of which a hunt draws one.
@@ -25,6 +26,7 @@ pub(crate) struct Incidents {
     members: BTreeSet<NodeId>,
     changes: u32,
     flips: u32,
+    suspicions: u32,
 }
 
 impl Incidents {
@@ -36,6 +38,7 @@ impl Incidents {
             members: BTreeSet::new(),
             changes: 0,
             flips: 0,
+            suspicions: 0,
         }
     }
 }
@@ -97,6 +100,9 @@ impl Run<'_> {
                     self.world.fail_next_sync(node);
                 }
             }
+            Action::Full => nodes
+                .into_iter()
+                .for_each(|node| self.world.fill_disk(node)),
             Action::Step(by) => {
                 for node in nodes {
                     self.world.step_clock(node, *by);
@@ -152,6 +158,9 @@ impl Run<'_> {
                 nodes.into_iter().for_each(|node| self.world.restart(node));
             }
             Action::Pause => nodes.into_iter().for_each(|node| self.world.resume(node)),
+            Action::Full => nodes
+                .into_iter()
+                .for_each(|node| self.world.empty_disk(node)),
             Action::Freeze => {
                 for node in nodes {
                     self.world.thaw_clock(node);
@@ -191,6 +200,7 @@ impl Run<'_> {
             | Action::Pause
             | Action::Power
             | Action::SyncFail
+            | Action::Full
             | Action::Step(_)
             | Action::Freeze => None,
         };
@@ -218,6 +228,25 @@ impl Run<'_> {
             && self.world.tape_mut().chance(FLIP, weight * moments_scale())
         {
             self.flip();
+        }
+        let (weight, most) = chances.of("suspect");
+        let scaled = weight * moments_scale();
+        if self.incidents.suspicions < most && self.world.tape_mut().chance(SUSPECT, scaled) {
+            self.incidents.suspicions += 1;
+            self.suspect();
+        }
+    }
+
+    /// A node is told that another has perhaps ended: most often its leader, most often wrongly.
+    fn suspect(&mut self) {
+        let count = u32::try_from(self.stage.site_of.len()).expect("nodes are few");
+        let tape = self.world.tape_mut();
+        let node = NodeId::new(u64::from(tape.choose(SUSPECT, count)) + 1);
+        let peer = tape.choose(SUSPECT, count + 2);
+        let known = self.world.node(node).and_then(|it| it.stand().leader);
+        let drawn = (peer < count).then(|| NodeId::new(u64::from(peer) + 1));
+        if let Some(peer) = drawn.or(known) {
+            self.world.request(node, Request::Suspect(peer));
         }
     }
 

@@ -67,6 +67,7 @@ pub(crate) enum Action {
     Pause,
     Power,
     SyncFail,
+    Full,
     Step(i64),
     Freeze,
     Add(usize),
@@ -109,7 +110,7 @@ const USUAL: [(&str, u32, u32); 11] = [
     ("freeze", 2, 4),
 ];
 
-const RARE: [&str; 2] = ["members", "flip"];
+const RARE: [&str; 4] = ["members", "flip", "full", "suspect"];
 
 impl Chances {
     pub(crate) fn usual() -> Self {
@@ -401,6 +402,11 @@ fn action(
         "pause" => Action::Pause,
         "power" => Action::Power,
         "sync_fail" => Action::SyncFail,
+        "full" if parts.keyspace.engine == Engine::Table => {
+            let what = "full: a table takes no room: write engine = \"store\"";
+            return Err(table.refuse(line, what));
+        }
+        "full" => Action::Full,
         "step" => {
             let by = table.need("by")?;
             Action::Step(read(table, by, "by", span)?)
@@ -455,6 +461,10 @@ pub(crate) fn chances(top: &mut Table, engine: Engine) -> Result<Chances, Refusa
         let weights = numbers(&table, value, "weights", 900)?;
         if engine == Engine::Store && weights.iter().any(|one| one.0 == "flip" && one.1 > 0) {
             let what = "flip is rehearsed with engine = \"table\" only: leave its weight out";
+            return Err(table.refuse(line, what));
+        }
+        if engine == Engine::Table && weights.iter().any(|one| one.0 == "full" && one.1 > 0) {
+            let what = "full: a table takes no room: write engine = \"store\"";
             return Err(table.refuse(line, what));
         }
         chances.weights = weights

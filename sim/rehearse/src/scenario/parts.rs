@@ -70,6 +70,8 @@ pub(crate) struct Keyspace {
     pub(crate) heartbeat: u64,
     pub(crate) reads_by_lease: bool,
     pub(crate) engine: Engine,
+    /// How many operations the log keeps for who lags.
+    pub(crate) kept: Option<u64>,
 }
 
 /// What other tables refer to.
@@ -434,6 +436,7 @@ fn keyspace(mut table: Table, sites: &[Site]) -> Result<Keyspace, Refusal> {
         return Err(table.refuse(table.line, what));
     }
     let engine = engine(&mut table)?;
+    let kept = super::kept::read(&mut table, engine)?;
     let reads_by_lease = match table.take("reads") {
         None => false,
         Some(value) => {
@@ -464,6 +467,7 @@ fn keyspace(mut table: Table, sites: &[Site]) -> Result<Keyspace, Refusal> {
         heartbeat,
         reads_by_lease,
         engine,
+        kept,
     })
 }
 

@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use holm_base::{GroupId, NodeId, Op, Term, Time, WriteId};
+use holm_base::{ByteCount, GroupId, NodeId, Op, Term, Time, WriteId};
 use holm_kv::{Job, JobDone};
 use holm_log::{Log, LogError, Preparation, Urgency};
 use holm_machine::DiskError;
@@ -81,6 +81,7 @@ struct Held {
     /// Ops through here may go, and went.
     cut: (Op, Op),
     is_prepared: bool,
+    is_full: bool,
     /// Jobs under way, and when they end.
     jobs: Vec<(Time, Job)>,
 }
@@ -95,6 +96,7 @@ impl Deck {
             unsynced: Unsynced::default(),
             cut: (Op::ZERO, Op::ZERO),
             is_prepared: false,
+            is_full: false,
             jobs: Vec::new(),
         };
         Self {
@@ -110,10 +112,22 @@ impl Deck {
         self.held().storage.clone()
     }
 
+    /// The disk has no room for more than it holds, or has it again.
+    pub(crate) fn set_full(&self, is_full: bool) {
+        let mut held = self.held();
+        held.is_full = is_full;
+        held.limit();
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.held().is_full
+    }
+
     /// What was not synced is gone.
     pub(crate) fn turn_off(&self) {
         let mut held = self.held();
         held.storage = held.storage.reopen(Survival::Drop);
+        held.limit();
     }
 
     /// The log was opened.
@@ -164,9 +178,23 @@ impl Deck {
 }
 
 impl Held {
+    fn limit(&self) {
+        let capacity = if self.is_full {
+            self.storage.used()
+        } else {
+            ByteCount::new(u64::MAX)
+        };
+        self.storage.set_capacity(capacity);
+    }
+
+    /// Records for which there is no room wait where they are.
     fn sync(&mut self, through: WriteId) -> Result<(), LogError> {
-        let records: Vec<Record> = self.unsynced.take(through).collect();
-        self.flush(&records)
+        let records: Vec<Record> = self.unsynced.through(through).cloned().collect();
+        let flushed = self.flush(&records);
+        if !matches!(flushed, Err(LogError::Full { .. })) {
+            drop(self.unsynced.take(through));
+        }
+        flushed
     }
 
     fn flush(&mut self, records: &[Record]) -> Result<(), LogError> {
@@ -174,13 +202,21 @@ impl Held {
             return Ok(());
         };
         if !records.is_empty() {
-            log.flush(GROUP, records, Urgency::Ordinary)?;
+            let mut flushed = log.flush(GROUP, records, Urgency::Ordinary);
+            if matches!(flushed, Err(LogError::Full { .. })) {
+                flushed = log.flush(GROUP, records, Urgency::Reserve);
+            }
+            if matches!(flushed, Err(LogError::Full { .. })) && self.cut.0 <= log.last(GROUP) {
+                // What the engine has let go meanwhile is room, and perhaps all there is.
+                log.cut(GROUP, self.cut.0).or_else(tolerate_full)?;
+            }
+            flushed?;
         }
         // What can be put off, as the log's thread does it between flushes.
         if self.cut.0 > self.cut.1 && self.cut.0 <= log.last(GROUP) {
             self.cut.1 = self.cut.0;
             self.is_prepared = false;
-            log.cut(GROUP, self.cut.0)?;
+            log.cut(GROUP, self.cut.0).or_else(tolerate_full)?;
         }
         if log.is_behind() || !self.is_prepared {
             self.is_prepared = log.prepare_next()? != Preparation::More;
@@ -216,6 +252,7 @@ impl Held {
             },
         };
         self.storage = self.storage.reopen(survival);
+        self.limit();
     }
 
     /// The power fails during this step from now on; not at all, if 0.
@@ -254,13 +291,16 @@ impl holm_virtual::Shelf<Stored> for Shelf {
 
     fn sync(&mut self, through: WriteId) -> Result<(), DiskError> {
         match self {
-            Self::Deck(deck) => deck
-                .held()
-                .sync(through)
-                .map_err(|error| DiskError::Failed {
-                    attempted: format!("sync records through {through}"),
+            Self::Deck(deck) => deck.held().sync(through).map_err(|error| {
+                let attempted = format!("sync records through {through}");
+                if matches!(error, LogError::Full { .. }) {
+                    return DiskError::Full { attempted };
+                }
+                DiskError::Failed {
+                    attempted,
                     reason: error.to_string(),
-                }),
+                }
+            }),
             Self::Journal(journal) => journal.sync(through),
         }
     }
@@ -287,11 +327,30 @@ impl holm_virtual::Shelf<Stored> for Shelf {
         }
     }
 
+    fn set_full(&mut self, is_full: bool) {
+        match self {
+            Self::Deck(deck) => deck.set_full(is_full),
+            Self::Journal(_) => unreachable!("a scenario with a table is refused such a fault"),
+        }
+    }
+
     fn heal(&mut self) {
         match self {
-            Self::Deck(deck) => deck.held().storage.heal(),
+            Self::Deck(deck) => {
+                deck.set_full(false);
+                deck.held().storage.heal();
+            }
             Self::Journal(journal) => journal.heal(),
         }
+    }
+}
+
+/// A cut that finds no room to note itself is tried again with the next one.
+fn tolerate_full(error: LogError) -> Result<(), LogError> {
+    if matches!(error, LogError::Full { .. }) {
+        Ok(())
+    } else {
+        Err(error)
     }
 }
 

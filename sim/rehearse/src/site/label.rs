@@ -46,6 +46,17 @@ impl Sketch {
     }
 }
 
+/// A number for each role; a node that is down is 0.
+pub(crate) const fn role_number(role: RoleName) -> usize {
+    match role {
+        RoleName::Follower => 1,
+        RoleName::PreCandidate => 2,
+        RoleName::Candidate => 3,
+        RoleName::Leader => 4,
+        RoleName::Recovering => 5,
+    }
+}
+
 pub(crate) const fn role(role: RoleName) -> &'static str {
     match role {
         RoleName::Follower => "follower",

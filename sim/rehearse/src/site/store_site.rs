@@ -25,6 +25,7 @@ use super::{
     Stored, Words, wire,
 };
 use crate::calls::{Call, State};
+use crate::run::facts::Bound;
 
 /// The longest sleep, so that clocks of work that nobody announces are looked at.
 const IDLE: Duration = Duration::from_millis(100);
@@ -68,19 +69,17 @@ pub(crate) struct StoreSite {
 
 impl StoreSite {
     pub(super) fn start(setup: &Setup, node: NodeId, seed: u64, deck: &Deck) -> Self {
-        let group = GroupConfig {
-            election_timeout: setup.election_timeout,
-            heartbeat_interval: setup.heartbeat_interval,
-            ..GroupConfig::new(node, voters(setup, node))
-        };
+        let group = group_config(setup, node);
         let open = || {
             let configs = (log_config(setup, node), config(setup, node));
             open_in_group(&*deck.storage().root(), GROUP, configs, &group)
         };
         let mut opened = open();
-        if opened.is_err() && deck.storage().failed_syncs() > 0 {
-            // The disk failed while the node opened it; it starts once more.
+        if opened.is_err() && (deck.storage().failed_syncs() > 0 || deck.is_full()) {
+            // The disk failed while the node opened it, or had no room; somebody makes room, and
+            // it starts once more.
             deck.turn_off();
+            deck.set_full(false);
             opened = open();
         }
         let Opened { replica, log, .. } = match opened {
@@ -288,6 +287,7 @@ impl StoreSite {
                 self.readers.ask_progress(watch);
                 return Ok(());
             }
+            Request::Suspect(peer) => return self.tell(now, replica::Input::Suspect { peer }),
         };
         self.asked.insert(request, asked);
         self.tell(now, input)
@@ -430,11 +430,14 @@ fn note(event: replica::Event, effects: &mut Effects<Effect>) {
     let event = match event {
         replica::Event::Raft(event) => Event::Raft(event),
         replica::Event::Broken { what } => Event::Broken(what.to_owned()),
-        replica::Event::Solo(_)
+        other @ (replica::Event::Solo(_)
         | replica::Event::Leads { .. }
         | replica::Event::Follows
         | replica::Event::Flooded { .. }
-        | replica::Event::SnapshotMade { .. } => return,
+        | replica::Event::SnapshotMade { .. }) => match Bound::of(&other) {
+            Some(bound) => Event::Bound(bound),
+            None => return,
+        },
     };
     effects.push(Effect::Note(event));
 }
@@ -476,6 +479,29 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+fn group_config(setup: &Setup, node: NodeId) -> GroupConfig {
+    let usual = GroupConfig::new(node, voters(setup, node));
+    let usual = GroupConfig {
+        election_timeout: setup.election_timeout,
+        heartbeat_interval: setup.heartbeat_interval,
+        ..usual
+    };
+    match setup.kept {
+        None => usual,
+        // Nothing is kept beyond it, and a snapshot of a few keys has several chunks.
+        Some(kept_ops) => GroupConfig {
+            kept_ops,
+            laggard_bytes_min: 0,
+            chunk_bytes: if setup.is_tight {
+                256
+            } else {
+                usual.chunk_bytes
+            },
+            ..usual
+        },
+    }
 }
 
 fn voters(setup: &Setup, node: NodeId) -> Vec<NodeId> {

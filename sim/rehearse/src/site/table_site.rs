@@ -357,6 +357,7 @@ impl TableSite {
             }
             Request::Progress(_) => {}
             Request::Lease(_) => unreachable!("a scenario that asks a table for leases is refused"),
+            Request::Suspect(peer) => self.feed(now, raft::Input::Suspect { peer }, effects),
             Request::Operate(operation) => {
                 let operate = raft::Input::Operate { request, operation };
                 self.feed(now, operate, effects);

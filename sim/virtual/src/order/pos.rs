@@ -1,7 +1,5 @@
 //! Partial order sampling: a priority for each event, drawn anew when it lost a race.
 
-use std::collections::BTreeMap;
-
 use holm_base::Prng;
 
 use crate::order::Candidate;
@@ -10,37 +8,45 @@ use crate::order::Candidate;
 #[derive(Clone, Debug)]
 pub(crate) struct Pos {
     prng: Prng,
-    priorities: BTreeMap<u64, u64>,
+    /// By the candidates' numbers, ascending.
+    priorities: Vec<(u64, u64)>,
+    /// Those of the candidates at hand, in their order.
+    drawn: Vec<(u64, u64)>,
 }
 
 impl Pos {
     pub(crate) const fn new(seed: u64) -> Self {
         Self {
             prng: Prng::new(seed),
-            priorities: BTreeMap::new(),
+            priorities: Vec::new(),
+            drawn: Vec::new(),
         }
     }
 
-    /// The candidate with the highest priority among those that `may` go.
-    pub(crate) fn pick(
-        &mut self,
-        candidates: &[Candidate],
-        may: impl Fn(&Candidate) -> bool,
-    ) -> usize {
-        let Self { prng, priorities } = self;
-        let known = std::mem::take(priorities);
+    /// The candidate with the highest priority.
+    pub(crate) fn pick(&mut self, candidates: &[Candidate]) -> usize {
+        let Self {
+            prng,
+            priorities,
+            drawn,
+        } = self;
+        drawn.clear();
         for one in candidates {
-            let priority = known.get(&one.seq).copied();
-            priorities.insert(one.seq, priority.unwrap_or_else(|| prng.next()));
+            let known = priorities.binary_search_by_key(&one.seq, |&(seq, _)| seq);
+            let priority = known.map_or_else(|_| prng.next(), |at| priorities[at].1);
+            drawn.push((priority, one.seq));
         }
-        let free = candidates.iter().enumerate().filter(|(_, one)| may(one));
-        let highest = free.max_by_key(|(_, one)| (priorities[&one.seq], one.seq));
-        let picked = highest.map_or(0, |(index, _)| index);
+        let highest = (0..drawn.len()).max_by_key(|&at| drawn[at]);
+        let picked = highest.unwrap_or(0);
         // What happens at the same node could have gone before it: it gets another chance.
         let target = candidates[picked].target;
-        for one in candidates.iter().filter(|one| one.target == target) {
-            priorities.remove(&one.seq);
+        priorities.clear();
+        for (one, &(priority, seq)) in candidates.iter().zip(drawn.iter()) {
+            if one.target != target {
+                priorities.push((seq, priority));
+            }
         }
+        priorities.sort_unstable();
         picked
     }
 }

@@ -5,37 +5,59 @@ use holm_machine::{Label, Observe};
 
 use crate::agenda::Entry;
 use crate::node::Node;
-use crate::order::Candidate;
+use crate::order::{Candidate, Choosing};
+use crate::tape::Tape;
 use crate::world::{Item, Next, SCHEDULE, World};
 
 /// Timers have no place in the agenda; this sets their numbers apart from all of its.
 const TIMER_SEQ: u64 = 1 << 63;
 
+/// Something that could happen next, without what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    at: Time,
+    seq: u64,
+    next: Next,
+}
+
+fn timer_seq(node: usize) -> u64 {
+    TIMER_SEQ + u64::try_from(node).expect("nodes are few")
+}
+
 impl<N: Node> World<N> {
     pub(crate) fn next_in_hunt(&mut self, reach_nanos: u64) -> Option<Next> {
-        let mut candidates = std::mem::take(&mut self.candidates);
-        self.gather(reach_nanos, &mut candidates);
-        let next = self.choose(&candidates);
-        self.candidates = candidates;
+        let mut due = std::mem::take(&mut self.due);
+        self.gather(reach_nanos, &mut due);
+        let next = self.choose(&due);
+        self.due = due;
         next
     }
 
-    fn choose(&mut self, candidates: &[(Candidate, Next)]) -> Option<Next> {
-        let count = u32::try_from(candidates.len())
-            .ok()
-            .filter(|&count| count > 0)?;
-        let choosing = &mut self.choosing;
-        let picked = self.tape.decide(SCHEDULE, count, |_| {
-            let list: Vec<Candidate> = candidates.iter().map(|(one, _)| *one).collect();
-            let picked = choosing.as_mut().map_or(0, |choosing| choosing.pick(&list));
+    fn choose(&mut self, due: &[Due]) -> Option<Next> {
+        let count = u32::try_from(due.len()).ok().filter(|&count| count > 0)?;
+        // Both are needed beside the rest of the world; neither is looked at meanwhile.
+        let mut tape = std::mem::replace(&mut self.tape, Tape::normal());
+        let mut choosing = self.choosing.take();
+        let picked = tape.decide(SCHEDULE, count, |_| {
+            let picked = match &mut choosing {
+                None => 0,
+                Some(Choosing::Random(prng)) => prng.below(u64::from(count)),
+                Some(choosing) => {
+                    let has_labels = choosing.races().is_some();
+                    let list = due.iter().map(|one| self.candidate_of(one, has_labels));
+                    let list: Vec<Candidate> = list.collect();
+                    u64::try_from(choosing.pick(&list)).expect("candidates are few")
+                }
+            };
             u32::try_from(picked).expect("candidates are few")
         });
+        (self.tape, self.choosing) = (tape, choosing);
         let picked = usize::try_from(picked).expect("candidates are few");
-        Some(candidates[picked].1)
+        Some(due[picked].next)
     }
 
     /// All that is due within reach of the earliest, in timed order.
-    fn gather(&mut self, reach_nanos: u64, into: &mut Vec<(Candidate, Next)>) {
+    fn gather(&mut self, reach_nanos: u64, into: &mut Vec<Due>) {
         into.clear();
         let due = self.agenda.earliest().map(|(_, at)| at);
         let timer = self.timer.map(|(at, _)| at);
@@ -44,108 +66,130 @@ impl<N: Node> World<N> {
         };
         let last = Time::from_nanos(earliest.nanos().saturating_add(reach_nanos));
         for (slot, entry) in self.agenda.iter().filter(|(_, entry)| entry.at <= last) {
-            let candidate = self.candidate(entry.at, entry.seq, &entry.item);
-            into.push((candidate, Next::Slot(slot)));
+            into.push(Due {
+                at: entry.at,
+                seq: entry.seq,
+                next: Next::Slot(slot),
+            });
         }
         for (node, process) in self.processes.iter().enumerate() {
             if let Some(at) = process.wake.filter(|&at| at <= last) {
-                into.push((self.timer_of(node, at), Next::Timer(node)));
+                into.push(Due {
+                    at,
+                    seq: timer_seq(node),
+                    next: Next::Timer(node),
+                });
             }
         }
-        into.sort_by_key(|(one, _)| (one.at, one.seq));
+        into.sort_unstable_by_key(|one| (one.at, one.seq));
         self.keep_in_order(into);
     }
 
     /// Leaves of what keeps its order only the first: of one disk's flushes (I10), and of what
     /// is under way on a link that forbids overtaking.
-    fn keep_in_order(&self, candidates: &mut Vec<(Candidate, Next)>) {
+    fn keep_in_order(&self, due: &mut Vec<Due>) {
         let mut firsts: Vec<(usize, usize)> = Vec::new();
-        candidates.retain(|(one, next)| {
-            let pair = (one.source, one.target);
-            let is_flush = matches!(next, Next::Slot(slot) if self.is_flush(*slot));
-            let is_kept = is_flush || (one.is_message && !self.may_overtake(pair));
-            if is_kept && firsts.contains(&pair) {
-                return false;
-            }
-            if is_kept {
+        due.retain(|one| {
+            let Some(pair) = self.queue_of(one.next) else {
+                return true;
+            };
+            let is_first = !firsts.contains(&pair);
+            if is_first {
                 firsts.push(pair);
             }
-            true
+            is_first
         });
     }
 
-    fn is_flush(&self, slot: usize) -> bool {
-        let entry = self.agenda.entry(slot);
-        entry.is_some_and(|entry| matches!(entry.item, Item::Synced { .. }))
+    /// What keeps its order among its own kind, and which kind that is.
+    fn queue_of(&self, next: Next) -> Option<(usize, usize)> {
+        let Next::Slot(slot) = next else { return None };
+        match self.agenda.entry(slot)?.item {
+            Item::Synced { node, .. } => Some((node, node)),
+            Item::Deliver { source, target, .. } => {
+                (!self.may_overtake((source, target))).then_some((source, target))
+            }
+            Item::Worked { .. }
+            | Item::Alarm(_)
+            | Item::Restart(_)
+            | Item::Resume(_)
+            | Item::Thaw(_)
+            | Item::Empty(_)
+            | Item::Mend { .. }
+            | Item::Hasten { .. } => None,
+        }
+    }
+
+    fn candidate_of(&self, due: &Due, has_labels: bool) -> Candidate {
+        match due.next {
+            Next::Timer(node) => self.own(node, due.at, due.seq, &N::wake(), has_labels),
+            Next::Slot(slot) => {
+                let entry = self.agenda.entry(slot).expect("it is due, so it is there");
+                self.candidate(due, &entry.item, has_labels)
+            }
+        }
     }
 
     fn may_overtake(&self, (source, target): (usize, usize)) -> bool {
         self.links[source * self.processes.len() + target].may_overtake()
     }
 
-    fn timer_of(&self, node: usize, at: Time) -> Candidate {
-        let index = u64::try_from(node).expect("nodes are few");
-        self.own(node, at, TIMER_SEQ + index, &N::wake())
-    }
-
-    fn candidate(&self, at: Time, seq: u64, item: &Item<N>) -> Candidate {
+    fn candidate(&self, due: &Due, item: &Item<N>, has_labels: bool) -> Candidate {
+        let outside = |target: usize, kind| self.outside(due, target, kind);
         match item {
             Item::Deliver {
                 source,
                 target,
                 input,
                 ..
-            } => self.delivery(at, seq, *source, *target, input),
-            Item::Synced { node, through, .. } => self.own(*node, at, seq, &N::durable(*through)),
-            Item::Worked { node, .. } => self.outside(at, seq, *node, "worked"),
-            Item::Alarm(_) => self.outside(at, seq, self.processes.len(), "alarm"),
-            Item::Restart(node) => self.outside(at, seq, *node, "restart"),
-            Item::Resume(node) => self.outside(at, seq, *node, "resume"),
-            Item::Thaw(node) => self.outside(at, seq, *node, "thaw"),
-            Item::Mend { target, .. } => self.outside(at, seq, *target, "mend"),
-            Item::Hasten { target, .. } => self.outside(at, seq, *target, "hasten"),
+            } => Candidate {
+                source: *source,
+                is_message: true,
+                ..self.own(*target, due.at, due.seq, input, has_labels)
+            },
+            Item::Synced { node, through, .. } => {
+                let input = N::durable(*through);
+                self.own(*node, due.at, due.seq, &input, has_labels)
+            }
+            Item::Worked { node, .. } => outside(*node, "worked"),
+            Item::Alarm(_) => outside(self.processes.len(), "alarm"),
+            Item::Restart(node) => outside(*node, "restart"),
+            Item::Resume(node) => outside(*node, "resume"),
+            Item::Thaw(node) => outside(*node, "thaw"),
+            Item::Empty(node) => outside(*node, "empty"),
+            Item::Mend { target, .. } => outside(*target, "mend"),
+            Item::Hasten { target, .. } => outside(*target, "hasten"),
         }
     }
 
-    pub(crate) fn delivery(
+    /// What happens at a node, caused by itself.
+    fn own(
         &self,
+        node: usize,
         at: Time,
         seq: u64,
-        source: usize,
-        target: usize,
         input: &N::Input,
+        has_labels: bool,
     ) -> Candidate {
-        // Only a hunt looks at labels, and making one may cost as much as a step.
-        let label = if self.choosing.is_some() {
-            self.label(target, input)
-        } else {
-            Label::plain("message", "any")
-        };
-        Candidate {
-            at,
-            seq,
-            source,
-            target,
-            label,
-            is_message: true,
-        }
-    }
-
-    fn own(&self, node: usize, at: Time, seq: u64, input: &N::Input) -> Candidate {
         Candidate {
             at,
             seq,
             source: node,
             target: node,
-            label: self.label(node, input),
+            // Making one may cost as much as a step.
+            label: if has_labels {
+                self.label(node, input)
+            } else {
+                Label::plain("any", "any")
+            },
             is_message: false,
         }
     }
 
-    fn outside(&self, at: Time, seq: u64, target: usize, kind: &'static str) -> Candidate {
+    fn outside(&self, due: &Due, target: usize, kind: &'static str) -> Candidate {
         Candidate {
-            at,
-            seq,
+            at: due.at,
+            seq: due.seq,
             source: self.processes.len(),
             target,
             label: Label::plain(kind, "world"),
@@ -154,18 +198,45 @@ impl<N: Node> World<N> {
     }
 
     fn label(&self, node: usize, input: &N::Input) -> Label {
-        // A scheduler that learns nothing does not look at it either.
-        if self.choosing.is_some() && self.clocks.is_none() {
-            return Label::plain("any", "any");
-        }
         let driver = self.processes[node].driver.as_ref();
         driver.map_or(Label::plain("message", "down"), |driver| {
             Observe::label(driver.machine(), input)
         })
     }
 
+    /// A delivery as vector clocks and onlookers see it; none if there are neither.
+    pub(crate) fn delivery(
+        &self,
+        (at, seq): (Time, u64),
+        source: usize,
+        target: usize,
+        input: &N::Input,
+    ) -> Option<Candidate> {
+        self.clocks.as_ref()?;
+        Some(Candidate {
+            source,
+            is_message: true,
+            ..self.own(target, at, seq, input, true)
+        })
+    }
+
+    /// Notes for the onlooker, if there is one, what a node did by itself.
+    pub(crate) fn observe_own(&mut self, node: usize, input: &N::Input) {
+        if self.timeline.is_some() {
+            let label = self.label(node, input);
+            self.note_label(node, label);
+        }
+    }
+
+    pub(crate) fn note_label(&mut self, node: usize, label: Label) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.happened(node, label);
+        }
+    }
+
     /// Tells the vector clocks of a delivery, and the scheduler of what it races with.
     pub(crate) fn witness(&mut self, one: Candidate, sent: &[u64]) {
+        self.note_label(one.target, one.label);
         let Some(clocks) = self.clocks.as_mut().filter(|_| !sent.is_empty()) else {
             return;
         };
@@ -173,14 +244,17 @@ impl<N: Node> World<N> {
             if let Some(choosing) = &mut self.choosing {
                 choosing.learn(&one, &other);
             }
+            if let Some(timeline) = &mut self.timeline {
+                timeline.raced(other.label, one.label);
+            }
         }
     }
 
     /// Everything that could happen next, in timed order: for those who choose by hand.
     pub fn pending(&mut self) -> Vec<Candidate> {
-        let mut candidates = Vec::new();
-        self.gather(u64::MAX, &mut candidates);
-        candidates.into_iter().map(|(one, _)| one).collect()
+        let mut due = Vec::new();
+        self.gather(u64::MAX, &mut due);
+        due.iter().map(|one| self.candidate_of(one, true)).collect()
     }
 
     fn find(&mut self, seq: u64) -> Option<Next> {

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use holm_base::{NodeId, Prng, Time};
-use holm_machine::{Driver, Turn};
+use holm_base::{NodeId, Prng, Time, WriteId};
+use holm_machine::{Driver, Label, Turn};
 
 use crate::clock::Clock;
 use crate::node::Node;
@@ -33,6 +33,8 @@ pub(crate) struct Process<N: Node> {
     /// What its work wants, once it is done.
     outbox: Turn<N::Effect>,
     last_sync: Time,
+    /// The flush that found no room, if any, and those behind it.
+    pub(crate) waiting: VecDeque<WriteId>,
     /// When its next timer is due, in true time.
     pub(crate) wake: Option<Time>,
 }
@@ -66,6 +68,7 @@ impl<N: Node> Process<N> {
             standing: Standing::Off,
             outbox: Turn::new(),
             last_sync: Time::ZERO,
+            waiting: VecDeque::new(),
             wake: None,
         }
     }
@@ -131,7 +134,11 @@ impl<N: Node> World<N> {
             return;
         }
         self.counts.crashed += 1;
+        if let Some(timeline) = &mut self.timeline {
+            timeline.happened(node, Label::plain("ended", "down"));
+        }
         process.run += 1;
+        process.waiting.clear();
         process.outbox.clear();
         process.shelf.crash(&mut self.tape);
         let standing = std::mem::replace(&mut process.standing, Standing::Off);

@@ -87,6 +87,16 @@ impl<N: Node> World<N> {
         self.shelf(node).fail_next_sync();
     }
 
+    /// A node's disk has no room for more than it holds; what is to be saved waits.
+    pub fn fill_disk(&mut self, node: NodeId) {
+        self.shelf(node).set_full(true);
+    }
+
+    /// A node's disk has room again.
+    pub fn empty_disk(&mut self, node: NodeId) {
+        self.shelf(node).set_full(false);
+    }
+
     /// A node's wall clock jumps; its monotone one does not.
     pub fn step_clock(&mut self, node: NodeId, by_nanos: i64) {
         let node = self.index(node);
@@ -217,6 +227,10 @@ impl<N: Node> World<N> {
             FaultKind::ClockStep => {
                 let by = i64::try_from(slow_nanos).unwrap_or(i64::MAX);
                 self.processes[node].clock.step(-by);
+            }
+            FaultKind::Full => {
+                self.fill_disk(id);
+                self.agenda.add(until, Item::Empty(node));
             }
             FaultKind::ClockFreeze => {
                 self.freeze_clock(id);

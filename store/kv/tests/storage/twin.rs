@@ -387,18 +387,25 @@ pub(crate) fn config() -> StoreConfig {
     }
 }
 
-/// Runs all jobs that become due within a second, and sweeps.
-pub(crate) fn settle(store: &mut Store, now: &mut Time) -> Result<(), StoreError> {
-    for _ in 0..20 {
-        *now = *now + Duration::from_millis(100);
+/// Runs all jobs that become due within two seconds, and sweeps. Gives whether there was no room
+/// at some time.
+pub(crate) fn settle(store: &mut Store, now: &mut Time) -> Result<bool, StoreError> {
+    let mut saw_full = false;
+    let end = *now + Duration::from_secs(2);
+    while *now < end {
+        let soon = *now + Duration::from_millis(100);
+        // What is due already and does not come waits for something else.
+        let due = store.job_at().filter(|due| due > now);
+        *now = due.map_or(soon, |due| due.min(soon));
         tell(store, *now);
         while let Some(job) = store.next_job(*now) {
             store.finish(job.run())?;
+            saw_full |= store.sizes().full;
             while store.sweep(16) == SweepProgress::More {}
             tell(store, *now);
         }
     }
-    Ok(())
+    Ok(saw_full)
 }
 
 /// What a sequencer would say behind an op.
@@ -418,6 +425,8 @@ fn tell(store: &mut Store, now: Time) {
 pub(crate) struct Driver {
     pub(crate) store: Store,
     pub(crate) now: Time,
+    /// Whether there was no room at some time.
+    pub(crate) saw_full: bool,
     done: Vec<JobDone>,
 }
 
@@ -430,6 +439,7 @@ impl Driver {
         Self {
             store,
             now: Time::ZERO,
+            saw_full: false,
             done: Vec::new(),
         }
     }
@@ -445,6 +455,7 @@ impl Driver {
         }
         if random.below(2) == 0 && !self.done.is_empty() {
             self.store.finish(self.done.remove(0))?;
+            self.saw_full |= self.store.sizes().full;
         }
         self.store
             .sweep(usize::try_from(random.below(40)).expect("fits"));
@@ -455,7 +466,9 @@ impl Driver {
     pub(crate) fn settle(&mut self) -> Result<(), StoreError> {
         for done in self.done.drain(..) {
             self.store.finish(done)?;
+            self.saw_full |= self.store.sizes().full;
         }
-        settle(&mut self.store, &mut self.now)
+        self.saw_full |= settle(&mut self.store, &mut self.now)?;
+        Ok(())
     }
 }

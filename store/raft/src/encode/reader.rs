@@ -9,32 +9,32 @@ use super::{DecodeError, VERSION};
 use crate::message::{Origin, Position, ReadPoint, Round};
 
 /// Reads from front to back; what is not there is an error.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     bytes: Bytes,
     what: &'static str,
 }
 
 impl Reader {
-    pub(super) fn new(bytes: &Bytes, what: &'static str) -> Self {
+    pub(crate) fn new(bytes: &Bytes, what: &'static str) -> Self {
         let bytes = bytes.clone();
         Self { bytes, what }
     }
 
-    pub(super) const fn short(&self) -> DecodeError {
+    pub(crate) const fn short(&self) -> DecodeError {
         DecodeError::Short { what: self.what }
     }
 
-    pub(super) const fn nonsense(&self) -> DecodeError {
+    pub(crate) const fn nonsense(&self) -> DecodeError {
         DecodeError::Nonsense { what: self.what }
     }
 
-    pub(super) const fn unknown(&self, kind: u8) -> DecodeError {
+    pub(crate) const fn unknown(&self, kind: u8) -> DecodeError {
         let what = self.what;
         DecodeError::Kind { what, kind }
     }
 
     /// The kind and the flags.
-    pub(super) fn head(&mut self) -> Result<(u8, u8), DecodeError> {
+    pub(crate) fn head(&mut self) -> Result<(u8, u8), DecodeError> {
         let [version, kind, flags, _spare] = self.array()?;
         if version != VERSION {
             let what = self.what;
@@ -43,66 +43,66 @@ impl Reader {
         Ok((kind, flags))
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let found = self.bytes.first_chunk::<N>().copied();
         let found = found.ok_or_else(|| self.short())?;
         self.bytes = self.bytes.slice(N..);
         Ok(found)
     }
 
-    pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
+    pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_le_bytes)
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_le_bytes)
     }
 
-    pub(super) fn op(&mut self) -> Result<Op, DecodeError> {
+    pub(crate) fn op(&mut self) -> Result<Op, DecodeError> {
         self.u64().map(Op::new)
     }
 
-    pub(super) fn term(&mut self) -> Result<Term, DecodeError> {
+    pub(crate) fn term(&mut self) -> Result<Term, DecodeError> {
         self.u64().map(Term::new)
     }
 
-    pub(super) fn time(&mut self) -> Result<Time, DecodeError> {
+    pub(crate) fn time(&mut self) -> Result<Time, DecodeError> {
         self.u64().map(Time::from_nanos)
     }
 
-    pub(super) fn position(&mut self) -> Result<Position, DecodeError> {
+    pub(crate) fn position(&mut self) -> Result<Position, DecodeError> {
         Ok(Position {
             term: self.term()?,
             op: self.op()?,
         })
     }
 
-    pub(super) fn origin(&mut self) -> Result<Origin, DecodeError> {
+    pub(crate) fn origin(&mut self) -> Result<Origin, DecodeError> {
         Ok(Origin {
             node: NodeId::new(self.u64()?),
             boot: self.u64()?,
         })
     }
 
-    pub(super) fn round(&mut self) -> Result<Round, DecodeError> {
+    pub(crate) fn round(&mut self) -> Result<Round, DecodeError> {
         Ok(Round {
             boot: self.u64()?,
             number: self.u64()?,
         })
     }
 
-    pub(super) fn read(&mut self) -> Result<ReadPoint, DecodeError> {
+    pub(crate) fn read(&mut self) -> Result<ReadPoint, DecodeError> {
         Ok(ReadPoint {
             op: self.op()?,
             configuration: self.position()?,
         })
     }
 
-    pub(super) fn nodes(&mut self, count: usize) -> Result<Vec<NodeId>, DecodeError> {
+    pub(crate) fn nodes(&mut self, count: usize) -> Result<Vec<NodeId>, DecodeError> {
         if count > self.bytes.len() / 8 {
             return Err(self.short());
         }
@@ -110,7 +110,7 @@ impl Reader {
     }
 
     /// How many things follow, each of `least` bytes or more: no more than there is room for.
-    pub(super) fn count(&mut self, least: usize) -> Result<usize, DecodeError> {
+    pub(crate) fn count(&mut self, least: usize) -> Result<usize, DecodeError> {
         let count = wide(self.u32()?);
         if count > self.bytes.len() / least {
             return Err(self.short());
@@ -119,7 +119,7 @@ impl Reader {
     }
 
     /// A part behind its length.
-    pub(super) fn sized(&mut self) -> Result<Bytes, DecodeError> {
+    pub(crate) fn sized(&mut self) -> Result<Bytes, DecodeError> {
         let len = wide(self.u32()?);
         if len > self.bytes.len() {
             return Err(self.short());
@@ -128,11 +128,11 @@ impl Reader {
     }
 
     /// All that is left.
-    pub(super) fn rest(&mut self) -> Bytes {
+    pub(crate) fn rest(&mut self) -> Bytes {
         core::mem::take(&mut self.bytes)
     }
 
-    pub(super) const fn end(&self) -> Result<(), DecodeError> {
+    pub(crate) const fn end(&self) -> Result<(), DecodeError> {
         let (what, extra) = (self.what, self.bytes.len());
         if extra == 0 {
             Ok(())
@@ -142,10 +142,10 @@ impl Reader {
     }
 }
 
-pub(super) fn narrow(len: usize) -> u32 {
+pub(crate) fn narrow(len: usize) -> u32 {
     u32::try_from(len).expect("what is sent or kept is far below 4 GiB")
 }
 
-pub(super) fn wide(len: u32) -> usize {
+pub(crate) fn wide(len: u32) -> usize {
     usize::try_from(len).expect("an address has 32 bits at least")
 }

@@ -281,6 +281,10 @@ impl Stage {
                 let change = change(rest);
                 self.operate(nodes(node), Operation::Change(change));
             }
+            ["suspect", node, peer] => {
+                let peer = id(nodes(peer));
+                self.input(id(nodes(node)), Input::Suspect { peer });
+            }
             ["move", node, to] => {
                 let to = id(nodes(to));
                 self.operate(nodes(node), Operation::MoveLeader { to });

@@ -28,6 +28,8 @@ pub struct Plan {
     pub has_snapshots: bool,
     pub has_transfers: bool,
     pub has_damage: bool,
+    /// Whether nodes are told, at random, that others have perhaps ended; it is rarely true.
+    pub has_hints: bool,
     pub mode: ReadMode,
     /// Between sites, in milliseconds.
     pub delay: u64,
@@ -45,6 +47,7 @@ impl Plan {
         has_snapshots: false,
         has_transfers: false,
         has_damage: false,
+        has_hints: false,
         mode: ReadMode::Quorum,
         delay: 3,
     };
@@ -67,6 +70,7 @@ enum Happening {
     Fires(NodeId),
     Client,
     Fault,
+    Hint,
 }
 
 /// What a run saw.
@@ -81,6 +85,7 @@ pub struct Seen {
     pub recovered: usize,
     pub repeated: usize,
     pub truncated: usize,
+    pub suspected: usize,
     pub steps: usize,
 }
 
@@ -154,6 +159,9 @@ impl World {
         }
         world.schedule(1, Happening::Client);
         world.schedule(50, Happening::Fault);
+        if plan.has_hints {
+            world.schedule(70, Happening::Hint);
+        }
         world
     }
 
@@ -248,6 +256,13 @@ impl World {
                 let pause = 1 + self.prng.below(20);
                 self.schedule(pause, Happening::Client);
             }
+            Happening::Hint => {
+                if !self.is_calm {
+                    self.hint();
+                    let pause = 1 + self.prng.below(60);
+                    self.schedule(pause, Happening::Hint);
+                }
+            }
             Happening::Fault => {
                 if !self.is_calm {
                     self.fault();
@@ -255,6 +270,15 @@ impl World {
                     self.schedule(pause, Happening::Fault);
                 }
             }
+        }
+    }
+
+    /// Somebody is told that another has perhaps ended.
+    fn hint(&mut self) {
+        let (up, all) = (self.up(), self.hosts.keys().copied().collect::<Vec<_>>());
+        if !up.is_empty() {
+            let (node, peer) = (self.pick(&up), self.pick(&all));
+            self.step(node, Input::Suspect { peer });
         }
     }
 
@@ -394,6 +418,7 @@ impl World {
             }
             Event::CommandRepeated { .. } => self.seen.repeated += 1,
             Event::LogTruncated { .. } => self.seen.truncated += 1,
+            Event::LeaderSuspected { .. } => self.seen.suspected += 1,
             _ => {}
         }
     }

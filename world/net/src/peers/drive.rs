@@ -15,9 +15,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsStream;
 
 use crate::names::identity;
-use crate::peers::Shared;
 use crate::peers::connection::Connection;
 use crate::peers::table::Node;
+use crate::peers::{Class, Shared};
 use crate::rotating::ALPN;
 use crate::tls_words::words;
 
@@ -70,6 +70,15 @@ pub(crate) async fn run(
     };
     drop(retire);
     let closed = connection.closed();
+    if let (None, Some((node, _))) = (&closed, connection.carried()) {
+        // No goodbye: the other end, or what is between, let go of it.
+        let is_last = Class::BOTH
+            .into_iter()
+            .all(|class| node.lane(class).carrier().is_none());
+        if is_last && !node.is_gone() && !*shared.stopped.borrow() {
+            shared.deliver.hung_up(node.id);
+        }
+    }
     let reason = match (&closed, ended) {
         (Some(reason), _) => reason.to_string(),
         (None, Ok(())) => "link closed: the other end hung up".to_owned(),

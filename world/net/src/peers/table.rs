@@ -278,6 +278,11 @@ impl Node {
         }
     }
 
+    /// Whether this node is no member any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        *self.gone.borrow()
+    }
+
     /// Comes when this node is no member any more.
     pub(crate) async fn gone(&self) {
         let mut gone = self.gone.subscribe();

@@ -49,12 +49,16 @@ pub fn number(frame: &Frame) -> u64 {
     u64::from_le_bytes(*frame.body.first_chunk().unwrap())
 }
 
-/// Puts what arrives into a channel.
-pub struct Inbox(pub mpsc::Sender<(NodeId, Frame)>);
+/// Puts what arrives into a channel, and who hung up into another.
+pub struct Inbox(pub mpsc::Sender<(NodeId, Frame)>, pub mpsc::Sender<NodeId>);
 
 impl Deliver for Inbox {
     fn deliver(&self, from: NodeId, frame: Frame) {
         self.0.try_send((from, frame)).expect("the test reads");
+    }
+
+    fn hung_up(&self, from: NodeId) {
+        self.1.try_send(from).expect("there is room");
     }
 }
 
@@ -70,6 +74,7 @@ pub struct Node {
     pub id: u64,
     pub peers: Peers,
     inbox: mpsc::Receiver<(NodeId, Frame)>,
+    hung_up: mpsc::Receiver<NodeId>,
 }
 
 impl Cluster {
@@ -122,9 +127,19 @@ impl Cluster {
     ) -> Node {
         let mut config = self.config(id, names);
         tune(&mut config);
+        Self::start_as(id, config)
+    }
+
+    fn start_as(id: u64, config: PeersConfig) -> Node {
         let (tx, inbox) = mpsc::channel(100_000);
-        let peers = Peers::start(config, Arc::new(Inbox(tx))).unwrap();
-        Node { id, peers, inbox }
+        let (hang_up, hung_up) = mpsc::channel(1_000);
+        let peers = Peers::start(config, Arc::new(Inbox(tx, hang_up))).unwrap();
+        Node {
+            id,
+            peers,
+            inbox,
+            hung_up,
+        }
     }
 
     pub fn start_with(&self, id: u64, tune: impl FnOnce(&mut PeersConfig)) -> Node {
@@ -165,9 +180,7 @@ impl Cluster {
         let mut config = self.config(id, (&self.name, &name));
         self.issue_between(id, years);
         config.certificates = Rotating::load(self.files(&name)).unwrap();
-        let (tx, inbox) = mpsc::channel(100_000);
-        let peers = Peers::start(config, Arc::new(Inbox(tx))).unwrap();
-        Node { id, peers, inbox }
+        Self::start_as(id, config)
     }
 
     /// Tells all nodes of each other.
@@ -213,6 +226,16 @@ impl Node {
 
     pub async fn next(&mut self) -> (NodeId, Frame) {
         within(self.inbox.recv()).await.unwrap()
+    }
+
+    /// Waits until somebody has hung up.
+    pub async fn hung_up(&mut self) -> NodeId {
+        within(self.hung_up.recv()).await.unwrap()
+    }
+
+    /// Whether nobody has hung up since it was last asked.
+    pub fn is_content(&mut self) -> bool {
+        self.hung_up.try_recv().is_err()
     }
 
     /// Waits until so many links are up.
