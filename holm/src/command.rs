@@ -119,11 +119,11 @@ fn show_examples(command: clap::Command) -> clap::Command {
     };
     command.mut_subcommands(|inner| {
         let has_own = inner.get_after_help().is_some();
-        if has_own {
+        show_examples(if has_own {
             inner
         } else {
             inner.after_help(examples.clone())
-        }
+        })
     })
 }
 

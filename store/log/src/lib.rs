@@ -29,6 +29,9 @@
 //! They keep their numbers from the design of replication. Besides: records come back in the
 //! order in which they were flushed; a flush is there as a whole or not at all.
 //!
+//! [`Log::flush_all`] writes what waits of all groups at once; [`Log::release`] forgets a group
+//! that has ended for good, so that it holds no segment.
+//!
 //! # Among others
 //!
 //! A group whose node has peers also holds votes, logical truncation (`CutTo`) and snapshots

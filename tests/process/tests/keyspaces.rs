@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use holm_process_tests::sites::{Sites, eventually, until};
+use holm_process_tests::sites::{Sites, eventually, signal_process, until};
 use holm_process_tests::{Program, Server, Setup, server};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// Runs a command of ours against these addresses.
@@ -192,6 +193,10 @@ fn a_keyspace_of_three_sites_survives_the_death_of_all_and_changes_its_sites() -
         Ok(at.iter().all(|(_, address)| members.contains(address)))
     })?;
 
+    for name in ["a", "b", "c"] {
+        let id = sites.site(name)?["pid"].as_u64().context("a process")?;
+        signal_process(id, Signal::KILL)?;
+    }
     sites.kill()?;
     sites.again()?;
     reads(&at[1].1, "1")?;

@@ -277,7 +277,7 @@ impl Keyspaces {
         });
         let opened = opened.ok_or(StartError::NeverLed)?;
         let opened = opened.map_err(|source| StartError::Open {
-            name: config.name.clone(),
+            name: config.name.as_str().into(),
             place: base.data_dir.clone(),
             source,
         })?;

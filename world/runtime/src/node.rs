@@ -134,7 +134,7 @@ pub enum StartError {
     #[error("open keyspace {name} in {}", place.display())]
     Open {
         /// Which one.
-        name: String,
+        name: Box<str>,
         /// Which directory.
         place: PathBuf,
         /// Why.

@@ -114,7 +114,7 @@ fn make<E: std::error::Error>(
     };
     let engine = holm_replica::engine_folder(&*folder, DEFAULT);
     let engine = engine.map_err(|source| StartError::Open {
-        name: "default".to_owned(),
+        name: "default".into(),
         place: part.to_owned(),
         source,
     })?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use holm_base::NodeId;
 use holm_etcd::front::Front;
 use holm_etcd::keyspaces::Entry;
@@ -23,6 +23,11 @@ use crate::up::{compaction, parts, serve};
 
 /// How long requests in hand may take once the doors close.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Where ports for keyspaces begin, from that of keyspace `default`, and how many are tried: sites of one machine are
+/// a hundred apart.
+const PORTS_BEGIN: u16 = 10;
+const PORTS: u16 = 80;
 
 /// A keyspace that is served here.
 #[derive(Debug)]
@@ -64,11 +69,7 @@ pub(super) async fn open(
     (node, members): (NodeId, Vec<MemberConfig>),
     kept: &mut Kept,
 ) -> anyhow::Result<Open> {
-    let wanted = addresses(means, entry, node, kept)?;
-    let mut listeners = Vec::new();
-    for address in wanted {
-        listeners.push(listener(means, address)?);
-    }
+    let listeners = listeners(means, entry, node, kept)?;
     let bound: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
     kept.keep(entry.group(), bound.clone())?;
     let urls: Vec<String> = bound.iter().map(|it| url(means, *it)).collect();
@@ -116,24 +117,37 @@ fn serve_all(
     serving
 }
 
-/// Where it is to listen: where it was told to, where it did before, or at a free port beside keyspace `default`.
-fn addresses(
+/// Listens where it was told to, where it did before, or at a free port beside that of keyspace `default`.
+fn listeners(
     means: &Means,
     entry: &Entry,
     node: NodeId,
     kept: &Kept,
-) -> anyhow::Result<Vec<SocketAddr>> {
+) -> anyhow::Result<Vec<Listener>> {
     if let Some(told) = entry.listen.get(&node.value()) {
         let told = told.iter().map(|text| text.parse::<SocketAddr>());
-        return told.collect::<Result<_, _>>().context("read --listen");
+        let told: Vec<SocketAddr> = told.collect::<Result<_, _>>().context("read --listen")?;
+        return told.into_iter().map(|it| listener(means, it)).collect();
     }
     if let Some(before) = kept.listen(entry.group()) {
-        return Ok(before.to_vec());
+        return before.iter().map(|it| listener(means, *it)).collect();
     }
     let beside = means.config.listen.first();
-    ensure!(beside.is_some(), "this site has no address for clients");
-    let free = beside.map(|it| SocketAddr::new(it.ip(), 0));
-    Ok(free.into_iter().collect())
+    let beside = beside.context("this site has no address for clients")?;
+    let free = ports_beside(beside.port(), entry.id);
+    let mut free = free.map(|port| listener(means, SocketAddr::new(beside.ip(), port)));
+    match free.find(Result::is_ok) {
+        Some(found) => Ok(vec![found?]),
+        None => Ok(vec![listener(means, SocketAddr::new(beside.ip(), 0))?]),
+    }
+}
+
+/// Ports to try: close to that of keyspace `default`, for those that the system chooses are also what it gives to
+/// connections that go out, and a port that is kept must be free at the next start too.
+fn ports_beside(port: u16, id: u32) -> impl Iterator<Item = u16> {
+    let first = u16::try_from(id % u32::from(PORTS)).unwrap_or(0);
+    let offsets = (0..PORTS).map(move |at| PORTS_BEGIN + (first + at) % PORTS);
+    offsets.filter_map(move |offset| port.checked_add(offset))
 }
 
 fn listener(means: &Means, address: SocketAddr) -> anyhow::Result<Listener> {
@@ -167,5 +181,19 @@ fn url(means: &Means, address: SocketAddr) -> String {
     match host {
         Some(host) => format!("{scheme}://{host}:{}", address.port()),
         None => format!("{scheme}://{address}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_close_and_each_is_tried_once() {
+        let mut ports: Vec<u16> = ports_beside(2379, 2).collect();
+        assert_eq!(ports[0], 2391);
+        ports.sort_unstable();
+        assert_eq!(ports, (2389..2469).collect::<Vec<u16>>());
+        assert_eq!(ports_beside(65_530, 2).count(), 0, "there are none");
     }
 }
