@@ -256,7 +256,7 @@ impl Keyspaces {
         let store = holm_kv::StoreConfig {
             cluster,
             group: config.group,
-            ..config.kv.store.clone()
+            ..config.kv.store
         };
         let mut kv = holm_kv::Config {
             node,
