@@ -72,6 +72,40 @@ fn engines(data: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+fn what_cannot_be_says_what_to_do(home: &str) -> Result<()> {
+    for (words, text) in [
+        (&["keyspace", "create", "orders"][..], "already"),
+        (&["keyspace", "create", "Orders"], "small letters"),
+        (
+            &["keyspace", "create", "x", "--guarantee", "ledger"],
+            "not built yet",
+        ),
+        (
+            &["keyspace", "create", "x", "--sites", "nowhere"],
+            "the sites are",
+        ),
+        (&["keyspace", "show", "x"], "holm keyspace list"),
+        (
+            &["keyspace", "remove", "default", "--yes"],
+            "cannot be removed",
+        ),
+        (&["keyspace", "remove", "orders"], "--yes"),
+    ] {
+        let said = refusal(home, words)?;
+        ensure!(said.contains(text), "{words:?}: {said}");
+    }
+    Ok(())
+}
+
+/// Kills the sites, and who started them.
+fn kill_all(sites: &mut Sites) -> Result<()> {
+    for name in ["a", "b", "c"] {
+        let id = sites.site(name)?["pid"].as_u64().context("a process")?;
+        signal_process(id, Signal::KILL)?;
+    }
+    sites.kill()
+}
+
 #[test]
 fn a_keyspace_of_one_node_is_a_cluster_of_its_own() -> Result<()> {
     let mut server = Server::start(Setup::new(Program::Holm).in_memory())?;
@@ -103,28 +137,7 @@ fn a_keyspace_of_one_node_is_a_cluster_of_its_own() -> Result<()> {
     let found = holm(&home, &["get", "a", "--keyspace", "orders"])?;
     ensure!(String::from_utf8_lossy(&found.stdout).contains("orders"));
 
-    // What cannot be says what to do.
-    for (words, text) in [
-        (&["keyspace", "create", "orders"][..], "already"),
-        (&["keyspace", "create", "Orders"], "small letters"),
-        (
-            &["keyspace", "create", "x", "--guarantee", "ledger"],
-            "not built yet",
-        ),
-        (
-            &["keyspace", "create", "x", "--sites", "nowhere"],
-            "the sites are",
-        ),
-        (&["keyspace", "show", "x"], "holm keyspace list"),
-        (
-            &["keyspace", "remove", "default", "--yes"],
-            "cannot be removed",
-        ),
-        (&["keyspace", "remove", "orders"], "--yes"),
-    ] {
-        let said = refusal(&home, words)?;
-        ensure!(said.contains(text), "{words:?}: {said}");
-    }
+    what_cannot_be_says_what_to_do(&home)?;
 
     // The same after a crash, at the same address.
     server.kill()?;
@@ -193,11 +206,7 @@ fn a_keyspace_of_three_sites_survives_the_death_of_all_and_changes_its_sites() -
         Ok(at.iter().all(|(_, address)| members.contains(address)))
     })?;
 
-    for name in ["a", "b", "c"] {
-        let id = sites.site(name)?["pid"].as_u64().context("a process")?;
-        signal_process(id, Signal::KILL)?;
-    }
-    sites.kill()?;
+    kill_all(&mut sites)?;
     sites.again()?;
     reads(&at[1].1, "1")?;
     put(&at[1].1, "2")?;

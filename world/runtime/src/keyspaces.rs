@@ -253,16 +253,10 @@ impl Keyspaces {
     ) -> Result<Prepared, StartError> {
         let base = &*self.base;
         let (cluster, node) = base.ids;
-        let store = holm_kv::StoreConfig {
-            cluster,
-            group: config.group,
-            ..config.kv.store
-        };
-        let mut kv = holm_kv::Config {
-            node,
-            store,
-            ..config.kv.clone()
-        };
+        let mut kv = config.kv.clone();
+        kv.node = node;
+        kv.store.cluster = cluster;
+        kv.store.group = config.group;
         if let Some(cluster) = &base.cluster {
             kv.election_timeout = cluster.election_timeout;
         }
