@@ -1,6 +1,8 @@
 //! `holm rehearse`: a scenario in virtual time. Files, the clock and the terminal are here; what
 //! is done with them is the library's.
 
+pub(crate) mod validate;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,6 +14,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use holm_rehearse::{Options, Report, Scenario, parse, replay, run};
 use sha2::{Digest, Sha256};
+use validate::Pricing;
 
 use crate::progress;
 use crate::quantity::parse_duration;
@@ -20,18 +23,26 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   holm rehearse scenarios/cut-wan.toml                      until all intervals are narrow
   holm rehearse scenarios/cut-wan.toml --set link.wan.loss=0.02 --report cut-wan.html
+  holm rehearse scenarios/three-sites.toml --against scenarios/slow-disk.toml    the ratio of both, seed by seed
+  holm rehearse scenarios/three-sites.toml --costs bench/costs/two-core.toml    work costs what it cost there
+  holm rehearse --validate --costs bench/costs/two-core.toml    is the model within 15 % of what was real?
   holm rehearse scenarios/hunt-members.toml --explore 10m   hunt for a broken promise
   holm rehearse scenarios/hunt-members.toml --tape hunt-members-25fdfea6.tape --step
 
-Exit codes: 0 all promises kept; 1 one broke; 2 the scenario is refused; 3 too little is known;
-4 one seed gave two traces.";
+Exit codes: 0 all promises kept; 1 one broke; 2 the scenario or the costs are refused; 3 too little is known,
+or costs that are not valid; 4 one seed gave two traces.";
 
 /// What the command line says.
 #[derive(Debug, Args)]
 pub(crate) struct Rehearse {
     /// The scenario, a TOML file
-    #[arg(value_name = "SCENARIO")]
-    scenario: PathBuf,
+    #[arg(value_name = "SCENARIO", required_unless_present = "validate")]
+    scenario: Option<PathBuf>,
+    #[command(flatten)]
+    pricing: Pricing,
+    /// Run this scenario with the same seeds, and compare
+    #[arg(long, value_name = "OTHER", conflicts_with_all = ["explore", "tape"])]
+    against: Option<PathBuf>,
     /// Hunt for a broken promise, in odd orders and under faults, for so long
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "5m",
         value_parser = parse_duration)]
@@ -107,10 +118,27 @@ pub(crate) fn command(asked: &Rehearse) -> ExitCode {
 }
 
 fn rehearse(asked: &Rehearse) -> Result<u8> {
-    let file = asked.scenario.display().to_string();
-    let text = std::fs::read_to_string(&asked.scenario)
-        .with_context(|| format!("read the scenario {file}"))?;
-    let scenario = parse(&text, &file, &asked.set)?;
+    let scenario = asked.scenario.as_deref();
+    let mut scenario = scenario.map(|file| read(file, &asked.set)).transpose()?;
+    if asked.pricing.validate {
+        let (code, said) = asked.pricing.validate(scenario.as_ref(), asked.json)?;
+        say(&said)?;
+        return Ok(code);
+    }
+    let scenario = scenario.as_mut().context("name a scenario")?;
+    asked.pricing.charge(scenario)?;
+    let mut against = asked
+        .against
+        .as_deref()
+        .map(|file| read(file, &asked.set))
+        .transpose()?;
+    if let Some(other) = &mut against {
+        asked.pricing.charge(other)?;
+    }
+    let file = asked
+        .scenario
+        .as_ref()
+        .map_or_else(String::new, |it| it.display().to_string());
     let tape = asked.tape.as_deref().map(read_tape).transpose()?;
     let options = Options {
         seed: asked.seed,
@@ -120,18 +148,30 @@ fn rehearse(asked: &Rehearse) -> Result<u8> {
         shrink: None,
         steps: asked.step,
         build: build()?,
+        against: against.map(Box::new),
     };
-    let report = play(&scenario, &options, &file)?;
+    let report = play(scenario, &options, &file)?;
     keep(asked, &report)?;
     let said = if asked.json {
         report.to_json()
     } else {
         report.to_text()
     };
+    say(&said)?;
+    Ok(report.exit_code())
+}
+
+fn read(file: &Path, sets: &[(String, String)]) -> Result<Scenario> {
+    let name = file.display().to_string();
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("read the scenario {name}"))?;
+    Ok(parse(&text, &name, sets)?)
+}
+
+fn say(said: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(said.as_bytes()).context("write the report")?;
-    out.flush().context("write the report")?;
-    Ok(report.exit_code())
+    out.flush().context("write the report")
 }
 
 fn play(scenario: &Scenario, options: &Options, file: &str) -> Result<Report> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::scenario::Scenario;
+
 /// What is asked of a rehearsal besides its scenario.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -19,6 +21,8 @@ pub struct Options {
     pub steps: bool,
     /// SHA-256 of the program, so that a tape knows who made it.
     pub build: [u8; 32],
+    /// Run this with the same seeds, and give ratios.
+    pub against: Option<Box<Scenario>>,
 }
 
 /// Told how a rehearsal goes. It brings the only clock there is.

@@ -98,6 +98,8 @@ impl<N: Node> World<N> {
             } => self.delivery(at, seq, *source, *target, input),
             Item::Synced { node, through, .. } => self.own(*node, at, seq, &N::durable(*through)),
             Item::Worked { node, .. } => self.outside(at, seq, *node, "worked"),
+            Item::Awake { node, .. } => self.outside(at, seq, *node, "awake"),
+            Item::Errand { .. } => self.outside(at, seq, self.processes.len(), "errand"),
             Item::Alarm(_) => self.outside(at, seq, self.processes.len(), "alarm"),
             Item::Restart(node) => self.outside(at, seq, *node, "restart"),
             Item::Resume(node) => self.outside(at, seq, *node, "resume"),
