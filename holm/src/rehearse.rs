@@ -1,6 +1,8 @@
 //! `holm rehearse`: a scenario in virtual time. Files, the clock and the terminal are here; what
 //! is done with them is the library's.
 
+pub(crate) mod validate;
+
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use holm_rehearse::{Feedback, Options, Report, Scenario, parse, replay, run};
 use sha2::{Digest, Sha256};
+use validate::Pricing;
 
 use crate::progress;
 use crate::quantity::parse_duration;
@@ -21,22 +24,30 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   holm rehearse scenarios/cut-wan.toml                      until all intervals are narrow
   holm rehearse scenarios/cut-wan.toml --set link.wan.loss=0.02 --report cut-wan.html
+  holm rehearse scenarios/three-sites.toml --against scenarios/slow-disk.toml    the ratio of both, seed by seed
+  holm rehearse scenarios/three-sites.toml --costs bench/costs/two-core.toml    work costs what it cost there
+  holm rehearse --validate --costs bench/costs/two-core.toml    is the model within 15 % of what was real?
   holm rehearse scenarios/hunt-members.toml --explore 10m   hunt for a broken promise
   holm rehearse scenarios/hunt-members.toml --tape hunt-members-25fdfea6.tape --step
   holm rehearse --recorded steps                            replay what `holm up --record steps` recorded
 
-Exit codes: 0 all promises kept; 1 one broke; 2 the scenario is refused; 3 too little is known;
-4 one seed gave two traces.";
+Exit codes: 0 all promises kept; 1 one broke; 2 the scenario or the costs are refused; 3 too little is known,
+or costs that are not valid; 4 one seed gave two traces.";
 
 /// What the command line says.
 #[derive(Debug, Args)]
 pub(crate) struct Rehearse {
     /// The scenario, a TOML file
-    #[arg(value_name = "SCENARIO", required_unless_present = "recorded")]
+    #[arg(value_name = "SCENARIO", required_unless_present_any = ["recorded", "validate"])]
     scenario: Option<PathBuf>,
     /// Replay recordings of real runs, a folder of them or one file: equal, or the first step that differs
     #[arg(long, value_name = "PATH", exclusive = true)]
     recorded: Option<PathBuf>,
+    #[command(flatten)]
+    pricing: Pricing,
+    /// Run this scenario with the same seeds, and compare
+    #[arg(long, value_name = "OTHER", conflicts_with_all = ["explore", "tape"])]
+    against: Option<PathBuf>,
     /// Hunt for a broken promise, in odd orders and under faults, for so long
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "5m",
         value_parser = parse_duration)]
@@ -126,11 +137,23 @@ fn rehearse(asked: &Rehearse) -> Result<u8> {
     if let Some(place) = &asked.recorded {
         return crate::recorded::replay_all(place);
     }
-    let path = asked.scenario.as_deref().context("name a scenario")?;
-    let file = path.display().to_string();
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("read the scenario {file}"))?;
-    let scenario = parse(&text, &file, &asked.set)?;
+    let scenario = asked.scenario.as_deref();
+    let mut scenario = scenario.map(|file| read(file, &asked.set)).transpose()?;
+    if asked.pricing.validate {
+        let (code, said) = asked.pricing.validate(scenario.as_ref(), asked.json)?;
+        say(&said)?;
+        return Ok(code);
+    }
+    let scenario = scenario.as_mut().context("name a scenario")?;
+    asked.pricing.charge(scenario)?;
+    let mut against = asked
+        .against
+        .as_deref()
+        .map(|file| read(file, &asked.set))
+        .transpose()?;
+    if let Some(other) = &mut against {
+        asked.pricing.charge(other)?;
+    }
     let tape = asked.tape.as_deref().map(read_tape).transpose()?;
     let options = Options {
         seed: asked.seed,
@@ -144,18 +167,30 @@ fn rehearse(asked: &Rehearse) -> Result<u8> {
         feedback: asked.feedback,
         steps: asked.step,
         build: build()?,
+        against: against.map(Box::new),
     };
-    let report = play(&scenario, &options)?;
+    let report = play(scenario, &options)?;
     keep(asked, &report)?;
     let said = if asked.json {
         report.to_json()
     } else {
         report.to_text()
     };
+    say(&said)?;
+    Ok(report.exit_code())
+}
+
+fn read(file: &Path, sets: &[(String, String)]) -> Result<Scenario> {
+    let name = file.display().to_string();
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("read the scenario {name}"))?;
+    Ok(parse(&text, &name, sets)?)
+}
+
+fn say(said: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(said.as_bytes()).context("write the report")?;
-    out.flush().context("write the report")?;
-    Ok(report.exit_code())
+    out.flush().context("write the report")
 }
 
 /// An assertion that fails in a run breaks a promise, and the run becomes a tape. Anywhere else

@@ -5,6 +5,7 @@
 //! [`session`], [`connection`]) and one thread serves all connections ([`poller`], [`load`], [`timetable`], [`watch`]). What the server used is read
 //! from outside ([`observe`]); [`report`] writes it all down.
 
+pub(crate) mod calibrate;
 mod call;
 mod connection;
 mod floor;
@@ -46,6 +47,7 @@ use crate::progress::Progress;
 /// Runs one benchmark and returns what it has to say.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<String> {
     match bench {
+        Bench::Calibrate(options) => calibrate::run(options).context("calibrate"),
         Bench::Floor(options) => {
             let floor = floor::run(options)?;
             if options.json {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{floor, ready};
+use super::{calibrate, floor, ready};
 use crate::quantity::{parse_duration, parse_rate};
 
 /// What to measure.
@@ -13,6 +13,9 @@ pub(crate) enum Bench {
     /// Load a server through etcd's API and report throughput, latency and cost
     #[command(after_help = KV_EXAMPLES)]
     Kv(KvOptions),
+    /// Measure what work costs on this machine, for rehearsals of it
+    #[command(after_help = calibrate::EXAMPLES)]
+    Calibrate(calibrate::CalibrateOptions),
     /// Measure what one durable write costs on a disk
     #[command(after_help = floor::EXAMPLES)]
     Floor(floor::FloorOptions),

@@ -22,6 +22,11 @@
 //! in `site/store_site.rs` and `site/deck.rs`; the front is not there, and clients hand typed
 //! requests over.
 //!
+//! [`Costs`] let work take time on the cores of its host: that of replicas, of the front, which
+//! is not there but in this, and of syncs. Where they are given, a replica decides once a batch,
+//! as behind the engine's thread, and one flush is under way at a time. [`model`] holds them
+//! against the machine that they come from.
+//!
 //! `engine = "table"` in the keyspace puts a table of numbered keys above the same Raft
 //! instead. A run costs a fifth to a third of it, and Raft's snapshots, damaged logs and reads
 //! by lease are rehearsed only there.
@@ -34,12 +39,13 @@
 //!   line and what to do.
 //! - I3 A promise is kept or broken only by a whole interval.
 //! - I4 A run in which too little happened says nothing, and that is no success.
-//! - I5 No figure is quotable while work is free.
+//! - I5 No figure is quotable while work is free, or costs were never found to be right. Work of
+//!   a kind without a price is refused, never free.
 //!
 //! # What it deliberately does not do
 //!
 //! No files, clocks or processes: text goes in and out, and real time is asked of
-//! [`Progress`]. Only a hunt starts threads, in `hunt/crew.rs`. Service times, old releases,
+//! [`Progress`]. Only a hunt starts threads, in `hunt/crew.rs`. Old releases,
 //! flipped bytes below the real log and users are not rehearsed, and scenarios that ask for them
 //! are refused.
 //!
@@ -88,6 +94,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod calls;
+mod costs;
 mod histogram;
 mod hunt;
 mod options;
@@ -99,13 +106,18 @@ mod site;
 mod stage;
 mod statistics;
 mod timed;
+mod validate;
 
+pub use costs::{
+    Cell, Costs, FOREIGN_MAX, Load, Machine, Miss, TABLE, TOLERANCE, Work, misses, worst,
+};
 pub use holm_virtual::TapeError;
 pub use options::{Feedback, Options, Progress, Silent};
 pub use refusal::Refusal;
 pub use report::{Failure, Report};
 pub use scenario::{Purpose, Scenario, parse};
-pub use statistics::{Interval, Verdict};
+pub use statistics::{Interval, Ratio, Verdict};
+pub use validate::{Counts, Modelled, Share, model};
 
 /// Rehearses a scenario.
 ///

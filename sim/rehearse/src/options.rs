@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::scenario::Scenario;
+
 /// What is asked of a rehearsal besides its scenario.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -24,6 +26,8 @@ pub struct Options {
     pub steps: bool,
     /// SHA-256 of the program, so that a tape knows who made it.
     pub build: [u8; 32],
+    /// Run this with the same seeds, and give ratios.
+    pub against: Option<Box<Scenario>>,
 }
 
 /// Whether a hunt learns from its runs which orders are new, and tries more like those.

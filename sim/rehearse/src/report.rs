@@ -1,5 +1,6 @@
 //! What came of a rehearsal, as text, as JSON and as a page.
 
+mod charged;
 mod coverage;
 mod html;
 mod json;
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 use crate::run::Figures;
 use crate::scenario::{Bound, Check, Purpose, Scenario, Unit};
-use crate::statistics::{Interval, Verdict};
+use crate::statistics::{Interval, Ratio, Verdict};
+pub(crate) use charged::Charged;
 pub(crate) use coverage::Coverage;
 
 /// How a rehearsal ended.
@@ -62,6 +64,31 @@ pub(crate) struct Row {
     pub(crate) unit: Unit,
     /// By phase; the last says whether so little was answered that it means little.
     pub(crate) cells: Vec<(String, Option<Interval>, bool)>,
+}
+
+/// Figures over those of another scenario with the same seeds.
+#[derive(Clone, Debug)]
+pub(crate) struct Ratios {
+    pub(crate) against: String,
+    pub(crate) lines: Vec<(String, Ratio)>,
+}
+
+impl Ratios {
+    /// `put.p50 at a: 1.31x (1.29 to 1.33)`.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let line = |(what, ratio): &(String, Ratio)| {
+            let Ratio {
+                mean, low, high, ..
+            } = ratio;
+            let apart = if ratio.differs() {
+                ""
+            } else {
+                ", no difference seen"
+            };
+            format!("{what}: {mean:.3}x ({low:.3} to {high:.3}){apart}")
+        };
+        self.lines.iter().map(line).collect()
+    }
 }
 
 /// What became of a promise.
@@ -123,6 +150,10 @@ pub struct Report {
     pub(crate) remarks: Vec<String>,
     /// The first run's figures, for series over time.
     pub(crate) first: Option<Figures>,
+    /// What work cost; nothing where it is free.
+    pub(crate) charged: Option<Charged>,
+    /// Figures over those of another scenario.
+    pub(crate) ratios: Option<Ratios>,
     /// The steps of a replay, if they were asked for.
     pub(crate) lines: Vec<String>,
 }
@@ -160,6 +191,8 @@ impl Report {
             promises: Vec::new(),
             remarks: Vec::new(),
             first: None,
+            charged: None,
+            ratios: None,
             lines: Vec::new(),
         }
     }
@@ -228,6 +261,13 @@ impl Report {
     pub fn virtual_time(&self) -> Duration {
         let nanos = u64::try_from(self.virtual_nanos).unwrap_or(u64::MAX);
         Duration::from_nanos(nanos)
+    }
+
+    /// What its figures are worth.
+    pub(crate) fn standing(&self) -> String {
+        let free =
+            || "rehearsed without costs: work is free, so figures may not be quoted".to_owned();
+        self.charged.as_ref().map_or_else(free, Charged::standing)
     }
 
     /// For people, in a terminal.

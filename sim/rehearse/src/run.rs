@@ -7,10 +7,12 @@
 mod clients;
 pub(crate) mod facts;
 mod figures;
+mod front;
 mod goals;
 mod incidents;
 mod leases;
 mod ledger;
+mod meter;
 mod shapes;
 mod transactions;
 mod watchers;
@@ -24,6 +26,8 @@ use holm_raft::RoleName;
 use holm_virtual::{Counts, FaultPlan, Halted, Moment, Order, Report, Tape, World};
 
 pub(crate) use figures::{Figures, Second};
+pub(crate) use front::{FrontUse, Fronts};
+pub(crate) use meter::{SiteUse, Used};
 
 use crate::scenario::{Length, Purpose, Scenario};
 use crate::site::{Answer, Event, Site};
@@ -35,6 +39,7 @@ pub(crate) use goals::Reached;
 use incidents::Incidents;
 use leases::Leases;
 use ledger::Ledger;
+use meter::Meter;
 use shapes::Shapes;
 use watchers::Watchers;
 
@@ -52,6 +57,18 @@ enum Token {
     Look,
     Over,
     Restart(u64),
+    /// A thread is done with a connection of the front.
+    Line(u64),
+    /// A thread wakes for one.
+    LineAwake(u64),
+    /// The generator is done with a connection.
+    Generator,
+    /// It wakes.
+    GeneratorAwake,
+    /// A thread has a core for a connection of the front.
+    LineBegins(u64),
+    /// The generator has one.
+    GeneratorBegins,
 }
 
 impl Token {
@@ -65,6 +82,12 @@ impl Token {
             Self::Look => (6, 0),
             Self::Over => (7, 0),
             Self::Restart(node) => (8, node),
+            Self::Line(line) => (9, line),
+            Self::LineAwake(line) => (10, line),
+            Self::Generator => (11, 0),
+            Self::GeneratorAwake => (12, 0),
+            Self::LineBegins(line) => (13, line),
+            Self::GeneratorBegins => (14, 0),
         };
         tag << 56 | value
     }
@@ -79,6 +102,12 @@ impl Token {
             5 => Self::End(value),
             6 => Self::Look,
             7 => Self::Over,
+            9 => Self::Line(value),
+            10 => Self::LineAwake(value),
+            11 => Self::Generator,
+            12 => Self::GeneratorAwake,
+            13 => Self::LineBegins(value),
+            14 => Self::GeneratorBegins,
             _ => Self::Restart(value),
         }
     }
@@ -90,6 +119,9 @@ pub(crate) struct Run<'a> {
     stage: &'a Stage,
     world: World<Site>,
     askers: Askers,
+    /// Where the front's work is paid for; none where work is free.
+    fronts: Option<Fronts>,
+    meter: Meter,
     incidents: Incidents,
     watchers: Watchers,
     ledger: Ledger,
@@ -131,6 +163,8 @@ pub(crate) struct Ending {
     /// Marks of orders and of shapes, if somebody looked.
     pub(crate) orders: Vec<u64>,
     pub(crate) shapes: Vec<u64>,
+    /// What nodes and hosts used while it was measured; nothing where work is free.
+    pub(crate) used: Option<Used>,
 }
 
 impl Ending {
@@ -171,6 +205,8 @@ impl<'a> Run<'a> {
         Self {
             scenario,
             stage,
+            fronts: stage.fronts(scenario, &askers.groups(scenario)),
+            meter: Meter::default(),
             askers,
             incidents,
             watchers,
@@ -213,6 +249,7 @@ impl<'a> Run<'a> {
         self.figures.close(self.world.now());
         // A node that failed an assertion may stand anyhow.
         let nodes = catch_unwind(AssertUnwindSafe(|| self.nodes())).unwrap_or_default();
+        let used = self.used();
         Ending {
             hash: self.world.hash(),
             tape: self.world.tape().clone(),
@@ -230,6 +267,7 @@ impl<'a> Run<'a> {
             reached: self.goals.reached(),
             orders: self.world.orders(),
             shapes: self.shapes.map_or_else(Vec::new, |shapes| shapes.marks()),
+            used,
             figures: self.figures,
         }
     }
@@ -291,6 +329,17 @@ impl<'a> Run<'a> {
         is_well || now.since(healed) > self.rest()
     }
 
+    /// Runs until somebody leads, and says which node: for whom the wrong leader is no use.
+    pub(crate) fn elect(&mut self) -> Result<Option<NodeId>, Halted> {
+        while self.healed.is_none() {
+            self.moment()?;
+            if let Some(leader) = self.leader() {
+                return Ok(Some(leader));
+            }
+        }
+        Ok(None)
+    }
+
     /// Lets one thing happen.
     fn moment(&mut self) -> Result<(), Halted> {
         if self.healed.is_none() && self.scenario.purpose == Purpose::Hunt {
@@ -307,6 +356,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        self.meter_starts();
         if self.shapes.is_some() {
             self.see_shape();
         }
@@ -350,6 +400,12 @@ impl<'a> Run<'a> {
                 }
             }
             Token::Restart(node) => self.world.restart(NodeId::new(node)),
+            Token::Line(line) => self.line_done(line),
+            Token::LineAwake(line) => self.line_awake(line),
+            Token::Generator => self.generated(),
+            Token::GeneratorAwake => self.generator_awake(),
+            Token::LineBegins(line) => self.line_begins(line),
+            Token::GeneratorBegins => self.generator_begins(),
         }
     }
 
@@ -357,6 +413,7 @@ impl<'a> Run<'a> {
     fn heal(&mut self) {
         self.world.heal();
         self.healed = Some(self.world.now());
+        self.meter_stops();
         self.figures.stop();
         self.ask_on();
     }
@@ -443,7 +500,11 @@ impl<'a> Run<'a> {
             | Answer::Lease(_)
             | Answer::Refused
             | Answer::Unknown
-            | Answer::Operated(_) => self.answered(node, request, answer),
+            | Answer::Operated(_) => {
+                if !self.passes_front(node, request, &answer) {
+                    self.answered(node, request, answer);
+                }
+            }
         }
     }
 }

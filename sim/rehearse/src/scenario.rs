@@ -1,5 +1,6 @@
 //! What a scenario says: the file's tables as values that a run can be built from.
 
+mod charge;
 mod goal;
 mod kept;
 mod load;
@@ -7,6 +8,8 @@ mod parts;
 mod promise;
 mod quantity;
 mod tree;
+
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -17,9 +20,11 @@ pub(crate) use load::{Action, Chances, Clients, Fault, Keys, OP_NAMES, Target};
 pub(crate) use parts::{Keyspace, Link, LinkEnd, Site, hunting_delay};
 pub(crate) use promise::{Bound, Check, Measure, Promise, Unit};
 
+use crate::costs::Costs;
 use crate::refusal::Refusal;
+pub(crate) use quantity::whole;
 use quantity::{duration, share};
-use tree::{Kind, Table, Value};
+pub(crate) use tree::{Kind, Table, Value, refuse};
 
 const TEXT_MAX: usize = 1 << 20;
 const RUNS_MAX: u64 = 100_000;
@@ -75,6 +80,10 @@ pub struct Scenario {
     pub(crate) chances: Chances,
     pub(crate) goals: Vec<Goal>,
     pub(crate) promises: Vec<Promise>,
+    /// What work costs; none if it is free.
+    pub(crate) costs: Option<Arc<Costs>>,
+    /// The load comes from a generator that shares the cores of the first site.
+    pub(crate) has_generator: bool,
     /// SHA-256 of the text and of what was set besides.
     pub(crate) identity: [u8; 32],
 }
@@ -95,6 +104,7 @@ impl Scenario {
     /// The same scenario, to be hunted through whatever it says of itself.
     #[must_use]
     pub fn hunted(mut self) -> Self {
+        self.costs = None;
         if self.purpose == Purpose::Timed {
             self.purpose = Purpose::Hunt;
             self.heal = self.heal.max(20_000_000_000);
@@ -133,7 +143,7 @@ impl Scenario {
 /// The first thing that cannot be run, with its line and what to do.
 pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenario, Refusal> {
     if text.len() > TEXT_MAX {
-        return Err(tree::refuse(file, 1, "a scenario has at most 1 MiB"));
+        return Err(refuse(file, 1, "a scenario has at most 1 MiB"));
     }
     let mut top = tree::read(text, file, sets)?;
     let format = top.need("format")?;
@@ -183,6 +193,8 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
         chances,
         goals,
         promises,
+        costs: None,
+        has_generator: false,
         identity: identity(text, sets),
     };
     if let Some(run) = run {
@@ -217,6 +229,11 @@ fn purpose(top: &Table, run: Option<&mut Table>) -> Result<Purpose, Refusal> {
     }
 }
 
+/// Reads a file that is no scenario.
+pub(crate) fn read_tree(text: &str, file: &str) -> Result<Table, Refusal> {
+    tree::read(text, file, &[])
+}
+
 /// Reads a text value with one of the readers of quantities.
 pub(crate) fn read<T>(
     table: &Table,
@@ -238,7 +255,7 @@ pub(crate) fn read<T>(
 /// Reads a whole number within a limit.
 pub(crate) fn count(table: &Table, value: &Value, key: &str, max: u64) -> Result<u64, Refusal> {
     let number = table.number(value, key)?;
-    let whole = u64::try_from(quantity::whole(number));
+    let whole = u64::try_from(whole(number));
     match whole {
         Ok(whole) if number.fract().abs() < f64::EPSILON && whole <= max => Ok(whole),
         Ok(_) | Err(_) => Err(table.refuse(

@@ -6,6 +6,7 @@
 mod deck;
 mod journal;
 pub(crate) mod label;
+mod labour;
 mod readers;
 mod store_site;
 mod table;
@@ -13,15 +14,17 @@ mod table_site;
 mod wire;
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use holm_base::{NodeId, Op, RequestId, Term, Time, WriteId};
-use holm_machine::{Class, Driven, Effects, Label, Machine, Observe, Order};
+use holm_machine::{Class, Driven, Effects, Label, Machine, Observe, Order, Turn};
 use holm_raft::{self as raft, Configuration, Operation, Outcome, ReadMode, Refused, RoleName};
 use holm_virtual::{Node, Want};
 
 use crate::calls::{Call, Change, Reply, State};
+use crate::costs::Costs;
 use crate::run::facts::Bound;
 pub(crate) use deck::Shelf;
 use deck::record_hash;
@@ -53,6 +56,8 @@ pub(crate) struct Setup {
     pub(crate) value_bytes_max: u32,
     /// Small limits, so that short runs reach fetches, snapshots, checkpoints and full windows.
     pub(crate) is_tight: bool,
+    /// What its work costs; none if it is free.
+    pub(crate) costs: Option<Arc<Costs>>,
 }
 
 /// What one node says to another.
@@ -446,6 +451,13 @@ impl Node for Site {
                 let body = u64::try_from(frame.body.len()).expect("it is in memory");
                 body + FRAME_HEADER
             }
+        }
+    }
+
+    fn work_nanos(&self, turn: &Turn<Effect>) -> u64 {
+        match self {
+            Self::Store(site) => site.work_nanos(turn),
+            Self::Table(_) => 0,
         }
     }
 

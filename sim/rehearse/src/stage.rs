@@ -1,5 +1,6 @@
 //! The world that a scenario describes, built once and copied for each run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use holm_base::NodeId;
@@ -10,6 +11,8 @@ use holm_virtual::{
     Overtaking, Place, Quantiles, Report, Tape, Work, World, WorldSpec,
 };
 
+use crate::costs::{Costs, Work as Priced};
+use crate::run::Fronts;
 use crate::scenario::{LinkEnd, Purpose, Scenario, Target};
 use crate::site::{Setup, Site};
 
@@ -18,6 +21,9 @@ const DRIFT: Place = Place::new("clock.drift");
 
 /// Between the nodes of one site.
 const WITHIN_SITE_NANOS: i64 = 100_000;
+/// Threads that wake, one after the other, from a sender's engine to a sleeping receiver's: the
+/// sender's link, the receiver's link, its engine.
+const HOPS: usize = 3;
 /// What a weight of 1 is, of a million moments.
 const FAULT_SCALE: u32 = 400;
 /// What a weight of 1 is, of a million messages.
@@ -34,6 +40,11 @@ pub(crate) struct Stage {
     pub(crate) faults: FaultPlan,
     /// Of each kind of clients: the time between two arrivals at a site.
     pub(crate) gaps: Vec<Option<Quantiles>>,
+    /// How many hosts there are, and which each site is on.
+    pub(crate) hosts: usize,
+    host_of: Vec<usize>,
+    /// How long a sleeping thread takes to run.
+    wake: Quantiles,
 }
 
 impl Stage {
@@ -48,6 +59,10 @@ impl Stage {
         let setup = setup(scenario, voters);
         let mut hosts: Vec<(Option<&str>, usize)> = Vec::new();
         let mut nodes = Vec::new();
+        let mut host_of = vec![0; scenario.sites.len()];
+        let costs = scenario.costs.as_deref();
+        let wake = costs.map_or_else(|| Quantiles::fixed(0), |costs| measured(&costs.wake, 1));
+        let wakes = costs.map_or_else(|| Quantiles::fixed(0), |costs| measured(&costs.wake, HOPS));
         for &site in &site_of {
             let part = &scenario.sites[site];
             // A site without a named host is one of its own.
@@ -57,23 +72,23 @@ impl Stage {
                 hosts.push((Some(own), part.cores));
                 hosts.len() - 1
             });
+            host_of[site] = host;
             nodes.push(NodeSpec {
                 setup: setup.clone(),
                 host,
                 site,
                 clock: ClockSpec::default(),
-                sync: part.disk.sync.clone(),
-                work: Work::default(),
+                sync: match costs {
+                    Some(costs) if part.disk.is_usual => measured(&costs.sync, 1),
+                    Some(_) | None => part.disk.sync.clone(),
+                },
+                work: costs.map_or_else(Work::default, work),
+                wake: wakes.clone(),
             });
         }
         let link = usual_link(scenario);
         let links = links(scenario, &site_of);
-        let limits = Limits {
-            waiting_inputs_max: 1 << 16,
-            held_effects_max: 1 << 18,
-            step_effects_max: 1 << 16,
-            ..Limits::default()
-        };
+        let limits = limits(costs.is_some());
         let gap = |rate: u64| {
             let mean = 1_000_000_000_000 / rate.max(1);
             Quantiles::of(&Distribution::Exponential(
@@ -84,7 +99,7 @@ impl Stage {
         Self {
             spec: WorldSpec {
                 nodes,
-                hosts: hosts.into_iter().map(|(_, cores)| cores).collect(),
+                hosts: hosts.iter().map(|(_, cores)| *cores).collect(),
                 link,
                 links,
                 order: Order::Timed,
@@ -95,6 +110,9 @@ impl Stage {
             site_of,
             voters,
             gaps: gaps.map(|one| one.rate_milli.map(gap)).collect(),
+            hosts: hosts.len(),
+            host_of,
+            wake,
         }
     }
 
@@ -118,6 +136,22 @@ impl Stage {
         spec.order = order;
         spec.report = report;
         World::new(spec, tape)
+    }
+
+    /// Where the front's work is paid for, if work costs something. `groups` are the site and
+    /// the number of clients of each group.
+    pub(crate) fn fronts(&self, scenario: &Scenario, groups: &[(usize, u32)]) -> Option<Fronts> {
+        let costs = Arc::clone(scenario.costs.as_ref()?);
+        let place = |&(site, clients): &(usize, u32)| (site, self.host_of[site], clients);
+        let groups: Vec<(usize, usize, u32)> = groups.iter().map(place).collect();
+        let generator = scenario.has_generator.then_some(0);
+        let prices = (costs, self.wake.clone());
+        Some(Fronts::new(
+            prices,
+            scenario.sites.len(),
+            &groups,
+            generator,
+        ))
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
@@ -187,6 +221,44 @@ impl Stage {
     }
 }
 
+/// The limits of a node's driver.
+fn limits(has_costs: bool) -> Limits {
+    let usual = Limits {
+        waiting_inputs_max: 1 << 16,
+        held_effects_max: 1 << 18,
+        step_effects_max: 1 << 16,
+        ..Limits::default()
+    };
+    if has_costs {
+        // As the threads of a node have it: all that waits is one batch, and what comes
+        // while a flush is under way is the next flush.
+        Limits {
+            batch_inputs_max: usual.waiting_inputs_max,
+            writes_in_flight_max: 1,
+            ..usual
+        }
+    } else {
+        usual
+    }
+}
+
+/// A table of measured spans; the sum of several draws of it.
+fn measured(nanos: &[u64], draws: usize) -> Quantiles {
+    let span = |nanos: &u64| i64::try_from(*nanos).unwrap_or(i64::MAX);
+    let one = Distribution::Measured(nanos.iter().map(span).collect());
+    Quantiles::of(&Distribution::Sum(vec![one; draws]))
+}
+
+/// What of a node's work depends on no message: the rest is [`Site`]'s to say.
+fn work(costs: &Costs) -> Work {
+    Work {
+        batch_nanos: costs.of(Priced::EngineTurn),
+        wake_nanos: costs.of(Priced::ThreadWake) * u64::try_from(HOPS).expect("hops are few"),
+        flush_nanos: costs.of(Priced::LogFlush),
+        ..Work::default()
+    }
+}
+
 fn setup(scenario: &Scenario, voters: usize) -> Setup {
     let keyspace = &scenario.keyspace;
     let values = scenario.clients.iter().map(|one| one.value);
@@ -203,6 +275,7 @@ fn setup(scenario: &Scenario, voters: usize) -> Setup {
             ReadMode::Quorum
         },
         is_tight: scenario.purpose == Purpose::Hunt,
+        costs: scenario.costs.clone(),
     }
 }
 

@@ -42,6 +42,59 @@ impl Interval {
     }
 }
 
+/// How many times as large a figure is as another of the same seeds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio {
+    /// The geometric mean.
+    pub mean: f64,
+    /// Where the interval begins.
+    pub low: f64,
+    /// Where it ends.
+    pub high: f64,
+    /// Over how many pairs.
+    pub runs: usize,
+}
+
+impl Ratio {
+    /// Of pairs, the first over the second; runs that lack one do not count, nor does what has
+    /// no logarithm. `None` of fewer than two.
+    pub(crate) fn of(pairs: &[(Option<f64>, Option<f64>)], confidence: f64) -> Option<Self> {
+        let log = |pair: &(Option<f64>, Option<f64>)| match pair {
+            (Some(one), Some(other)) if *one > 0.0 && *other > 0.0 => Some(libm::log(one / other)),
+            (_, _) => None,
+        };
+        let logs: Vec<f64> = pairs.iter().filter_map(log).collect();
+        let interval = Interval::of(&logs, confidence)?;
+        Some(Self {
+            mean: libm::exp(interval.mean),
+            low: libm::exp(interval.mean - interval.half),
+            high: libm::exp(interval.mean + interval.half),
+            runs: interval.runs,
+        })
+    }
+
+    /// Half the width of the interval over the mean.
+    #[must_use]
+    pub fn relative(&self) -> f64 {
+        (self.high - self.low) / (2.0 * self.mean)
+    }
+
+    /// Whether the two are told apart.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        self.low > 1.0 || self.high < 1.0
+    }
+}
+
+/// What can be said, at 95 %, of something that no run of so many showed: never that it never
+/// happens.
+pub(crate) fn unseen(runs: u64) -> String {
+    let runs = runs.max(1);
+    let percent = 300.0 / float(usize::try_from(runs).unwrap_or(usize::MAX));
+    let digits = if percent >= 10.0 { 0 } else { 2 };
+    format!("in under {percent:.digits$} % of runs, at 95 % (none of {runs})")
+}
+
 /// What is known of a promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -204,6 +257,37 @@ mod tests {
             sum += wait;
         }
         sum / 4_000.0
+    }
+
+    #[test]
+    fn a_ratio_of_pairs_is_narrow_where_both_vary_together() {
+        let mut prng = Prng::new(3);
+        let mut noise = || float(usize::try_from(prng.below(1_000)).unwrap()) / 1_000.0 + 0.5;
+        let pairs: Vec<_> = (0..20)
+            .map(|_| {
+                let luck = noise();
+                (Some(2.0 * luck * (0.99 + noise() / 50.0)), Some(luck))
+            })
+            .collect();
+        let ratio = Ratio::of(&pairs, 0.95).unwrap();
+        assert!((ratio.mean - 2.02).abs() < 0.02, "{ratio:?}");
+        assert!(ratio.relative() < 0.01 && ratio.differs(), "{ratio:?}");
+        let own: Vec<f64> = pairs.iter().filter_map(|pair| pair.0).collect();
+        assert!(
+            Interval::of(&own, 0.95).unwrap().relative() > 0.08,
+            "alone they vary"
+        );
+        let lacking = [(None, Some(1.0)), (Some(1.0), None), (Some(0.0), Some(1.0))];
+        assert_eq!(Ratio::of(&lacking, 0.95), None);
+    }
+
+    #[test]
+    fn what_no_run_showed_is_never_said_not_to_happen() {
+        assert_eq!(unseen(10), "in under 30 % of runs, at 95 % (none of 10)");
+        assert_eq!(
+            unseen(600),
+            "in under 0.50 % of runs, at 95 % (none of 600)"
+        );
     }
 
     #[test]

@@ -4,11 +4,11 @@ use holm_virtual::{Order, Recording, Report as Lines, Tape};
 use sha2::{Digest, Sha256};
 
 use crate::options::{Options, Progress};
-use crate::report::{Failure, Outcome, PromiseLine, Report, Row};
-use crate::run::{Ending, Figures, Run};
+use crate::report::{Charged, Failure, Outcome, PromiseLine, Ratios, Report, Row};
+use crate::run::{Ending, Figures, Run, Used};
 use crate::scenario::{Check, Measure, Promise, Scenario};
 use crate::stage::Stage;
-use crate::statistics::{Interval, Verdict, looks};
+use crate::statistics::{Interval, Ratio, Verdict, looks};
 
 /// Of so small a share answered, latencies are shown and not waited for.
 const RARE: f64 = 0.5;
@@ -24,6 +24,8 @@ pub(crate) struct Followed {
     /// Runs go on until its interval is narrow enough.
     is_awaited: bool,
     values: Vec<f64>,
+    /// The same, with the runs that lack it.
+    by_run: Vec<Option<f64>>,
 }
 
 /// All runs so far.
@@ -39,6 +41,8 @@ struct Series<'a> {
     unsteady: u64,
     hash: Sha256,
     first: Option<Figures>,
+    /// What each run used; nothing where work is free.
+    used: Vec<Used>,
 }
 
 pub(crate) fn rehearse(
@@ -50,6 +54,7 @@ pub(crate) fn rehearse(
     let (least, most) = options.runs.map_or(scenario.runs, |runs| (runs, runs));
     let first_seed = options.seed.unwrap_or(1);
     let mut series = Series::new(scenario);
+    let mut other = options.against.as_deref().map(Other::new);
     let mut looks = looks(least.max(1));
     let mut next_look = looks.next().unwrap_or(most);
     let mut first_hash = None;
@@ -64,13 +69,17 @@ pub(crate) fn rehearse(
             let recorded = run(scenario, &stage, seed, Recording::On);
             break Outcome::Failed(failure(scenario, options, series.runs, &recorded));
         }
+        if let Some(outcome) = other.as_mut().and_then(|other| other.run(seed, options)) {
+            break outcome;
+        }
         first_hash.get_or_insert(ending.hash);
         series.add(&ending);
         progress.ran(series.runs);
         let is_last = series.runs >= most;
         if series.runs >= next_look || is_last {
             next_look = looks.next().unwrap_or(most);
-            if series.is_met() {
+            let is_told_apart = other.as_ref().is_none_or(|other| other.is_met(&series));
+            if is_told_apart && (other.is_some() || series.is_met()) {
                 break Outcome::Met;
             }
             if is_last {
@@ -89,7 +98,99 @@ pub(crate) fn rehearse(
     } else {
         Outcome::TwoTraces
     };
-    series.report(outcome, first_seed, progress)
+    let ratios = other.map(|other| other.ratios(&series));
+    let mut report = series.report(outcome, first_seed, progress);
+    report.ratios = ratios;
+    report
+}
+
+/// The scenario that is compared with, run by run.
+struct Other<'a> {
+    stage: Stage,
+    series: Series<'a>,
+}
+
+impl<'a> Other<'a> {
+    fn new(scenario: &'a Scenario) -> Self {
+        Self {
+            stage: Stage::new(scenario),
+            series: Series::new(scenario),
+        }
+    }
+
+    /// Makes the run of the same seed; what ends the comparison, if something does.
+    fn run(&mut self, seed: u64, options: &Options) -> Option<Outcome> {
+        let scenario = self.series.scenario;
+        let ending = run(scenario, &self.stage, seed, Recording::Off);
+        if let Some(outcome) = self.series.unusable(&ending) {
+            return Some(outcome);
+        }
+        if !ending.violations.is_empty() {
+            let recorded = run(scenario, &self.stage, seed, Recording::On);
+            let mut failure = failure(scenario, options, self.series.runs, &recorded);
+            failure.place = format!("in {}: {}", scenario.file, failure.place);
+            return Some(Outcome::Failed(failure));
+        }
+        self.series.add(&ending);
+        None
+    }
+
+    /// Whether each awaited figure of both is known as a ratio as well as was asked for.
+    fn is_met(&self, own: &Series<'_>) -> bool {
+        let within = own.scenario.within;
+        let verdicts = own.verdicts();
+        let decided = verdicts
+            .iter()
+            .all(|(_, verdict)| *verdict != Verdict::Undecided);
+        let mut awaited = own
+            .followed
+            .iter()
+            .filter(|one| one.is_awaited && !own.is_rare(one));
+        let is_narrow = |one: &Followed| {
+            self.ratio(own, one)
+                .is_none_or(|it| it.relative() <= within)
+        };
+        decided && awaited.all(is_narrow)
+    }
+
+    /// The same figure, at sites and in a phase of the same names.
+    fn ratio(&self, own: &Series<'_>, one: &Followed) -> Option<Ratio> {
+        let names = |series: &Series<'_>, it: &Followed| {
+            let sites = it
+                .at
+                .iter()
+                .map(|&site| series.scenario.sites[site].name.clone());
+            let first = series.first.as_ref();
+            let phase = first.and_then(|first| it.phase.map(|phase| first.phases[phase].clone()));
+            (it.measure, sites.collect::<Vec<_>>(), phase)
+        };
+        let wanted = names(own, one);
+        let mut all = self.series.followed.iter();
+        let other = all.find(|other| names(&self.series, other) == wanted)?;
+        let pairs = one.by_run.iter().copied().zip(other.by_run.iter().copied());
+        Ratio::of(&pairs.collect::<Vec<_>>(), own.scenario.confidence)
+    }
+
+    fn ratios(&self, own: &Series<'_>) -> Ratios {
+        let sites: Vec<String> = own
+            .scenario
+            .sites
+            .iter()
+            .map(|one| one.name.clone())
+            .collect();
+        let phases = own
+            .first
+            .as_ref()
+            .map_or_else(Vec::new, |first| first.phases.clone());
+        let line = |one: &Followed| {
+            let ratio = self.ratio(own, one)?;
+            Some((describe(one, &sites, &phases), ratio))
+        };
+        Ratios {
+            against: self.series.scenario.file.clone(),
+            lines: own.followed.iter().filter_map(line).collect(),
+        }
+    }
 }
 
 fn run(scenario: &Scenario, stage: &Stage, seed: u64, recording: Recording) -> Ending {
@@ -133,6 +234,7 @@ impl<'a> Series<'a> {
             unsteady: 0,
             hash: Sha256::new(),
             first: None,
+            used: Vec::new(),
         }
     }
 
@@ -155,12 +257,14 @@ impl<'a> Series<'a> {
             self.first = Some(ending.figures.clone());
         }
         for one in &mut self.followed {
-            one.values
-                .extend(ending.figures.value(one.measure, &one.at, one.phase));
+            let value = ending.figures.value(one.measure, &one.at, one.phase);
+            one.values.extend(value);
+            one.by_run.push(value);
         }
         let is_calm = self.scenario.faults.is_empty();
         let drift = ending.figures.drift().filter(|_| is_calm);
         self.unsteady += u64::from(drift.is_some_and(|drift| drift > DRIFT));
+        self.used.extend(ending.used.clone());
         self.hash.update(ending.hash);
         self.runs += 1;
         self.virtual_nanos += u128::from(ending.virtual_nanos);
@@ -238,6 +342,7 @@ impl<'a> Series<'a> {
             phase,
             is_awaited,
             values: Vec::new(),
+            by_run: Vec::new(),
         });
         self.followed.len() - 1
     }
@@ -354,6 +459,7 @@ impl<'a> Series<'a> {
                         .map(|phase| phases[phase].clone())
                         .collect()
                 });
+        report.charged = Charged::new(self.scenario, &self.used);
         report.rows = rows;
         report.promises = promises;
         report.first = self.first;

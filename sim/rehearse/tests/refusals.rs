@@ -144,11 +144,6 @@ const CASES: &[(&str, &str, &str)] = &[
         "a fault says what happens: one of cut",
     ),
     (
-        "names = [\"a\", \"b\"]",
-        "names = [\"a\", \"b\"]\ncosts = \"c.toml\"",
-        "x.toml:8: costs: no file of service times is read yet",
-    ),
-    (
         "[[link]]\nname = \"wan\"\namong = [\"a\", \"b\"]\none_way = \"1ms\"\n",
         "",
         "no [[link]] joins a and b",

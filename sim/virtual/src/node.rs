@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use holm_base::{NodeId, RequestId, WriteId};
-use holm_machine::{Driven, Machine, Observe};
+use holm_machine::{Driven, Machine, Observe, Turn};
 
 use crate::shelf::Shelf;
 
@@ -66,6 +66,13 @@ pub trait Node:
     /// batch; whoever runs the world starts the node again.
     fn has_failed(&self) -> bool {
         false
+    }
+
+    /// What the batch that it has just stepped costs on a core by its own account, beside what
+    /// [`Work`](crate::Work) says of any batch. Asked once after each batch, and only where work
+    /// is not free.
+    fn work_nanos(&self, _turn: &Turn<Self::Effect>) -> u64 {
+        0
     }
 
     /// Asserts its invariants. Called after each step.

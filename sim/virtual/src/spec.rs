@@ -24,6 +24,9 @@ pub struct NodeSpec<N: Node> {
     pub sync: Quantiles,
     /// What its work costs.
     pub work: Work,
+    /// How long a message waits at a node that sleeps until its threads run; a node that works
+    /// is not woken. Plays no part where work is free.
+    pub wake: Quantiles,
 }
 
 /// What a node's work costs on a core, in nanoseconds. Without any cost the hosts play no part.
@@ -35,11 +38,16 @@ pub struct Work {
     pub input_nanos: u64,
     /// For each effect and record of it.
     pub effect_nanos: u64,
+    /// For each time that a message wakes it.
+    pub wake_nanos: u64,
+    /// For each flush that it begins.
+    pub flush_nanos: u64,
 }
 
 impl Work {
     pub(crate) const fn is_free(self) -> bool {
-        self.batch_nanos == 0 && self.input_nanos == 0 && self.effect_nanos == 0
+        let has_parts = self.batch_nanos > 0 || self.input_nanos > 0 || self.effect_nanos > 0;
+        !has_parts && self.wake_nanos == 0 && self.flush_nanos == 0
     }
 }
 
@@ -74,6 +82,7 @@ impl<N: Node> WorldSpec<N> {
             clock: ClockSpec::default(),
             sync: Quantiles::fixed(1_000_000),
             work: Work::default(),
+            wake: Quantiles::fixed(0),
         };
         Self {
             nodes: (0..nodes).map(node).collect(),
@@ -96,6 +105,7 @@ impl<N: Node> Clone for NodeSpec<N> {
             clock: self.clock,
             sync: self.sync.clone(),
             work: self.work,
+            wake: self.wake.clone(),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::timeline::Timeline;
 use crate::trace::{Recording, Trace};
 use hunt::Due;
 use process::{Host, Process};
+pub use process::{Queueing, Usage};
 
 pub(crate) const SCHEDULE: Place = Place::new("schedule");
 
@@ -122,6 +123,14 @@ pub(crate) enum Item<N: Node> {
         node: usize,
         run: u64,
     },
+    Awake {
+        node: usize,
+        run: u64,
+    },
+    Errand {
+        host: usize,
+        token: u64,
+    },
     Alarm(u64),
     Restart(usize),
     Resume(usize),
@@ -159,6 +168,14 @@ impl<N: Node> Clone for Item<N> {
             Self::Worked { node, run } => Self::Worked {
                 node: *node,
                 run: *run,
+            },
+            Self::Awake { node, run } => Self::Awake {
+                node: *node,
+                run: *run,
+            },
+            Self::Errand { host, token } => Self::Errand {
+                host: *host,
+                token: *token,
             },
             Self::Alarm(token) => Self::Alarm(*token),
             Self::Restart(node) => Self::Restart(*node),
@@ -391,6 +408,11 @@ impl<N: Node> World<N> {
             }
             Item::Synced { node, run, through } => return self.synced(node, run, through),
             Item::Worked { node, run } => self.worked(node, run),
+            Item::Awake { node, run } => self.awake(node, run),
+            Item::Errand { host, token } => {
+                self.ran_errand(host);
+                return Moment::Alarm(token);
+            }
             Item::Alarm(token) => return Moment::Alarm(token),
             Item::Restart(node) => self.start(node),
             Item::Resume(node) => self.resumed(node),
@@ -410,7 +432,7 @@ impl<N: Node> World<N> {
         match driver.offer(input) {
             Offer::Taken => {
                 self.counts.delivered += 1;
-                self.stir(target);
+                self.rouse(target);
             }
             Offer::Unavailable(_) | Offer::Dropped(_) => self.counts.dropped += 1,
         }
@@ -516,6 +538,7 @@ impl<N: Node> World<N> {
             node: process.id,
         };
         driver.turn(local, &mut recording, turn);
+        process.usage.turns += 1;
         if driver.machine().has_failed() {
             self.failed = Some(node);
         }
@@ -561,6 +584,7 @@ impl<N: Node> World<N> {
             self.end(node);
             return;
         }
+        process.usage.flushes += 1;
         let at = process.sync_ends(self.now, &mut self.tape);
         let run = process.run;
         self.agenda.add(at, Item::Synced { node, run, through });
@@ -570,6 +594,7 @@ impl<N: Node> World<N> {
         let target = self.index(to);
         assert_ne!(source, target, "a node does not send to itself");
         let (size, from) = (N::size(&message), self.processes[source].id);
+        self.processes[source].usage.sent += 1;
         let link = &mut self.links[source * self.processes.len() + target];
         let Passage::Arrives { at, again, flipped } = link.send(self.now, size, &mut self.tape)
         else {

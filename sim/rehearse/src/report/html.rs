@@ -1,5 +1,7 @@
 //! The report as one page: no network, no scripts, drawings inline.
 
+mod costs;
+
 use std::fmt::Write;
 
 use super::{Outcome, Report, json, text, with_interval};
@@ -45,6 +47,8 @@ pub(super) fn write(report: &Report) -> String {
     );
     verdicts(&mut page, report);
     figures(&mut page, report);
+    ratios(&mut page, report);
+    costs::write(&mut page, report);
     if let Some(first) = &report.first {
         over_time(&mut page, report, first);
     }
@@ -96,10 +100,21 @@ fn verdicts(page: &mut String, report: &Report) {
     }
     page.push_str("</table>");
     if report.purpose == Purpose::Timed {
-        page.push_str(
-            "<p>Rehearsed without costs: work is free, so figures may not be quoted.</p>",
-        );
+        put(page, format_args!("<p>{}</p>", escaped(&report.standing())));
     }
+}
+
+fn ratios(page: &mut String, report: &Report) {
+    let Some(ratios) = &report.ratios else { return };
+    let against = escaped(&ratios.against);
+    put(
+        page,
+        format_args!("<h2>Over {against}, seed by seed</h2><ul>"),
+    );
+    for words in ratios.words() {
+        put(page, format_args!("<li>{}</li>", escaped(&words)));
+    }
+    page.push_str("</ul>");
 }
 
 fn figures(page: &mut String, report: &Report) {

@@ -36,7 +36,16 @@ pub(super) fn write(report: &Report) -> String {
     object.raw("acknowledged", &report.acknowledged.to_string());
     object.raw("delivered", &report.delivered.to_string());
     object.raw("confidence", &report.confidence.to_string());
-    object.raw("quotable", "false");
+    let charged = report.charged.as_ref();
+    let is_quotable = charged.is_some_and(|charged| charged.costs.flaw().is_none());
+    object.raw("quotable", if is_quotable { "true" } else { "false" });
+    if let Some(charged) = &report.charged {
+        object.raw("costs", &costs(charged));
+    }
+    if let Some(found) = &report.ratios {
+        object.text("against", &found.against);
+        object.raw("ratios", &ratios(found));
+    }
     let mut hash = String::new();
     for byte in report.hash {
         put(&mut hash, format_args!("{byte:02x}"));
@@ -64,6 +73,73 @@ pub(super) fn write(report: &Report) -> String {
     let mut text = object.end();
     text.push('\n');
     text
+}
+
+fn ratios(ratios: &super::Ratios) -> String {
+    let lines = ratios.lines.iter().map(|(what, ratio)| {
+        let mut one = Object::new();
+        one.text("figure", what);
+        one.raw("ratio", &ratio.mean.to_string());
+        one.raw("low", &ratio.low.to_string());
+        one.raw("high", &ratio.high.to_string());
+        one.end()
+    });
+    format!("[{}]", lines.collect::<Vec<_>>().join(","))
+}
+
+/// Whose costs, how far the model was off, and who used how much.
+fn costs(charged: &super::Charged) -> String {
+    let mut object = Object::new();
+    object.text("file", &charged.costs.name);
+    object.text("machine", &charged.costs.machine.processor);
+    let misses = charged.costs.misses();
+    let misses = misses.iter().map(|miss| {
+        let mut one = Object::new();
+        one.text("load", miss.load.name());
+        one.raw("clients", &miss.clients.to_string());
+        one.text("figure", miss.figure);
+        one.raw("error", &miss.error.to_string());
+        one.end()
+    });
+    object.raw(
+        "validation",
+        &format!("[{}]", misses.collect::<Vec<_>>().join(",")),
+    );
+    let sites = charged.sites.iter().map(|site| {
+        let mut one = Object::new();
+        one.text("site", &site.name);
+        let parts = [
+            ("cores", &site.cores),
+            ("front_cores", &site.front),
+            ("syncs_per_second", &site.syncs),
+            ("messages_per_second", &site.sent),
+        ];
+        for (name, interval) in parts {
+            if let Some(interval) = interval {
+                one.raw(name, &interval.mean.to_string());
+            }
+        }
+        one.end()
+    });
+    object.raw(
+        "sites",
+        &format!("[{}]", sites.collect::<Vec<_>>().join(",")),
+    );
+    let hosts = charged.hosts.iter().map(|host| {
+        let mut one = Object::new();
+        one.text("host", &host.name);
+        for (name, interval) in [("cores_busy", &host.busy), ("wait_nanos", &host.wait)] {
+            if let Some(interval) = interval {
+                one.raw(name, &interval.mean.to_string());
+            }
+        }
+        one.end()
+    });
+    object.raw(
+        "hosts",
+        &format!("[{}]", hosts.collect::<Vec<_>>().join(",")),
+    );
+    object.end()
 }
 
 fn rows(report: &Report) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Failure, Outcome, PromiseLine, Report, Row, digits, value, with_interval};
 use crate::scenario::{Bound, Purpose, Unit};
-use crate::statistics::Verdict;
+use crate::statistics::{Verdict, unseen};
 
 pub(super) fn write(report: &Report) -> String {
     let mut text = String::new();
@@ -15,6 +15,16 @@ pub(super) fn write(report: &Report) -> String {
     match report.purpose {
         Purpose::Timed => table(&mut text, report),
         Purpose::Hunt => {}
+    }
+    for words in report.charged.iter().flat_map(super::Charged::words) {
+        line(&mut text, format_args!("{words}"));
+    }
+    if let Some(ratios) = &report.ratios {
+        let against = &ratios.against;
+        line(&mut text, format_args!("over {against}, seed by seed:"));
+        for words in ratios.words() {
+            line(&mut text, format_args!("  {words}"));
+        }
     }
     outcome(&mut text, report);
     promises(&mut text, report);
@@ -27,10 +37,8 @@ pub(super) fn write(report: &Report) -> String {
         line(&mut text, format_args!("note: {remark}"));
     }
     if report.purpose == Purpose::Timed && !report.rows.is_empty() {
-        line(
-            &mut text,
-            format_args!("rehearsed without costs: work is free, so figures may not be quoted"),
-        );
+        let standing = report.standing();
+        line(&mut text, format_args!("{standing}"));
     }
     let hash: String = report
         .hash
@@ -169,6 +177,15 @@ fn cell(row: &Row, phase: &str) -> String {
 fn outcome(text: &mut String, report: &Report) {
     match &report.outcome {
         Outcome::Met => {
+            if report.purpose == Purpose::Timed
+                && report.promises.iter().any(|one| one.bound.is_none())
+            {
+                let unseen = unseen(report.runs);
+                line(
+                    text,
+                    format_args!("what the judges look for comes {unseen}"),
+                );
+            }
             if report.purpose == Purpose::Hunt {
                 let share =
                     300.0 / f64::from(u32::try_from(report.runs.max(1)).unwrap_or(u32::MAX));

@@ -25,6 +25,8 @@ const COMPACT: Place = Place::new("client.compact");
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client of a hunt rests.
 const THINK: Duration = Duration::from_millis(5);
+/// The first of a mix: [`crate::scenario::OP_NAMES`] has its name.
+pub(super) const OP_PUT: usize = 0;
 /// Of so few keys a range reads all.
 const WHOLE_MAX: u32 = 16;
 
@@ -65,11 +67,11 @@ enum Open {
 
 /// An operation under way.
 #[derive(Clone, Debug)]
-struct Pending {
+pub(super) struct Pending {
     open: Open,
-    client: Option<usize>,
-    group: usize,
-    op: usize,
+    pub(super) client: Option<usize>,
+    pub(super) group: usize,
+    pub(super) op: usize,
     asked: Time,
     /// In which phase; none if it is not measured.
     phase: Option<usize>,
@@ -92,6 +94,8 @@ pub(crate) struct Askers {
     newest: u64,
     acknowledged: u64,
     is_last: bool,
+    /// What a generator's clock says, while it works.
+    pub(super) stamp: Option<Time>,
 }
 
 impl Askers {
@@ -123,7 +127,13 @@ impl Askers {
                         target: usize::try_from(target).expect("clients are few"),
                         waits: false,
                     });
-                    world.alarm(Time::ZERO + THINK, Token::Rest(client, 0).pack());
+                    // A generator begins when there is somebody to ask.
+                    let begins = if scenario.has_generator {
+                        Time::from_nanos(scenario.warmup - scenario.warmup / 10)
+                    } else {
+                        Time::ZERO + THINK
+                    };
+                    world.alarm(begins, Token::Rest(client, 0).pack());
                 }
             }
         }
@@ -139,7 +149,21 @@ impl Askers {
             newest: 1,
             acknowledged: 0,
             is_last: false,
+            stamp: None,
         }
+    }
+
+    /// The group, client and operation of a request that waits.
+    pub(super) fn of_request(&self, request: RequestId) -> Option<(usize, Option<usize>, usize)> {
+        let pending = self.pending.get(&request)?;
+        Some((pending.group, pending.client, pending.op))
+    }
+
+    /// The site and the number of clients of each group.
+    pub(super) fn groups(&self, scenario: &Scenario) -> Vec<(usize, u32)> {
+        let groups = self.groups.iter();
+        let one = |group: &Group| (group.site, scenario.clients[group.kind].count);
+        groups.map(one).collect()
     }
 
     pub(crate) const fn acknowledged(&self) -> u64 {
@@ -229,9 +253,21 @@ impl Run<'_> {
         if one.attempt != attempt || one.waits || one.left == 0 {
             return;
         }
+        let group = one.group;
+        if !self.wants(group, at) {
+            self.ask_of(at);
+        }
+    }
+
+    /// A client asks for one more.
+    pub(super) fn ask_of(&mut self, client: usize) {
+        let one = &mut self.askers.clients[client];
+        if one.waits || one.left == 0 {
+            return;
+        }
         one.left -= 1;
         let group = one.group;
-        self.ask(group, Some(at));
+        self.ask(group, Some(client));
     }
 
     /// Everybody asks once more, after the faults have ended.
@@ -251,6 +287,10 @@ impl Run<'_> {
     }
 
     fn set_rest(&mut self, client: usize) {
+        let group = self.askers.clients[client].group;
+        if self.wants(group, client) {
+            return;
+        }
         let one = &mut self.askers.clients[client];
         one.attempt += 1;
         let token = Token::Rest(number(client), one.attempt).pack();
@@ -269,7 +309,7 @@ impl Run<'_> {
         let wanted = &self.scenario.clients[kind];
         let (op, wish) = self.draw(wanted);
         let node = self.target(group, client);
-        let now = self.world.now();
+        let now = self.askers.stamp.unwrap_or_else(|| self.world.now());
         let phase = self.figures.asked(now, site, op);
         let who = client.map_or_else(|| number(group) << 32, number);
         let (open, body) = match wish {
@@ -299,6 +339,12 @@ impl Run<'_> {
         if let Some(client) = client {
             self.askers.clients[client].waits = true;
         }
+        self.submit(node, body, pending);
+    }
+
+    /// A request comes to its node.
+    pub(super) fn hand(&mut self, node: NodeId, body: Request, pending: Pending) {
+        let now = self.world.now();
         match self.world.request(node, body) {
             None => self.failed(pending, true),
             Some(request) => {
@@ -497,7 +543,7 @@ impl Run<'_> {
 
     fn succeeded(&mut self, pending: &Pending, revision: u64) {
         self.askers.acknowledged += 1;
-        let now = self.world.now();
+        let now = self.askers.stamp.unwrap_or_else(|| self.world.now());
         let site = self.askers.groups[pending.group].site;
         let took = now.nanos() - pending.asked.nanos();
         self.figures

@@ -24,12 +24,16 @@ pub(crate) struct Site {
     pub(crate) host: Option<String>,
     pub(crate) disk: Disk,
     pub(crate) clock: Clock,
+    /// The file that says what its work costs.
+    pub(crate) costs: Option<String>,
 }
 
 /// How a disk behaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
     pub(crate) sync: Quantiles,
+    /// Nobody said how it behaves: with costs it is the disk that was measured.
+    pub(crate) is_usual: bool,
 }
 
 /// How a clock behaves; drawn once for each node.
@@ -112,7 +116,7 @@ pub(crate) fn read(top: &mut Table, purpose: Purpose) -> Result<Parts, Refusal> 
     let clocks = clocks(top)?;
     let mut sites = Vec::new();
     for table in top.tables("site")? {
-        site(table, &disks, &clocks, &mut sites)?;
+        site(table, (&disks, &clocks), purpose, &mut sites)?;
     }
     if sites.is_empty() || sites.len() > SITES_MAX {
         let what = format!("a scenario has 1 to {SITES_MAX} sites: write [[site]]");
@@ -201,7 +205,8 @@ fn disks(top: &mut Table) -> Result<BTreeMap<String, Disk>, Refusal> {
             return Err(table.refuse(value.line, what));
         }
         table.finish()?;
-        disks.insert(name, Disk { sync });
+        let is_usual = false;
+        disks.insert(name, Disk { sync, is_usual });
     }
     Ok(disks)
 }
@@ -262,8 +267,8 @@ pub(crate) fn spans(table: &Table, value: Value, key: &str) -> Result<Quantiles,
 
 fn site(
     mut table: Table,
-    disks: &BTreeMap<String, Disk>,
-    clocks: &BTreeMap<String, Clock>,
+    (disks, clocks): (&BTreeMap<String, Disk>, &BTreeMap<String, Clock>),
+    purpose: Purpose,
     sites: &mut Vec<Site>,
 ) -> Result<(), Refusal> {
     let value = table.need("names")?;
@@ -286,6 +291,7 @@ fn site(
     let disk = match table.take("disk") {
         None => Disk {
             sync: Quantiles::fixed(1_000_000),
+            is_usual: true,
         },
         Some(value) => named(&table, value, "disk", disks)?,
     };
@@ -293,11 +299,14 @@ fn site(
         None => Clock::exact(),
         Some(value) => named(&table, value, "clock", clocks)?,
     };
-    if let Some(value) = table.take("costs") {
-        let what = "costs: no file of service times is read yet; leave it out, and figures are \
-                    marked unquotable";
-        return Err(table.refuse(value.line, what));
-    }
+    let costs = match table.take("costs") {
+        Some(value) if purpose == Purpose::Hunt => {
+            let what = "costs: a hunt has no figures, so its work costs nothing: leave it out";
+            return Err(table.refuse(value.line, what));
+        }
+        Some(value) => Some(table.text(value, "costs")?),
+        None => None,
+    };
     table.take("name");
     for name in names {
         if sites.iter().any(|site| site.name == name) {
@@ -310,6 +319,7 @@ fn site(
             host: host.clone(),
             disk: disk.clone(),
             clock: clock.clone(),
+            costs: costs.clone(),
         });
     }
     table.finish()

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use holm_base::{ByteCount, ClusterId, NodeId, Prng, RequestId, Time, WriteId};
 use holm_kv::{Config, HubConfig, StoreConfig};
 use holm_log::LogConfig;
-use holm_machine::Effects;
+use holm_machine::{Effects, Turn};
 use holm_raft::Configuration;
 use holm_replica::{
     self as replica, GroupConfig, Message, Opened, Replica, Standing, open_in_group,
@@ -19,6 +19,7 @@ use holm_replica::{
 
 use super::deck::{Deck, GROUP};
 use super::label::Sketch;
+use super::labour::Labour;
 use super::readers::Readers;
 use super::{
     Answer, Effect, Event, Frame, Holding, Input, LeaseCall, LeaseReply, Request, Setup, Stand,
@@ -65,6 +66,9 @@ pub(crate) struct StoreSite {
     durable: Option<WriteId>,
     is_sweeping: bool,
     standing: Standing,
+    labour: Labour,
+    /// What came in waits for the end of the batch to be decided on.
+    is_undecided: bool,
 }
 
 impl StoreSite {
@@ -104,6 +108,8 @@ impl StoreSite {
             durable: None,
             is_sweeping: false,
             standing,
+            labour: Labour::new(setup.costs.clone()),
+            is_undecided: false,
         }
     }
 
@@ -149,6 +155,10 @@ impl StoreSite {
         self.readers.through(request)
     }
 
+    pub(super) fn work_nanos(&self, turn: &Turn<Effect>) -> u64 {
+        self.labour.of_batch(turn)
+    }
+
     pub(super) const fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
@@ -158,9 +168,15 @@ impl StoreSite {
             return;
         }
         self.now = now;
+        self.labour.count(&input);
+        // Where work costs something, a batch is decided on as a whole: the driver's wake, which
+        // is due at once, is its last input.
+        self.is_undecided = self.labour.is_paid() && !matches!(input, Input::Wake);
         let mut own = Effects::new();
-        let result = self.take(now, input, &mut own);
-        let result = result.and_then(|()| self.settle(now, &mut own));
+        let mut result = self.take(now, input, &mut own);
+        if !self.is_undecided {
+            result = result.and_then(|()| self.settle(now, &mut own));
+        }
         match result {
             Ok(()) => {
                 for effect in own.drain() {
@@ -177,6 +193,9 @@ impl StoreSite {
     pub(super) fn wake_at(&self) -> Option<Time> {
         if self.failed.is_some() {
             return None;
+        }
+        if self.is_undecided {
+            return Some(self.now);
         }
         let soon = self.now + SOON;
         let mut due = self.now + IDLE;

@@ -110,6 +110,8 @@ impl<N: Node> World<N> {
                 (!self.may_overtake((source, target))).then_some((source, target))
             }
             Item::Worked { .. }
+            | Item::Awake { .. }
+            | Item::Errand { .. }
             | Item::Alarm(_)
             | Item::Restart(_)
             | Item::Resume(_)
@@ -152,6 +154,8 @@ impl<N: Node> World<N> {
                 self.own(*node, due.at, due.seq, &input, has_labels)
             }
             Item::Worked { node, .. } => outside(*node, "worked"),
+            Item::Awake { node, .. } => outside(*node, "awake"),
+            Item::Errand { .. } => outside(self.processes.len(), "errand"),
             Item::Alarm(_) => outside(self.processes.len(), "alarm"),
             Item::Restart(node) => outside(*node, "restart"),
             Item::Resume(node) => outside(*node, "resume"),

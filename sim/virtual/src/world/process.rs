@@ -13,6 +13,7 @@ use crate::tape::{Place, Tape};
 use crate::world::{Item, World};
 
 const SYNC: Place = Place::new("disk.sync");
+const WAKE: Place = Place::new("host.wake");
 
 /// A node and its surroundings.
 #[derive(Clone, Debug)]
@@ -35,6 +36,9 @@ pub(crate) struct Process<N: Node> {
     last_sync: Time,
     /// The flush that found no room, if any, and those behind it.
     pub(crate) waiting: VecDeque<WriteId>,
+    /// A message has woken it, and that is not paid for yet.
+    was_woken: bool,
+    pub(crate) usage: Usage,
     /// When its next timer is due, in true time.
     pub(crate) wake: Option<Time>,
 }
@@ -44,6 +48,8 @@ pub(crate) struct Process<N: Node> {
 enum Standing {
     /// It needs no core.
     Off,
+    /// It sleeps, and a message has rung.
+    Waking,
     /// It waits for one.
     Queued,
     /// It has one.
@@ -69,6 +75,8 @@ impl<N: Node> Process<N> {
             outbox: Turn::new(),
             last_sync: Time::ZERO,
             waiting: VecDeque::new(),
+            was_woken: false,
+            usage: Usage::default(),
             wake: None,
         }
     }
@@ -92,12 +100,85 @@ impl<N: Node> Process<N> {
     }
 }
 
+/// What a node has used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Time on a core, in nanoseconds; nothing where work is free.
+    pub busy_nanos: u64,
+    /// Batches.
+    pub turns: u64,
+    /// Messages that woke it.
+    pub wakes: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Flushes begun.
+    pub flushes: u64,
+}
+
+impl Usage {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, more: Self) -> Self {
+        Self {
+            busy_nanos: self.busy_nanos + more.busy_nanos,
+            turns: self.turns + more.turns,
+            wakes: self.wakes + more.wakes,
+            sent: self.sent + more.sent,
+            flushes: self.flushes + more.flushes,
+        }
+    }
+
+    /// What was used since an earlier look.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            busy_nanos: self.busy_nanos - earlier.busy_nanos,
+            turns: self.turns - earlier.turns,
+            wakes: self.wakes - earlier.wakes,
+            sent: self.sent - earlier.sent,
+            flushes: self.flushes - earlier.flushes,
+        }
+    }
+}
+
+/// How much a host was asked for so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queueing {
+    /// Pieces of work that began.
+    pub pieces: u64,
+    /// How long all of them waited for a core, in nanoseconds.
+    pub waited_nanos: u64,
+    /// How long cores were in use, all together, in nanoseconds.
+    pub busy_nanos: u64,
+}
+
+impl Queueing {
+    /// What was asked for since an earlier look.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            pieces: self.pieces - earlier.pieces,
+            waited_nanos: self.waited_nanos - earlier.waited_nanos,
+            busy_nanos: self.busy_nanos - earlier.busy_nanos,
+        }
+    }
+}
+
+/// What wants a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    Batch(usize),
+    /// Of the world's caller, who hears this alarm.
+    Errand(u64),
+}
+
 /// Cores, first come first served.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     cores: usize,
     busy: usize,
-    ready: VecDeque<usize>,
+    ready: VecDeque<(Time, Piece)>,
+    pub(crate) queueing: Queueing,
 }
 
 impl Host {
@@ -106,6 +187,11 @@ impl Host {
             cores,
             busy: 0,
             ready: VecDeque::new(),
+            queueing: Queueing {
+                pieces: 0,
+                waited_nanos: 0,
+                busy_nanos: 0,
+            },
         }
     }
 }
@@ -149,8 +235,11 @@ impl<N: Node> World<N> {
                 self.hosts[host].busy -= 1;
                 self.dispatch(host);
             }
-            Standing::Queued => self.hosts[host].ready.retain(|&other| other != node),
-            Standing::Off | Standing::Done => {}
+            Standing::Queued => {
+                let gone = Piece::Batch(node);
+                self.hosts[host].ready.retain(|(_, piece)| *piece != gone);
+            }
+            Standing::Off | Standing::Waking | Standing::Done => {}
         }
     }
 
@@ -186,19 +275,101 @@ impl<N: Node> World<N> {
         }
         process.standing = Standing::Queued;
         let host = process.spec.host;
-        self.hosts[host].ready.push_back(node);
+        let piece = (self.now, Piece::Batch(node));
+        self.hosts[host].ready.push_back(piece);
         self.dispatch(host);
+    }
+
+    /// A message has come: a node that sleeps takes a while to notice.
+    pub(crate) fn rouse(&mut self, node: usize) {
+        let process = &mut self.processes[node];
+        if process.is_held() || process.spec.work.is_free() || process.spec.work.wake_nanos == 0 {
+            return self.stir(node);
+        }
+        process.standing = Standing::Waking;
+        let takes = process.spec.wake.delay(WAKE, &mut self.tape);
+        let run = process.run;
+        let at = Time::from_nanos(self.now.nanos().saturating_add(takes));
+        self.agenda.add(at, Item::Awake { node, run });
+        self.refresh_timer(node);
+    }
+
+    pub(crate) fn awake(&mut self, node: usize, run: u64) {
+        let process = &mut self.processes[node];
+        if process.run != run || process.standing != Standing::Waking {
+            return;
+        }
+        process.standing = Standing::Off;
+        process.was_woken = true;
+        process.usage.wakes += 1;
+        self.stir(node);
+    }
+
+    /// Asks for a core of a host on the caller's behalf: [`World::advance`] answers
+    /// [`Moment::Alarm`](crate::Moment::Alarm) with `token` once there is one. It is the
+    /// caller's until it has used it.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such host.
+    pub fn ask_core(&mut self, host: usize, token: u64) {
+        let piece = (self.now, Piece::Errand(token));
+        self.hosts[host].ready.push_back(piece);
+        self.dispatch(host);
+    }
+
+    /// Uses the core that was asked for so long; then it is free, and the alarm is `token`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such host, or none of its cores is in use.
+    pub fn use_core(&mut self, host: usize, nanos: u64, token: u64) {
+        assert!(self.hosts[host].busy > 0, "the core was given before");
+        self.hosts[host].queueing.busy_nanos += nanos;
+        let at = Time::from_nanos(self.now.nanos().saturating_add(nanos));
+        self.agenda.add(at, Item::Errand { host, token });
+    }
+
+    /// What a node has used so far, in all its runs.
+    pub fn usage(&self, node: NodeId) -> Usage {
+        self.processes[self.index(node)].usage
+    }
+
+    /// How much a host was asked for so far.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such host.
+    pub fn queueing(&self, host: usize) -> Queueing {
+        self.hosts[host].queueing
     }
 
     fn dispatch(&mut self, host: usize) {
         while self.hosts[host].busy < self.hosts[host].cores {
-            let Some(node) = self.hosts[host].ready.pop_front() else {
+            let Some((since, piece)) = self.hosts[host].ready.pop_front() else {
                 return;
             };
-            self.processes[node].standing = Standing::Off;
-            self.begin(host, node);
-            self.refresh_timer(node);
+            let queueing = &mut self.hosts[host].queueing;
+            queueing.pieces += 1;
+            queueing.waited_nanos += self.now.nanos() - since.nanos();
+            match piece {
+                Piece::Batch(node) => {
+                    self.processes[node].standing = Standing::Off;
+                    self.begin(host, node);
+                    self.refresh_timer(node);
+                }
+                Piece::Errand(token) => {
+                    self.hosts[host].busy += 1;
+                    self.agenda.add(self.now, Item::Alarm(token));
+                }
+            }
         }
+    }
+
+    /// An errand is done: its core is free.
+    pub(crate) fn ran_errand(&mut self, host: usize) {
+        self.hosts[host].busy -= 1;
+        self.dispatch(host);
     }
 
     fn begin(&mut self, host: usize, node: usize) {
@@ -208,16 +379,25 @@ impl<N: Node> World<N> {
         if works {
             let count = |length: usize| u64::try_from(length).expect("batches are small");
             let work = process.spec.work;
+            let woken = u64::from(std::mem::take(&mut process.was_woken));
+            let driver = process.driver.as_ref();
+            let own = driver.map_or(0, |it| it.machine().work_nanos(&outbox));
             let takes = work.batch_nanos
                 + count(outbox.steps) * work.input_nanos
-                + count(outbox.leaving.len() + outbox.records.len()) * work.effect_nanos;
+                + count(outbox.leaving.len() + outbox.records.len()) * work.effect_nanos
+                + woken * work.wake_nanos
+                + u64::from(outbox.flush.is_some()) * work.flush_nanos
+                + own;
             process.standing = Standing::On;
-            self.hosts[host].busy += 1;
-            let at = Time::from_nanos(self.now.nanos().saturating_add(takes));
+            process.usage.busy_nanos += takes;
             let run = process.run;
+            self.hosts[host].busy += 1;
+            self.hosts[host].queueing.busy_nanos += takes;
+            let at = Time::from_nanos(self.now.nanos().saturating_add(takes));
             self.agenda.add(at, Item::Worked { node, run });
         }
-        self.processes[node].outbox = outbox;
+        let process = &mut self.processes[node];
+        process.outbox = outbox;
     }
 
     /// A batch has used up its time: its core is free, and what it wanted happens.

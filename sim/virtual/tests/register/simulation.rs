@@ -108,7 +108,10 @@ fn a_world_may_use_few_cores_and_slow_links() {
             batch_nanos: 20_000,
             input_nanos: 5_000,
             effect_nanos: 2_000,
+            wake_nanos: 3_000,
+            flush_nanos: 4_000,
         };
+        node.wake = holm_virtual::Quantiles::fixed(10_000);
     }
     for seed in 0..20 {
         let ending = Run::new(spec.clone(), plan(), Tape::fresh(seed)).finish();

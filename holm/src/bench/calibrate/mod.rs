@@ -1,0 +1,314 @@
+//! `holm bench calibrate`: what work costs on this machine, for rehearsals of it.
+//!
+//! Three real sites and the generator run here, each load at a time, and the CPU clocks of their threads say what was
+//! spent ([`threads`]). Two prices are timed by themselves ([`alone`]): a thread that wakes, and a sync. The others
+//! follow from loads at both ends, one client and many, and from how often the model says that each piece of work is
+//! done ([`solve`]). The loads of the table of validation are others, and no price is fitted to them, but that of one
+//! client at a time is measured in both.
+
+mod alone;
+mod machine;
+mod sites;
+mod solve;
+mod threads;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, Parser};
+use holm_rehearse::{Cell, Costs, FOREIGN_MAX, Load, worst};
+
+use self::sites::Sites;
+use self::threads::{Snapshot, Spent};
+use super::options::{KvOptions, Workload};
+use super::tally::Clock;
+use super::{call, load, plan, window};
+use crate::progress::Progress;
+use crate::quantity::parse_duration;
+pub(crate) use machine::this_machine;
+
+/// Flags of `holm bench calibrate`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CalibrateOptions {
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+
+    /// A folder on the disk that the sites are to use; what is put there is removed again
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    data_dir: PathBuf,
+
+    /// How long each load is measured; 15 loads are
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
+    duration: Duration,
+
+    /// Measure although others use the machine; nothing that follows from such a file is valid
+    #[arg(long)]
+    beside_others: bool,
+}
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  holm bench calibrate --out bench/costs/two-core.toml    about a minute and a half, on a machine that does nothing else
+  holm rehearse --validate --costs bench/costs/two-core.toml    does the model say what was real?
+  holm rehearse scenarios/three-sites.toml --costs bench/costs/two-core.toml    work costs what it cost there
+
+Starts three sites and the generator on this machine. A machine of which others use more than 8 % is refused.";
+
+/// How often a load is measured again because others were at work.
+const TRIES: u32 = 3;
+/// Load before measuring begins.
+const WARMUP: Duration = Duration::from_millis(500);
+/// Keys that are read and written.
+const KEYS: u64 = 20_000;
+/// The clients of the table of validation.
+pub(crate) const CLIENTS: [u32; 4] = [1, 10, 100, 1_000];
+
+/// What was seen under one load.
+#[derive(Clone, Debug)]
+struct Seen {
+    rate: f64,
+    p50_us: f64,
+    p99_us: f64,
+    /// Nanoseconds for each answer.
+    spent: Spent,
+    foreign: f64,
+}
+
+/// The loads that prices come from.
+#[derive(Clone, Debug)]
+struct Ends {
+    /// One connection to each of 64 clients, and 16 clients to a connection.
+    echo: [Seen; 2],
+    /// One client, and many.
+    put: [Seen; 2],
+    range: [Seen; 2],
+}
+
+/// The many.
+const MANY: u32 = 256;
+
+/// Calibrates; says how far the model is from what was real.
+pub(super) fn run(options: &CalibrateOptions) -> anyhow::Result<String> {
+    ensure!(
+        !options.out.is_dir(),
+        "{} is a folder: name the file to write",
+        options.out.display()
+    );
+    let machine = this_machine()?;
+    let mut progress = Progress::new();
+    let mut steps = Steps {
+        progress: &mut progress,
+        options,
+        foreign: 0.0,
+    };
+    let foreign = machine::foreign_at_rest()?;
+    if !options.beside_others {
+        refuse_busy(foreign, "before anything was measured")?;
+    }
+    let name = options.out.display().to_string();
+    let mut costs = Costs::new(name, machine);
+    steps.progress.show("timing threads that wake, and syncs");
+    let alone = alone::measure(&options.data_dir)?;
+    let folder = options
+        .data_dir
+        .join(format!("holm-calibrate-{}", std::process::id()));
+    let measured = steps.measure(&folder);
+    // What cannot be removed stays where it can be seen.
+    drop(std::fs::remove_dir_all(&folder));
+    let (ends, real) = measured?;
+    costs.foreign = steps.foreign.max(foreign);
+    costs.real = real;
+    costs.date = machine::today()?;
+    costs.build = machine::build()?;
+    let progress = steps.progress;
+    progress.show("solving for the prices");
+    let remarks = solve::prices(&mut costs, &alone, &ends)?;
+    costs.model = table(&costs, progress)?;
+    let text = costs.to_toml();
+    Costs::parse(&text, "the new file").context("read the file that is to be written")?;
+    std::fs::write(&options.out, text)
+        .with_context(|| format!("write {}", options.out.display()))?;
+    Ok(summary(&costs, &remarks))
+}
+
+fn refuse_busy(foreign: f64, when: &str) -> anyhow::Result<()> {
+    ensure!(
+        foreign <= FOREIGN_MAX,
+        "others used {:.0} % of this machine {when}, and at most {:.0} % is allowed: what is measured beside them says \
+         nothing; stop them and calibrate again",
+        foreign * 100.0,
+        FOREIGN_MAX * 100.0
+    );
+    Ok(())
+}
+
+/// What the model says of every cell of the table.
+pub(crate) fn table(costs: &Costs, progress: &mut Progress) -> anyhow::Result<Vec<Cell>> {
+    let mut cells = Vec::new();
+    for load in [Load::Put, Load::Range] {
+        for clients in CLIENTS {
+            progress.show(&format!("rehearsing {} of {clients} clients", load.name()));
+            let said = holm_rehearse::model(costs, load, clients, 2);
+            cells.push(said.map_err(anyhow::Error::msg)?.cell);
+        }
+    }
+    Ok(cells)
+}
+
+fn summary(costs: &Costs, remarks: &[String]) -> String {
+    let mut text = crate::rehearse::validate::written(costs, &costs.model);
+    for remark in remarks {
+        text.push_str(&format!("note: {remark}\n"));
+    }
+    let misses = costs.misses();
+    let verdict = match (costs.flaw(), worst(&misses)) {
+        (Some(flaw), _) => format!("NOT VALID ({flaw})"),
+        (None, Some(miss)) => format!("valid within {:.0} %", miss.error.abs() * 100.0),
+        (None, None) => "nothing to compare".to_owned(),
+    };
+    format!("{text}{verdict}; written to {}\n", costs.name)
+}
+
+/// Measures one load after the other.
+struct Steps<'a> {
+    progress: &'a mut Progress,
+    options: &'a CalibrateOptions,
+    foreign: f64,
+}
+
+impl Steps<'_> {
+    fn measure(&mut self, folder: &std::path::Path) -> anyhow::Result<(Ends, Vec<Cell>)> {
+        self.progress.show("starting three sites");
+        let sites = Sites::start(folder)?;
+        let fill = options_of(&sites, Workload::Get, 64, 8, self.options.duration)?;
+        call::fill(&fill, KEYS)?;
+        let mut seen =
+            |workload, clients, connections| self.patiently(&sites, workload, clients, connections);
+        let own = |clients: u32| (clients / 10).clamp(1, 100);
+        let ends = Ends {
+            echo: [seen(Workload::Echo, 64, 64)?, seen(Workload::Echo, 64, 4)?],
+            put: [
+                seen(Workload::Put, 1, 1)?,
+                seen(Workload::Put, MANY, own(MANY))?,
+            ],
+            range: [
+                seen(Workload::Get, 1, 1)?,
+                seen(Workload::Get, MANY, own(MANY))?,
+            ],
+        };
+        let mut cells = Vec::new();
+        for (load, workload) in [(Load::Put, Workload::Put), (Load::Range, Workload::Get)] {
+            for clients in CLIENTS {
+                let one = seen(workload, clients, own(clients))?;
+                cells.push(Cell {
+                    load,
+                    clients,
+                    rate: one.rate,
+                    p50_us: one.p50_us,
+                    p99_us: one.p99_us,
+                    cpu_us: one.spent.sites() / 1e3,
+                });
+            }
+        }
+        Ok((ends, cells))
+    }
+
+    /// Measures a load, again if others were at work.
+    fn patiently(
+        &mut self,
+        sites: &Sites,
+        workload: Workload,
+        clients: u32,
+        connections: u32,
+    ) -> anyhow::Result<Seen> {
+        let what = format!("{workload:?} of {clients} clients").to_lowercase();
+        let mut least = f64::INFINITY;
+        for _ in 0..TRIES {
+            self.progress.show(&format!("measuring {what}"));
+            let options = options_of(sites, workload, clients, connections, self.options.duration)?;
+            let seen = observe(sites, &options).with_context(|| format!("measure {what}"))?;
+            least = least.min(seen.foreign);
+            if seen.foreign <= FOREIGN_MAX || self.options.beside_others {
+                self.foreign = self.foreign.max(seen.foreign);
+                return Ok(seen);
+            }
+        }
+        refuse_busy(
+            least,
+            &format!("during each of {TRIES} tries to measure {what}"),
+        )?;
+        bail!("{what} was not measured")
+    }
+}
+
+/// The flags of `holm bench kv` that mean this load.
+fn options_of(
+    sites: &Sites,
+    workload: Workload,
+    clients: u32,
+    connections: u32,
+    duration: Duration,
+) -> anyhow::Result<KvOptions> {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: KvOptions,
+    }
+    let words = [
+        "kv".to_owned(),
+        format!("{workload:?}").to_lowercase(),
+        format!("--endpoint={}", sites.leader()?.client),
+        format!("--clients={clients}"),
+        format!("--connections={connections}"),
+        format!("--keys={KEYS}"),
+        format!("--warmup={}ms", WARMUP.as_millis()),
+        format!("--duration={}ms", duration.as_millis()),
+    ];
+    Ok(Line::try_parse_from(words).context("say the load")?.options)
+}
+
+fn observe(sites: &Sites, options: &KvOptions) -> anyhow::Result<Seen> {
+    let stop = Arc::new(AtomicU64::new(u64::MAX));
+    let plan = plan(options, 0, &stop)?;
+    let counter = AtomicU64::new(0);
+    let clock = Clock::start();
+    let (from, until) = window(options);
+    let (tally, first, last) = thread::scope(|scope| -> anyhow::Result<_> {
+        let worker = thread::Builder::new()
+            .name(threads::LOAD.to_owned())
+            .spawn_scoped(scope, || load::run(&plan, clock, &counter))
+            .context("start the generator's thread")?;
+        sleep_until(clock, from);
+        let first = Snapshot::take(sites);
+        sleep_until(clock, until);
+        let last = Snapshot::take(sites);
+        let tally = worker
+            .join()
+            .map_err(|_panic| anyhow::anyhow!("the generator panicked"))??;
+        Ok((tally, first?, last?))
+    })?;
+    if let Some(failure) = tally.first_failure {
+        bail!("{} answers were errors, the first: {failure}", tally.failed);
+    }
+    ensure!(tally.completed > 0, "nothing was answered");
+    let leader = sites.lead()?;
+    let used = last.since(&first);
+    let at = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1e3;
+    Ok(Seen {
+        rate: tally.completed as f64 / options.duration.as_secs_f64(),
+        p50_us: at(0.5),
+        p99_us: at(0.99),
+        spent: used.spent(leader, tally.completed)?,
+        foreign: used.foreign(),
+    })
+}
+
+fn sleep_until(clock: Clock, at: u64) {
+    let left = Duration::from_nanos(at.saturating_sub(clock.now()));
+    thread::sleep(left);
+}

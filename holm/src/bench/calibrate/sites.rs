@@ -1,0 +1,212 @@
+//! Three sites of this program on free ports of loopback, each a process of its own, linked directly.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+
+use crate::probe;
+
+/// How long they may take to serve.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const COUNT: usize = 3;
+
+/// One of them; it ends with this value.
+#[derive(Debug)]
+pub(super) struct Site {
+    child: Child,
+    /// Where clients connect.
+    pub(super) client: String,
+}
+
+impl Site {
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What a metric of it says.
+    fn metric(&self, name: &str) -> Option<f64> {
+        probe::metric(&probe::fetch(&self.client, "/metrics")?, name)
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // What was measured is known; there is nobody left to tell.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Sites {
+    sites: Vec<Site>,
+}
+
+/// Where a site listens.
+#[derive(Clone, Debug)]
+struct Place {
+    name: String,
+    client: SocketAddr,
+    peer: SocketAddr,
+    console: SocketAddr,
+}
+
+impl Sites {
+    /// Starts them in a folder of their own and waits until one leads.
+    pub(super) fn start(folder: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        let folder = folder
+            .canonicalize()
+            .with_context(|| format!("find {}", folder.display()))?;
+        let program = std::env::current_exe().context("find this program")?;
+        let (places, token) = planned(&program, &folder)?;
+        let mut sites = Vec::new();
+        for place in &places {
+            let words = words(place, &places, &token, &folder);
+            sites.push(Site {
+                child: spawn(
+                    &program,
+                    &words,
+                    &folder.join(format!("{}.log", place.name)),
+                )?,
+                client: place.client.to_string(),
+            });
+        }
+        let mut started = Self { sites };
+        let deadline = Instant::now() + PATIENCE;
+        while started.lead().is_err() || !started.all_follow() {
+            for (site, place) in started.sites.iter_mut().zip(&places) {
+                if let Some(status) = site.child.try_wait()? {
+                    let log = folder.join(format!("{}.log", place.name));
+                    let log = fs::read_to_string(&log).unwrap_or_default();
+                    bail!("site {} ended with {status}:\n{log}", place.name);
+                }
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "no site led within {} s",
+                PATIENCE.as_secs()
+            );
+            sleep(LOOK_EVERY);
+        }
+        Ok(started)
+    }
+
+    pub(super) fn all(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// Which of them leads.
+    pub(super) fn lead(&self) -> anyhow::Result<usize> {
+        let leads = |site: &Site| site.metric("etcd_server_is_leader") == Some(1.0);
+        self.sites.iter().position(leads).context("no site leads")
+    }
+
+    pub(super) fn leader(&self) -> anyhow::Result<&Site> {
+        Ok(&self.sites[self.lead()?])
+    }
+
+    fn all_follow(&self) -> bool {
+        let follows = |site: &Site| site.metric("etcd_server_has_leader") == Some(1.0);
+        self.sites.iter().all(follows)
+    }
+}
+
+/// Lets `holm up --sites` choose ports, a token and certificates, and ends it.
+fn planned(program: &Path, folder: &Path) -> anyhow::Result<(Vec<Place>, String)> {
+    let made = folder.join("sites");
+    let words = [
+        "up".to_owned(),
+        format!("--sites={COUNT}"),
+        "--listen=127.0.0.1:0".to_owned(),
+        format!("--data-dir={}", made.display()),
+    ];
+    let mut child = spawn(program, &words, &folder.join("sites.log"))?;
+    let plan = made.join("sites.json");
+    // A site's own log is there once everything else is.
+    let last = made.join("c").join("holm.log");
+    let deadline = Instant::now() + PATIENCE;
+    while !last.is_file() && child.try_wait()?.is_none() && Instant::now() < deadline {
+        sleep(LOOK_EVERY);
+    }
+    child.kill().context("end the sites that were planned")?;
+    child.wait().context("wait for them")?;
+    let text = fs::read_to_string(&plan).with_context(|| format!("read {}", plan.display()))?;
+    let said: Value = serde_json::from_str(&text)?;
+    let mut places = Vec::new();
+    for at in 0..COUNT {
+        let site = &said["sites"][at];
+        let address = |of: &str| -> anyhow::Result<SocketAddr> {
+            let text = site[of]
+                .as_str()
+                .with_context(|| format!("site {at} has no {of}"))?;
+            text.parse()
+                .with_context(|| format!("{text} is no address"))
+        };
+        places.push(Place {
+            name: site["name"]
+                .as_str()
+                .context("a site has a name")?
+                .to_owned(),
+            client: address("client")?,
+            peer: address("peer")?,
+            console: address("console")?,
+        });
+    }
+    let all = places
+        .iter()
+        .flat_map(|it| [it.client, it.peer, it.console]);
+    for address in all {
+        // They end by themselves, once they see that nobody runs them.
+        while TcpListener::bind(address).is_err() {
+            ensure!(Instant::now() < deadline, "{address} is still in use");
+            sleep(LOOK_EVERY);
+        }
+    }
+    let token = said["token"].as_str().context("the sites have a token")?;
+    Ok((places, token.to_owned()))
+}
+
+fn words(place: &Place, places: &[Place], token: &str, folder: &Path) -> Vec<String> {
+    let members = places
+        .iter()
+        .map(|it| format!("{}=https://{}", it.name, it.peer));
+    let keys = folder.join("sites").join("pki");
+    let name = &place.name;
+    let file = |flag: &str, file: String| format!("--{flag}={}", keys.join(file).display());
+    vec![
+        "up".to_owned(),
+        format!("--name={name}"),
+        format!("--data-dir={}", folder.join(name).display()),
+        format!("--listen={}", place.client),
+        format!("--peer={}", place.peer),
+        format!("--console={}", place.console),
+        format!(
+            "--initial-cluster={}",
+            members.collect::<Vec<_>>().join(",")
+        ),
+        format!("--initial-cluster-token={token}"),
+        file("peer-cert-file", format!("{name}.pem")),
+        file("peer-key-file", format!("{name}-key.pem")),
+        file("peer-trusted-ca-file", "authority.pem".to_owned()),
+    ]
+}
+
+fn spawn(program: &Path, words: &[String], log: &Path) -> anyhow::Result<Child> {
+    let log = File::create(log).with_context(|| format!("write {}", log.display()))?;
+    let child = Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn();
+    child.context("start a site")
+}

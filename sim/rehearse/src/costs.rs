@@ -1,0 +1,477 @@
+//! What work costs on a named machine: the file that `holm bench calibrate` writes.
+//!
+//! What would surprise: CPU times are means. They come from the CPU clocks of real threads, divided by what they did
+//! meanwhile, and such a clock knows no single message. What is waited for without a core, a sync or a thread that
+//! wakes, is a table of 64 quantiles, since each could be timed by itself.
+
+use crate::refusal::Refusal;
+use crate::scenario::{Kind as ValueKind, Table, Value, read_tree, refuse, whole};
+
+/// How many quantiles a table has.
+pub const TABLE: usize = 64;
+/// The version of the file.
+const FORMAT: u64 = 1;
+/// How far a figure of the model may lie from the real one, as a share.
+pub const TOLERANCE: f64 = 0.15;
+
+/// How much of a machine others may use while it is measured, as a share.
+pub const FOREIGN_MAX: f64 = 0.08;
+
+/// A kind of work that has a price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// A sleeping thread runs again: one switch, there and back.
+    ThreadWake,
+    /// The generator serves a connection that has something for it.
+    GeneratorPoll,
+    /// It sends a put and takes the answer.
+    GeneratorPut,
+    /// It sends a range and takes the answer.
+    GeneratorRange,
+    /// The front serves a connection that has something for it.
+    FrontPoll,
+    /// It takes a put apart and answers it.
+    FrontPut,
+    /// It takes a range apart, reads, and answers it.
+    FrontRange,
+    /// The engine works off a batch.
+    EngineTurn,
+    /// It orders a put of its own front and answers it.
+    EnginePut,
+    /// It makes sure that a range of its own front reads what is newest.
+    EngineRange,
+    /// It logs and applies an entry.
+    EngineEntry,
+    /// A message leaves or comes: its TLS record, its two system calls.
+    LinkFrame,
+    /// A batch goes to the log: one write, one sync, without the waiting.
+    LogFlush,
+}
+
+impl Work {
+    /// All of them, by the names that the file uses.
+    pub const ALL: [(&'static str, Self); 13] = [
+        ("thread.wake", Self::ThreadWake),
+        ("generator.poll", Self::GeneratorPoll),
+        ("generator.put.256", Self::GeneratorPut),
+        ("generator.range.256", Self::GeneratorRange),
+        ("front.poll", Self::FrontPoll),
+        ("front.put.256", Self::FrontPut),
+        ("front.range.256", Self::FrontRange),
+        ("engine.turn", Self::EngineTurn),
+        ("engine.put.256", Self::EnginePut),
+        ("engine.range", Self::EngineRange),
+        ("engine.entry.256", Self::EngineEntry),
+        ("link.frame", Self::LinkFrame),
+        ("log.flush", Self::LogFlush),
+    ];
+
+    fn index(self) -> usize {
+        let found = Self::ALL.iter().position(|(_, work)| *work == self);
+        found.expect("all are listed")
+    }
+}
+
+/// What a client of the table of validation asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Load {
+    /// One key of 256 bytes is written.
+    Put,
+    /// One such key is read, linearizably.
+    Range,
+}
+
+impl Load {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Range => "range",
+        }
+    }
+}
+
+/// What was seen under one load, in a closed loop at the site that leads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cell {
+    /// What was asked for.
+    pub load: Load,
+    /// By how many clients.
+    pub clients: u32,
+    /// Answers a second.
+    pub rate: f64,
+    /// The median latency.
+    pub p50_us: f64,
+    /// The 99th percentile; shown and not judged.
+    pub p99_us: f64,
+    /// CPU of all three sites for each answer.
+    pub cpu_us: f64,
+}
+
+/// How far a figure of the model lies from the real one, as a share of that.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Miss {
+    /// Of which cell.
+    pub load: Load,
+    /// Its clients.
+    pub clients: u32,
+    /// `throughput`, `p50`, `p99` or `CPU`.
+    pub figure: &'static str,
+    /// Model over real, less one.
+    pub error: f64,
+}
+
+impl Miss {
+    /// Whether the rule of validation asks for it.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        self.figure != "p99"
+    }
+}
+
+impl std::fmt::Display for Miss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let clients = if self.clients == 1 {
+            "client"
+        } else {
+            "clients"
+        };
+        let (load, count, figure) = (self.load.name(), self.clients, self.figure);
+        write!(
+            f,
+            "{load}, {count} {clients}: {figure} off by {:.0} %",
+            self.error.abs() * 100.0
+        )
+    }
+}
+
+impl Cell {
+    /// What the model says of this cell, against what was real.
+    #[must_use]
+    pub fn misses(&self, model: &Self) -> Vec<Miss> {
+        let pairs = [
+            ("throughput", self.rate, model.rate),
+            ("p50", self.p50_us, model.p50_us),
+            ("CPU", self.cpu_us, model.cpu_us),
+            ("p99", self.p99_us, model.p99_us),
+        ];
+        let miss = |(figure, real, said): (&'static str, f64, f64)| Miss {
+            load: self.load,
+            clients: self.clients,
+            figure,
+            error: said / real - 1.0,
+        };
+        pairs.into_iter().map(miss).collect()
+    }
+}
+
+/// The machine a file is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Its processor, in words.
+    pub processor: String,
+    /// Its cores.
+    pub cores: usize,
+    /// Its kernel's release.
+    pub kernel: String,
+    /// The release of Holm, such as 0.1.0.
+    pub release: String,
+}
+
+impl Machine {
+    /// The part of a release that must not differ: `0.1` of `0.1.0`.
+    fn minor(release: &str) -> &str {
+        let mut dots = release.match_indices('.').map(|(at, _)| at);
+        let (_, end) = (dots.next(), dots.next());
+        end.map_or(release, |end| &release[..end])
+    }
+}
+
+/// Service times of a machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Costs {
+    /// What reports call it: where it was read from.
+    pub name: String,
+    /// Whose they are.
+    pub machine: Machine,
+    /// SHA-256 of the program that was measured, in hexadecimal.
+    pub build: String,
+    /// When.
+    pub date: String,
+    /// How much of all cores others used meanwhile, as a share.
+    pub foreign: f64,
+    /// The longest value they hold for.
+    pub value_bytes: u32,
+    /// Nanoseconds of CPU, by [`Work`].
+    cpu: [u64; Work::ALL.len()],
+    /// How long a sleeping thread takes to run, in nanoseconds, ascending.
+    pub wake: Vec<u64>,
+    /// How long a sync of the log waits without a core, in nanoseconds, ascending.
+    pub sync: Vec<u64>,
+    /// What was seen on the real machine.
+    pub real: Vec<Cell>,
+    /// What the model said of the same when the file was made.
+    pub model: Vec<Cell>,
+}
+
+impl Costs {
+    /// A file in the making: nothing is measured.
+    #[must_use]
+    pub fn new(name: String, machine: Machine) -> Self {
+        Self {
+            name,
+            machine,
+            build: String::new(),
+            date: String::new(),
+            foreign: 0.0,
+            value_bytes: 256,
+            cpu: [0; Work::ALL.len()],
+            wake: vec![0],
+            sync: vec![0],
+            real: Vec::new(),
+            model: Vec::new(),
+        }
+    }
+
+    /// What one piece of work costs, in nanoseconds of CPU.
+    #[must_use]
+    pub fn of(&self, work: Work) -> u64 {
+        self.cpu[work.index()]
+    }
+
+    /// Says what one piece of work costs.
+    pub fn set(&mut self, work: Work, nanos: u64) {
+        self.cpu[work.index()] = nanos;
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// What it lacks, what it has too much of, and where.
+    pub fn parse(text: &str, file: &str) -> Result<Self, Refusal> {
+        let mut top = read_tree(text, file)?;
+        let format = top.need("format")?;
+        if top.number(&format, "format")?.to_bits() != 1.0_f64.to_bits() {
+            return Err(top.refuse(format.line, "format is 1: this build reads no other"));
+        }
+        let machine = Machine {
+            processor: words(&mut top, "machine")?,
+            cores: usize::try_from(number(&mut top, "cores")?).unwrap_or(0),
+            kernel: words(&mut top, "kernel")?,
+            release: words(&mut top, "release")?,
+        };
+        let mut costs = Self::new(file.to_owned(), machine);
+        costs.build = words(&mut top, "build")?;
+        costs.date = words(&mut top, "date")?;
+        costs.foreign = real(&mut top, "foreign_cpu")?;
+        costs.value_bytes = u32::try_from(number(&mut top, "value_bytes")?).unwrap_or(0);
+        costs.prices(&mut top)?;
+        costs.wake = quantiles(&mut top, "wake")?;
+        costs.sync = quantiles(&mut top, "sync")?;
+        costs.real = cells(&mut top, "real")?;
+        costs.model = cells(&mut top, "model")?;
+        top.finish()?;
+        Ok(costs)
+    }
+
+    fn prices(&mut self, top: &mut Table) -> Result<(), Refusal> {
+        let table = top.table("cpu")?;
+        let mut table = table.ok_or_else(|| refuse(&top.file, 1, "the file has no [cpu]"))?;
+        for (name, work) in Work::ALL {
+            let value = table.take(name).ok_or_else(|| {
+                let what = format!(
+                    "no measure of {name}: work of that kind would be free; calibrate again with \
+                     this release"
+                );
+                table.refuse(table.line, what)
+            })?;
+            let nanos = nanos(&table, &value, name)?;
+            self.set(work, nanos);
+        }
+        table.finish()
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut text = String::from(
+            "# Service times, by `holm bench calibrate`. Spans are in microseconds.\n",
+        );
+        let mut line = |words: String| {
+            text.push_str(&words);
+            text.push('\n');
+        };
+        let Machine {
+            processor,
+            cores,
+            kernel,
+            release,
+        } = &self.machine;
+        line(format!("format = {FORMAT}"));
+        line(format!("machine = {processor:?}"));
+        line(format!("cores = {cores}"));
+        line(format!("kernel = {kernel:?}"));
+        line(format!("release = {release:?}"));
+        line(format!("build = {:?}", self.build));
+        line(format!("date = {:?}", self.date));
+        line(format!("foreign_cpu = {:.4}", self.foreign));
+        line(format!("value_bytes = {}", self.value_bytes));
+        for (name, table) in [("wake", &self.wake), ("sync", &self.sync)] {
+            let points = table.iter().map(|nanos| micros(*nanos));
+            line(format!(
+                "{name} = [{}]",
+                points.collect::<Vec<_>>().join(", ")
+            ));
+        }
+        line("\n[cpu]".to_owned());
+        for (name, work) in Work::ALL {
+            line(format!("{name:?} = {}", micros(self.of(work))));
+        }
+        for (name, cells) in [("real", &self.real), ("model", &self.model)] {
+            for cell in cells {
+                let Cell {
+                    clients,
+                    rate,
+                    p50_us,
+                    p99_us,
+                    cpu_us,
+                    ..
+                } = cell;
+                line(format!(
+                    "\n[[{name}]]\nload = {:?}\nclients = {clients}\nrate = {rate:.1}\np50 = {p50_us:.1}\n\
+                     p99 = {p99_us:.1}\ncpu = {cpu_us:.2}",
+                    cell.load.name()
+                ));
+            }
+        }
+        text
+    }
+
+    /// What the model said when the file was made, against what was real.
+    #[must_use]
+    pub fn misses(&self) -> Vec<Miss> {
+        misses(&self.real, &self.model)
+    }
+
+    /// Why nothing that follows from these costs may be quoted, if so.
+    #[must_use]
+    pub fn flaw(&self) -> Option<String> {
+        if self.foreign > FOREIGN_MAX {
+            let percent = self.foreign * 100.0;
+            return Some(format!(
+                "calibrated while others used {percent:.0} % of the machine"
+            ));
+        }
+        let misses = self.misses();
+        match worst(&misses) {
+            None => Some("never validated".to_owned()),
+            Some(miss) => (miss.error.abs() > TOLERANCE).then(|| miss.to_string()),
+        }
+    }
+
+    /// Why these costs are not to be used here, if so.
+    #[must_use]
+    pub fn foreign_to(&self, here: &Machine) -> Option<String> {
+        let own = &self.machine;
+        if Machine::minor(&own.release) != Machine::minor(&here.release) {
+            return Some(format!(
+                "{} was made with holm {}, this is {}: calibrate again",
+                self.name, own.release, here.release
+            ));
+        }
+        None
+    }
+
+    /// Why what they say cannot be held against this machine, if so.
+    #[must_use]
+    pub fn elsewhere(&self, here: &Machine) -> Option<String> {
+        let own = &self.machine;
+        ((&own.processor, own.cores) != (&here.processor, here.cores)).then(|| {
+            format!(
+                "{} is of another machine ({}, {} cores): this is {}, {} cores",
+                self.name, own.processor, own.cores, here.processor, here.cores
+            )
+        })
+    }
+}
+
+/// What the model says of each real cell, against that; a cell without a model is left out.
+#[must_use]
+pub fn misses(real: &[Cell], model: &[Cell]) -> Vec<Miss> {
+    let same = |cell: &Cell| {
+        let mut all = model.iter();
+        all.find(|other| (other.load, other.clients) == (cell.load, cell.clients))
+    };
+    let pairs = real.iter().filter_map(|cell| Some((cell, same(cell)?)));
+    pairs.flat_map(|(cell, model)| cell.misses(model)).collect()
+}
+
+/// The worst of what is judged; none if nothing is.
+#[must_use]
+pub fn worst(misses: &[Miss]) -> Option<&Miss> {
+    let judged = misses.iter().filter(|miss| miss.is_judged());
+    judged.max_by(|one, other| one.error.abs().total_cmp(&other.error.abs()))
+}
+
+fn micros(nanos: u64) -> String {
+    format!("{}.{:03}", nanos / 1_000, nanos % 1_000)
+}
+
+fn words(table: &mut Table, key: &'static str) -> Result<String, Refusal> {
+    let value = table.need(key)?;
+    table.text(value, key)
+}
+
+fn real(table: &mut Table, key: &'static str) -> Result<f64, Refusal> {
+    let value = table.need(key)?;
+    table.number(&value, key)
+}
+
+fn number(table: &mut Table, key: &'static str) -> Result<u64, Refusal> {
+    Ok(u64::try_from(whole(real(table, key)?)).unwrap_or(0))
+}
+
+fn nanos(table: &Table, value: &Value, key: &str) -> Result<u64, Refusal> {
+    let micros = table.number(value, key)?;
+    u64::try_from(whole(micros * 1e3))
+        .map_err(|_negative| table.refuse(value.line, format!("{key} is a span in microseconds")))
+}
+
+fn quantiles(table: &mut Table, key: &'static str) -> Result<Vec<u64>, Refusal> {
+    let value = table.need(key)?;
+    let line = value.line;
+    let ValueKind::List(list) = value.kind else {
+        return Err(table.refuse(line, format!("{key} is a list of {TABLE} spans")));
+    };
+    let spans: Result<Vec<u64>, Refusal> = list.iter().map(|one| nanos(table, one, key)).collect();
+    let spans = spans?;
+    if spans.len() != TABLE || !spans.is_sorted() {
+        return Err(table.refuse(line, format!("{key} is a list of {TABLE} rising spans")));
+    }
+    Ok(spans)
+}
+
+fn cells(top: &mut Table, key: &'static str) -> Result<Vec<Cell>, Refusal> {
+    let cell = |mut table: Table| {
+        let load = match words(&mut table, "load")?.as_str() {
+            "put" => Load::Put,
+            "range" => Load::Range,
+            other => {
+                return Err(table.refuse(table.line, format!("load is put or range, not {other}")));
+            }
+        };
+        let cell = Cell {
+            load,
+            clients: u32::try_from(number(&mut table, "clients")?).unwrap_or(0),
+            rate: real(&mut table, "rate")?,
+            p50_us: real(&mut table, "p50")?,
+            p99_us: real(&mut table, "p99")?,
+            cpu_us: real(&mut table, "cpu")?,
+        };
+        table.finish()?;
+        Ok(cell)
+    };
+    top.tables(key)?.into_iter().map(cell).collect()
+}

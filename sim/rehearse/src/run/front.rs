@@ -1,0 +1,442 @@
+//! Where the work of the front and of a load generator is paid for: connections that wait for a thread, and the one
+//! thread of the generator.
+//!
+//! What would surprise: the front is not simulated, only its time is. What a connection has when a thread turns to it
+//! is done in one go, and costs one poll; what comes meanwhile waits for the next. So batches are as large as the
+//! queue makes them. Latencies are stamped in the middle of the generator's turn: it reads the answers first and
+//! stamps the next requests behind them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use holm_base::{NodeId, RequestId, Time};
+use holm_virtual::{Place, Quantiles, World};
+
+use super::clients::{OP_PUT, Pending};
+use super::{Run, Token};
+use crate::costs::{Costs, Work};
+use crate::site::{Answer, Request, Site};
+
+const WAKE: Place = Place::new("front.wake");
+
+/// A request on its way to a node.
+#[derive(Debug)]
+pub(super) struct Ask {
+    node: NodeId,
+    body: Request,
+    pending: Pending,
+}
+
+/// What a thread does not do, is about to, or does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Idle,
+    Waking,
+    /// It waits for a core; whether it slept before.
+    Ready(bool),
+    Working,
+}
+
+/// An answer on its way through a front.
+#[derive(Debug)]
+struct Heard {
+    request: RequestId,
+    /// The operation's number.
+    op: usize,
+    answer: Answer,
+    /// Who gave it.
+    node: NodeId,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Line {
+    site: usize,
+    host: usize,
+    standing: Standing,
+    asks: Vec<Ask>,
+    answers: Vec<Heard>,
+    /// What the thread that turned to it has taken.
+    taken: (Vec<Ask>, Vec<Heard>),
+    /// What the generator has not read.
+    unread: Vec<Heard>,
+    /// What it is reading.
+    reading: Vec<Heard>,
+    /// Clients that want to ask.
+    wants: Vec<usize>,
+}
+
+/// The generator's thread, on the machine of the sites.
+#[derive(Debug)]
+struct Generator {
+    host: usize,
+    standing: Standing,
+    ready: VecDeque<usize>,
+    working: Option<(usize, u64)>,
+}
+
+/// What the front of a site used, or the generator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FrontUse {
+    /// CPU.
+    pub(crate) nanos: u64,
+    /// Times that a thread read from a connection or wrote to one.
+    pub(crate) halves: u64,
+    /// Times that it woke for one.
+    pub(crate) wakes: u64,
+}
+
+impl FrontUse {
+    /// What was used since an earlier look.
+    pub(crate) const fn since(self, earlier: Self) -> Self {
+        Self {
+            nanos: self.nanos - earlier.nanos,
+            halves: self.halves - earlier.halves,
+            wakes: self.wakes - earlier.wakes,
+        }
+    }
+}
+
+/// All connections of a run whose work costs something.
+#[derive(Debug)]
+pub(crate) struct Fronts {
+    costs: Arc<Costs>,
+    wake: Quantiles,
+    lines: Vec<Line>,
+    /// The connections of each group: the first, and how many.
+    of_group: Vec<(usize, usize)>,
+    next: Vec<usize>,
+    /// At each site, connections that a thread is busy with.
+    busy: Vec<usize>,
+    /// At each site, what its front used so far; behind them, the generator.
+    pub(super) used: Vec<FrontUse>,
+    generator: Option<Generator>,
+}
+
+/// How many connections so many clients share, as the generator has it.
+pub(crate) fn connections(clients: u32) -> usize {
+    usize::try_from((clients / 10).clamp(1, 100)).expect("it is at most 100")
+}
+
+impl Fronts {
+    /// `groups` are the site, the host and the number of clients of each.
+    pub(crate) fn new(
+        (costs, wake): (Arc<Costs>, Quantiles),
+        sites: usize,
+        groups: &[(usize, usize, u32)],
+        generator: Option<usize>,
+    ) -> Self {
+        let (mut lines, mut of_group) = (Vec::new(), Vec::new());
+        for &(site, host, clients) in groups {
+            let count = connections(clients);
+            of_group.push((lines.len(), count));
+            lines.extend((0..count).map(|_| Line {
+                site,
+                host,
+                standing: Standing::Idle,
+                asks: Vec::new(),
+                answers: Vec::new(),
+                taken: (Vec::new(), Vec::new()),
+                unread: Vec::new(),
+                reading: Vec::new(),
+                wants: Vec::new(),
+            }));
+        }
+        Self {
+            costs,
+            wake,
+            lines,
+            next: vec![0; of_group.len()],
+            of_group,
+            busy: vec![0; sites],
+            used: vec![FrontUse::default(); sites + 1],
+            generator: generator.map(|host| Generator {
+                host,
+                standing: Standing::Idle,
+                ready: VecDeque::new(),
+                working: None,
+            }),
+        }
+    }
+
+    const fn has_generator(&self) -> bool {
+        self.generator.is_some()
+    }
+
+    /// The connection of a client, or the next of a group's.
+    pub(super) fn line(&mut self, group: usize, client: Option<usize>) -> usize {
+        let (first, count) = self.of_group[group];
+        let at = client.unwrap_or_else(|| {
+            self.next[group] += 1;
+            self.next[group]
+        });
+        first + at % count
+    }
+
+    fn price(&self, put: Work, range: Work, op: usize) -> u64 {
+        self.costs.of(if op == OP_PUT { put } else { range })
+    }
+
+    /// A connection has something: a thread turns to it, if none is there.
+    fn stir(&mut self, at: usize, world: &mut World<Site>) {
+        if self.lines[at].standing != Standing::Idle {
+            return;
+        }
+        let site = self.lines[at].site;
+        self.busy[site] += 1;
+        if self.busy[site] == 1 {
+            self.lines[at].standing = Standing::Waking;
+            let due = world.now().nanos() + self.wake.delay(WAKE, world.tape_mut());
+            world.alarm(Time::from_nanos(due), Token::LineAwake(number(at)).pack());
+        } else {
+            self.wait(at, false, world);
+        }
+    }
+
+    /// A thread waits for a core, to turn to a connection.
+    fn wait(&mut self, at: usize, slept: bool, world: &mut World<Site>) {
+        let line = &mut self.lines[at];
+        line.standing = Standing::Ready(slept);
+        world.ask_core(line.host, Token::LineBegins(number(at)).pack());
+    }
+
+    /// A thread has a core, and takes all that a connection has.
+    fn begin(&mut self, at: usize, world: &mut World<Site>) {
+        let line = &mut self.lines[at];
+        let slept = line.standing == Standing::Ready(true);
+        line.standing = Standing::Working;
+        line.taken = (
+            std::mem::take(&mut line.asks),
+            std::mem::take(&mut line.answers),
+        );
+        let line = &self.lines[at];
+        // To read is half of a poll, and to write the other. So are a request and its answer of
+        // an operation.
+        let halves = u64::from(!line.taken.0.is_empty()) + u64::from(!line.taken.1.is_empty());
+        let polls = self.costs.of(Work::FrontPoll) * halves / 2;
+        let asked = line.taken.0.iter().map(|ask| ask.pending.op);
+        let ops = asked.chain(line.taken.1.iter().map(|one| one.op));
+        let work = ops
+            .map(|op| self.price(Work::FrontPut, Work::FrontRange, op))
+            .sum::<u64>()
+            / 2;
+        let nanos = polls + work + u64::from(slept) * self.costs.of(Work::ThreadWake);
+        world.use_core(line.host, nanos, Token::Line(number(at)).pack());
+        let used = &mut self.used[line.site];
+        used.nanos += nanos;
+        used.halves += halves;
+        used.wakes += u64::from(slept);
+    }
+
+    /// The generator has something to do for a connection.
+    fn call_generator(&mut self, at: usize, world: &mut World<Site>) {
+        let Some(generator) = &mut self.generator else {
+            return;
+        };
+        if !generator.ready.contains(&at) {
+            generator.ready.push_back(at);
+        }
+        if generator.standing == Standing::Idle {
+            generator.standing = Standing::Waking;
+            let due = world.now().nanos() + self.wake.delay(WAKE, world.tape_mut());
+            world.alarm(Time::from_nanos(due), Token::GeneratorAwake.pack());
+        }
+    }
+
+    /// The generator waits for a core, if there is something for it.
+    fn next_turn(&mut self, slept: bool, world: &mut World<Site>) {
+        let Some(generator) = &mut self.generator else {
+            return;
+        };
+        if generator.ready.is_empty() {
+            generator.standing = Standing::Idle;
+        } else {
+            generator.standing = Standing::Ready(slept);
+            world.ask_core(generator.host, Token::GeneratorBegins.pack());
+        }
+    }
+
+    /// It has a core, and takes all that the next connection has.
+    fn generate(&mut self, world: &mut World<Site>) {
+        let Some(generator) = &mut self.generator else {
+            return;
+        };
+        let Some(at) = generator.ready.pop_front() else {
+            return;
+        };
+        let slept = generator.standing == Standing::Ready(true);
+        generator.standing = Standing::Working;
+        let host = generator.host;
+        let line = &mut self.lines[at];
+        line.reading = std::mem::take(&mut line.unread);
+        let line = &self.lines[at];
+        let answered = line.reading.iter().map(|one| one.op);
+        let more = line.wants.len().saturating_sub(line.reading.len());
+        let ops = answered.chain(std::iter::repeat_n(OP_PUT, more));
+        let prices = (Work::GeneratorPut, Work::GeneratorRange);
+        let work = ops
+            .map(|op| self.price(prices.0, prices.1, op))
+            .sum::<u64>();
+        let woken = u64::from(slept) * self.costs.of(Work::ThreadWake);
+        let nanos = woken + self.costs.of(Work::GeneratorPoll) + work;
+        if let (Some(generator), Some(used)) = (&mut self.generator, self.used.last_mut()) {
+            generator.working = Some((at, nanos));
+            used.nanos += nanos;
+            used.halves += 2;
+            used.wakes += u64::from(slept);
+        }
+        world.use_core(host, nanos, Token::Generator.pack());
+    }
+}
+
+fn number(index: usize) -> u64 {
+    u64::try_from(index).expect("connections are few")
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).expect("connections are few")
+}
+
+impl Run<'_> {
+    /// A request goes to the front, or at once to its node where work is free.
+    pub(super) fn submit(&mut self, node: NodeId, body: Request, pending: Pending) {
+        let Some(fronts) = &mut self.fronts else {
+            self.hand(node, body, pending);
+            return;
+        };
+        let at = fronts.line(pending.group, pending.client);
+        fronts.lines[at].asks.push(Ask {
+            node,
+            body,
+            pending,
+        });
+        fronts.stir(at, &mut self.world);
+    }
+
+    /// An answer of a node's; whether it goes through the front.
+    pub(super) fn passes_front(
+        &mut self,
+        node: NodeId,
+        request: RequestId,
+        answer: &Answer,
+    ) -> bool {
+        let known = self.askers.of_request(request);
+        let (Some(fronts), Some((group, client, op))) = (&mut self.fronts, known) else {
+            return false;
+        };
+        let at = fronts.line(group, client);
+        fronts.lines[at].answers.push(Heard {
+            request,
+            op,
+            answer: answer.clone(),
+            node,
+        });
+        fronts.stir(at, &mut self.world);
+        true
+    }
+
+    pub(super) fn line_awake(&mut self, at: u64) {
+        if let Some(fronts) = &mut self.fronts {
+            fronts.wait(index(at), true, &mut self.world);
+        }
+    }
+
+    pub(super) fn line_begins(&mut self, at: u64) {
+        if let Some(fronts) = &mut self.fronts {
+            fronts.begin(index(at), &mut self.world);
+        }
+    }
+
+    /// A thread is done with what it took of a connection.
+    pub(super) fn line_done(&mut self, at: u64) {
+        let at = index(at);
+        let Some(fronts) = &mut self.fronts else {
+            return;
+        };
+        let (asks, mut answers) = std::mem::take(&mut fronts.lines[at].taken);
+        let has_generator = fronts.has_generator();
+        if has_generator && !answers.is_empty() {
+            fronts.lines[at].unread.append(&mut answers);
+            fronts.call_generator(at, &mut self.world);
+        }
+        for Ask {
+            node,
+            body,
+            pending,
+        } in asks
+        {
+            self.hand(node, body, pending);
+        }
+        for heard in answers {
+            self.answered(heard.node, heard.request, heard.answer);
+        }
+        let Some(fronts) = &mut self.fronts else {
+            return;
+        };
+        let line = &mut fronts.lines[at];
+        if line.asks.is_empty() && line.answers.is_empty() {
+            line.standing = Standing::Idle;
+            let site = line.site;
+            fronts.busy[site] -= 1;
+        } else {
+            fronts.wait(at, false, &mut self.world);
+        }
+    }
+
+    /// A client wants to ask: through the generator, if there is one.
+    pub(super) fn wants(&mut self, group: usize, client: usize) -> bool {
+        let Some(fronts) = &mut self.fronts else {
+            return false;
+        };
+        if !fronts.has_generator() {
+            return false;
+        }
+        let at = fronts.line(group, Some(client));
+        fronts.lines[at].wants.push(client);
+        fronts.call_generator(at, &mut self.world);
+        true
+    }
+
+    pub(super) fn generator_awake(&mut self) {
+        if let Some(fronts) = &mut self.fronts {
+            fronts.next_turn(true, &mut self.world);
+        }
+    }
+
+    pub(super) fn generator_begins(&mut self) {
+        if let Some(fronts) = &mut self.fronts {
+            fronts.generate(&mut self.world);
+        }
+    }
+
+    /// The generator has read the answers of a connection; its clients ask again.
+    pub(super) fn generated(&mut self) {
+        let Some(fronts) = &mut self.fronts else {
+            return;
+        };
+        let working = fronts.generator.as_mut().and_then(|it| it.working.take());
+        let Some((at, nanos)) = working else { return };
+        let middle = self.world.now().nanos() - nanos / 2;
+        self.askers.stamp = Some(Time::from_nanos(middle));
+        for heard in std::mem::take(&mut fronts.lines[at].reading) {
+            self.answered(heard.node, heard.request, heard.answer);
+        }
+        let Some(fronts) = &mut self.fronts else {
+            return;
+        };
+        for client in std::mem::take(&mut fronts.lines[at].wants) {
+            self.ask_of(client);
+        }
+        self.askers.stamp = None;
+        let Some(fronts) = &mut self.fronts else {
+            return;
+        };
+        if let Some(generator) = &mut fronts.generator
+            && fronts.lines[at].unread.is_empty()
+        {
+            // What was wanted meanwhile has been asked.
+            generator.ready.retain(|&other| other != at);
+        }
+        fronts.next_turn(false, &mut self.world);
+    }
+}

@@ -1,0 +1,73 @@
+//! What a batch of a replica costs: counted while it is stepped, summed when it is over.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use holm_machine::Turn;
+use holm_sequencer::Record;
+
+use super::{Effect, Input, Request, Stored};
+use crate::costs::{Costs, Work};
+
+/// Counts a replica's work, where work costs something.
+#[derive(Debug)]
+pub(super) struct Labour {
+    costs: Option<Arc<Costs>>,
+    /// Since the last batch, in nanoseconds.
+    done: Cell<u64>,
+}
+
+impl Labour {
+    pub(super) const fn new(costs: Option<Arc<Costs>>) -> Self {
+        Self {
+            costs,
+            done: Cell::new(0),
+        }
+    }
+
+    /// Whether the replica decides once a batch, as behind the engine's thread.
+    pub(super) const fn is_paid(&self) -> bool {
+        self.costs.is_some()
+    }
+
+    /// An input is about to be worked off.
+    pub(super) fn count(&self, input: &Input) {
+        let Some(costs) = &self.costs else { return };
+        let nanos = match input {
+            Input::Start | Input::Wake | Input::Durable { .. } => 0,
+            Input::Message { .. } => costs.of(Work::LinkFrame),
+            Input::Request { body, .. } => match body {
+                Request::Write(..) => costs.of(Work::EnginePut),
+                Request::Read(_) => costs.of(Work::EngineRange),
+                // Nobody asks for these where work costs something.
+                Request::Lease(_)
+                | Request::Watch(_)
+                | Request::Unwatch(_)
+                | Request::Progress(_)
+                | Request::Operate(_)
+                | Request::Suspect(_) => 0,
+            },
+        };
+        self.done.set(self.done.get() + nanos);
+    }
+
+    /// What the batch cost that asked for this.
+    pub(super) fn of_batch(&self, turn: &Turn<Effect>) -> u64 {
+        let Some(costs) = &self.costs else { return 0 };
+        let is_sent = |effect: &&Effect| matches!(effect, Effect::Send { .. });
+        let is_entry = |effect: &&Effect| {
+            matches!(
+                effect,
+                Effect::Persist {
+                    record: Stored::Store(Record::Entry { .. }),
+                    ..
+                }
+            )
+        };
+        let count = |number: usize| u64::try_from(number).expect("batches are small");
+        let sent = count(turn.leaving.iter().filter(is_sent).count());
+        let entries = count(turn.records.iter().filter(is_entry).count());
+        let own = self.done.take();
+        own + sent * costs.of(Work::LinkFrame) + entries * costs.of(Work::EngineEntry)
+    }
+}

@@ -1,0 +1,228 @@
+//! The machine of a costs file, rehearsed: three sites and the generator on its cores, one load at a time.
+
+use holm_base::NodeId;
+use holm_virtual::{Order, Recording, Report as Lines, Tape};
+
+use crate::costs::{Cell, Costs, Load};
+use crate::run::{Ending, FrontUse, Run, SiteUse};
+use crate::scenario::{Measure, Scenario, parse};
+use crate::stage::Stage;
+
+/// How long one run is measured.
+const MEASURED_MS: u64 = 400;
+/// Before that somebody is elected; the last tenth of it is under load.
+const WARMUP_MS: u64 = 3_000;
+/// A seed whose leader is not the site asked costs an election; this many in a row are no chance.
+const SEEDS_MAX: u64 = 200;
+
+/// How often something happened for each answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Share {
+    /// Batches of the engine.
+    pub turns: f64,
+    /// Messages that woke it.
+    pub wakes: f64,
+    /// Messages sent.
+    pub sent: f64,
+    /// Flushes of the log.
+    pub flushes: f64,
+    /// Times that a thread of the front read from a connection and wrote to it; once each is one.
+    pub polls: f64,
+    /// Times that it woke for one.
+    pub front_wakes: f64,
+}
+
+/// What happened for each answer, in the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// At the site that leads and is asked.
+    pub leader: Share,
+    /// At each of the others, on average.
+    pub follower: Share,
+    /// Times that the generator turned to a connection.
+    pub generator_polls: f64,
+    /// Times that it woke for one.
+    pub generator_wakes: f64,
+}
+
+/// What the model says of a load.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Modelled {
+    /// As a row of the table.
+    pub cell: Cell,
+    /// Why it costs what it does.
+    pub counts: Counts,
+}
+
+/// Rehearses one load on the machine of the costs, so many runs of it.
+///
+/// # Errors
+///
+/// If nothing can be said, for nobody leads or a run does not go on.
+pub fn model(costs: &Costs, load: Load, clients: u32, runs: u64) -> Result<Modelled, String> {
+    let scenario = scenario(costs, load, clients)?;
+    let stage = Stage::new(&scenario);
+    let (mut sum, mut done) = (None, 0);
+    for seed in 1..=SEEDS_MAX {
+        let tape = Tape::fresh(seed).recording(Recording::Off);
+        let mut run = Run::new(&scenario, &stage, Order::Timed, Lines::Off, tape);
+        let leader = run.elect().map_err(|halted| halted.to_string())?;
+        if leader != Some(NodeId::new(1)) {
+            continue;
+        }
+        let one = of_run(&run.finish(), load, clients)?;
+        sum = Some(sum.map_or(one, |sum| plus(sum, one)));
+        done += 1;
+        if done == runs {
+            break;
+        }
+    }
+    let sum = sum.filter(|_| done == runs);
+    let sum = sum.ok_or_else(|| "in the model the site that is asked never leads".to_owned())?;
+    Ok(scaled(sum, 1.0 / float(runs)))
+}
+
+fn scenario(costs: &Costs, load: Load, clients: u32) -> Result<Scenario, String> {
+    let text = format!(
+        "format = 1\nname = \"{op}-{clients}\"\nwhy = \"The calibrated machine, rehearsed.\"\n\
+         [run]\nlength = \"{length}ms\"\nwarmup = \"{WARMUP_MS}ms\"\n\
+         [[site]]\nnames = [\"a\", \"b\", \"c\"]\nhost = \"machine\"\ncores = {cores}\n\
+         [[link]]\nname = \"loopback\"\namong = [\"a\", \"b\", \"c\"]\none_way = \"0ms\"\n\
+         [[keyspace]]\nname = \"k\"\nsites = [\"a\", \"b\", \"c\"]\n\
+         [[clients]]\nat = \"a\"\ncount = {clients}\nmix = {{ {op} = 1 }}\n\
+         keys = \"uniform(100000)\"\nvalue = \"{bytes}B\"\n\
+         [[promise]]\ncheck = [\"invariants\"]\n",
+        op = load.name(),
+        length = WARMUP_MS + MEASURED_MS,
+        cores = costs.machine.cores,
+        bytes = costs.value_bytes,
+    );
+    let mut scenario = parse(&text, "validation", &[]).map_err(|refusal| refusal.to_string())?;
+    scenario.charge(costs.clone())?;
+    scenario.has_generator = true;
+    Ok(scenario)
+}
+
+fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String> {
+    if let Some(halted) = &ending.halted {
+        return Err(halted.to_string());
+    }
+    if let Some(violation) = ending.violations.first() {
+        return Err(format!("in the model a promise broke: {}", violation.place));
+    }
+    let op = match load {
+        Load::Put => 0,
+        Load::Range => 3,
+    };
+    let figure = |measure| ending.figures.value(measure, &[], None);
+    let known = (
+        figure(Measure::Rate(op)),
+        figure(Measure::Quantile(op, 500)),
+        figure(Measure::Quantile(op, 990)),
+        ending.used.as_ref(),
+    );
+    let (Some(rate), Some(p50), Some(p99), Some(used)) = known else {
+        return Err("in the model nothing is answered".to_owned());
+    };
+    let answers = rate * float(used.nanos) / 1e9;
+    let all: u64 = used.sites.iter().map(SiteUse::nanos_of).sum();
+    let share = |site: &SiteUse| Share {
+        turns: float(site.node.turns) / answers,
+        wakes: float(site.node.wakes) / answers,
+        sent: float(site.node.sent) / answers,
+        flushes: float(site.node.flushes) / answers,
+        polls: float(site.front.halves) / 2.0 / answers,
+        front_wakes: float(site.front.wakes) / answers,
+    };
+    let FrontUse { halves, wakes, .. } = used.generator;
+    let [leader, first, second] = used.sites.as_slice() else {
+        return Err("the model has three sites".to_owned());
+    };
+    Ok(Modelled {
+        cell: Cell {
+            load,
+            clients,
+            rate,
+            p50_us: p50 / 1e3,
+            p99_us: p99 / 1e3,
+            cpu_us: float(all) / answers / 1e3,
+        },
+        counts: Counts {
+            leader: share(leader),
+            follower: share(first).both(share(second)).times(0.5),
+            generator_polls: float(halves) / 2.0 / answers,
+            generator_wakes: float(wakes) / answers,
+        },
+    })
+}
+
+impl Share {
+    fn both(self, other: Self) -> Self {
+        Self {
+            turns: self.turns + other.turns,
+            wakes: self.wakes + other.wakes,
+            sent: self.sent + other.sent,
+            flushes: self.flushes + other.flushes,
+            polls: self.polls + other.polls,
+            front_wakes: self.front_wakes + other.front_wakes,
+        }
+    }
+
+    fn times(self, by: f64) -> Self {
+        Self {
+            turns: self.turns * by,
+            wakes: self.wakes * by,
+            sent: self.sent * by,
+            flushes: self.flushes * by,
+            polls: self.polls * by,
+            front_wakes: self.front_wakes * by,
+        }
+    }
+}
+
+fn plus(one: Modelled, other: Modelled) -> Modelled {
+    let (a, b) = (one.cell, other.cell);
+    let (c, d) = (one.counts, other.counts);
+    Modelled {
+        cell: Cell {
+            rate: a.rate + b.rate,
+            p50_us: a.p50_us + b.p50_us,
+            p99_us: a.p99_us + b.p99_us,
+            cpu_us: a.cpu_us + b.cpu_us,
+            ..a
+        },
+        counts: Counts {
+            leader: c.leader.both(d.leader),
+            follower: c.follower.both(d.follower),
+            generator_polls: c.generator_polls + d.generator_polls,
+            generator_wakes: c.generator_wakes + d.generator_wakes,
+        },
+    }
+}
+
+fn scaled(one: Modelled, by: f64) -> Modelled {
+    let (a, c) = (one.cell, one.counts);
+    Modelled {
+        cell: Cell {
+            rate: a.rate * by,
+            p50_us: a.p50_us * by,
+            p99_us: a.p99_us * by,
+            cpu_us: a.cpu_us * by,
+            ..a
+        },
+        counts: Counts {
+            leader: c.leader.times(by),
+            follower: c.follower.times(by),
+            generator_polls: c.generator_polls * by,
+            generator_wakes: c.generator_wakes * by,
+        },
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a run are far below 2^53"
+)]
+const fn float(count: u64) -> f64 {
+    count as f64
+}

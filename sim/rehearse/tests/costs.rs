@@ -1,0 +1,331 @@
+//! Costs: what a file must say, what has a price, and what work that costs something does to a run.
+
+use holm_rehearse::{
+    Cell, Costs, Load, Machine, Options, Scenario, Silent, TABLE, Work, misses, model, parse, run,
+    worst,
+};
+
+fn here() -> Machine {
+    Machine {
+        processor: "a processor".to_owned(),
+        cores: 2,
+        kernel: "6.1".to_owned(),
+        release: "0.1.4".to_owned(),
+    }
+}
+
+/// Round prices, near those of a small machine.
+fn costs() -> Costs {
+    let mut costs = Costs::new("test.toml".to_owned(), here());
+    costs.build = "ab".repeat(32);
+    costs.date = "2026-11-27".to_owned();
+    for (_, work) in Work::ALL {
+        costs.set(work, 4_000);
+    }
+    costs.set(Work::LogFlush, 20_000);
+    costs.wake = (0..64).map(|at| 4_000 + at * 100).collect();
+    costs.sync = (0..64).map(|at| 30_000 + at * 1_000).collect();
+    costs
+}
+
+fn cell(clients: u32, rate: f64, p50_us: f64) -> Cell {
+    let (load, p99_us, cpu_us) = (Load::Put, 900.0, 40.0);
+    Cell {
+        load,
+        clients,
+        rate,
+        p50_us,
+        p99_us,
+        cpu_us,
+    }
+}
+
+const SITES: &str = r#"
+format = 1
+name = "loaded"
+why = "Work takes time."
+[run]
+length = "4s"
+warmup = "2s"
+informative = 10
+[[site]]
+names = ["a", "b", "c"]
+costs = "test.toml"
+[[link]]
+name = "wan"
+among = ["a", "b", "c"]
+one_way = "1ms"
+[[keyspace]]
+name = "k"
+sites = ["a", "b", "c"]
+[[clients]]
+at = ["a", "b", "c"]
+rate = "100/s"
+mix = { put = 1, range = 1 }
+keys = "uniform(100)"
+value = "256B"
+[[promise]]
+check = ["linearizable", "durable"]
+"#;
+
+fn loaded(text: &str) -> Scenario {
+    parse(text, "loaded.toml", &[]).unwrap_or_else(|refusal| panic!("{refusal}"))
+}
+
+fn twice() -> Options {
+    Options {
+        runs: Some(3),
+        ..Options::default()
+    }
+}
+
+#[test]
+fn a_file_is_read_as_it_was_written() {
+    let mut costs = costs();
+    costs.real = vec![cell(1, 2_000.0, 480.5), cell(1_000, 35_000.0, 28_000.0)];
+    costs.model = vec![cell(1, 2_100.0, 470.0), cell(1_000, 34_000.0, 29_000.0)];
+    let read = Costs::parse(&costs.to_toml(), "test.toml").unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(read, costs);
+    assert_eq!(read.wake.len(), TABLE);
+}
+
+#[test]
+fn work_without_a_price_is_refused_and_never_free() {
+    let text = costs().to_toml();
+    for (name, _) in Work::ALL {
+        let line = format!("\"{name}\" = ");
+        let without: Vec<&str> = text.lines().filter(|one| !one.starts_with(&line)).collect();
+        assert_eq!(without.len() + 1, text.lines().count(), "{name}");
+        let refusal = Costs::parse(&without.join("\n"), "test.toml").expect_err("it lacks one");
+        assert!(
+            refusal.what.contains(&format!("no measure of {name}")),
+            "{refusal}"
+        );
+        assert!(refusal.line > 0, "{refusal}");
+    }
+    let more = text.replace("[cpu]", "[cpu]\n\"engine.lunch\" = 3.0");
+    let refusal = Costs::parse(&more, "test.toml").expect_err("nobody knows that kind");
+    assert!(refusal.what.contains("engine.lunch"), "{refusal}");
+}
+
+#[test]
+fn tables_are_whole_and_rise() {
+    let text = costs().to_toml();
+    for (planted, what) in [
+        (text.replacen("wake = [4.000, ", "wake = [", 1), "wake"),
+        (
+            text.replacen("sync = [30.000, ", "sync = [99.000, ", 1),
+            "sync",
+        ),
+        (text.replace("format = 1", "format = 2"), "format"),
+        (
+            text.replacen("\"link.frame\" = 4.000", "\"link.frame\" = -4.0", 1),
+            "link.frame",
+        ),
+    ] {
+        assert_ne!(planted, text);
+        let refusal = Costs::parse(&planted, "test.toml").expect_err(what);
+        assert!(refusal.what.contains(what), "{refusal}");
+    }
+}
+
+#[test]
+fn a_file_is_bound_to_a_minor_release_and_tells_its_machine() {
+    let costs = costs();
+    let other = |release: &str| Machine {
+        release: release.to_owned(),
+        ..here()
+    };
+    assert_eq!(costs.foreign_to(&other("0.1.9")), None);
+    for release in ["0.2.4", "1.1.4"] {
+        let why = costs
+            .foreign_to(&other(release))
+            .expect("it is of another release");
+        assert!(
+            why.contains(release) && why.contains("calibrate again"),
+            "{why}"
+        );
+    }
+    assert_eq!(costs.elsewhere(&here()), None);
+    let larger = Machine {
+        cores: 64,
+        ..here()
+    };
+    let why = costs.elsewhere(&larger).expect("it has more cores");
+    assert!(why.contains("2 cores") && why.contains("64 cores"), "{why}");
+}
+
+#[test]
+fn scenarios_that_do_what_has_no_price_are_refused() {
+    let refused = [
+        ("put = 1, range = 1", "put = 1, txn = 1", "txn"),
+        (
+            "value = \"256B\"",
+            "value = \"257B\"",
+            "values of 257 bytes",
+        ),
+        (
+            "keys = \"uniform(100)\"",
+            "keys = \"uniform(4)\"",
+            "several keys",
+        ),
+        (
+            "value = \"256B\"",
+            "value = \"256B\"\nwatch = \"/\"",
+            "watch",
+        ),
+        (
+            "sites = [\"a\", \"b\", \"c\"]",
+            "sites = [\"a\", \"b\", \"c\"]\nengine = \"table\"",
+            "table",
+        ),
+    ];
+    for (from, to, what) in refused {
+        let text = SITES.replacen(from, to, 1);
+        assert_ne!(text, SITES, "{what}");
+        let why = loaded(&text).charge(costs()).expect_err(what);
+        assert!(why.contains(what) && why.contains("test.toml"), "{why}");
+    }
+    let some = SITES.replace("[[link]]", "[[site]]\nnames = \"d\"\n[[link]]");
+    assert!(
+        loaded(&some).costs_wanted().is_err(),
+        "one site would work for nothing"
+    );
+    assert_eq!(loaded(SITES).costs_wanted(), Ok(Some("test.toml")));
+    assert_eq!(
+        loaded(&SITES.replace("costs = \"test.toml\"", "")).costs_wanted(),
+        Ok(None)
+    );
+}
+
+#[test]
+fn work_takes_time_and_a_run_is_still_a_function_of_its_seed() {
+    let mut scenario = loaded(SITES);
+    let free = run(&scenario, &twice(), &mut Silent);
+    assert_eq!(free.exit_code(), 0, "{}", free.to_text());
+    assert!(
+        free.to_text().contains("work is free"),
+        "{}",
+        free.to_text()
+    );
+    scenario.charge(costs()).expect("all of it has a price");
+    let paid = run(&scenario, &twice(), &mut Silent);
+    assert_eq!(paid.exit_code(), 0, "{}", paid.to_text());
+    let again = run(&scenario, &twice(), &mut Silent);
+    assert_eq!(paid.hash(), again.hash());
+    assert_ne!(paid.hash(), free.hash());
+    let text = paid.to_text();
+    for words in [
+        "costs test.toml",
+        "NOT VALID (never validated)",
+        "syncs/s",
+        "host a:",
+        "cores busy",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(
+        paid.to_json().contains("\"quotable\":false"),
+        "{}",
+        paid.to_json()
+    );
+    assert!(paid.to_html().contains("CPU and syncs by site"));
+}
+
+#[test]
+fn costs_that_were_right_make_figures_quotable_and_costs_that_were_not_do_not() {
+    let mut right = costs();
+    right.real = vec![cell(100, 20_000.0, 4_000.0)];
+    right.model = vec![cell(100, 21_000.0, 3_700.0)];
+    let mut wrong = right.clone();
+    wrong.model = vec![cell(100, 21_000.0, 4_920.0)];
+    assert_eq!(
+        worst(&wrong.misses()).expect("it is off").to_string(),
+        "put, 100 clients: p50 off by 23 %"
+    );
+    let mut busy = right.clone();
+    busy.foreign = 0.23;
+    for (costs, words, quotable) in [
+        (
+            busy,
+            "NOT VALID (calibrated while others used 23 % of the machine)",
+            "\"quotable\":false",
+        ),
+        (right, "validated within 7 %", "\"quotable\":true"),
+        (
+            wrong,
+            "NOT VALID (put, 100 clients: p50 off by 23 %)",
+            "\"quotable\":false",
+        ),
+    ] {
+        let mut scenario = loaded(SITES);
+        scenario.charge(costs).expect("all of it has a price");
+        let report = run(&scenario, &twice(), &mut Silent);
+        assert!(report.to_text().contains(words), "{}", report.to_text());
+        assert!(report.to_json().contains(quotable), "{}", report.to_json());
+    }
+}
+
+#[test]
+fn p99_is_shown_and_not_judged() {
+    let slow = Cell {
+        p99_us: 9_000.0,
+        ..cell(1, 2_000.0, 480.0)
+    };
+    let all = misses(&[cell(1, 2_000.0, 480.0)], &[slow]);
+    assert_eq!(all.len(), 4);
+    assert!(
+        all.iter()
+            .any(|miss| miss.figure == "p99" && miss.error > 8.0)
+    );
+    assert!(worst(&all).is_some_and(|miss| miss.error.abs() < 1e-9));
+}
+
+#[test]
+fn the_model_uses_no_more_than_the_cores_there_are_and_batches_under_load() {
+    let one = model(&costs(), Load::Put, 1, 1).expect("it runs");
+    let many = model(&costs(), Load::Put, 100, 1).expect("it runs");
+    for said in [one, many] {
+        let cores = said.cell.rate * said.cell.cpu_us / 1e6;
+        assert!(cores > 0.2 && cores < 2.0, "{said:?}");
+    }
+    assert!(
+        one.counts.leader.flushes > 0.9,
+        "each put alone is a flush: {one:?}"
+    );
+    assert!(many.counts.leader.flushes < 0.5, "many share one: {many:?}");
+    assert!(many.cell.rate > 3.0 * one.cell.rate, "{one:?} {many:?}");
+    assert!(many.cell.cpu_us < one.cell.cpu_us, "batches save work");
+    let read = model(&costs(), Load::Range, 10, 1).expect("it runs");
+    assert!(
+        read.counts.leader.flushes < 0.01,
+        "a read is not logged: {read:?}"
+    );
+}
+
+#[test]
+fn a_scenario_against_itself_is_one_times_as_fast() {
+    let mut scenario = loaded(SITES);
+    scenario.charge(costs()).expect("all of it has a price");
+    let options = Options {
+        against: Some(Box::new(scenario.clone())),
+        ..twice()
+    };
+    let same = run(&scenario, &options, &mut Silent).to_text();
+    assert!(
+        same.contains("put.p50 at a in before: 1.000x (1.000 to 1.000), no difference"),
+        "{same}"
+    );
+    let far = SITES.replace("one_way = \"1ms\"", "one_way = \"2ms\"");
+    let mut far = loaded(&far);
+    far.charge(costs()).expect("all of it has a price");
+    let slower = run(&far, &options, &mut Silent).to_text();
+    let line = slower
+        .lines()
+        .find(|line| line.contains("put.p50 at a in before:"));
+    let line = line.unwrap_or_else(|| panic!("{slower}"));
+    assert!(
+        line.contains(": 1.") && !line.contains("no difference"),
+        "{line}"
+    );
+}
