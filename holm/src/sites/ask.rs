@@ -130,7 +130,7 @@ enum SiteAct {
     /// Let a held site go on
     Resume(Name),
     /// Make a token with which a site on another machine can join, once
-    Add(invite::Add),
+    Add(Box<invite::Add>),
 }
 
 #[derive(Clone, Debug, Args)]
