@@ -91,6 +91,11 @@ pub(crate) fn run() -> Result<Counts> {
 
 pub(crate) use crate_table::renew as with_crate_table;
 
+/// The longest that a file at this path may be.
+pub(crate) fn wall(path: &str) -> usize {
+    lengths::wall(path)
+}
+
 /// Whether a file's header marks it as generated.
 pub(crate) fn is_generated(text: &str) -> bool {
     lengths::generated(text)
