@@ -10,7 +10,7 @@ use crate::scenario::{Kind as ValueKind, Table, Value, read_tree, refuse, whole}
 /// How many quantiles a table has.
 pub const TABLE: usize = 64;
 /// The version of the file.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// How far a figure of the model may lie from the real one, as a share.
 pub const TOLERANCE: f64 = 0.15;
 
@@ -42,15 +42,19 @@ pub enum Work {
     EngineRange,
     /// It logs and applies an entry.
     EngineEntry,
-    /// A message leaves or comes: its TLS record, its two system calls.
-    LinkFrame,
+    /// A worker writes to a link or reads from it, once: TLS and the system call.
+    LinkCall,
+    /// What 1,024 bytes on a link cost beyond that, at one end.
+    LinkKib,
     /// A batch goes to the log: one write, one sync, without the waiting.
     LogFlush,
+    /// What an entry in it costs beyond that.
+    LogEntry,
 }
 
 impl Work {
     /// All of them, by the names that the file uses.
-    pub const ALL: [(&'static str, Self); 13] = [
+    pub const ALL: [(&'static str, Self); 15] = [
         ("thread.wake", Self::ThreadWake),
         ("generator.poll", Self::GeneratorPoll),
         ("generator.put.256", Self::GeneratorPut),
@@ -62,8 +66,10 @@ impl Work {
         ("engine.put.256", Self::EnginePut),
         ("engine.range", Self::EngineRange),
         ("engine.entry.256", Self::EngineEntry),
-        ("link.frame", Self::LinkFrame),
+        ("link.call", Self::LinkCall),
+        ("link.kib", Self::LinkKib),
         ("log.flush", Self::LogFlush),
+        ("log.entry.256", Self::LogEntry),
     ];
 
     fn index(self) -> usize {
@@ -90,6 +96,61 @@ impl Load {
             Self::Range => "range",
         }
     }
+}
+
+/// Nanoseconds of CPU of one site, by what its threads do.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Parts {
+    /// The workers: connections of clients, and links.
+    pub front: f64,
+    /// The engine, and what it writes to the log itself.
+    pub engine: f64,
+    /// The log.
+    pub log: f64,
+    /// Everything else.
+    pub other: f64,
+}
+
+impl Parts {
+    /// All of it.
+    #[must_use]
+    pub fn all(&self) -> f64 {
+        self.front + self.engine + self.log + self.other
+    }
+
+    /// With so many times the other.
+    #[must_use]
+    pub fn plus(self, other: Self, times: f64) -> Self {
+        Self {
+            front: self.front + other.front * times,
+            engine: self.engine + other.engine * times,
+            log: self.log + other.log * times,
+            other: self.other + other.other * times,
+        }
+    }
+
+    /// So many times this.
+    #[must_use]
+    pub fn times(self, by: f64) -> Self {
+        Self::default().plus(self, by)
+    }
+}
+
+/// A load that prices come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// What was asked for; nothing but an answer, if it is none.
+    pub load: Option<Load>,
+    /// By how many clients.
+    pub clients: u32,
+    /// Over how many connections.
+    pub connections: u32,
+    /// What the site that leads and is asked spent for each answer.
+    pub leader: Parts,
+    /// What each of the others spent, on average.
+    pub follower: Parts,
+    /// What the generator spent.
+    pub generator: f64,
 }
 
 /// What was seen under one load, in a closed loop at the site that leads.
@@ -209,6 +270,8 @@ pub struct Costs {
     pub wake: Vec<u64>,
     /// How long a sync of the log waits without a core, in nanoseconds, ascending.
     pub sync: Vec<u64>,
+    /// What the prices come from.
+    pub measured: Vec<Measured>,
     /// What was seen on the real machine.
     pub real: Vec<Cell>,
     /// What the model said of the same when the file was made.
@@ -229,6 +292,7 @@ impl Costs {
             cpu: [0; Work::ALL.len()],
             wake: vec![0],
             sync: vec![0],
+            measured: Vec::new(),
             real: Vec::new(),
             model: Vec::new(),
         }
@@ -253,8 +317,9 @@ impl Costs {
     pub fn parse(text: &str, file: &str) -> Result<Self, Refusal> {
         let mut top = read_tree(text, file)?;
         let format = top.need("format")?;
-        if top.number(&format, "format")?.to_bits() != 1.0_f64.to_bits() {
-            return Err(top.refuse(format.line, "format is 1: this build reads no other"));
+        if top.number(&format, "format")?.to_bits() != 2.0_f64.to_bits() {
+            let what = "format is 2: this build reads no other; calibrate again";
+            return Err(top.refuse(format.line, what));
         }
         let machine = Machine {
             processor: words(&mut top, "machine")?,
@@ -270,6 +335,7 @@ impl Costs {
         costs.prices(&mut top)?;
         costs.wake = quantiles(&mut top, "wake")?;
         costs.sync = quantiles(&mut top, "sync")?;
+        costs.measured = measured(&mut top)?;
         costs.real = cells(&mut top, "real")?;
         costs.model = cells(&mut top, "model")?;
         top.finish()?;
@@ -328,6 +394,21 @@ impl Costs {
         line("\n[cpu]".to_owned());
         for (name, work) in Work::ALL {
             line(format!("{name:?} = {}", micros(self.of(work))));
+        }
+        for one in &self.measured {
+            let load = one.load.map_or("echo", Load::name);
+            let (clients, connections) = (one.clients, one.connections);
+            let parts = |it: &Parts| {
+                let all = [it.front, it.engine, it.log, it.other];
+                all.map(|nanos| format!("{:.4}", nanos / 1e3)).join(", ")
+            };
+            line(format!(
+                "\n[[measured]]\nload = {load:?}\nclients = {clients}\nconnections = {connections}\n\
+                 leader = [{}]\nfollower = [{}]\ngenerator = {:.4}",
+                parts(&one.leader),
+                parts(&one.follower),
+                one.generator / 1e3
+            ));
         }
         for (name, cells) in [("real", &self.real), ("model", &self.model)] {
             for cell in cells {
@@ -474,4 +555,50 @@ fn cells(top: &mut Table, key: &'static str) -> Result<Vec<Cell>, Refusal> {
         Ok(cell)
     };
     top.tables(key)?.into_iter().map(cell).collect()
+}
+
+fn measured(top: &mut Table) -> Result<Vec<Measured>, Refusal> {
+    let one = |mut table: Table| {
+        let load = match words(&mut table, "load")?.as_str() {
+            "echo" => None,
+            "put" => Some(Load::Put),
+            "range" => Some(Load::Range),
+            other => {
+                let what = format!("load is echo, put or range, not {other}");
+                return Err(table.refuse(table.line, what));
+            }
+        };
+        let measured = Measured {
+            load,
+            clients: u32::try_from(number(&mut table, "clients")?).unwrap_or(0),
+            connections: u32::try_from(number(&mut table, "connections")?).unwrap_or(0),
+            leader: parts(&mut table, "leader")?,
+            follower: parts(&mut table, "follower")?,
+            generator: real(&mut table, "generator")? * 1e3,
+        };
+        table.finish()?;
+        Ok(measured)
+    };
+    top.tables("measured")?.into_iter().map(one).collect()
+}
+
+/// Microseconds of the front, the engine, the log and the rest.
+fn parts(table: &mut Table, key: &'static str) -> Result<Parts, Refusal> {
+    let value = table.need(key)?;
+    let line = value.line;
+    let ValueKind::List(list) = value.kind else {
+        return Err(table.refuse(line, format!("{key} is a list of four spans")));
+    };
+    let spans: Result<Vec<f64>, Refusal> = list.iter().map(|it| table.number(it, key)).collect();
+    let spans = spans?;
+    let [front, engine, log, other] = spans.as_slice() else {
+        return Err(table.refuse(line, format!("{key} is a list of four spans")));
+    };
+    let parts = Parts {
+        front: *front,
+        engine: *engine,
+        log: *log,
+        other: *other,
+    };
+    Ok(parts.times(1e3))
 }

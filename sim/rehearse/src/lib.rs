@@ -109,7 +109,8 @@ mod timed;
 mod validate;
 
 pub use costs::{
-    Cell, Costs, FOREIGN_MAX, Load, Machine, Miss, TABLE, TOLERANCE, Work, misses, worst,
+    Cell, Costs, FOREIGN_MAX, Load, Machine, Measured, Miss, Parts, TABLE, TOLERANCE, Work, misses,
+    worst,
 };
 pub use holm_virtual::TapeError;
 pub use options::{Feedback, Options, Progress, Silent};

@@ -59,8 +59,6 @@ enum Token {
     Restart(u64),
     /// A thread is done with a connection of the front.
     Line(u64),
-    /// A thread wakes for one.
-    LineAwake(u64),
     /// The generator is done with a connection.
     Generator,
     /// It wakes.
@@ -83,7 +81,6 @@ impl Token {
             Self::Over => (7, 0),
             Self::Restart(node) => (8, node),
             Self::Line(line) => (9, line),
-            Self::LineAwake(line) => (10, line),
             Self::Generator => (11, 0),
             Self::GeneratorAwake => (12, 0),
             Self::LineBegins(line) => (13, line),
@@ -103,7 +100,6 @@ impl Token {
             6 => Self::Look,
             7 => Self::Over,
             9 => Self::Line(value),
-            10 => Self::LineAwake(value),
             11 => Self::Generator,
             12 => Self::GeneratorAwake,
             13 => Self::LineBegins(value),
@@ -401,7 +397,6 @@ impl<'a> Run<'a> {
             }
             Token::Restart(node) => self.world.restart(NodeId::new(node)),
             Token::Line(line) => self.line_done(line),
-            Token::LineAwake(line) => self.line_awake(line),
             Token::Generator => self.generated(),
             Token::GeneratorAwake => self.generator_awake(),
             Token::LineBegins(line) => self.line_begins(line),

@@ -461,6 +461,27 @@ impl Node for Site {
         }
     }
 
+    fn log_nanos(&self, turn: &Turn<Effect>) -> u64 {
+        match self {
+            Self::Store(site) => site.log_nanos(turn),
+            Self::Table(_) => 0,
+        }
+    }
+
+    fn flushes_itself(&self, turn: &Turn<Effect>) -> bool {
+        match self {
+            Self::Store(site) => site.flushes_itself(turn),
+            Self::Table(_) => false,
+        }
+    }
+
+    fn input_size(input: &Input) -> u64 {
+        match input {
+            Input::Message { message, .. } => Self::size(message),
+            Input::Start | Input::Wake | Input::Durable { .. } | Input::Request { .. } => 0,
+        }
+    }
+
     fn has_failed(&self) -> bool {
         match self {
             Self::Store(site) => site.has_failed(),

@@ -21,9 +21,6 @@ const DRIFT: Place = Place::new("clock.drift");
 
 /// Between the nodes of one site.
 const WITHIN_SITE_NANOS: i64 = 100_000;
-/// Threads that wake, one after the other, from a sender's engine to a sleeping receiver's: the
-/// sender's link, the receiver's link, its engine.
-const HOPS: usize = 3;
 /// What a weight of 1 is, of a million moments.
 const FAULT_SCALE: u32 = 400;
 /// What a weight of 1 is, of a million messages.
@@ -40,9 +37,8 @@ pub(crate) struct Stage {
     pub(crate) faults: FaultPlan,
     /// Of each kind of clients: the time between two arrivals at a site.
     pub(crate) gaps: Vec<Option<Quantiles>>,
-    /// How many hosts there are, and which each site is on.
+    /// How many hosts there are.
     pub(crate) hosts: usize,
-    host_of: Vec<usize>,
     /// How long a sleeping thread takes to run.
     wake: Quantiles,
 }
@@ -59,10 +55,8 @@ impl Stage {
         let setup = setup(scenario, voters);
         let mut hosts: Vec<(Option<&str>, usize)> = Vec::new();
         let mut nodes = Vec::new();
-        let mut host_of = vec![0; scenario.sites.len()];
         let costs = scenario.costs.as_deref();
-        let wake = costs.map_or_else(|| Quantiles::fixed(0), |costs| measured(&costs.wake, 1));
-        let wakes = costs.map_or_else(|| Quantiles::fixed(0), |costs| measured(&costs.wake, HOPS));
+        let wake = costs.map_or_else(|| Quantiles::fixed(0), |costs| measured(&costs.wake));
         for &site in &site_of {
             let part = &scenario.sites[site];
             // A site without a named host is one of its own.
@@ -72,18 +66,17 @@ impl Stage {
                 hosts.push((Some(own), part.cores));
                 hosts.len() - 1
             });
-            host_of[site] = host;
             nodes.push(NodeSpec {
                 setup: setup.clone(),
                 host,
                 site,
                 clock: ClockSpec::default(),
                 sync: match costs {
-                    Some(costs) if part.disk.is_usual => measured(&costs.sync, 1),
+                    Some(costs) if part.disk.is_usual => measured(&costs.sync),
                     Some(_) | None => part.disk.sync.clone(),
                 },
-                work: costs.map_or_else(Work::default, work),
-                wake: wakes.clone(),
+                work: costs.map_or_else(Work::default, |costs| work(costs, part.cores)),
+                wake: wake.clone(),
             });
         }
         let link = usual_link(scenario);
@@ -111,7 +104,6 @@ impl Stage {
             voters,
             gaps: gaps.map(|one| one.rate_milli.map(gap)).collect(),
             hosts: hosts.len(),
-            host_of,
             wake,
         }
     }
@@ -142,16 +134,11 @@ impl Stage {
     /// the number of clients of each group.
     pub(crate) fn fronts(&self, scenario: &Scenario, groups: &[(usize, u32)]) -> Option<Fronts> {
         let costs = Arc::clone(scenario.costs.as_ref()?);
-        let place = |&(site, clients): &(usize, u32)| (site, self.host_of[site], clients);
-        let groups: Vec<(usize, usize, u32)> = groups.iter().map(place).collect();
+        let nodes = (0..scenario.sites.len()).map(|site| self.of_site(site).next());
+        let nodes = nodes.map(|node| node.expect("a site has a node")).collect();
         let generator = scenario.has_generator.then_some(0);
         let prices = (costs, self.wake.clone());
-        Some(Fronts::new(
-            prices,
-            scenario.sites.len(),
-            &groups,
-            generator,
-        ))
+        Some(Fronts::new(prices, nodes, groups, generator))
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
@@ -242,19 +229,22 @@ fn limits(has_costs: bool) -> Limits {
     }
 }
 
-/// A table of measured spans; the sum of several draws of it.
-fn measured(nanos: &[u64], draws: usize) -> Quantiles {
+/// A table of measured spans.
+fn measured(nanos: &[u64]) -> Quantiles {
     let span = |nanos: &u64| i64::try_from(*nanos).unwrap_or(i64::MAX);
-    let one = Distribution::Measured(nanos.iter().map(span).collect());
-    Quantiles::of(&Distribution::Sum(vec![one; draws]))
+    Quantiles::of(&Distribution::Measured(nanos.iter().map(span).collect()))
 }
 
-/// What of a node's work depends on no message: the rest is [`Site`]'s to say.
-fn work(costs: &Costs) -> Work {
+/// What of a node's work depends on no message: the rest is [`Site`]'s to say. It has a worker for each core.
+fn work(costs: &Costs, cores: usize) -> Work {
     Work {
         batch_nanos: costs.of(Priced::EngineTurn),
-        wake_nanos: costs.of(Priced::ThreadWake) * u64::try_from(HOPS).expect("hops are few"),
+        wake_nanos: costs.of(Priced::ThreadWake),
         flush_nanos: costs.of(Priced::LogFlush),
+        workers: cores,
+        write_nanos: costs.of(Priced::LinkCall),
+        read_nanos: costs.of(Priced::LinkCall),
+        kib_nanos: costs.of(Priced::LinkKib),
         ..Work::default()
     }
 }

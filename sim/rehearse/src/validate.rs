@@ -20,16 +20,24 @@ const SEEDS_MAX: u64 = 200;
 pub struct Share {
     /// Batches of the engine.
     pub turns: f64,
-    /// Messages that woke it.
+    /// Times that its thread woke.
     pub wakes: f64,
     /// Messages sent.
     pub sent: f64,
     /// Flushes of the log.
     pub flushes: f64,
-    /// Times that a thread of the front read from a connection and wrote to it; once each is one.
+    /// Those of them that the engine's thread made itself.
+    pub own_flushes: f64,
+    /// Times that a worker woke.
+    pub worker_wakes: f64,
+    /// Times that a worker wrote to a link.
+    pub writes: f64,
+    /// Times that it read from one.
+    pub reads: f64,
+    /// 1,024 bytes written and read there.
+    pub link_kib: f64,
+    /// Times that a worker read from a connection and wrote to it; once each is one.
     pub polls: f64,
-    /// Times that it woke for one.
-    pub front_wakes: f64,
 }
 
 /// What happened for each answer, in the model.
@@ -131,8 +139,12 @@ fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String>
         wakes: float(site.node.wakes) / answers,
         sent: float(site.node.sent) / answers,
         flushes: float(site.node.flushes) / answers,
+        own_flushes: float(site.node.own_flushes) / answers,
+        worker_wakes: float(site.node.worker_wakes) / answers,
+        writes: float(site.node.writes) / answers,
+        reads: float(site.node.reads) / answers,
+        link_kib: float(site.node.link_bytes) / 1024.0 / answers,
         polls: float(site.front.halves) / 2.0 / answers,
-        front_wakes: float(site.front.wakes) / answers,
     };
     let FrontUse { halves, wakes, .. } = used.generator;
     let [leader, first, second] = used.sites.as_slice() else {
@@ -164,7 +176,11 @@ impl Share {
             sent: self.sent + other.sent,
             flushes: self.flushes + other.flushes,
             polls: self.polls + other.polls,
-            front_wakes: self.front_wakes + other.front_wakes,
+            own_flushes: self.own_flushes + other.own_flushes,
+            worker_wakes: self.worker_wakes + other.worker_wakes,
+            writes: self.writes + other.writes,
+            reads: self.reads + other.reads,
+            link_kib: self.link_kib + other.link_kib,
         }
     }
 
@@ -175,7 +191,11 @@ impl Share {
             sent: self.sent * by,
             flushes: self.flushes * by,
             polls: self.polls * by,
-            front_wakes: self.front_wakes * by,
+            own_flushes: self.own_flushes * by,
+            worker_wakes: self.worker_wakes * by,
+            writes: self.writes * by,
+            reads: self.reads * by,
+            link_kib: self.link_kib * by,
         }
     }
 }

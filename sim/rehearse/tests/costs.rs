@@ -117,10 +117,10 @@ fn tables_are_whole_and_rise() {
             text.replacen("sync = [30.000, ", "sync = [99.000, ", 1),
             "sync",
         ),
-        (text.replace("format = 1", "format = 2"), "format"),
+        (text.replace("format = 2", "format = 1"), "format"),
         (
-            text.replacen("\"link.frame\" = 4.000", "\"link.frame\" = -4.0", 1),
-            "link.frame",
+            text.replacen("\"link.call\" = 4.000", "\"link.call\" = -4.0", 1),
+            "link.call",
         ),
     ] {
         assert_ne!(planted, text);

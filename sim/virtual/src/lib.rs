@@ -125,4 +125,4 @@ pub use spec::{NodeSpec, Work, WorldSpec};
 pub use tape::{CHOICES_MAX, Fill, Place, Recording, STREAMS_MAX, Tape, TapeError, TapeFault};
 pub use timeline::{Marks, mix};
 pub use trace::{Report, first_difference};
-pub use world::{Counts, Halted, Moment, Noted, Queueing, Reply, Usage, World};
+pub use world::{Caller, Counts, Halted, Moment, Noted, Queueing, Reply, Usage, World};

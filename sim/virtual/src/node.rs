@@ -75,6 +75,23 @@ pub trait Node:
         0
     }
 
+    /// What a flush of a batch's records costs on a core by its own account, beside what [`Work`](crate::Work) says of
+    /// any flush.
+    fn log_nanos(&self, _turn: &Turn<Self::Effect>) -> u64 {
+        0
+    }
+
+    /// Whether the engine's thread writes a batch's records itself, and waits for the disk, instead of leaving them to
+    /// the log's thread. Asked only where work is not free.
+    fn flushes_itself(&self, _turn: &Turn<Self::Effect>) -> bool {
+        false
+    }
+
+    /// How many bytes an input took on the wire that brings a peer's message; asked only where messages cost something.
+    fn input_size(_input: &Self::Input) -> u64 {
+        64
+    }
+
     /// Asserts its invariants. Called after each step.
     fn check(&self) {}
 }

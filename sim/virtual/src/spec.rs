@@ -40,14 +40,25 @@ pub struct Work {
     pub effect_nanos: u64,
     /// For each time that a message wakes it.
     pub wake_nanos: u64,
-    /// For each flush that it begins.
+    /// For each flush that it begins, by whichever thread.
     pub flush_nanos: u64,
+    /// Threads that carry messages and serve the caller; without any, messages cost nothing. Where there are such, the
+    /// log has a thread, too, and one flush is under way at a time.
+    pub workers: usize,
+    /// For each time that a worker writes to a link.
+    pub write_nanos: u64,
+    /// For each time that it reads from one.
+    pub read_nanos: u64,
+    /// For each message, written or read.
+    pub message_nanos: u64,
+    /// For each 1,024 bytes of them.
+    pub kib_nanos: u64,
 }
 
 impl Work {
     pub(crate) const fn is_free(self) -> bool {
         let has_parts = self.batch_nanos > 0 || self.input_nanos > 0 || self.effect_nanos > 0;
-        !has_parts && self.wake_nanos == 0 && self.flush_nanos == 0
+        !has_parts && self.wake_nanos == 0 && self.flush_nanos == 0 && self.workers == 0
     }
 }
 

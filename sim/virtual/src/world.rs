@@ -3,9 +3,11 @@
 //! One thread, one run. Whatever is not determined by what went before is asked of the tape, so
 //! a world is a function of its spec, its tape and what its caller asks of it.
 
+mod host;
 mod hunt;
 mod process;
 mod upkeep;
+mod workers;
 
 use std::time::Duration;
 
@@ -22,9 +24,12 @@ use crate::spec::WorldSpec;
 use crate::tape::{Place, Tape, TapeFault};
 use crate::timeline::Timeline;
 use crate::trace::{Recording, Trace};
+use host::Host;
+pub use host::Queueing;
 use hunt::Due;
-use process::{Host, Process};
-pub use process::{Queueing, Usage};
+pub use process::Usage;
+use process::{Answered, Process};
+pub use workers::Caller;
 
 pub(crate) const SCHEDULE: Place = Place::new("schedule");
 
@@ -119,17 +124,26 @@ pub(crate) enum Item<N: Node> {
         run: u64,
         through: WriteId,
     },
-    Worked {
-        node: usize,
-        run: u64,
+    /// A piece of work on a host is done.
+    Ran {
+        host: usize,
+        serial: u64,
     },
     Awake {
         node: usize,
         run: u64,
     },
-    Errand {
-        host: usize,
-        token: u64,
+    WriterAwake {
+        node: usize,
+        run: u64,
+    },
+    WorkerAwake {
+        node: usize,
+        worker: usize,
+    },
+    GoesOn {
+        node: usize,
+        worker: usize,
     },
     Alarm(u64),
     Restart(usize),
@@ -165,17 +179,25 @@ impl<N: Node> Clone for Item<N> {
                 run: *run,
                 through: *through,
             },
-            Self::Worked { node, run } => Self::Worked {
-                node: *node,
-                run: *run,
+            Self::Ran { host, serial } => Self::Ran {
+                host: *host,
+                serial: *serial,
             },
             Self::Awake { node, run } => Self::Awake {
                 node: *node,
                 run: *run,
             },
-            Self::Errand { host, token } => Self::Errand {
-                host: *host,
-                token: *token,
+            Self::WriterAwake { node, run } => Self::WriterAwake {
+                node: *node,
+                run: *run,
+            },
+            Self::WorkerAwake { node, worker } => Self::WorkerAwake {
+                node: *node,
+                worker: *worker,
+            },
+            Self::GoesOn { node, worker } => Self::GoesOn {
+                node: *node,
+                worker: *worker,
             },
             Self::Alarm(token) => Self::Alarm(*token),
             Self::Restart(node) => Self::Restart(*node),
@@ -192,6 +214,15 @@ impl<N: Node> Clone for Item<N> {
             },
         }
     }
+}
+
+/// How a request gets to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    /// On the calling thread, which does the engine's work.
+    Here,
+    /// Through its inbox.
+    Inbox,
 }
 
 /// The next thing to happen.
@@ -295,10 +326,12 @@ impl<N: Node> World<N> {
             .nodes
             .into_iter()
             .zip(ids)
-            .map(|(node, id)| Process::new(node, id))
+            .map(|(node, id)| Process::new(node, id, count))
             .collect();
         for process in &processes {
             assert!(process.spec.host < hosts.len(), "a node runs on a host");
+            let is_whole = process.spec.work.workers == 0 || spec.limits.writes_in_flight_max == 1;
+            assert!(is_whole, "a log's thread flushes one batch at a time");
         }
         let mut world = Self {
             now: Time::ZERO,
@@ -404,15 +437,14 @@ impl<N: Node> World<N> {
                 if let Some(delivery) = self.delivery(numbers, source, target, &input) {
                     self.witness(delivery, &sent);
                 }
-                self.deliver(target, input);
+                self.deliver((source, target), input);
             }
             Item::Synced { node, run, through } => return self.synced(node, run, through),
-            Item::Worked { node, run } => self.worked(node, run),
+            Item::Ran { host, serial } => return self.ran(host, serial),
             Item::Awake { node, run } => self.awake(node, run),
-            Item::Errand { host, token } => {
-                self.ran_errand(host);
-                return Moment::Alarm(token);
-            }
+            Item::WriterAwake { node, run } => self.writer_awake(node, run),
+            Item::WorkerAwake { node, worker } => self.worker_awake(node, worker),
+            Item::GoesOn { node, worker } => self.go_on(node, worker),
             Item::Alarm(token) => return Moment::Alarm(token),
             Item::Restart(node) => self.start(node),
             Item::Resume(node) => self.resumed(node),
@@ -424,7 +456,17 @@ impl<N: Node> World<N> {
         Moment::Happened
     }
 
-    fn deliver(&mut self, target: usize, input: N::Input) {
+    fn deliver(&mut self, (source, target): (usize, usize), input: N::Input) {
+        let process = &self.processes[target];
+        if process.pool.is_used() && process.driver.is_some() {
+            let size = N::input_size(&input);
+            self.take_in(source, target, (input, size));
+        } else {
+            self.offer(target, input);
+        }
+    }
+
+    fn offer(&mut self, target: usize, input: N::Input) {
         let Some(driver) = &mut self.processes[target].driver else {
             self.counts.dropped += 1;
             return;
@@ -440,12 +482,24 @@ impl<N: Node> World<N> {
 
     /// Hands a request to a node; `None` if it is down, and nobody will answer.
     pub fn request(&mut self, node: NodeId, body: N::Request) -> Option<RequestId> {
+        self.request_at(node, body, Door::Here)
+    }
+
+    /// The same, from a thread that leaves it in the node's inbox and wakes the engine's thread for it.
+    pub fn request_inbox(&mut self, node: NodeId, body: N::Request) -> Option<RequestId> {
+        self.request_at(node, body, Door::Inbox)
+    }
+
+    fn request_at(&mut self, node: NodeId, body: N::Request, from: Door) -> Option<RequestId> {
         let index = self.index(node);
         let driver = self.processes[index].driver.as_mut()?;
         let request = self.next_request.next();
         self.next_request = request;
         match driver.offer(N::request(request, body)) {
-            Offer::Taken => self.stir(index),
+            Offer::Taken => match from {
+                Door::Here => self.stir(index),
+                Door::Inbox => self.rouse(index),
+            },
             Offer::Unavailable(_) | Offer::Dropped(_) => self.replies.push(Reply {
                 at: self.now,
                 node,
@@ -467,6 +521,11 @@ impl<N: Node> World<N> {
             return Moment::Happened;
         }
         // Behind a flush that waits for room, the others wait too.
+        let answered = self.disk_answered(node, through);
+        if answered == Answered::Log {
+            return Moment::Happened;
+        }
+        let process = &mut self.processes[node];
         let waiting = &mut process.waiting;
         let is_behind = waiting.front().is_some_and(|&oldest| oldest != through);
         if waiting.front() != Some(&through) {
@@ -495,7 +554,11 @@ impl<N: Node> World<N> {
             self.counts.synced += 1;
             self.observe_own(node, &N::durable(through));
         }
-        self.stir(node);
+        if answered == Answered::Told {
+            self.rouse(node);
+        } else {
+            self.stir(node);
+        }
         Moment::Happened
     }
 
@@ -570,6 +633,18 @@ impl<N: Node> World<N> {
     }
 
     fn flush(&mut self, node: usize, through: WriteId, turn: &mut Turn<N::Effect>) {
+        if !self.store(node, turn) {
+            return;
+        }
+        let process = &mut self.processes[node];
+        process.usage.flushes += 1;
+        let at = process.sync_ends(self.now, &mut self.tape);
+        let run = process.run;
+        self.agenda.add(at, Item::Synced { node, run, through });
+    }
+
+    /// Puts records where a sync will find them; false if that ended the node.
+    pub(crate) fn store(&mut self, node: usize, turn: &mut Turn<N::Effect>) -> bool {
         let mut records = Vec::with_capacity(turn.records.len());
         for effect in turn.records.drain(..) {
             match N::want(effect) {
@@ -579,25 +654,30 @@ impl<N: Node> World<N> {
                 }
             }
         }
-        let process = &mut self.processes[node];
-        if process.shelf.append(records).is_err() {
+        let is_stored = self.processes[node].shelf.append(records).is_ok();
+        if !is_stored {
             self.end(node);
-            return;
         }
-        process.usage.flushes += 1;
-        let at = process.sync_ends(self.now, &mut self.tape);
-        let run = process.run;
-        self.agenda.add(at, Item::Synced { node, run, through });
+        is_stored
     }
 
     fn send(&mut self, source: usize, to: NodeId, message: N::Message) {
         let target = self.index(to);
         assert_ne!(source, target, "a node does not send to itself");
-        let (size, from) = (N::size(&message), self.processes[source].id);
+        let size = N::size(&message);
         self.processes[source].usage.sent += 1;
+        if self.processes[source].pool.is_used() {
+            return self.hand_out(source, target, (message, size));
+        }
         let link = &mut self.links[source * self.processes.len() + target];
-        let Passage::Arrives { at, again, flipped } = link.send(self.now, size, &mut self.tape)
-        else {
+        let passage = link.send(self.now, size, &mut self.tape);
+        self.pass(source, target, (passage, message));
+    }
+
+    /// What a link has made of a message.
+    fn pass(&mut self, source: usize, target: usize, (passage, message): (Passage, N::Message)) {
+        let from = self.processes[source].id;
+        let Passage::Arrives { at, again, flipped } = passage else {
             self.counts.lost += 1;
             return;
         };

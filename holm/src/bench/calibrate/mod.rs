@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser};
-use holm_rehearse::{Cell, Costs, FOREIGN_MAX, Load, worst};
+use holm_rehearse::{Cell, Costs, FOREIGN_MAX, Load, Measured, Parts, Work, worst};
 
 use self::sites::Sites;
 use self::threads::{Snapshot, Spent};
@@ -28,7 +28,7 @@ use super::options::{KvOptions, Workload};
 use super::tally::Clock;
 use super::{call, load, plan, window};
 use crate::progress::Progress;
-use crate::quantity::parse_duration;
+use crate::quantity::{parse_duration, rounded};
 pub(crate) use machine::this_machine;
 
 /// Flags of `holm bench calibrate`.
@@ -42,9 +42,13 @@ pub(crate) struct CalibrateOptions {
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     data_dir: PathBuf,
 
-    /// How long each load is measured; 15 loads are
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
+    /// How long each load is measured, three times; 14 loads are
+    #[arg(long, value_name = "TIME", default_value = "700ms", value_parser = parse_duration)]
     duration: Duration,
+
+    /// Find the prices anew from what an earlier file says was measured; nothing is measured
+    #[arg(long, value_name = "FILE", conflicts_with = "beside_others")]
+    from: Option<PathBuf>,
 
     /// Measure although others use the machine; nothing that follows from such a file is valid
     #[arg(long)]
@@ -62,7 +66,7 @@ Starts three sites and the generator on this machine. A machine of which others 
 /// How often a load is measured again because others were at work.
 const TRIES: u32 = 3;
 /// Load before measuring begins.
-const WARMUP: Duration = Duration::from_millis(500);
+const WARMUP: Duration = Duration::from_millis(300);
 /// Keys that are read and written.
 const KEYS: u64 = 20_000;
 /// The clients of the table of validation.
@@ -79,18 +83,22 @@ struct Seen {
     foreign: f64,
 }
 
-/// The loads that prices come from.
-#[derive(Clone, Debug)]
-struct Ends {
-    /// One connection to each of 64 clients, and 16 clients to a connection.
-    echo: [Seen; 2],
-    /// One client, and many.
-    put: [Seen; 2],
-    range: [Seen; 2],
-}
+/// A load: what is asked for, by how many clients, over how many connections.
+type Asked = (Workload, u32, u32);
 
-/// The many.
-const MANY: u32 = 256;
+/// The loads that prices come from: none of the table of validation is among them. Requests that do nothing, with one
+/// connection to each of 64 clients and 16 clients to a connection; then two clients, and many.
+const ENDS: [Asked; 6] = [
+    (Workload::Echo, 64, 64),
+    (Workload::Echo, 64, 4),
+    (Workload::Put, solve::FEW, 1),
+    (Workload::Put, solve::MANY, 25),
+    (Workload::Get, solve::FEW, 1),
+    (Workload::Get, solve::MANY, 25),
+];
+
+/// How often each load is measured, all of them in turn; what counts is the median.
+const ROUNDS: usize = 3;
 
 /// Calibrates; says how far the model is from what was real.
 pub(super) fn run(options: &CalibrateOptions) -> anyhow::Result<String> {
@@ -99,41 +107,64 @@ pub(super) fn run(options: &CalibrateOptions) -> anyhow::Result<String> {
         "{} is a folder: name the file to write",
         options.out.display()
     );
-    let machine = this_machine()?;
     let mut progress = Progress::new();
-    let mut steps = Steps {
-        progress: &mut progress,
-        options,
-        foreign: 0.0,
+    let (mut costs, mut remarks) = match &options.from {
+        Some(file) => (earlier(file, options)?, Vec::new()),
+        None => measured(options, &mut progress)?,
     };
-    let foreign = machine::foreign_at_rest()?;
-    if !options.beside_others {
-        refuse_busy(foreign, "before anything was measured")?;
-    }
-    let name = options.out.display().to_string();
-    let mut costs = Costs::new(name, machine);
-    steps.progress.show("timing threads that wake, and syncs");
-    let alone = alone::measure(&options.data_dir)?;
-    let folder = options
-        .data_dir
-        .join(format!("holm-calibrate-{}", std::process::id()));
-    let measured = steps.measure(&folder);
-    // What cannot be removed stays where it can be seen.
-    drop(std::fs::remove_dir_all(&folder));
-    let (ends, real) = measured?;
-    costs.foreign = steps.foreign.max(foreign);
-    costs.real = real;
-    costs.date = machine::today()?;
-    costs.build = machine::build()?;
-    let progress = steps.progress;
     progress.show("solving for the prices");
-    let remarks = solve::prices(&mut costs, &alone, &ends)?;
-    costs.model = table(&costs, progress)?;
+    remarks.append(&mut solve::prices(&mut costs)?);
+    costs.model = table(&costs, &mut progress)?;
     let text = costs.to_toml();
     Costs::parse(&text, "the new file").context("read the file that is to be written")?;
     std::fs::write(&options.out, text)
         .with_context(|| format!("write {}", options.out.display()))?;
     Ok(summary(&costs, &remarks))
+}
+
+/// What an earlier file says was measured.
+fn earlier(file: &std::path::Path, options: &CalibrateOptions) -> anyhow::Result<Costs> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {name}"))?;
+    let mut costs = Costs::parse(&text, &name)?;
+    costs.name = options.out.display().to_string();
+    Ok(costs)
+}
+
+/// What is measured now, and remarks on it.
+fn measured(
+    options: &CalibrateOptions,
+    progress: &mut Progress,
+) -> anyhow::Result<(Costs, Vec<String>)> {
+    let machine = this_machine()?;
+    let foreign = machine::foreign_at_rest()?;
+    if !options.beside_others {
+        refuse_busy(foreign, "before anything was measured")?;
+    }
+    let mut costs = Costs::new(options.out.display().to_string(), machine);
+    progress.show("timing threads that wake, and syncs");
+    let alone = alone::measure(&options.data_dir)?;
+    costs.wake = alone.wake;
+    costs.sync = alone.sync;
+    costs.set(Work::ThreadWake, rounded(alone.wake_cpu));
+    costs.set(Work::LogFlush, rounded(alone.flush_cpu));
+    let folder = options
+        .data_dir
+        .join(format!("holm-calibrate-{}", std::process::id()));
+    let mut steps = Steps {
+        progress,
+        options,
+        foreign,
+        remarks: Vec::new(),
+    };
+    let measured = steps.measure(&folder, &mut costs);
+    // What cannot be removed stays where it can be seen.
+    drop(std::fs::remove_dir_all(&folder));
+    measured?;
+    costs.foreign = steps.foreign;
+    costs.date = machine::today()?;
+    costs.build = machine::build()?;
+    Ok((costs, steps.remarks))
 }
 
 fn refuse_busy(foreign: f64, when: &str) -> anyhow::Result<()> {
@@ -179,58 +210,44 @@ struct Steps<'a> {
     progress: &'a mut Progress,
     options: &'a CalibrateOptions,
     foreign: f64,
+    remarks: Vec<String>,
 }
 
 impl Steps<'_> {
-    fn measure(&mut self, folder: &std::path::Path) -> anyhow::Result<(Ends, Vec<Cell>)> {
+    fn measure(&mut self, folder: &std::path::Path, costs: &mut Costs) -> anyhow::Result<()> {
         self.progress.show("starting three sites");
         let sites = Sites::start(folder)?;
-        let fill = options_of(&sites, Workload::Get, 64, 8, self.options.duration)?;
+        let fill = options_of(&sites, (Workload::Get, 64, 8), self.options.duration)?;
         call::fill(&fill, KEYS)?;
-        let mut seen =
-            |workload, clients, connections| self.patiently(&sites, workload, clients, connections);
+        let cells = [Workload::Put, Workload::Get].into_iter();
         let own = |clients: u32| (clients / 10).clamp(1, 100);
-        let ends = Ends {
-            echo: [seen(Workload::Echo, 64, 64)?, seen(Workload::Echo, 64, 4)?],
-            put: [
-                seen(Workload::Put, 1, 1)?,
-                seen(Workload::Put, MANY, own(MANY))?,
-            ],
-            range: [
-                seen(Workload::Get, 1, 1)?,
-                seen(Workload::Get, MANY, own(MANY))?,
-            ],
-        };
-        let mut cells = Vec::new();
-        for (load, workload) in [(Load::Put, Workload::Put), (Load::Range, Workload::Get)] {
-            for clients in CLIENTS {
-                let one = seen(workload, clients, own(clients))?;
-                cells.push(Cell {
-                    load,
-                    clients,
-                    rate: one.rate,
-                    p50_us: one.p50_us,
-                    p99_us: one.p99_us,
-                    cpu_us: one.spent.sites() / 1e3,
-                });
+        let cells = cells.flat_map(|load| CLIENTS.map(|clients| (load, clients, own(clients))));
+        let asked: Vec<Asked> = ENDS.into_iter().chain(cells).collect();
+        let mut seen: Vec<Vec<Seen>> = vec![Vec::new(); asked.len()];
+        for _ in 0..ROUNDS {
+            for (asked, rounds) in asked.iter().zip(&mut seen) {
+                rounds.push(self.patiently(&sites, *asked)?);
             }
         }
-        Ok((ends, cells))
+        for (at, (asked, rounds)) in asked.iter().zip(&seen).enumerate() {
+            if at < ENDS.len() {
+                costs.measured.push(end(*asked, rounds));
+            } else {
+                self.remarks.push(spread(*asked, rounds));
+                costs.real.push(cell(*asked, rounds));
+            }
+        }
+        Ok(())
     }
 
     /// Measures a load, again if others were at work.
-    fn patiently(
-        &mut self,
-        sites: &Sites,
-        workload: Workload,
-        clients: u32,
-        connections: u32,
-    ) -> anyhow::Result<Seen> {
+    fn patiently(&mut self, sites: &Sites, asked: Asked) -> anyhow::Result<Seen> {
+        let (workload, clients, _) = asked;
         let what = format!("{workload:?} of {clients} clients").to_lowercase();
         let mut least = f64::INFINITY;
         for _ in 0..TRIES {
             self.progress.show(&format!("measuring {what}"));
-            let options = options_of(sites, workload, clients, connections, self.options.duration)?;
+            let options = options_of(sites, asked, self.options.duration)?;
             let seen = observe(sites, &options).with_context(|| format!("measure {what}"))?;
             least = least.min(seen.foreign);
             if seen.foreign <= FOREIGN_MAX || self.options.beside_others {
@@ -246,12 +263,72 @@ impl Steps<'_> {
     }
 }
 
+fn load_of(workload: Workload) -> Option<Load> {
+    match workload {
+        Workload::Put => Some(Load::Put),
+        Workload::Get => Some(Load::Range),
+        Workload::List | Workload::Txn | Workload::Fill | Workload::Watch | Workload::Echo => None,
+    }
+}
+
+/// The median of what rounds say.
+fn median(rounds: &[Seen], of: impl Fn(&Seen) -> f64) -> f64 {
+    let mut values: Vec<f64> = rounds.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn end((workload, clients, connections): Asked, rounds: &[Seen]) -> Measured {
+    let parts = |of: fn(&Spent) -> &Parts| Parts {
+        front: median(rounds, |one| of(&one.spent).front),
+        engine: median(rounds, |one| of(&one.spent).engine),
+        log: median(rounds, |one| of(&one.spent).log),
+        other: median(rounds, |one| of(&one.spent).other),
+    };
+    Measured {
+        load: load_of(workload),
+        clients,
+        connections,
+        leader: parts(|spent| &spent.leader),
+        follower: parts(|spent| &spent.follower),
+        generator: median(rounds, |one| one.spent.generator),
+    }
+}
+
+fn cell((workload, clients, _): Asked, rounds: &[Seen]) -> Cell {
+    Cell {
+        load: load_of(workload).expect("the table has puts and ranges"),
+        clients,
+        rate: median(rounds, |one| one.rate),
+        p50_us: median(rounds, |one| one.p50_us),
+        p99_us: median(rounds, |one| one.p99_us),
+        cpu_us: median(rounds, |one| one.spent.sites() / 1e3),
+    }
+}
+
+/// How far rounds of a real load lie apart: the model cannot be nearer to them than they to each other.
+fn spread((workload, clients, _): Asked, rounds: &[Seen]) -> String {
+    let over = |of: fn(&Seen) -> f64| {
+        let all = rounds.iter().map(of);
+        let (least, most) = all.fold((f64::INFINITY, 0.0_f64), |(least, most), one| {
+            (least.min(one), most.max(one))
+        });
+        (most - least) / median(rounds, of) * 100.0
+    };
+    format!(
+        "rounds of {workload:?} with {clients} clients lie apart by {:.0} % in throughput, {:.0} % in p50, {:.0} % in CPU",
+        over(|one| one.rate),
+        over(|one| one.p50_us),
+        over(|one| one.spent.sites())
+    )
+    .to_lowercase()
+    .replace("cpu", "CPU")
+}
+
 /// The flags of `holm bench kv` that mean this load.
 fn options_of(
     sites: &Sites,
-    workload: Workload,
-    clients: u32,
-    connections: u32,
+    (workload, clients, connections): Asked,
     duration: Duration,
 ) -> anyhow::Result<KvOptions> {
     #[derive(Parser)]

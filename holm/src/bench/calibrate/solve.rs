@@ -1,41 +1,23 @@
 //! From what threads spent to what each piece of work costs.
 //!
-//! Under load of many, batches are large and nobody sleeps: what is spent is the price of each operation, and a little
-//! for batches. With one client every operation wakes everybody and is a batch by itself: what is spent beyond the
-//! prices of operations is that of batches, frames and wakes. How many of each there are for one operation is what the
-//! model says, which runs the same protocol; since that depends on the prices, both are found in turns.
-//!
-//! What would surprise: what the leader spends with one client decides no price. That it comes out right is the check
-//! on the others, and is told.
+//! Each kind of thread is solved for by itself, at a site that follows before the one that leads: a follower's workers do
+//! nothing but links, its engine nothing but batches and entries. Under load of many, batches are large and hardly
+//! anybody sleeps: what is spent is the price of each operation, and a little for batches. With two clients nearly
+//! everything is wakes, calls and batches. How many of each there are for one operation is what the model says, which
+//! runs the same protocol; since that depends on the prices, both are found in turns.
 
 use anyhow::Context;
-use holm_rehearse::{Costs, Counts, Load, Share, Work, model};
+use holm_rehearse::{Costs, Counts, Load, Measured, Share, Work, model};
 
-use super::alone::Alone;
-use super::threads::Parts;
-use super::{Ends, MANY};
 use crate::quantity::rounded;
 
+/// The fewest clients that prices come from, and the most.
+pub(super) const FEW: u32 = 2;
+pub(super) const MANY: u32 = 256;
 /// How often prices and counts are found in turn.
-const TURNS: usize = 4;
+const TURNS: usize = 5;
 /// Clients that share a connection, in the second of the two echoes.
 const SHARING: f64 = 16.0;
-/// Threads that wake for a message between two engines.
-const HOPS: f64 = 3.0;
-/// Those of them that belong to links.
-const LINK_HOPS: f64 = 2.0;
-
-/// What is known of prices, in nanoseconds.
-#[derive(Clone, Copy, Debug)]
-struct Prices {
-    wake: f64,
-    flush: f64,
-    poll: f64,
-    generator: f64,
-    turn: f64,
-    frame: f64,
-    entry: f64,
-}
 
 /// What is doubtful about prices.
 #[derive(Debug, Default)]
@@ -54,142 +36,139 @@ impl Remarks {
     }
 }
 
-/// Fills in all prices; remarks say what is doubtful.
-pub(super) fn prices(costs: &mut Costs, alone: &Alone, ends: &Ends) -> anyhow::Result<Vec<String>> {
-    costs.wake.clone_from(&alone.wake);
-    costs.sync.clone_from(&alone.sync);
-    costs.set(Work::ThreadWake, rounded(alone.wake_cpu));
-    costs.set(Work::LogFlush, rounded(alone.flush_cpu));
-    let (each, shared) = (&ends.echo[0].spent, &ends.echo[1].spent);
+/// The loads that were measured, and what the model counts under them.
+struct Ends {
+    put: [Measured; 2],
+    range: [Measured; 2],
+}
+
+/// Fills in all prices but those that were timed by themselves; remarks say what is doubtful.
+pub(super) fn prices(costs: &mut Costs) -> anyhow::Result<Vec<String>> {
+    let find = |load: Option<Load>, clients: u32, connections: u32| {
+        let mut all = costs.measured.iter().copied();
+        let found = all.find(|it| {
+            (it.load, it.clients) == (load, clients)
+                && (connections == 0 || it.connections == connections)
+        });
+        found.with_context(|| format!("{load:?} of {clients} clients was not measured"))
+    };
+    let (each, shared) = (find(None, 64, 64)?, find(None, 64, 4)?);
+    let ends = Ends {
+        put: [
+            find(Some(Load::Put), FEW, 0)?,
+            find(Some(Load::Put), MANY, 0)?,
+        ],
+        range: [
+            find(Some(Load::Range), FEW, 0)?,
+            find(Some(Load::Range), MANY, 0)?,
+        ],
+    };
     let polls = 1.0 - 1.0 / SHARING;
     let mut remarks = Remarks::default();
     let front = (each.leader.front - shared.leader.front) / polls;
     let generator = (each.generator - shared.generator) / polls;
-    let mut prices = Prices {
-        wake: alone.wake_cpu,
-        flush: alone.flush_cpu,
-        poll: remarks.floor("front.poll", front),
-        generator: remarks.floor("generator.poll", generator),
-        turn: 0.0,
-        frame: 0.0,
-        entry: ends.put[1].spent.follower.all(),
-    };
-    costs.set(Work::FrontPoll, rounded(prices.poll));
-    costs.set(Work::GeneratorPoll, rounded(prices.generator));
-    first_guess(costs, ends);
+    costs.set(Work::FrontPoll, rounded(remarks.floor("front.poll", front)));
+    let generator = remarks.floor("generator.poll", generator);
+    costs.set(Work::GeneratorPoll, rounded(generator));
+    first_guess(costs, &ends);
     for turn in 1..=TURNS {
         let mut noted = Remarks::default();
-        let check = prices.refine(costs, ends, &mut noted)?;
+        refine(costs, &ends, &mut noted)?;
         if turn == TURNS {
             remarks.0.append(&mut noted.0);
-            remarks.0.push(check);
         }
     }
     Ok(remarks.0)
 }
 
 /// How often each piece of work is done for an operation, in the model.
-fn counts(costs: &Costs, load: Load, clients: u32) -> anyhow::Result<Counts> {
-    let said = model(costs, load, clients, 1).map_err(anyhow::Error::msg);
+fn counts(costs: &Costs, end: &Measured) -> anyhow::Result<Counts> {
+    let load = end.load.context("an echo has no counts")?;
+    let said = model(costs, load, end.clients, 1).map_err(anyhow::Error::msg);
     Ok(said.context("count work in the model")?.counts)
 }
 
 /// What an operation costs in all, so that the first counts are of busy sites.
 fn first_guess(costs: &mut Costs, ends: &Ends) {
-    let (put, range) = (&ends.put[1].spent, &ends.range[1].spent);
-    costs.set(Work::FrontPut, rounded(put.leader.front));
-    costs.set(Work::EnginePut, rounded(put.leader.engine));
-    costs.set(Work::EngineEntry, rounded(put.follower.all()));
-    costs.set(Work::FrontRange, rounded(range.leader.front));
-    costs.set(Work::EngineRange, rounded(range.leader.engine));
-    costs.set(Work::GeneratorPut, rounded(put.generator));
-    costs.set(Work::GeneratorRange, rounded(range.generator));
+    let (put, range) = (&ends.put[1], &ends.range[1]);
+    for (work, nanos) in [
+        (Work::FrontPut, put.leader.front),
+        (Work::EnginePut, put.leader.engine / 2.0),
+        (Work::EngineEntry, put.follower.engine),
+        (Work::LogEntry, put.follower.log / 2.0),
+        (Work::FrontRange, range.leader.front),
+        (Work::EngineRange, range.leader.engine),
+        (Work::GeneratorPut, put.generator),
+        (Work::GeneratorRange, range.generator),
+        (Work::LinkCall, ends.range[0].follower.front / 4.0),
+        (Work::EngineTurn, ends.range[0].follower.engine / 2.0),
+    ] {
+        costs.set(work, rounded(nanos));
+    }
 }
 
-impl Prices {
-    /// Finds the prices that follow from counts under the last ones; the check on them, in words.
-    fn refine(
-        &mut self,
-        costs: &mut Costs,
-        ends: &Ends,
-        noted: &mut Remarks,
-    ) -> anyhow::Result<String> {
-        let few = counts(costs, Load::Put, 1)?;
-        let many = counts(costs, Load::Put, MANY)?;
-        let read = counts(costs, Load::Range, MANY)?;
-        let [alone, busy] = &ends.put;
-        let reading = &ends.range[1].spent;
-        self.of_batches(&alone.spent.follower, &few, noted);
-        let batches = self.batches(&many.follower, many.leader.sent / 2.0);
-        let entry = busy.spent.follower.all() - batches;
-        self.entry = noted.floor("engine.entry.256", entry);
-        let put = self.origin(&busy.spent.leader, &many, self.entry);
-        let range = self.origin(&reading.leader, &read, 0.0);
-        let put = (
-            noted.floor("front.put.256", put.0),
-            noted.floor("engine.put.256", put.1),
-        );
-        let range = (
-            noted.floor("front.range.256", range.0),
-            noted.floor("engine.range", range.1),
-        );
-        let polled = |counts: &Counts| {
-            counts.generator_polls * self.generator + counts.generator_wakes * self.wake
-        };
-        let writes = noted.floor("generator.put.256", busy.spent.generator - polled(&many));
-        let reads = noted.floor("generator.range.256", reading.generator - polled(&read));
-        for (work, nanos) in [
-            (Work::EngineTurn, self.turn),
-            (Work::LinkFrame, self.frame),
-            (Work::EngineEntry, self.entry),
-            (Work::FrontPut, put.0),
-            (Work::EnginePut, put.1),
-            (Work::FrontRange, range.0),
-            (Work::EngineRange, range.1),
-            (Work::GeneratorPut, writes),
-            (Work::GeneratorRange, reads),
-        ] {
-            costs.set(work, rounded(nanos));
-        }
-        let batches = self.batches(&few.leader, 2.0 * few.follower.sent);
-        let said = batches + self.front(&few.leader) + self.entry + put.0 + put.1;
-        let real = alone.spent.leader.all() / 1e3;
-        let said = said / 1e3;
-        Ok(format!(
-            "sum check: with one client the leader spends {real:.1} us a put, the prices say {said:.1}"
-        ))
+/// Finds the prices that follow from counts under the last ones.
+fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> anyhow::Result<()> {
+    let asked = counts(costs, &ends.range[0])?;
+    let read = counts(costs, &ends.range[1])?;
+    let many = counts(costs, &ends.put[1])?;
+    let price = |costs: &Costs, work: Work| exact(costs.of(work));
+    let wake = price(costs, Work::ThreadWake);
+    let (few, put, range) = (&ends.range[0], &ends.put[1], &ends.range[1]);
+    // Links and batches: a follower of few clients that read.
+    let share = &asked.follower;
+    let calls = few.follower.front - share.worker_wakes * wake;
+    let call = noted.floor("link.call", calls / (share.writes + share.reads));
+    let batches = few.follower.engine - share.wakes * wake;
+    let turn = noted.floor("engine.turn", batches / share.turns);
+    // Entries: a follower of many that write.
+    let share = &many.follower;
+    let calls = share.worker_wakes * wake + (share.writes + share.reads) * call;
+    let kib = (put.follower.front - calls) / share.link_kib;
+    let kib = noted.floor("link.kib", kib);
+    let flush = price(costs, Work::LogFlush);
+    let engine =
+        |share: &Share| share.turns * turn + share.wakes * wake + share.own_flushes * flush;
+    let entry = put.follower.engine + put.follower.other - engine(share);
+    let entry = noted.floor("engine.entry.256", entry);
+    let flushes = (share.flushes - share.own_flushes) * (flush + wake);
+    let log = noted.floor("log.entry.256", put.follower.log - flushes);
+    // What is left at the leader is the front's, and what its engine does for its own clients.
+    let front = |end: &Measured, share: &Share| {
+        let links = (share.writes + share.reads) * call + share.link_kib * kib;
+        let polls = share.polls * price(costs, Work::FrontPoll);
+        end.leader.front - links - polls - share.worker_wakes * wake
+    };
+    let (writes, reads) = (front(put, &many.leader), front(range, &read.leader));
+    let own = put.leader.engine + put.leader.other - engine(&many.leader) - entry;
+    let asks = range.leader.engine + range.leader.other - engine(&read.leader);
+    let polled = |counts: &Counts| {
+        let polls = counts.generator_polls * price(costs, Work::GeneratorPoll);
+        polls + counts.generator_wakes * wake
+    };
+    let sends = [
+        put.generator - polled(&many),
+        range.generator - polled(&read),
+    ];
+    for (work, name, nanos) in [
+        (Work::LinkCall, "link.call", call),
+        (Work::LinkKib, "link.kib", kib),
+        (Work::EngineTurn, "engine.turn", turn),
+        (Work::EngineEntry, "engine.entry.256", entry),
+        (Work::LogEntry, "log.entry.256", log),
+        (Work::FrontPut, "front.put.256", writes),
+        (Work::FrontRange, "front.range.256", reads),
+        (Work::EnginePut, "engine.put.256", own),
+        (Work::EngineRange, "engine.range", asks),
+        (Work::GeneratorPut, "generator.put.256", sends[0]),
+        (Work::GeneratorRange, "generator.range.256", sends[1]),
+    ] {
+        costs.set(work, rounded(noted.floor(name, nanos)));
     }
+    Ok(())
+}
 
-    /// What a follower spends on an operation of one client: its links on frames, the rest on batches.
-    fn of_batches(&mut self, own: &Parts, few: &Counts, noted: &mut Remarks) {
-        let share = &few.follower;
-        let frames = share.sent + few.leader.sent / 2.0;
-        let links = own.front - LINK_HOPS * share.wakes * self.wake;
-        self.frame = noted.floor("link.frame", links / frames);
-        let wakes = (HOPS - LINK_HOPS) * share.wakes * self.wake;
-        let engine = own.engine - self.flush * share.flushes - self.entry - wakes;
-        self.turn = noted.floor("engine.turn", engine / share.turns);
-    }
-
-    /// What a node spends on batches, frames and wakes for each answer; `received` are frames that come.
-    fn batches(&self, share: &Share, received: f64) -> f64 {
-        share.turns * self.turn
-            + (share.sent + received) * self.frame
-            + share.flushes * self.flush
-            + HOPS * share.wakes * self.wake
-    }
-
-    fn front(&self, share: &Share) -> f64 {
-        share.polls * self.poll + share.front_wakes * self.wake
-    }
-
-    /// What is left for an operation of the leader's own clients: in its front, and in its engine.
-    fn origin(&self, spent: &Parts, counts: &Counts, entry: f64) -> (f64, f64) {
-        let received = 2.0 * counts.follower.sent;
-        let frames = (counts.leader.sent + received) * self.frame;
-        let links = frames + LINK_HOPS * counts.leader.wakes * self.wake;
-        let front = spent.front - links - self.front(&counts.leader);
-        let engine = self.batches(&counts.leader, received) - links;
-        (front, spent.engine + spent.other - engine - entry)
-    }
+/// Prices are far below 2^53.
+fn exact(nanos: u64) -> f64 {
+    nanos as f64
 }

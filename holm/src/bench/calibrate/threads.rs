@@ -5,42 +5,13 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
+use holm_rehearse::Parts;
+
 use super::machine::busy_seconds;
 use super::sites::Sites;
 
 /// What the generator's thread is called.
 pub(super) const LOAD: &str = "holm-load";
-
-/// Nanoseconds of CPU of one process so far, by what its threads do.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Parts {
-    pub(super) front: f64,
-    /// The engine, and the log, which it often writes itself.
-    pub(super) engine: f64,
-    pub(super) other: f64,
-}
-
-impl Parts {
-    pub(super) fn all(&self) -> f64 {
-        self.front + self.engine + self.other
-    }
-
-    fn since(self, earlier: Self) -> Self {
-        Self {
-            front: self.front - earlier.front,
-            engine: self.engine - earlier.engine,
-            other: self.other - earlier.other,
-        }
-    }
-
-    fn scaled(self, by: f64) -> Self {
-        Self {
-            front: self.front * by,
-            engine: self.engine * by,
-            other: self.other * by,
-        }
-    }
-}
 
 /// What was spent for each answer, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -101,7 +72,7 @@ impl Snapshot {
         let sites = self.sites.iter().zip(&earlier.sites);
         Used {
             seconds: (self.at - earlier.at).as_secs_f64(),
-            sites: sites.map(|(now, then)| now.since(*then)).collect(),
+            sites: sites.map(|(now, then)| now.plus(*then, -1.0)).collect(),
             generator: self.generator - earlier.generator,
             own: self.own - earlier.own,
             busy: self.busy - earlier.busy,
@@ -122,14 +93,10 @@ impl Used {
             .iter()
             .enumerate()
             .filter(|(at, _)| *at != leader);
-        let sum = others.fold(Parts::default(), |sum, (_, more)| Parts {
-            front: sum.front + more.front,
-            engine: sum.engine + more.engine,
-            other: sum.other + more.other,
-        });
+        let sum = others.fold(Parts::default(), |sum, (_, more)| sum.plus(*more, 1.0));
         Ok(Spent {
-            leader: self.sites[leader].scaled(each),
-            follower: sum.scaled(each / followers),
+            leader: self.sites[leader].times(each),
+            follower: sum.times(each / followers),
             followers,
             generator: self.generator * each,
         })
@@ -160,7 +127,8 @@ fn process(id: &str) -> anyhow::Result<(Parts, f64)> {
             .context("this kernel does not count the CPU of threads: /proc/PID/schedstat")?;
         match name.trim() {
             "holm-front" => parts.front += nanos,
-            "holm-engine" | "holm-log" => parts.engine += nanos,
+            "holm-engine" => parts.engine += nanos,
+            "holm-log" => parts.log += nanos,
             LOAD => {
                 generator += nanos;
                 parts.other += nanos;
@@ -202,8 +170,7 @@ mod tests {
     fn what_is_spent_is_told_apart_by_site() {
         let site = |nanos: f64| Parts {
             front: nanos,
-            engine: 0.0,
-            other: 0.0,
+            ..Parts::default()
         };
         let used = Used {
             seconds: 1.0,

@@ -8,6 +8,7 @@ use holm_check::History;
 use holm_virtual::{Place, World};
 
 use super::facts::{self, Fact};
+use super::front::Way;
 use super::leases::LEASED_KEYS;
 use super::{Run, Token};
 use crate::calls::{Call, Change, Key, Reply};
@@ -343,9 +344,13 @@ impl Run<'_> {
     }
 
     /// A request comes to its node.
-    pub(super) fn hand(&mut self, node: NodeId, body: Request, pending: Pending) {
+    pub(super) fn hand(&mut self, node: NodeId, (body, way): (Request, Way), pending: Pending) {
         let now = self.world.now();
-        match self.world.request(node, body) {
+        let handed = match way {
+            Way::Here => self.world.request(node, body),
+            Way::Inbox => self.world.request_inbox(node, body),
+        };
+        match handed {
             None => self.failed(pending, true),
             Some(request) => {
                 self.askers.pending.insert(request, pending);

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use holm_base::{NodeId, RequestId, Time};
-use holm_virtual::{Place, Quantiles, World};
+use holm_virtual::{Caller, Place, Quantiles, World};
 
 use super::clients::{OP_PUT, Pending};
 use super::{Run, Token};
@@ -18,6 +18,15 @@ use crate::costs::{Costs, Work};
 use crate::site::{Answer, Request, Site};
 
 const WAKE: Place = Place::new("front.wake");
+
+/// A request's way to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The worker that has it does the engine's work, if that sleeps.
+    Here,
+    /// The engine's thread is woken for it.
+    Inbox,
+}
 
 /// A request on its way to a node.
 #[derive(Debug)]
@@ -27,7 +36,15 @@ pub(super) struct Ask {
     pending: Pending,
 }
 
-/// What a thread does not do, is about to, or does.
+/// Whether a worker of the site turns to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    No,
+    Asked,
+    Now,
+}
+
+/// What the generator's thread does not do, is about to, or does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Idle,
@@ -52,8 +69,9 @@ struct Heard {
 #[derive(Debug)]
 struct Line {
     site: usize,
-    host: usize,
-    standing: Standing,
+    served: Served,
+    /// Requests that have no answer yet.
+    pending: usize,
     asks: Vec<Ask>,
     answers: Vec<Heard>,
     /// What the thread that turned to it has taken.
@@ -106,8 +124,8 @@ pub(crate) struct Fronts {
     /// The connections of each group: the first, and how many.
     of_group: Vec<(usize, usize)>,
     next: Vec<usize>,
-    /// At each site, connections that a thread is busy with.
-    busy: Vec<usize>,
+    /// Whose workers serve each site's connections.
+    nodes: Vec<NodeId>,
     /// At each site, what its front used so far; behind them, the generator.
     pub(super) used: Vec<FrontUse>,
     generator: Option<Generator>,
@@ -119,21 +137,21 @@ pub(crate) fn connections(clients: u32) -> usize {
 }
 
 impl Fronts {
-    /// `groups` are the site, the host and the number of clients of each.
+    /// `nodes` serve the sites; `groups` are the site and the number of clients of each.
     pub(crate) fn new(
         (costs, wake): (Arc<Costs>, Quantiles),
-        sites: usize,
-        groups: &[(usize, usize, u32)],
+        nodes: Vec<NodeId>,
+        groups: &[(usize, u32)],
         generator: Option<usize>,
     ) -> Self {
         let (mut lines, mut of_group) = (Vec::new(), Vec::new());
-        for &(site, host, clients) in groups {
+        for &(site, clients) in groups {
             let count = connections(clients);
             of_group.push((lines.len(), count));
             lines.extend((0..count).map(|_| Line {
                 site,
-                host,
-                standing: Standing::Idle,
+                served: Served::No,
+                pending: 0,
                 asks: Vec::new(),
                 answers: Vec::new(),
                 taken: (Vec::new(), Vec::new()),
@@ -148,8 +166,8 @@ impl Fronts {
             lines,
             next: vec![0; of_group.len()],
             of_group,
-            busy: vec![0; sites],
-            used: vec![FrontUse::default(); sites + 1],
+            used: vec![FrontUse::default(); nodes.len() + 1],
+            nodes,
             generator: generator.map(|host| Generator {
                 host,
                 standing: Standing::Idle,
@@ -177,34 +195,20 @@ impl Fronts {
         self.costs.of(if op == OP_PUT { put } else { range })
     }
 
-    /// A connection has something: a thread turns to it, if none is there.
-    fn stir(&mut self, at: usize, world: &mut World<Site>) {
-        if self.lines[at].standing != Standing::Idle {
-            return;
-        }
-        let site = self.lines[at].site;
-        self.busy[site] += 1;
-        if self.busy[site] == 1 {
-            self.lines[at].standing = Standing::Waking;
-            let due = world.now().nanos() + self.wake.delay(WAKE, world.tape_mut());
-            world.alarm(Time::from_nanos(due), Token::LineAwake(number(at)).pack());
-        } else {
-            self.wait(at, false, world);
-        }
-    }
-
-    /// A thread waits for a core, to turn to a connection.
-    fn wait(&mut self, at: usize, slept: bool, world: &mut World<Site>) {
+    /// A connection has something: a worker turns to it, if none is there.
+    fn stir(&mut self, at: usize, caller: Caller, world: &mut World<Site>) {
         let line = &mut self.lines[at];
-        line.standing = Standing::Ready(slept);
-        world.ask_core(line.host, Token::LineBegins(number(at)).pack());
+        if line.served == Served::No {
+            line.served = Served::Asked;
+            let token = Token::LineBegins(number(at)).pack();
+            world.ask_worker(self.nodes[line.site], token, caller);
+        }
     }
 
-    /// A thread has a core, and takes all that a connection has.
+    /// A worker has turned to a connection, and takes all that it has.
     fn begin(&mut self, at: usize, world: &mut World<Site>) {
         let line = &mut self.lines[at];
-        let slept = line.standing == Standing::Ready(true);
-        line.standing = Standing::Working;
+        line.served = Served::Now;
         line.taken = (
             std::mem::take(&mut line.asks),
             std::mem::take(&mut line.answers),
@@ -220,12 +224,13 @@ impl Fronts {
             .map(|op| self.price(Work::FrontPut, Work::FrontRange, op))
             .sum::<u64>()
             / 2;
-        let nanos = polls + work + u64::from(slept) * self.costs.of(Work::ThreadWake);
-        world.use_core(line.host, nanos, Token::Line(number(at)).pack());
+        let nanos = polls + work;
+        let asked = Token::LineBegins(number(at)).pack();
+        let done = Token::Line(number(at)).pack();
+        world.use_worker(self.nodes[line.site], asked, (nanos, done));
         let used = &mut self.used[line.site];
         used.nanos += nanos;
         used.halves += halves;
-        used.wakes += u64::from(slept);
     }
 
     /// The generator has something to do for a connection.
@@ -301,16 +306,17 @@ impl Run<'_> {
     /// A request goes to the front, or at once to its node where work is free.
     pub(super) fn submit(&mut self, node: NodeId, body: Request, pending: Pending) {
         let Some(fronts) = &mut self.fronts else {
-            self.hand(node, body, pending);
+            self.hand(node, (body, Way::Here), pending);
             return;
         };
         let at = fronts.line(pending.group, pending.client);
+        fronts.lines[at].pending += 1;
         fronts.lines[at].asks.push(Ask {
             node,
             body,
             pending,
         });
-        fronts.stir(at, &mut self.world);
+        fronts.stir(at, Caller::Socket, &mut self.world);
     }
 
     /// An answer of a node's; whether it goes through the front.
@@ -331,14 +337,8 @@ impl Run<'_> {
             answer: answer.clone(),
             node,
         });
-        fronts.stir(at, &mut self.world);
+        fronts.stir(at, Caller::Thread, &mut self.world);
         true
-    }
-
-    pub(super) fn line_awake(&mut self, at: u64) {
-        if let Some(fronts) = &mut self.fronts {
-            fronts.wait(index(at), true, &mut self.world);
-        }
     }
 
     pub(super) fn line_begins(&mut self, at: u64) {
@@ -354,6 +354,13 @@ impl Run<'_> {
             return;
         };
         let (asks, mut answers) = std::mem::take(&mut fronts.lines[at].taken);
+        let line = &mut fronts.lines[at];
+        line.pending = line.pending.saturating_sub(answers.len());
+        let way = if line.pending == 1 {
+            Way::Here
+        } else {
+            Way::Inbox
+        };
         let has_generator = fronts.has_generator();
         if has_generator && !answers.is_empty() {
             fronts.lines[at].unread.append(&mut answers);
@@ -365,7 +372,7 @@ impl Run<'_> {
             pending,
         } in asks
         {
-            self.hand(node, body, pending);
+            self.hand(node, (body, way), pending);
         }
         for heard in answers {
             self.answered(heard.node, heard.request, heard.answer);
@@ -374,12 +381,11 @@ impl Run<'_> {
             return;
         };
         let line = &mut fronts.lines[at];
-        if line.asks.is_empty() && line.answers.is_empty() {
-            line.standing = Standing::Idle;
-            let site = line.site;
-            fronts.busy[site] -= 1;
-        } else {
-            fronts.wait(at, false, &mut self.world);
+        line.served = Served::No;
+        if !line.asks.is_empty() {
+            fronts.stir(at, Caller::Socket, &mut self.world);
+        } else if !line.answers.is_empty() {
+            fronts.stir(at, Caller::Thread, &mut self.world);
         }
     }
 

@@ -34,8 +34,7 @@ impl Labour {
     pub(super) fn count(&self, input: &Input) {
         let Some(costs) = &self.costs else { return };
         let nanos = match input {
-            Input::Start | Input::Wake | Input::Durable { .. } => 0,
-            Input::Message { .. } => costs.of(Work::LinkFrame),
+            Input::Start | Input::Wake | Input::Durable { .. } | Input::Message { .. } => 0,
             Input::Request { body, .. } => match body {
                 Request::Write(..) => costs.of(Work::EnginePut),
                 Request::Read(_) => costs.of(Work::EngineRange),
@@ -54,20 +53,26 @@ impl Labour {
     /// What the batch cost that asked for this.
     pub(super) fn of_batch(&self, turn: &Turn<Effect>) -> u64 {
         let Some(costs) = &self.costs else { return 0 };
-        let is_sent = |effect: &&Effect| matches!(effect, Effect::Send { .. });
-        let is_entry = |effect: &&Effect| {
-            matches!(
-                effect,
-                Effect::Persist {
-                    record: Stored::Store(Record::Entry { .. }),
-                    ..
-                }
-            )
-        };
-        let count = |number: usize| u64::try_from(number).expect("batches are small");
-        let sent = count(turn.leaving.iter().filter(is_sent).count());
-        let entries = count(turn.records.iter().filter(is_entry).count());
-        let own = self.done.take();
-        own + sent * costs.of(Work::LinkFrame) + entries * costs.of(Work::EngineEntry)
+        self.done.take() + entries(turn) * costs.of(Work::EngineEntry)
     }
+
+    /// What its records cost whoever writes the log, beyond what any flush costs.
+    pub(super) fn of_log(&self, turn: &Turn<Effect>) -> u64 {
+        let costs = self.costs.as_ref();
+        costs.map_or(0, |costs| entries(turn) * costs.of(Work::LogEntry))
+    }
+}
+
+fn entries(turn: &Turn<Effect>) -> u64 {
+    let is_entry = |effect: &&Effect| {
+        matches!(
+            effect,
+            Effect::Persist {
+                record: Stored::Store(Record::Entry { .. }),
+                ..
+            }
+        )
+    };
+    let count = turn.records.iter().filter(is_entry).count();
+    u64::try_from(count).expect("batches are small")
 }

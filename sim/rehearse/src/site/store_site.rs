@@ -159,6 +159,15 @@ impl StoreSite {
         self.labour.of_batch(turn)
     }
 
+    pub(super) fn log_nanos(&self, turn: &Turn<Effect>) -> u64 {
+        self.labour.of_log(turn)
+    }
+
+    /// As the engine's thread decides it: one record, and nobody else waits.
+    pub(super) fn flushes_itself(&self, turn: &Turn<Effect>) -> bool {
+        turn.records.len() == 1 && self.asked.len() <= 1
+    }
+
     pub(super) const fn has_failed(&self) -> bool {
         self.failed.is_some()
     }

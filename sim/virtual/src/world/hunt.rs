@@ -109,9 +109,11 @@ impl<N: Node> World<N> {
             Item::Deliver { source, target, .. } => {
                 (!self.may_overtake((source, target))).then_some((source, target))
             }
-            Item::Worked { .. }
+            Item::Ran { .. }
             | Item::Awake { .. }
-            | Item::Errand { .. }
+            | Item::WriterAwake { .. }
+            | Item::WorkerAwake { .. }
+            | Item::GoesOn { .. }
             | Item::Alarm(_)
             | Item::Restart(_)
             | Item::Resume(_)
@@ -153,9 +155,11 @@ impl<N: Node> World<N> {
                 let input = N::durable(*through);
                 self.own(*node, due.at, due.seq, &input, has_labels)
             }
-            Item::Worked { node, .. } => outside(*node, "worked"),
+            Item::Ran { .. } => outside(self.processes.len(), "ran"),
             Item::Awake { node, .. } => outside(*node, "awake"),
-            Item::Errand { .. } => outside(self.processes.len(), "errand"),
+            Item::WriterAwake { node, .. } => outside(*node, "writer"),
+            Item::WorkerAwake { node, .. } => outside(*node, "worker"),
+            Item::GoesOn { node, .. } => outside(*node, "worker"),
             Item::Alarm(_) => outside(self.processes.len(), "alarm"),
             Item::Restart(node) => outside(*node, "restart"),
             Item::Resume(node) => outside(*node, "resume"),

@@ -1,4 +1,7 @@
-//! Nodes as processes, and the cores they share.
+//! Nodes as processes: the engine's thread and the log's, where work costs something.
+//!
+//! A node's threads are servers on its host's cores ([`super::host`]): the engine works off batches, the log's writes
+//! what a batch wants durable, and workers ([`super::workers`]) carry messages and serve the caller's connections.
 
 use std::collections::VecDeque;
 
@@ -10,10 +13,12 @@ use crate::node::Node;
 use crate::shelf::Shelf;
 use crate::spec::NodeSpec;
 use crate::tape::{Place, Tape};
+use crate::world::host::Thread;
+use crate::world::workers::Pool;
 use crate::world::{Item, World};
 
 const SYNC: Place = Place::new("disk.sync");
-const WAKE: Place = Place::new("host.wake");
+pub(crate) const WAKE: Place = Place::new("host.wake");
 
 /// A node and its surroundings.
 #[derive(Clone, Debug)]
@@ -30,14 +35,17 @@ pub(crate) struct Process<N: Node> {
     pub(crate) pauses: u32,
     /// How many restarts are on their way.
     pub(crate) restarts: u32,
-    standing: Standing,
+    pub(crate) standing: Standing,
+    /// Its log's thread.
+    writer: Writer,
+    pub(crate) pool: Pool<N>,
     /// What its work wants, once it is done.
     outbox: Turn<N::Effect>,
     last_sync: Time,
     /// The flush that found no room, if any, and those behind it.
     pub(crate) waiting: VecDeque<WriteId>,
     /// A message has woken it, and that is not paid for yet.
-    was_woken: bool,
+    pub(crate) was_woken: bool,
     pub(crate) usage: Usage,
     /// When its next timer is due, in true time.
     pub(crate) wake: Option<Time>,
@@ -45,7 +53,7 @@ pub(crate) struct Process<N: Node> {
 
 /// Where a node stands with its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+pub(crate) enum Standing {
     /// It needs no core.
     Off,
     /// It sleeps, and a message has rung.
@@ -54,13 +62,51 @@ enum Standing {
     Queued,
     /// It has one.
     On,
+    /// It has one, and writes the log itself, through here.
+    Writing(WriteId),
+    /// It waits for the disk.
+    Syncing,
     /// Its work is done, but it was paused before it could do what it wanted.
     Done,
 }
 
+/// Whether the engine's thread has a core when its batch is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Core {
+    Held,
+    /// It was paused.
+    Gone,
+}
+
+/// What the log's thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writer {
+    Idle,
+    /// It is woken for a flush, or waits for a core; what that takes beyond the usual.
+    Called(WriteId, u64),
+    /// It has a core.
+    On(WriteId),
+    /// It waits for the disk.
+    Syncing,
+    /// It waits for a core, to tell the engine.
+    Telling(WriteId),
+}
+
+/// Who hears that a flush is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// The engine's thread, which waited for it.
+    Engine,
+    /// The log's thread, which will tell the engine's.
+    Log,
+    /// The log's thread has heard, and tells the engine's.
+    Told,
+}
+
 impl<N: Node> Process<N> {
-    pub(crate) fn new(spec: NodeSpec<N>, id: NodeId) -> Self {
+    pub(crate) fn new(spec: NodeSpec<N>, id: NodeId, nodes: usize) -> Self {
         let clock = Clock::new(spec.clock);
+        let pool = Pool::new(spec.work.workers, nodes);
         let shelf = N::shelf(&spec.setup);
         Self {
             spec,
@@ -72,6 +118,8 @@ impl<N: Node> Process<N> {
             pauses: 0,
             restarts: 0,
             standing: Standing::Off,
+            writer: Writer::Idle,
+            pool,
             outbox: Turn::new(),
             last_sync: Time::ZERO,
             waiting: VecDeque::new(),
@@ -103,16 +151,26 @@ impl<N: Node> Process<N> {
 /// What a node has used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Time on a core, in nanoseconds; nothing where work is free.
+    /// Time on a core, in nanoseconds; nothing where work is free. What the caller's errands used is the caller's.
     pub busy_nanos: u64,
     /// Batches.
     pub turns: u64,
-    /// Messages that woke it.
+    /// Times that its engine's thread woke.
     pub wakes: u64,
     /// Messages sent.
     pub sent: u64,
     /// Flushes begun.
     pub flushes: u64,
+    /// Those of them that the engine's thread made itself.
+    pub own_flushes: u64,
+    /// Times that a worker woke, whether it found something or not.
+    pub worker_wakes: u64,
+    /// Times that a worker wrote to a link.
+    pub writes: u64,
+    /// Times that a worker read from one.
+    pub reads: u64,
+    /// Bytes written and read.
+    pub link_bytes: u64,
 }
 
 impl Usage {
@@ -125,6 +183,11 @@ impl Usage {
             wakes: self.wakes + more.wakes,
             sent: self.sent + more.sent,
             flushes: self.flushes + more.flushes,
+            own_flushes: self.own_flushes + more.own_flushes,
+            worker_wakes: self.worker_wakes + more.worker_wakes,
+            writes: self.writes + more.writes,
+            reads: self.reads + more.reads,
+            link_bytes: self.link_bytes + more.link_bytes,
         }
     }
 
@@ -137,61 +200,11 @@ impl Usage {
             wakes: self.wakes - earlier.wakes,
             sent: self.sent - earlier.sent,
             flushes: self.flushes - earlier.flushes,
-        }
-    }
-}
-
-/// How much a host was asked for so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queueing {
-    /// Pieces of work that began.
-    pub pieces: u64,
-    /// How long all of them waited for a core, in nanoseconds.
-    pub waited_nanos: u64,
-    /// How long cores were in use, all together, in nanoseconds.
-    pub busy_nanos: u64,
-}
-
-impl Queueing {
-    /// What was asked for since an earlier look.
-    #[must_use]
-    pub const fn since(self, earlier: Self) -> Self {
-        Self {
-            pieces: self.pieces - earlier.pieces,
-            waited_nanos: self.waited_nanos - earlier.waited_nanos,
-            busy_nanos: self.busy_nanos - earlier.busy_nanos,
-        }
-    }
-}
-
-/// What wants a core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Piece {
-    Batch(usize),
-    /// Of the world's caller, who hears this alarm.
-    Errand(u64),
-}
-
-/// Cores, first come first served.
-#[derive(Clone, Debug)]
-pub(crate) struct Host {
-    cores: usize,
-    busy: usize,
-    ready: VecDeque<(Time, Piece)>,
-    pub(crate) queueing: Queueing,
-}
-
-impl Host {
-    pub(crate) const fn new(cores: usize) -> Self {
-        Self {
-            cores,
-            busy: 0,
-            ready: VecDeque::new(),
-            queueing: Queueing {
-                pieces: 0,
-                waited_nanos: 0,
-                busy_nanos: 0,
-            },
+            own_flushes: self.own_flushes - earlier.own_flushes,
+            worker_wakes: self.worker_wakes - earlier.worker_wakes,
+            writes: self.writes - earlier.writes,
+            reads: self.reads - earlier.reads,
+            link_bytes: self.link_bytes - earlier.link_bytes,
         }
     }
 }
@@ -226,21 +239,13 @@ impl<N: Node> World<N> {
         process.run += 1;
         process.waiting.clear();
         process.outbox.clear();
+        process.pool.clear();
         process.shelf.crash(&mut self.tape);
-        let standing = std::mem::replace(&mut process.standing, Standing::Off);
+        process.standing = Standing::Off;
+        process.writer = Writer::Idle;
         let host = process.spec.host;
         self.refresh_timer(node);
-        match standing {
-            Standing::On => {
-                self.hosts[host].busy -= 1;
-                self.dispatch(host);
-            }
-            Standing::Queued => {
-                let gone = Piece::Batch(node);
-                self.hosts[host].ready.retain(|(_, piece)| *piece != gone);
-            }
-            Standing::Off | Standing::Waking | Standing::Done => {}
-        }
+        self.end_threads(host, node);
     }
 
     pub(crate) fn refresh_timer(&mut self, node: usize) {
@@ -266,18 +271,12 @@ impl<N: Node> World<N> {
     pub(crate) fn enqueue(&mut self, node: usize) {
         let process = &mut self.processes[node];
         let local = process.clock.monotone(self.now);
-        if !process
-            .driver
-            .as_ref()
-            .is_some_and(|driver| driver.is_ready(local))
-        {
-            return;
+        let driver = process.driver.as_ref();
+        if driver.is_some_and(|driver| driver.is_ready(local)) {
+            process.standing = Standing::Queued;
+            let host = process.spec.host;
+            self.queue(host, Thread::Engine(node));
         }
-        process.standing = Standing::Queued;
-        let host = process.spec.host;
-        let piece = (self.now, Piece::Batch(node));
-        self.hosts[host].ready.push_back(piece);
-        self.dispatch(host);
     }
 
     /// A message has come: a node that sleeps takes a while to notice.
@@ -305,74 +304,15 @@ impl<N: Node> World<N> {
         self.stir(node);
     }
 
-    /// Asks for a core of a host on the caller's behalf: [`World::advance`] answers
-    /// [`Moment::Alarm`](crate::Moment::Alarm) with `token` once there is one. It is the
-    /// caller's until it has used it.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such host.
-    pub fn ask_core(&mut self, host: usize, token: u64) {
-        let piece = (self.now, Piece::Errand(token));
-        self.hosts[host].ready.push_back(piece);
-        self.dispatch(host);
-    }
-
-    /// Uses the core that was asked for so long; then it is free, and the alarm is `token`.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such host, or none of its cores is in use.
-    pub fn use_core(&mut self, host: usize, nanos: u64, token: u64) {
-        assert!(self.hosts[host].busy > 0, "the core was given before");
-        self.hosts[host].queueing.busy_nanos += nanos;
-        let at = Time::from_nanos(self.now.nanos().saturating_add(nanos));
-        self.agenda.add(at, Item::Errand { host, token });
-    }
-
     /// What a node has used so far, in all its runs.
     pub fn usage(&self, node: NodeId) -> Usage {
         self.processes[self.index(node)].usage
     }
 
-    /// How much a host was asked for so far.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such host.
-    pub fn queueing(&self, host: usize) -> Queueing {
-        self.hosts[host].queueing
-    }
-
-    fn dispatch(&mut self, host: usize) {
-        while self.hosts[host].busy < self.hosts[host].cores {
-            let Some((since, piece)) = self.hosts[host].ready.pop_front() else {
-                return;
-            };
-            let queueing = &mut self.hosts[host].queueing;
-            queueing.pieces += 1;
-            queueing.waited_nanos += self.now.nanos() - since.nanos();
-            match piece {
-                Piece::Batch(node) => {
-                    self.processes[node].standing = Standing::Off;
-                    self.begin(host, node);
-                    self.refresh_timer(node);
-                }
-                Piece::Errand(token) => {
-                    self.hosts[host].busy += 1;
-                    self.agenda.add(self.now, Item::Alarm(token));
-                }
-            }
-        }
-    }
-
-    /// An errand is done: its core is free.
-    pub(crate) fn ran_errand(&mut self, host: usize) {
-        self.hosts[host].busy -= 1;
-        self.dispatch(host);
-    }
-
-    fn begin(&mut self, host: usize, node: usize) {
+    /// A node's thread has a core, and does the next thing with it; whether there was any.
+    pub(crate) fn begin_batch(&mut self, node: usize) -> bool {
+        let host = self.processes[node].spec.host;
+        self.processes[node].standing = Standing::Off;
         let mut outbox = std::mem::take(&mut self.processes[node].outbox);
         let works = self.step(node, &mut outbox);
         let process = &mut self.processes[node];
@@ -386,43 +326,163 @@ impl<N: Node> World<N> {
                 + count(outbox.steps) * work.input_nanos
                 + count(outbox.leaving.len() + outbox.records.len()) * work.effect_nanos
                 + woken * work.wake_nanos
-                + u64::from(outbox.flush.is_some()) * work.flush_nanos
+                + u64::from(outbox.flush.is_some() && work.workers == 0) * work.flush_nanos
                 + own;
             process.standing = Standing::On;
             process.usage.busy_nanos += takes;
-            let run = process.run;
-            self.hosts[host].busy += 1;
             self.hosts[host].queueing.busy_nanos += takes;
-            let at = Time::from_nanos(self.now.nanos().saturating_add(takes));
-            self.agenda.add(at, Item::Worked { node, run });
+            self.run_for(host, Thread::Engine(node), takes);
         }
-        let process = &mut self.processes[node];
-        process.outbox = outbox;
+        self.processes[node].outbox = outbox;
+        self.refresh_timer(node);
+        works
     }
 
-    /// A batch has used up its time: its core is free, and what it wanted happens.
-    pub(crate) fn worked(&mut self, node: usize, run: u64) {
+    /// A batch has used up its time: what it wanted happens, and the thread goes on while there is something for it. Or
+    /// it has written the log, and waits for the disk.
+    pub(crate) fn worked(&mut self, node: usize) {
         let process = &mut self.processes[node];
-        if process.run != run || process.standing != Standing::On {
-            return;
+        let (host, run) = (process.spec.host, process.run);
+        if let Standing::Writing(through) = process.standing {
+            process.standing = Standing::Syncing;
+            self.sync(node, through);
+            return self.release(host);
         }
-        let host = process.spec.host;
-        self.hosts[host].busy -= 1;
         if process.pauses > 0 {
             process.standing = Standing::Done;
-        } else {
-            self.finish(node);
+            return self.release(host);
         }
-        self.dispatch(host);
+        self.finish(node, Core::Held);
+        let process = &self.processes[node];
+        if matches!(process.standing, Standing::Writing(_)) {
+            return;
+        }
+        let local = process.clock.monotone(self.now);
+        let is_ready = process.driver.as_ref().is_some_and(|it| it.is_ready(local));
+        if process.run == run && is_ready && self.hosts[host].is_calm() && self.begin_batch(node) {
+            return;
+        }
+        self.stir(node);
+        self.release(host);
+        self.refresh_timer(node);
     }
 
-    fn finish(&mut self, node: usize) {
-        self.processes[node].standing = Standing::Off;
-        let mut outbox = std::mem::take(&mut self.processes[node].outbox);
+    /// What a batch wanted happens. `core` is whether its thread still has one, to write the log with.
+    fn finish(&mut self, node: usize, core: Core) {
+        let process = &mut self.processes[node];
+        process.standing = Standing::Off;
+        let work = process.spec.work;
+        let mut outbox = std::mem::take(&mut process.outbox);
+        let has_writer = work.workers > 0;
+        let flush = if has_writer {
+            outbox.flush.take()
+        } else {
+            None
+        };
+        let machine = process.driver.as_ref().map(Driver::machine);
+        let (is_own, more) = machine.map_or((false, 0), |it| {
+            (it.flushes_itself(&outbox), it.log_nanos(&outbox))
+        });
         self.carry(node, &mut outbox);
+        if let Some(through) = flush
+            && self.store(node, &mut outbox)
+        {
+            self.write(node, (through, more), is_own && core == Core::Held);
+        }
         self.processes[node].outbox = outbox;
-        self.stir(node);
-        self.refresh_timer(node);
+    }
+
+    /// The log is to be written: by the engine's thread, which has a core, or by its own.
+    fn write(&mut self, node: usize, (through, more): (WriteId, u64), is_own: bool) {
+        let process = &mut self.processes[node];
+        process.usage.flushes += 1;
+        let (run, work, host) = (process.run, process.spec.work, process.spec.host);
+        if is_own {
+            process.standing = Standing::Writing(through);
+            process.usage.own_flushes += 1;
+            let nanos = self.spend(node, work.flush_nanos + more);
+            return self.run_for(host, Thread::Engine(node), nanos);
+        }
+        assert_eq!(process.writer, Writer::Idle, "one flush is under way");
+        process.writer = Writer::Called(through, more);
+        let takes = process.spec.wake.delay(WAKE, &mut self.tape);
+        let at = Time::from_nanos(self.now.nanos().saturating_add(takes));
+        self.agenda.add(at, Item::WriterAwake { node, run });
+    }
+
+    pub(crate) fn writer_awake(&mut self, node: usize, run: u64) {
+        let process = &self.processes[node];
+        if process.run == run && matches!(process.writer, Writer::Called(..)) {
+            let host = process.spec.host;
+            self.queue(host, Thread::Log(node));
+        }
+    }
+
+    /// The log's thread has a core; whether it has something to write. What the disk has answered it tells at once.
+    pub(crate) fn begin_write(&mut self, node: usize) -> bool {
+        let process = &mut self.processes[node];
+        let (run, work, host) = (process.run, process.spec.work, process.spec.host);
+        match process.writer {
+            Writer::Called(through, more) => {
+                process.writer = Writer::On(through);
+                let nanos = self.spend(node, work.flush_nanos + work.wake_nanos + more);
+                self.run_for(host, Thread::Log(node), nanos);
+                true
+            }
+            Writer::Telling(through) => {
+                process.writer = Writer::Idle;
+                self.agenda
+                    .add(self.now, Item::Synced { node, run, through });
+                false
+            }
+            Writer::Idle | Writer::On(_) | Writer::Syncing => false,
+        }
+    }
+
+    /// The log's thread has written, and waits for the disk.
+    pub(crate) fn written(&mut self, node: usize) {
+        let process = &mut self.processes[node];
+        let host = process.spec.host;
+        if let Writer::On(through) = process.writer {
+            process.writer = Writer::Syncing;
+            self.sync(node, through);
+        }
+        self.release(host);
+    }
+
+    fn sync(&mut self, node: usize, through: WriteId) {
+        let process = &mut self.processes[node];
+        let run = process.run;
+        let at = process.sync_ends(self.now, &mut self.tape);
+        self.agenda.add(at, Item::Synced { node, run, through });
+    }
+
+    /// The disk has answered the thread that waits for it.
+    pub(crate) fn disk_answered(&mut self, node: usize, through: WriteId) -> Answered {
+        let process = &mut self.processes[node];
+        if process.spec.work.workers == 0 {
+            return Answered::Engine;
+        }
+        if process.standing == Standing::Syncing {
+            process.standing = Standing::Off;
+            process.was_woken = true;
+            return Answered::Engine;
+        }
+        if process.writer == Writer::Syncing {
+            process.writer = Writer::Telling(through);
+            let host = process.spec.host;
+            self.queue(host, Thread::Log(node));
+            return Answered::Log;
+        }
+        Answered::Told
+    }
+
+    /// Charges what a thread of the node is about to use of its core, and gives it back.
+    pub(crate) fn spend(&mut self, node: usize, nanos: u64) -> u64 {
+        let process = &mut self.processes[node];
+        process.usage.busy_nanos += nanos;
+        self.hosts[process.spec.host].queueing.busy_nanos += nanos;
+        nanos
     }
 
     pub(crate) fn resumed(&mut self, node: usize) {
@@ -432,10 +492,9 @@ impl<N: Node> World<N> {
             return;
         }
         if process.standing == Standing::Done {
-            self.finish(node);
-        } else {
-            self.stir(node);
-            self.refresh_timer(node);
+            self.finish(node, Core::Gone);
         }
+        self.stir(node);
+        self.refresh_timer(node);
     }
 }

@@ -110,6 +110,7 @@ fn a_world_may_use_few_cores_and_slow_links() {
             effect_nanos: 2_000,
             wake_nanos: 3_000,
             flush_nanos: 4_000,
+            ..holm_virtual::Work::default()
         };
         node.wake = holm_virtual::Quantiles::fixed(10_000);
     }

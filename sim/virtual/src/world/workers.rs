@@ -1,0 +1,301 @@
+//! A node's workers: threads that carry its messages, and serve what its caller has for them.
+//!
+//! What would surprise: a worker that is called by another thread calls the next one as soon as it has found something,
+//! and that one often finds nothing. So do the threads of the runtime that the real front uses.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use holm_base::Time;
+
+use crate::node::Node;
+use crate::world::host::Thread;
+use crate::world::process::WAKE;
+use crate::world::{Item, Moment, World};
+
+/// Something for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    /// What waits for this node is to leave.
+    Write(usize),
+    /// What has come from this node is to be read.
+    Read(usize),
+    /// Of the world's caller, who hears this alarm.
+    Errand(u64),
+}
+
+/// What a worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worker {
+    Asleep,
+    /// It wakes, or waits for a core; whether it was called by another thread.
+    Called(Caller),
+    /// It has a core, and this to do.
+    On(Job),
+    /// It does what the caller asked for, who will hear this alarm.
+    Lent(u64),
+    /// It has a core, and has found nothing.
+    Idling,
+}
+
+/// Who has something for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A socket.
+    Socket,
+    /// A thread that is none of the workers.
+    Thread,
+}
+
+/// All workers of a node.
+pub(crate) struct Pool<N: Node> {
+    workers: Vec<Worker>,
+    jobs: VecDeque<Job>,
+    /// By the other node: what waits to be written.
+    leaving: Vec<Vec<(N::Message, u64)>>,
+    /// And to be read.
+    come: Vec<Vec<(N::Input, u64)>>,
+    /// What a worker has taken of either.
+    taken: Vec<Vec<(N::Message, u64)>>,
+    opened: Vec<Vec<N::Input>>,
+    /// What it has spent on waking, and not yet used a core for.
+    owed: Vec<u64>,
+}
+
+impl<N: Node> Clone for Pool<N> {
+    fn clone(&self) -> Self {
+        Self {
+            workers: self.workers.clone(),
+            jobs: self.jobs.clone(),
+            leaving: self.leaving.clone(),
+            come: self.come.clone(),
+            taken: self.taken.clone(),
+            opened: self.opened.clone(),
+            owed: self.owed.clone(),
+        }
+    }
+}
+
+impl<N: Node> fmt::Debug for Pool<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("workers", &self.workers)
+            .field("jobs", &self.jobs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<N: Node> Pool<N> {
+    pub(crate) fn new(workers: usize, nodes: usize) -> Self {
+        let lanes = if workers == 0 { 0 } else { nodes };
+        Self {
+            workers: vec![Worker::Asleep; workers],
+            jobs: VecDeque::new(),
+            leaving: (0..lanes).map(|_| Vec::new()).collect(),
+            come: (0..lanes).map(|_| Vec::new()).collect(),
+            taken: (0..workers).map(|_| Vec::new()).collect(),
+            opened: (0..workers).map(|_| Vec::new()).collect(),
+            owed: vec![0; workers],
+        }
+    }
+
+    /// Whether messages go through workers.
+    pub(crate) const fn is_used(&self) -> bool {
+        !self.workers.is_empty()
+    }
+
+    /// Messages are lost; what the caller wants done is not.
+    pub(crate) fn clear(&mut self) {
+        let all = self.leaving.iter_mut().chain(&mut self.taken);
+        all.for_each(Vec::clear);
+        self.come.iter_mut().for_each(Vec::clear);
+        self.opened.iter_mut().for_each(Vec::clear);
+        self.jobs.retain(|job| matches!(job, Job::Errand(_)));
+    }
+}
+
+impl<N: Node> World<N> {
+    /// Asks for a worker of a node: [`World::advance`] answers [`Moment::Alarm`](crate::Moment::Alarm) with `token`
+    /// once one has a core and turns to it. It is the caller's until [`World::use_worker`].
+    ///
+    /// # Panics
+    ///
+    /// If the node has no workers.
+    pub fn ask_worker(&mut self, node: holm_base::NodeId, token: u64, caller: Caller) {
+        let node = self.index(node);
+        assert!(self.processes[node].pool.is_used(), "it has workers");
+        self.call(node, Job::Errand(token), caller);
+    }
+
+    /// Uses the worker that turned to `asked` so long; then it goes on, and the alarm is `token`.
+    ///
+    /// # Panics
+    ///
+    /// If no worker turned to that.
+    pub fn use_worker(&mut self, node: holm_base::NodeId, asked: u64, work: (u64, u64)) {
+        let node = self.index(node);
+        let (nanos, token) = work;
+        let mut workers = self.processes[node].pool.workers.iter();
+        let worker = workers.position(|one| *one == Worker::On(Job::Errand(asked)));
+        let worker = worker.expect("a worker has turned to it");
+        let process = &mut self.processes[node];
+        process.pool.workers[worker] = Worker::Lent(token);
+        let (host, more) = (
+            process.spec.host,
+            std::mem::take(&mut process.pool.owed[worker]),
+        );
+        self.hosts[host].queueing.busy_nanos += nanos;
+        self.run_for(host, Thread::Worker(node, worker), nanos + more);
+    }
+
+    /// A message is to leave through a worker.
+    pub(crate) fn hand_out(&mut self, source: usize, target: usize, message: (N::Message, u64)) {
+        let lane = &mut self.processes[source].pool.leaving[target];
+        lane.push(message);
+        if lane.len() == 1 {
+            self.call(source, Job::Write(target), Caller::Thread);
+        }
+    }
+
+    /// A message has come to the socket.
+    pub(crate) fn take_in(&mut self, source: usize, target: usize, input: (N::Input, u64)) {
+        let lane = &mut self.processes[target].pool.come[source];
+        lane.push(input);
+        if lane.len() == 1 {
+            self.call(target, Job::Read(source), Caller::Socket);
+        }
+    }
+
+    fn call(&mut self, node: usize, job: Job, caller: Caller) {
+        self.processes[node].pool.jobs.push_back(job);
+        self.call_one(node, caller);
+    }
+
+    /// Wakes a worker, if one sleeps and none is on its way.
+    fn call_one(&mut self, node: usize, caller: Caller) {
+        let process = &mut self.processes[node];
+        let mut all = process.pool.workers.iter();
+        if all.any(|one| matches!(one, Worker::Called(_))) {
+            return;
+        }
+        let mut all = process.pool.workers.iter();
+        let Some(worker) = all.position(|one| *one == Worker::Asleep) else {
+            return;
+        };
+        process.pool.workers[worker] = Worker::Called(caller);
+        process.usage.worker_wakes += 1;
+        let takes = process.spec.wake.delay(WAKE, &mut self.tape);
+        let at = Time::from_nanos(self.now.nanos().saturating_add(takes));
+        self.agenda.add(at, Item::WorkerAwake { node, worker });
+    }
+
+    pub(crate) fn worker_awake(&mut self, node: usize, worker: usize) {
+        let host = self.processes[node].spec.host;
+        self.queue(host, Thread::Worker(node, worker));
+    }
+
+    /// A worker has a core; whether it uses it.
+    pub(crate) fn begin_job(&mut self, node: usize, worker: usize) -> bool {
+        let process = &mut self.processes[node];
+        let (work, host) = (process.spec.work, process.spec.host);
+        let called = match process.pool.workers[worker] {
+            Worker::Called(by) => Some(by),
+            Worker::Asleep | Worker::On(_) | Worker::Lent(_) | Worker::Idling => None,
+        };
+        let woken = called.map_or(0, |_| work.wake_nanos);
+        let Some(job) = process.pool.jobs.pop_front() else {
+            process.pool.workers[worker] = Worker::Idling;
+            let nanos = self.spend(node, woken);
+            self.run_for(host, Thread::Worker(node, worker), nanos);
+            return true;
+        };
+        process.pool.workers[worker] = Worker::On(job);
+        let must_call = !process.pool.jobs.is_empty() || called == Some(Caller::Thread);
+        let nanos = woken + self.take_job(node, worker, job);
+        let nanos = self.spend(node, nanos);
+        if let Job::Errand(token) = job {
+            self.processes[node].pool.owed[worker] = nanos;
+            self.agenda.add(self.now, Item::Alarm(token));
+        } else {
+            self.run_for(host, Thread::Worker(node, worker), nanos);
+        }
+        if must_call {
+            self.call_one(node, called.unwrap_or(Caller::Socket));
+        }
+        true
+    }
+
+    /// Takes what a job is about; what it costs.
+    fn take_job(&mut self, node: usize, worker: usize, job: Job) -> u64 {
+        let process = &mut self.processes[node];
+        let work = process.spec.work;
+        let (messages, bytes, fixed): (usize, u64, u64) = match job {
+            Job::Write(target) => {
+                let taken = std::mem::take(&mut process.pool.leaving[target]);
+                let bytes = taken.iter().map(|(_, size)| size).sum();
+                let count = taken.len();
+                process.pool.taken[worker] = taken;
+                process.usage.writes += 1;
+                (count, bytes, work.write_nanos)
+            }
+            Job::Read(source) => {
+                let come = std::mem::take(&mut process.pool.come[source]);
+                let bytes = come.iter().map(|(_, size)| size).sum();
+                let count = come.len();
+                process.pool.opened[worker] = come.into_iter().map(|(input, _)| input).collect();
+                process.usage.reads += 1;
+                (count, bytes, work.read_nanos)
+            }
+            Job::Errand(_) => return 0,
+        };
+        process.usage.link_bytes += bytes;
+        let count = u64::try_from(messages).expect("lanes are short");
+        fixed + count * work.message_nanos + bytes * work.kib_nanos / 1024
+    }
+
+    /// A worker is done with what it did.
+    pub(crate) fn served(&mut self, node: usize, worker: usize) -> Moment {
+        let did = self.processes[node].pool.workers[worker];
+        let now = self.now;
+        match did {
+            Worker::On(Job::Write(target)) => {
+                let taken = std::mem::take(&mut self.processes[node].pool.taken[worker]);
+                for (message, size) in taken {
+                    self.depart(node, target, (message, size));
+                }
+            }
+            Worker::On(Job::Read(_)) => {
+                let opened = std::mem::take(&mut self.processes[node].pool.opened[worker]);
+                for input in opened {
+                    self.offer(node, input);
+                }
+            }
+            Worker::Lent(token) => {
+                // Behind what the caller makes of it.
+                self.agenda.add(now, Item::GoesOn { node, worker });
+                return Moment::Alarm(token);
+            }
+            Worker::On(Job::Errand(_)) | Worker::Idling | Worker::Asleep | Worker::Called(_) => {}
+        }
+        self.go_on(node, worker);
+        Moment::Happened
+    }
+
+    /// A worker that has a core turns to the next thing, or sleeps.
+    pub(crate) fn go_on(&mut self, node: usize, worker: usize) {
+        let host = self.processes[node].spec.host;
+        let pool = &mut self.processes[node].pool;
+        if pool.jobs.is_empty() {
+            pool.workers[worker] = Worker::Asleep;
+            return self.release(host);
+        }
+        pool.workers[worker] = Worker::Idling;
+        self.begin_job(node, worker);
+    }
+
+    fn depart(&mut self, source: usize, target: usize, (message, size): (N::Message, u64)) {
+        let link = &mut self.links[source * self.processes.len() + target];
+        let passage = link.send(self.now, size, &mut self.tape);
+        self.pass(source, target, (passage, message));
+    }
+}
