@@ -103,6 +103,7 @@ mod report;
 mod run;
 mod scenario;
 mod site;
+mod solve;
 mod stage;
 mod statistics;
 mod timed;
@@ -117,6 +118,7 @@ pub use options::{Feedback, Options, Progress, Silent};
 pub use refusal::Refusal;
 pub use report::{Failure, Report};
 pub use scenario::{Purpose, Scenario, parse};
+pub use solve::{FEW, MANY, solve};
 pub use statistics::{Interval, Ratio, Verdict};
 pub use validate::{Counts, Modelled, Share, model};
 

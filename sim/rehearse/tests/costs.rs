@@ -1,8 +1,8 @@
 //! Costs: what a file must say, what has a price, and what work that costs something does to a run.
 
 use holm_rehearse::{
-    Cell, Costs, Load, Machine, Options, Scenario, Silent, TABLE, Work, misses, model, parse, run,
-    worst,
+    Cell, Costs, Load, Machine, Measured, Options, Parts, Scenario, Silent, TABLE, Work, misses,
+    model, parse, run, solve, worst,
 };
 
 fn here() -> Machine {
@@ -84,6 +84,20 @@ fn a_file_is_read_as_it_was_written() {
     let mut costs = costs();
     costs.real = vec![cell(1, 2_000.0, 480.5), cell(1_000, 35_000.0, 28_000.0)];
     costs.model = vec![cell(1, 2_100.0, 470.0), cell(1_000, 34_000.0, 29_000.0)];
+    let parts = |front: f64| Parts {
+        front,
+        engine: 2_500.0,
+        log: 750.0,
+        other: 0.0,
+    };
+    costs.measured = vec![Measured {
+        load: Some(Load::Range),
+        clients: 2,
+        connections: 1,
+        leader: parts(47_250.0),
+        follower: parts(11_500.0),
+        generator: 3_125.0,
+    }];
     let read = Costs::parse(&costs.to_toml(), "test.toml").unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(read, costs);
     assert_eq!(read.wake.len(), TABLE);
@@ -279,6 +293,118 @@ fn p99_is_shown_and_not_judged() {
             .any(|miss| miss.figure == "p99" && miss.error > 8.0)
     );
     assert!(worst(&all).is_some_and(|miss| miss.error.abs() < 1e-9));
+}
+
+/// What threads would spend under a load whose prices are known, as the model counts it.
+fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
+    let said = model(costs, load, clients, 1).expect("it runs");
+    let price = |work: Work| f64::from(u32::try_from(costs.of(work)).expect("prices are small"));
+    let parts = |share: &holm_rehearse::Share, own: bool| {
+        let wake = price(Work::ThreadWake);
+        let (puts, times) = (load == Load::Put, if own { 1.0 } else { 0.0 });
+        let entry = if puts { 1.0 } else { 0.0 };
+        let front = if puts {
+            Work::FrontPut
+        } else {
+            Work::FrontRange
+        };
+        let asks = if puts {
+            Work::EnginePut
+        } else {
+            Work::EngineRange
+        };
+        let links = (share.writes + share.reads) * price(Work::LinkCall)
+            + share.link_kib * price(Work::LinkKib);
+        let flushes = (share.flushes - share.own_flushes) * (price(Work::LogFlush) + wake);
+        Parts {
+            front: share.worker_wakes * wake
+                + links
+                + share.polls * price(Work::FrontPoll)
+                + times * price(front),
+            engine: share.turns * price(Work::EngineTurn)
+                + share.wakes * wake
+                + share.own_flushes * price(Work::LogFlush)
+                + entry * price(Work::EngineEntry)
+                + times * price(asks),
+            log: flushes + entry * price(Work::LogEntry),
+            other: 0.0,
+        }
+    };
+    let sends = match load {
+        Load::Put => Work::GeneratorPut,
+        Load::Range => Work::GeneratorRange,
+    };
+    Measured {
+        load: Some(load),
+        clients,
+        connections: (clients / 10).max(1),
+        leader: parts(&said.counts.leader, true),
+        follower: parts(&said.counts.follower, false),
+        generator: said.counts.generator_polls * price(Work::GeneratorPoll)
+            + said.counts.generator_wakes * price(Work::ThreadWake)
+            + price(sends),
+    }
+}
+
+#[test]
+fn prices_are_found_from_what_threads_spent() {
+    let mut costs = costs();
+    let echo = |connections: u32, polls: f64| Measured {
+        load: None,
+        clients: 64,
+        connections,
+        leader: Parts {
+            front: 5_000.0 + polls * 4_000.0,
+            ..Parts::default()
+        },
+        follower: Parts::default(),
+        generator: 1_000.0 + polls * 4_000.0,
+    };
+    costs.measured = vec![echo(64, 1.0), echo(4, 1.0 / 16.0)];
+    for load in [Load::Put, Load::Range] {
+        for clients in [2, 256] {
+            let one = spent(&costs, load, clients);
+            costs.measured.push(one);
+        }
+    }
+    let known = costs.clone();
+    for (_, work) in Work::ALL {
+        if work != Work::ThreadWake && work != Work::LogFlush {
+            costs.set(work, 1);
+        }
+    }
+    solve(&mut costs).expect("all loads are there");
+    for (name, work) in Work::ALL {
+        let (found, true_one) = (costs.of(work), known.of(work));
+        let slack = 400;
+        assert!(
+            found.abs_diff(true_one) <= slack,
+            "{name}: {found} for {true_one}"
+        );
+    }
+    costs.measured.pop();
+    let why = solve(&mut costs).expect_err("a load is missing");
+    assert!(why.contains("256 clients was not measured"), "{why}");
+}
+
+#[test]
+fn a_wrong_price_is_found_by_the_validation() {
+    let mut costs = costs();
+    let said = |costs: &Costs| {
+        let clients = [1, 100];
+        let cells = clients.map(|count| model(costs, Load::Put, count, 1).expect("it runs").cell);
+        cells.to_vec()
+    };
+    costs.real = said(&costs);
+    costs.model = said(&costs);
+    assert_eq!(costs.flaw(), None, "a model agrees with itself to the bit");
+    for work in [Work::FrontPut, Work::EngineEntry, Work::ThreadWake] {
+        let mut wrong = costs.clone();
+        wrong.set(work, costs.of(work) * 4);
+        wrong.model = said(&wrong);
+        let flaw = wrong.flaw().expect("it is four times what it was");
+        assert!(flaw.contains("off by"), "{work:?}: {flaw}");
+    }
 }
 
 #[test]

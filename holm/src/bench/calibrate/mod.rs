@@ -2,14 +2,13 @@
 //!
 //! Three real sites and the generator run here, each load at a time, and the CPU clocks of their threads say what was
 //! spent ([`threads`]). Two prices are timed by themselves ([`alone`]): a thread that wakes, and a sync. The others
-//! follow from loads at both ends, one client and many, and from how often the model says that each piece of work is
-//! done ([`solve`]). The loads of the table of validation are others, and no price is fitted to them, but that of one
-//! client at a time is measured in both.
+//! follow from loads at both ends, two clients and many ([`holm_rehearse::solve`]). The loads of the table of validation
+//! are others, and no price is fitted to them. All are measured in turn, three times over, and what counts is the
+//! median: a machine that is slower for a while is so for all of them.
 
 mod alone;
 mod machine;
 mod sites;
-mod solve;
 mod threads;
 
 use std::path::PathBuf;
@@ -20,7 +19,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser};
-use holm_rehearse::{Cell, Costs, FOREIGN_MAX, Load, Measured, Parts, Work, worst};
+use holm_rehearse::{
+    Cell, Costs, FEW, FOREIGN_MAX, Load, MANY, Measured, Parts, Work, solve, worst,
+};
 
 use self::sites::Sites;
 use self::threads::{Snapshot, Spent};
@@ -91,10 +92,10 @@ type Asked = (Workload, u32, u32);
 const ENDS: [Asked; 6] = [
     (Workload::Echo, 64, 64),
     (Workload::Echo, 64, 4),
-    (Workload::Put, solve::FEW, 1),
-    (Workload::Put, solve::MANY, 25),
-    (Workload::Get, solve::FEW, 1),
-    (Workload::Get, solve::MANY, 25),
+    (Workload::Put, FEW, 1),
+    (Workload::Put, MANY, 25),
+    (Workload::Get, FEW, 1),
+    (Workload::Get, MANY, 25),
 ];
 
 /// How often each load is measured, all of them in turn; what counts is the median.
@@ -113,7 +114,7 @@ pub(super) fn run(options: &CalibrateOptions) -> anyhow::Result<String> {
         None => measured(options, &mut progress)?,
     };
     progress.show("solving for the prices");
-    remarks.append(&mut solve::prices(&mut costs)?);
+    remarks.append(&mut solve(&mut costs).map_err(anyhow::Error::msg)?);
     costs.model = table(&costs, &mut progress)?;
     let text = costs.to_toml();
     Costs::parse(&text, "the new file").context("read the file that is to be written")?;

@@ -309,3 +309,102 @@ impl<N: Node> World<N> {
         self.dispatch(host);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENGINE: Thread = Thread::Engine(0);
+    const LOG: Thread = Thread::Log(0);
+    const WORKER: Thread = Thread::Worker(0, 0);
+
+    fn at(nanos: u64) -> Time {
+        Time::from_nanos(nanos)
+    }
+
+    /// A thread that wants a core for whatever it finds.
+    fn wants(host: &mut Host, thread: Thread, now: u64) {
+        let waiting = Waiting {
+            since: at(now),
+            thread,
+            what: What::Next,
+        };
+        host.enter(waiting, at(now));
+    }
+
+    fn runs(host: &mut Host, thread: Thread, from: u64, until: u64) {
+        host.serial += 1;
+        host.running.push(Running {
+            thread,
+            since: at(from),
+            ends: at(until),
+            serial: host.serial,
+        });
+    }
+
+    fn granted(host: &mut Host) -> Option<Thread> {
+        host.next().map(|one| one.thread)
+    }
+
+    #[test]
+    fn a_core_goes_to_who_has_used_least_and_among_equals_to_who_came_first() {
+        let mut host = Host::new(1);
+        host.accounts.insert(WORKER, 700);
+        for thread in [LOG, ENGINE, WORKER] {
+            wants(&mut host, thread, 0);
+        }
+        assert_eq!(granted(&mut host), Some(LOG));
+        assert_eq!(granted(&mut host), None, "there is one core");
+        host.busy = 0;
+        assert_eq!(granted(&mut host), Some(ENGINE));
+        host.busy = 0;
+        assert_eq!(granted(&mut host), Some(WORKER));
+    }
+
+    #[test]
+    fn who_wakes_takes_the_core_of_who_has_used_most_and_that_one_keeps_its_rest() {
+        let mut host = Host::new(2);
+        host.busy = 2;
+        host.accounts.insert(WORKER, 500);
+        runs(&mut host, WORKER, 1_000, 1_900);
+        runs(&mut host, LOG, 1_000, 2_000);
+        wants(&mut host, ENGINE, 1_300);
+        host.interrupt(ENGINE, at(1_300));
+        // The worker stood at 500 + 300, the log at 300; the worker had 600 to go.
+        assert_eq!(host.account(WORKER), 800);
+        assert_eq!((host.running.len(), host.busy), (1, 1));
+        let rests: Vec<u64> = host
+            .ready
+            .iter()
+            .filter_map(|one| match one.what {
+                What::Rest(nanos) if one.thread == WORKER => Some(nanos),
+                What::Rest(_) | What::Next | What::Alarm(_) => None,
+            })
+            .collect();
+        assert_eq!(rests, [600]);
+        assert_eq!(granted(&mut host), Some(ENGINE));
+    }
+
+    #[test]
+    fn who_sleeps_saves_nothing_up() {
+        let mut host = Host::new(1);
+        host.busy = 1;
+        host.accounts.insert(WORKER, 9_000);
+        runs(&mut host, WORKER, 0, 5_000);
+        wants(&mut host, ENGINE, 2_000);
+        assert_eq!(host.account(ENGINE), 11_000, "what the worker stands at");
+        host.interrupt(ENGINE, at(2_000));
+        assert_eq!(host.running.len(), 1, "an equal takes nobody's core");
+    }
+
+    #[test]
+    fn a_thread_that_is_no_more_wants_nothing_and_its_core_is_known() {
+        let mut host = Host::new(1);
+        host.busy = 1;
+        runs(&mut host, ENGINE, 0, 100);
+        wants(&mut host, LOG, 0);
+        assert!(host.forget(ENGINE), "it had a core");
+        assert!(!host.forget(LOG), "it waited for one");
+        assert!(host.is_calm());
+    }
+}

@@ -6,14 +6,14 @@
 //! everything is wakes, calls and batches. How many of each there are for one operation is what the model says, which
 //! runs the same protocol; since that depends on the prices, both are found in turns.
 
-use anyhow::Context;
-use holm_rehearse::{Costs, Counts, Load, Measured, Share, Work, model};
+use crate::costs::{Costs, Load, Measured, Work};
+use crate::scenario::whole;
+use crate::validate::{Counts, Share, model};
 
-use crate::quantity::rounded;
-
-/// The fewest clients that prices come from, and the most.
-pub(super) const FEW: u32 = 2;
-pub(super) const MANY: u32 = 256;
+/// The fewest clients that prices come from.
+pub const FEW: u32 = 2;
+/// And the most.
+pub const MANY: u32 = 256;
 /// How often prices and counts are found in turn.
 const TURNS: usize = 5;
 /// Clients that share a connection, in the second of the two echoes.
@@ -43,14 +43,18 @@ struct Ends {
 }
 
 /// Fills in all prices but those that were timed by themselves; remarks say what is doubtful.
-pub(super) fn prices(costs: &mut Costs) -> anyhow::Result<Vec<String>> {
+///
+/// # Errors
+///
+/// If a load was not measured that prices come from, or the model says nothing of it.
+pub fn solve(costs: &mut Costs) -> Result<Vec<String>, String> {
     let find = |load: Option<Load>, clients: u32, connections: u32| {
         let mut all = costs.measured.iter().copied();
         let found = all.find(|it| {
             (it.load, it.clients) == (load, clients)
                 && (connections == 0 || it.connections == connections)
         });
-        found.with_context(|| format!("{load:?} of {clients} clients was not measured"))
+        found.ok_or_else(|| format!("{load:?} of {clients} clients was not measured"))
     };
     let (each, shared) = (find(None, 64, 64)?, find(None, 64, 4)?);
     let ends = Ends {
@@ -82,10 +86,9 @@ pub(super) fn prices(costs: &mut Costs) -> anyhow::Result<Vec<String>> {
 }
 
 /// How often each piece of work is done for an operation, in the model.
-fn counts(costs: &Costs, end: &Measured) -> anyhow::Result<Counts> {
-    let load = end.load.context("an echo has no counts")?;
-    let said = model(costs, load, end.clients, 1).map_err(anyhow::Error::msg);
-    Ok(said.context("count work in the model")?.counts)
+fn counts(costs: &Costs, end: &Measured) -> Result<Counts, String> {
+    let load = end.load.ok_or("an echo has no counts")?;
+    Ok(model(costs, load, end.clients, 1)?.counts)
 }
 
 /// What an operation costs in all, so that the first counts are of busy sites.
@@ -108,7 +111,7 @@ fn first_guess(costs: &mut Costs, ends: &Ends) {
 }
 
 /// Finds the prices that follow from counts under the last ones.
-fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> anyhow::Result<()> {
+fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), String> {
     let asked = counts(costs, &ends.range[0])?;
     let read = counts(costs, &ends.range[1])?;
     let many = counts(costs, &ends.put[1])?;
@@ -168,7 +171,11 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> anyhow::Result
     Ok(())
 }
 
-/// Prices are far below 2^53.
-fn exact(nanos: u64) -> f64 {
+#[expect(clippy::cast_precision_loss, reason = "prices are far below 2^53")]
+const fn exact(nanos: u64) -> f64 {
     nanos as f64
+}
+
+fn rounded(nanos: f64) -> u64 {
+    u64::try_from(whole(nanos)).unwrap_or(0)
 }
