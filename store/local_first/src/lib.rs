@@ -34,7 +34,8 @@
 //!
 //! It keeps no keys, reads no disk and signs nothing: engine and log are its callers'. Types
 //! other than plain values (counters, sets, JSON), deletes that win, sites that come back after
-//! they were left out, and reconciliation by ranges are not here yet; a session lists all keys.
+//! they were left out are not here yet. A session lists all keys: [`Ranges`] finds those that
+//! differ, and waits for an index that sums.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -73,6 +74,7 @@ mod encode;
 mod exchange;
 mod island;
 mod message;
+mod ranges;
 mod revision;
 mod state;
 mod update;
@@ -83,6 +85,7 @@ pub use encode::DecodeError;
 pub use exchange::{Applied, Config, Effect, Exchange, Input, Note, Proposal};
 pub use island::{Intake, Island, Session, Tip, dot_of};
 pub use message::Message;
+pub use ranges::{Answer, Claim, Digest, Index, LIST_MAX, Ranges, Short, Sum, WAYS};
 pub use revision::{EPOCH_UNIX_MS, Stamp, Whose, whose};
 pub use state::{Sibling, State};
 pub use update::{Chain, Change, Sealed, UPDATE_MAX, Update};
