@@ -69,10 +69,28 @@ fn process_tests(tally: &mut Tally) {
         tally.untested(missing);
     }
     tally.step("process", || {
-        must(&mut cargo(&["build", "--quiet", "--package", "holm"]))?;
-        let mut command = cargo(&["test", "--package", "holm-process-tests", "--no-fail-fast"]);
+        let mut command = if test::has_nextest() {
+            // With the features of the other tests, so that next to nothing is built again.
+            must(&mut cargo(&[
+                "build",
+                "--quiet",
+                "--workspace",
+                "--bins",
+                "--tests",
+            ]))?;
+            let mut command = cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
+            command.args([
+                "-E",
+                "package(holm-process-tests)",
+                "--success-output",
+                "immediate",
+            ]);
+            command
+        } else {
+            must(&mut cargo(&["build", "--quiet", "--package", "holm"]))?;
+            cargo(&["test", "--package", "holm-process-tests", "--no-fail-fast"])
+        };
         command.env("HOLM_BIN", built("holm")?);
-        command.args(["--", "--test-threads", "2"]);
         tests(&mut command)
     });
 }

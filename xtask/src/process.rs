@@ -94,7 +94,7 @@ fn show(stream: impl Read) -> Counts {
         let text = String::from_utf8_lossy(&line);
         print!("{text}");
         sum = sum.and(count(&text));
-        sum.untested += u64::from(text.starts_with(NOT_TESTED));
+        sum.untested += u64::from(text.trim_start().starts_with(NOT_TESTED));
         line.clear();
     }
     sum

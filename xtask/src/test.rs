@@ -39,12 +39,26 @@ pub(crate) fn all(tally: &mut Tally, filter: Option<&str>) {
 }
 
 fn runner(filter: Option<&str>) -> Command {
-    let mut command = if find("cargo-nextest").is_some() {
-        cargo(&["nextest", "run", "--no-fail-fast", "--status-level", "fail"])
+    let mut command = if has_nextest() {
+        // All is built for a part of the tests: other features for another part would be another build.
+        let mut command = cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
+        command.args([
+            "-E",
+            "not package(holm-process-tests)",
+            "--status-level",
+            "fail",
+        ]);
+        command
     } else {
-        cargo(&["test", "--all-targets", "--no-fail-fast", "--quiet"])
+        let mut command = cargo(&["test", "--all-targets", "--no-fail-fast", "--quiet"]);
+        command.args(["--workspace", "--exclude", "holm-process-tests"]);
+        command
     };
-    command.args(["--workspace", "--exclude", "holm-process-tests"]);
     command.args(filter);
     command
+}
+
+/// Whether the runner is there that runs tests of several binaries beside each other.
+pub(crate) fn has_nextest() -> bool {
+    find("cargo-nextest").is_some()
 }

@@ -175,14 +175,15 @@ impl Graph {
     }
 
     fn add_time<K>(&mut self, all: &[Transaction<K>]) {
-        let mut moments: Vec<(u64, usize, bool)> = Vec::new();
+        // Who asks at the very moment of another's answer need not have seen it: asking comes first.
+        let mut moments: Vec<(u64, bool, usize)> = Vec::new();
         for (at, one) in all.iter().enumerate() {
-            moments.push((one.invoked, at, false));
-            moments.extend(one.returned.map(|returned| (returned, at, true)));
+            moments.push((one.invoked, false, at));
+            moments.extend(one.returned.map(|returned| (returned, true, at)));
         }
         moments.sort_unstable();
         let mut newest = None;
-        for (_, at, is_return) in moments {
+        for (_, is_return, at) in moments {
             if is_return {
                 let moment = self.edges.len();
                 self.edges.push(Vec::new());

@@ -95,6 +95,12 @@ fn a_stale_read_and_a_revision_out_of_time_disagree_with_real_time() {
     assert_eq!(rule(&stale), real_time);
     let late = [one((1, 2), &[], 3, &[X]), one((3, 4), &[], 2, &[X])];
     assert_eq!(rule(&late), real_time);
+    let at_once = [one((1, 3), &[], 2, &[X]), one((3, 4), &[(X, None)], 0, &[])];
+    assert_eq!(
+        rule(&at_once),
+        None,
+        "who asks at the moment of an answer need not have seen it"
+    );
     let mut unknown = stale;
     unknown[0].returned = None;
     assert_eq!(

@@ -48,6 +48,9 @@ pub fn cache(name: &str) -> Result<PathBuf> {
 /// What `work` says.
 pub fn once(name: &str, work: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let folder = cache(name)?;
+    // Tests run beside each other, in one process or in several, and one fetches for all.
+    let lock = fs::File::create(folder.with_file_name(format!("{name}.lock")))?;
+    lock.lock()?;
     let mark = folder.join("fetched");
     if !mark.exists() {
         fs::remove_dir_all(&folder)?;

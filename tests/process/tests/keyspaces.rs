@@ -1,9 +1,10 @@
 //! Keyspaces: each an etcd cluster of its own to stock clients, over one log; made, killed, opened again, removed.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use holm_process_tests::foreign::Certificates;
 use holm_process_tests::sites::{Sites, eventually, signal_process, until};
 use holm_process_tests::{Program, Server, Setup, server};
 use rustix::process::Signal;
@@ -241,6 +242,143 @@ fn a_keyspace_of_three_sites_survives_the_death_of_all_and_changes_its_sites() -
     }
     let list = answer(&home, &["keyspace", "list"])?;
     ensure!(list.as_array().map(Vec::len) == Some(1), "{list}");
+    sites.stop()?;
+    Ok(())
+}
+
+/// What a stock etcdctl tells of this many events of a watch on all keys, from the first revision.
+fn told(endpoint: &str, events: usize) -> Result<String> {
+    let program = server::installed("etcdctl").context("no etcdctl on this machine")?;
+    let mut watch = Command::new("timeout")
+        .env("ETCDCTL_API", "3")
+        .args(["20".as_ref(), program.as_os_str()])
+        .args(["--endpoints", endpoint, "watch", "", "--prefix", "--rev=1"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let lines = watch.stdout.take().context("it is piped")?;
+    // Each event is three lines: what happened, the key, the value.
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(lines)).take(3 * events);
+    let lines: Vec<String> = lines.collect::<std::io::Result<_>>()?;
+    watch.kill()?;
+    watch.wait()?;
+    Ok(lines.join(" "))
+}
+
+#[test]
+fn a_watch_at_a_keyspaces_address_tells_of_that_keyspace_alone() -> Result<()> {
+    let mut server = Server::start(Setup::new(Program::Holm).in_memory())?;
+    let home = server.address().to_string();
+    let view = answer(&home, &["keyspace", "create", "orders"])?;
+    let orders = addresses(&view)[0].1.clone();
+    for value in ["1", "2"] {
+        etcdctl(&home, &["put", "a", &format!("home{value}")])?;
+        etcdctl(&orders, &["put", "b", &format!("orders{value}")])?;
+    }
+    etcdctl(&orders, &["del", "b"])?;
+    ensure!(told(&orders, 3)? == "PUT b orders1 PUT b orders2 DELETE b ");
+    ensure!(told(&home, 2)? == "PUT a home1 PUT a home2");
+    server.kill()?;
+    server.again()?;
+    until("the past is told after a crash, too", || {
+        Ok(told(&orders, 3)? == "PUT b orders1 PUT b orders2 DELETE b ")
+    })
+}
+
+#[test]
+fn a_keyspaces_address_has_the_tls_of_the_default_listener() -> Result<()> {
+    let files = Certificates::make("ada")?;
+    let mut setup = Setup::new(Program::Holm)
+        .in_memory()
+        .with("--client-cert-auth");
+    setup = setup.with(&format!("--trusted-ca-file={}", files.authority.display()));
+    setup.tls = Some((files.certificate.clone(), files.key.clone()));
+    let server = Server::start(setup)?;
+    let home = format!("https://{}", server.address());
+    let [authority, certificate, key] =
+        [&files.authority, &files.certificate, &files.key].map(|it| it.display().to_string());
+    let known = [
+        "--cacert",
+        &authority,
+        "--cert",
+        &certificate,
+        "--key",
+        &key,
+    ];
+    let view = answer(
+        &home,
+        &[&["keyspace", "create", "orders"][..], &known].concat(),
+    )?;
+    let orders = addresses(&view)[0].1.clone();
+    ensure!(orders.starts_with("https://"), "{view}");
+    etcdctl(&orders, &[&["put", "a", "1"][..], &known].concat())?;
+    let found = holm(
+        &home,
+        &[&["get", "a", "--keyspace", "orders"][..], &known].concat(),
+    )?;
+    ensure!(
+        String::from_utf8_lossy(&found.stdout).contains("a  1"),
+        "{found:?}"
+    );
+
+    // Without a certificate, and without TLS, nobody is heard.
+    let brief = ["--command-timeout=3s", "put", "a", "2"];
+    ensure!(etcdctl(&orders, &[&["--cacert", &authority][..], &brief].concat()).is_err());
+    ensure!(etcdctl(&orders.replace("https", "http"), &brief).is_err());
+    let still = etcdctl(
+        &orders,
+        &[&["get", "a", "--print-value-only"][..], &known].concat(),
+    )?;
+    ensure!(still == "1\n", "{still}");
+    Ok(())
+}
+
+#[test]
+fn a_stock_etcdctl_changes_who_belongs_to_a_keyspace() -> Result<()> {
+    let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
+    let home = sites.endpoint("a")?.to_string();
+    let view = answer(&home, &["keyspace", "create", "bills", "--sites", "a"])?;
+    let at_a = addresses(&view)[0].1.clone();
+    eventually("a put is taken", || {
+        etcdctl(&at_a, &["put", "a", "1"]).map(drop)
+    })?;
+    let members: Value = serde_json::from_str(&etcdctl(&home, &["member", "list", "-w", "json"])?)?;
+    let member = |name: &str| {
+        let all = members["members"].as_array().into_iter().flatten();
+        let found = all.into_iter().find(|it| it["name"] == name);
+        found.cloned().context("it is a member")
+    };
+    let said = etcdctl(
+        &at_a,
+        &["member", "add", "x", "--peer-urls=http://127.0.0.1:1"],
+    );
+    let said = format!("{:?}", said.err());
+    ensure!(said.contains("no site"), "{said}");
+    let url = member("b")?["peerURLs"][0]
+        .as_str()
+        .context("a URL")?
+        .to_owned();
+    etcdctl(
+        &at_a,
+        &["member", "add", "b", &format!("--peer-urls={url}")],
+    )?;
+    let at_b = eventually("b serves it", || {
+        let view = answer(&home, &["keyspace", "show", "bills"])?;
+        let found = addresses(&view).into_iter().find(|(name, _)| name == "b");
+        let (_name, address) = found.context("b has no address yet")?;
+        ensure!(etcdctl(&address, &["get", "a", "--print-value-only"])? == "1\n");
+        Ok(address)
+    })?;
+    let id = member("a")?["ID"].as_u64().context("an id")?;
+    eventually("a is let go", || {
+        etcdctl(&at_b, &["member", "remove", &format!("{id:x}")]).map(drop)
+    })?;
+    until("what a had is deleted", || {
+        Ok(engines(&sites.data().join("a"))?.is_empty())
+    })?;
+    eventually("b goes on alone", || {
+        etcdctl(&at_b, &["put", "a", "2"]).map(drop)
+    })?;
+    ensure!(etcdctl(&at_b, &["get", "a", "--print-value-only"])? == "2\n");
     sites.stop()?;
     Ok(())
 }

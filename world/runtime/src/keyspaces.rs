@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -32,6 +31,7 @@ use crate::log_writer::Shelf;
 use crate::network::{ClusterConfig, MemberConfig};
 use crate::node::{Failure, StartError};
 use crate::outbox::Outbox;
+use crate::removal;
 
 /// The group of keyspace `default`.
 pub const DEFAULT: GroupId = GroupId::new(1);
@@ -163,9 +163,11 @@ impl Keyspaces {
             }
             return Err(StartError::Release { source: error });
         }
-        remove_files(&self.base.data_dir.join("kv"), group).map_err(|source| StartError::System {
-            attempted: "delete the files of a removed keyspace",
-            source,
+        removal::remove_files(&self.base.data_dir.join("kv"), group).map_err(|source| {
+            StartError::System {
+                attempted: "delete the files of a removed keyspace",
+                source,
+            }
         })
     }
 
@@ -415,29 +417,6 @@ fn group_config(
         request_bytes_max: entry_bytes_max.saturating_sub(COMMAND_BYTES),
         ..GroupConfig::new(cluster.node, voters)
     }
-}
-
-/// Deletes all that an engine's places are called; what is missing is gone already.
-fn remove_files(folder: &std::path::Path, group: GroupId) -> io::Result<()> {
-    let (own, begin) = (group.to_string(), format!("{group}."));
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if *name != *own && !name.starts_with(&begin) {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    fs::File::open(folder)?.sync_all()
 }
 
 pub(crate) fn spawn(

@@ -54,6 +54,7 @@ mod node;
 mod note;
 mod outbox;
 mod recording;
+mod removal;
 mod restore;
 
 pub use clock::Clock;

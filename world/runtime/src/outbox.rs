@@ -46,6 +46,8 @@ struct Lane {
 #[derive(Debug, Default)]
 struct Waiting {
     lanes: BTreeMap<GroupId, Lane>,
+    /// The keyspace that was last read for: the next one comes first.
+    fetched: Option<GroupId>,
     /// Whether something else wrote the log, so that preparing is to be looked at.
     is_used: bool,
     is_stopping: bool,
@@ -268,11 +270,19 @@ impl Waiting {
         self.lanes.iter_mut().filter_map(cut).collect()
     }
 
+    /// Keyspaces take turns: one whose peers never stop lacking delays no other's for long.
     fn take_fetch(&mut self) -> Option<Task> {
-        self.lanes.iter_mut().find_map(|(&group, lane)| {
-            let fetch = lane.fetches.pop_front()?;
-            Some(Task::Fetch(group, fetch, Arc::clone(&lane.inbox)))
-        })
+        let lacking = self
+            .lanes
+            .iter()
+            .filter(|(_group, lane)| !lane.fetches.is_empty());
+        let group = lacking
+            .map(|(&group, _lane)| group)
+            .min_by_key(|&it| (Some(it) <= self.fetched, it))?;
+        self.fetched = Some(group);
+        let lane = self.lanes.get_mut(&group)?;
+        let fetch = lane.fetches.pop_front()?;
+        Some(Task::Fetch(group, fetch, Arc::clone(&lane.inbox)))
     }
 }
 
@@ -340,6 +350,31 @@ mod tests {
         };
         let groups: Vec<GroupId> = batches.iter().map(|it| it.group).collect();
         assert_eq!(groups, [ONE, TWO]);
+    }
+
+    #[test]
+    fn keyspaces_take_turns_in_what_their_peers_lack() {
+        let outbox = Outbox::default();
+        let lacked = |peer| Fetch {
+            first: Op::new(1),
+            last: Op::new(2),
+            bytes_max: 1,
+            peer: NodeId::new(peer),
+        };
+        for group in [ONE, TWO] {
+            outbox.enter(group, Arc::new(Inbox::new(1)));
+        }
+        outbox.fetch(TWO, lacked(2));
+        let mut served = Vec::new();
+        for _turn in 0..4 {
+            // The first keyspace's peer lacks something again and again.
+            outbox.fetch(ONE, lacked(2));
+            match outbox.next(&Chores::default()) {
+                Task::Fetch(group, ..) => served.push(group),
+                task => panic!("{task:?}"),
+            }
+        }
+        assert_eq!(served, [ONE, TWO, ONE, ONE]);
     }
 
     #[test]

@@ -1,0 +1,310 @@
+//! A cache and its home in a random world: writes that reach the home late, a network that holds
+//! back, loses and breaks. Every answer is held against the truth.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use holm_base::{Prng, RequestId, Revision, Time};
+use holm_freshness::{
+    Cache, CacheConfig, CacheEffect, CacheInput, Found, Home, HomeConfig, HomeEffect, HomeInput,
+    ToCache, ToHome,
+};
+use holm_machine::{Effects, Machine};
+
+const BOUND: Duration = Duration::from_millis(1_000);
+
+/// A mistake of whoever runs the machines, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistake {
+    None,
+    /// A report is confirmed without waiting for what was written before it.
+    ConfirmedAtOnce,
+    /// A fetch is answered with what the home happens to have.
+    ReadWithoutIndex,
+    /// A frame that was lost is not missed.
+    LossHidden,
+}
+
+/// What is on its way to the home from the log.
+enum Arrival {
+    Written(Bytes, Found),
+    Confirmed(u64),
+    Read(Bytes),
+}
+
+struct World {
+    now: Time,
+    prng: Prng,
+    mistake: Mistake,
+    cache: Cache,
+    home: Home,
+    to_home: VecDeque<ToHome>,
+    to_cache: VecDeque<ToCache>,
+    /// From the log to the home, in order.
+    log: VecDeque<Arrival>,
+    /// What the home has carried out.
+    carried: BTreeMap<Bytes, Found>,
+    /// Every write, when it was acknowledged.
+    truth: BTreeMap<Bytes, Vec<(Time, Found)>>,
+    revision: i64,
+    requests: BTreeMap<RequestId, Bytes>,
+    next: RequestId,
+    frames: u64,
+    told: Told,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    hits: u64,
+    forwarded: u64,
+    hang_ups: u64,
+    evicted: u64,
+    oldest: Duration,
+}
+
+fn home(now: Time) -> Home {
+    let config = HomeConfig {
+        bound: BOUND,
+        keys_max: 6,
+        items_max: 2,
+    };
+    Home::new(config, now)
+}
+
+impl World {
+    fn new(seed: u64, mistake: Mistake) -> Self {
+        let config = CacheConfig {
+            bound: BOUND,
+            bytes_max: 400,
+            waiting_max: 3,
+        };
+        Self {
+            now: Time::ZERO,
+            prng: Prng::new(seed),
+            mistake,
+            cache: Cache::new(config, Time::ZERO),
+            home: home(Time::ZERO),
+            to_home: VecDeque::new(),
+            to_cache: VecDeque::new(),
+            log: VecDeque::new(),
+            carried: BTreeMap::new(),
+            truth: BTreeMap::new(),
+            revision: 1,
+            requests: BTreeMap::new(),
+            next: RequestId::ZERO,
+            frames: 0,
+            told: Told::default(),
+        }
+    }
+
+    fn key(&mut self) -> Bytes {
+        Bytes::from(format!("key{}", self.prng.below(8)))
+    }
+
+    fn write(&mut self) {
+        let key = self.key();
+        self.revision += 1;
+        let is_there = self.prng.below(5) > 0;
+        let found = Found {
+            value: is_there.then(|| Bytes::from(format!("value {}", self.revision))),
+            revision: Revision::new(self.revision),
+        };
+        self.truth
+            .entry(key.clone())
+            .or_default()
+            .push((self.now, found.clone()));
+        self.log.push_back(Arrival::Written(key, found));
+    }
+
+    fn read(&mut self) -> Result<(), String> {
+        let (key, request) = (self.key(), self.next.next());
+        self.next = request;
+        self.requests.insert(request, key.clone());
+        self.tell_cache(CacheInput::Read { request, key })
+    }
+
+    fn tell_cache(&mut self, input: CacheInput) -> Result<(), String> {
+        let mut effects = Effects::new();
+        self.cache.step(self.now, input, &mut effects);
+        assert!(self.cache.bytes() <= 400, "it keeps what it may");
+        let mut is_up = true;
+        for effect in effects.drain().collect::<Vec<_>>() {
+            match effect {
+                CacheEffect::Send(message) => {
+                    self.told.evicted += u64::from(matches!(message, ToHome::Evict { .. }));
+                    self.to_home.push_back(message);
+                }
+                CacheEffect::Answer {
+                    request,
+                    found,
+                    age,
+                } => self.judge(request, &found, age)?,
+                CacheEffect::Forward { request, key } => {
+                    assert_eq!(self.requests.remove(&request), Some(key));
+                    self.told.forwarded += 1;
+                }
+                CacheEffect::HangUp => is_up = false,
+            }
+        }
+        if !is_up {
+            self.told.hang_ups += 1;
+            self.hang_up()?;
+        }
+        Ok(())
+    }
+
+    /// An answer is what the key held at some moment that is not longer ago than it says.
+    fn judge(&mut self, request: RequestId, found: &Found, age: Duration) -> Result<(), String> {
+        let key = self
+            .requests
+            .remove(&request)
+            .expect("it was asked, and is answered once");
+        if age > BOUND {
+            return Err(format!("{age:?} is over the bound"));
+        }
+        let since =
+            Time::from_nanos(self.now.nanos() - u64::try_from(age.as_nanos()).expect("short"));
+        let none = Vec::new();
+        let writes = self.truth.get(&key).unwrap_or(&none);
+        let before = writes.iter().rev().find(|(at, _)| *at < since);
+        let least = before.map_or(Revision::ZERO, |(_, found)| found.revision);
+        let is_true = found.revision == Revision::ZERO || writes.iter().any(|(_, it)| it == found);
+        if found.revision < least || !is_true {
+            return Err(format!(
+                "{key:?} was told as {found:?}, {age:?} old; it was {before:?}"
+            ));
+        }
+        self.told.hits += 1;
+        self.told.oldest = self.told.oldest.max(age);
+        Ok(())
+    }
+
+    fn tell_home(&mut self, input: HomeInput) {
+        let mut effects = Effects::new();
+        self.home.step(self.now, input, &mut effects);
+        assert!(self.home.keys() <= 6, "it knows of as many as it may");
+        for effect in effects.drain().collect::<Vec<_>>() {
+            match effect {
+                HomeEffect::Send(message) => self.to_cache.push_back(message),
+                HomeEffect::Confirm { number } if self.mistake == Mistake::ConfirmedAtOnce => {
+                    self.tell_home(HomeInput::Confirmed { number });
+                }
+                HomeEffect::Confirm { number } => self.log.push_back(Arrival::Confirmed(number)),
+                HomeEffect::Read { key } if self.mistake == Mistake::ReadWithoutIndex => {
+                    let found = self.carried.get(&key).cloned().unwrap_or_default();
+                    self.tell_home(HomeInput::Read { key, found });
+                }
+                HomeEffect::Read { key } => self.log.push_back(Arrival::Read(key)),
+            }
+        }
+    }
+
+    /// The home carries out what comes next in the log.
+    fn carry_out(&mut self) {
+        match self.log.pop_front() {
+            Some(Arrival::Written(key, found)) => {
+                self.carried.insert(key.clone(), found.clone());
+                self.tell_home(HomeInput::Written { key, found });
+            }
+            Some(Arrival::Confirmed(number)) => self.tell_home(HomeInput::Confirmed { number }),
+            Some(Arrival::Read(key)) => {
+                let found = self.carried.get(&key).cloned().unwrap_or_default();
+                self.tell_home(HomeInput::Read { key, found });
+            }
+            None => {}
+        }
+    }
+
+    fn hang_up(&mut self) -> Result<(), String> {
+        self.to_home.clear();
+        self.to_cache.clear();
+        self.log.retain(|it| matches!(it, Arrival::Written(..)));
+        self.home = home(self.now);
+        self.frames = 0;
+        self.tell_cache(CacheInput::Down)
+    }
+
+    fn deliver(&mut self, is_lost: bool) -> Result<(), String> {
+        let Some(mut message) = self.to_cache.pop_front() else {
+            return Ok(());
+        };
+        if let ToCache::Frame { number, .. } = &mut message {
+            if is_lost {
+                return Ok(());
+            }
+            self.frames += 1;
+            if self.mistake == Mistake::LossHidden {
+                *number = self.frames;
+            }
+        }
+        self.tell_cache(CacheInput::Message(message))
+    }
+
+    fn pass(&mut self, time: Duration) -> Result<(), String> {
+        self.now = self.now + time;
+        if self.home.wake_at().is_some_and(|at| at <= self.now) {
+            self.tell_home(HomeInput::Wake);
+        }
+        if self.cache.wake_at().is_some_and(|at| at <= self.now) {
+            self.tell_cache(CacheInput::Wake)?;
+        }
+        Ok(())
+    }
+}
+
+fn run(seed: u64, mistake: Mistake) -> Result<Told, String> {
+    let mut world = World::new(seed, mistake);
+    // Now and then the home, or the network, is slow for a while.
+    let mut slow = [false; 2];
+    for _ in 0..3_000 {
+        match usize::try_from(world.prng.below(20)).expect("small") {
+            0..=1 => world.write(),
+            2..=6 => world.read()?,
+            7..=9 if !slow[0] => world.carry_out(),
+            10..=12 if !slow[1] => {
+                let is_lost = world.prng.below(300) == 0;
+                world.deliver(is_lost)?;
+            }
+            13..=15 => {
+                if let Some(message) = world.to_home.pop_front() {
+                    world.tell_home(HomeInput::Message(message));
+                }
+            }
+            at @ 16..=17 if world.prng.below(if slow[at - 16] { 8 } else { 80 }) == 0 => {
+                slow[at - 16] ^= true;
+            }
+            18 if world.prng.below(100) == 0 => world.hang_up()?,
+            _ => world.pass(Duration::from_millis(17))?,
+        }
+    }
+    Ok(world.told)
+}
+
+#[test]
+fn no_answer_is_older_than_it_says_or_than_the_bound() {
+    let mut sum = Told::default();
+    for seed in 0..300 {
+        let told = run(seed, Mistake::None).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        sum.hits += told.hits;
+        sum.forwarded += told.forwarded;
+        sum.hang_ups += told.hang_ups;
+        sum.evicted += told.evicted;
+        sum.oldest = sum.oldest.max(told.oldest);
+    }
+    assert!(sum.hits > 50_000 && sum.forwarded > 1_000, "{sum:?}");
+    assert!(sum.hang_ups > 50 && sum.evicted > 1_000, "{sum:?}");
+    assert!(sum.oldest > BOUND * 9 / 10, "the bound is reached: {sum:?}");
+}
+
+#[test]
+fn each_mistake_of_a_driver_is_found() {
+    for mistake in [
+        Mistake::ConfirmedAtOnce,
+        Mistake::ReadWithoutIndex,
+        Mistake::LossHidden,
+    ] {
+        let found = (0..300).find(|seed| run(*seed, mistake).is_err());
+        assert!(found.is_some(), "{mistake:?} is not found");
+    }
+}

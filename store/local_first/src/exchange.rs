@@ -1,0 +1,603 @@
+//! What the leader of a site does so that its island gets what others have, and they what it has.
+//!
+//! ```text
+//! log of this site ──Applied──► Exchange ──Updates, Beat──► other sites
+//!        ▲                         │  ▲
+//!        └──────── Propose ────────┘  └── Updates, Beat, States ──
+//! ```
+//!
+//! In step, each own update is pushed as soon as it is committed here. Who was away sees from a
+//! beat what it lacks and pulls it. Where that is not kept any more, a session lists all states.
+//!
+//! What would surprise: two views of the island are kept. One is what the site's log has
+//! committed, the only one that others are told of (I8). The other runs ahead of it by what was
+//! proposed, so that the next update can be judged at once; what was proposed and never came is
+//! forgotten after a while, and pulled again.
+
+mod session;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use holm_base::Time;
+use holm_machine::{Effects, Machine};
+
+use crate::clock::Hlc;
+use crate::island::{Intake, Island, Session, Tip, dot_of};
+use crate::message::Message;
+use crate::update::Sealed;
+use crate::vector::{Dot, Slot, Vector};
+use session::Asking;
+
+/// Limits and times; all of them are in every site's table of settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The other sites.
+    pub peers: Vec<Slot>,
+    /// How often a peer is told how far this site is.
+    pub beat_every: Duration,
+    /// After how long without a word a peer counts as cut off.
+    pub silence: Duration,
+    /// How long an answer, or a proposal, is waited for.
+    pub patience: Duration,
+    /// How many updates may be on their way to a peer, and in this site's log.
+    pub updates_max: usize,
+    /// How many bytes of updates may be on their way to a peer, or are asked for at once.
+    pub bytes_max: usize,
+    /// Which run of which leader this is: sessions of two are never taken for one.
+    pub boot: u64,
+}
+
+/// What can happen.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The site has a leader, this one. Comes first.
+    Start,
+    /// The time that was asked for has come.
+    Wake,
+    /// This site's log has carried something out.
+    Applied(Applied),
+    /// A site spoke; the wall clock says `unix_ms`.
+    Message {
+        /// Who.
+        from: Slot,
+        /// What it said.
+        message: Message,
+        /// Milliseconds of Unix time, here.
+        unix_ms: u64,
+    },
+    /// What [`Effect::Read`] asked for: the updates that come behind it, as many as fit.
+    Found {
+        /// Who wants them.
+        to: Slot,
+        /// Whose they are.
+        slot: Slot,
+        /// Each as its site wrote it; none if what comes first is not kept any more.
+        updates: Option<Vec<Bytes>>,
+    },
+    /// The states are pinned, as of these tips.
+    Pinned {
+        /// For whom.
+        to: Slot,
+        /// For which session.
+        session: u64,
+        /// How far this site was in that moment.
+        tips: BTreeMap<Slot, Tip>,
+    },
+    /// States that were pinned.
+    States {
+        /// Who wants them.
+        to: Slot,
+        /// The message that has them.
+        message: Message,
+    },
+}
+
+/// What a site's log carried out.
+#[derive(Clone, Debug)]
+pub enum Applied {
+    /// An update was taken in, an own one or another's.
+    Update(Sealed),
+    /// A session was opened.
+    Began(Session),
+    /// A session was installed; the latest time in it.
+    Installed(u64, Hlc),
+    /// A session was given up.
+    GaveUp(u64),
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell a site something. May be lost; what is said to one site arrives in order.
+    Send {
+        /// Whom.
+        to: Slot,
+        /// What.
+        message: Message,
+    },
+    /// Put something into this site's log.
+    Propose(Proposal),
+    /// Find updates of a slot behind a number.
+    Read {
+        /// For whom.
+        to: Slot,
+        /// Whose.
+        slot: Slot,
+        /// Behind which.
+        after: u64,
+        /// As many as fit, and at least one.
+        bytes_max: usize,
+    },
+    /// Keep all states as they are now, in place of what was kept for that site.
+    Pin {
+        /// For whom.
+        to: Slot,
+        /// For which session.
+        session: u64,
+    },
+    /// Read states that are kept, behind a key, as many as fit.
+    ReadStates {
+        /// For whom.
+        to: Slot,
+        /// Of which session.
+        session: u64,
+        /// Behind which key.
+        after: Option<Bytes>,
+        /// As many as fit, and at least one.
+        bytes_max: usize,
+    },
+    /// States need not be kept any more.
+    Unpin {
+        /// For whom they were.
+        to: Slot,
+    },
+    /// Something that an operator or a test should know.
+    Note(Note),
+}
+
+/// An entry for this site's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proposal {
+    /// Updates of others, in an order in which they can be taken in.
+    Updates(Vec<Bytes>),
+    /// A session is to be opened.
+    Begin(Session),
+    /// States of the other side, unseen until they are installed.
+    Stage {
+        /// Of which session.
+        session: u64,
+        /// Keys with their states, as they are written.
+        states: Vec<(Bytes, Bytes)>,
+    },
+    /// What was staged is to be joined with what is here, if all of it was staged.
+    Install {
+        /// The session.
+        session: u64,
+        /// How many keys were staged.
+        keys: u64,
+    },
+    /// The session is given up; what was staged is forgotten.
+    GiveUp {
+        /// The session.
+        session: u64,
+    },
+}
+
+/// What an operator or a test should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A site has told two stories about one update.
+    Forked(Dot),
+    /// An update is held back: its site's clock is too far ahead.
+    Held(Dot, Hlc),
+    /// A site sent what is no update.
+    Refused(Slot),
+    /// All states of a site are asked for.
+    SessionOpened(Slot),
+    /// All states of a site are here.
+    SessionDone(Slot),
+}
+
+/// What is known of another site.
+#[derive(Clone, Debug, Default)]
+struct Peer {
+    /// How far it said it is.
+    vector: Vector,
+    heard: Option<Time>,
+    /// How far it was told that this site is.
+    told: Vector,
+    /// The newest own update that was pushed to it.
+    pushed: u64,
+    /// What is on its way, with its length.
+    on_way: VecDeque<(u64, usize)>,
+    /// What it was asked for, and when.
+    pulling: Option<(Slot, Time)>,
+    /// What to ask for next, where order is known.
+    wants: Option<Slot>,
+    is_pinned: bool,
+}
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    config: Config,
+    /// As this site's log has committed it.
+    taken: Island,
+    /// With what was proposed and not committed yet.
+    ahead: Island,
+    proposed: Option<Time>,
+    peers: BTreeMap<Slot, Peer>,
+    asking: Option<Asking>,
+    sessions: u64,
+    beat: Option<Time>,
+}
+
+impl Exchange {
+    /// A machine of a site that has taken in what `island` says.
+    #[must_use]
+    pub fn new(config: Config, island: Island) -> Self {
+        let peers = config.peers.iter().map(|slot| (*slot, Peer::default()));
+        Self {
+            peers: peers.collect(),
+            ahead: island.clone(),
+            taken: island,
+            proposed: None,
+            asking: None,
+            sessions: 0,
+            beat: None,
+            config,
+        }
+    }
+
+    /// What every site has: updates up to here need not be kept for any of them. Who was never
+    /// heard of has nothing.
+    #[must_use]
+    pub fn acknowledged(&self) -> Vector {
+        let mut all = self.taken.vector().clone();
+        self.peers.values().for_each(|peer| all.meet(&peer.vector));
+        all
+    }
+
+    /// The sites from which nothing is heard.
+    #[must_use]
+    pub fn cut_off(&self, now: Time) -> Vec<Slot> {
+        let cut = self.peers.keys().copied();
+        cut.filter(|slot| !self.is_heard(*slot, now)).collect()
+    }
+
+    fn is_heard(&self, slot: Slot, now: Time) -> bool {
+        let heard = self.peers.get(&slot).and_then(|peer| peer.heard);
+        heard.is_some_and(|at| now < at + self.config.silence)
+    }
+
+    fn applied(&mut self, now: Time, applied: Applied, effects: &mut Effects<Effect>) {
+        match applied {
+            Applied::Update(sealed) => self.took(now, &sealed, effects),
+            Applied::Began(session) => {
+                self.taken.begin(session.clone());
+                self.ahead = self.taken.clone();
+                self.began(now, session.id, effects);
+            }
+            Applied::Installed(id, newest) => {
+                self.taken.install(id, newest);
+                self.ahead = self.taken.clone();
+                self.installed(id, effects);
+                self.beat_all(now, effects);
+            }
+            Applied::GaveUp(id) => {
+                self.taken.give_up(id);
+                self.ahead = self.taken.clone();
+            }
+        }
+    }
+
+    /// An update is committed here.
+    fn took(&mut self, now: Time, sealed: &Sealed, effects: &mut Effects<Effect>) {
+        let dot = sealed.update.dot;
+        self.taken.take(sealed);
+        if !self.ahead.vector().covers(dot) {
+            self.ahead.take(sealed);
+        }
+        if self.ahead.vector() == self.taken.vector() {
+            self.proposed = None;
+        }
+        if dot.slot == self.taken.slot() {
+            self.push(now, dot.seq, &sealed.bytes, effects);
+        } else if let Some(peer) = self.peers.get(&dot.slot)
+            && dot.seq >= peer.told.seq(dot.slot) + self.half()
+        {
+            self.beat_one(dot.slot, false, effects);
+        }
+    }
+
+    /// After how many updates their site is told at the latest that they are here.
+    fn half(&self) -> u64 {
+        u64::try_from(self.config.updates_max / 2 + 1).unwrap_or(u64::MAX)
+    }
+
+    /// Sends an own update to those who have all before it and room for more.
+    fn push(&mut self, now: Time, seq: u64, bytes: &Bytes, effects: &mut Effects<Effect>) {
+        let own = self.taken.slot();
+        for (&to, peer) in &mut self.peers {
+            let is_heard = peer.heard.is_some_and(|at| now < at + self.config.silence);
+            let on_way: usize = peer.on_way.iter().map(|(_, length)| *length).sum();
+            let has_room = peer.on_way.len() < self.config.updates_max
+                && on_way + bytes.len() <= self.config.bytes_max;
+            let is_in_step = peer.pushed.max(peer.vector.seq(own)) + 1 == seq;
+            if is_heard && has_room && is_in_step {
+                peer.pushed = seq;
+                peer.on_way.push_back((seq, bytes.len()));
+                let message = Message::Updates {
+                    slot: own,
+                    updates: Vec::from([bytes.clone()]),
+                };
+                effects.push(Effect::Send { to, message });
+            }
+        }
+    }
+
+    fn beat_all(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        self.beat = Some(now + self.config.beat_every);
+        for to in self.config.peers.clone() {
+            self.beat_one(to, false, effects);
+        }
+    }
+
+    fn beat_one(&mut self, to: Slot, asks: bool, effects: &mut Effects<Effect>) {
+        let vector = self.taken.vector().clone();
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.told = vector.clone();
+            let message = Message::Beat { vector, asks };
+            effects.push(Effect::Send { to, message });
+        }
+    }
+
+    fn message(
+        &mut self,
+        now: Time,
+        (from, message): (Slot, Message),
+        unix_ms: u64,
+        effects: &mut Effects<Effect>,
+    ) {
+        let own = self.taken.slot();
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        peer.heard = Some(now);
+        match message {
+            Message::Beat { vector, asks } => {
+                // A site that begins anew may say less than it did; what it says now counts.
+                let seq = vector.seq(own);
+                peer.on_way.retain(|(sent, _)| *sent > seq);
+                if peer.on_way.is_empty() {
+                    peer.pushed = peer.pushed.min(seq);
+                }
+                peer.vector = vector;
+                if asks {
+                    self.beat_one(from, false, effects);
+                }
+                self.pull(now, from, effects);
+            }
+            Message::Updates { slot, updates } => {
+                if peer.pulling.is_some_and(|(wanted, _)| wanted == slot) {
+                    peer.pulling = None;
+                }
+                self.take_updates(now, (from, slot), &updates, unix_ms, effects);
+                self.pull(now, from, effects);
+            }
+            Message::Pull { slot, after } => {
+                let bytes_max = self.config.bytes_max;
+                let to = from;
+                effects.push(Effect::Read {
+                    to,
+                    slot,
+                    after,
+                    bytes_max,
+                });
+            }
+            Message::Truncated { slot } => self.truncated(now, (from, slot), effects),
+            Message::Open { session } => {
+                peer.is_pinned = true;
+                effects.push(Effect::Pin { to: from, session });
+            }
+            Message::Opened { session, tips } => {
+                self.opened(now, from, Session { id: session, tips }, effects);
+            }
+            Message::More { session, after } => {
+                let bytes_max = self.config.bytes_max;
+                let to = from;
+                effects.push(Effect::ReadStates {
+                    to,
+                    session,
+                    after,
+                    bytes_max,
+                });
+            }
+            Message::States {
+                session,
+                after,
+                states,
+                is_last,
+            } => self.staged(now, session, (after, states, is_last), effects),
+        }
+    }
+
+    /// Proposes those of them that can be taken in.
+    fn take_updates(
+        &mut self,
+        now: Time,
+        (from, slot): (Slot, Slot),
+        updates: &[Bytes],
+        unix_ms: u64,
+        effects: &mut Effects<Effect>,
+    ) {
+        let mut next = Vec::new();
+        let room = self.room();
+        for bytes in updates.iter().take(room) {
+            let dot = dot_of(bytes);
+            if dot.is_none_or(|dot| dot.slot != slot) {
+                effects.push(Effect::Note(Note::Refused(from)));
+                break;
+            }
+            match self.ahead.judge(bytes, unix_ms) {
+                Intake::Next(sealed) => {
+                    self.ahead.take(&sealed);
+                    next.push(sealed.bytes);
+                }
+                Intake::Known => {}
+                Intake::Waits(dot) => {
+                    if let Some(peer) = self.peers.get_mut(&from) {
+                        peer.wants = Some(dot.slot);
+                    }
+                    break;
+                }
+                Intake::Closed | Intake::Epoch(_) => break,
+                Intake::Ahead(hlc) => {
+                    let held = dot.map(|dot| Effect::Note(Note::Held(dot, hlc)));
+                    held.into_iter().for_each(|note| effects.push(note));
+                    break;
+                }
+                Intake::Forked(dot) => {
+                    effects.push(Effect::Note(Note::Forked(dot)));
+                    break;
+                }
+                Intake::Wrong(_) => {
+                    effects.push(Effect::Note(Note::Refused(from)));
+                    break;
+                }
+            }
+        }
+        if !next.is_empty() {
+            self.proposed = Some(now);
+            effects.push(Effect::Propose(Proposal::Updates(next)));
+        }
+    }
+
+    /// How many updates may still be proposed.
+    fn room(&self) -> usize {
+        let waiting = self.ahead.vector().count() - self.taken.vector().count();
+        let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
+        self.config.updates_max.saturating_sub(waiting)
+    }
+
+    /// Asks a site for something that it has and this one lacks, if nothing is asked of it.
+    ///
+    /// A slot's own site is asked; another only if that one is not heard.
+    fn pull(&mut self, now: Time, from: Slot, effects: &mut Effects<Effect>) {
+        if self.asking.is_some() || self.ahead.session().is_some() || self.room() == 0 {
+            return;
+        }
+        let Some(peer) = self.peers.get(&from) else {
+            return;
+        };
+        let is_waiting = peer
+            .pulling
+            .is_some_and(|(_, at)| now < at + self.config.patience);
+        if is_waiting {
+            return;
+        }
+        let ahead = self.ahead.vector();
+        let lacks = |slot: Slot| {
+            let is_there = peer.vector.seq(slot) > ahead.seq(slot);
+            is_there && (slot == from || !self.is_heard(slot, now))
+        };
+        let first = peer.wants.filter(|slot| lacks(*slot));
+        let slot = first.or_else(|| {
+            peer.vector
+                .iter()
+                .map(|(slot, _)| slot)
+                .find(|it| lacks(*it))
+        });
+        let Some(slot) = slot.filter(|slot| *slot != self.taken.slot()) else {
+            return;
+        };
+        let after = ahead.seq(slot);
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.wants = None;
+            peer.pulling = Some((slot, now));
+        }
+        let message = Message::Pull { slot, after };
+        effects.push(Effect::Send { to: from, message });
+    }
+
+    fn wake(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        if self
+            .proposed
+            .is_some_and(|at| now >= at + self.config.patience)
+        {
+            // It may still come; then it is taken all the same.
+            self.proposed = None;
+            self.ahead = self.taken.clone();
+        }
+        self.lose_patience(now, effects);
+        if self.beat.is_some_and(|at| now >= at) {
+            self.beat_all(now, effects);
+        }
+        for to in self.config.peers.clone() {
+            let is_heard = self.is_heard(to, now);
+            if let Some(peer) = self.peers.get_mut(&to)
+                && !is_heard
+            {
+                peer.on_way.clear();
+                peer.pushed = 0;
+                peer.pulling = None;
+                if core::mem::take(&mut peer.is_pinned) {
+                    effects.push(Effect::Unpin { to });
+                }
+            }
+            if is_heard {
+                self.pull(now, to, effects);
+            }
+        }
+    }
+}
+
+impl Machine for Exchange {
+    type Input = Input;
+    type Effect = Effect;
+
+    fn step(&mut self, now: Time, input: Input, effects: &mut Effects<Effect>) {
+        match input {
+            Input::Start => {
+                if let Some(session) = self.taken.session() {
+                    // Another leader's: what it was at is not known here.
+                    let session = session.id;
+                    effects.push(Effect::Propose(Proposal::GiveUp { session }));
+                }
+                self.beat = Some(now + self.config.beat_every);
+                for to in self.config.peers.clone() {
+                    self.beat_one(to, true, effects);
+                }
+            }
+            Input::Wake => self.wake(now, effects),
+            Input::Applied(applied) => self.applied(now, applied, effects),
+            Input::Message {
+                from,
+                message,
+                unix_ms,
+            } => self.message(now, (from, message), unix_ms, effects),
+            Input::Found { to, slot, updates } => {
+                let message = match updates {
+                    Some(updates) => Message::Updates { slot, updates },
+                    None => Message::Truncated { slot },
+                };
+                effects.push(Effect::Send { to, message });
+            }
+            Input::Pinned { to, session, tips } => {
+                let message = Message::Opened { session, tips };
+                effects.push(Effect::Send { to, message });
+            }
+            Input::States { to, message } => effects.push(Effect::Send { to, message }),
+        }
+    }
+
+    fn wake_at(&self) -> Option<Time> {
+        let patience = self.config.patience;
+        let proposed = self.proposed.map(|at| at + patience);
+        let asking = self.asking.as_ref().map(|asking| asking.since + patience);
+        [self.beat, proposed, asking].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,273 @@
+//! What a site has taken in: how far, of whom, and what it may take in next.
+//!
+//! Every replica of a site keeps one, and changes it only as its log says, so all have the same.
+//! It holds no keys: those are the engine's, which changes them by [`Change::apply`] and, at the
+//! end of a session, by [`State::joined`].
+//!
+//! What would surprise: while a session is open nothing of others is taken in. A state is joined
+//! as of a vector, and what came in between would be of neither (I9).
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use bytes::{Buf, Bytes};
+
+use crate::clock::Hlc;
+use crate::encode::DecodeError;
+use crate::state::{Sibling, State};
+use crate::update::{Chain, Change, Sealed, Update};
+use crate::vector::{Dot, Slot, Vector};
+
+/// The newest update of a slot that is known, as far as the next one must fit it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tip {
+    /// Its number; 0 before the first.
+    pub seq: u64,
+    /// Its hash.
+    pub chain: Chain,
+    /// What it had seen.
+    pub deps: Vector,
+}
+
+/// What is to be done with an update of another site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// It is taken in now.
+    Next(Sealed),
+    /// It was, long ago.
+    Known,
+    /// What comes before it is missing here: of its own slot, or what it had seen.
+    Waits(Dot),
+    /// Its clock is too far ahead of ours.
+    Ahead(Hlc),
+    /// A session is open.
+    Closed,
+    /// It does not follow on what we have of its slot: its site has told two stories.
+    Forked(Dot),
+    /// It was made in a table of members that is not known here yet.
+    Epoch(u32),
+    /// It is no update.
+    Wrong(DecodeError),
+}
+
+/// What a site has taken in.
+#[derive(Clone, Debug)]
+pub struct Island {
+    slot: Slot,
+    epoch: u32,
+    vector: Vector,
+    tips: BTreeMap<Slot, Tip>,
+    /// The latest time that was made or taken in.
+    hlc: Hlc,
+    session: Option<Session>,
+}
+
+/// A session that is open: what is being joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its number, which the site that opened it chose.
+    pub id: u64,
+    /// How far the other side was when it pinned its states.
+    pub tips: BTreeMap<Slot, Tip>,
+}
+
+impl Session {
+    /// Up to where the other side had taken in everything.
+    #[must_use]
+    pub fn vector(&self) -> Vector {
+        let mut vector = Vector::new();
+        for (slot, tip) in &self.tips {
+            vector.raise(*slot, tip.seq);
+        }
+        vector
+    }
+}
+
+impl Island {
+    /// A site that has nothing yet.
+    #[must_use]
+    pub const fn new(slot: Slot, epoch: u32) -> Self {
+        Self {
+            slot,
+            epoch,
+            vector: Vector::new(),
+            tips: BTreeMap::new(),
+            hlc: Hlc::new(0),
+            session: None,
+        }
+    }
+
+    /// Its slot.
+    #[must_use]
+    pub const fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Up to where it has taken in everything.
+    #[must_use]
+    pub const fn vector(&self) -> &Vector {
+        &self.vector
+    }
+
+    /// The newest update of each slot.
+    #[must_use]
+    pub const fn tips(&self) -> &BTreeMap<Slot, Tip> {
+        &self.tips
+    }
+
+    /// The session that is open.
+    #[must_use]
+    pub const fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
+    /// Makes the next update of this site, which has seen all that is here, and takes it in.
+    pub fn originate(&mut self, changes: Vec<Change>, unix_ms: u64) -> Sealed {
+        let before = self.tips.get(&self.slot).cloned().unwrap_or_default();
+        let update = Update {
+            dot: Dot {
+                slot: self.slot,
+                seq: before.seq + 1,
+            },
+            epoch: self.epoch,
+            hlc: self.hlc.next(unix_ms),
+            deps: self.vector.clone(),
+            prev: before.chain,
+            is_reissued: false,
+            changes,
+        };
+        let sealed = Sealed::new(update, &before.deps);
+        self.take(&sealed);
+        sealed
+    }
+
+    /// Says what is to be done with an update of another site, at a moment of the wall clock.
+    #[must_use]
+    pub fn judge(&self, bytes: &Bytes, unix_ms: u64) -> Intake {
+        let what = "an update";
+        let Some(dot) = dot_of(bytes) else {
+            return Intake::Wrong(DecodeError::Short { what });
+        };
+        if self.vector.covers(dot) {
+            return Intake::Known;
+        }
+        if self.session.is_some() {
+            return Intake::Closed;
+        }
+        let none = Tip::default();
+        let tip = self.tips.get(&dot.slot).unwrap_or(&none);
+        if dot.seq > tip.seq + 1 {
+            let seq = tip.seq + 1;
+            return Intake::Waits(Dot { seq, ..dot });
+        }
+        let sealed = match Sealed::decode(bytes, &tip.deps) {
+            Ok(sealed) => sealed,
+            Err(error) => return Intake::Wrong(error),
+        };
+        self.judge_next(sealed, tip, unix_ms)
+    }
+
+    fn judge_next(&self, sealed: Sealed, tip: &Tip, unix_ms: u64) -> Intake {
+        let update = &sealed.update;
+        if update.prev != tip.chain {
+            return Intake::Forked(update.dot);
+        }
+        if update.epoch > self.epoch {
+            return Intake::Epoch(update.epoch);
+        }
+        let lacks = |(slot, seq): &(Slot, u64)| *seq > self.vector.seq(*slot);
+        if let Some((slot, _)) = update.deps.iter().find(lacks) {
+            let seq = self.vector.seq(slot) + 1;
+            return Intake::Waits(Dot { slot, seq });
+        }
+        if update.hlc.is_too_far_ahead(unix_ms) {
+            return Intake::Ahead(update.hlc);
+        }
+        Intake::Next(sealed)
+    }
+
+    /// Takes an update in, one that [`Island::judge`] found to be the next.
+    ///
+    /// # Panics
+    ///
+    /// If it is not (I4).
+    pub fn take(&mut self, sealed: &Sealed) {
+        let update = &sealed.update;
+        let dot = update.dot;
+        assert_eq!(dot.seq, self.vector.seq(dot.slot) + 1, "I4: in slot order");
+        assert!(self.vector.is_at_least(&update.deps), "I4: after its deps");
+        self.vector.raise(dot.slot, dot.seq);
+        self.hlc = self.hlc.max(update.hlc);
+        let tip = Tip {
+            seq: dot.seq,
+            chain: sealed.chain,
+            deps: update.deps.clone(),
+        };
+        self.tips.insert(dot.slot, tip);
+    }
+
+    /// Opens a session, in place of one that may be open: from here on nothing of others is
+    /// taken in until it is installed or given up.
+    pub fn begin(&mut self, session: Session) {
+        self.session = Some(session);
+    }
+
+    /// Gives a session up, if it is the one that is open.
+    pub fn give_up(&mut self, id: u64) {
+        self.session.take_if(|session| session.id == id);
+    }
+
+    /// Ends a session: what the other side had is here now. The caller joins the states in the
+    /// same moment, as of [`Island::vector`] before this and [`Session::vector`].
+    ///
+    /// # Panics
+    ///
+    /// If that session is not open.
+    pub fn install(&mut self, id: u64, newest: Hlc) {
+        let session = self.session.take().expect("a session is open");
+        assert_eq!(session.id, id, "it is that one");
+        self.vector.join(&session.vector());
+        self.hlc = self.hlc.max(newest);
+        for (slot, tip) in session.tips {
+            let known = self.tips.entry(slot).or_default();
+            if tip.seq > known.seq {
+                *known = tip;
+            }
+        }
+    }
+}
+
+impl Change {
+    /// Whether it touches a key.
+    #[must_use]
+    pub fn touches(&self, wanted: &[u8]) -> bool {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key == wanted,
+            Self::DeleteRange { key, end } => **key <= *wanted && *wanted < **end,
+        }
+    }
+
+    /// Changes the state of a key that it touches, as part of an update.
+    pub fn apply(&self, update: &Update, state: &mut State) {
+        match self {
+            Self::Put { lease, value, .. } => {
+                let sibling = Sibling {
+                    dot: update.dot,
+                    hlc: update.hlc,
+                    lease: *lease,
+                    value: value.clone(),
+                };
+                state.put(&update.deps, sibling);
+            }
+            Self::Delete { .. } | Self::DeleteRange { .. } => state.delete(&update.deps),
+        }
+    }
+}
+
+/// The name of an update, by its bytes alone.
+#[must_use]
+pub fn dot_of(bytes: &Bytes) -> Option<Dot> {
+    let slot = Slot::new(*bytes.get(9)?)?;
+    let seq = bytes.get(16..24)?.get_u64_le();
+    (seq > 0).then_some(Dot { slot, seq })
+}

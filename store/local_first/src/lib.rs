@@ -1,0 +1,92 @@
+//! Local-first keyspaces: what islands that write apart have agreed on, as pure code.
+//!
+//! Every site reads and writes on its own, cut off or not. What one did, all get, in an order
+//! that respects what it had seen; and all that have the same updates show the same keys.
+//!
+//! ```text
+//!  client ─► site's log ─► Island::originate ─► Update 1.7 ──┐          1.7 is a dot: slot 1's
+//!                                                            │ Exchange          7th update
+//!  client ◄─ watch ◄─ State per key ◄─ Island::take ◄─ log ◄─┘
+//! ```
+//!
+//! # The idea
+//!
+//! An update carries the [`Vector`] of what its site had seen. It replaces exactly the writes
+//! that this covers and stands beside the others: no clock decides what is lost, only which of
+//! several concurrent writes is *shown*. A delete leaves nothing behind: a dot that a vector
+//! covers and a state lacks was removed; a dot that it does not cover is news. Dots, vectors and
+//! contexts after Preguica et al., *Dotted version vectors* (2012); sets without tombstones
+//! after Bieniusa et al., *An optimized conflict-free replicated set* (2012).
+//!
+//! # Invariants
+//!
+//! They keep their numbers from the design of local-first keyspaces.
+//!
+//! - I1 A site's revisions rise strictly; count is never 0 or 16,383 ([`Stamp`]).
+//! - I4 An update takes effect whole, once, after its deps, in slot order ([`Island::take`]).
+//! - I5 Equal sets of updates give equal states ([`State`]).
+//! - I6 A dot that the vector covers and its key lacks never returns ([`State::joined`]).
+//! - I8 No update, and no vector, leaves a site before it is committed there ([`Exchange`]).
+//! - I9 Another's vector is joined only in the entry that installs its states.
+//! - I13 Clocks order only concurrent writes, and drop none ([`Hlc`]).
+//!
+//! # What it does not do
+//!
+//! It keeps no keys, reads no disk and signs nothing: engine and log are its callers'. Types
+//! other than plain values (counters, sets, JSON), deletes that win, sites that come back after
+//! they were left out are not here yet. A session lists all keys: [`Ranges`] finds those that
+//! differ, and waits for an index that sums.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use holm_local_first::{Change, Intake, Island, Slot, State};
+//!
+//! let slot = |number| Slot::new(number).expect("it is not 0");
+//! let (mut a, mut b) = (Island::new(slot(1), 1), Island::new(slot(2), 1));
+//! let put = |value: &'static str| Change::Put {
+//!     key: Bytes::from("door"),
+//!     lease: 0,
+//!     value: Bytes::from(value),
+//! };
+//! // Both write while they are cut off, b a second later; then a gets what b did.
+//! let (ours, theirs) = (a.originate(vec![put("open")], 1_000), b.originate(vec![put("shut")], 2_000));
+//! let mut door = State::new();
+//! ours.update.changes[0].apply(&ours.update, &mut door);
+//! let Intake::Next(found) = a.judge(&theirs.bytes, 2_000) else { panic!() };
+//! a.take(&found);
+//! found.update.changes[0].apply(&found.update, &mut door);
+//! assert_eq!(door.shown().map(|it| &*it.value), Some(&b"shut"[..]));
+//! assert_eq!(door.siblings().len(), 2, "the other is kept until a write that saw it");
+//! ```
+//!
+//! Limits: 255 slots, 2 MiB an update, and what [`Config`] says of updates on their way; what is
+//! full makes the other side pull later. Tests: `tests/exhaustive.rs` is every order of small
+//! worlds, `tests/islands.rs` random ones with cuts, crashes and truncated logs, both against a
+//! twin that keeps all updates. Start at `island.rs`.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(clippy::wildcard_enum_match_arm)]
+
+extern crate alloc;
+
+mod clock;
+mod encode;
+mod exchange;
+mod island;
+mod message;
+mod ranges;
+mod revision;
+mod state;
+mod update;
+mod vector;
+
+pub use clock::{AHEAD_MAX, Hlc};
+pub use encode::DecodeError;
+pub use exchange::{Applied, Config, Effect, Exchange, Input, Note, Proposal};
+pub use island::{Intake, Island, Session, Tip, dot_of};
+pub use message::Message;
+pub use ranges::{Answer, Claim, Digest, Index, LIST_MAX, Ranges, Short, Sum, WAYS};
+pub use revision::{EPOCH_UNIX_MS, Stamp, Whose, whose};
+pub use state::{Sibling, State};
+pub use update::{Chain, Change, Sealed, UPDATE_MAX, Update};
+pub use vector::{Dot, Slot, Vector};

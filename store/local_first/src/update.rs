@@ -1,0 +1,237 @@
+//! An update: a transaction of one site, as every site gets it.
+//!
+//! ```text
+//!  0 u32 length          4 u32 crc32c of the rest
+//!  8 u8 version 1        9 u8 slot       10 u16 flags: 1 full deps, 2 reissued
+//! 12 u32 epoch          16 u64 seq       24 u64 hlc
+//! 32 [32] prev: SHA-256 of the previous update's bytes from 8 on; zeros before the first
+//! 64 vector: u8 n, n x (u8 slot, varint seq); all of deps, or what moved since the previous one
+//! .. u16 changes: u8 kind (put 1, delete 2, delete_range 6)
+//!       1 varint key length, key; varint lease; varint value length, value
+//!       2 varint key length, key
+//!       6 varint key length, key; varint end length, end (exclusive)
+//! ```
+//!
+//! All numbers are little-endian. A slot's updates are a chain: each names the hash of the one
+//! before it, so two sites that have the same newest one have the same whole.
+
+use alloc::vec::Vec;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+
+use crate::clock::Hlc;
+use crate::encode::{DecodeError, Reader, put_body, put_varint};
+use crate::vector::{Dot, Vector};
+
+const VERSION: u8 = 1;
+const FULL: u16 = 1;
+const REISSUED: u16 = 2;
+const HEAD: usize = 8;
+/// Deps are written whole in each update whose number is one more than a multiple of this, so
+/// that what is cut off or asked for can begin there.
+pub(crate) const FULL_EVERY: u64 = 64;
+/// The longest update, in bytes.
+pub const UPDATE_MAX: usize = 2 << 20;
+
+/// A hash of an update, and so of all updates of its slot up to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Chain(pub [u8; 32]);
+
+/// A change to one key, or to all of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A key gets a value.
+    Put {
+        /// The key.
+        key: Bytes,
+        /// The lease that it is attached to, of the update's site; 0 for none.
+        lease: i64,
+        /// The value.
+        value: Bytes,
+    },
+    /// A key is removed.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+    /// All keys from one on, and before another, are removed: those of this site, and those of
+    /// others that the update has seen.
+    DeleteRange {
+        /// The first.
+        key: Bytes,
+        /// The first that is not.
+        end: Bytes,
+    },
+}
+
+/// A transaction of one site, as every site gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// Its name.
+    pub dot: Dot,
+    /// In which table of members it was made.
+    pub epoch: u32,
+    /// Its time.
+    pub hlc: Hlc,
+    /// What its site had seen when it made it.
+    pub deps: Vector,
+    /// The update before it, of the same slot.
+    pub prev: Chain,
+    /// Whether a site that had been left out made it again under another name.
+    pub is_reissued: bool,
+    /// What it changes; a key stands in it once.
+    pub changes: Vec<Change>,
+}
+
+/// An update together with its bytes, so that what one site made goes on unchanged, and its
+/// hash is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// What it says.
+    pub update: Update,
+    /// How it is written.
+    pub bytes: Bytes,
+    /// Its hash, which the next one names.
+    pub chain: Chain,
+}
+
+impl Sealed {
+    /// Writes an update down. `before` are the deps of the one before it, of the same slot.
+    #[must_use]
+    pub fn new(update: Update, before: &Vector) -> Self {
+        let is_full = update.dot.seq % FULL_EVERY == 1;
+        let mut out = BytesMut::with_capacity(256);
+        out.put_bytes(0, HEAD);
+        out.put_u8(VERSION);
+        out.put_u8(update.dot.slot.value());
+        let reissued = if update.is_reissued { REISSUED } else { 0 };
+        out.put_u16_le(reissued | if is_full { FULL } else { 0 });
+        out.put_u32_le(update.epoch);
+        out.put_u64_le(update.dot.seq);
+        out.put_u64_le(update.hlc.value());
+        out.put_slice(&update.prev.0);
+        if is_full {
+            update.deps.encode(&mut out);
+        } else {
+            update.deps.since(before).encode(&mut out);
+        }
+        let count = u16::try_from(update.changes.len());
+        out.put_u16_le(count.expect("a transaction has at most 128 operations"));
+        for change in &update.changes {
+            encode_change(change, &mut out);
+        }
+        let length = u32::try_from(out.len() - HEAD).expect("an update is short");
+        let sum = crc32c::crc32c(&out[HEAD..]);
+        out[..4].copy_from_slice(&length.to_le_bytes());
+        out[4..HEAD].copy_from_slice(&sum.to_le_bytes());
+        let chain = hash(&out[HEAD..]);
+        Self {
+            update,
+            bytes: out.freeze(),
+            chain,
+        }
+    }
+
+    /// Reads an update. `before` are the deps of the one before it; of no account where deps are
+    /// written whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`DecodeError`] says.
+    pub fn decode(bytes: &Bytes, before: &Vector) -> Result<Self, DecodeError> {
+        let what = "an update";
+        let mut reader = Reader::new(bytes.clone());
+        let (length, sum) = (reader.u32(what)?, reader.u32(what)?);
+        if bytes.len() > UPDATE_MAX || usize::try_from(length) != Ok(bytes.len() - HEAD) {
+            return Err(DecodeError::Wrong { what });
+        }
+        if crc32c::crc32c(&bytes[HEAD..]) != sum {
+            return Err(DecodeError::Checksum { what });
+        }
+        let version = reader.byte(what)?;
+        if version != VERSION {
+            return Err(DecodeError::Version { what, version });
+        }
+        let slot = reader.slot()?;
+        let flags = reader.u16(what)?;
+        let (epoch, seq) = (reader.u32(what)?, reader.u64(what)?);
+        let hlc = Hlc::new(reader.u64(what)?);
+        let mut prev = Chain::default();
+        prev.0.copy_from_slice(&reader.take(32, what)?);
+        let mut deps = Vector::decode(&mut reader)?;
+        let is_full = flags & FULL != 0;
+        if flags & !(FULL | REISSUED) != 0 || seq == 0 || is_full != (seq % FULL_EVERY == 1) {
+            return Err(DecodeError::Wrong { what });
+        }
+        if !is_full {
+            deps.join(before);
+        }
+        // A site has seen all of its own, and nothing of what comes after.
+        if deps.seq(slot) != seq - 1 {
+            return Err(DecodeError::Wrong { what });
+        }
+        let mut changes = Vec::new();
+        for _ in 0..reader.u16(what)? {
+            changes.push(decode_change(&mut reader)?);
+        }
+        reader.end(what)?;
+        let update = Update {
+            dot: Dot { slot, seq },
+            epoch,
+            hlc,
+            deps,
+            prev,
+            is_reissued: flags & REISSUED != 0,
+            changes,
+        };
+        Ok(Self {
+            update,
+            bytes: bytes.clone(),
+            chain: hash(&bytes[HEAD..]),
+        })
+    }
+}
+
+fn hash(bytes: &[u8]) -> Chain {
+    Chain(Sha256::digest(bytes).into())
+}
+
+fn encode_change(change: &Change, out: &mut BytesMut) {
+    match change {
+        Change::Put { key, lease, value } => {
+            out.put_u8(1);
+            put_body(out, key);
+            put_varint(out, lease.cast_unsigned());
+            put_body(out, value);
+        }
+        Change::Delete { key } => {
+            out.put_u8(2);
+            put_body(out, key);
+        }
+        Change::DeleteRange { key, end } => {
+            out.put_u8(6);
+            put_body(out, key);
+            put_body(out, end);
+        }
+    }
+}
+
+fn decode_change(reader: &mut Reader) -> Result<Change, DecodeError> {
+    let what = "a change";
+    match reader.byte(what)? {
+        1 => Ok(Change::Put {
+            key: reader.body(what)?,
+            lease: reader.varint(what)?.cast_signed(),
+            value: reader.body(what)?,
+        }),
+        2 => Ok(Change::Delete {
+            key: reader.body(what)?,
+        }),
+        6 => Ok(Change::DeleteRange {
+            key: reader.body(what)?,
+            end: reader.body(what)?,
+        }),
+        _unknown => Err(DecodeError::Wrong { what }),
+    }
+}
