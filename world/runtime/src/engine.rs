@@ -2,8 +2,9 @@
 //!
 //! What would surprise: the thread is not always the one that works. While it sleeps over an
 //! empty inbox, a front thread with a single write may do the work where it is
-//! ([`work_here`]): at one write at a time each hand-over between threads costs more than the
-//! engine does. A write that is alone is flushed by whoever runs the engine.
+//! ([`work_here`]), and so may a thread that brings messages of other nodes ([`attend_here`]):
+//! at one write at a time each hand-over between threads costs more than the engine does. A
+//! write that is alone is flushed by whoever runs the engine.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -40,6 +41,9 @@ const ARENA_BYTES: usize = 64 << 10;
 const SLOW_APPLY: Duration = Duration::from_millis(100);
 /// Writes of at most so many bytes are flushed by whoever runs the engine, if they are alone.
 const ALONE_BYTES_MAX: u64 = 64 << 10;
+/// Messages of at most so many bytes are worked off by whoever brings them, while the engine's
+/// thread sleeps: about one small entry. More gathers company on its way through the inbox.
+const HERE_BYTES_MAX: usize = 4 << 10;
 /// How long a clean stop waits for the requests under way: on a full disk for ever, otherwise.
 pub(crate) const ANSWERS_MAX: Duration = Duration::from_secs(5);
 /// How long a clean stop may spend on the engine's files.
@@ -203,9 +207,29 @@ pub(crate) fn work_here(
         return Err((ask, waiter));
     };
     let letter = Letter::Ask(ask, waiter);
-    // An engine that has ended dropped the waiter, which tells it.
-    with(seat, |it| it.work_off(std::iter::once(letter), false)).ok();
+    stand_in(seat, inbox, std::iter::once(letter));
     Ok(())
+}
+
+/// Works off the messages that wait on the calling thread, if the engine's own sleeps and they
+/// are few; wakes that otherwise.
+pub(crate) fn attend_here(seat: &Seat, inbox: &Inbox) {
+    if let Some((_hold, letters)) = inbox.hold_waiting(HERE_BYTES_MAX) {
+        stand_in(seat, inbox, letters.into_iter());
+    }
+}
+
+/// Does the work of the engine's thread, which is held asleep, and wakes it if it is to do
+/// something before it would wake by itself.
+fn stand_in(seat: &Seat, inbox: &Inbox, letters: impl Iterator<Item = Letter>) {
+    let worked = with(seat, |it| {
+        it.work_off(letters, false)?;
+        Ok(it.patience())
+    });
+    // An engine that has ended dropped those who wait, which tells them.
+    if let Ok(patience) = worked {
+        inbox.remind(patience);
+    }
 }
 
 /// Brings the engine's files up to date, so that the next start is quick. Nothing depends
