@@ -6,6 +6,8 @@
 //! at one write at a time each hand-over between threads costs more than the engine does. A
 //! write that is alone is flushed by whoever runs the engine.
 
+mod words;
+
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +29,7 @@ use crate::network::{Network, Parcel};
 use crate::node::Failure;
 use crate::note;
 use crate::outbox::{Fetch, Outbox};
+use words::Words;
 
 /// The longest sleep, so that clocks of work that nobody announces are looked at.
 const IDLE: Duration = Duration::from_millis(100);
@@ -95,6 +98,8 @@ pub(crate) struct Desk {
     yields_by: Option<Time>,
     /// Words to others that state what is not durable yet.
     held: Vec<(WriteId, NodeId, Message)>,
+    /// Commit points that wait for company.
+    words: Words,
     /// Messages are encoded here, so that many share one allocation.
     arena: BytesMut,
 }
@@ -286,7 +291,8 @@ impl Engine {
         if self.replica.sweep() {
             return Duration::ZERO;
         }
-        let due = self.replica.wake_at();
+        let due = [self.replica.wake_at(), self.desk.words.due()];
+        let due = due.into_iter().flatten().min();
         due.map_or(IDLE, |at| self.shared.clock.until(at).min(IDLE))
     }
 
@@ -309,7 +315,10 @@ impl Engine {
         result?;
         self.settle(now)?;
         // What was alone is durable by now.
-        self.apply(self.shared.clock.now())
+        let now = self.shared.clock.now();
+        self.apply(now)?;
+        self.send_words(now);
+        Ok(())
     }
 
     fn failed(&self, error: &StoreError) {
@@ -476,7 +485,7 @@ impl Engine {
                 Some(after) if after > self.desk.durable => {
                     self.desk.held.push((after, to, message));
                 }
-                Some(_) | None => self.send(to, &message),
+                Some(_) | None => self.say(to, message),
             },
             Effect::Fetch {
                 first,
@@ -528,9 +537,24 @@ impl Engine {
         let durable = self.desk.durable;
         let mut held = core::mem::take(&mut self.desk.held);
         for (_, to, message) in held.extract_if(.., |(after, ..)| *after <= durable) {
-            self.send(to, &message);
+            self.say(to, message);
         }
         self.desk.held = held;
+    }
+
+    /// Sends a message; one that only tells a commit point waits a little for others.
+    fn say(&mut self, to: NodeId, message: Message) {
+        let now = self.shared.clock.now();
+        for message in self.desk.words.pass(now, to, message).into_iter().flatten() {
+            self.send(to, &message);
+        }
+    }
+
+    /// Sends commit points that have waited for long enough.
+    fn send_words(&mut self, now: Time) {
+        while let Some((to, word)) = self.desk.words.ripe(now) {
+            self.send(to, &word);
+        }
     }
 }
 
