@@ -30,12 +30,7 @@ struct Word {
 impl Words {
     /// What is to be sent to a node now, in this order, when there is `message` for it: nothing
     /// if that only tells a commit point, and what waited before it unless it tells as much.
-    pub(super) fn pass(
-        &mut self,
-        now: Time,
-        to: NodeId,
-        message: Message,
-    ) -> [Option<Message>; 2] {
+    pub(super) fn pass(&mut self, now: Time, to: NodeId, message: Message) -> [Option<Message>; 2] {
         let place = self.waiting.iter().position(|word| word.to == to);
         if is_word(&message) {
             match place {
