@@ -23,7 +23,7 @@ use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
 
 use crate::handle::Shared;
-use crate::inbox::{Ask, Inbox, Letter};
+use crate::inbox::{Ask, Hold, Inbox, Letter};
 use crate::log_writer::Shelf;
 use crate::network::{Network, Parcel};
 use crate::node::Failure;
@@ -47,6 +47,9 @@ const ALONE_BYTES_MAX: u64 = 64 << 10;
 /// Messages of at most so many bytes are worked off by whoever brings them, while the engine's
 /// thread sleeps: about one small entry. More gathers company on its way through the inbox.
 const HERE_BYTES_MAX: usize = 4 << 10;
+/// How often whoever does the engine's work looks for more before it leaves the rest to the
+/// engine's thread.
+const ROUNDS_MAX: usize = 4;
 /// How long a clean stop waits for the requests under way: on a full disk for ever, otherwise.
 pub(crate) const ANSWERS_MAX: Duration = Duration::from_secs(5);
 /// How long a clean stop may spend on the engine's files.
@@ -208,32 +211,41 @@ pub(crate) fn work_here(
     inbox: &Inbox,
     (ask, waiter): (Ask, oneshot::Sender<Answer>),
 ) -> Result<(), (Ask, oneshot::Sender<Answer>)> {
-    let Some(_hold) = inbox.hold(&ask) else {
+    let Some(hold) = inbox.hold(&ask) else {
         return Err((ask, waiter));
     };
-    let letter = Letter::Ask(ask, waiter);
-    stand_in(seat, inbox, std::iter::once(letter));
+    stand_in(seat, (inbox, &hold), vec![Letter::Ask(ask, waiter)]);
     Ok(())
 }
 
 /// Works off the messages that wait on the calling thread, if the engine's own sleeps and they
 /// are few; wakes that otherwise.
 pub(crate) fn attend_here(seat: &Seat, inbox: &Inbox) {
-    if let Some((_hold, letters)) = inbox.hold_waiting(HERE_BYTES_MAX) {
-        stand_in(seat, inbox, letters.into_iter());
+    if let Some((hold, letters)) = inbox.hold_waiting(HERE_BYTES_MAX) {
+        stand_in(seat, (inbox, &hold), letters);
     }
 }
 
-/// Does the work of the engine's thread, which is held asleep, and wakes it if it is to do
-/// something before it would wake by itself.
-fn stand_in(seat: &Seat, inbox: &Inbox, letters: impl Iterator<Item = Letter>) {
-    let worked = with(seat, |it| {
-        it.work_off(letters, false)?;
-        Ok(it.patience())
-    });
-    // An engine that has ended dropped those who wait, which tells them.
-    if let Ok(patience) = worked {
+/// Does the work of the engine's thread, which is held asleep, and that of a few messages that
+/// come meanwhile: the answers to what was sent. Wakes the thread if it is to do something before
+/// it would wake by itself.
+fn stand_in(seat: &Seat, (inbox, hold): (&Inbox, &Hold<'_>), letters: Vec<Letter>) {
+    let mut letters = letters;
+    for round in 1..=ROUNDS_MAX {
+        let worked = with(seat, |it| {
+            it.work_off(letters.into_iter(), false)?;
+            Ok(it.patience())
+        });
+        // An engine that has ended dropped those who wait, which tells them.
+        let Ok(patience) = worked else {
+            return;
+        };
         inbox.remind(patience);
+        let more = (round < ROUNDS_MAX).then(|| hold.more(HERE_BYTES_MAX));
+        let Some(more) = more.flatten() else {
+            return;
+        };
+        letters = more;
     }
 }
 

@@ -104,6 +104,12 @@ struct State {
 }
 
 impl State {
+    /// Whether what waits are messages, and they are short.
+    fn has_few_messages(&self, bytes_max: usize) -> bool {
+        let are_messages = self.letters.len() == self.messages;
+        self.door == Door::Open && are_messages && self.message_bytes <= bytes_max
+    }
+
     /// Takes all that waits and leaves an empty list.
     const fn take_letters(&mut self, empty: Vec<Letter>) -> Vec<Letter> {
         self.requests = 0;
@@ -203,11 +209,10 @@ impl Inbox {
     /// to do for the caller: the reader is awake, or was woken just now.
     pub(crate) fn hold_waiting(&self, bytes_max: usize) -> Option<(Hold<'_>, Vec<Letter>)> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // What waits for a sleeping reader are messages: all else wakes it.
         if !state.is_asleep || state.is_held || state.letters.is_empty() {
             return None;
         }
-        if state.door != Door::Open || state.message_bytes > bytes_max {
+        if !state.has_few_messages(bytes_max) {
             self.ring(state);
             return None;
         }
@@ -312,6 +317,16 @@ impl Inbox {
 /// The right to do the sleeping reader's work; see [`Inbox::hold`].
 #[derive(Debug)]
 pub(crate) struct Hold<'a>(&'a Inbox);
+
+impl Hold<'_> {
+    /// Takes messages that came meanwhile, if nothing else did and they are at most `bytes_max`
+    /// long. What is left wakes the reader when the hold ends.
+    pub(crate) fn more(&self, bytes_max: usize) -> Option<Vec<Letter>> {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_few = !state.letters.is_empty() && state.has_few_messages(bytes_max);
+        has_few.then(|| state.take_letters(Vec::new()))
+    }
+}
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
@@ -421,8 +436,13 @@ mod tests {
         assert!(is_asleep(&inbox));
         let (hold, letters) = inbox.hold_waiting(20).expect("the reader sleeps");
         assert_eq!(letters.len(), 2);
+        assert_eq!(hold.more(20).map(|it| it.len()), None, "nothing came");
         assert!(mutter(&inbox, 1));
         assert!(inbox.hold_waiting(20).is_none(), "one at a time");
+        assert_eq!(hold.more(20).map(|it| it.len()), Some(1));
+        assert!(mutter(&inbox, 1));
+        renew(&inbox).expect("there is room");
+        assert!(hold.more(20).is_none(), "not only messages");
         drop(hold);
         assert!(!is_asleep(&inbox), "what came meanwhile rang");
         inbox.take(&mut { Vec::new() }, Duration::ZERO);
