@@ -26,6 +26,13 @@ mod wire;
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+
+/// A put's memory is taken on one thread and given back on another; the system's allocator finds
+/// that dear (docs/adr/2026-11-28-where-a-put-of-three-goes.md).
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 fn main() -> ExitCode {
     assertion::ends_the_process();
     command::run(std::env::args_os().collect())

@@ -228,11 +228,19 @@ struct Delivery {
 }
 
 impl Deliver for Delivery {
-    fn deliver(&self, from: NodeId, frame: Frame) {
-        let message = (frame.kind, &frame.body);
-        let group = GroupId::new(frame.group);
-        if let Err(error) = self.keyspaces.deliver(from, group, message) {
-            tracing::warn!(%from, kind = frame.kind, %error, "a message that is none was dropped");
+    fn deliver(&self, from: NodeId, frames: &mut Vec<Frame>) {
+        let mut spoken_to = Vec::new();
+        for frame in frames.drain(..) {
+            let message = (frame.kind, &frame.body);
+            let group = GroupId::new(frame.group);
+            if let Err(error) = self.keyspaces.hear(from, group, message) {
+                tracing::warn!(%from, kind = frame.kind, %error, "a message that is none was dropped");
+            } else if !spoken_to.contains(&group) {
+                spoken_to.push(group);
+            }
+        }
+        for group in spoken_to {
+            self.keyspaces.attend(group);
         }
     }
 

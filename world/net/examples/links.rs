@@ -31,15 +31,17 @@ struct Mirror {
 }
 
 impl Deliver for Mirror {
-    fn deliver(&self, from: NodeId, frame: Frame) {
-        self.frames.fetch_add(1, Ordering::Relaxed);
-        self.bytes
-            .fetch_add(frame.body.len() as u64, Ordering::Relaxed);
-        // Kind 16 is to come back as 17; both ends are this type.
-        if frame.kind == 16
-            && let Some(peers) = self.peers.get()
-        {
-            peers.send(from, Class::Control, Frame { kind: 17, ..frame });
+    fn deliver(&self, from: NodeId, frames: &mut Vec<Frame>) {
+        for frame in frames.drain(..) {
+            self.frames.fetch_add(1, Ordering::Relaxed);
+            self.bytes
+                .fetch_add(frame.body.len() as u64, Ordering::Relaxed);
+            // Kind 16 is to come back as 17; both ends are this type.
+            if frame.kind == 16
+                && let Some(peers) = self.peers.get()
+            {
+                peers.send(from, Class::Control, Frame { kind: 17, ..frame });
+            }
         }
         self.came.notify_one();
     }

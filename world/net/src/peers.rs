@@ -80,9 +80,10 @@ pub struct Peer {
 
 /// Who takes what arrives.
 pub trait Deliver: Send + Sync {
-    /// Takes a frame. Called on the threads of the runtime, in order per connection; it must
-    /// not block, for everything else on that connection waits.
-    fn deliver(&self, from: NodeId, frame: Frame);
+    /// Takes all frames of one read, and leaves none. Called on the threads of the runtime, in
+    /// order per connection; it must not block for longer than a disk takes, for everything
+    /// else on that connection waits.
+    fn deliver(&self, from: NodeId, frames: &mut Vec<Frame>);
 
     /// The last connection with a node has ended and nobody said goodbye or fell silent first:
     /// the system reset or closed it, as it does when the process at the other end has gone. A

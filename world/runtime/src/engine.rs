@@ -2,8 +2,11 @@
 //!
 //! What would surprise: the thread is not always the one that works. While it sleeps over an
 //! empty inbox, a front thread with a single write may do the work where it is
-//! ([`work_here`]): at one write at a time each hand-over between threads costs more than the
-//! engine does. A write that is alone is flushed by whoever runs the engine.
+//! ([`work_here`]), and so may a thread that brings messages of other nodes ([`attend_here`]):
+//! at one write at a time each hand-over between threads costs more than the engine does. A
+//! write that is alone is flushed by whoever runs the engine.
+
+mod words;
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -20,12 +23,13 @@ use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
 
 use crate::handle::Shared;
-use crate::inbox::{Ask, Inbox, Letter};
+use crate::inbox::{Ask, Hold, Inbox, Letter};
 use crate::log_writer::Shelf;
 use crate::network::{Network, Parcel};
 use crate::node::Failure;
 use crate::note;
 use crate::outbox::{Fetch, Outbox};
+use words::Words;
 
 /// The longest sleep, so that clocks of work that nobody announces are looked at.
 const IDLE: Duration = Duration::from_millis(100);
@@ -40,6 +44,12 @@ const ARENA_BYTES: usize = 64 << 10;
 const SLOW_APPLY: Duration = Duration::from_millis(100);
 /// Writes of at most so many bytes are flushed by whoever runs the engine, if they are alone.
 const ALONE_BYTES_MAX: u64 = 64 << 10;
+/// Messages of at most so many bytes are worked off by whoever brings them, while the engine's
+/// thread sleeps: about one small entry. More gathers company on its way through the inbox.
+const HERE_BYTES_MAX: usize = 4 << 10;
+/// How often whoever does the engine's work looks for more before it leaves the rest to the
+/// engine's thread.
+const ROUNDS_MAX: usize = 4;
 /// How long a clean stop waits for the requests under way: on a full disk for ever, otherwise.
 pub(crate) const ANSWERS_MAX: Duration = Duration::from_secs(5);
 /// How long a clean stop may spend on the engine's files.
@@ -91,6 +101,8 @@ pub(crate) struct Desk {
     yields_by: Option<Time>,
     /// Words to others that state what is not durable yet.
     held: Vec<(WriteId, NodeId, Message)>,
+    /// Commit points that wait for company.
+    words: Words,
     /// Messages are encoded here, so that many share one allocation.
     arena: BytesMut,
 }
@@ -199,13 +211,42 @@ pub(crate) fn work_here(
     inbox: &Inbox,
     (ask, waiter): (Ask, oneshot::Sender<Answer>),
 ) -> Result<(), (Ask, oneshot::Sender<Answer>)> {
-    let Some(_hold) = inbox.hold(&ask) else {
+    let Some(hold) = inbox.hold(&ask) else {
         return Err((ask, waiter));
     };
-    let letter = Letter::Ask(ask, waiter);
-    // An engine that has ended dropped the waiter, which tells it.
-    with(seat, |it| it.work_off(std::iter::once(letter), false)).ok();
+    stand_in(seat, (inbox, &hold), vec![Letter::Ask(ask, waiter)]);
     Ok(())
+}
+
+/// Works off the messages that wait on the calling thread, if the engine's own sleeps and they
+/// are few; wakes that otherwise.
+pub(crate) fn attend_here(seat: &Seat, inbox: &Inbox) {
+    if let Some((hold, letters)) = inbox.hold_waiting(HERE_BYTES_MAX) {
+        stand_in(seat, (inbox, &hold), letters);
+    }
+}
+
+/// Does the work of the engine's thread, which is held asleep, and that of a few messages that
+/// come meanwhile: the answers to what was sent. Wakes the thread if it is to do something before
+/// it would wake by itself.
+fn stand_in(seat: &Seat, (inbox, hold): (&Inbox, &Hold<'_>), letters: Vec<Letter>) {
+    let mut letters = letters;
+    for round in 1..=ROUNDS_MAX {
+        let worked = with(seat, |it| {
+            it.work_off(letters.into_iter(), false)?;
+            Ok(it.patience())
+        });
+        // An engine that has ended dropped those who wait, which tells them.
+        let Ok(patience) = worked else {
+            return;
+        };
+        inbox.remind(patience);
+        let more = (round < ROUNDS_MAX).then(|| hold.more(HERE_BYTES_MAX));
+        let Some(more) = more.flatten() else {
+            return;
+        };
+        letters = more;
+    }
 }
 
 /// Brings the engine's files up to date, so that the next start is quick. Nothing depends
@@ -262,7 +303,8 @@ impl Engine {
         if self.replica.sweep() {
             return Duration::ZERO;
         }
-        let due = self.replica.wake_at();
+        let due = [self.replica.wake_at(), self.desk.words.due()];
+        let due = due.into_iter().flatten().min();
         due.map_or(IDLE, |at| self.shared.clock.until(at).min(IDLE))
     }
 
@@ -285,7 +327,10 @@ impl Engine {
         result?;
         self.settle(now)?;
         // What was alone is durable by now.
-        self.apply(self.shared.clock.now())
+        let now = self.shared.clock.now();
+        self.apply(now)?;
+        self.send_words(now);
+        Ok(())
     }
 
     fn failed(&self, error: &StoreError) {
@@ -452,7 +497,7 @@ impl Engine {
                 Some(after) if after > self.desk.durable => {
                     self.desk.held.push((after, to, message));
                 }
-                Some(_) | None => self.send(to, &message),
+                Some(_) | None => self.say(to, message),
             },
             Effect::Fetch {
                 first,
@@ -504,9 +549,24 @@ impl Engine {
         let durable = self.desk.durable;
         let mut held = core::mem::take(&mut self.desk.held);
         for (_, to, message) in held.extract_if(.., |(after, ..)| *after <= durable) {
-            self.send(to, &message);
+            self.say(to, message);
         }
         self.desk.held = held;
+    }
+
+    /// Sends a message; one that only tells a commit point waits a little for others.
+    fn say(&mut self, to: NodeId, message: Message) {
+        let now = self.shared.clock.now();
+        for message in self.desk.words.pass(now, to, message).into_iter().flatten() {
+            self.send(to, &message);
+        }
+    }
+
+    /// Sends commit points that have waited for long enough.
+    fn send_words(&mut self, now: Time) {
+        while let Some((to, word)) = self.desk.words.ripe(now) {
+            self.send(to, &word);
+        }
     }
 }
 

@@ -261,15 +261,30 @@ impl Handle {
     /// Another node spoke: `from` is what its connection proved, `kind` and `body` are its
     /// frame's. Never blocks; a message that finds no room is dropped and counted.
     ///
+    /// Nobody is woken: once all that came together was heard, [`Handle::attend`] must follow.
+    ///
     /// # Errors
     ///
     /// If it is no message.
-    pub fn deliver(&self, from: NodeId, kind: u8, body: &Bytes) -> Result<(), MessageError> {
+    pub fn hear(&self, from: NodeId, kind: u8, body: &Bytes) -> Result<(), MessageError> {
         let message = Message::decode(kind, body)?;
         if !self.shared.inbox.hear(from, message, body.len()) {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Sees to what was heard: wakes the engine's thread, or, if that sleeps and there is as
+    /// little to do as one client makes, works it off on the calling thread, which blocks for as
+    /// long as the disk takes. Where there is more, the time until the thread wakes is not lost:
+    /// what comes meanwhile is worked off together.
+    pub fn attend(&self) {
+        let inbox = &self.shared.inbox;
+        if self.may_stay && self.pending() <= 1 {
+            engine::attend_here(&self.engine, inbox);
+        } else {
+            inbox.rouse();
+        }
     }
 
     /// Takes the hint that another node's process has perhaps ended, for it hung up on all links.

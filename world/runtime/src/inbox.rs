@@ -3,8 +3,8 @@
 //! What would surprise: the bell is rung only when the engine sleeps, for a needless futex
 //! call costs more than the push itself.
 
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use holm_base::{NodeId, Op, Revision, Term, WriteId};
@@ -23,6 +23,9 @@ pub(crate) const BYTES_MAX: usize = 64 << 20;
 pub(crate) const MESSAGES_MAX: usize = 65_536;
 /// How many bytes of them.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// How much later than it wanted the reader may look at the time.
+const SLACK: Duration = Duration::from_millis(1);
 
 /// An entry as the log gives it back.
 pub(crate) type LogEntry = (Term, Op, Form, Bytes);
@@ -91,9 +94,30 @@ struct State {
     messages: usize,
     message_bytes: usize,
     is_asleep: bool,
+    /// Until when the reader sleeps at most.
+    sleeps_until: Option<Instant>,
+    /// Whether the reader is to look at the time though nothing waits.
+    must_look: bool,
     /// Whether another thread does the sleeping reader's work and will ring in its place.
     is_held: bool,
     door: Door,
+}
+
+impl State {
+    /// Whether what waits are messages, and they are short.
+    fn has_few_messages(&self, bytes_max: usize) -> bool {
+        let are_messages = self.letters.len() == self.messages;
+        self.door == Door::Open && are_messages && self.message_bytes <= bytes_max
+    }
+
+    /// Takes all that waits and leaves an empty list.
+    const fn take_letters(&mut self, empty: Vec<Letter>) -> Vec<Letter> {
+        self.requests = 0;
+        self.bytes = 0;
+        self.messages = 0;
+        self.message_bytes = 0;
+        core::mem::replace(&mut self.letters, empty)
+    }
 }
 
 /// What is still taken in, ordered by how little that is.
@@ -146,27 +170,69 @@ impl Inbox {
     }
 
     /// Puts a message of another node in, which was `bytes` long; false if there is no room for
-    /// it, or nobody to read it.
+    /// it, or nobody to read it. Wakes nobody: see [`Inbox::hold_waiting`] and
+    /// [`Inbox::rouse`].
     pub(crate) fn hear(&self, from: NodeId, message: Message, bytes: usize) -> bool {
         self.put_bounded(Letter::Message(from, message), bytes)
+            .is_some()
     }
 
     /// Puts in that a node's process has perhaps ended; false as for a message, of which it takes
     /// the room.
     pub(crate) fn suspect(&self, peer: NodeId) -> bool {
-        self.put_bounded(Letter::Suspect(peer), 0)
+        let state = self.put_bounded(Letter::Suspect(peer), 0);
+        state.map(|state| self.ring(state)).is_some()
     }
 
-    fn put_bounded(&self, letter: Letter, bytes: usize) -> bool {
+    fn put_bounded(&self, letter: Letter, bytes: usize) -> Option<MutexGuard<'_, State>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = state.message_bytes + bytes;
         if state.door == Door::Over || state.messages >= MESSAGES_MAX || sum > MESSAGE_BYTES_MAX {
-            return false;
+            return None;
         }
         state.messages += 1;
         state.message_bytes = sum;
-        self.put(state, letter);
-        true
+        state.letters.push(letter);
+        Some(state)
+    }
+
+    /// Wakes the reader if something waits for it.
+    pub(crate) fn rouse(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.letters.is_empty() {
+            self.ring(state);
+        }
+    }
+
+    /// Takes what waits for the sleeping reader and keeps it asleep while the caller does its
+    /// work, as [`Inbox::hold`] does, if that is at most `bytes_max`. `None` if there is nothing
+    /// to do for the caller: the reader is awake, or was woken just now.
+    pub(crate) fn hold_waiting(&self, bytes_max: usize) -> Option<(Hold<'_>, Vec<Letter>)> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.is_asleep || state.is_held || state.letters.is_empty() {
+            return None;
+        }
+        if !state.has_few_messages(bytes_max) {
+            self.ring(state);
+            return None;
+        }
+        state.is_held = true;
+        let letters = state.take_letters(Vec::new());
+        Some((Hold(self), letters))
+    }
+
+    /// The reader's work was done in its place, and it has something to do once `patience` is
+    /// over: wakes it if it would sleep for much longer.
+    pub(crate) fn remind(&self, patience: Duration) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = Instant::now() + patience + SLACK;
+        let oversleeps = state.sleeps_until.is_some_and(|until| until > due);
+        if state.is_asleep && oversleeps {
+            state.must_look = true;
+            state.is_asleep = false;
+            drop(state);
+            self.bell.notify_one();
+        }
     }
 
     /// Puts a report in; those are always taken, and bounded by what was asked for.
@@ -220,27 +286,26 @@ impl Inbox {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.letters.is_empty() && !patience.is_zero() {
             state.is_asleep = true;
+            state.sleeps_until = Some(Instant::now() + patience);
             let (woken, _) = self
                 .bell
-                .wait_timeout_while(state, patience, |it| it.letters.is_empty())
+                .wait_timeout_while(state, patience, |it| it.letters.is_empty() && !it.must_look)
                 .unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.is_asleep = false;
+            state.must_look = false;
+            state.sleeps_until = None;
         }
-        core::mem::swap(into, &mut state.letters);
-        state.requests = 0;
-        state.bytes = 0;
-        state.messages = 0;
-        state.message_bytes = 0;
+        *into = state.take_letters(core::mem::take(into));
     }
 
-    fn put(&self, mut state: std::sync::MutexGuard<'_, State>, letter: Letter) {
+    fn put(&self, mut state: MutexGuard<'_, State>, letter: Letter) {
         state.letters.push(letter);
         self.ring(state);
     }
 
     /// Wakes the reader if it sleeps and nobody does its work.
-    fn ring(&self, mut state: std::sync::MutexGuard<'_, State>) {
+    fn ring(&self, mut state: MutexGuard<'_, State>) {
         let must_ring = !state.is_held && core::mem::take(&mut state.is_asleep);
         drop(state);
         if must_ring {
@@ -252,6 +317,16 @@ impl Inbox {
 /// The right to do the sleeping reader's work; see [`Inbox::hold`].
 #[derive(Debug)]
 pub(crate) struct Hold<'a>(&'a Inbox);
+
+impl Hold<'_> {
+    /// Takes messages that came meanwhile, if nothing else did and they are at most `bytes_max`
+    /// long. What is left wakes the reader when the hold ends.
+    pub(crate) fn more(&self, bytes_max: usize) -> Option<Vec<Letter>> {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_few = !state.letters.is_empty() && state.has_few_messages(bytes_max);
+        has_few.then(|| state.take_letters(Vec::new()))
+    }
+}
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
@@ -342,6 +417,57 @@ mod tests {
         drop(hold);
         assert!(!inbox.state.lock().unwrap().is_asleep, "the hold rang");
         assert!(inbox.hold(&Ask::Leases).is_none(), "a letter waits");
+    }
+
+    fn mutter(inbox: &Inbox, bytes: usize) -> bool {
+        let (id, op, word) = (1, Op::ZERO, holm_replica::Word::Busy);
+        let told = holm_replica::Told { id, op, word };
+        inbox.hear(NodeId::new(2), Message::Told(told), bytes)
+    }
+
+    #[test]
+    fn messages_wake_nobody_until_somebody_sees_to_them() {
+        let inbox = Inbox::new(BYTES_MAX);
+        let is_asleep = |inbox: &Inbox| inbox.state.lock().unwrap().is_asleep;
+        assert!(mutter(&inbox, 10));
+        assert!(inbox.hold_waiting(10).is_none(), "nobody sleeps");
+        inbox.state.lock().unwrap().is_asleep = true;
+        assert!(mutter(&inbox, 10));
+        assert!(is_asleep(&inbox));
+        let (hold, letters) = inbox.hold_waiting(20).expect("the reader sleeps");
+        assert_eq!(letters.len(), 2);
+        assert_eq!(hold.more(20).map(|it| it.len()), None, "nothing came");
+        assert!(mutter(&inbox, 1));
+        assert!(inbox.hold_waiting(20).is_none(), "one at a time");
+        assert_eq!(hold.more(20).map(|it| it.len()), Some(1));
+        assert!(mutter(&inbox, 1));
+        renew(&inbox).expect("there is room");
+        assert!(hold.more(20).is_none(), "not only messages");
+        drop(hold);
+        assert!(!is_asleep(&inbox), "what came meanwhile rang");
+        inbox.take(&mut { Vec::new() }, Duration::ZERO);
+        inbox.state.lock().unwrap().is_asleep = true;
+        assert!(mutter(&inbox, 21));
+        assert!(inbox.hold_waiting(20).is_none(), "too much");
+        assert!(!is_asleep(&inbox), "so the reader does it");
+    }
+
+    #[test]
+    fn a_reader_that_would_oversleep_is_reminded() {
+        let inbox = std::sync::Arc::new(Inbox::new(BYTES_MAX));
+        let reader = std::sync::Arc::clone(&inbox);
+        let reading = std::thread::spawn(move || {
+            let mut batch = Vec::new();
+            reader.take(&mut batch, Duration::from_secs(600));
+            batch.len()
+        });
+        while !inbox.state.lock().unwrap().is_asleep {
+            std::thread::yield_now();
+        }
+        inbox.remind(Duration::from_secs(700));
+        assert!(inbox.state.lock().unwrap().is_asleep, "it wakes in time");
+        inbox.remind(Duration::from_secs(1));
+        assert_eq!(reading.join().expect("it ends"), 0);
     }
 
     #[test]

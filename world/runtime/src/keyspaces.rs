@@ -171,13 +171,13 @@ impl Keyspaces {
         })
     }
 
-    /// Another node spoke, as [`Handle::deliver`] says, of this group. What is for a keyspace
-    /// that is not here is dropped and counted.
+    /// Another node spoke, as [`Handle::hear`] says, of this group; [`Keyspaces::attend`] must
+    /// follow. What is for a keyspace that is not here is dropped and counted.
     ///
     /// # Errors
     ///
     /// If it is no message.
-    pub fn deliver(
+    pub fn hear(
         &self,
         from: NodeId,
         group: GroupId,
@@ -189,7 +189,19 @@ impl Keyspaces {
             self.base.strays.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         };
-        handle.deliver(from, kind, body)
+        handle.hear(from, kind, body)
+    }
+
+    /// Sees to what was heard of this group, as [`Handle::attend`] says.
+    pub fn attend(&self, group: GroupId) {
+        let doors = self.base.doors.read();
+        let doors = doors.unwrap_or_else(PoisonError::into_inner);
+        let handle = doors.get(&group).cloned();
+        // Nobody waits for the list while the engine works.
+        drop(doors);
+        if let Some(handle) = handle {
+            handle.attend();
+        }
     }
 
     /// Another node has hung up, as [`Handle::suspect`] says, on all keyspaces.

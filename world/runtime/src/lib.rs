@@ -13,7 +13,7 @@
 //! [`Keyspaces`] opens, closes and removes them while others go on.
 //!
 //! A node of a cluster has the same threads. Messages of other nodes come in by
-//! [`Handle::deliver`], are decoded where they came in and queue in the inbox; what the replica
+//! [`Handle::hear`], are decoded where they came in and queue in the inbox; what the replica
 //! has to say is encoded once for each destination and handed to a [`Network`]. Words that state
 //! what is not durable yet are held on the engine's thread until it is.
 //!
@@ -21,6 +21,9 @@
 //! (group commit). Reads do not come here at all: [`Handle::view`] gives the newest published
 //! state, which holds every acknowledged write of this node; of the others too once
 //! [`Handle::read_barrier`] has returned.
+//!
+//! While the engine's thread sleeps, whoever brings it something small does its work where it is
+//! ([`Handle::propose_here`], [`Handle::attend`]), which saves waking it.
 //!
 //! A write that is alone is flushed by whoever runs the engine, in a cluster too: its messages
 //! have left before, so other disks work meanwhile, and no batch is lost, for there is none. A

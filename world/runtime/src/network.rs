@@ -22,7 +22,7 @@ pub struct Parcel {
 
 /// Carries parcels to other nodes. They may be lost, doubled and overtake each other.
 ///
-/// What comes in from others goes to [`crate::Handle::deliver`].
+/// What comes in from others goes to [`crate::Handle::hear`].
 pub trait Network: Send + Sync + fmt::Debug {
     /// Takes a parcel along, or drops it if there is no room. Never blocks; called on any
     /// thread.

@@ -40,8 +40,9 @@ impl Network for Port {
         let handles = self.switch.handles.lock().expect("nobody panics");
         if let Some(handle) = handles.get(&to).cloned() {
             drop(handles);
-            let heard = handle.deliver(self.from, parcel.kind, &parcel.body);
+            let heard = handle.hear(self.from, parcel.kind, &parcel.body);
             heard.expect("a node says only what can be read");
+            handle.attend();
         }
     }
 }

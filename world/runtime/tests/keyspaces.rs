@@ -203,7 +203,7 @@ fn a_message_for_a_keyspace_that_is_not_here_is_dropped_and_counted() {
     let place = tempfile::tempdir().expect("a place for files");
     let node = node(place.path(), &Arc::new(Metrics::new("0", "0")));
     let message = (1, &Bytes::from_static(b"whatever"));
-    let dropped = node.keyspaces().deliver(NodeId::new(9), ORDERS, message);
+    let dropped = node.keyspaces().hear(NodeId::new(9), ORDERS, message);
     assert_eq!(dropped.map_err(|error| error.to_string()), Ok(()));
     assert_eq!(node.keyspaces().strays(), 1);
     node.stop();

@@ -18,6 +18,7 @@ use super::Server;
 use super::frame::{Inbound, whole};
 use super::method::Method;
 use super::outbound::{Gone, Island, answer, refuse};
+use super::watch::Newest;
 use super::{hot, list, streams};
 use crate::context::Context;
 use crate::seat::Bells;
@@ -40,6 +41,7 @@ pub(crate) struct Peer {
     pub(crate) common_name: Option<Arc<str>>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) bells: Arc<Bells>,
+    pub(crate) newest: Arc<Newest>,
     pub(crate) is_alone: Arc<AtomicBool>,
 }
 
@@ -57,6 +59,8 @@ pub(crate) struct GrpcCall {
     pub(crate) stop: watch::Receiver<bool>,
     /// The bells of the connection's watch streams.
     pub(crate) bells: Arc<Bells>,
+    /// What these said last.
+    pub(crate) newest: Arc<Newest>,
     /// Whether it is the only call of its connection.
     pub(crate) is_alone: Arc<AtomicBool>,
 }
@@ -96,6 +100,7 @@ impl Call {
             common_name: peer.common_name.clone(),
             stop: peer.stop.clone(),
             bells: Arc::clone(&peer.bells),
+            newest: Arc::clone(&peer.newest),
             is_alone: Arc::clone(&peer.is_alone),
         }))
     }

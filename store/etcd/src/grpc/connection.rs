@@ -66,6 +66,7 @@ impl Server {
             common_name,
             stop: stop.clone(),
             bells: Arc::new(Bells::new()),
+            newest: Arc::default(),
             is_alone: Arc::new(AtomicBool::new(false)),
         };
         let mut short = FuturesUnordered::new();

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use holm_base::Time;
 use holm_link::{Binding, CHANNEL, Effect, Event, Input, Link, Reason};
 use holm_machine::{Effects, Machine};
+use holm_wire::Frame;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::peers::outbox::Outbox;
@@ -59,16 +60,19 @@ impl Connection {
 
     /// Lets something happen to the link, and does what it asks for.
     pub(crate) fn step(self: &Arc<Self>, shared: &Shared, input: Input) {
-        let mut effects = Effects::new();
-        self.step_with(shared, input, &mut effects);
+        let (mut effects, mut mail) = (Effects::new(), Vec::new());
+        self.step_with(shared, input, &mut effects, &mut mail);
+        self.hand_over(shared, &mut mail);
     }
 
-    /// As [`Connection::step`], with a buffer that is kept between calls.
+    /// As [`Connection::step`], with buffers that are kept between calls. What is to be
+    /// delivered goes to `mail`, for [`Connection::hand_over`].
     pub(crate) fn step_with(
         self: &Arc<Self>,
         shared: &Shared,
         input: Input,
         effects: &mut Effects<Effect>,
+        mail: &mut Vec<Frame>,
     ) {
         let mut talk = self.lock();
         let before = talk.link.wake_at();
@@ -103,26 +107,35 @@ impl Connection {
             self.silenced.notify_one();
         }
         for effect in rest {
-            self.act(shared, effect);
+            match effect {
+                Effect::Deliver(frame) => mail.push(frame),
+                other => self.act(shared, other),
+            }
         }
+    }
+
+    /// Delivers what has gathered.
+    pub(crate) fn hand_over(&self, shared: &Shared, mail: &mut Vec<Frame>) {
+        if mail.is_empty() {
+            return;
+        }
+        if let Some((node, class)) = self.carried.get() {
+            node.lane(*class).count_received(mail.len());
+            shared.deliver.deliver(node.id, mail);
+        }
+        mail.clear();
     }
 
     fn act(self: &Arc<Self>, shared: &Shared, effect: Effect) {
         match effect {
             Effect::Bind(binding) => self.bound(shared, &binding),
-            Effect::Deliver(frame) => {
-                if let Some((node, class)) = self.carried.get() {
-                    node.lane(*class).count_received();
-                    shared.deliver.deliver(node.id, frame);
-                }
-            }
             Effect::Renew => {
                 if let Some((node, class)) = self.carried.get() {
                     node.lane(*class).renew.notify_one();
                 }
             }
             Effect::Note(event) => self.note(&event),
-            Effect::Send(_) | Effect::Close(_) => {}
+            Effect::Send(_) | Effect::Close(_) | Effect::Deliver(_) => {}
         }
     }
 

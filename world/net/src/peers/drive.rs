@@ -133,7 +133,7 @@ async fn read(
     let mut input = BytesMut::with_capacity(READ);
     let mut decoder = Decoder::new();
     decoder.set_body_max(FRAME_MAX_UNBOUND);
-    let mut effects = Effects::new();
+    let (mut effects, mut mail) = (Effects::new(), Vec::new());
     let mut is_bound = false;
     loop {
         input.reserve(READ);
@@ -144,15 +144,15 @@ async fn read(
             return Ok(());
         }
         connection.count_read();
-        connection.step_with(shared, Input::Heard, &mut effects);
+        connection.step_with(shared, Input::Heard, &mut effects, &mut mail);
         loop {
             match decoder.next(&mut input) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
-                    connection.step_with(shared, Input::Frame(frame), &mut effects);
+                    connection.step_with(shared, Input::Frame(frame), &mut effects, &mut mail);
                 }
                 Err(error) => {
-                    connection.step_with(shared, Input::Damage(error), &mut effects);
+                    connection.step_with(shared, Input::Damage(error), &mut effects, &mut mail);
                     break;
                 }
             }
@@ -160,10 +160,12 @@ async fn read(
                 is_bound = true;
                 decoder.set_body_max(BODY_MAX);
                 if let Some(before) = connection.predecessor() {
+                    connection.hand_over(shared, &mut mail);
                     hold(shared, connection, (&before, pause)).await;
                 }
             }
         }
+        connection.hand_over(shared, &mut mail);
     }
 }
 

@@ -140,8 +140,9 @@ impl Lane {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_received(&self) {
-        self.received.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_received(&self, frames: usize) {
+        let frames = u64::try_from(frames).unwrap_or(u64::MAX);
+        self.received.fetch_add(frames, Ordering::Relaxed);
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -53,8 +53,10 @@ pub fn number(frame: &Frame) -> u64 {
 pub struct Inbox(pub mpsc::Sender<(NodeId, Frame)>, pub mpsc::Sender<NodeId>);
 
 impl Deliver for Inbox {
-    fn deliver(&self, from: NodeId, frame: Frame) {
-        self.0.try_send((from, frame)).expect("the test reads");
+    fn deliver(&self, from: NodeId, frames: &mut Vec<Frame>) {
+        for frame in frames.drain(..) {
+            self.0.try_send((from, frame)).expect("the test reads");
+        }
     }
 
     fn hung_up(&self, from: NodeId) {
