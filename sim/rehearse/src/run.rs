@@ -23,9 +23,7 @@ use std::time::Duration;
 use holm_base::{NodeId, Time};
 use holm_check::Violation;
 use holm_raft::RoleName;
-use holm_virtual::{
-    Counts, FaultPlan, Halted, Moment, Noted, Order, Reply, Report, Tape, World,
-};
+use holm_virtual::{Counts, FaultPlan, Halted, Moment, Noted, Order, Reply, Report, Tape, World};
 
 pub(crate) use figures::{Figures, Second};
 pub(crate) use front::{FrontUse, Fronts};

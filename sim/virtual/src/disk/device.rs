@@ -10,10 +10,18 @@ use crate::disk::survival::{Judge, Survival};
 /// One unsynced change of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    Write { at: usize, bytes: Vec<u8> },
+    Write {
+        at: usize,
+        bytes: Vec<u8>,
+    },
     /// A write of zeros, as when a file is filled beforehand.
-    Blank { at: usize, len: usize },
-    SetLen { len: usize },
+    Blank {
+        at: usize,
+        len: usize,
+    },
+    SetLen {
+        len: usize,
+    },
 }
 
 /// One unsynced change of the names.

@@ -67,9 +67,14 @@ impl Judge {
                     }
                 }
                 Change::Write { at, bytes } => {
-                    self.write(durable, (*at, bytes.len()), is_last, &|into, from, until| {
-                        put(into, from, &bytes[from - at..until - at]);
-                    });
+                    self.write(
+                        durable,
+                        (*at, bytes.len()),
+                        is_last,
+                        &|into, from, until| {
+                            put(into, from, &bytes[from - at..until - at]);
+                        },
+                    );
                 }
                 Change::Blank { at, len } => {
                     self.write(durable, (*at, *len), is_last, &|into, from, until| {
