@@ -64,8 +64,8 @@ pub(crate) struct Rehearse {
     /// Exactly so many runs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     runs: Option<u64>,
-    /// On how many threads a hunt runs; on each core if nothing is said. What comes of it is the
-    /// same
+    /// On how many threads runs are made; on each core if nothing is said. What comes of it is
+    /// the same
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Whether a hunt makes runs like those that showed a new order: off, counted (off, and the

@@ -1,6 +1,6 @@
 //! Hunts: runs in odd orders under faults, until one breaks a promise; then a smaller one.
 
-mod crew;
+pub(crate) mod crew;
 mod search;
 
 use std::num::NonZeroUsize;

@@ -18,7 +18,7 @@ pub struct Options {
     pub tape: Option<Vec<u8>>,
     /// For how long a failure is made smaller; a minute if nothing is said.
     pub shrink: Option<Duration>,
-    /// On how many threads a hunt runs; on one if nothing is said. What comes of it is the same.
+    /// On how many threads runs are made; on one if nothing is said. What comes of it is the same.
     pub jobs: Option<NonZeroUsize>,
     /// Whether a hunt learns from its runs.
     pub feedback: Feedback,

@@ -23,7 +23,7 @@ use std::time::Duration;
 use holm_base::{NodeId, Time};
 use holm_check::Violation;
 use holm_raft::RoleName;
-use holm_virtual::{Counts, FaultPlan, Halted, Moment, Order, Report, Tape, World};
+use holm_virtual::{Counts, FaultPlan, Halted, Moment, Noted, Order, Reply, Report, Tape, World};
 
 pub(crate) use figures::{Figures, Second};
 pub(crate) use front::{FrontUse, Fronts};
@@ -132,7 +132,12 @@ pub(crate) struct Run<'a> {
     goals: Goals<'a>,
     /// The shapes of the group so far, if somebody looks.
     shapes: Option<Shapes>,
+    /// Empty: the memory for what nodes told and answered.
+    heard: Heard,
 }
+
+/// What nodes told and answered at a moment.
+type Heard = (Vec<Noted<Event>>, Vec<Reply<Answer>>);
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -217,6 +222,7 @@ impl<'a> Run<'a> {
             damaged: None,
             goals: Goals::new(&scenario.goals),
             shapes: None,
+            heard: Heard::default(),
         }
     }
 
@@ -356,16 +362,25 @@ impl<'a> Run<'a> {
         if self.shapes.is_some() {
             self.see_shape();
         }
-        for noted in self.world.take_notes() {
-            self.note(noted.node, noted.event);
-        }
-        for reply in self.world.take_replies() {
-            self.reply(reply.node, reply.request, reply.answer);
-        }
+        self.hear();
         if self.healed.is_some() && self.converged.is_none() && self.is_at_rest() {
             self.converged = Some(self.world.now());
         }
         Ok(())
+    }
+
+    /// Takes what nodes told and answered.
+    fn hear(&mut self) {
+        let (mut notes, mut replies) = std::mem::take(&mut self.heard);
+        self.world.move_notes(&mut notes);
+        for noted in notes.drain(..) {
+            self.note(noted.node, noted.event);
+        }
+        self.world.move_replies(&mut replies);
+        for reply in replies.drain(..) {
+            self.reply(reply.node, reply.request, reply.answer);
+        }
+        self.heard = (notes, replies);
     }
 
     /// Chance has its turn, or the faults end.

@@ -1,8 +1,12 @@
 //! Timed rehearsals: independent runs until every interval is narrow enough.
 
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+
 use holm_virtual::{Order, Recording, Report as Lines, Tape};
 use sha2::{Digest, Sha256};
 
+use crate::hunt::crew::in_order;
 use crate::options::{Options, Progress};
 use crate::report::{Charged, Failure, Outcome, PromiseLine, Ratios, Report, Row};
 use crate::run::{Ending, Figures, Run, Used};
@@ -58,10 +62,13 @@ pub(crate) fn rehearse(
     let mut looks = looks(least.max(1));
     let mut next_look = looks.next().unwrap_or(most);
     let mut first_hash = None;
+    let mut ahead = Ahead::new(options.jobs.unwrap_or(NonZeroUsize::MIN));
     let outcome = loop {
         let seed = first_seed.wrapping_add(series.runs);
         progress.begins(series.runs, seed);
-        let ending = run(scenario, &stage, seed, Recording::Off);
+        let left = most - series.runs.min(most);
+        let make = |seed| run(scenario, &stage, seed, Recording::Off);
+        let ending = ahead.next((seed, left), make);
         if let Some(outcome) = series.unusable(&ending) {
             break outcome;
         }
@@ -102,6 +109,35 @@ pub(crate) fn rehearse(
     let mut report = series.report(outcome, first_seed, progress);
     report.ratios = ratios;
     report
+}
+
+/// Runs that were made before it was their turn: as many at a time as there are threads. What
+/// comes of them is taken in the order of their seeds, so that nobody can tell how many that is.
+struct Ahead {
+    jobs: NonZeroUsize,
+    made: VecDeque<Ending>,
+}
+
+impl Ahead {
+    const fn new(jobs: NonZeroUsize) -> Self {
+        Self {
+            jobs,
+            made: VecDeque::new(),
+        }
+    }
+
+    /// The run of that seed, when so many are left at most. Each call asks for the next seed.
+    fn next(&mut self, (seed, left): (u64, u64), make: impl Fn(u64) -> Ending + Sync) -> Ending {
+        if self.made.is_empty() {
+            let count = u64::try_from(self.jobs.get()).unwrap_or(u64::MAX);
+            let work = |number| make(seed.wrapping_add(number));
+            in_order(self.jobs, count.min(left).max(1), work, |ending| {
+                self.made.push_back(ending);
+                true
+            });
+        }
+        self.made.pop_front().expect("at least one was made")
+    }
 }
 
 /// The scenario that is compared with, run by run.

@@ -117,8 +117,8 @@ impl FaultPlan {
     }
 
     /// The weight of each choice, none first.
-    pub(crate) fn weights(&self, may_take_down: bool) -> Vec<u32> {
-        let mut weights = vec![0; FaultKind::ALL.len() + 1];
+    pub(crate) fn weights(&self, may_take_down: bool) -> [u32; FaultKind::ALL.len() + 1] {
+        let mut weights = [0; FaultKind::ALL.len() + 1];
         for rate in &self.rates {
             let at = index(rate.kind);
             let is_offered = may_take_down || !rate.kind.takes_down();
@@ -133,9 +133,20 @@ impl FaultPlan {
     }
 }
 
-fn index(kind: FaultKind) -> usize {
-    let found = FaultKind::ALL.iter().position(|&other| other == kind);
-    found.expect("every kind is listed")
+/// The kind's place in [`FaultKind::ALL`].
+const fn index(kind: FaultKind) -> usize {
+    match kind {
+        FaultKind::Crash => 0,
+        FaultKind::Power => 1,
+        FaultKind::Pause => 2,
+        FaultKind::Cut => 3,
+        FaultKind::CutOneWay => 4,
+        FaultKind::Slow => 5,
+        FaultKind::SyncFailure => 6,
+        FaultKind::ClockStep => 7,
+        FaultKind::ClockFreeze => 8,
+        FaultKind::Full => 9,
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +155,9 @@ mod tests {
 
     #[test]
     fn choices_and_kinds_match_and_nothing_is_the_first_choice() {
+        for (at, kind) in FaultKind::ALL.into_iter().enumerate() {
+            assert_eq!(index(kind), at);
+        }
         assert_eq!(FaultKind::of_choice(0), None);
         for (kind, choice) in FaultKind::ALL.into_iter().zip(1..) {
             assert_eq!(FaultKind::of_choice(choice), Some(kind));

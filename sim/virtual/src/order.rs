@@ -108,11 +108,13 @@ impl Choosing {
         }
     }
 
-    /// What was seen to race.
-    pub(crate) fn learn(&mut self, left: &Candidate, right: &Candidate) {
-        if let Self::PosPlus(_, races) = self {
-            races.add(left);
-            races.add(right);
+    /// What was seen to race with what.
+    pub(crate) fn learn(&mut self, one: &Candidate, others: &[Candidate]) {
+        if let Self::PosPlus(_, races) = self
+            && !others.is_empty()
+        {
+            races.add(one);
+            others.iter().for_each(|other| races.add(other));
         }
     }
 

@@ -285,22 +285,22 @@ impl Tape {
     /// Answers without weight are not offered, so what is recorded is a place among the others,
     /// and nothing is consumed if there are none.
     pub fn weighted(&mut self, place: Place, weights: &[u32]) -> usize {
+        // Asked at every moment of a hunt: nothing is put on the heap for it.
         let offered = weights.iter().enumerate();
         let offered = offered.filter(|&(answer, &weight)| answer == 0 || weight > 0);
-        let offered: Vec<(usize, u64)> = offered.map(|(at, &one)| (at, u64::from(one))).collect();
-        let bound = u32::try_from(offered.len()).expect("answers are few");
-        let total: u64 = offered.iter().map(|(_, weight)| weight).sum();
+        let bound = u32::try_from(offered.clone().count()).expect("answers are few");
+        let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
         let drawn = self.decide(place, bound.max(1), |prng| {
             let mut left = prng.below(total);
-            let behind = offered.iter().take_while(|&&(_, weight)| {
-                let is_behind = left >= weight;
-                left = left.saturating_sub(weight);
+            let behind = offered.clone().take_while(|&(_, &weight)| {
+                let is_behind = left >= u64::from(weight);
+                left = left.saturating_sub(u64::from(weight));
                 is_behind
             });
             u32::try_from(behind.count()).expect("answers are few")
         });
         let drawn = usize::try_from(drawn).expect("answers are few");
-        offered.get(drawn).map_or(0, |&(answer, _)| answer)
+        offered.map(|(answer, _)| answer).nth(drawn).unwrap_or(0)
     }
 
     /// One of `n` answers, which `wish` names when neither the tape nor the fill does.

@@ -756,6 +756,16 @@ impl<N: Node> World<N> {
         std::mem::take(&mut self.notes)
     }
 
+    /// Moves the answers since the last call behind those in `into`, and keeps the memory.
+    pub fn move_replies(&mut self, into: &mut Vec<Reply<N::Answer>>) {
+        into.append(&mut self.replies);
+    }
+
+    /// Moves the events since the last call behind those in `into`, and keeps the memory.
+    pub fn move_notes(&mut self, into: &mut Vec<Noted<N::Event>>) {
+        into.append(&mut self.notes);
+    }
+
     /// The tape as it stands.
     pub const fn tape(&self) -> &Tape {
         &self.tape

@@ -48,7 +48,15 @@ pub(super) fn run(root: &Path, request: &Request) -> Result<()> {
     let (mut rows, mut costs) = (Vec::new(), BTreeMap::new());
     eprintln!("{}", table::head());
     for (done, mutant) in bank.iter().enumerate() {
-        let row = hunt(&scratch, mutant, budget_s, &mut costs)?;
+        let row = match hunt(&scratch, mutant, budget_s, &mut costs) {
+            Ok(row) => row,
+            Err(error) => {
+                // One that cannot be hunted does not keep the others from it.
+                copy(root, &scratch.tree)?;
+                let why = format!("{error:#}");
+                Row::new(mutant, Fate::Spoiled { why })
+            }
+        };
         eprintln!("{} ({} of {})", row.line(), done + 1, bank.len());
         rows.push(row);
     }
@@ -105,12 +113,7 @@ fn hunt(
     costs: &mut BTreeMap<Finder, u64>,
 ) -> Result<Row> {
     scratch.apply(mutant, false)?;
-    let mut row = Row {
-        mutant: mutant.clone(),
-        fate: Fate::Missed,
-        cpu_s: 0.0,
-        runs: None,
-    };
+    let mut row = Row::new(mutant, Fate::Missed);
     for finder in &mutant.finders {
         let budget_s = budget_s.min(mutant.budget_s);
         let said = match scratch.build(finder) {

@@ -31,6 +31,16 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// A mutant that has cost nothing so far.
+    pub(super) fn new(mutant: &Mutant, fate: Fate) -> Self {
+        Self {
+            mutant: mutant.clone(),
+            fate,
+            cpu_s: 0.0,
+            runs: None,
+        }
+    }
+
     pub(super) const fn is_found(&self) -> bool {
         matches!(self.fate, Fate::Found { .. })
     }

@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 
 /// Does `work` for each number below `count`, on so many threads, and hands what comes of it to
 /// `goes_on` in order, until that says no. What was begun by then is finished and thrown away.
-pub(super) fn in_order<T: Send>(
+pub(crate) fn in_order<T: Send>(
     jobs: NonZeroUsize,
     count: u64,
     work: impl Fn(u64) -> T + Sync,

@@ -37,6 +37,9 @@ const JOB_NANOS: (u64, u64) = (1_000_000, 10_000_000);
 /// One job in so many of a hunt takes up to an election.
 const LONG_JOB: u64 = 8;
 
+/// The room that most messages need.
+const FRAME_ROOM: usize = 192;
+
 /// What a client waits for.
 #[derive(Clone, Copy, Debug)]
 enum Asked {
@@ -69,6 +72,11 @@ pub(crate) struct StoreSite {
     labour: Labour,
     /// What came in waits for the end of the batch to be decided on.
     is_undecided: bool,
+    /// When it wants to be woken. Asked several times a batch, and only a step changes it.
+    due: Option<Time>,
+    /// Empty: the memory for what a step wants.
+    own: Effects<Effect>,
+    obeyed: Effects<replica::Effect>,
 }
 
 impl StoreSite {
@@ -93,7 +101,7 @@ impl StoreSite {
         deck.hold(log);
         let readers = Readers::new(&replica, setup.is_tight);
         let standing = replica.standing();
-        Self {
+        let mut site = Self {
             replica,
             deck: deck.clone(),
             election_timeout: setup.election_timeout,
@@ -110,7 +118,12 @@ impl StoreSite {
             standing,
             labour: Labour::new(setup.costs.clone()),
             is_undecided: false,
-        }
+            due: None,
+            own: Effects::new(),
+            obeyed: Effects::new(),
+        };
+        site.due = site.next_wake();
+        site
     }
 
     pub(super) fn stand(&self) -> Stand {
@@ -181,7 +194,7 @@ impl StoreSite {
         // Where work costs something, a batch is decided on as a whole: the driver's wake, which
         // is due at once, is its last input.
         self.is_undecided = self.labour.is_paid() && !matches!(input, Input::Wake);
-        let mut own = Effects::new();
+        let mut own = std::mem::take(&mut self.own);
         let mut result = self.take(now, input, &mut own);
         if !self.is_undecided {
             result = result.and_then(|()| self.settle(now, &mut own));
@@ -193,13 +206,20 @@ impl StoreSite {
                 }
             }
             Err(why) => {
+                drop(own.drain());
                 effects.push(Effect::Note(Event::Failed(why.clone())));
                 self.failed = Some(why);
             }
         }
+        self.own = own;
+        self.due = self.next_wake();
     }
 
-    pub(super) fn wake_at(&self) -> Option<Time> {
+    pub(super) const fn wake_at(&self) -> Option<Time> {
+        self.due
+    }
+
+    fn next_wake(&self) -> Option<Time> {
         if self.failed.is_some() {
             return None;
         }
@@ -333,11 +353,14 @@ impl StoreSite {
                 self.tell(now, replica::Input::WorkDone(done))?;
             }
             self.replica.settle(now, &mut self.wanted);
-            let wanted: Vec<replica::Effect> = self.wanted.drain().collect();
+            // What obeying tells the replica may want more: that comes in the next round.
+            let next = std::mem::take(&mut self.obeyed);
+            let mut wanted = std::mem::replace(&mut self.wanted, next);
             let mut is_quiet = true;
-            for effect in wanted {
+            for effect in wanted.drain() {
                 is_quiet &= self.obey(now, effect, effects)?;
             }
+            self.obeyed = wanted;
             if is_quiet {
                 break;
             }
@@ -489,7 +512,7 @@ fn frame(message: &Message) -> Frame {
         Message::Ask(_) => Sketch::plain("ask"),
         Message::Told(_) => Sketch::plain("told"),
     };
-    let mut body = BytesMut::new();
+    let mut body = BytesMut::with_capacity(FRAME_ROOM);
     message.encode(&mut body);
     Frame {
         kind: message.kind(),

@@ -10,8 +10,18 @@ use crate::disk::survival::{Judge, Survival};
 /// One unsynced change of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    Write { at: usize, bytes: Vec<u8> },
-    SetLen { len: usize },
+    Write {
+        at: usize,
+        bytes: Vec<u8>,
+    },
+    /// A write of zeros, as when a file is filled beforehand.
+    Blank {
+        at: usize,
+        len: usize,
+    },
+    SetLen {
+        len: usize,
+    },
 }
 
 /// One unsynced change of the names.
@@ -162,9 +172,26 @@ impl Device {
 
     /// Changes the names as they are seen now; a sync of the folder makes it last.
     pub(crate) fn name(&mut self, folder: &str, naming: Naming) {
+        let is_first = match &naming {
+            Naming::Create { path, .. } => !self.names.contains_key(path),
+            Naming::Rename { .. } | Naming::Remove { .. } => false,
+        };
         apply(&mut self.names, &naming);
         self.namings.push((folder.to_owned(), naming));
-        self.collect();
+        // A name where there was none takes nothing from anybody.
+        if !is_first {
+            self.collect();
+        }
+    }
+
+    /// A handle of a file is gone.
+    pub(crate) fn release(&mut self, file: u64) {
+        let handles = &mut self.file(file).handles;
+        *handles -= 1;
+        let is_held = *handles > 0;
+        if !is_held && !self.names.values().any(|&named| named == file) {
+            self.collect();
+        }
     }
 
     pub(crate) fn sync_folder(&mut self, folder: &str) {
@@ -183,6 +210,7 @@ impl Device {
         for change in std::mem::take(&mut file.changes) {
             match change {
                 Change::Write { at, bytes } => put(&mut file.durable, at, &bytes),
+                Change::Blank { at, len } => blank(&mut file.durable, at, len),
                 Change::SetLen { len } => file.durable.resize(len, 0),
             }
         }
@@ -277,6 +305,18 @@ pub(crate) fn put(into: &mut Vec<u8>, at: usize, bytes: &[u8]) {
         into.resize(end, 0);
     }
     into[at..end].copy_from_slice(bytes);
+}
+
+/// Puts zeros there, in the same way.
+pub(crate) fn blank(into: &mut Vec<u8>, at: usize, len: usize) {
+    let end = at + len;
+    let old = into.len().min(end);
+    if let Some(there) = into.get_mut(at..old) {
+        there.fill(0);
+    }
+    if old < end {
+        into.resize(end, 0);
+    }
 }
 
 /// What every call answers once the power has failed.

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use holm_base::ByteCount;
 use holm_machine::{Disk, DiskError, Folder};
 
-use crate::disk::device::{Change, Device, Go, Naming, dead, put};
+use crate::disk::device::{Change, Device, Go, Naming, blank, dead, put};
+
+/// From this length on a write is looked at for being all zeros: those need no copy.
+const BLANK_MIN: usize = 4_096;
 
 /// The device, shared by all handles.
 pub(crate) type Shared = Arc<Mutex<Device>>;
@@ -222,11 +225,16 @@ impl Disk for VirtualDisk {
             let len = device.file(number).live.len() as u64;
             device.claim(end.saturating_sub(len), what)?;
             let file = device.file(number);
-            put(&mut file.live, size(at), bytes);
-            file.changes.push(Change::Write {
-                at: size(at),
-                bytes: bytes.to_vec(),
-            });
+            let (at, len) = (size(at), bytes.len());
+            let change = if len >= BLANK_MIN && is_blank(bytes) {
+                blank(&mut file.live, at, len);
+                Change::Blank { at, len }
+            } else {
+                put(&mut file.live, at, bytes);
+                let bytes = bytes.to_vec();
+                Change::Write { at, bytes }
+            };
+            file.changes.push(change);
             Ok(())
         })
     }
@@ -275,9 +283,7 @@ impl Disk for VirtualDisk {
 
 impl Drop for VirtualDisk {
     fn drop(&mut self) {
-        let mut device = lock(&self.device);
-        device.file(self.file).handles -= 1;
-        device.collect();
+        lock(&self.device).release(self.file);
     }
 }
 
@@ -286,6 +292,11 @@ fn finish(go: Go, what: &dyn Fn() -> String) -> Result<(), DiskError> {
         Go::On => Ok(()),
         Go::Dying => Err(dead(&what())),
     }
+}
+
+fn is_blank(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<64>();
+    chunks.iter().all(|chunk| *chunk == [0; 64]) && rest.iter().all(|&byte| byte == 0)
 }
 
 fn size(bytes: ByteCount) -> usize {

@@ -2,7 +2,7 @@
 
 use holm_base::Prng;
 
-use crate::disk::device::Change;
+use crate::disk::device::{Change, blank, put};
 
 const SECTOR: usize = 512;
 
@@ -66,15 +66,36 @@ impl Judge {
                         durable.resize(*len, 0);
                     }
                 }
-                Change::Write { at, bytes } => self.write(durable, *at, bytes, is_last),
+                Change::Write { at, bytes } => {
+                    self.write(
+                        durable,
+                        (*at, bytes.len()),
+                        is_last,
+                        &|into, from, until| {
+                            put(into, from, &bytes[from - at..until - at]);
+                        },
+                    );
+                }
+                Change::Blank { at, len } => {
+                    self.write(durable, (*at, *len), is_last, &|into, from, until| {
+                        blank(into, from, until - from);
+                    });
+                }
             }
         }
     }
 
-    fn write(&mut self, durable: &mut Vec<u8>, at: usize, bytes: &[u8], is_last: bool) {
+    /// Lets what survives of a write through to `act`, sector by sector.
+    fn write(
+        &mut self,
+        durable: &mut Vec<u8>,
+        (at, len): (usize, usize),
+        is_last: bool,
+        act: &dyn Fn(&mut Vec<u8>, usize, usize),
+    ) {
         let mut tail = match self.survival {
             Survival::Torn { .. } if is_last => {
-                let sectors = bytes.len().div_ceil(SECTOR) as u64 + 1;
+                let sectors = len.div_ceil(SECTOR) as u64 + 1;
                 usize::try_from(self.prng.below(sectors)).expect("a count of sectors fits")
             }
             Survival::Keep
@@ -83,7 +104,7 @@ impl Judge {
             | Survival::Reordered { .. } => usize::MAX,
         };
         let mut from = at;
-        let end = at + bytes.len();
+        let end = at + len;
         while from < end {
             // Sectors are the file's, not the write's: a write may begin inside one.
             let until = end.min((from / SECTOR + 1) * SECTOR);
@@ -94,7 +115,7 @@ impl Judge {
                 Survival::Reordered { .. } => self.prng.below(2) == 0,
             };
             if is_kept {
-                crate::disk::device::put(durable, from, &bytes[from - at..until - at]);
+                act(durable, from, until);
             }
             tail = tail.saturating_sub(1);
             from = until;

@@ -1,5 +1,6 @@
 //! Vector clocks: which deliveries could have come in the other order.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, VecDeque};
 
 use holm_machine::Label;
@@ -9,17 +10,63 @@ use crate::order::Candidate;
 /// How many deliveries of each node are looked back at.
 const WINDOW: usize = 16;
 
+/// A kind of delivery: who sends, who receives, and how it looks to the receiver.
+type Kind = (usize, usize, Label);
+
+/// How many kinds are found without a search, at most. A power of two.
+const NEAR: usize = 512;
+
 /// Which kinds of delivery have been seen to race, by sender, receiver and label.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Races {
-    seen: BTreeSet<(usize, usize, Label)>,
+    seen: BTreeSet<Kind>,
+    /// Some of them, each in the place that its numbers give it. Almost all that is asked is
+    /// here, and telling two labels apart by their text costs more than all else.
+    near: Vec<Option<Kind>>,
+}
+
+impl PartialEq for Races {
+    fn eq(&self, other: &Self) -> bool {
+        self.seen == other.seen
+    }
+}
+
+impl Eq for Races {}
+
+/// Where a kind would stand among the near ones. Texts of one length meet there, and are told
+/// apart by where they lie, which decides nothing else.
+fn place((source, target, label): &Kind) -> usize {
+    let sign = |order: Option<Ordering>| match order {
+        None => 0,
+        Some(Ordering::Less) => 1,
+        Some(Ordering::Equal) => 2,
+        Some(Ordering::Greater) => 3,
+    };
+    let text = |text: &str| text.bytes().next().map_or(0, usize::from) * 7 + text.len();
+    let signs = sign(label.term) * 4 + sign(label.op);
+    let words = text(label.kind) * 13 + text(label.role);
+    ((words * 16 + signs) * 67 + source * 8 + target) % NEAR
+}
+
+fn is_same(left: &Kind, right: &Kind) -> bool {
+    let (a, b) = (&left.2, &right.2);
+    (left.0, left.1, a.term, a.op) == (right.0, right.1, b.term, b.op)
+        && std::ptr::eq(a.kind, b.kind)
+        && std::ptr::eq(a.role, b.role)
 }
 
 impl Races {
     /// Whether deliveries like this one race.
     #[must_use]
     pub fn contains(&self, one: &Candidate) -> bool {
-        self.seen.contains(&(one.source, one.target, one.label))
+        let kind = (one.source, one.target, one.label);
+        self.is_near(&kind) || self.seen.contains(&kind)
+    }
+
+    fn is_near(&self, kind: &Kind) -> bool {
+        let near = self.near.get(place(kind));
+        let near = near.and_then(Option::as_ref);
+        near.is_some_and(|near| is_same(near, kind))
     }
 
     /// How many kinds are known.
@@ -36,7 +83,15 @@ impl Races {
 
     /// Remembers that deliveries like this one race.
     pub fn add(&mut self, one: &Candidate) {
-        self.seen.insert((one.source, one.target, one.label));
+        let kind = (one.source, one.target, one.label);
+        if self.is_near(&kind) {
+            return;
+        }
+        self.seen.insert(kind);
+        if self.near.is_empty() {
+            self.near.resize(NEAR, None);
+        }
+        self.near[place(&kind)] = Some(kind);
     }
 
     /// Adds what another run has learned.

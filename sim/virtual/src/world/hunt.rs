@@ -88,7 +88,7 @@ impl<N: Node> World<N> {
     /// Leaves of what keeps its order only the first: of one disk's flushes (I10), and of what
     /// is under way on a link that forbids overtaking.
     fn keep_in_order(&self, due: &mut Vec<Due>) {
-        let mut firsts: Vec<(usize, usize)> = Vec::new();
+        let mut firsts: Vec<(usize, usize)> = Vec::with_capacity(8);
         due.retain(|one| {
             let Some(pair) = self.queue_of(one.next) else {
                 return true;
@@ -248,11 +248,12 @@ impl<N: Node> World<N> {
         let Some(clocks) = self.clocks.as_mut().filter(|_| !sent.is_empty()) else {
             return;
         };
-        for other in clocks.deliver(one, sent) {
-            if let Some(choosing) = &mut self.choosing {
-                choosing.learn(&one, &other);
-            }
-            if let Some(timeline) = &mut self.timeline {
+        let racing = clocks.deliver(one, sent);
+        if let Some(choosing) = &mut self.choosing {
+            choosing.learn(&one, &racing);
+        }
+        if let Some(timeline) = &mut self.timeline {
+            for other in racing {
                 timeline.raced(other.label, one.label);
             }
         }
