@@ -10,8 +10,8 @@
 //!
 //! # Invariants
 //!
-//! - I1 An answer is at most as old as it says, and that is at most the bound (I16 of the design
-//!   of local-first keyspaces). No clock but the cache's own is in that.
+//! - I1 An answer is at most as old as it says, and that is at most the bound. No clock but the
+//!   cache's own is in that.
 //! - I2 A frame is taken whole and in order; after one that is missing nothing is believed.
 //! - I3 A home counts a key's changes from before it reads it for a fetch.
 //! - I4 A key costs at most twice what the best choices would have cost, and a few fetches

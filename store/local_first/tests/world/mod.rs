@@ -382,7 +382,7 @@ impl World {
     }
 
     /// A site forgets the oldest updates that it keeps of a slot; of its own only what another
-    /// site has (I10).
+    /// site has, or they would be lost.
     pub(crate) fn truncate(&mut self, own: Slot, of: Slot) {
         let through = if own == of {
             let others = self.sites.iter().filter(|(it, _)| **it != own);
