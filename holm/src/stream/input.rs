@@ -160,10 +160,14 @@ impl Input {
 
     /// Starts reading: threads of its own read and understand, and wait when nobody takes.
     pub(crate) fn start(self, fields: &[Field], needed: &[bool]) -> Result<Flow, Ended> {
-        let reader = Reader::new(self.format, fields.to_vec(), needed.to_vec(), self.header.as_deref());
-        let reader = reader.map_err(|error: HeaderError| {
-            Ended::Refused(format!("{}: {error}", self.name))
-        })?;
+        let reader = Reader::new(
+            self.format,
+            fields.to_vec(),
+            needed.to_vec(),
+            self.header.as_deref(),
+        );
+        let reader = reader
+            .map_err(|error: HeaderError| Ended::Refused(format!("{}: {error}", self.name)))?;
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = cores.min(WORKERS_MAX);
         let (mut to, mut from) = (Vec::new(), Vec::new());

@@ -106,7 +106,9 @@ impl Named {
     pub(crate) fn prepare(&self, is_explained: bool) -> Result<Prepared, Ended> {
         let script = self.script()?;
         let mut known = Known {
-            late: self.late.map(|late| i64::try_from(late.as_micros()).unwrap_or(i64::MAX)),
+            late: self
+                .late
+                .map(|late| i64::try_from(late.as_micros()).unwrap_or(i64::MAX)),
             strategy: self.strategy,
             ..Known::default()
         };
@@ -117,7 +119,11 @@ impl Named {
         }
         let mut notes = Vec::new();
         let mut undeclared: Vec<(String, Input)> = Vec::new();
-        let names = self.table.iter().map(|(name, _)| name.as_str()).chain(["stdin"]);
+        let names = self
+            .table
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .chain(["stdin"]);
         for name in names {
             if !script.reads_undeclared(name) || known.shapes.contains_key(name) {
                 continue;
@@ -182,7 +188,11 @@ impl Named {
                 None => Err(Ended::Refused(format!("{name} is a file without 'path'"))),
             },
             other => {
-                let other = if other.is_empty() { "no connector" } else { other };
+                let other = if other.is_empty() {
+                    "no connector"
+                } else {
+                    other
+                };
                 Err(Ended::Refused(format!(
                     "{name} is read from {other}, which is not built yet; --table {name}=FILE reads its rows from a file"
                 )))
@@ -198,7 +208,9 @@ fn shape_of(
 ) -> Result<(TableShape, String), Ended> {
     const SECOND: i64 = 1_000_000;
     if guess.fields.is_empty() {
-        return Err(Ended::Failed(format!("{name} has no rows to find its columns from; CREATE TABLE it")));
+        return Err(Ended::Failed(format!(
+            "{name} has no rows to find its columns from; CREATE TABLE it"
+        )));
     }
     if let Some(time) = &named.time
         && guess.time.is_none()
@@ -206,7 +218,12 @@ fn shape_of(
         let known = guess.fields.iter().find(|field| field.name == *time);
         let why = known.map_or_else(
             || "there is no such column".to_owned(),
-            |field| format!("it is {}, not a time; CREATE TABLE {name} with a computed column", field.kind),
+            |field| {
+                format!(
+                    "it is {}, not a time; CREATE TABLE {name} with a computed column",
+                    field.kind
+                )
+            },
         );
         return Err(Ended::Refused(format!("--time {time}: {why}")));
     }
@@ -235,7 +252,10 @@ fn shape_of(
         };
     }
     if !guess.nested.is_empty() {
-        note += &format!("; not flat and therefore no column: {}", guess.nested.join(", "));
+        note += &format!(
+            "; not flat and therefore no column: {}",
+            guess.nested.join(", ")
+        );
     }
     let shape = TableShape {
         fields: guess.fields.clone(),

@@ -25,9 +25,9 @@ pub(crate) fn parse_into(text: &str) -> Result<Into, String> {
     }
     match text.split_once(':') {
         Some(("file", path)) if !path.is_empty() => Ok(Into::File(PathBuf::from(path))),
-        Some(("keyspace" | "http" | "https", _)) => {
-            Err(format!("{text}: not built yet; rows go to stdout or file:PATH"))
-        }
+        Some(("keyspace" | "http" | "https", _)) => Err(format!(
+            "{text}: not built yet; rows go to stdout or file:PATH"
+        )),
         _ => Err(format!("{text}: rows go to stdout or file:PATH")),
     }
 }
@@ -78,7 +78,8 @@ impl Output {
             }
             Some((file, path)) => {
                 let written = file.write_all(bytes);
-                written.map_err(|error| Ended::failed(format!("write {}", path.display()), error))?;
+                written
+                    .map_err(|error| Ended::failed(format!("write {}", path.display()), error))?;
             }
         }
         self.text.clear();
@@ -109,14 +110,23 @@ mod tests {
 
     #[test]
     fn thousands_are_parted() {
-        for (number, text) in [(0_u64, "0"), (999, "999"), (1_000, "1,000"), (9_812_004, "9,812,004")] {
+        for (number, text) in [
+            (0_u64, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (9_812_004, "9,812,004"),
+        ] {
             assert_eq!(grouped(number), text);
         }
     }
 
     #[test]
     fn what_is_not_built_says_so() {
-        assert!(parse_into("keyspace:dash/cpu/").unwrap_err().contains("not built yet"));
+        assert!(
+            parse_into("keyspace:dash/cpu/")
+                .unwrap_err()
+                .contains("not built yet")
+        );
         assert_eq!(parse_into("file:out"), Ok(Into::File("out".into())));
     }
 }

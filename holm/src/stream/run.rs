@@ -139,7 +139,11 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
     let mut output = Output::open(&into, format, &planned.plan.fields)?;
     let mut run = Run::new(&planned.plan, Limits::default(), held);
     let mut progress = Progress::new();
-    let names: Vec<String> = flows.iter().flatten().map(|flow: &Flow| flow.name.clone()).collect();
+    let names: Vec<String> = flows
+        .iter()
+        .flatten()
+        .map(|flow: &Flow| flow.name.clone())
+        .collect();
     while let Some(source) = lowest(&run, &flows) {
         let flow = flows[source].as_mut().expect("it has not ended");
         let out = if let Some(read) = flow.read()? {
@@ -201,7 +205,8 @@ fn tell(run: &mut Run, names: &[String], aside: &mut Aside) -> Result<(), Ended>
     }
     for late in report.late {
         let name = &names[late.source];
-        aside.keep(&json!({ "table": format!("{name}$late"), "place": name, "line": late.line }))?;
+        aside
+            .keep(&json!({ "table": format!("{name}$late"), "place": name, "line": late.line }))?;
     }
     Ok(())
 }
@@ -224,7 +229,10 @@ fn sink(asked: &Asked, table: Option<&holm_sql::Table>) -> Result<(Into, Format)
         ("stdout" | "print", _) => Into::Stdout,
         ("file" | "filesystem", Some(path)) => Into::File(PathBuf::from(path)),
         ("file" | "filesystem", None) => {
-            return Err(Ended::Refused(format!("{} is a file without 'path'", table.name)));
+            return Err(Ended::Refused(format!(
+                "{} is a file without 'path'",
+                table.name
+            )));
         }
         (other, _) => {
             let name = &table.name;

@@ -71,7 +71,13 @@ impl Recipe {
                 ("device", text),
                 ("n", big),
             ],
-            Self::Grid => vec![ts, ("watts", double), ("plug", int), ("household", int), ("house", int)],
+            Self::Grid => vec![
+                ts,
+                ("watts", double),
+                ("plug", int),
+                ("household", int),
+                ("house", int),
+            ],
             Self::Road => vec![
                 ts,
                 ("vehicle", int),
@@ -146,7 +152,10 @@ impl Generator {
             self.row(row, &mut lanes);
         }
         self.next = end;
-        let lanes: Vec<Arc<Lane>> = lanes.into_iter().map(|lane| Arc::new(lane.finish())).collect();
+        let lanes: Vec<Arc<Lane>> = lanes
+            .into_iter()
+            .map(|lane| Arc::new(lane.finish()))
+            .collect();
         Some(Batch {
             rows: lanes.first().map_or(0, |lane| lane.len()),
             lanes,

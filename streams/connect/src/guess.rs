@@ -88,7 +88,9 @@ pub fn infer(format: Format, text: &[u8], time: Option<&str>) -> Guess {
 fn time_of(fields: &[Field], wanted: Option<&str>) -> Option<String> {
     let times = fields.iter().filter(|field| field.kind.is_time());
     if let Some(wanted) = wanted {
-        let found = times.clone().find(|field| field.name.eq_ignore_ascii_case(wanted));
+        let found = times
+            .clone()
+            .find(|field| field.name.eq_ignore_ascii_case(wanted));
         return found.map(|field| field.name.clone());
     }
     let mut times = times.map(|field| field.name.clone());
@@ -168,13 +170,21 @@ fn join(before: Kind, now: Kind) -> Kind {
 }
 
 /// By how much a time lies below one before it, at most.
-fn disorder((format, header): (Format, Option<&str>), fields: &[Field], time: &str, text: &[u8]) -> i64 {
+fn disorder(
+    (format, header): (Format, Option<&str>),
+    fields: &[Field],
+    time: &str,
+    text: &[u8],
+) -> i64 {
     let needed = fields.iter().map(|field| field.name == time).collect();
     let Ok(reader) = Reader::new(format, fields.to_vec(), needed, header) else {
         return 0;
     };
     let read = reader.read(text, 1);
-    let at = fields.iter().position(|field| field.name == time).unwrap_or(0);
+    let at = fields
+        .iter()
+        .position(|field| field.name == time)
+        .unwrap_or(0);
     let lane = &read.batch.lanes[at];
     let mut most = i64::MIN;
     let mut worst = 0;

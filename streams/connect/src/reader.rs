@@ -178,7 +178,10 @@ impl<'r> Rows<'r> {
 
     fn line(&mut self, bytes: &[u8], number: u64) {
         if bytes.len() > ROW_MAX {
-            return self.refuse(number, format!("a row of {} bytes; the limit is {ROW_MAX}", bytes.len()));
+            return self.refuse(
+                number,
+                format!("a row of {} bytes; the limit is {ROW_MAX}", bytes.len()),
+            );
         }
         let Ok(line) = std::str::from_utf8(bytes) else {
             return self.refuse(number, "the row is not UTF-8");
@@ -223,11 +226,16 @@ impl<'r> Rows<'r> {
 
     fn csv<'a>(&self, line: &'a str, row: &mut [Raw<'a>]) -> Result<(), String> {
         let Some(values) = csv::values(line) else {
-            return Err("a quote without end, or something behind it; values have no line breaks".into());
+            return Err(
+                "a quote without end, or something behind it; values have no line breaks".into(),
+            );
         };
         let wanted = self.reader.places.len();
         if values.len() != wanted {
-            return Err(format!("{} values, and the header has {wanted}", values.len()));
+            return Err(format!(
+                "{} values, and the header has {wanted}",
+                values.len()
+            ));
         }
         for (place, value) in self.reader.places.iter().zip(values) {
             if let Some(place) = place {
@@ -256,7 +264,9 @@ impl<'r> Rows<'r> {
                     reason: String::new(),
                 });
                 let rows = self.lines.len();
-                self.lanes[..at].iter_mut().for_each(|lane| lane.truncate(rows));
+                self.lanes[..at]
+                    .iter_mut()
+                    .for_each(|lane| lane.truncate(rows));
                 return;
             }
         }

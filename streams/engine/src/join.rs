@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use holm_lanes::{Batch, Expr, Faults, Keys, Lane, LaneBuilder, index, number};
 
-
 /// What a join is by.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms<'a> {
@@ -42,7 +41,8 @@ pub(crate) fn pairs(
         return both;
     }
     let mut has_partner = vec![false; left.rows];
-    rows.iter().for_each(|(row, _)| has_partner[index(*row)] = true);
+    rows.iter()
+        .for_each(|(row, _)| has_partner[index(*row)] = true);
     let alone = (0..number(left.rows)).filter(|row| !has_partner[index(*row)]);
     rows.extend(alone.map(|row| (row, None)));
     rows.sort_by_key(|(row, _)| *row);
@@ -53,7 +53,9 @@ pub(crate) fn pairs(
 fn equal(left: &Batch, right: &Batch, keys: &[(usize, usize)]) -> Vec<(u32, u32)> {
     let lanes = |batch: &Batch, side: fn(&(usize, usize)) -> usize| -> Vec<Arc<Lane>> {
         let columns = keys.iter().map(side);
-        columns.map(|column| Arc::clone(&batch.lanes[column])).collect()
+        columns
+            .map(|column| Arc::clone(&batch.lanes[column]))
+            .collect()
     };
     let (ours, theirs) = (lanes(left, |key| key.0), lanes(right, |key| key.1));
     let ours: Vec<&Lane> = ours.iter().map(|lane| &**lane).collect();

@@ -14,7 +14,10 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(batch: &Batch, columns: &[usize]) -> Self {
-        let lanes: Vec<&Lane> = columns.iter().map(|column| &*batch.lanes[*column]).collect();
+        let lanes: Vec<&Lane> = columns
+            .iter()
+            .map(|column| &*batch.lanes[*column])
+            .collect();
         let shapes = lanes.iter().map(|lane| lane.shape()).collect();
         let mut keys = Keys::new(shapes, usize::MAX, 0);
         let mut codes = Vec::new();
@@ -32,7 +35,10 @@ impl Table {
 
     /// Rows beside those of the table.
     pub(crate) fn beside(&self, batch: &Batch, columns: &[usize], keeps_left: bool) -> Batch {
-        let lanes: Vec<&Lane> = columns.iter().map(|column| &*batch.lanes[*column]).collect();
+        let lanes: Vec<&Lane> = columns
+            .iter()
+            .map(|column| &*batch.lanes[*column])
+            .collect();
         let (mut left, mut right) = (Vec::new(), Vec::new());
         for row in 0..batch.rows {
             // NULL is equal to nothing here, unlike in a group.

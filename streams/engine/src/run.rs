@@ -142,7 +142,12 @@ impl Run {
         }
         self.seen_late.clear();
         self.seen_diverted.clear();
-        let kinds = self.plan.kinds.last().map(Vec::as_slice).unwrap_or_default();
+        let kinds = self
+            .plan
+            .kinds
+            .last()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let out = outs.pop().flatten();
         let out = out.unwrap_or_else(|| stage::empty(kinds, Marks::START));
         self.report.counts.out += count(out.rows);

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use holm_lanes::{
-    Batch, Expr, Fault, Faults, Keys, Kind, Lane, Marks, Origin, Shape, Values, index,
-    number,
+    Batch, Expr, Fault, Faults, Keys, Kind, Lane, Marks, Origin, Shape, Values, index, number,
 };
 use holm_window::{Grouped, Pushed, Sessions, Windows};
 
@@ -75,7 +74,9 @@ pub(crate) struct Join {
 
 /// A batch of no rows with lanes of these kinds.
 pub(crate) fn empty(kinds: &[Kind], after: i64) -> Batch {
-    let lanes = kinds.iter().map(|kind| Lane::dense(Values::empty(kind.shape())));
+    let lanes = kinds
+        .iter()
+        .map(|kind| Lane::dense(Values::empty(kind.shape())));
     let mut batch = Batch::of(lanes.collect());
     batch.marks.after = after;
     batch
@@ -169,7 +170,12 @@ impl Stage {
             }
             Self::Grouped(grouped, has_window) => {
                 let pushed = grouped.push(batch);
-                Ok(closed(pushed, grouped.keys(), batch.marks.after, *has_window))
+                Ok(closed(
+                    pushed,
+                    grouped.keys(),
+                    batch.marks.after,
+                    *has_window,
+                ))
             }
             Self::Assign(grid, time) => Ok(assign(grid, *time, batch)),
             Self::Lookup(table, columns, keeps_left) => {
@@ -183,7 +189,8 @@ impl Stage {
                     parts.push(top::first(&held, &of.keys, &of.order, of.count));
                 }
                 let mut none = batch.take(&[]);
-                none.lanes.push(Arc::new(Lane::dense(Values::Int(Vec::new()))));
+                none.lanes
+                    .push(Arc::new(Lane::dense(Values::Int(Vec::new()))));
                 Ok(Done::clean(together(&none, &parts, batch.marks.after)))
             }
             Self::Order(buffer, order, limit) => {
@@ -202,7 +209,11 @@ impl Stage {
     }
 
     /// What a join does with batches of its two inputs.
-    pub(crate) fn join(&mut self, left: Option<&Batch>, right: Option<&Batch>) -> Result<Done, Full> {
+    pub(crate) fn join(
+        &mut self,
+        left: Option<&Batch>,
+        right: Option<&Batch>,
+    ) -> Result<Done, Full> {
         let Self::Join(join) = self else {
             panic!("only a join has two inputs");
         };
@@ -225,7 +236,10 @@ impl Join {
         Self {
             left: (Buffer::new(Some(windows.0), limits.rows), Marks::START),
             right: (Buffer::new(Some(windows.1), limits.rows), Marks::START),
-            right_shapes: plan.kinds[inputs.1].iter().map(|kind| kind.shape()).collect(),
+            right_shapes: plan.kinds[inputs.1]
+                .iter()
+                .map(|kind| kind.shape())
+                .collect(),
             keys: keys.clone(),
             condition: condition.clone(),
             keeps_left: *keeps_left,
@@ -261,7 +275,13 @@ impl Join {
             };
             let mut faults = Faults::default();
             let shapes = &self.right_shapes;
-            parts.push(join::pairs(&left, right.as_ref(), shapes, &terms, &mut faults));
+            parts.push(join::pairs(
+                &left,
+                right.as_ref(),
+                shapes,
+                &terms,
+                &mut faults,
+            ));
             lost.extend(faults.iter().map(|(_, fault)| fault.clone()));
         }
         let mut done = Done::clean(together(&empty(&self.kinds, mark), &parts, mark));
@@ -303,7 +323,10 @@ fn without(batch: Batch, faults: &Faults) -> Done {
         .filter(|row| !faults.has(index(*row)))
         .collect();
     let mut done = Done::clean(batch.take(&kept));
-    done.diverted = faults.iter().map(|(row, fault)| (row, fault.clone())).collect();
+    done.diverted = faults
+        .iter()
+        .map(|(row, fault)| (row, fault.clone()))
+        .collect();
     done
 }
 
@@ -319,7 +342,10 @@ fn filter(condition: &Expr, batch: &Batch) -> Done {
         batch.take(&kept)
     };
     let mut done = Done::clean(out);
-    done.diverted = faults.iter().map(|(row, fault)| (row, fault.clone())).collect();
+    done.diverted = faults
+        .iter()
+        .map(|(row, fault)| (row, fault.clone()))
+        .collect();
     done
 }
 
@@ -333,7 +359,11 @@ fn project(columns: &[Expr], batch: &Batch) -> Done {
 }
 
 /// Adds computed columns, and sets rows aside whose time is NULL.
-pub(crate) fn prepare(computed: &[(holm_lanes::Field, Expr)], time: Option<usize>, batch: Batch) -> Done {
+pub(crate) fn prepare(
+    computed: &[(holm_lanes::Field, Expr)],
+    time: Option<usize>,
+    batch: Batch,
+) -> Done {
     let mut faults = Faults::default();
     let mut lanes = batch.lanes.clone();
     for (_, expr) in computed {
@@ -384,7 +414,11 @@ fn assign(grid: &holm_window::Grid, time: usize, batch: &Batch) -> Done {
     let (mut rows, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     let mut late = Vec::new();
     for (row, time) in times.iter().enumerate() {
-        let mark = batch.marks.rows.as_ref().map_or(Marks::START, |marks| marks[row]);
+        let mark = batch
+            .marks
+            .rows
+            .as_ref()
+            .map_or(Marks::START, |marks| marks[row]);
         let windows = grid.windows_of(*time, mark);
         if windows.is_empty() && !grid.windows_of(*time, Marks::START).is_empty() {
             late.push(row);

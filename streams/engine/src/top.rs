@@ -13,8 +13,15 @@ pub(crate) fn first(
     columns: &[(usize, bool)],
     count: usize,
 ) -> Batch {
-    let mut table = Keys::new(keys.iter().map(|(_, shape)| *shape).collect(), usize::MAX, 0);
-    let lanes: Vec<&Lane> = keys.iter().map(|(column, _)| &*batch.lanes[*column]).collect();
+    let mut table = Keys::new(
+        keys.iter().map(|(_, shape)| *shape).collect(),
+        usize::MAX,
+        0,
+    );
+    let lanes: Vec<&Lane> = keys
+        .iter()
+        .map(|(column, _)| &*batch.lanes[*column])
+        .collect();
     let mut codes = Vec::new();
     table.code(&lanes, batch.rows, &mut codes);
     let mut parts: Vec<Vec<u32>> = vec![Vec::new(); table.len()];

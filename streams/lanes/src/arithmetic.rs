@@ -30,9 +30,7 @@ pub(crate) fn compute(
         (Values::Int(left), Values::Int(right)) => {
             Values::Int(integers(op, (left, right), kind, &mut fail))
         }
-        (Values::Real(left), Values::Real(right)) => {
-            Values::Real(floats(op, (left, right), kind))
-        }
+        (Values::Real(left), Values::Real(right)) => Values::Real(floats(op, (left, right), kind)),
         (Values::Wide(left), Values::Wide(right)) => {
             let scales = (scale_of(*left_kind), scale_of(*right_kind));
             Values::Wide(decimals(op, (left, right), scales, (kind, &mut fail)))
@@ -125,7 +123,10 @@ fn decimals(
         let result = exact(op, (*left, *right), scales, scale)
             .filter(|result| decimal::fits(*result, precision));
         results.push(result.unwrap_or_else(|| {
-            fail(row, Fault::overflow(format!("a decimal {} another", sign(op)), kind));
+            fail(
+                row,
+                Fault::overflow(format!("a decimal {} another", sign(op)), kind),
+            );
             0
         }));
     }

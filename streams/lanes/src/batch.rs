@@ -19,9 +19,7 @@ impl Origin {
     #[must_use]
     pub fn at(&self, row: usize) -> u64 {
         match self {
-            Self::Run(first) => {
-                first + u64::try_from(row).expect("a row's place fits 64 bits")
-            }
+            Self::Run(first) => first + u64::try_from(row).expect("a row's place fits 64 bits"),
             Self::Rows(rows) => rows[row],
         }
     }
@@ -32,7 +30,7 @@ impl Origin {
 pub struct Marks {
     /// As it stands after the batch.
     pub after: i64,
-    /// As it stood before each row; left out where no row is below it.
+    /// As it stood before each row; left out where every row is above it.
     pub rows: Option<Vec<i64>>,
 }
 

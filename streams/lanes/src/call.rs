@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-
 use crate::civil::Civil;
 use crate::decimal;
 use crate::fault::Fault;
@@ -136,7 +135,11 @@ fn one(function: Function, values: &[Scalar], of: Kind, kind: Kind) -> Result<Sc
         Function::Extract(part) => Ok(Scalar::Int(extract(part, int(&values[0]), of))),
         Function::Best { is_greatest } => Ok(best(values, is_greatest)),
         Function::ToTimestampLtz => {
-            let unit = if int(&values[1]) == 0 { 1_000_000 } else { 1_000 };
+            let unit = if int(&values[1]) == 0 {
+                1_000_000
+            } else {
+                1_000
+            };
             let time = int(&values[0]).checked_mul(unit);
             // The years 1 to 9999, which are all that can be written.
             time.filter(|time| (-62_135_596_800_000_000..253_402_300_800_000_000).contains(time))
@@ -274,7 +277,9 @@ fn substring(text: &str, start: i64, length: Option<i64>) -> String {
         start if start > 0 => (start - 1).min(count),
         start => count.saturating_add(start).max(0),
     };
-    let to = length.map_or(count, |length| from.saturating_add(length.max(0)).min(count));
+    let to = length.map_or(count, |length| {
+        from.saturating_add(length.max(0)).min(count)
+    });
     let place = |at: i64| usize::try_from(at).unwrap_or(0);
     letters[place(from)..place(to.max(from))].iter().collect()
 }
@@ -302,9 +307,7 @@ fn best(values: &[Scalar], wants_greater: bool) -> Scalar {
             (Scalar::Bool(left), Scalar::Bool(right)) => left.cmp(right),
             (Scalar::Int(left), Scalar::Int(right)) => left.cmp(right),
             (Scalar::Wide(left), Scalar::Wide(right)) => left.cmp(right),
-            (Scalar::Real(left), Scalar::Real(right)) => {
-                crate::compare::order_reals(*left, *right)
-            }
+            (Scalar::Real(left), Scalar::Real(right)) => crate::compare::order_reals(*left, *right),
             (Scalar::Text(left), Scalar::Text(right)) => left.cmp(right),
             (left, right) => panic!("types are settled before values flow: {left:?}, {right:?}"),
         };
@@ -331,4 +334,3 @@ impl Part {
         })
     }
 }
-

@@ -14,7 +14,10 @@ const DAY: i64 = 86_400_000_000;
 
 /// A float rounded to 32 bits.
 pub(crate) fn to_single(value: f64) -> f64 {
-    #[expect(clippy::cast_possible_truncation, reason = "FLOAT is rounded to 32 bits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "FLOAT is rounded to 32 bits"
+    )]
     let single = value as f32;
     f64::from(single)
 }
@@ -209,7 +212,10 @@ pub(crate) fn whole(value: f64) -> Option<i64> {
     if !(-LIMIT..LIMIT).contains(&cut) {
         return None;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "it has no fraction and is in range")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it has no fraction and is in range"
+    )]
     let whole = cut as i64;
     Some(whole)
 }

@@ -97,9 +97,12 @@ pub(crate) fn either_null(left: &Lane, right: &Lane) -> Option<Vec<bool>> {
     match (left.nulls(), right.nulls()) {
         (None, None) => None,
         (Some(nulls), None) | (None, Some(nulls)) => Some(nulls.to_vec()),
-        (Some(left), Some(right)) => {
-            Some(left.iter().zip(right).map(|(left, right)| *left || *right).collect())
-        }
+        (Some(left), Some(right)) => Some(
+            left.iter()
+                .zip(right)
+                .map(|(left, right)| *left || *right)
+                .collect(),
+        ),
     }
 }
 
@@ -190,7 +193,11 @@ mod tests {
             ("a\\%", "ab", false),
             ("%ana", "banana", true),
         ] {
-            assert_eq!(Pattern::new(pattern, Some('\\')).matches(text), expected, "{pattern} {text}");
+            assert_eq!(
+                Pattern::new(pattern, Some('\\')).matches(text),
+                expected,
+                "{pattern} {text}"
+            );
         }
     }
 

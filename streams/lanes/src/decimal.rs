@@ -65,7 +65,9 @@ pub fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
         if !byte.is_ascii_digit() {
             return None;
         }
-        value = value.checked_mul(10)?.checked_add(i128::from(byte - b'0'))?;
+        value = value
+            .checked_mul(10)?
+            .checked_add(i128::from(byte - b'0'))?;
     }
     point = point.checked_sub(exponent)?;
     let scale_wanted = i32::from(scale);

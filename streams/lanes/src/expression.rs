@@ -196,7 +196,9 @@ impl Expr {
                     .map(|(value, kind)| (value.lane(batch, active, faults), *kind))
                     .collect();
                 let mut note = noting(active, faults);
-                Arc::new(call::call(*function, &arguments, *kind, batch.rows, &mut note))
+                Arc::new(call::call(
+                    *function, &arguments, *kind, batch.rows, &mut note,
+                ))
             }
         }
     }
@@ -234,9 +236,7 @@ fn both(
     decisive: bool,
 ) -> Arc<Lane> {
     let left = left.lane(batch, active, faults);
-    let is_decided = |lane: &Lane, row: usize| {
-        !lane.is_null(row) && lane.is_true(row) == decisive
-    };
+    let is_decided = |lane: &Lane, row: usize| !lane.is_null(row) && lane.is_true(row) == decisive;
     let open: Vec<bool> = (0..batch.rows)
         .map(|row| active.is_none_or(|active| active[row]) && !is_decided(&left, row))
         .collect();

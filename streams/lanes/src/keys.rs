@@ -71,7 +71,11 @@ impl Keys {
     ///
     /// If there are not as many lanes as the tuples have parts.
     pub fn code(&mut self, lanes: &[&Lane], rows: usize, codes: &mut Vec<u32>) {
-        assert_eq!(lanes.len(), self.shapes.len(), "a lane for each part of a key");
+        assert_eq!(
+            lanes.len(),
+            self.shapes.len(),
+            "a lane for each part of a key"
+        );
         codes.clear();
         codes.reserve(rows);
         if lanes.is_empty() {
@@ -190,7 +194,10 @@ impl Keys {
     /// The lanes of tuples by their codes.
     #[must_use]
     pub fn tuples(&self, codes: &[u32]) -> Vec<Lane> {
-        self.columns.iter().map(|column| column.take(codes)).collect()
+        self.columns
+            .iter()
+            .map(|column| column.take(codes))
+            .collect()
     }
 }
 
@@ -223,7 +230,10 @@ fn mix(hash: u64, lane: &Lane, row: usize) -> u64 {
         Values::Real(values) => stir(hash, bits(values[row])),
         Values::Text(values) => {
             let bytes = values.at(row).as_bytes();
-            let mut hash = stir(hash, u64::try_from(bytes.len()).expect("a length is a word"));
+            let mut hash = stir(
+                hash,
+                u64::try_from(bytes.len()).expect("a length is a word"),
+            );
             for chunk in bytes.chunks(8) {
                 let mut word = [0_u8; 8];
                 word[..chunk.len()].copy_from_slice(chunk);

@@ -42,9 +42,7 @@ pub fn plan(script: &Script, known: &Known) -> Result<Planned, Refusal> {
         scopes: Vec::new(),
         depth: 0,
     };
-    binder
-        .script()
-        .map_err(|refusal| refusal.of(&script.text))
+    binder.script().map_err(|refusal| refusal.of(&script.text))
 }
 
 #[derive(Debug)]
@@ -65,8 +63,13 @@ impl Binder<'_> {
         let mut relation = self.query(&script.query)?;
         let into = script.into.as_ref().map(|word| {
             let found = script.tables.iter().find(|table| word.is(&table.name));
-            let message = format!("there is no table `{}` to insert into; CREATE TABLE it", word.text);
-            found.cloned().ok_or_else(|| Refusal::new(word.span, message))
+            let message = format!(
+                "there is no table `{}` to insert into; CREATE TABLE it",
+                word.text
+            );
+            found
+                .cloned()
+                .ok_or_else(|| Refusal::new(word.span, message))
         });
         let into = into.transpose()?;
         if let (Some(table), Some(word)) = (&into, &script.into) {
@@ -222,7 +225,10 @@ impl Binder<'_> {
         }
         let is_grouped = !query.group.is_empty()
             || query.having.is_some()
-            || query.items.iter().any(|item| matches!(item, Item::Term(term, _) if has_aggregate(term)));
+            || query
+                .items
+                .iter()
+                .any(|item| matches!(item, Item::Term(term, _) if has_aggregate(term)));
         if relation.pending.is_some() && !(is_grouped && can_fuse(&relation, &conditions)) {
             relation = self.assign(relation)?;
         }
@@ -260,7 +266,10 @@ impl Binder<'_> {
                     let before = columns.len();
                     for (at, column) in relation.columns.iter().enumerate() {
                         let wanted = qualifier.as_ref().is_none_or(|wanted| {
-                            column.qualifier.as_ref().is_some_and(|have| wanted.is(have))
+                            column
+                                .qualifier
+                                .as_ref()
+                                .is_some_and(|have| wanted.is(have))
                         });
                         if wanted {
                             columns.push(column_of(&relation, at, *span));
@@ -284,7 +293,8 @@ impl Binder<'_> {
                     }
                     let value = self.term(term, &mut Scope::Rows(&relation))?;
                     let name = name_of(term, alias.as_ref(), columns.len());
-                    let is_time = matches!(&value.expr, Expr::Column(at) if relation.columns[*at].is_time);
+                    let is_time =
+                        matches!(&value.expr, Expr::Column(at) if relation.columns[*at].is_time);
                     columns.push((value, name, is_time));
                 }
             }
@@ -298,7 +308,10 @@ impl Binder<'_> {
     /// ORDER BY and LIMIT over the columns of the result.
     fn order(&mut self, query: &Query, mut relation: Relation) -> Result<Relation, Refusal> {
         if !relation.is_bounded {
-            let span = query.order.first().map_or(query.span, |(term, _)| term.span);
+            let span = query
+                .order
+                .first()
+                .map_or(query.span, |(term, _)| term.span);
             let message = "ORDER BY and LIMIT are for input that ends; this one is unbounded";
             return Err(Refusal::new(span, message));
         }
@@ -326,13 +339,17 @@ impl Binder<'_> {
         };
         relation.node = self.add(node, kinds);
         relation.windows.clear();
-        relation.columns.iter_mut().for_each(|column| column.is_time = false);
+        relation
+            .columns
+            .iter_mut()
+            .for_each(|column| column.is_time = false);
         Ok(relation)
     }
 }
 
 pub(crate) fn no_limit(span: Span) -> Refusal {
-    let message = "ROW_NUMBER needs an outer WHERE that bounds it: SELECT ... FROM (...) WHERE place <= 3";
+    let message =
+        "ROW_NUMBER needs an outer WHERE that bounds it: SELECT ... FROM (...) WHERE place <= 3";
     Refusal::new(span, message)
 }
 
@@ -392,7 +409,10 @@ pub(crate) fn visit(term: &Term, seen: &mut dyn FnMut(&Term)) {
             list.iter().for_each(|term| visit(term, seen));
         }
         Ast::Case(operand, branches, otherwise) => {
-            operand.iter().chain(otherwise).for_each(|term| visit(term, seen));
+            operand
+                .iter()
+                .chain(otherwise)
+                .for_each(|term| visit(term, seen));
             for (condition, result) in branches {
                 visit(condition, seen);
                 visit(result, seen);

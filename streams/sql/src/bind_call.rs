@@ -11,14 +11,52 @@ use crate::refusal::{Refusal, Span, nearest};
 use crate::syntax::Call;
 
 const AGGREGATES: &[&str] = &[
-    "COUNT", "SUM", "AVG", "MIN", "MAX", "FIRST_VALUE", "LAST_VALUE", "VAR_POP", "VAR_SAMP",
-    "VARIANCE", "STDDEV_POP", "STDDEV_SAMP", "STDDEV",
+    "COUNT",
+    "SUM",
+    "AVG",
+    "MIN",
+    "MAX",
+    "FIRST_VALUE",
+    "LAST_VALUE",
+    "VAR_POP",
+    "VAR_SAMP",
+    "VARIANCE",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
+    "STDDEV",
 ];
 
 const FUNCTIONS: &[&str] = &[
-    "ABS", "CEIL", "CEILING", "FLOOR", "ROUND", "SIGN", "SQRT", "POWER", "EXP", "LN", "LOG10", "MOD", "UPPER",
-    "LOWER", "TRIM", "CHAR_LENGTH", "LENGTH", "SUBSTRING", "SUBSTR", "CONCAT", "REPLACE", "GREATEST",
-    "LEAST", "COALESCE", "IFNULL", "NULLIF", "IF", "TO_TIMESTAMP_LTZ", "JSON_VALUE", "ROW_NUMBER",
+    "ABS",
+    "CEIL",
+    "CEILING",
+    "FLOOR",
+    "ROUND",
+    "SIGN",
+    "SQRT",
+    "POWER",
+    "EXP",
+    "LN",
+    "LOG10",
+    "MOD",
+    "UPPER",
+    "LOWER",
+    "TRIM",
+    "CHAR_LENGTH",
+    "LENGTH",
+    "SUBSTRING",
+    "SUBSTR",
+    "CONCAT",
+    "REPLACE",
+    "GREATEST",
+    "LEAST",
+    "COALESCE",
+    "IFNULL",
+    "NULLIF",
+    "IF",
+    "TO_TIMESTAMP_LTZ",
+    "JSON_VALUE",
+    "ROW_NUMBER",
 ];
 
 pub(crate) fn is_aggregate(name: &str) -> bool {
@@ -44,7 +82,10 @@ impl Binder<'_> {
             return self.aggregate(call, span, groups);
         }
         if call.filter.is_some() || call.is_distinct || call.is_star {
-            let message = format!("{} is no aggregate: no *, DISTINCT or FILTER", call.name.text);
+            let message = format!(
+                "{} is no aggregate: no *, DISTINCT or FILTER",
+                call.name.text
+            );
             return Err(Refusal::new(span, message));
         }
         let mut arguments = Vec::new();
@@ -165,7 +206,10 @@ fn choose(call: &Call, argument: Option<&Typed>, span: Span) -> Result<Aggregate
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "a table of names, a line or two for each")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table of names, a line or two for each"
+)]
 fn function(call: &Call, arguments: Vec<Typed>, span: Span) -> Bound {
     let name = call.name.text.to_uppercase();
     let count = arguments.len();
@@ -228,7 +272,12 @@ fn function(call: &Call, arguments: Vec<Typed>, span: Span) -> Bound {
         ("GREATEST" | "LEAST", 1..) => {
             let (arguments, kind, _) = one_kind(arguments)?;
             let is_greatest = name == "GREATEST";
-            Ok(called(Function::Best { is_greatest }, arguments, kind, span))
+            Ok(called(
+                Function::Best { is_greatest },
+                arguments,
+                kind,
+                span,
+            ))
         }
         ("COALESCE", 1..) | ("IFNULL", 2) => {
             let nullable = arguments.iter().all(|value| value.nullable);
@@ -256,7 +305,8 @@ fn unknown(name: &str, span: Span, count: usize) -> Refusal {
         let message = format!("{} does not take {count} values", name.to_uppercase());
         return Refusal::new(span, message);
     }
-    let advice = nearest(name, known).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    let advice =
+        nearest(name, known).map_or_else(String::new, |near| format!("; did you mean {near}?"));
     Refusal::new(span, format!("there is no function {name}{advice}"))
 }
 

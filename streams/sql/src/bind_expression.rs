@@ -91,7 +91,11 @@ impl Binder<'_> {
             Ast::Negate(value) => self.negate(value, term.span, scope),
             Ast::Not(value) => {
                 let value = self.boolean(value, scope)?;
-                Ok(typed(Expr::Not(Box::new(value.expr)), Kind::Boolean, value.nullable))
+                Ok(typed(
+                    Expr::Not(Box::new(value.expr)),
+                    Kind::Boolean,
+                    value.nullable,
+                ))
             }
             Ast::And(left, right) => {
                 let (left, right) = (self.boolean(left, scope)?, self.boolean(right, scope)?);
@@ -115,14 +119,21 @@ impl Binder<'_> {
             }
             Ast::IsNull(value) => {
                 let value = self.term(value, scope)?;
-                Ok(typed(Expr::IsNull(Box::new(value.expr)), Kind::Boolean, false))
+                Ok(typed(
+                    Expr::IsNull(Box::new(value.expr)),
+                    Kind::Boolean,
+                    false,
+                ))
             }
             Ast::In(value, list) => self.within(value, list, scope),
             Ast::Between(value, low, high) => self.between((value, low, high), term.span, scope),
             Ast::Like(value, pattern, escape) => self.like(value, pattern, *escape, scope),
-            Ast::Case(operand, branches, otherwise) => {
-                self.case(operand.as_deref(), branches, otherwise.as_deref(), (term.span, scope))
-            }
+            Ast::Case(operand, branches, otherwise) => self.case(
+                operand.as_deref(),
+                branches,
+                otherwise.as_deref(),
+                (term.span, scope),
+            ),
             Ast::Cast(value, kind, is_try) => {
                 let value = self.term(value, scope)?;
                 cast(value, *kind, *is_try, term.span)
@@ -236,7 +247,10 @@ impl Binder<'_> {
             return Err(Refusal::new(value.span, message));
         }
         let Ast::Text(text) = &pattern.node else {
-            return Err(Refusal::new(pattern.span, "the pattern of LIKE is written out, in quotes"));
+            return Err(Refusal::new(
+                pattern.span,
+                "the pattern of LIKE is written out, in quotes",
+            ));
         };
         Ok(Typed {
             expr: Expr::Like(Box::new(value.expr), Pattern::new(text, escape)),
@@ -331,7 +345,10 @@ fn literal(number: &str, span: Span) -> Bound {
     let Some((whole, part)) = digits.split_once('.') else {
         if let Some(value) = holm_lanes::parse_integer(number) {
             let is_int = i32::try_from(value).is_ok();
-            return constant(Scalar::Int(value), if is_int { Kind::Int } else { Kind::BigInt });
+            return constant(
+                Scalar::Int(value),
+                if is_int { Kind::Int } else { Kind::BigInt },
+            );
         }
         return Err(refused());
     };
@@ -380,7 +397,10 @@ fn arithmetic(operator: Operator, left: Typed, right: Typed, span: Span) -> Boun
         let is_number = kinds.0.is_number() && kinds.1.is_number();
         let kind = computed(op, kinds.0, kinds.1).filter(|_| is_number);
         let Some(kind) = kind else {
-            let message = format!("{} and {} cannot be computed with; CAST one", kinds.0, kinds.1);
+            let message = format!(
+                "{} and {} cannot be computed with; CAST one",
+                kinds.0, kinds.1
+            );
             return Err(Refusal::new(span, message));
         };
         let operand = |value: Typed| {
@@ -429,6 +449,10 @@ fn cast(value: Typed, kind: Kind, is_try: bool, span: Span) -> Bound {
         let message = format!("{} has no value as {kind}", value.kind);
         return Err(Refusal::new(span, message));
     }
-    let on_fault = if is_try { OnFault::Null } else { OnFault::Divert };
+    let on_fault = if is_try {
+        OnFault::Null
+    } else {
+        OnFault::Divert
+    };
     Ok(value.cast_or(kind, on_fault))
 }

@@ -53,7 +53,10 @@ impl Binder<'_> {
         for item in &query.items {
             let Item::Term(term, alias) = item else {
                 let span = query.span;
-                return Err(Refusal::new(span, "* has no meaning among groups; name the columns"));
+                return Err(Refusal::new(
+                    span,
+                    "* has no meaning among groups; name the columns",
+                ));
             };
             let value = self.term(term, &mut Scope::Groups(&mut groups))?;
             columns.push((value, name_of(term, alias.as_ref(), columns.len())));
@@ -223,7 +226,10 @@ pub(crate) fn place(groups: &mut Groups, physical: usize, value: Typed) -> usize
     if let Expr::Column(at) = value.expr {
         return at;
     }
-    let same = groups.added.iter().position(|other| other.expr == value.expr);
+    let same = groups
+        .added
+        .iter()
+        .position(|other| other.expr == value.expr);
     physical
         + same.unwrap_or_else(|| {
             groups.added.push(value);

@@ -62,10 +62,15 @@ impl Binder<'_> {
         };
         for (ours, theirs) in &keys {
             let (ours, theirs) = (&left.columns[*ours], &right.columns[*theirs]);
-            if ours.kind.shape() != theirs.kind.shape() || ours.kind.decimal() != theirs.kind.decimal() {
+            if ours.kind.shape() != theirs.kind.shape()
+                || ours.kind.decimal() != theirs.kind.decimal()
+            {
                 let is_integer = ours.kind.is_integer() && theirs.kind.is_integer();
                 if !is_integer {
-                    let message = format!("{} and {} are not equal kinds; CAST one in a view", ours.kind, theirs.kind);
+                    let message = format!(
+                        "{} and {} are not equal kinds; CAST one in a view",
+                        ours.kind, theirs.kind
+                    );
                     return Err(Refusal::new(join.on.span, message));
                 }
             }
@@ -80,7 +85,13 @@ impl Binder<'_> {
         Ok(self.joined(both, node, &left, &right))
     }
 
-    fn joined(&mut self, mut both: Relation, node: Node, left: &Relation, right: &Relation) -> Relation {
+    fn joined(
+        &mut self,
+        mut both: Relation,
+        node: Node,
+        left: &Relation,
+        right: &Relation,
+    ) -> Relation {
         let mut kinds = self.kinds[left.node].clone();
         kinds.extend(self.kinds[right.node].iter().copied());
         both.node = self.add(node, kinds);
@@ -117,17 +128,31 @@ impl Binder<'_> {
             let message = "enrich rows before they are in windows: in a view, as in FROM (SELECT ... JOIN ...)";
             return Err(Refusal::new(join.span, message));
         }
-        let at = left.find(None, time).or_else(|_| left.find(Some(&Word { text: left.of.clone(), span: time.span }), time))?;
+        let at = left.find(None, time).or_else(|_| {
+            left.find(
+                Some(&Word {
+                    text: left.of.clone(),
+                    span: time.span,
+                }),
+                time,
+            )
+        })?;
         if !left.columns[at].is_time {
             let message = format!("{} is no event time", time.text);
             return Err(Refusal::new(time.span, message));
         }
         let Some(table) = self.table(name).cloned() else {
-            let message = format!("there is no table `{}`; CREATE TABLE it with its PRIMARY KEY", name.text);
+            let message = format!(
+                "there is no table `{}`; CREATE TABLE it with its PRIMARY KEY",
+                name.text
+            );
             return Err(Refusal::new(name.span, message));
         };
         if !table.computed.is_empty() {
-            return Err(Refusal::new(name.span, "a table to enrich from has no computed columns yet"));
+            return Err(Refusal::new(
+                name.span,
+                "a table to enrich from has no computed columns yet",
+            ));
         }
         let right = enriching(&table, alias.unwrap_or(name));
         let width = left.columns.len();
@@ -142,12 +167,16 @@ impl Binder<'_> {
                 return Err(Refusal::new(part.span, message));
             };
             if both.columns[ours].kind.shape() != both.columns[theirs].kind.shape() {
-                return Err(Refusal::new(part.span, "the columns are of different kinds; CAST one in a view"));
+                return Err(Refusal::new(
+                    part.span,
+                    "the columns are of different kinds; CAST one in a view",
+                ));
             }
             keys.push((ours, theirs - width));
         }
         let is_key = table.key.iter().all(|key| {
-            keys.iter().any(|(_, theirs)| table.fields[*theirs].name.eq_ignore_ascii_case(key))
+            keys.iter()
+                .any(|(_, theirs)| table.fields[*theirs].name.eq_ignore_ascii_case(key))
         });
         if table.key.is_empty() || !is_key || keys.len() != table.key.len() {
             let message = format!(
@@ -158,7 +187,11 @@ impl Binder<'_> {
             return Err(Refusal::new(join.on.span, message));
         }
         let is_it = |(known, _): &(String, Vec<_>)| *known == table.name;
-        let number = self.tables.iter().position(is_it).unwrap_or(self.tables.len());
+        let number = self
+            .tables
+            .iter()
+            .position(is_it)
+            .unwrap_or(self.tables.len());
         if number == self.tables.len() {
             self.tables.push((table.name.clone(), table.fields.clone()));
         }
@@ -199,11 +232,12 @@ fn enriching(table: &Table, name: &Word) -> Relation {
 fn beside(left: &Relation, right: &Relation, keeps_left: bool) -> Relation {
     let width = left.columns.len();
     let mut both = left.clone();
-    both.columns.extend(right.columns.iter().cloned().map(|mut column| {
-        column.nullable |= keeps_left;
-        column.is_time = false;
-        column
-    }));
+    both.columns
+        .extend(right.columns.iter().cloned().map(|mut column| {
+            column.nullable |= keeps_left;
+            column.is_time = false;
+            column
+        }));
     let moved = |(start, end): &(usize, usize)| (start + width, end + width);
     // Of a left join without a partner the right side's window is NULL.
     if !keeps_left {

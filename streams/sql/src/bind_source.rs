@@ -48,8 +48,13 @@ impl Binder<'_> {
         let key = name.text.to_lowercase();
         let with = self.scopes.iter().rev().find_map(|scope| scope.get(&key));
         let views = &self.script.views;
-        with.or_else(|| views.iter().find(|(word, _)| word.is(&name.text)).map(|(_, query)| query))
-            .cloned()
+        with.or_else(|| {
+            views
+                .iter()
+                .find(|(word, _)| word.is(&name.text))
+                .map(|(_, query)| query)
+        })
+        .cloned()
     }
 
     pub(crate) fn table(&self, name: &Word) -> Option<&Table> {
@@ -74,7 +79,11 @@ impl Binder<'_> {
         let source = self.sources.len() - 1;
         let described = &self.sources[source];
         let computed = described.computed.iter().map(|(field, _)| field);
-        let kinds = described.fields.iter().chain(computed).map(|field| field.kind);
+        let kinds = described
+            .fields
+            .iter()
+            .chain(computed)
+            .map(|field| field.kind);
         let kinds = kinds.collect();
         self.add(Node::Source(source), kinds);
         Ok(self.relation_of(source, name))
@@ -209,7 +218,11 @@ impl Binder<'_> {
         }
         let kind_of_time = relation.columns[at].kind;
         let first = relation.columns.len();
-        for (added, is_time) in [("window_start", false), ("window_end", false), ("window_time", true)] {
+        for (added, is_time) in [
+            ("window_start", false),
+            ("window_end", false),
+            ("window_time", true),
+        ] {
             relation.columns.push(Column {
                 qualifier: relation.columns[at].qualifier.clone(),
                 name: added.to_owned(),
@@ -251,7 +264,13 @@ impl Binder<'_> {
         let mut columns: Vec<Expr> = (0..width + 2).map(Expr::Column).collect();
         columns.push(before(width + 1, time));
         kinds.push(time);
-        relation.node = self.add(Node::Project { input: node, columns }, kinds);
+        relation.node = self.add(
+            Node::Project {
+                input: node,
+                columns,
+            },
+            kinds,
+        );
         Ok(relation)
     }
 
@@ -273,7 +292,10 @@ impl Binder<'_> {
         for term in &over.partition {
             let value = self.term(term, &mut Scope::Rows(relation))?;
             let is = |side: fn(&(usize, usize)) -> usize| {
-                relation.windows.iter().any(|window| value.expr == Expr::Column(side(window)))
+                relation
+                    .windows
+                    .iter()
+                    .any(|window| value.expr == Expr::Column(side(window)))
             };
             let (is_start, is_end) = (is(|window| window.0), is(|window| window.1));
             let at = hidden(value);
@@ -294,7 +316,9 @@ impl Binder<'_> {
             order.push((hidden(value), *falls));
         }
         let mut ranked = self.project(relation, all);
-        ranked.windows.retain(|(left, right)| *left < visible && *right < visible);
+        ranked
+            .windows
+            .retain(|(left, right)| *left < visible && *right < visible);
         ranked.columns.truncate(visible);
         let column = Column {
             qualifier: None,
@@ -328,7 +352,9 @@ impl Binder<'_> {
             return Ok(relation);
         };
         let name = relation.columns[ranked.place].name.clone();
-        let found = conditions.iter().position(|term| limit_of(term, &name).is_some());
+        let found = conditions
+            .iter()
+            .position(|term| limit_of(term, &name).is_some());
         let Some(found) = found else {
             return Err(no_limit(ranked.span));
         };
@@ -353,7 +379,13 @@ impl Binder<'_> {
             })
             .collect();
         let kinds = relation.columns.iter().map(|column| column.kind).collect();
-        relation.node = self.add(Node::Project { input: top, columns }, kinds);
+        relation.node = self.add(
+            Node::Project {
+                input: top,
+                columns,
+            },
+            kinds,
+        );
         Ok(relation)
     }
 }
@@ -397,28 +429,42 @@ fn kind_of(name: WindowName, lengths: &[(i64, Span)], span: Span) -> Result<Wind
         (WindowName::Tumble, 1 | 2) => {
             Grid::tumble(value(0), lengths.get(1).map_or(0, |length| length.0))
         }
-        (WindowName::Hop, 2 | 3) => {
-            Grid::hop(value(0), value(1), lengths.get(2).map_or(0, |length| length.0))
-        }
-        (WindowName::Cumulate, 2 | 3) => {
-            Grid::cumulate(value(0), value(1), lengths.get(2).map_or(0, |length| length.0))
-        }
+        (WindowName::Hop, 2 | 3) => Grid::hop(
+            value(0),
+            value(1),
+            lengths.get(2).map_or(0, |length| length.0),
+        ),
+        (WindowName::Cumulate, 2 | 3) => Grid::cumulate(
+            value(0),
+            value(1),
+            lengths.get(2).map_or(0, |length| length.0),
+        ),
         (WindowName::Session, 1) if value(0) > 0 => return Ok(WindowKind::Session(value(0))),
         (WindowName::Session, 1) => Err(GridError::NotPositive),
         (WindowName::Tumble, _) => {
             return usage("TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL 'size' SECOND)");
         }
         (WindowName::Hop, _) => {
-            return usage("HOP(TABLE t, DESCRIPTOR(ts), INTERVAL 'slide' SECOND, INTERVAL 'size' SECOND)");
+            return usage(
+                "HOP(TABLE t, DESCRIPTOR(ts), INTERVAL 'slide' SECOND, INTERVAL 'size' SECOND)",
+            );
         }
         (WindowName::Cumulate, _) => {
-            return usage("CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL 'step' SECOND, INTERVAL 'size' SECOND)");
+            return usage(
+                "CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL 'step' SECOND, INTERVAL 'size' SECOND)",
+            );
         }
         (WindowName::Session, _) => {
-            return usage("SESSION(TABLE t PARTITION BY key, DESCRIPTOR(ts), INTERVAL 'gap' SECOND)");
+            return usage(
+                "SESSION(TABLE t PARTITION BY key, DESCRIPTOR(ts), INTERVAL 'gap' SECOND)",
+            );
         }
     };
-    let whole = lengths.iter().map(|(_, span)| *span).reduce(Span::to).unwrap_or(span);
+    let whole = lengths
+        .iter()
+        .map(|(_, span)| *span)
+        .reduce(Span::to)
+        .unwrap_or(span);
     made.map(WindowKind::Grid).map_err(|error| {
         let message = match error {
             GridError::NotPositive => "a window's lengths are longer than nothing".to_owned(),

@@ -63,6 +63,8 @@ pub struct Known {
 
 impl Known {
     pub(crate) fn is_bounded(&self, name: &str) -> bool {
-        self.bounded.iter().any(|bounded| bounded.eq_ignore_ascii_case(name))
+        self.bounded
+            .iter()
+            .any(|bounded| bounded.eq_ignore_ascii_case(name))
     }
 }

@@ -83,9 +83,8 @@ pub(crate) fn common(left: Kind, right: Kind) -> Option<Kind> {
                 digits: digits.max(other),
             })
         }
-        (Kind::Date, time @ Kind::Timestamp { .. }) | (time @ Kind::Timestamp { .. }, Kind::Date) => {
-            Some(time)
-        }
+        (Kind::Date, time @ Kind::Timestamp { .. })
+        | (time @ Kind::Timestamp { .. }, Kind::Date) => Some(time),
         _ => None,
     }
 }
@@ -176,11 +175,15 @@ pub(crate) fn can_cast(from: Kind, to: Kind) -> bool {
         || (is_scalar(from) && is_scalar(to))
         || matches!(
             (from, to),
-            (Kind::Date, Kind::Timestamp { .. } | Kind::TimestampLtz { .. })
-                | (Kind::Timestamp { .. } | Kind::TimestampLtz { .. }, Kind::Date)
-                | (
-                    Kind::Timestamp { .. } | Kind::TimestampLtz { .. },
-                    Kind::Timestamp { .. } | Kind::TimestampLtz { .. }
-                )
+            (
+                Kind::Date,
+                Kind::Timestamp { .. } | Kind::TimestampLtz { .. }
+            ) | (
+                Kind::Timestamp { .. } | Kind::TimestampLtz { .. },
+                Kind::Date
+            ) | (
+                Kind::Timestamp { .. } | Kind::TimestampLtz { .. },
+                Kind::Timestamp { .. } | Kind::TimestampLtz { .. }
+            )
         )
 }

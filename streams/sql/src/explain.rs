@@ -49,7 +49,11 @@ pub fn explain(planned: &Planned) -> String {
         }
         if let Some(time) = source.time {
             let computed = source.computed.iter().map(|(field, _)| &field.name);
-            let mut names = source.fields.iter().map(|field| &field.name).chain(computed);
+            let mut names = source
+                .fields
+                .iter()
+                .map(|field| &field.name)
+                .chain(computed);
             let name = names.nth(time).map_or("", |name| name);
             line += &format!("; watermark {name} - {}", length(source.bound));
         }
@@ -84,12 +88,21 @@ fn node(text: &mut String, plan: &Plan, number: usize) {
         } => match kind {
             WindowKind::Grid(grid) => windows(text, grid, keys.len(), (calls, *strategy)),
             WindowKind::Session(gap) => {
-                let line = format!("gap {}; {}, by {}", length(*gap), names(calls), key(keys.len()));
+                let line = format!(
+                    "gap {}; {}, by {}",
+                    length(*gap),
+                    names(calls),
+                    key(keys.len())
+                );
                 row(text, "session", &line);
             }
         },
         Node::Assign { grid, .. } => {
-            row(text, "copies", &format!("of each row, one for each of its windows; {}", of(grid)));
+            row(
+                text,
+                "copies",
+                &format!("of each row, one for each of its windows; {}", of(grid)),
+            );
         }
         Node::Group {
             window,
@@ -105,9 +118,18 @@ fn node(text: &mut String, plan: &Plan, number: usize) {
             let line = format!("{}, by {}, {when}", names(calls), key(keys.len()));
             row(text, "group", &line);
         }
-        Node::Join { keys, condition, .. } => {
-            let rest = if condition.is_some() { ", and a condition" } else { "" };
-            let line = format!("of equal windows by {} more{rest}, when both have closed", key(keys.len()));
+        Node::Join {
+            keys, condition, ..
+        } => {
+            let rest = if condition.is_some() {
+                ", and a condition"
+            } else {
+                ""
+            };
+            let line = format!(
+                "of equal windows by {} more{rest}, when both have closed",
+                key(keys.len())
+            );
             row(text, "join", &line);
         }
         Node::Lookup { keys, .. } => {
@@ -120,7 +142,11 @@ fn node(text: &mut String, plan: &Plan, number: usize) {
         }
         Node::Order { limit, .. } => {
             let limit = limit.map_or_else(String::new, |limit| format!(", {limit} rows"));
-            row(text, "order", &format!("all rows at the end of the input{limit}"));
+            row(
+                text,
+                "order",
+                &format!("all rows at the end of the input{limit}"),
+            );
         }
     }
 }
@@ -148,16 +174,36 @@ fn of(grid: &Grid) -> String {
     } else if grid.panes() == grid.slide() {
         format!("tumbling {size}")
     } else {
-        format!("hopping {size} every {}", length(grid.slide() * grid.pane()))
+        format!(
+            "hopping {size} every {}",
+            length(grid.slide() * grid.pane())
+        )
     }
 }
 
-fn windows(text: &mut String, grid: &Grid, keys: usize, (calls, forced): (&[Call], Option<Strategy>)) {
+fn windows(
+    text: &mut String,
+    grid: &Grid,
+    keys: usize,
+    (calls, forced): (&[Call], Option<Strategy>),
+) {
     let cost = Cost::of(grid, calls);
     let chosen = forced.unwrap_or_else(|| cost.cheapest());
-    row(text, "window", &format!("{}; {} panes of {}", of(grid), grid.panes(), length(grid.pane())));
+    row(
+        text,
+        "window",
+        &format!(
+            "{}; {} panes of {}",
+            of(grid),
+            grid.panes(),
+            length(grid.pane())
+        ),
+    );
     let shown = |name: &str, cost: Option<i64>, why: &str| {
-        cost.map_or_else(|| format!("{name} no: {why}"), |cost| format!("{name} {cost}"))
+        cost.map_or_else(
+            || format!("{name} no: {why}"),
+            |cost| format!("{name} {cost}"),
+        )
     };
     let no_inverse: Vec<&str> = calls
         .iter()
@@ -177,5 +223,9 @@ fn windows(text: &mut String, grid: &Grid, keys: usize, (calls, forced): (&[Call
         shown("two stacks", cost.two_stacks, "windows do not overlap"),
         shown("prefix", cost.prefix, "windows do not grow"),
     ];
-    row(text, "", &format!("additions of a pane for each window: {}", costs.join(", ")));
+    row(
+        text,
+        "",
+        &format!("additions of a pane for each window: {}", costs.join(", ")),
+    );
 }

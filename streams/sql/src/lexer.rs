@@ -38,7 +38,10 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<(Token, Span)>, Refusal> {
     while at < bytes.len() {
         let start = at;
         let rest = &text[at..];
-        let first = rest.chars().next().expect("the place is inside of the text");
+        let first = rest
+            .chars()
+            .next()
+            .expect("the place is inside of the text");
         if first.is_whitespace() {
             at += first.len_utf8();
             continue;
@@ -78,7 +81,11 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<(Token, Span)>, Refusal> {
                 let sign = SIGNS.iter().find(|sign| rest.starts_with(**sign));
                 let Some(sign) = sign else {
                     let end = start + other.len_utf8();
-                    return Err(refused(start, end, &format!("`{other}` means nothing here")));
+                    return Err(refused(
+                        start,
+                        end,
+                        &format!("`{other}` means nothing here"),
+                    ));
                 };
                 at += sign.len();
                 Token::Sign(sign)
@@ -99,7 +106,12 @@ fn refused(start: usize, end: usize, message: &str) -> Refusal {
 }
 
 /// What stands between quotes, a doubled quote for one, and where it ends.
-fn quoted(text: &str, start: usize, quote: char, message: &str) -> Result<(String, usize), Refusal> {
+fn quoted(
+    text: &str,
+    start: usize,
+    quote: char,
+    message: &str,
+) -> Result<(String, usize), Refusal> {
     let mut found = String::new();
     let mut letters = text[start + 1..].char_indices().peekable();
     while let Some((at, letter)) = letters.next() {

@@ -27,9 +27,16 @@ pub(crate) fn columns(plan: &Plan) -> Vec<Vec<bool>> {
         }
         read.extend(source.time);
         let mut inner = Vec::new();
-        source.computed.iter().for_each(|(_, expr)| expr.columns(&mut inner));
+        source
+            .computed
+            .iter()
+            .for_each(|(_, expr)| expr.columns(&mut inner));
         read.extend(inner);
-        found.push((0..source.fields.len()).map(|at| read.contains(&at)).collect());
+        found.push(
+            (0..source.fields.len())
+                .map(|at| read.contains(&at))
+                .collect(),
+        );
     }
     found
 }
@@ -46,7 +53,10 @@ fn of_inputs(plan: &Plan, number: usize, mine: &BTreeSet<usize>) -> Wanted {
             condition.columns(&mut columns);
             vec![(*input, columns)]
         }
-        Node::Project { input, columns: made } => {
+        Node::Project {
+            input,
+            columns: made,
+        } => {
             let mut columns = Vec::new();
             // What nobody reads is computed all the same where it may fail: a fault diverts.
             let read = made.iter().enumerate().filter(|(at, expr)| {
@@ -64,7 +74,12 @@ fn of_inputs(plan: &Plan, number: usize, mine: &BTreeSet<usize>) -> Wanted {
         } => {
             let mut columns = keys.clone();
             columns.push(*time);
-            columns.extend(calls.iter().flat_map(|call| [call.column, call.filter]).flatten());
+            columns.extend(
+                calls
+                    .iter()
+                    .flat_map(|call| [call.column, call.filter])
+                    .flatten(),
+            );
             vec![(*input, columns)]
         }
         Node::Group {
@@ -75,7 +90,12 @@ fn of_inputs(plan: &Plan, number: usize, mine: &BTreeSet<usize>) -> Wanted {
         } => {
             let mut columns = keys.clone();
             columns.extend(window.iter().flat_map(|(start, end)| [*start, *end]));
-            columns.extend(calls.iter().flat_map(|call| [call.column, call.filter]).flatten());
+            columns.extend(
+                calls
+                    .iter()
+                    .flat_map(|call| [call.column, call.filter])
+                    .flatten(),
+            );
             vec![(*input, columns)]
         }
         Node::Assign { input, time, .. } => {

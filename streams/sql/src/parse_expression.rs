@@ -81,7 +81,10 @@ impl Parser {
         }
         let is_negated = self.take_word("NOT");
         let Some(term) = self.set(left, is_negated)? else {
-            return self.refuse(format!("expected IN, BETWEEN or LIKE, found {}", self.here()));
+            return self.refuse(format!(
+                "expected IN, BETWEEN or LIKE, found {}",
+                self.here()
+            ));
         };
         Ok(if is_negated { not(span, term) } else { term })
     }
@@ -135,7 +138,9 @@ impl Parser {
                 return Ok(left);
             };
             let right = self.product()?;
-            left = join(left, right, |left, right| Node::Compute(operator, left, right));
+            left = join(left, right, |left, right| {
+                Node::Compute(operator, left, right)
+            });
         }
     }
 
@@ -152,7 +157,9 @@ impl Parser {
                 return Ok(left);
             };
             let right = self.signed()?;
-            left = join(left, right, |left, right| Node::Compute(operator, left, right));
+            left = join(left, right, |left, right| {
+                Node::Compute(operator, left, right)
+            });
         }
     }
 
@@ -231,8 +238,8 @@ impl Parser {
                 };
                 return Ok(Node::Typed(kind, text));
             }
-            "SELECT" | "FROM" | "WHERE" | "GROUP" | "HAVING" | "ORDER" | "LIMIT" | "JOIN" | "ON"
-            | "AS" | "AND" | "OR" | "THEN" | "WHEN" | "ELSE" | "END" => {
+            "SELECT" | "FROM" | "WHERE" | "GROUP" | "HAVING" | "ORDER" | "LIMIT" | "JOIN"
+            | "ON" | "AS" | "AND" | "OR" | "THEN" | "WHEN" | "ELSE" | "END" => {
                 return self.refuse(format!("expected a value, found {}", self.here()));
             }
             _ => return self.column(),
@@ -358,7 +365,9 @@ impl Parser {
         let start = self.span();
         if !self.take_word("INTERVAL") {
             let here = self.here();
-            return self.refuse(format!("expected a length such as INTERVAL '5' SECOND, found {here}"));
+            return self.refuse(format!(
+                "expected a length such as INTERVAL '5' SECOND, found {here}"
+            ));
         }
         let (text, text_span) = self.text("a number")?;
         let unit = self.name("a unit, such as SECOND")?;
@@ -386,7 +395,12 @@ impl Parser {
         let length = length.and_then(|length| i64::try_from(length / 1_000_000).ok());
         // A hundred years: longer ones are mistakes, and sums of times stay in range.
         let length = length.filter(|length| length.abs() < 100 * 366 * 86_400_000_000);
-        let refused = || Refusal::new(text_span, format!("'{text}' is no number of {}s", unit.text));
+        let refused = || {
+            Refusal::new(
+                text_span,
+                format!("'{text}' is no number of {}s", unit.text),
+            )
+        };
         Ok((length.ok_or_else(refused)?, start.to(self.last())))
     }
 }

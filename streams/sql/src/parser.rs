@@ -149,7 +149,10 @@ impl Parser {
         result
     }
 
-    pub(crate) fn list<T>(&mut self, mut one: impl FnMut(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
+    pub(crate) fn list<T>(
+        &mut self,
+        mut one: impl FnMut(&mut Self) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
         let mut list = vec![one(self)?];
         while self.take_sign(",") {
             list.push(one(self)?);
@@ -170,7 +173,10 @@ impl Parser {
                 if self.take_word("TABLE") {
                     let table = self.table(start)?;
                     let name = table.name.clone();
-                    if tables.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
+                    if tables
+                        .iter()
+                        .any(|other| other.name.eq_ignore_ascii_case(&name))
+                    {
                         let message = format!("{name} is declared twice");
                         return Err(Refusal::new(table.span, message));
                     }
@@ -268,7 +274,8 @@ impl Parser {
             table.time = Some((column, bound));
             return Ok(());
         }
-        if self.is_word("PRIMARY") && matches!(self.ahead(1), Token::Word(word) if word.eq_ignore_ascii_case("KEY"))
+        if self.is_word("PRIMARY")
+            && matches!(self.ahead(1), Token::Word(word) if word.eq_ignore_ascii_case("KEY"))
         {
             self.skip();
             self.skip();
@@ -575,7 +582,10 @@ impl Parser {
         let digits = || match first.unwrap_or(6) {
             0..=3 => Ok(3),
             4..=6 => Ok(6),
-            _ => Err(Refusal::new(word.span, "times have 3 or 6 digits of a second")),
+            _ => Err(Refusal::new(
+                word.span,
+                "times have 3 or 6 digits of a second",
+            )),
         };
         let kind = match name.as_str() {
             "BOOLEAN" => Kind::Boolean,

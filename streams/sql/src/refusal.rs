@@ -69,7 +69,10 @@ impl fmt::Display for Refusal {
         if shown.is_empty() {
             return Ok(());
         }
-        let width = self.text.get(self.span.start..self.span.end).unwrap_or_default();
+        let width = self
+            .text
+            .get(self.span.start..self.span.end)
+            .unwrap_or_default();
         let width = width.lines().next().unwrap_or_default().chars().count();
         let marks = "^".repeat(width.max(1));
         write!(formatter, "\n  {shown}\n  {:>1$}", "", column - 1)?;

@@ -57,7 +57,10 @@ impl Relation {
     pub(crate) fn find(&self, qualifier: Option<&Word>, name: &Word) -> Result<usize, Refusal> {
         let fits = |column: &Column| {
             let qualified = qualifier.is_none_or(|wanted| {
-                column.qualifier.as_ref().is_some_and(|have| wanted.is(have))
+                column
+                    .qualifier
+                    .as_ref()
+                    .is_some_and(|have| wanted.is(have))
             });
             qualified && name.is(&column.name)
         };
@@ -74,9 +77,7 @@ impl Relation {
 
     fn missing(&self, qualifier: Option<&Word>, name: &Word) -> Refusal {
         if let Some(word) = qualifier {
-            let has = |column: &Column| {
-                column.qualifier.as_ref().is_some_and(|have| word.is(have))
-            };
+            let has = |column: &Column| column.qualifier.as_ref().is_some_and(|have| word.is(have));
             if !self.columns.iter().any(has) {
                 let message = format!("there is no table `{}` here", word.text);
                 return Refusal::new(word.span, message);
@@ -90,7 +91,10 @@ impl Relation {
                 format!("; there are {}", names.join(", "))
             }
         };
-        Refusal::new(name.span, format!("there is no column `{}`{advice}", name.text))
+        Refusal::new(
+            name.span,
+            format!("there is no column `{}`{advice}", name.text),
+        )
     }
 
     /// Gives all columns another table's name.

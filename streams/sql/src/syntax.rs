@@ -166,8 +166,15 @@ impl Script {
     /// Whether the query reads a table that nothing declares, by this name.
     #[must_use]
     pub fn reads_undeclared(&self, name: &str) -> bool {
-        let is_declared = self.tables.iter().any(|table| table.name.eq_ignore_ascii_case(name));
-        !is_declared && self.names().iter().any(|word| word.eq_ignore_ascii_case(name))
+        let is_declared = self
+            .tables
+            .iter()
+            .any(|table| table.name.eq_ignore_ascii_case(name));
+        !is_declared
+            && self
+                .names()
+                .iter()
+                .any(|word| word.eq_ignore_ascii_case(name))
     }
 
     /// The column of event time that window functions over a table name.

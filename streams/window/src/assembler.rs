@@ -137,7 +137,12 @@ impl Assembler {
     }
 
     /// The states of the window of panes `from..end`. Windows come in order.
-    pub(crate) fn close(&mut self, calls: &[Call], panes: &Panes, (from, end): (i64, i64)) -> Slice {
+    pub(crate) fn close(
+        &mut self,
+        calls: &[Call],
+        panes: &Panes,
+        (from, end): (i64, i64),
+    ) -> Slice {
         match self {
             Self::Recompute => sum_of(calls, panes.range(from..end).map(|(_, pane)| pane)),
             Self::Running { sum, to } => {
@@ -176,7 +181,11 @@ impl Assembler {
                 let older = front.range(from..).next().map(|(_, sum)| sum);
                 sum_of(calls, older.into_iter().chain(std::iter::once(&*back)))
             }
-            Self::Prefix { sum, from: cycle, to } => {
+            Self::Prefix {
+                sum,
+                from: cycle,
+                to,
+            } => {
                 if *cycle != from {
                     *sum = Slice::new(calls, false);
                     (*cycle, *to) = (from, from);

@@ -74,7 +74,11 @@ impl Grouped {
             .map(|(call, keys)| {
                 let is_distinct = call.aggregate == Aggregate::CountDistinct;
                 let column = call.column.filter(|_| is_distinct)?;
-                Some(crate::windows::coded(&batch.lanes[column], keys, self.limits))
+                Some(crate::windows::coded(
+                    &batch.lanes[column],
+                    keys,
+                    self.limits,
+                ))
             })
             .collect();
         let filters: Vec<Option<Vec<bool>>> = self
@@ -134,7 +138,9 @@ impl Grouped {
         if is_all && mark == Marks::END && self.seen == 0 {
             let mut slice = Slice::new(&self.calls, true);
             slice.add_empty();
-            pushed.closed.add_slot(&self.calls, (0, Marks::END), 0, (&slice, 0));
+            pushed
+                .closed
+                .add_slot(&self.calls, (0, Marks::END), 0, (&slice, 0));
         }
     }
 }

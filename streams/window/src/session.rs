@@ -83,7 +83,11 @@ impl Sessions {
         let mut distinct = std::mem::take(&mut self.distinct);
         let rows = Rows::of(batch, &self.calls, self.time, &mut distinct, self.limits);
         for (row, code) in codes.iter().enumerate() {
-            let mark = batch.marks.rows.as_ref().map_or(Marks::START, |marks| marks[row]);
+            let mark = batch
+                .marks
+                .rows
+                .as_ref()
+                .map_or(Marks::START, |marks| marks[row]);
             if rows.times[row] <= mark {
                 self.close(mark, &mut pushed);
             }
@@ -149,7 +153,9 @@ impl Sessions {
             let open = self.open.remove(&(code, start));
             let open = open.expect("each end is that of an open session");
             let slot = (&open.states, 0);
-            pushed.closed.add_slot(&self.calls, (start, end), code, slot);
+            pushed
+                .closed
+                .add_slot(&self.calls, (start, end), code, slot);
         }
     }
 }

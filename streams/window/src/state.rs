@@ -176,12 +176,18 @@ impl State {
             }
             (Self::Best(best), Some(_)) => {
                 let lane = input.lane.expect("its values were just seen");
-                pairs.for_each(|(row, slot)| keep_best(aggregate, &mut best[slot], lane.scalar(row)));
+                pairs.for_each(|(row, slot)| {
+                    keep_best(aggregate, &mut best[slot], lane.scalar(row))
+                });
             }
             (Self::Edges(edges), Some(_)) => {
-                pairs.for_each(|(row, slot)| keep_edge(aggregate, &mut edges[slot], input.edge(row)));
+                pairs.for_each(|(row, slot)| {
+                    keep_edge(aggregate, &mut edges[slot], input.edge(row))
+                });
             }
-            (state, values) => panic!("types are settled before values flow: {state:?}, {values:?}"),
+            (state, values) => {
+                panic!("types are settled before values flow: {state:?}, {values:?}")
+            }
         }
     }
 
@@ -388,7 +394,10 @@ fn real(aggregate: Aggregate, sum: f64, count: u64, out: &mut LaneBuilder) {
         sum
     };
     out.push_real(if aggregate.gives() == Kind::Float {
-        #[expect(clippy::cast_possible_truncation, reason = "FLOAT is rounded to 32 bits")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "FLOAT is rounded to 32 bits"
+        )]
         let single = value as f32;
         f64::from(single)
     } else {

@@ -25,13 +25,14 @@ impl Watermark {
         self.now
     }
 
-    /// Passes over the times of a batch, and says how it stood before each row if one is below.
+    /// Passes over the times of a batch, and says how it stood before each row if one is not above.
     pub fn pass(&mut self, times: &[i64]) -> Marks {
         let before = self.now;
         let mut now = before;
         let mut is_any_below = false;
         for time in times {
-            is_any_below |= *time < now;
+            // A row at the watermark counts: a session that ends there has closed before it.
+            is_any_below |= *time <= now;
             now = now.max(time.saturating_sub(self.bound));
         }
         self.now = now;

@@ -88,7 +88,13 @@ impl Windows {
             .collect();
         let mut codes = std::mem::take(&mut self.codes);
         self.keys.code(&lanes, batch.rows, &mut codes);
-        let rows = Rows::of(batch, &self.calls, self.time, &mut self.distinct, self.limits);
+        let rows = Rows::of(
+            batch,
+            &self.calls,
+            self.time,
+            &mut self.distinct,
+            self.limits,
+        );
         match &batch.marks.rows {
             None => self.add_all(&rows, &codes, 0..batch.rows, &mut pushed),
             Some(marks) => {
