@@ -250,7 +250,7 @@ mod tests {
     fn read(line: &str) -> Result<Vec<(String, String)>, Broken> {
         let mut found = Vec::new();
         members(line, |name, value| {
-            found.push((name.into_owned(), format!("{value:?}")))
+            found.push((name.into_owned(), format!("{value:?}")));
         })?;
         Ok(found)
     }

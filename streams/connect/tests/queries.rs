@@ -31,7 +31,7 @@ fn recipe(table: &str) -> Recipe {
 fn batches(table: &str, size: u64) -> Vec<Batch> {
     let fields = recipe(table).fields();
     let needed = vec![true; fields.len()];
-    let reader = Reader::new(Format::JsonLines, fields.clone(), needed, None).unwrap();
+    let reader = Reader::new(Format::JsonLines, fields.clone(), needed, None).expect("it is there");
     let mut generator = Generator::new(recipe(table), 7, 200, (20, 2_000_000));
     let mut batches = Vec::new();
     let mut line = 1;
@@ -74,18 +74,23 @@ fn answer(query: &str, size: u64) -> String {
         write(
             Format::JsonLines,
             fields,
-            &run.push(0, batch).unwrap(),
+            &run.push(0, batch).expect("it is there"),
             &mut out,
         );
     }
-    write(Format::JsonLines, fields, &run.end(0).unwrap(), &mut out);
+    write(
+        Format::JsonLines,
+        fields,
+        &run.end(0).expect("it is there"),
+        &mut out,
+    );
     let counts = run.counts();
     writeln!(
         out,
         "{} in, {} late, {} diverted, {} out",
         counts.rows, counts.late, counts.diverted, counts.out
     )
-    .unwrap();
+    .expect("it is there");
     // The head, the tail and a sum of all: enough to see a change, short enough to be read.
     let lines: Vec<&str> = out.lines().collect();
     if lines.len() <= 24 {
@@ -125,7 +130,7 @@ fn example_queries_give_the_recorded_rows() {
             .iter()
             .find(|(own, _)| *own == name)
             .map(|(_, query)| *query)
-            .unwrap();
+            .expect("it is there");
         let whole = answer(query, 1_000);
         assert_eq!(answer(query, 7), whole, "{name}: batches do not show");
         assert_eq!(answer(query, 1), whole, "{name}: batches do not show");
@@ -173,9 +178,9 @@ fn refusals_point_at_the_word_and_say_what_would_be_right() {
         ("SELECT job + device FROM task", "job + device", "CAST one"),
         ("SELECT SUMM(job) FROM task", "SUMM", "did you mean SUM?"),
         (
-            "SELECT job FROM task WHERE",
-            "",
-            "expected a value, found the end",
+            "SELECT job FROM task WHERE , job",
+            ",",
+            "expected a value, found `,`",
         ),
         (
             "SELECT job FROM task WHERE job",
@@ -208,7 +213,7 @@ fn refusals_point_at_the_word_and_say_what_would_be_right() {
             "INTT is no type",
         ),
         (
-            "SELECT COUNT(SUM(job)) FROM task",
+            "SELECT window_start, COUNT(SUM(job)) FROM TUMBLE(TABLE task, DESCRIPTOR(ts), INTERVAL '7' SECOND) GROUP BY window_start, window_end",
             "SUM(job)",
             "an aggregate inside of an aggregate",
         ),
@@ -216,8 +221,8 @@ fn refusals_point_at_the_word_and_say_what_would_be_right() {
         let script = parse(&format!("{query}\n;{}", TABLES.trim_end()));
         let planned = script.and_then(|script| plan(&script, &Known::default()));
         let refusal = planned.map(|_| ()).expect_err(query).to_string();
-        let marks = refusal.lines().nth(2).unwrap();
-        let start = marks.find('^').unwrap() - 2;
+        let marks = refusal.lines().nth(2).expect("it is there");
+        let start = marks.find('^').expect("it is there") - 2;
         let end = start + marks.matches('^').count();
         let pointed = query.get(start..end).unwrap_or("");
         assert_eq!(pointed, word, "{refusal}");

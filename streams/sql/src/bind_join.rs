@@ -60,21 +60,7 @@ impl Binder<'_> {
             );
             return Err(Refusal::new(join.span.to(join.on.span), message));
         };
-        for (ours, theirs) in &keys {
-            let (ours, theirs) = (&left.columns[*ours], &right.columns[*theirs]);
-            if ours.kind.shape() != theirs.kind.shape()
-                || ours.kind.decimal() != theirs.kind.decimal()
-            {
-                let is_integer = ours.kind.is_integer() && theirs.kind.is_integer();
-                if !is_integer {
-                    let message = format!(
-                        "{} and {} are not equal kinds; CAST one in a view",
-                        ours.kind, theirs.kind
-                    );
-                    return Err(Refusal::new(join.on.span, message));
-                }
-            }
-        }
+        same_kinds(&keys, (&left, &right), join)?;
         let node = Node::Join {
             inputs: (left.node, right.node),
             windows: ((start.0, end.0), (start.1, end.1)),
@@ -174,18 +160,7 @@ impl Binder<'_> {
             }
             keys.push((ours, theirs - width));
         }
-        let is_key = table.key.iter().all(|key| {
-            keys.iter()
-                .any(|(_, theirs)| table.fields[*theirs].name.eq_ignore_ascii_case(key))
-        });
-        if table.key.is_empty() || !is_key || keys.len() != table.key.len() {
-            let message = format!(
-                "{} is joined by its PRIMARY KEY, which is ({})",
-                table.name,
-                table.key.join(", ")
-            );
-            return Err(Refusal::new(join.on.span, message));
-        }
+        by_key(&table, &keys, &join.on)?;
         let is_it = |(known, _): &(String, Vec<_>)| *known == table.name;
         let number = self
             .tables
@@ -206,6 +181,41 @@ impl Binder<'_> {
         both.node = self.add(node, kinds);
         Ok(both)
     }
+}
+
+/// Refuses keys of different kinds: nothing is converted in a join.
+fn same_kinds(
+    keys: &[(usize, usize)],
+    (left, right): (&Relation, &Relation),
+    join: &Join,
+) -> Result<(), Refusal> {
+    for (ours, theirs) in keys {
+        let (ours, theirs) = (left.columns[*ours].kind, right.columns[*theirs].kind);
+        let is_integer = ours.is_integer() && theirs.is_integer();
+        let is_same = ours.shape() == theirs.shape() && ours.decimal() == theirs.decimal();
+        if !is_same && !is_integer {
+            let message = format!("{ours} and {theirs} are not equal kinds; CAST one in a view");
+            return Err(Refusal::new(join.on.span, message));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a join by anything but the whole key of a table.
+fn by_key(table: &Table, keys: &[(usize, usize)], on: &Term) -> Result<(), Refusal> {
+    let is_named = |key: &String| {
+        let mut names = keys.iter().map(|(_, theirs)| &table.fields[*theirs].name);
+        names.any(|name| name.eq_ignore_ascii_case(key))
+    };
+    if table.key.is_empty() || !table.key.iter().all(is_named) || keys.len() != table.key.len() {
+        let message = format!(
+            "{} is joined by its PRIMARY KEY, which is ({})",
+            table.name,
+            table.key.join(", ")
+        );
+        return Err(Refusal::new(on.span, message));
+    }
+    Ok(())
 }
 
 /// A table that rows are enriched from, as a relation.

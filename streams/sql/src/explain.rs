@@ -75,6 +75,7 @@ fn row(text: &mut String, title: &str, line: &str) {
     writeln!(text, "{title:<12} {line}").expect("a string takes all");
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of nodes")]
 fn node(text: &mut String, plan: &Plan, number: usize) {
     match &plan.nodes[number] {
         Node::Source(_) | Node::Project { .. } => {}

@@ -78,15 +78,10 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<(Token, Span)>, Refusal> {
                 Token::Word(text[start..at].to_owned())
             }
             other => {
-                let sign = SIGNS.iter().find(|sign| rest.starts_with(**sign));
-                let Some(sign) = sign else {
+                let sign = sign_at(rest).ok_or_else(|| {
                     let end = start + other.len_utf8();
-                    return Err(refused(
-                        start,
-                        end,
-                        &format!("`{other}` means nothing here"),
-                    ));
-                };
+                    refused(start, end, &format!("`{other}` means nothing here"))
+                })?;
                 at += sign.len();
                 Token::Sign(sign)
             }
@@ -99,6 +94,10 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<(Token, Span)>, Refusal> {
     };
     tokens.push((Token::End, end));
     Ok(tokens)
+}
+
+fn sign_at(rest: &str) -> Option<&'static str> {
+    SIGNS.iter().find(|sign| rest.starts_with(**sign)).copied()
 }
 
 fn refused(start: usize, end: usize, message: &str) -> Refusal {

@@ -43,6 +43,7 @@ pub(crate) fn columns(plan: &Plan) -> Vec<Vec<bool>> {
 
 type Wanted = Vec<(usize, Vec<usize>)>;
 
+#[expect(clippy::too_many_lines, reason = "a table of nodes")]
 fn of_inputs(plan: &Plan, number: usize, mine: &BTreeSet<usize>) -> Wanted {
     let all = || mine.iter().copied().collect::<Vec<_>>();
     let width = |node: usize| plan.kinds[node].len();

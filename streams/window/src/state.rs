@@ -177,12 +177,12 @@ impl State {
             (Self::Best(best), Some(_)) => {
                 let lane = input.lane.expect("its values were just seen");
                 pairs.for_each(|(row, slot)| {
-                    keep_best(aggregate, &mut best[slot], lane.scalar(row))
+                    keep_best(aggregate, &mut best[slot], lane.scalar(row));
                 });
             }
             (Self::Edges(edges), Some(_)) => {
                 pairs.for_each(|(row, slot)| {
-                    keep_edge(aggregate, &mut edges[slot], input.edge(row))
+                    keep_edge(aggregate, &mut edges[slot], input.edge(row));
                 });
             }
             (state, values) => {

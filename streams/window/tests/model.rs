@@ -3,6 +3,11 @@
 //! Random times out of order and before 1970, NULLs, keys, grids, strategies; the same rows cut
 //! into batches of 1, 7 and 64 Ki. Floats are eighths, so that every sum is exact and bytes are equal.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "floats are eighths of small numbers"
+)]
+
 use std::collections::BTreeMap;
 
 use holm_base::Prng;
@@ -22,7 +27,7 @@ struct Row {
 type Answer = BTreeMap<(i64, i64, Option<i64>), Vec<Scalar>>;
 
 fn below(prng: &mut Prng, bound: i64) -> i64 {
-    i64::try_from(prng.below(bound.unsigned_abs())).unwrap()
+    i64::try_from(prng.below(bound.unsigned_abs())).expect("small numbers")
 }
 
 fn rows(prng: &mut Prng, count: usize, disorder: i64) -> Vec<Row> {
@@ -99,7 +104,7 @@ fn batch(rows: &[Row], first: usize, mark: &mut Watermark) -> Batch {
         Lane::dense(Values::Bool(kept)),
     ]);
     batch.marks = marks;
-    batch.origin = Origin::Run(u64::try_from(first).unwrap());
+    batch.origin = Origin::Run(u64::try_from(first).expect("small numbers"));
     batch
 }
 
@@ -161,17 +166,19 @@ fn plain(call: &Call, rows: &[(usize, &Row)]) -> Scalar {
         .collect();
     let eighths: i128 = reals.iter().map(|(_, _, real)| (real * 8.0) as i128).sum();
     let sum: i128 = ints.iter().map(|(_, _, int)| i128::from(*int)).sum();
-    let count = |count: usize| Scalar::Int(i64::try_from(count).unwrap());
+    let count = |count: usize| Scalar::Int(i64::try_from(count).expect("small numbers"));
     let int = |value: Option<i64>| value.map_or(Scalar::Null, Scalar::Int);
     let real = |value: Option<f64>| value.map_or(Scalar::Null, Scalar::Real);
     match call.aggregate {
         Aggregate::CountRows => count(rows.count()),
         Aggregate::Count => count(ints.len()),
         Aggregate::Sum(Kind::BigInt) => {
-            int((!ints.is_empty()).then(|| i64::try_from(sum).unwrap()))
+            int((!ints.is_empty()).then(|| i64::try_from(sum).expect("small numbers")))
         }
-        Aggregate::Average(Kind::BigInt) => int((!ints.is_empty())
-            .then(|| i64::try_from(sum / i128::try_from(ints.len()).unwrap()).unwrap())),
+        Aggregate::Average(Kind::BigInt) => int((!ints.is_empty()).then(|| {
+            i64::try_from(sum / i128::try_from(ints.len()).expect("small numbers"))
+                .expect("small numbers")
+        })),
         Aggregate::Sum(_) => real((!reals.is_empty()).then(|| eighths as f64 / 8.0)),
         Aggregate::Average(_) => {
             real((!reals.is_empty()).then(|| eighths as f64 / 8.0 / reals.len() as f64))
@@ -257,8 +264,8 @@ fn cumulating(step: i64, size: i64, offset: i64) -> impl Fn(i64) -> Vec<(i64, i6
 fn check(grid: Grid, windows: &dyn Fn(i64) -> Vec<(i64, i64)>, calls: &[Call], strategy: Strategy) {
     for seed in 0..12 {
         let mut prng = Prng::new(seed);
-        let disorder = [0, 5, 40][usize::try_from(seed % 3).unwrap()];
-        let bound = [0, 3, 60][usize::try_from(seed / 3 % 3).unwrap()];
+        let disorder = [0, 5, 40][usize::try_from(seed % 3).expect("small numbers")];
+        let bound = [0, 3, 60][usize::try_from(seed / 3 % 3).expect("small numbers")];
         let rows = rows(&mut prng, 400, disorder);
         let (expected, expected_late) = twin_of_grid(&rows, bound, calls, windows);
         let mut first: Option<Vec<String>> = None;
@@ -277,7 +284,7 @@ fn check(grid: Grid, windows: &dyn Fn(i64) -> Vec<(i64, i64)>, calls: &[Call], s
             );
             assert_eq!(late, expected_late, "{grid:?} {strategy} seed {seed}");
             assert_eq!(
-                *first.get_or_insert(lines.clone()),
+                *first.get_or_insert_with(|| lines.clone()),
                 lines,
                 "I1: equal bytes"
             );
@@ -288,7 +295,7 @@ fn check(grid: Grid, windows: &dyn Fn(i64) -> Vec<(i64, i64)>, calls: &[Call], s
 #[test]
 fn hopping_windows_equal_their_twin_by_every_strategy() {
     for (slide, size, offset) in [(2, 6, 0), (10, 10, 3), (4, 6, 1), (1, 30, 0), (9, 4, 0)] {
-        let grid = Grid::hop(slide, size, offset).unwrap();
+        let grid = Grid::hop(slide, size, offset).expect("small numbers");
         let windows = hopping(slide, size, offset);
         for strategy in [Strategy::Recompute, Strategy::TwoStacks] {
             check(grid, &windows, &all_calls(), strategy);
@@ -300,7 +307,7 @@ fn hopping_windows_equal_their_twin_by_every_strategy() {
 #[test]
 fn cumulating_windows_equal_their_twin() {
     for (step, size, offset) in [(2, 8, 0), (5, 50, 7), (3, 3, 0)] {
-        let grid = Grid::cumulate(step, size, offset).unwrap();
+        let grid = Grid::cumulate(step, size, offset).expect("small numbers");
         for strategy in [Strategy::Recompute, Strategy::Prefix] {
             check(
                 grid,
@@ -353,7 +360,7 @@ fn sessions_equal_their_twin() {
     let calls = all_calls();
     for seed in 0..30 {
         let mut prng = Prng::new(seed);
-        let disorder = [0, 8, 50][usize::try_from(seed % 3).unwrap()];
+        let disorder = [0, 8, 50][usize::try_from(seed % 3).expect("small numbers")];
         let (gap, bound) = (1 + below(&mut prng, 12), below(&mut prng, 30));
         let rows = rows(&mut prng, 300, disorder);
         let (expected, expected_late) = twin_of_sessions(&rows, bound, gap, &calls);
@@ -372,7 +379,7 @@ fn sessions_equal_their_twin() {
                 "seed {seed}, {size}"
             );
             assert_eq!(
-                *first.get_or_insert(lines.clone()),
+                *first.get_or_insert_with(|| lines.clone()),
                 lines,
                 "I1: equal bytes"
             );
@@ -402,7 +409,7 @@ fn limits_have_answers() {
         })
         .collect();
     let calls = || vec![call(Aggregate::CountRows, None, None)];
-    let grid = Grid::tumble(10, 0).unwrap();
+    let grid = Grid::tumble(10, 0).expect("small numbers");
     let few_keys = Limits {
         keys: 3,
         ..Limits::default()
@@ -424,7 +431,9 @@ fn limits_have_answers() {
 #[test]
 fn the_cheapest_strategy_is_chosen() {
     use holm_window::Cost;
-    let of = |grid: Result<Grid, _>, calls: &[Call]| Cost::of(&grid.unwrap(), calls).cheapest();
+    let of = |grid: Result<Grid, _>, calls: &[Call]| {
+        Cost::of(&grid.expect("small numbers"), calls).cheapest()
+    };
     assert_eq!(of(Grid::tumble(10, 0), &all_calls()), Strategy::Recompute);
     assert_eq!(of(Grid::hop(1, 60, 0), &exact_calls()), Strategy::Running);
     assert_eq!(of(Grid::hop(1, 60, 0), &all_calls()), Strategy::TwoStacks);
