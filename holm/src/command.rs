@@ -18,6 +18,7 @@ use crate::config::Flags;
 use crate::rehearse::{self, Rehearse};
 use crate::screen::Screen;
 use crate::sites::{self, LinkCommand, SiteCommand};
+use crate::stream::{self, StreamCommand};
 use crate::up::{self, Calling};
 
 const EXAMPLES: &str = "\
@@ -72,6 +73,9 @@ enum Command {
     /// Play a scenario in virtual time, faults and all, and check every promise
     #[command(after_help = rehearse::EXAMPLES)]
     Rehearse(Rehearse),
+    /// Run SQL over events: windows over files and standard input
+    #[command(subcommand, after_help = stream::EXAMPLES)]
+    Stream(StreamCommand),
     /// Print the completions of a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -153,6 +157,7 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
         Command::Site(site) => sites::site(site),
         Command::Bench(bench) => bench::run(bench).and_then(|text| say(&text)),
         Command::Rehearse(asked) => return rehearse::command(asked),
+        Command::Stream(asked) => return stream::command(asked),
         Command::Fail => {
             assertion::fails();
             Ok(Found::Yes)

@@ -3,7 +3,7 @@
 //! Route map: [`command`] names every command. [`config`] makes a node's configuration, [`up`]
 //! runs the node, [`join`] makes it one of a cluster, [`sites`] runs several on one machine. [`ask`] has the client's commands over
 //! [`client`], their output goes to [`screen`]. [`mod@bench`] measures servers, [`rehearse`]
-//! plays scenarios in virtual time. [`assertion`] ends the process
+//! plays scenarios in virtual time, [`stream`] runs SQL over events. [`assertion`] ends the process
 //! when an invariant is broken. [`quantity`] reads and writes durations, sizes and counts.
 
 mod ask;
@@ -21,6 +21,7 @@ mod rehearse;
 mod restore;
 mod screen;
 mod sites;
+mod stream;
 mod up;
 mod wire;
 

@@ -1,0 +1,275 @@
+//! Input that ends: whole lines in pieces, read on one thread and understood on others, handed
+//! out in order.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use holm_connect::{Format, Guess, HeaderError, Read, Reader, infer};
+use holm_lanes::Field;
+
+use super::Ended;
+
+/// A piece is about so long: half of a core's second cache.
+const PIECE: usize = 256 << 10;
+/// What is looked at to find the columns.
+const SAMPLE: usize = 1 << 20;
+/// A line that is longer is no line.
+const LINE_MAX: usize = 16 << 20;
+/// Pieces that wait between two threads.
+const WAITING: usize = 2;
+/// The most threads that understand rows.
+const WORKERS_MAX: usize = 4;
+
+/// Where rows come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Standard input.
+    Stdin,
+    /// A file.
+    File(std::path::PathBuf),
+}
+
+impl Place {
+    pub(crate) fn of(path: &Path) -> Self {
+        if path == Path::new("-") {
+            Self::Stdin
+        } else {
+            Self::File(path.to_owned())
+        }
+    }
+
+    /// Its name, for messages.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Stdin => "stdin".to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// Lines of a place.
+#[derive(Debug)]
+struct Lines {
+    file: Source,
+    name: String,
+    /// Read and not yet handed out.
+    held: Vec<u8>,
+    is_over: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Stdin(std::io::Stdin),
+    File(File),
+}
+
+impl Lines {
+    fn fill(&mut self, wanted: usize) -> Result<(), Ended> {
+        let mut piece = vec![0; PIECE];
+        while self.held.len() < wanted && !self.is_over {
+            let read = match &mut self.file {
+                Source::Stdin(stdin) => stdin.read(&mut piece),
+                Source::File(file) => file.read(&mut piece),
+            };
+            match read {
+                Ok(0) => self.is_over = true,
+                Ok(count) => self.held.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Ended::failed(format!("read {}", self.name), error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next whole lines, about so many bytes of them.
+    fn piece(&mut self, wanted: usize) -> Result<Option<Vec<u8>>, Ended> {
+        let mut wanted = wanted;
+        loop {
+            self.fill(wanted)?;
+            if self.is_over {
+                let rest = std::mem::take(&mut self.held);
+                return Ok((!rest.is_empty()).then_some(rest));
+            }
+            if let Some(end) = self.held.iter().rposition(|byte| *byte == b'\n') {
+                let rest = self.held.split_off(end + 1);
+                return Ok(Some(std::mem::replace(&mut self.held, rest)));
+            }
+            if self.held.len() > LINE_MAX {
+                let text = format!("{}: a line of more than {} MiB", self.name, LINE_MAX >> 20);
+                return Err(Ended::Failed(text));
+            }
+            wanted = self.held.len() * 2;
+        }
+    }
+}
+
+/// Opened input.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) name: String,
+    lines: Lines,
+    format: Format,
+    /// The first line, of CSV.
+    header: Option<String>,
+    /// What was looked at already.
+    sample: Option<Vec<u8>>,
+}
+
+impl Input {
+    pub(crate) fn open(place: Place, format: Format) -> Result<Self, Ended> {
+        let name = place.name();
+        let file = match &place {
+            Place::Stdin => Source::Stdin(std::io::stdin()),
+            Place::File(path) => Source::File(
+                File::open(path).map_err(|error| Ended::failed(format!("open {name}"), error))?,
+            ),
+        };
+        let mut lines = Lines {
+            file,
+            name: name.clone(),
+            held: Vec::new(),
+            is_over: false,
+        };
+        let mut header = None;
+        if format == Format::Csv {
+            header = Some(first_line(&mut lines)?);
+        }
+        Ok(Self {
+            name,
+            lines,
+            format,
+            header,
+            sample: None,
+        })
+    }
+
+    /// Finds the columns from the first rows, which are read again afterwards.
+    pub(crate) fn guess(&mut self, time: Option<&str>) -> Result<Guess, Ended> {
+        let sample = self.lines.piece(SAMPLE)?.unwrap_or_default();
+        let mut text = self.header.clone().unwrap_or_default().into_bytes();
+        if self.header.is_some() {
+            text.push(b'\n');
+        }
+        text.extend_from_slice(&sample);
+        self.sample = Some(sample);
+        Ok(infer(self.format, &text, time))
+    }
+
+    /// Starts reading: threads of its own read and understand, and wait when nobody takes.
+    pub(crate) fn start(self, fields: &[Field], needed: &[bool]) -> Result<Flow, Ended> {
+        let reader = Reader::new(
+            self.format,
+            fields.to_vec(),
+            needed.to_vec(),
+            self.header.as_deref(),
+        );
+        let reader = reader
+            .map_err(|error: HeaderError| Ended::Refused(format!("{}: {error}", self.name)))?;
+        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers = cores.min(WORKERS_MAX);
+        let (mut to, mut from) = (Vec::new(), Vec::new());
+        for _ in 0..workers {
+            let (piece_in, piece_out) = sync_channel::<(Vec<u8>, u64)>(WAITING);
+            let (read_in, read_out) = sync_channel(WAITING);
+            let reader = reader.clone();
+            thread::spawn(move || understand(&reader, &piece_out, &read_in));
+            to.push(piece_in);
+            from.push(read_out);
+        }
+        let (failed_in, failed) = sync_channel(1);
+        let first_line = if self.header.is_some() { 2 } else { 1 };
+        let mut lines = self.lines;
+        let sample = self.sample;
+        thread::spawn(move || {
+            if let Err(ended) = hand_out(&mut lines, sample, first_line, &to) {
+                // Whoever waited for rows has gone; then nobody wants to know.
+                failed_in.send(ended).ok();
+            }
+        });
+        Ok(Flow {
+            name: self.name,
+            from,
+            next: 0,
+            failed,
+        })
+    }
+}
+
+fn first_line(lines: &mut Lines) -> Result<String, Ended> {
+    let mut wanted = 1 << 16;
+    loop {
+        lines.fill(wanted)?;
+        if let Some(end) = lines.held.iter().position(|byte| *byte == b'\n') {
+            let rest = lines.held.split_off(end + 1);
+            let line = std::mem::replace(&mut lines.held, rest);
+            return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
+        }
+        if lines.is_over || lines.held.len() > LINE_MAX {
+            let line = std::mem::take(&mut lines.held);
+            return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
+        }
+        wanted *= 2;
+    }
+}
+
+fn understand(reader: &Reader, pieces: &Receiver<(Vec<u8>, u64)>, out: &SyncSender<Read>) {
+    while let Ok((piece, first)) = pieces.recv() {
+        if out.send(reader.read(&piece, first)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Hands pieces to the workers in turn, until there are no more or nobody takes them.
+fn hand_out(
+    lines: &mut Lines,
+    sample: Option<Vec<u8>>,
+    first: u64,
+    to: &[SyncSender<(Vec<u8>, u64)>],
+) -> Result<(), Ended> {
+    let mut line = first;
+    let mut turn = 0;
+    let mut next = sample.filter(|sample| !sample.is_empty());
+    loop {
+        let piece = match next.take() {
+            Some(piece) => piece,
+            None => match lines.piece(PIECE)? {
+                Some(piece) => piece,
+                None => return Ok(()),
+            },
+        };
+        let count = piece.iter().filter(|byte| **byte == b'\n').count();
+        let at = line;
+        line += u64::try_from(count).unwrap_or(0);
+        if to[turn].send((piece, at)).is_err() {
+            return Ok(());
+        }
+        turn = (turn + 1) % to.len();
+    }
+}
+
+/// Rows that come, in order.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(crate) name: String,
+    from: Vec<Receiver<Read>>,
+    next: usize,
+    failed: Receiver<Ended>,
+}
+
+impl Flow {
+    /// The next rows; `None` when there are no more.
+    pub(crate) fn read(&mut self) -> Result<Option<Read>, Ended> {
+        match self.from[self.next].recv() {
+            Ok(read) => {
+                self.next = (self.next + 1) % self.from.len();
+                Ok(Some(read))
+            }
+            // The worker whose turn it is has ended: so has the input, or it failed.
+            Err(_ended) => self.failed.recv().map_or(Ok(None), Err),
+        }
+    }
+}

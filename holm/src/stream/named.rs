@@ -1,0 +1,266 @@
+//! The query of a command line and the tables that it reads: which file is which table.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use holm_connect::Format;
+use holm_lanes::Field;
+use holm_sql::{Known, Planned, Script, TableShape};
+use holm_window::Strategy;
+
+use super::Ended;
+use super::input::{Input, Place};
+use crate::quantity::parse_duration;
+
+/// What `run` and `explain` have in common.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The query, a file of SQL
+    #[arg(value_name = "QUERY", required_unless_present = "sql")]
+    file: Option<PathBuf>,
+    /// The query itself
+    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
+    sql: Option<String>,
+    /// Where the rows of stdin come from; `-` is standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    input: PathBuf,
+    /// Read a table's rows from a file, whatever its connector is; may be repeated
+    #[arg(long, value_name = "NAME=FILE", value_parser = parse_table)]
+    table: Vec<(String, PathBuf)>,
+    /// How input is written: jsonl or csv
+    #[arg(long, value_name = "FORMAT", default_value = "jsonl", value_parser = parse_format)]
+    format: Format,
+    /// The column of event time of stdin, where nothing says it
+    #[arg(long, value_name = "COLUMN")]
+    time: Option<String>,
+    /// How far rows may be out of order; later ones are late
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    late: Option<Duration>,
+    /// Put windows together in this way, whatever it costs: recompute, running, two-stacks or prefix
+    #[arg(long, value_name = "WAY", value_parser = parse_strategy)]
+    strategy: Option<Strategy>,
+}
+
+fn parse_table(text: &str) -> Result<(String, PathBuf), String> {
+    let parts = text.split_once('=');
+    let (name, file) = parts.ok_or_else(|| format!("{text}: write NAME=FILE"))?;
+    Ok((name.to_owned(), PathBuf::from(file)))
+}
+
+/// Reads the name of a format.
+pub(crate) fn parse_format(text: &str) -> Result<Format, String> {
+    match text {
+        "jsonl" | "json" => Ok(Format::JsonLines),
+        "csv" => Ok(Format::Csv),
+        "parquet" => Err("Parquet is not built yet; jsonl and csv are".to_owned()),
+        other => Err(format!("{other}: a format is jsonl or csv")),
+    }
+}
+
+fn parse_strategy(text: &str) -> Result<Strategy, String> {
+    match text {
+        "recompute" => Ok(Strategy::Recompute),
+        "running" => Ok(Strategy::Running),
+        "two-stacks" => Ok(Strategy::TwoStacks),
+        "prefix" => Ok(Strategy::Prefix),
+        other => Err(format!("{other}: recompute, running, two-stacks or prefix")),
+    }
+}
+
+/// A query with its plan and its opened input.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) planned: Planned,
+    /// For each source its input; `None` for one that is only explained.
+    pub(crate) inputs: Vec<Option<Input>>,
+    /// For each table that rows are enriched from.
+    pub(crate) tables: Vec<Option<Input>>,
+    /// What was found out about undeclared tables.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Named {
+    /// The query's name, for messages.
+    fn name(&self) -> String {
+        let name = self.file.as_ref().map(|file| file.display().to_string());
+        name.unwrap_or_else(|| "--sql".to_owned())
+    }
+
+    fn script(&self) -> Result<Script, Ended> {
+        let text = match (&self.sql, &self.file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(file)) => std::fs::read_to_string(file)
+                .map_err(|error| Ended::failed(format!("read {}", file.display()), error))?,
+            (None, None) => String::new(),
+        };
+        holm_sql::parse(&text).map_err(|refusal| self.refused(&refusal))
+    }
+
+    fn refused(&self, refusal: &holm_sql::Refusal) -> Ended {
+        Ended::Refused(format!("{}:{refusal}", self.name()))
+    }
+
+    /// Reads the query, finds out what it reads and plans it. What is only explained need not
+    /// be there.
+    pub(crate) fn prepare(&self, is_explained: bool) -> Result<Prepared, Ended> {
+        let script = self.script()?;
+        let mut known = Known {
+            late: self
+                .late
+                .map(|late| i64::try_from(late.as_micros()).unwrap_or(i64::MAX)),
+            strategy: self.strategy,
+            ..Known::default()
+        };
+        for table in script.tables() {
+            if self.place(&table.name, Some(table)).is_ok() {
+                known.bounded.push(table.name.clone());
+            }
+        }
+        let mut notes = Vec::new();
+        let mut undeclared: Vec<(String, Input)> = Vec::new();
+        let names = self
+            .table
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .chain(["stdin"]);
+        for name in names {
+            if !script.reads_undeclared(name) || known.shapes.contains_key(name) {
+                continue;
+            }
+            let mut input = Input::open(self.place(name, None)?, self.format)?;
+            let wanted = self.time.clone().or_else(|| script.time_of(name));
+            let guess = input.guess(wanted.as_deref())?;
+            let (shape, note) = shape_of(name, &guess, self)?;
+            notes.push(note);
+            known.shapes.insert(name.to_owned(), shape);
+            known.bounded.push(name.to_owned());
+            undeclared.push((name.to_owned(), input));
+        }
+        let planned = holm_sql::plan(&script, &known).map_err(|refusal| self.refused(&refusal))?;
+        let mut open = |name: &str, fields: &[Field]| -> Result<Option<Input>, Ended> {
+            let found = undeclared.iter().position(|(own, _)| own == name);
+            if let Some(found) = found {
+                return Ok(Some(undeclared.swap_remove(found).1));
+            }
+            if is_explained {
+                return Ok(None);
+            }
+            let table = script.tables().iter().find(|table| table.name == name);
+            let format = table.and_then(|table| table.options.get("format"));
+            let format = match format.map(String::as_str) {
+                None => self.format,
+                Some(_) if self.table.iter().any(|(own, _)| own == name) => self.format,
+                Some(format) => parse_format(format).map_err(Ended::Refused)?,
+            };
+            let input = Input::open(self.place(name, table)?, format)?;
+            debug_assert!(!fields.is_empty(), "a table has columns");
+            Ok(Some(input))
+        };
+        let mut inputs = Vec::new();
+        for source in &planned.plan.sources {
+            inputs.push(open(&source.name, &source.fields)?);
+        }
+        let mut tables = Vec::new();
+        for (name, fields) in &planned.tables {
+            tables.push(open(name, fields)?);
+        }
+        Ok(Prepared {
+            planned,
+            inputs,
+            tables,
+            notes,
+        })
+    }
+
+    /// Where a table's rows come from.
+    fn place(&self, name: &str, table: Option<&holm_sql::Table>) -> Result<Place, Ended> {
+        if let Some((_, file)) = self.table.iter().find(|(own, _)| own == name) {
+            return Ok(Place::of(file));
+        }
+        let Some(table) = table else {
+            return Ok(Place::of(&self.input));
+        };
+        match table.connector().as_str() {
+            "stdin" => Ok(Place::of(&self.input)),
+            "file" | "filesystem" => match table.options.get("path") {
+                Some(path) => Ok(Place::of(std::path::Path::new(path))),
+                None => Err(Ended::Refused(format!("{name} is a file without 'path'"))),
+            },
+            other => {
+                let other = if other.is_empty() {
+                    "no connector"
+                } else {
+                    other
+                };
+                Err(Ended::Refused(format!(
+                    "{name} is read from {other}, which is not built yet; --table {name}=FILE reads its rows from a file"
+                )))
+            }
+        }
+    }
+}
+
+fn shape_of(
+    name: &str,
+    guess: &holm_connect::Guess,
+    named: &Named,
+) -> Result<(TableShape, String), Ended> {
+    const SECOND: i64 = 1_000_000;
+    if guess.fields.is_empty() {
+        return Err(Ended::Failed(format!(
+            "{name} has no rows to find its columns from; CREATE TABLE it"
+        )));
+    }
+    if let Some(time) = &named.time
+        && guess.time.is_none()
+    {
+        let known = guess.fields.iter().find(|field| field.name == *time);
+        let why = known.map_or_else(
+            || "there is no such column".to_owned(),
+            |field| {
+                format!(
+                    "it is {}, not a time; CREATE TABLE {name} with a computed column",
+                    field.kind
+                )
+            },
+        );
+        return Err(Ended::Refused(format!("--time {time}: {why}")));
+    }
+    let fields: Vec<String> = guess
+        .fields
+        .iter()
+        .map(|field| format!("{} {}", field.name, field.kind))
+        .collect();
+    let mut note = format!(
+        "{name}: {} (from {} rows)",
+        fields.join(", "),
+        super::output::grouped(guess.rows)
+    );
+    // Twice what was seen, in whole seconds: later rows may be a little worse.
+    let bound = (guess.disorder * 2 + SECOND - 1).div_euclid(SECOND) * SECOND;
+    if let Some(time) = &guess.time {
+        note += &format!("; time {time}, ");
+        note += &match (guess.disorder, named.late) {
+            (0, None) => "in order".to_owned(),
+            (_, Some(late)) => format!("up to {late:?} out of order"),
+            (disorder, None) => format!(
+                "out of order by {}; rows more than {} behind are late (--late)",
+                holm_sql::length(disorder),
+                holm_sql::length(bound)
+            ),
+        };
+    }
+    if !guess.nested.is_empty() {
+        note += &format!(
+            "; not flat and therefore no column: {}",
+            guess.nested.join(", ")
+        );
+    }
+    let shape = TableShape {
+        fields: guess.fields.clone(),
+        time: guess.time.clone(),
+        bound,
+    };
+    Ok((shape, note))
+}

@@ -1,0 +1,272 @@
+//! `holm stream run`: a query over input that ends.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use holm_connect::{Format, Read};
+use holm_engine::{Limits, Run};
+use holm_lanes::Batch;
+use serde_json::json;
+
+use super::Ended;
+use super::input::Flow;
+use super::named::{Named, Prepared, parse_format};
+use super::output::{Into, Output, create, grouped, parse_into};
+use crate::progress::Progress;
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  holm stream run query.sql < events.jsonl
+  holm stream run query.sql --input events.csv --format csv --time ts --late 5s
+  holm stream run query.sql --table task=events.jsonl --into file:out.jsonl
+  holm stream run --sql 'SELECT window_start, COUNT(*) AS n FROM TUMBLE(TABLE stdin, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY window_start, window_end'
+
+Rows go to standard output as JSON lines; what is to be known besides goes to standard error. A row without a value
+where it needs one is diverted and counted, as is a row that comes after its windows closed.
+Exit codes: 0 complete; 1 input or output failed; 2 refused; 3 rows late or diverted (--strict).";
+
+/// What the command line says.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    #[command(flatten)]
+    named: Named,
+    /// Where rows go: stdout or file:PATH; else where INSERT INTO says
+    #[arg(long, value_name = "SINK", value_parser = parse_into)]
+    into: Option<Into>,
+    /// How rows are written: jsonl or csv
+    #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
+    into_format: Option<Format>,
+    /// What becomes of a row without a value
+    #[arg(long, value_name = "WHAT", default_value = "divert")]
+    on_error: OnError,
+    /// Write rows that were diverted, and late ones of tables with 'late'='side', into this file
+    #[arg(long, value_name = "FILE")]
+    diverted: Option<PathBuf>,
+    /// End with 3 if a row was late or diverted
+    #[arg(long)]
+    strict: bool,
+    /// Print the closing line as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What becomes of a row without a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OnError {
+    /// It is set aside and counted
+    Divert,
+    /// The run ends
+    Stop,
+}
+
+/// How many diverted rows are named on standard error; the others are counted.
+const NAMED_MAX: u64 = 10;
+
+/// Rows that are set aside.
+#[derive(Debug)]
+struct Aside {
+    file: Option<(File, PathBuf)>,
+    on_error: OnError,
+    named: u64,
+    /// Rows that never reached the engine.
+    bad: u64,
+}
+
+impl Aside {
+    fn divert(&mut self, place: &str, line: Option<u64>, why: &str) -> Result<(), Ended> {
+        let at = line.map_or_else(|| place.to_owned(), |line| format!("{place}:{line}"));
+        if self.on_error == OnError::Stop {
+            return Err(Ended::Failed(format!("{at}: {why}")));
+        }
+        self.named += 1;
+        if self.named <= NAMED_MAX {
+            say(&format!("{at}: {why}; row diverted"));
+        } else if self.named == NAMED_MAX + 1 {
+            say("more rows are diverted; --diverted FILE names all");
+        }
+        self.keep(&json!({ "table": "run$errors", "place": place, "line": line, "reason": why }))
+    }
+
+    fn keep(&mut self, row: &serde_json::Value) -> Result<(), Ended> {
+        let Some((file, path)) = &mut self.file else {
+            return Ok(());
+        };
+        writeln!(file, "{row}")
+            .map_err(|error| Ended::failed(format!("write {}", path.display()), error))
+    }
+}
+
+fn say(text: &str) {
+    // With standard error gone there is nobody left to tell.
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+/// Runs the query to the end of its input.
+pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
+    let begun = Instant::now();
+    let Prepared {
+        planned,
+        inputs,
+        tables,
+        notes,
+    } = asked.named.prepare(false)?;
+    notes.iter().for_each(|note| say(note));
+    let (into, format) = sink(asked, planned.into.as_ref())?;
+    let mut aside = Aside {
+        file: match &asked.diverted {
+            Some(path) => Some((create(path)?, path.clone())),
+            None => None,
+        },
+        on_error: asked.on_error,
+        named: 0,
+        bad: 0,
+    };
+    let mut held = Vec::new();
+    for (input, (_, fields)) in tables.into_iter().zip(&planned.tables) {
+        let input = input.expect("every table of a run has its input");
+        let flow = input.start(fields, &vec![true; fields.len()])?;
+        held.push(whole(flow, &mut aside)?);
+    }
+    let mut flows = Vec::new();
+    for (number, input) in inputs.into_iter().enumerate() {
+        let input = input.expect("every source of a run has its input");
+        let fields = &planned.plan.sources[number].fields;
+        flows.push(Some(input.start(fields, &planned.needed[number])?));
+    }
+    let mut output = Output::open(&into, format, &planned.plan.fields)?;
+    let mut run = Run::new(&planned.plan, Limits::default(), held);
+    let mut progress = Progress::new();
+    let names: Vec<String> = flows
+        .iter()
+        .flatten()
+        .map(|flow: &Flow| flow.name.clone())
+        .collect();
+    while let Some(source) = lowest(&run, &flows) {
+        let flow = flows[source].as_mut().expect("it has not ended");
+        let out = if let Some(read) = flow.read()? {
+            let batch = admit(read, &names[source], &mut aside)?;
+            run.push(source, batch)
+        } else {
+            flows[source] = None;
+            run.end(source)
+        };
+        let out = out.map_err(|full| Ended::Failed(full.to_string()))?;
+        tell(&mut run, &names, &mut aside)?;
+        if out.rows > 0 {
+            output.rows(&out)?;
+        }
+        progress.show(&format!("{} rows in", grouped(run.counts().rows)));
+    }
+    drop(progress);
+    Ok(close(asked, &run, &aside, begun))
+}
+
+/// The source with the lowest watermark that has not ended.
+fn lowest(run: &Run, flows: &[Option<Flow>]) -> Option<usize> {
+    let open = (0..flows.len()).filter(|source| flows[*source].is_some());
+    open.min_by_key(|source| run.mark(*source))
+}
+
+/// The rows of a piece, after those that are none were set aside.
+fn admit(read: Read, name: &str, aside: &mut Aside) -> Result<Batch, Ended> {
+    for bad in &read.bad {
+        aside.bad += 1;
+        aside.divert(name, Some(bad.line), &bad.to_string())?;
+    }
+    Ok(read.batch)
+}
+
+/// All rows of a table.
+fn whole(mut flow: Flow, aside: &mut Aside) -> Result<Batch, Ended> {
+    let name = flow.name.clone();
+    let mut whole: Option<Batch> = None;
+    while let Some(read) = flow.read()? {
+        let batch = admit(read, &name, aside)?;
+        whole = Some(match whole {
+            None => batch,
+            Some(before) => before.and(&batch),
+        });
+    }
+    whole.ok_or_else(|| Ended::Failed(format!("{name} is empty, and rows are enriched from it")))
+}
+
+/// Sets aside what the engine could not use.
+fn tell(run: &mut Run, names: &[String], aside: &mut Aside) -> Result<(), Ended> {
+    let report = run.report();
+    for diverted in report.diverted {
+        let (place, line) = match diverted.line {
+            Some((source, line)) => (names[source].as_str(), Some(line)),
+            None => ("a result", None),
+        };
+        aside.divert(place, line, &diverted.fault.to_string())?;
+    }
+    for late in report.late {
+        let name = &names[late.source];
+        aside
+            .keep(&json!({ "table": format!("{name}$late"), "place": name, "line": late.line }))?;
+    }
+    Ok(())
+}
+
+/// Where rows go: where the command line says, else where the INSERT does.
+fn sink(asked: &Asked, table: Option<&holm_sql::Table>) -> Result<(Into, Format), Ended> {
+    let option = |name: &str| table.and_then(|table| table.options.get(name));
+    let format = match (asked.into_format, option("format")) {
+        (Some(format), _) => format,
+        (None, Some(format)) => parse_format(format).map_err(Ended::Refused)?,
+        (None, None) => Format::JsonLines,
+    };
+    if let Some(into) = &asked.into {
+        return Ok((into.clone(), format));
+    }
+    let Some(table) = table else {
+        return Ok((Into::Stdout, format));
+    };
+    let into = match (table.connector().as_str(), option("path")) {
+        ("stdout" | "print", _) => Into::Stdout,
+        ("file" | "filesystem", Some(path)) => Into::File(PathBuf::from(path)),
+        ("file" | "filesystem", None) => {
+            return Err(Ended::Refused(format!(
+                "{} is a file without 'path'",
+                table.name
+            )));
+        }
+        (other, _) => {
+            let name = &table.name;
+            return Err(Ended::Refused(format!(
+                "{name} goes to {other}, which is not built yet; --into stdout or --into file:PATH sends its rows there"
+            )));
+        }
+    };
+    Ok((into, format))
+}
+
+/// The closing line, and the code.
+fn close(asked: &Asked, run: &Run, aside: &Aside, begun: Instant) -> u8 {
+    let counts = run.counts();
+    let (rows, diverted) = (counts.rows + aside.bad, counts.diverted + aside.bad);
+    let seconds = begun.elapsed().as_secs_f64();
+    if asked.json {
+        let line = json!({
+            "rows_in": rows, "late": counts.late, "diverted": diverted, "rows_out": counts.out,
+            "seconds": seconds,
+        });
+        say(&line.to_string());
+    } else {
+        say(&format!(
+            "{} rows in, {} late, {} diverted; {} out; {seconds:.1} s",
+            grouped(rows),
+            grouped(counts.late),
+            grouped(diverted),
+            grouped(counts.out)
+        ));
+    }
+    if asked.strict && counts.late + diverted > 0 {
+        3
+    } else {
+        0
+    }
+}

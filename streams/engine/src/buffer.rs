@@ -1,0 +1,79 @@
+//! Rows that wait for their window to end.
+
+use std::collections::BTreeMap;
+
+use holm_lanes::{Batch, Lane, LaneBuilder, Marks};
+
+use crate::run::Full;
+
+/// Rows of one window, lane by lane.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    builders: Vec<LaneBuilder>,
+}
+
+impl Held {
+    fn like(batch: &Batch) -> Self {
+        let builder = |lane: &std::sync::Arc<Lane>| LaneBuilder::new(lane.shape());
+        Self {
+            builders: batch.lanes.iter().map(builder).collect(),
+        }
+    }
+
+    pub(crate) fn into_batch(self) -> Batch {
+        Batch::of(self.builders.into_iter().map(LaneBuilder::finish).collect())
+    }
+}
+
+/// Rows by the end and start of their window.
+#[derive(Clone, Debug)]
+pub(crate) struct Buffer {
+    window: Option<(usize, usize)>,
+    open: BTreeMap<(i64, i64), Held>,
+    rows: usize,
+    limit: usize,
+}
+
+impl Buffer {
+    pub(crate) const fn new(window: Option<(usize, usize)>, limit: usize) -> Self {
+        Self {
+            window,
+            open: BTreeMap::new(),
+            rows: 0,
+            limit,
+        }
+    }
+
+    /// Holds the rows of a batch.
+    pub(crate) fn hold(&mut self, batch: &Batch, what: &'static str) -> Result<(), Full> {
+        self.rows += batch.rows;
+        if self.rows > self.limit {
+            let limit = self.limit;
+            return Err(Full { what, limit });
+        }
+        for row in 0..batch.rows {
+            let key = self.window.map_or((Marks::END, 0), |(start, end)| {
+                let at = |lane: usize| batch.lanes[lane].ints().map_or(0, |times| times[row]);
+                (at(end), at(start))
+            });
+            let held = self.open.entry(key).or_insert_with(|| Held::like(batch));
+            for (builder, lane) in held.builders.iter_mut().zip(&batch.lanes) {
+                builder.push_from(lane, row);
+            }
+        }
+        Ok(())
+    }
+
+    /// The end and start of the first window that a mark has passed.
+    pub(crate) fn due(&self, mark: i64) -> Option<(i64, i64)> {
+        let key = self.open.keys().next()?;
+        (key.0 <= mark).then_some(*key)
+    }
+
+    /// Lets a window's rows go.
+    pub(crate) fn release(&mut self, key: (i64, i64)) -> Option<Batch> {
+        let batch = self.open.remove(&key)?.into_batch();
+        self.rows -= batch.rows;
+        Some(batch)
+    }
+}

@@ -1,0 +1,223 @@
+//! Runs a plan: a batch of a source goes through all nodes, in order.
+
+use std::collections::BTreeSet;
+
+use holm_lanes::{Batch, Marks};
+use holm_window::Watermark;
+use thiserror::Error;
+
+use crate::plan::{Limits, Node, Plan};
+use crate::report::{Counts, Diverted, Late, Report};
+use crate::stage::{self, Done, Stage};
+
+/// More rows wait than may: the run ends.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{what} holds {limit} rows, which is the limit")]
+pub struct Full {
+    /// What holds them.
+    pub what: &'static str,
+    /// The limit.
+    pub limit: usize,
+}
+
+/// A plan that runs.
+#[derive(Debug)]
+pub struct Run {
+    plan: Plan,
+    stages: Vec<Stage>,
+    marks: Vec<Watermark>,
+    /// The source whose lines the rows of a node still are.
+    origins: Vec<Option<usize>>,
+    report: Report,
+    /// Lines that were counted as late or diverted in this round.
+    seen_late: BTreeSet<(usize, u64)>,
+    seen_diverted: BTreeSet<(usize, u64)>,
+}
+
+impl Run {
+    /// A run that has seen nothing. `tables` are those that lookups name.
+    #[must_use]
+    pub fn new(plan: &Plan, limits: Limits, tables: Vec<Batch>) -> Self {
+        let mut origins: Vec<Option<usize>> = Vec::new();
+        for node in &plan.nodes {
+            origins.push(match node {
+                Node::Source(source) => Some(*source),
+                Node::Filter { input, .. }
+                | Node::Project { input, .. }
+                | Node::Lookup { input, .. }
+                | Node::Assign { input, .. } => origins[*input],
+                Node::Window { .. }
+                | Node::Group { .. }
+                | Node::Join { .. }
+                | Node::Top { .. }
+                | Node::Order { .. } => None,
+            });
+        }
+        Self {
+            stages: (0..plan.nodes.len())
+                .map(|node| Stage::new(plan, node, limits, &tables))
+                .collect(),
+            marks: plan
+                .sources
+                .iter()
+                .map(|source| Watermark::new(source.bound))
+                .collect(),
+            origins,
+            plan: plan.clone(),
+            report: Report::default(),
+            seen_late: BTreeSet::new(),
+            seen_diverted: BTreeSet::new(),
+        }
+    }
+
+    /// The watermark of a source: of several sources the lowest is to be read next.
+    #[must_use]
+    pub fn mark(&self, source: usize) -> i64 {
+        self.marks[source].now()
+    }
+
+    /// Takes rows of a source, in the order of its lines, and gives the rows that come out.
+    ///
+    /// # Errors
+    ///
+    /// If more rows wait than may; the run is over then.
+    pub fn push(&mut self, source: usize, batch: Batch) -> Result<Batch, Full> {
+        self.report.counts.rows += count(batch.rows);
+        let described = &self.plan.sources[source];
+        let (time, original) = (described.time, batch.origin.clone());
+        let mut done = stage::prepare(&described.computed, time, batch);
+        for (row, fault) in std::mem::take(&mut done.diverted) {
+            self.divert(Some((source, original.at(row))), fault);
+        }
+        if let Some(time) = time {
+            let times = done.batch.lanes[time].ints().unwrap_or_default();
+            done.batch.marks = self.marks[source].pass(times);
+        }
+        self.round(source, done.batch)
+    }
+
+    /// Ends a source, which closes what waits for it.
+    ///
+    /// # Errors
+    ///
+    /// If more rows wait than may.
+    pub fn end(&mut self, source: usize) -> Result<Batch, Full> {
+        let described = &self.plan.sources[source];
+        let kinds: Vec<_> = described
+            .fields
+            .iter()
+            .chain(described.computed.iter().map(|(field, _)| field))
+            .map(|field| field.kind)
+            .collect();
+        self.round(source, stage::empty(&kinds, Marks::END))
+    }
+
+    /// What was counted and set aside since it was last asked.
+    pub fn report(&mut self) -> Report {
+        let counts = self.report.counts;
+        let report = std::mem::take(&mut self.report);
+        self.report.counts = counts;
+        report
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.report.counts
+    }
+
+    /// Notes a row that had no value before it came here.
+    pub fn divert(&mut self, line: Option<(usize, u64)>, fault: holm_lanes::Fault) {
+        if line.is_none_or(|line| self.seen_diverted.insert(line)) {
+            self.report.counts.diverted += 1;
+            self.report.diverted.push(Diverted { line, fault });
+        }
+    }
+
+    fn round(&mut self, source: usize, batch: Batch) -> Result<Batch, Full> {
+        let mut outs: Vec<Option<Batch>> = Vec::with_capacity(self.stages.len());
+        for number in 0..self.stages.len() {
+            let out = self.step(number, (source, &batch), &outs)?;
+            outs.push(out);
+        }
+        self.seen_late.clear();
+        self.seen_diverted.clear();
+        let kinds = self
+            .plan
+            .kinds
+            .last()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let out = outs.pop().flatten();
+        let out = out.unwrap_or_else(|| stage::empty(kinds, Marks::START));
+        self.report.counts.out += count(out.rows);
+        Ok(out)
+    }
+
+    fn step(
+        &mut self,
+        number: usize,
+        (source, batch): (usize, &Batch),
+        outs: &[Option<Batch>],
+    ) -> Result<Option<Batch>, Full> {
+        let node = &self.plan.nodes[number];
+        let (done, input) = match node {
+            Node::Source(own) => {
+                return Ok((*own == source).then(|| batch.clone()));
+            }
+            Node::Join { inputs, .. } => {
+                let (left, right) = (outs[inputs.0].as_ref(), outs[inputs.1].as_ref());
+                if left.is_none() && right.is_none() {
+                    return Ok(None);
+                }
+                (self.stages[number].join(left, right)?, None)
+            }
+            Node::Filter { input, .. }
+            | Node::Project { input, .. }
+            | Node::Window { input, .. }
+            | Node::Assign { input, .. }
+            | Node::Group { input, .. }
+            | Node::Lookup { input, .. }
+            | Node::Top { input, .. }
+            | Node::Order { input, .. } => {
+                let Some(batch) = &outs[*input] else {
+                    return Ok(None);
+                };
+                (self.stages[number].step(batch)?, Some((*input, batch)))
+            }
+        };
+        Ok(Some(self.note(done, input)))
+    }
+
+    fn note(&mut self, done: Done, input: Option<(usize, &Batch)>) -> Batch {
+        let line_of = |row: usize| {
+            let (node, batch) = input?;
+            Some((self.origins[node]?, batch.origin.at(row)))
+        };
+        let late: Vec<_> = done.late.iter().filter_map(|row| line_of(*row)).collect();
+        let diverted: Vec<_> = done
+            .diverted
+            .into_iter()
+            .map(|(row, fault)| (line_of(row), fault))
+            .collect();
+        for (source, line) in late {
+            if self.seen_late.insert((source, line)) {
+                self.report.counts.late += 1;
+                if self.plan.sources[source].keeps_late {
+                    self.report.late.push(Late { source, line });
+                }
+            }
+        }
+        for (line, fault) in diverted {
+            self.divert(line, fault);
+        }
+        for fault in done.lost {
+            self.divert(None, fault);
+        }
+        done.batch
+    }
+}
+
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).expect("a batch is in memory")
+}

@@ -1,0 +1,438 @@
+//! What each node keeps while it runs, and what it does with a batch.
+
+use std::sync::Arc;
+
+use holm_lanes::{
+    Batch, Expr, Fault, Faults, Keys, Kind, Lane, Marks, Origin, Shape, Values, index, number,
+};
+use holm_window::{Grouped, Pushed, Sessions, Windows};
+
+use crate::buffer::Buffer;
+use crate::join;
+use crate::lookup::Table;
+use crate::order;
+use crate::plan::{Limits, Node, Plan, WindowKind};
+use crate::run::Full;
+use crate::top;
+
+/// What a node did with a batch.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) batch: Batch,
+    /// Rows of the input that came too late.
+    pub(crate) late: Vec<usize>,
+    /// Rows of the input that have no value.
+    pub(crate) diverted: Vec<(usize, Fault)>,
+    /// Results that have no value.
+    pub(crate) lost: Vec<Fault>,
+}
+
+impl Done {
+    pub(crate) const fn clean(batch: Batch) -> Self {
+        Self {
+            batch,
+            late: Vec::new(),
+            diverted: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+}
+
+/// The state of a node.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    Source,
+    Filter(Expr),
+    Project(Vec<Expr>),
+    Windows(Windows),
+    Sessions(Sessions),
+    Assign(holm_window::Grid, usize),
+    Grouped(Grouped, bool),
+    Lookup(Table, Vec<usize>, bool),
+    Top(Buffer, Top),
+    Order(Buffer, Vec<(usize, bool)>, Option<usize>),
+    Join(Box<Join>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Top {
+    keys: Vec<(usize, Shape)>,
+    order: Vec<(usize, bool)>,
+    count: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Join {
+    left: (Buffer, i64),
+    right: (Buffer, i64),
+    right_shapes: Vec<Shape>,
+    keys: Vec<(usize, usize)>,
+    condition: Option<Expr>,
+    keeps_left: bool,
+    kinds: Vec<Kind>,
+}
+
+/// A batch of no rows with lanes of these kinds.
+pub(crate) fn empty(kinds: &[Kind], after: i64) -> Batch {
+    let lanes = kinds
+        .iter()
+        .map(|kind| Lane::dense(Values::empty(kind.shape())));
+    let mut batch = Batch::of(lanes.collect());
+    batch.marks.after = after;
+    batch
+}
+
+impl Stage {
+    pub(crate) fn new(plan: &Plan, number: usize, limits: Limits, tables: &[Batch]) -> Self {
+        let node = &plan.nodes[number];
+        let shapes = |input: usize, columns: &[usize]| -> Vec<(usize, Shape)> {
+            let shape = |column: &usize| (*column, plan.kinds[input][*column].shape());
+            columns.iter().map(shape).collect()
+        };
+        match node {
+            Node::Source(_) => Self::Source,
+            Node::Filter { condition, .. } => Self::Filter(condition.clone()),
+            Node::Project { columns, .. } => Self::Project(columns.clone()),
+            Node::Window {
+                input,
+                kind,
+                time,
+                keys,
+                calls,
+                strategy,
+            } => {
+                let keys = shapes(*input, keys);
+                let calls = calls.clone();
+                match kind {
+                    WindowKind::Grid(grid) => {
+                        let windows = Windows::new(*grid, *time, keys, calls, limits.window);
+                        Self::Windows(match strategy {
+                            Some(strategy) => windows.with_strategy(*strategy),
+                            None => windows,
+                        })
+                    }
+                    WindowKind::Session(gap) => {
+                        Self::Sessions(Sessions::new(*gap, *time, keys, calls, limits.window))
+                    }
+                }
+            }
+            Node::Assign { grid, time, .. } => Self::Assign(*grid, *time),
+            Node::Group {
+                input,
+                window,
+                keys,
+                calls,
+            } => {
+                let keys = shapes(*input, keys);
+                let grouped = Grouped::new(*window, keys, calls.clone(), limits.window);
+                Self::Grouped(grouped, window.is_some())
+            }
+            Node::Lookup {
+                table,
+                keys,
+                keeps_left,
+                ..
+            } => lookup(&tables[*table], keys, *keeps_left),
+            Node::Top {
+                input,
+                window,
+                keys,
+                order,
+                count,
+            } => Self::Top(
+                Buffer::new(Some(*window), limits.rows),
+                Top {
+                    keys: shapes(*input, keys),
+                    order: order.clone(),
+                    count: *count,
+                },
+            ),
+            Node::Order { order, limit, .. } => {
+                Self::Order(Buffer::new(None, limits.rows), order.clone(), *limit)
+            }
+            Node::Join { .. } => Self::Join(Box::new(Join::new(plan, number, limits))),
+        }
+    }
+
+    /// What it does with a batch of its only input.
+    pub(crate) fn step(&mut self, batch: &Batch) -> Result<Done, Full> {
+        match self {
+            Self::Source | Self::Join(_) => Ok(Done::clean(batch.clone())),
+            Self::Filter(condition) => Ok(filter(condition, batch)),
+            Self::Project(columns) => Ok(project(columns, batch)),
+            Self::Windows(windows) => {
+                let pushed = windows.push(batch);
+                Ok(closed(pushed, windows.keys(), batch.marks.after, true))
+            }
+            Self::Sessions(sessions) => {
+                let pushed = sessions.push(batch);
+                Ok(closed(pushed, sessions.keys(), batch.marks.after, true))
+            }
+            Self::Grouped(grouped, has_window) => {
+                let pushed = grouped.push(batch);
+                Ok(closed(
+                    pushed,
+                    grouped.keys(),
+                    batch.marks.after,
+                    *has_window,
+                ))
+            }
+            Self::Assign(grid, time) => Ok(assign(grid, *time, batch)),
+            Self::Lookup(table, columns, keeps_left) => {
+                Ok(Done::clean(table.beside(batch, columns, *keeps_left)))
+            }
+            Self::Top(buffer, of) => {
+                buffer.hold(batch, "a list of first rows")?;
+                let mut parts = Vec::new();
+                while let Some(key) = buffer.due(batch.marks.after) {
+                    let held = buffer.release(key).expect("it is due");
+                    parts.push(top::first(&held, &of.keys, &of.order, of.count));
+                }
+                let mut none = batch.take(&[]);
+                none.lanes
+                    .push(Arc::new(Lane::dense(Values::Int(Vec::new()))));
+                Ok(Done::clean(together(&none, &parts, batch.marks.after)))
+            }
+            Self::Order(buffer, order, limit) => {
+                buffer.hold(batch, "an order")?;
+                let mut out = batch.take(&[]);
+                if let Some(key) = buffer.due(batch.marks.after) {
+                    let held = buffer.release(key).expect("it is due");
+                    let mut rows = order::sorted(&held, order);
+                    rows.truncate(limit.unwrap_or(usize::MAX));
+                    out = held.take(&rows);
+                }
+                out.marks.after = batch.marks.after;
+                Ok(Done::clean(out))
+            }
+        }
+    }
+
+    /// What a join does with batches of its two inputs.
+    pub(crate) fn join(
+        &mut self,
+        left: Option<&Batch>,
+        right: Option<&Batch>,
+    ) -> Result<Done, Full> {
+        let Self::Join(join) = self else {
+            panic!("only a join has two inputs");
+        };
+        join.step(left, right)
+    }
+}
+
+impl Join {
+    fn new(plan: &Plan, number: usize, limits: Limits) -> Self {
+        let Node::Join {
+            inputs,
+            windows,
+            keys,
+            condition,
+            keeps_left,
+        } = &plan.nodes[number]
+        else {
+            panic!("it is made of a join");
+        };
+        Self {
+            left: (Buffer::new(Some(windows.0), limits.rows), Marks::START),
+            right: (Buffer::new(Some(windows.1), limits.rows), Marks::START),
+            right_shapes: plan.kinds[inputs.1]
+                .iter()
+                .map(|kind| kind.shape())
+                .collect(),
+            keys: keys.clone(),
+            condition: condition.clone(),
+            keeps_left: *keeps_left,
+            kinds: plan.kinds[number].clone(),
+        }
+    }
+
+    fn step(&mut self, left: Option<&Batch>, right: Option<&Batch>) -> Result<Done, Full> {
+        if let Some(batch) = left {
+            self.left.0.hold(batch, "a join")?;
+            self.left.1 = batch.marks.after;
+        }
+        if let Some(batch) = right {
+            self.right.0.hold(batch, "a join")?;
+            self.right.1 = batch.marks.after;
+        }
+        let mark = self.left.1.min(self.right.1);
+        let mut parts = Vec::new();
+        let mut lost = Vec::new();
+        loop {
+            let dues = [self.left.0.due(mark), self.right.0.due(mark)];
+            let Some(key) = dues.into_iter().flatten().min() else {
+                break;
+            };
+            let (left, right) = (self.left.0.release(key), self.right.0.release(key));
+            let Some(left) = left else {
+                continue;
+            };
+            let terms = join::Terms {
+                keys: &self.keys,
+                condition: self.condition.as_ref(),
+                keeps_left: self.keeps_left,
+            };
+            let mut faults = Faults::default();
+            let shapes = &self.right_shapes;
+            parts.push(join::pairs(
+                &left,
+                right.as_ref(),
+                shapes,
+                &terms,
+                &mut faults,
+            ));
+            lost.extend(faults.iter().map(|(_, fault)| fault.clone()));
+        }
+        let mut done = Done::clean(together(&empty(&self.kinds, mark), &parts, mark));
+        done.lost = lost;
+        Ok(done)
+    }
+}
+
+/// Batches one after the other.
+fn together(none: &Batch, parts: &[Batch], after: i64) -> Batch {
+    use holm_lanes::LaneBuilder;
+    let mut builders: Vec<LaneBuilder> = none
+        .lanes
+        .iter()
+        .map(|lane| LaneBuilder::new(lane.shape()))
+        .collect();
+    for part in parts {
+        for (builder, lane) in builders.iter_mut().zip(&part.lanes) {
+            (0..part.rows).for_each(|row| builder.push_from(lane, row));
+        }
+    }
+    let mut batch = Batch::of(builders.into_iter().map(LaneBuilder::finish).collect());
+    batch.marks.after = after;
+    batch
+}
+
+fn lookup(table: &Batch, keys: &[(usize, usize)], keeps_left: bool) -> Stage {
+    let theirs: Vec<usize> = keys.iter().map(|(_, column)| *column).collect();
+    let ours = keys.iter().map(|(column, _)| *column).collect();
+    Stage::Lookup(Table::new(table, &theirs), ours, keeps_left)
+}
+
+/// The batch without its faulty rows, and those.
+fn without(batch: Batch, faults: &Faults) -> Done {
+    if faults.is_empty() {
+        return Done::clean(batch);
+    }
+    let kept: Vec<u32> = (0..number(batch.rows))
+        .filter(|row| !faults.has(index(*row)))
+        .collect();
+    let mut done = Done::clean(batch.take(&kept));
+    done.diverted = faults
+        .iter()
+        .map(|(row, fault)| (row, fault.clone()))
+        .collect();
+    done
+}
+
+fn filter(condition: &Expr, batch: &Batch) -> Done {
+    let mut faults = Faults::default();
+    let truths = condition.evaluate(batch, &mut faults);
+    let kept: Vec<u32> = (0..number(batch.rows))
+        .filter(|row| truths.is_true(index(*row)) && !faults.has(index(*row)))
+        .collect();
+    let out = if kept.len() == batch.rows {
+        batch.clone()
+    } else {
+        batch.take(&kept)
+    };
+    let mut done = Done::clean(out);
+    done.diverted = faults
+        .iter()
+        .map(|(row, fault)| (row, fault.clone()))
+        .collect();
+    done
+}
+
+fn project(columns: &[Expr], batch: &Batch) -> Done {
+    let mut faults = Faults::default();
+    let lanes = columns
+        .iter()
+        .map(|column| column.evaluate(batch, &mut faults))
+        .collect();
+    without(batch.with_lanes(lanes), &faults)
+}
+
+/// Adds computed columns, and sets rows aside whose time is NULL.
+pub(crate) fn prepare(
+    computed: &[(holm_lanes::Field, Expr)],
+    time: Option<usize>,
+    batch: Batch,
+) -> Done {
+    let mut faults = Faults::default();
+    let mut lanes = batch.lanes.clone();
+    for (_, expr) in computed {
+        lanes.push(expr.evaluate(&batch, &mut faults));
+    }
+    let batch = batch.with_lanes(lanes);
+    if let Some(time) = time
+        && let Some(nulls) = batch.lanes[time].nulls()
+    {
+        let rows = nulls.iter().enumerate().filter(|(_, is_null)| **is_null);
+        rows.for_each(|(row, _)| faults.note(row, Fault::Null));
+    }
+    without(batch, &faults)
+}
+
+/// Rows of closed windows as a batch: start, end, key, results; or without start and end.
+fn closed(pushed: Pushed, keys: &Keys, after: i64, has_window: bool) -> Done {
+    let Pushed {
+        mut closed,
+        late,
+        diverted,
+    } = pushed;
+    let lost = std::mem::take(&mut closed.faults);
+    let rows = closed.codes.len();
+    let mut lanes = Vec::new();
+    if has_window {
+        lanes.push(Lane::dense(Values::Int(closed.starts.clone())));
+        lanes.push(Lane::dense(Values::Int(closed.ends.clone())));
+    }
+    lanes.extend(keys.tuples(&closed.codes));
+    lanes.extend(closed.into_results());
+    Done {
+        batch: Batch {
+            lanes: lanes.into_iter().map(Arc::new).collect(),
+            rows,
+            origin: Origin::Run(0),
+            marks: Marks { after, rows: None },
+        },
+        late,
+        diverted,
+        lost,
+    }
+}
+
+/// A copy of each row for each of its open windows.
+fn assign(grid: &holm_window::Grid, time: usize, batch: &Batch) -> Done {
+    let times = batch.lanes[time].ints().expect("a time is an integer");
+    let (mut rows, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    let mut late = Vec::new();
+    for (row, time) in times.iter().enumerate() {
+        let mark = batch
+            .marks
+            .rows
+            .as_ref()
+            .map_or(Marks::START, |marks| marks[row]);
+        let windows = grid.windows_of(*time, mark);
+        if windows.is_empty() && !grid.windows_of(*time, Marks::START).is_empty() {
+            late.push(row);
+        }
+        for (start, end) in windows {
+            rows.push(number(row));
+            starts.push(start);
+            ends.push(end);
+        }
+    }
+    let mut out = batch.take(&rows);
+    out.lanes.push(Arc::new(Lane::dense(Values::Int(starts))));
+    out.lanes.push(Arc::new(Lane::dense(Values::Int(ends))));
+    let mut done = Done::clean(out);
+    done.late = late;
+    done
+}

@@ -1,0 +1,270 @@
+//! Tuples become small numbers, by first appearance (I5).
+//!
+//! An open table with linear probing over the codes; the tuples themselves are lanes. Integers of
+//! a small range go through an array instead. NULLs of a column are equal to one another, as are
+//! NaNs, and 0.0 is -0.0.
+
+use crate::lane::{Lane, LaneBuilder, Values};
+use crate::{Shape, index, number};
+
+/// What a row has whose tuple would be one too many.
+pub const NO_CODE: u32 = u32::MAX;
+
+const EMPTY: u32 = u32::MAX;
+/// Integers from 0 to below this are looked up in an array.
+const DIRECT: usize = 1 << 16;
+
+/// The tuples that were seen, with their codes.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    columns: Vec<LaneBuilder>,
+    shapes: Vec<Shape>,
+    hashes: Vec<u64>,
+    table: Vec<u32>,
+    direct: Vec<u32>,
+    count: usize,
+    limit: usize,
+    seed: u64,
+}
+
+impl Keys {
+    /// No tuples of these shapes yet, and never more than `limit`. The seed keeps strangers from
+    /// choosing tuples that collide; codes do not depend on it.
+    #[must_use]
+    pub fn new(shapes: Vec<Shape>, limit: usize, seed: u64) -> Self {
+        Self {
+            columns: shapes
+                .iter()
+                .map(|shape| LaneBuilder::new(*shape))
+                .collect(),
+            shapes,
+            hashes: Vec::new(),
+            table: vec![EMPTY; 64],
+            direct: Vec::new(),
+            count: 0,
+            limit: limit.min(index(NO_CODE)),
+            seed,
+        }
+    }
+
+    /// How many tuples there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The most there may be.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The code of each row; [`NO_CODE`] where its tuple would be one too many.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many lanes as the tuples have parts.
+    pub fn code(&mut self, lanes: &[&Lane], rows: usize, codes: &mut Vec<u32>) {
+        assert_eq!(
+            lanes.len(),
+            self.shapes.len(),
+            "a lane for each part of a key"
+        );
+        codes.clear();
+        codes.reserve(rows);
+        if lanes.is_empty() {
+            self.count = 1;
+            codes.resize(rows, 0);
+            return;
+        }
+        if let [lane] = lanes
+            && let Some(values) = lane.ints()
+            && lane.nulls().is_none()
+        {
+            return self.code_ints(lane, values, codes);
+        }
+        for row in 0..rows {
+            codes.push(self.find_or_add(lanes, row));
+        }
+    }
+
+    /// One lane of integers: the frequent case, and small ones need no hash.
+    fn code_ints(&mut self, lane: &Lane, values: &[i64], codes: &mut Vec<u32>) {
+        if self.direct.is_empty() {
+            self.direct = vec![NO_CODE; DIRECT];
+        }
+        for (row, value) in values.iter().enumerate() {
+            let place = usize::try_from(*value).ok().filter(|place| *place < DIRECT);
+            let known = place.map_or(NO_CODE, |place| self.direct[place]);
+            if known != NO_CODE {
+                codes.push(known);
+                continue;
+            }
+            let code = self.find_or_add(&[lane], row);
+            if let Some(place) = place {
+                self.direct[place] = code;
+            }
+            codes.push(code);
+        }
+    }
+
+    fn find_or_add(&mut self, lanes: &[&Lane], row: usize) -> u32 {
+        let hash = lanes
+            .iter()
+            .fold(self.seed, |hash, lane| mix(hash, lane, row));
+        let mask = self.table.len() - 1;
+        let mut place = low(hash) & mask;
+        loop {
+            let code = self.table[place];
+            if code == EMPTY {
+                break;
+            }
+            if self.hashes[index(code)] == hash && self.equal(lanes, row, index(code)) {
+                return code;
+            }
+            place = (place + 1) & mask;
+        }
+        if self.count >= self.limit {
+            return NO_CODE;
+        }
+        let code = number(self.count);
+        self.table[place] = code;
+        self.add(lanes, row, hash);
+        code
+    }
+
+    /// The code of a row's tuple, if it was seen.
+    #[must_use]
+    pub fn find(&self, lanes: &[&Lane], row: usize) -> Option<u32> {
+        let hash = lanes
+            .iter()
+            .fold(self.seed, |hash, lane| mix(hash, lane, row));
+        let mask = self.table.len() - 1;
+        let mut place = low(hash) & mask;
+        loop {
+            let code = self.table[place];
+            if code == EMPTY {
+                return None;
+            }
+            if self.hashes[index(code)] == hash && self.equal(lanes, row, index(code)) {
+                return Some(code);
+            }
+            place = (place + 1) & mask;
+        }
+    }
+
+    fn equal(&self, lanes: &[&Lane], row: usize, code: usize) -> bool {
+        self.columns
+            .iter()
+            .zip(lanes)
+            .all(|(column, lane)| same(column, code, lane, row))
+    }
+
+    fn add(&mut self, lanes: &[&Lane], row: usize, hash: u64) {
+        for (column, lane) in self.columns.iter_mut().zip(lanes) {
+            column.push_from(lane, row);
+        }
+        self.hashes.push(hash);
+        self.count += 1;
+        if self.count * 2 > self.table.len() {
+            self.grow();
+        }
+    }
+
+    fn grow(&mut self) {
+        let size = self.table.len() * 4;
+        let mask = size - 1;
+        let mut table = vec![EMPTY; size];
+        for (code, hash) in self.hashes.iter().enumerate() {
+            let mut place = low(*hash) & mask;
+            while table[place] != EMPTY {
+                place = (place + 1) & mask;
+            }
+            table[place] = number(code);
+        }
+        self.table = table;
+    }
+
+    /// The lanes of tuples by their codes.
+    #[must_use]
+    pub fn tuples(&self, codes: &[u32]) -> Vec<Lane> {
+        self.columns
+            .iter()
+            .map(|column| column.take(codes))
+            .collect()
+    }
+}
+
+fn low(hash: u64) -> usize {
+    usize::try_from(hash & 0xFFFF_FFFF).expect("a pointer has 32 bits at least")
+}
+
+/// A multiply and a fold: quick, and every bit of the value reaches the low ones.
+fn stir(hash: u64, word: u64) -> u64 {
+    let wide = u128::from(hash ^ word ^ 0x9E37_79B9_7F4A_7C15) * 0xD6E8_FEB8_6659_FD93_u128;
+    let (high, low) = (wide >> 64, wide & u128::from(u64::MAX));
+    let folded = u64::try_from(high ^ low).expect("half of a wide number is a word");
+    folded.rotate_left(23) ^ word.wrapping_mul(0xA076_1D64_78BD_642F)
+}
+
+fn mix(hash: u64, lane: &Lane, row: usize) -> u64 {
+    if lane.is_null(row) {
+        return stir(hash, 0x006E_756C_6C00);
+    }
+    match lane.values() {
+        Values::Bool(values) => stir(hash, u64::from(values[row])),
+        Values::Int(values) => stir(hash, values[row].cast_unsigned()),
+        Values::Wide(values) => {
+            let wide = values[row].cast_unsigned();
+            let half = |wide: u128| {
+                u64::try_from(wide & u128::from(u64::MAX)).expect("a masked half is a word")
+            };
+            stir(stir(hash, half(wide)), half(wide >> 64))
+        }
+        Values::Real(values) => stir(hash, bits(values[row])),
+        Values::Text(values) => {
+            let bytes = values.at(row).as_bytes();
+            let mut hash = stir(
+                hash,
+                u64::try_from(bytes.len()).expect("a length is a word"),
+            );
+            for chunk in bytes.chunks(8) {
+                let mut word = [0_u8; 8];
+                word[..chunk.len()].copy_from_slice(chunk);
+                hash = stir(hash, u64::from_le_bytes(word));
+            }
+            hash
+        }
+    }
+}
+
+/// The bits of a float, one pattern for zero and one for NaN.
+fn bits(value: f64) -> u64 {
+    if value.is_nan() {
+        f64::NAN.to_bits()
+    } else {
+        (value + 0.0).to_bits()
+    }
+}
+
+fn same(left: &LaneBuilder, at: usize, right: &Lane, row: usize) -> bool {
+    match (left.is_null(at), right.is_null(row)) {
+        (true, true) => return true,
+        (false, false) => {}
+        (true, false) | (false, true) => return false,
+    }
+    match (left.values(), right.values()) {
+        (Values::Bool(left), Values::Bool(right)) => left[at] == right[row],
+        (Values::Int(left), Values::Int(right)) => left[at] == right[row],
+        (Values::Wide(left), Values::Wide(right)) => left[at] == right[row],
+        (Values::Real(left), Values::Real(right)) => bits(left[at]) == bits(right[row]),
+        (Values::Text(left), Values::Text(right)) => left.at(at) == right.at(row),
+        _ => false,
+    }
+}

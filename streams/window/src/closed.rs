@@ -1,0 +1,94 @@
+//! What closed windows give: rows of (start, end, key code, results), in the order of closing.
+
+use holm_lanes::{Fault, Lane, LaneBuilder};
+
+use crate::aggregate::Call;
+use crate::slice::Slice;
+
+/// Rows of closed windows.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// Where each row's window begins.
+    pub starts: Vec<i64>,
+    /// Where it ends.
+    pub ends: Vec<i64>,
+    /// The code of its key.
+    pub codes: Vec<u32>,
+    results: Vec<LaneBuilder>,
+    /// Rows whose result does not fit, with why: such a row is not among the others.
+    pub faults: Vec<Fault>,
+}
+
+impl Closed {
+    pub(crate) fn new(calls: &[Call]) -> Self {
+        Self {
+            starts: Vec::new(),
+            ends: Vec::new(),
+            codes: Vec::new(),
+            results: calls
+                .iter()
+                .map(|call| LaneBuilder::new(call.aggregate.gives().shape()))
+                .collect(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// Adds all keys of a window.
+    pub(crate) fn add(&mut self, calls: &[Call], (start, end): (i64, i64), slice: &Slice) {
+        for (code, slot) in slice.present() {
+            self.add_slot(calls, (start, end), code, (slice, slot));
+        }
+    }
+
+    pub(crate) fn add_slot(
+        &mut self,
+        calls: &[Call],
+        (start, end): (i64, i64),
+        code: u32,
+        (slice, slot): (&Slice, usize),
+    ) {
+        // A row that does not fit must leave no part of itself: it is made apart first.
+        let mut parts = Vec::with_capacity(calls.len());
+        for (state, call) in slice.states().iter().zip(calls) {
+            let mut part = LaneBuilder::new(call.aggregate.gives().shape());
+            if let Err(fault) = state.finish(call.aggregate, slot, slice.rows(slot), &mut part) {
+                self.faults.push(fault);
+                return;
+            }
+            parts.push(part.finish());
+        }
+        for (result, part) in self.results.iter_mut().zip(&parts) {
+            result.push_from(part, 0);
+        }
+        self.starts.push(start);
+        self.ends.push(end);
+        self.codes.push(code);
+    }
+
+    /// The lanes of results.
+    #[must_use]
+    pub fn into_results(self) -> Vec<Lane> {
+        self.results.into_iter().map(LaneBuilder::finish).collect()
+    }
+}
+
+/// What a batch, or the end, led to.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    /// The windows that closed.
+    pub closed: Closed,
+    /// Rows that came too late for all of their windows, in order.
+    pub late: Vec<usize>,
+    /// Rows that did not fit a limit.
+    pub diverted: Vec<(usize, Fault)>,
+}
+
+impl Pushed {
+    pub(crate) fn new(calls: &[Call]) -> Self {
+        Self {
+            closed: Closed::new(calls),
+            late: Vec::new(),
+            diverted: Vec::new(),
+        }
+    }
+}
