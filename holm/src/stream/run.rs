@@ -22,7 +22,7 @@ Examples:
   holm stream run query.sql < events.jsonl
   holm stream run query.sql --input events.csv --format csv --time ts --late 5s
   holm stream run query.sql --table task=events.jsonl --into file:out.jsonl
-  holm stream run --sql 'SELECT window_start, COUNT(*) AS n FROM TUMBLE(TABLE stdin, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY window_start, window_end'
+  holm stream run --sql 'SELECT category, COUNT(*) AS n FROM stdin GROUP BY category' < events.jsonl
 
 Rows go to standard output as JSON lines; what is to be known besides goes to standard error. A row without a value
 where it needs one is diverted and counted, as is a row that comes after its windows closed.
