@@ -1,7 +1,7 @@
 //! Three sites of this program on free ports of loopback, each a process of its own, linked directly.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -130,37 +130,11 @@ fn planned(program: &Path, folder: &Path) -> anyhow::Result<(Vec<Place>, String)
         format!("--data-dir={}", made.display()),
     ];
     let mut child = spawn(program, &words, &folder.join("sites.log"))?;
-    let plan = made.join("sites.json");
-    // A site's own log is there once everything else is.
-    let last = made.join("c").join("holm.log");
     let deadline = Instant::now() + PATIENCE;
-    while !last.is_file() && child.try_wait()?.is_none() && Instant::now() < deadline {
-        sleep(LOOK_EVERY);
-    }
+    let plan = plan_of(&mut child, &made, deadline);
     child.kill().context("end the sites that were planned")?;
     child.wait().context("wait for them")?;
-    let text = fs::read_to_string(&plan).with_context(|| format!("read {}", plan.display()))?;
-    let said: Value = serde_json::from_str(&text)?;
-    let mut places = Vec::new();
-    for at in 0..COUNT {
-        let site = &said["sites"][at];
-        let address = |of: &str| -> anyhow::Result<SocketAddr> {
-            let text = site[of]
-                .as_str()
-                .with_context(|| format!("site {at} has no {of}"))?;
-            text.parse()
-                .with_context(|| format!("{text} is no address"))
-        };
-        places.push(Place {
-            name: site["name"]
-                .as_str()
-                .context("a site has a name")?
-                .to_owned(),
-            client: address("client")?,
-            peer: address("peer")?,
-            console: address("console")?,
-        });
-    }
+    let (places, token) = plan?;
     let all = places
         .iter()
         .flat_map(|it| [it.client, it.peer, it.console]);
@@ -171,8 +145,56 @@ fn planned(program: &Path, folder: &Path) -> anyhow::Result<(Vec<Place>, String)
             sleep(LOOK_EVERY);
         }
     }
+    Ok((places, token))
+}
+
+/// What the sites that are being started have chosen, once all of them listen: one that is still
+/// on its way to its ports would take them from those that follow.
+fn plan_of(
+    child: &mut Child,
+    made: &Path,
+    deadline: Instant,
+) -> anyhow::Result<(Vec<Place>, String)> {
+    let mut wait_until = |what: &str, holds: &dyn Fn() -> bool| -> anyhow::Result<()> {
+        while !holds() {
+            let ended = child.try_wait()?;
+            ensure!(ended.is_none(), "the sites ended before {what}");
+            ensure!(Instant::now() < deadline, "waited in vain until {what}");
+            sleep(LOOK_EVERY);
+        }
+        Ok(())
+    };
+    // A site's own log is there once everything else is.
+    let last = made.join("c").join("holm.log");
+    wait_until("they were planned", &|| last.is_file())?;
+    let plan = made.join("sites.json");
+    let text = fs::read_to_string(&plan).with_context(|| format!("read {}", plan.display()))?;
+    let said: Value = serde_json::from_str(&text)?;
+    let places = (0..COUNT).map(|at| place(&said["sites"][at]));
+    let places: Vec<Place> = places.collect::<anyhow::Result<_>>()?;
+    let is_open = |it: &Place| TcpStream::connect(it.client).is_ok();
+    wait_until("they listened", &|| places.iter().all(is_open))?;
     let token = said["token"].as_str().context("the sites have a token")?;
     Ok((places, token.to_owned()))
+}
+
+/// Where a site is, as the plan has it.
+fn place(site: &Value) -> anyhow::Result<Place> {
+    let text = |of: &str| {
+        let text = site[of].as_str();
+        text.with_context(|| format!("a site of the plan has no {of}"))
+    };
+    let address = |of: &str| -> anyhow::Result<SocketAddr> {
+        let text = text(of)?;
+        text.parse()
+            .with_context(|| format!("{text} is no address"))
+    };
+    Ok(Place {
+        name: text("name")?.to_owned(),
+        client: address("client")?,
+        peer: address("peer")?,
+        console: address("console")?,
+    })
 }
 
 fn words(place: &Place, places: &[Place], token: &str, folder: &Path) -> Vec<String> {
