@@ -200,6 +200,7 @@ pub fn fetch_python_gateway() -> Result<PathBuf> {
         let tools = [
             "pbr>=6.1.1",
             "setuptools",
+            "wheel",
             "pytest<9",
             "oslotest",
             "requests",

@@ -259,7 +259,8 @@ fn told(endpoint: &str, events: usize) -> Result<String> {
     // Each event is three lines: what happened, the key, the value.
     let lines = std::io::BufRead::lines(std::io::BufReader::new(lines)).take(3 * events);
     let lines: Vec<String> = lines.collect::<std::io::Result<_>>()?;
-    watch.kill()?;
+    // It passes the signal on to what it watches over.
+    signal_process(u64::from(watch.id()), Signal::TERM)?;
     watch.wait()?;
     Ok(lines.join(" "))
 }
