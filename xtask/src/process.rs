@@ -102,8 +102,9 @@ fn show(stream: impl Read) -> Counts {
 
 /// Reads the closing line of cargo's or nextest's test run.
 fn count(line: &str) -> Counts {
-    let line = line.trim();
+    // What nextest shows of a test's own output is indented, and would be counted again.
     let summary = line.strip_prefix("test result: ").or_else(|| {
+        let line = line.trim();
         line.strip_prefix("Summary [")
             .and_then(|rest| rest.split_once("tests run: "))
             .map(|(_, rest)| rest)
@@ -169,6 +170,7 @@ mod tests {
                 untested: 0,
             }
         );
+        assert_eq!(count(&format!("    {cargo}")), count("anything"));
         let nextest =
             "     Summary [   0.034s] 15 tests run: 14 passed (1 slow), 1 failed, 0 skipped";
         assert_eq!(

@@ -2,7 +2,7 @@
 //!
 //! A [`Reader`] makes a batch of whole lines and is shared by as many threads as there are; a
 //! row that is none is named with its line and its column, and the others go on. [`infer`] finds
-//! the schema of lines that nobody described. [`write`] is the way out. A [`Generator`] makes
+//! the schema of lines that nobody described. [`write()`] is the way out. A [`Generator`] makes
 //! events of its own, the same ones for the same seed, on every machine.
 //!
 //! ```text
