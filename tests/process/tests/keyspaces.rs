@@ -249,9 +249,8 @@ fn a_keyspace_of_three_sites_survives_the_death_of_all_and_changes_its_sites() -
 /// What a stock etcdctl tells of this many events of a watch on all keys, from the first revision.
 fn told(endpoint: &str, events: usize) -> Result<String> {
     let program = server::installed("etcdctl").context("no etcdctl on this machine")?;
-    let mut watch = Command::new("timeout")
+    let mut watch = Command::new(program)
         .env("ETCDCTL_API", "3")
-        .args(["20".as_ref(), program.as_os_str()])
         .args(["--endpoints", endpoint, "watch", "", "--prefix", "--rev=1"])
         .stdout(Stdio::piped())
         .spawn()?;
@@ -259,8 +258,7 @@ fn told(endpoint: &str, events: usize) -> Result<String> {
     // Each event is three lines: what happened, the key, the value.
     let lines = std::io::BufRead::lines(std::io::BufReader::new(lines)).take(3 * events);
     let lines: Vec<String> = lines.collect::<std::io::Result<_>>()?;
-    // It passes the signal on to what it watches over.
-    signal_process(u64::from(watch.id()), Signal::TERM)?;
+    watch.kill()?;
     watch.wait()?;
     Ok(lines.join(" "))
 }
