@@ -105,14 +105,14 @@ impl Stage {
                 let calls = calls.clone();
                 match kind {
                     WindowKind::Grid(grid) => {
-                        let windows = Windows::new(*grid, *time, keys, calls, limits.window);
+                        let windows = Windows::new(*grid, *time, &keys, calls, limits.window);
                         Self::Windows(match strategy {
                             Some(strategy) => windows.with_strategy(*strategy),
                             None => windows,
                         })
                     }
                     WindowKind::Session(gap) => {
-                        Self::Sessions(Sessions::new(*gap, *time, keys, calls, limits.window))
+                        Self::Sessions(Sessions::new(*gap, *time, &keys, calls, limits.window))
                     }
                 }
             }
@@ -124,7 +124,7 @@ impl Stage {
                 calls,
             } => {
                 let keys = shapes(*input, keys);
-                let grouped = Grouped::new(*window, keys, calls.clone(), limits.window);
+                let grouped = Grouped::new(*window, &keys, calls.clone(), limits.window);
                 Self::Grouped(grouped, window.is_some())
             }
             Node::Lookup {

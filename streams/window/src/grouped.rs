@@ -6,24 +6,21 @@
 
 use std::collections::BTreeMap;
 
-use holm_lanes::{Batch, Fault, Keys, Lane, Marks, NO_CODE, Origin, Shape};
+use holm_lanes::{Batch, Fault, Keys, Marks, NO_CODE, Origin, Shape};
 
-use crate::aggregate::{Aggregate, Call};
+use crate::aggregate::Call;
 use crate::closed::Pushed;
 use crate::limits::Limits;
+use crate::rows::Coder;
 use crate::slice::Slice;
-use crate::state::Input;
 
 /// Aggregates of rows that carry their window.
 #[derive(Clone, Debug)]
 pub struct Grouped {
     /// Lanes of start and end; none for all rows together.
     window: Option<(usize, usize)>,
-    key_columns: Vec<usize>,
+    coder: Coder,
     calls: Vec<Call>,
-    limits: Limits,
-    keys: Keys,
-    distinct: Vec<Option<Keys>>,
     /// By (end, start).
     open: BTreeMap<(i64, i64), Slice>,
     seen: u64,
@@ -34,18 +31,14 @@ impl Grouped {
     #[must_use]
     pub fn new(
         window: Option<(usize, usize)>,
-        keys: Vec<(usize, Shape)>,
+        keys: &[(usize, Shape)],
         calls: Vec<Call>,
         limits: Limits,
     ) -> Self {
-        let shapes = keys.iter().map(|(_, shape)| *shape).collect();
         Self {
             window,
-            key_columns: keys.iter().map(|(column, _)| *column).collect(),
-            distinct: calls.iter().map(|_| None).collect(),
+            coder: Coder::new(keys, &calls, limits),
             calls,
-            limits,
-            keys: Keys::new(shapes, limits.keys, limits.seed),
             open: BTreeMap::new(),
             seen: 0,
         }
@@ -54,49 +47,17 @@ impl Grouped {
     /// The key of each code.
     #[must_use]
     pub const fn keys(&self) -> &Keys {
-        &self.keys
+        self.coder.keys()
     }
 
     /// Takes a batch, and lets go what its watermark passes.
     pub fn push(&mut self, batch: &Batch) -> Pushed {
         let mut pushed = Pushed::new(&self.calls);
-        let lanes: Vec<&Lane> = self
-            .key_columns
-            .iter()
-            .map(|column| &*batch.lanes[*column])
-            .collect();
-        let mut codes = Vec::new();
-        self.keys.code(&lanes, batch.rows, &mut codes);
-        let coded: Vec<Option<Lane>> = self
-            .calls
-            .iter()
-            .zip(&mut self.distinct)
-            .map(|(call, keys)| {
-                let is_distinct = call.aggregate == Aggregate::CountDistinct;
-                let column = call.column.filter(|_| is_distinct)?;
-                Some(crate::windows::coded(
-                    &batch.lanes[column],
-                    keys,
-                    self.limits,
-                ))
-            })
-            .collect();
-        let filters: Vec<Option<Vec<bool>>> = self
-            .calls
-            .iter()
-            .map(|call| call.filter.map(|column| batch.lanes[column].truths()))
-            .collect();
         let origin = Origin::Run(self.seen);
         self.seen += u64::try_from(batch.rows).expect("a batch is smaller");
         let calls = &self.calls;
-        let input = |call: usize| Input {
-            lane: coded[call]
-                .as_ref()
-                .or_else(|| calls[call].column.map(|column| &*batch.lanes[column])),
-            filter: filters[call].as_deref(),
-            times: None,
-            sequences: &origin,
-        };
+        let rows = self.coder.rows(batch, calls, None, &origin);
+        let codes = &rows.codes;
         let mut from = 0;
         while from < batch.rows {
             let window = self.window_of(batch, from);
@@ -104,15 +65,16 @@ impl Grouped {
                 .take_while(|row| codes[*row] != NO_CODE && self.window_of(batch, *row) == window)
                 .count();
             if run == 0 {
-                let limit = self.keys.limit();
+                let limit = self.coder.keys().limit();
                 pushed.diverted.push((from, Fault::Keys { limit }));
                 from += 1;
                 continue;
             }
             let slice = self.open.entry(window);
             let slice = slice.or_insert_with(|| Slice::new(calls, false));
-            slice.add(calls, from..from + run, &codes[from..from + run], input);
-            from += run;
+            let run = from..from + run;
+            from = run.end;
+            slice.add(calls, run.clone(), &codes[run], |call| rows.input(call));
         }
         self.close(batch.marks.after, &mut pushed);
         pushed
@@ -134,7 +96,7 @@ impl Grouped {
             pushed.closed.add(&self.calls, (start, end), &slice);
         }
         // All rows together have a row even where there is none.
-        let is_all = self.window.is_none() && self.key_columns.is_empty();
+        let is_all = self.window.is_none() && self.coder.is_keyless();
         if is_all && mark == Marks::END && self.seen == 0 {
             let mut slice = Slice::new(&self.calls, true);
             slice.add_empty();

@@ -30,7 +30,7 @@
 //!
 //! let grid = Grid::tumble(10, 0)?;
 //! let calls = vec![Call { aggregate: Aggregate::CountRows, column: None, filter: None }];
-//! let mut windows = Windows::new(grid, 0, vec![], calls, Limits::default());
+//! let mut windows = Windows::new(grid, 0, &[], calls, Limits::default());
 //! let mut batch = Batch::of(vec![Lane::dense(Values::Int(vec![1, 12, 13]))]);
 //! batch.marks.after = i64::MAX;
 //! let out = windows.push(&batch);
@@ -38,7 +38,7 @@
 //! # Ok::<(), holm_window::GridError>(())
 //! ```
 //!
-//! Read `grid.rs`, `slice.rs`, `assembler.rs`, `windows.rs`, then `session.rs`.
+//! Read `rows.rs`, `grid.rs`, `slice.rs`, `assembler.rs`, `windows.rs`, then `session.rs`.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -49,6 +49,7 @@ mod closed;
 mod grid;
 mod grouped;
 mod limits;
+mod rows;
 mod session;
 mod slice;
 mod state;

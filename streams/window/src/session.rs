@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holm_lanes::{Batch, Fault, Keys, Lane, Marks, NO_CODE, Shape};
+use holm_lanes::{Batch, Fault, Keys, Marks, NO_CODE, Shape};
 
 use crate::aggregate::Call;
 use crate::closed::Pushed;
 use crate::limits::Limits;
+use crate::rows::{Coder, Rows};
 use crate::slice::Slice;
-use crate::windows::Rows;
 
 /// A session that is open.
 #[derive(Clone, Debug)]
@@ -25,11 +25,9 @@ struct Open {
 pub struct Sessions {
     gap: i64,
     time: usize,
-    key_columns: Vec<usize>,
+    coder: Coder,
     calls: Vec<Call>,
     limits: Limits,
-    keys: Keys,
-    distinct: Vec<Option<Keys>>,
     /// By (code, start).
     open: BTreeMap<(u32, i64), Open>,
     /// (end, code, start) of each.
@@ -42,19 +40,16 @@ impl Sessions {
     pub fn new(
         gap: i64,
         time: usize,
-        keys: Vec<(usize, Shape)>,
+        keys: &[(usize, Shape)],
         calls: Vec<Call>,
         limits: Limits,
     ) -> Self {
-        let shapes = keys.iter().map(|(_, shape)| *shape).collect();
         Self {
             gap,
             time,
-            key_columns: keys.iter().map(|(column, _)| *column).collect(),
-            distinct: calls.iter().map(|_| None).collect(),
+            coder: Coder::new(keys, &calls, limits),
             calls,
             limits,
-            keys: Keys::new(shapes, limits.keys, limits.seed),
             open: BTreeMap::new(),
             ends: BTreeSet::new(),
         }
@@ -63,7 +58,7 @@ impl Sessions {
     /// The key of each code.
     #[must_use]
     pub const fn keys(&self) -> &Keys {
-        &self.keys
+        self.coder.keys()
     }
 
     /// Takes a batch, and closes what its watermark passes.
@@ -73,39 +68,31 @@ impl Sessions {
     /// If the column of times holds no times.
     pub fn push(&mut self, batch: &Batch) -> Pushed {
         let mut pushed = Pushed::new(&self.calls);
-        let lanes: Vec<&Lane> = self
-            .key_columns
-            .iter()
-            .map(|column| &*batch.lanes[*column])
-            .collect();
-        let mut codes = Vec::new();
-        self.keys.code(&lanes, batch.rows, &mut codes);
-        let mut distinct = std::mem::take(&mut self.distinct);
-        let rows = Rows::of(batch, &self.calls, self.time, &mut distinct, self.limits);
-        for (row, code) in codes.iter().enumerate() {
+        let rows = self
+            .coder
+            .rows(batch, &self.calls, Some(self.time), &batch.origin);
+        for (row, (code, time)) in rows.codes.iter().zip(rows.times()).enumerate() {
             let mark = batch
                 .marks
                 .rows
                 .as_ref()
                 .map_or(Marks::START, |marks| marks[row]);
-            if rows.times[row] <= mark {
+            if *time <= mark {
                 self.close(mark, &mut pushed);
             }
             if *code == NO_CODE {
-                let limit = self.keys.limit();
+                let limit = self.coder.keys().limit();
                 pushed.diverted.push((row, Fault::Keys { limit }));
                 continue;
             }
             self.add(&rows, (row, *code), mark, &mut pushed);
         }
-        drop(rows);
-        self.distinct = distinct;
         self.close(batch.marks.after, &mut pushed);
         pushed
     }
 
     fn add(&mut self, rows: &Rows<'_>, (row, code): (usize, u32), mark: i64, pushed: &mut Pushed) {
-        let time = rows.times[row];
+        let time = rows.times()[row];
         let (mut start, mut end) = (time, time + self.gap);
         // Sessions of a key do not touch, so that those that this row touches lie together.
         let mut touched = Vec::new();

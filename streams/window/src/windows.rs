@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use holm_lanes::{Batch, Fault, Keys, Lane, Marks, NO_CODE, Shape};
+use holm_lanes::{Batch, Fault, Keys, Marks, NO_CODE, Shape};
 
-use crate::aggregate::{Aggregate, Call};
+use crate::aggregate::Call;
 use crate::assembler::{Assembler, Cost, Panes, Strategy};
 use crate::closed::Pushed;
 use crate::grid::Grid;
 use crate::limits::Limits;
+use crate::rows::{Coder, Rows};
 use crate::slice::Slice;
-use crate::state::Input;
 
 /// A slice may have a slot for each code while this many fit all of its panes.
 const DENSE_SLOTS: usize = 1 << 16;
@@ -20,17 +20,14 @@ const DENSE_SLOTS: usize = 1 << 16;
 pub struct Windows {
     grid: Grid,
     time: usize,
-    key_columns: Vec<usize>,
+    coder: Coder,
     calls: Vec<Call>,
     limits: Limits,
-    keys: Keys,
-    distinct: Vec<Option<Keys>>,
     panes: Panes,
     assembler: Assembler,
     /// The first window that has not closed.
     next: i64,
     mark: i64,
-    codes: Vec<u32>,
 }
 
 impl Windows {
@@ -39,25 +36,21 @@ impl Windows {
     pub fn new(
         grid: Grid,
         time: usize,
-        keys: Vec<(usize, Shape)>,
+        keys: &[(usize, Shape)],
         calls: Vec<Call>,
         limits: Limits,
     ) -> Self {
         let strategy = Cost::of(&grid, &calls).cheapest();
-        let shapes = keys.iter().map(|(_, shape)| *shape).collect();
         Self {
             grid,
             time,
-            key_columns: keys.iter().map(|(column, _)| *column).collect(),
+            coder: Coder::new(keys, &calls, limits),
             assembler: Assembler::new(strategy, &calls),
-            keys: Keys::new(shapes, limits.keys, limits.seed),
-            distinct: calls.iter().map(|_| None).collect(),
             calls,
             limits,
             panes: BTreeMap::new(),
             next: i64::MIN,
             mark: Marks::START,
-            codes: Vec::new(),
         }
     }
 
@@ -71,7 +64,7 @@ impl Windows {
     /// The key of each code.
     #[must_use]
     pub const fn keys(&self) -> &Keys {
-        &self.keys
+        self.coder.keys()
     }
 
     /// Takes a batch, and closes what its watermark passes.
@@ -81,60 +74,42 @@ impl Windows {
     /// If the column of times holds no times.
     pub fn push(&mut self, batch: &Batch) -> Pushed {
         let mut pushed = Pushed::new(&self.calls);
-        let lanes: Vec<&Lane> = self
-            .key_columns
-            .iter()
-            .map(|column| &*batch.lanes[*column])
-            .collect();
-        let mut codes = std::mem::take(&mut self.codes);
-        self.keys.code(&lanes, batch.rows, &mut codes);
-        let rows = Rows::of(
-            batch,
-            &self.calls,
-            self.time,
-            &mut self.distinct,
-            self.limits,
-        );
+        let rows = self
+            .coder
+            .rows(batch, &self.calls, Some(self.time), &batch.origin);
+        let times = rows.times();
         match &batch.marks.rows {
-            None => self.add_all(&rows, &codes, 0..batch.rows, &mut pushed),
+            None => self.add_all(&rows, 0..batch.rows, &mut pushed),
             Some(marks) => {
                 let mut from = 0;
                 for (row, mark) in marks.iter().enumerate() {
-                    let pane = self.grid.pane_of(rows.times[row]);
+                    let pane = self.grid.pane_of(times[row]);
                     if self.grid.start_of(pane + 1) <= *mark {
-                        self.add_all(&rows, &codes, from..row, &mut pushed);
+                        self.add_all(&rows, from..row, &mut pushed);
                         self.advance(*mark, &mut pushed);
-                        self.add_late(&rows, &codes, row, &mut pushed);
+                        self.add_late(&rows, row, &mut pushed);
                         from = row + 1;
                     }
                 }
-                self.add_all(&rows, &codes, from..batch.rows, &mut pushed);
+                self.add_all(&rows, from..batch.rows, &mut pushed);
             }
         }
-        drop(rows);
-        self.codes = codes;
         self.advance(batch.marks.after, &mut pushed);
         pushed.diverted.sort_by_key(|(row, _)| *row);
         pushed
     }
 
     /// Adds rows none of which is late for any window.
-    fn add_all(
-        &mut self,
-        rows: &Rows<'_>,
-        codes: &[u32],
-        range: std::ops::Range<usize>,
-        pushed: &mut Pushed,
-    ) {
-        let mut from = range.start;
+    fn add_all(&mut self, rows: &Rows<'_>, range: std::ops::Range<usize>, pushed: &mut Pushed) {
+        let (times, mut from) = (rows.times(), range.start);
         while from < range.end {
-            let pane = self.grid.pane_of(rows.times[from]);
+            let pane = self.grid.pane_of(times[from]);
             let (start, end) = (self.grid.start_of(pane), self.grid.start_of(pane + 1));
-            let run = rows.times[from..range.end]
+            let run = times[from..range.end]
                 .iter()
                 .take_while(|time| (start..end).contains(*time))
                 .count();
-            self.add_run(rows, codes, (pane, from..from + run), pushed);
+            self.add_run(rows, (pane, from..from + run), pushed);
             from += run;
         }
     }
@@ -142,7 +117,6 @@ impl Windows {
     fn add_run(
         &mut self,
         rows: &Rows<'_>,
-        codes: &[u32],
         (pane, run): (i64, std::ops::Range<usize>),
         pushed: &mut Pushed,
     ) {
@@ -161,17 +135,17 @@ impl Windows {
             self.panes.insert(pane, slice);
         }
         let slice = self.panes.get_mut(&pane).expect("it was just made");
-        let mine = &codes[run.clone()];
+        let mine = &rows.codes[run.clone()];
         if !mine.contains(&NO_CODE) {
             slice.add(&self.calls, run, mine, |call| rows.input(call));
             return;
         }
-        let limit = self.keys.limit();
+        let limit = self.coder.keys().limit();
         for row in run {
-            if codes[row] == NO_CODE {
+            if rows.codes[row] == NO_CODE {
                 pushed.diverted.push((row, Fault::Keys { limit }));
             } else {
-                let code = &codes[row..=row];
+                let code = &rows.codes[row..=row];
                 slice.add(&self.calls, row..=row, code, |call| rows.input(call));
             }
         }
@@ -179,12 +153,16 @@ impl Windows {
 
     fn is_dense(&self) -> bool {
         let panes = usize::try_from(self.grid.panes()).unwrap_or(usize::MAX);
-        self.keys.len().saturating_mul(panes.saturating_add(1)) <= DENSE_SLOTS
+        self.coder
+            .keys()
+            .len()
+            .saturating_mul(panes.saturating_add(1))
+            <= DENSE_SLOTS
     }
 
     /// Adds a row whose pane is due: it counts in those of its windows that are open (I4).
-    fn add_late(&mut self, rows: &Rows<'_>, codes: &[u32], row: usize, pushed: &mut Pushed) {
-        let pane = self.grid.pane_of(rows.times[row]);
+    fn add_late(&mut self, rows: &Rows<'_>, row: usize, pushed: &mut Pushed) {
+        let pane = self.grid.pane_of(rows.times()[row]);
         let (first, last) = (self.grid.first_with(pane), self.grid.last_with(pane));
         if first > last {
             return;
@@ -193,8 +171,8 @@ impl Windows {
             pushed.late.push(row);
             return;
         }
-        if codes[row] == NO_CODE {
-            let limit = self.keys.limit();
+        if rows.codes[row] == NO_CODE {
+            let limit = self.coder.keys().limit();
             pushed.diverted.push((row, Fault::Keys { limit }));
             return;
         }
@@ -205,9 +183,11 @@ impl Windows {
         }
         let calls = &self.calls;
         self.assembler.amend(pane, |sum| {
-            sum.add(calls, row..=row, &codes[row..=row], |call| rows.input(call));
+            sum.add(calls, row..=row, &rows.codes[row..=row], |call| {
+                rows.input(call)
+            });
         });
-        self.add_run(rows, codes, (pane, row..row + 1), pushed);
+        self.add_run(rows, (pane, row..row + 1), pushed);
     }
 
     /// Closes the windows that end at or before a mark.
@@ -247,70 +227,4 @@ impl Windows {
             self.assembler.retire(pane, &slice);
         }
     }
-}
-
-/// A batch as aggregates see it.
-#[derive(Debug)]
-pub(crate) struct Rows<'a> {
-    batch: &'a Batch,
-    pub(crate) times: &'a [i64],
-    filters: Vec<Option<Vec<bool>>>,
-    lanes: Vec<Option<std::borrow::Cow<'a, Lane>>>,
-}
-
-impl<'a> Rows<'a> {
-    pub(crate) fn of(
-        batch: &'a Batch,
-        calls: &[Call],
-        time: usize,
-        distinct: &mut [Option<Keys>],
-        limits: Limits,
-    ) -> Self {
-        let mut lanes = Vec::with_capacity(calls.len());
-        for (call, keys) in calls.iter().zip(distinct) {
-            let lane = call.column.map(|column| &*batch.lanes[column]);
-            lanes.push(match lane {
-                Some(lane) if call.aggregate == Aggregate::CountDistinct => {
-                    Some(std::borrow::Cow::Owned(coded(lane, keys, limits)))
-                }
-                other => other.map(std::borrow::Cow::Borrowed),
-            });
-        }
-        Self {
-            batch,
-            times: batch.lanes[time].ints().expect("a time is an integer"),
-            filters: calls
-                .iter()
-                .map(|call| call.filter.map(|column| batch.lanes[column].truths()))
-                .collect(),
-            lanes,
-        }
-    }
-
-    pub(crate) fn input(&self, call: usize) -> Input<'_> {
-        Input {
-            lane: self.lanes[call].as_deref(),
-            filter: self.filters[call].as_deref(),
-            times: Some(self.times),
-            sequences: &self.batch.origin,
-        }
-    }
-}
-
-/// Values as codes, for counting how many differ.
-pub(crate) fn coded(lane: &Lane, keys: &mut Option<Keys>, limits: Limits) -> Lane {
-    use holm_lanes::Values;
-    let shape = match lane.values() {
-        Values::Bool(_) => Shape::Bool,
-        Values::Int(_) => return lane.clone(),
-        Values::Wide(_) => Shape::Wide,
-        Values::Real(_) => Shape::Real,
-        Values::Text(_) => Shape::Text,
-    };
-    // Integers need none; what is counted of others is bounded by memory, as their sets are.
-    let keys = keys.get_or_insert_with(|| Keys::new(vec![shape], usize::MAX, limits.seed));
-    let mut codes = Vec::new();
-    keys.code(&[lane], lane.len(), &mut codes);
-    let values = codes.iter().map(|code| i64::from(*code)).collect();
-    Lane::new(Values::Int(values), lane.nulls().map(<[bool]>::to_vec))
 }

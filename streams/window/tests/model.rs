@@ -271,7 +271,7 @@ fn check(grid: Grid, windows: &dyn Fn(i64) -> Vec<(i64, i64)>, calls: &[Call], s
         let mut first: Option<Vec<String>> = None;
         for size in [1, 7, 1 << 16] {
             let keys = vec![(1, Shape::Int)];
-            let mut made = Windows::new(grid, 0, keys, calls.to_vec(), Limits::default())
+            let mut made = Windows::new(grid, 0, &keys, calls.to_vec(), Limits::default())
                 .with_strategy(strategy);
             let (lines, answer, late) = run(&rows, size, bound, |batch| {
                 let pushed = made.push(batch);
@@ -367,7 +367,7 @@ fn sessions_equal_their_twin() {
         let mut first: Option<Vec<String>> = None;
         for size in [1, 7, 1 << 16] {
             let keys = vec![(1, Shape::Int)];
-            let mut made = Sessions::new(gap, 0, keys, calls.clone(), Limits::default());
+            let mut made = Sessions::new(gap, 0, &keys, calls.clone(), Limits::default());
             let (lines, answer, late) = run(&rows, size, bound, |batch| {
                 let pushed = made.push(batch);
                 let tuples = made.keys().tuples(&pushed.closed.codes);
@@ -419,11 +419,11 @@ fn limits_have_answers() {
         ..Limits::default()
     };
     for (limits, expected) in [(few_keys, 7), (few_panes, 6)] {
-        let mut windows = Windows::new(grid, 0, vec![(1, Shape::Int)], calls(), limits);
+        let mut windows = Windows::new(grid, 0, &[(1, Shape::Int)], calls(), limits);
         let pushed = windows.push(&batch(&rows, 0, &mut Watermark::new(1_000)));
         assert_eq!(pushed.diverted.len(), expected);
     }
-    let mut sessions = Sessions::new(5, 0, vec![(1, Shape::Int)], calls(), few_panes);
+    let mut sessions = Sessions::new(5, 0, &[(1, Shape::Int)], calls(), few_panes);
     let pushed = sessions.push(&batch(&rows, 0, &mut Watermark::new(1_000)));
     assert_eq!(pushed.diverted.len(), 6);
 }

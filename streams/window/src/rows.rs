@@ -1,0 +1,127 @@
+//! A batch as aggregates see it: codes of keys, columns, filters. All three kinds of window begin here.
+
+use std::borrow::Cow;
+
+use holm_lanes::{Batch, Keys, Lane, Origin, Shape, Values};
+
+use crate::aggregate::{Aggregate, Call};
+use crate::limits::Limits;
+use crate::state::Input;
+
+/// Gives keys, and what is counted by how many differ, their codes.
+#[derive(Clone, Debug)]
+pub(crate) struct Coder {
+    columns: Vec<usize>,
+    keys: Keys,
+    distinct: Vec<Option<Keys>>,
+    limits: Limits,
+}
+
+impl Coder {
+    pub(crate) fn new(keys: &[(usize, Shape)], calls: &[Call], limits: Limits) -> Self {
+        let shapes = keys.iter().map(|(_, shape)| *shape).collect();
+        Self {
+            columns: keys.iter().map(|(column, _)| *column).collect(),
+            keys: Keys::new(shapes, limits.keys, limits.seed),
+            distinct: calls.iter().map(|_| None).collect(),
+            limits,
+        }
+    }
+
+    /// The key of each code.
+    pub(crate) const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Whether all rows have one key, for it has no columns.
+    pub(crate) const fn is_keyless(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// Codes a batch whose times are in a column, if it has any. `origin` says where its rows
+    /// come from.
+    ///
+    /// # Panics
+    ///
+    /// If the column of times holds no times.
+    pub(crate) fn rows<'a>(
+        &mut self,
+        batch: &'a Batch,
+        calls: &[Call],
+        time: Option<usize>,
+        origin: &'a Origin,
+    ) -> Rows<'a> {
+        let columns = self.columns.iter();
+        let keys: Vec<&Lane> = columns.map(|column| &*batch.lanes[*column]).collect();
+        let mut codes = Vec::new();
+        self.keys.code(&keys, batch.rows, &mut codes);
+        let mut lanes = Vec::with_capacity(calls.len());
+        for (call, keys) in calls.iter().zip(&mut self.distinct) {
+            let lane = call.column.map(|column| &*batch.lanes[column]);
+            lanes.push(match lane {
+                Some(lane) if call.aggregate == Aggregate::CountDistinct => {
+                    Some(Cow::Owned(coded(lane, keys, self.limits)))
+                }
+                other => other.map(Cow::Borrowed),
+            });
+        }
+        let times = time.map(|time| batch.lanes[time].ints().expect("a time is an integer"));
+        let filters = calls.iter();
+        let filters = filters.map(|call| call.filter.map(|column| batch.lanes[column].truths()));
+        Rows {
+            codes,
+            times,
+            filters: filters.collect(),
+            lanes,
+            origin,
+        }
+    }
+}
+
+/// A batch as aggregates see it.
+#[derive(Debug)]
+pub(crate) struct Rows<'a> {
+    /// The key of each row; none where keys are used up.
+    pub(crate) codes: Vec<u32>,
+    times: Option<&'a [i64]>,
+    filters: Vec<Option<Vec<bool>>>,
+    lanes: Vec<Option<Cow<'a, Lane>>>,
+    origin: &'a Origin,
+}
+
+impl<'a> Rows<'a> {
+    /// The time of each row.
+    ///
+    /// # Panics
+    ///
+    /// If they have none.
+    pub(crate) fn times(&self) -> &'a [i64] {
+        self.times.expect("these rows have a column of times")
+    }
+
+    pub(crate) fn input(&self, call: usize) -> Input<'_> {
+        Input {
+            lane: self.lanes[call].as_deref(),
+            filter: self.filters[call].as_deref(),
+            times: self.times,
+            sequences: self.origin,
+        }
+    }
+}
+
+/// Values as codes, for counting how many differ.
+fn coded(lane: &Lane, keys: &mut Option<Keys>, limits: Limits) -> Lane {
+    let shape = match lane.values() {
+        Values::Bool(_) => Shape::Bool,
+        Values::Int(_) => return lane.clone(),
+        Values::Wide(_) => Shape::Wide,
+        Values::Real(_) => Shape::Real,
+        Values::Text(_) => Shape::Text,
+    };
+    // Integers need none; what is counted of others is bounded by memory, as their sets are.
+    let keys = keys.get_or_insert_with(|| Keys::new(vec![shape], usize::MAX, limits.seed));
+    let mut codes = Vec::new();
+    keys.code(&[lane], lane.len(), &mut codes);
+    let values = codes.iter().map(|code| i64::from(*code)).collect();
+    Lane::new(Values::Int(values), lane.nulls().map(<[bool]>::to_vec))
+}
