@@ -261,13 +261,6 @@ impl Exchange {
         all
     }
 
-    /// The sites from which nothing is heard.
-    #[must_use]
-    pub fn cut_off(&self, now: Time) -> Vec<Slot> {
-        let cut = self.peers.keys().copied();
-        cut.filter(|slot| !self.is_heard(*slot, now)).collect()
-    }
-
     fn is_heard(&self, slot: Slot, now: Time) -> bool {
         let heard = self.peers.get(&slot).and_then(|peer| peer.heard);
         heard.is_some_and(|at| now < at + self.config.silence)

@@ -115,21 +115,10 @@ impl Keys {
     }
 
     fn find_or_add(&mut self, lanes: &[&Lane], row: usize) -> u32 {
-        let hash = lanes
-            .iter()
-            .fold(self.seed, |hash, lane| mix(hash, lane, row));
-        let mask = self.table.len() - 1;
-        let mut place = low(hash) & mask;
-        loop {
-            let code = self.table[place];
-            if code == EMPTY {
-                break;
-            }
-            if self.hashes[index(code)] == hash && self.equal(lanes, row, index(code)) {
-                return code;
-            }
-            place = (place + 1) & mask;
-        }
+        let (place, hash) = match self.probe(lanes, row) {
+            Ok(code) => return code,
+            Err(free) => free,
+        };
         if self.count >= self.limit {
             return NO_CODE;
         }
@@ -142,6 +131,11 @@ impl Keys {
     /// The code of a row's tuple, if it was seen.
     #[must_use]
     pub fn find(&self, lanes: &[&Lane], row: usize) -> Option<u32> {
+        self.probe(lanes, row).ok()
+    }
+
+    /// The code of a row's tuple, or the free place where it would stand and its hash.
+    fn probe(&self, lanes: &[&Lane], row: usize) -> Result<u32, (usize, u64)> {
         let hash = lanes
             .iter()
             .fold(self.seed, |hash, lane| mix(hash, lane, row));
@@ -150,10 +144,10 @@ impl Keys {
         loop {
             let code = self.table[place];
             if code == EMPTY {
-                return None;
+                return Err((place, hash));
             }
             if self.hashes[index(code)] == hash && self.equal(lanes, row, index(code)) {
-                return Some(code);
+                return Ok(code);
             }
             place = (place + 1) & mask;
         }
