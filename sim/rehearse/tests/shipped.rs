@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 10] = [
+const SHIPPED: [(&str, &str); 13] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -44,6 +44,15 @@ const SHIPPED: [(&str, &str); 10] = [
         "hunt-snapshots",
         include_str!("../../../scenarios/hunt-snapshots.toml"),
     ),
+    (
+        "hunt-suspicion",
+        include_str!("../../../scenarios/hunt-suspicion.toml"),
+    ),
+    (
+        "hunt-sprint",
+        include_str!("../../../scenarios/hunt-sprint.toml"),
+    ),
+    ("thousand", include_str!("../../../scenarios/thousand.toml")),
 ];
 
 fn runs(count: u64) -> Options {
@@ -221,6 +230,22 @@ fn any_number_of_threads_gives_the_same_hunt() {
     let other = other.expect("the same runs were made");
     assert!(first.run > 0, "{}", one.to_text());
     assert_eq!((first.run, &first.tape), (other.run, &other.tape));
+}
+
+/// The same of runs in order of time.
+#[test]
+fn any_number_of_threads_gives_the_same_figures() {
+    let scenario = parse(SHIPPED[3].1, "slow-disk.toml", &[]).expect("it is well formed");
+    let on = |jobs| {
+        let options = Options {
+            jobs: NonZeroUsize::new(jobs),
+            ..runs(3)
+        };
+        run(&scenario, &options, &mut Silent)
+    };
+    let (one, many) = (on(1), on(2));
+    assert_eq!((one.runs(), one.hash()), (3, many.hash()));
+    assert_eq!(one.to_json(), many.to_json());
 }
 
 /// The log keeps four operations, so who was away gets chunks; and disks run full meanwhile.
