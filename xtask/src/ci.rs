@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     thread::spawn(give_up_in_time);
     let mut tally = Tally::default();
     check::all(&mut tally);
-    test::all(&mut tally, None);
+    test::all(&mut tally, None, test::Built::All);
     process_tests(&mut tally);
     tally.step("doc", doc);
     tally.step("promises", promises::check);

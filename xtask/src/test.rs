@@ -24,13 +24,22 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         many => bail!("test takes one name at most, not {}", many.len()),
     };
     let mut tally = Tally::default();
-    all(&mut tally, filter);
+    all(&mut tally, filter, Built::These);
     tally.close()
 }
 
+/// What is built for the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Built {
+    /// What they need.
+    These,
+    /// What tests/process needs, too, for it is next: with other features it would be built again.
+    All,
+}
+
 /// The tests and the doctests, counted by whoever asks.
-pub(crate) fn all(tally: &mut Tally, filter: Option<&str>) {
-    tally.step("tests", || tests(&mut runner(filter)));
+pub(crate) fn all(tally: &mut Tally, filter: Option<&str>, built: Built) {
+    tally.step("tests", || tests(&mut runner(filter, built)));
     if filter.is_none() {
         tally.step("doctests", || {
             tests(&mut cargo(&["test", "--workspace", "--doc", "--quiet"]))
@@ -38,22 +47,18 @@ pub(crate) fn all(tally: &mut Tally, filter: Option<&str>) {
     }
 }
 
-fn runner(filter: Option<&str>) -> Command {
-    let mut command = if has_nextest() {
-        // All is built for a part of the tests: other features for another part would be another build.
-        let mut command = cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
-        command.args([
-            "-E",
-            "not package(holm-process-tests)",
-            "--status-level",
-            "fail",
-        ]);
-        command
+fn runner(filter: Option<&str>, built: Built) -> Command {
+    let has_nextest = has_nextest();
+    let mut command = if has_nextest {
+        cargo(&["nextest", "run", "--no-fail-fast", "--status-level", "fail"])
     } else {
-        let mut command = cargo(&["test", "--all-targets", "--no-fail-fast", "--quiet"]);
-        command.args(["--workspace", "--exclude", "holm-process-tests"]);
-        command
+        cargo(&["test", "--all-targets", "--no-fail-fast", "--quiet"])
     };
+    if has_nextest && built == Built::All {
+        command.args(["--workspace", "-E", "not package(holm-process-tests)"]);
+    } else {
+        command.args(["--workspace", "--exclude", "holm-process-tests"]);
+    }
     command.args(filter);
     command
 }
