@@ -19,6 +19,7 @@ Examples:
   holm keyspace create orders                     at all sites, each on a free port
   holm keyspace create orders --sites a,b,c --listen 127.0.0.1:2479
   holm keyspace create orders --listen a=10.0.0.1:2479,b=10.0.0.2:2479
+  holm keyspace create fleet --guarantee local-first --type mv
   holm keyspace list
   holm keyspace show orders
   holm keyspace members orders add d
@@ -57,9 +58,18 @@ pub(crate) enum Keyspace {
 pub(crate) struct Create {
     /// Its name: small letters, digits and dashes
     name: String,
-    /// What it promises; this release has linearizable
+    /// What it promises: linearizable (one order for all), or local-first (each site reads and writes on when cut off)
     #[arg(long, value_name = "GUARANTEE", default_value = "linearizable")]
     guarantee: String,
+    /// How concurrent writes of a key in a local-first keyspace become one: lww (the latest is shown) or mv (all are kept
+    /// as siblings)
+    #[arg(
+        long = "type",
+        value_name = "TYPE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    merge: String,
     /// Its sites by name, commas between; all that vote if left out
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     sites: Vec<String>,
@@ -163,6 +173,7 @@ async fn create(
         guarantee: create.guarantee.clone(),
         sites: create.sites.clone(),
         listen: create.listen.clone(),
+        merge: create.merge.clone(),
     };
     let path = "/holm.v1.Node/KeyspaceCreate";
     let _begun: KeyspaceView = client.call(path, &request).await?;
@@ -206,11 +217,10 @@ async fn remove(client: &mut Client, remove: &Remove, screen: Screen) -> anyhow:
 /// If there is no such keyspace, or none of its sites serves it.
 pub(super) async fn addresses(client: &mut Client, name: &str) -> anyhow::Result<Vec<String>> {
     let view = one(client, name).await?;
-    let all: Vec<String> = view
-        .sites
-        .iter()
-        .flat_map(|it| it.addresses.clone())
-        .collect();
+    // An island is asked by itself: another one has other revisions.
+    let is_asked = |site: &&KeyspaceSite| view.merge.is_empty() || site.node == view.here;
+    let asked = view.sites.iter().filter(is_asked);
+    let all: Vec<String> = asked.flat_map(|it| it.addresses.clone()).collect();
     ensure!(
         !all.is_empty(),
         "no site serves keyspace {name}: `holm keyspace show {name}` tells why"

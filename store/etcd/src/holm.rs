@@ -255,6 +255,10 @@ pub struct KeyspaceCreateRequest {
     /// free port.
     #[prost(string, repeated, tag = "4")]
     pub listen: Vec<String>,
+    /// In a local-first keyspace, how concurrent writes of a key become one: `lww`, `mv`; empty
+    /// for `lww`.
+    #[prost(string, tag = "5")]
+    pub merge: String,
 }
 
 /// Asks for one keyspace, or for all.
@@ -313,6 +317,12 @@ pub struct KeyspaceView {
     /// Where it is.
     #[prost(message, repeated, tag = "5")]
     pub sites: Vec<KeyspaceSite>,
+    /// In a local-first keyspace, how concurrent writes of a key become one.
+    #[prost(string, tag = "6")]
+    pub merge: String,
+    /// The site that answers this.
+    #[prost(fixed64, tag = "7")]
+    pub here: u64,
 }
 
 /// A keyspace at one of its sites.
@@ -333,4 +343,7 @@ pub struct KeyspaceSite {
     /// Why they cannot; empty if they can.
     #[prost(string, tag = "5")]
     pub error: String,
+    /// In a local-first keyspace, its place in vectors.
+    #[prost(uint32, tag = "6")]
+    pub slot: u32,
 }

@@ -12,6 +12,7 @@ use holm_base::Revision;
 use crate::command::{DeleteRange, Put, Range, Txn};
 use crate::counts::Counts;
 use crate::hub::{Event, Hub, Previous};
+use crate::island::Isle;
 use crate::lease::{Leases, Removed};
 use crate::outcome::Outcome;
 use crate::range::KeyRange;
@@ -33,6 +34,8 @@ pub(crate) struct Work<'a> {
     pub(crate) events: &'a mut Vec<Event>,
     pub(crate) hub: &'a Hub,
     pub(crate) counts: &'a mut Counts,
+    /// The island that the keyspace is, if it is one.
+    pub(crate) isle: Option<&'a mut Isle>,
 }
 
 impl Work<'_> {
@@ -96,13 +99,64 @@ impl Work<'_> {
     pub(crate) fn end_lease(&mut self, id: i64) -> Option<Removed> {
         let removed = self.leases.remove(self.store, id)?;
         for key in &removed.keys {
-            self.delete_key(key);
+            let isle = self.isle.as_deref();
+            match isle.and_then(|isle| isle.survivor(self.store, key, id)) {
+                // What was written elsewhere meanwhile does not end with this lease.
+                Some(value) => self.put_own(key, &value, 0),
+                None => {
+                    self.note_deleted(&KeyRange::One(key.clone()), std::slice::from_ref(key));
+                    self.delete_key(key);
+                }
+            }
         }
         self.store.end_revision();
         Some(removed)
     }
 
-    fn delete_key(&mut self, key: &Bytes) {
+    /// A client's command deletes these keys of a range: an island's others shall hear of it.
+    fn note_deleted(&mut self, range: &KeyRange, keys: &[Bytes]) {
+        if let Some(isle) = &mut self.isle {
+            isle.deleted(self.store, range, keys);
+        }
+    }
+
+    /// A client's command writes a key.
+    fn put_own(&mut self, key: &Bytes, value: &Bytes, lease: i64) {
+        let mark = match &mut self.isle {
+            Some(isle) => isle.wrote(self.store, key, value, lease),
+            None => Bytes::new(),
+        };
+        self.write(key, (value, lease), mark, lease);
+    }
+
+    /// Writes a key; `holder` is the lease that ends it here.
+    pub(crate) fn write(
+        &mut self,
+        key: &Bytes,
+        (value, lease): (&Bytes, i64),
+        mark: Bytes,
+        holder: i64,
+    ) {
+        let before = self.store.root().get(key);
+        let previous = before.map_or(Previous::Absent, |meta| self.previous(key, &meta));
+        let written = self
+            .store
+            .put_marked(NewVersion { key, value, lease }, mark);
+        let old_lease = before.map_or(0, |meta| meta.lease);
+        if old_lease != holder {
+            self.leases.detach(old_lease, key);
+            self.leases.attach(holder, key);
+        }
+        self.events.push(Event {
+            main: written.meta.modified,
+            kind: ChangeKind::Put,
+            key: key.clone(),
+            record: written.record,
+            previous,
+        });
+    }
+
+    pub(crate) fn delete_key(&mut self, key: &Bytes) {
         let before = self.store.root().get(key);
         let previous = before.map_or(Previous::Absent, |meta| self.previous(key, &meta));
         let Some(deleted) = self.store.delete(key) else {
@@ -144,6 +198,14 @@ impl Work<'_> {
             Some(_) | None => put.value.clone(),
         };
         let lease = match before {
+            // Another island's lease is not ours to hang a key on.
+            Some(meta) if put.ignore_lease && self.isle.is_some() => {
+                if self.leases.contains(meta.lease) {
+                    meta.lease
+                } else {
+                    0
+                }
+            }
             Some(meta) if put.ignore_lease => meta.lease,
             Some(_) | None => put.lease,
         };
@@ -166,24 +228,7 @@ impl Runner for Work<'_> {
             Some(meta) if put.prev_kv => Some(self.store.root().read(meta)?),
             Some(_) | None => None,
         };
-        let previous = before.map_or(Previous::Absent, |meta| self.previous(&put.key, &meta));
-        let written = self.store.put(NewVersion {
-            key: &put.key,
-            value: &value,
-            lease,
-        });
-        let old_lease = before.map_or(0, |meta| meta.lease);
-        if old_lease != lease {
-            self.leases.detach(old_lease, &put.key);
-            self.leases.attach(lease, &put.key);
-        }
-        self.events.push(Event {
-            main: written.meta.modified,
-            kind: ChangeKind::Put,
-            key: put.key.clone(),
-            record: written.record,
-            previous,
-        });
+        self.put_own(&put.key, &value, lease);
         Ok(Outcome::Put { prev })
     }
 
@@ -209,6 +254,7 @@ impl Runner for Work<'_> {
         } else {
             Vec::new()
         };
+        self.note_deleted(&range, &keys);
         for key in &keys {
             self.delete_key(key);
         }

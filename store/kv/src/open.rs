@@ -547,6 +547,7 @@ fn finish(
         key_bytes: 0,
         fact_bytes: 0,
         subs: 0,
+        main: None,
         dirty: false,
         applied: Op::new(state.position.op),
         term: Term::new(state.position.term),

@@ -223,18 +223,19 @@ impl Root {
         bytes_max: usize,
         each: &mut dyn FnMut(Change),
     ) -> Result<Revision, StoreError> {
-        self.changes_while(from, upto, bytes_max, &mut |change| {
+        self.changes_while(from, upto, (bytes_max, usize::MAX), &mut |change| {
             each(change);
             ControlFlow::Continue(())
         })
     }
 
-    /// As [`Root::changes`], but ends behind the revision in which `each` first breaks.
+    /// As [`Root::changes`], but ends behind the revision in which `each` first breaks, and
+    /// before it has come by more revisions than it may, those included that compaction passed.
     pub(crate) fn changes_while(
         &self,
         from: Revision,
         upto: Revision,
-        bytes_max: usize,
+        (bytes_max, revisions_max): (usize, usize),
         each: &mut dyn FnMut(Change) -> ControlFlow<()>,
     ) -> Result<Revision, StoreError> {
         let (from, upto) = (from.value(), upto.value().min(self.revision));
@@ -243,6 +244,8 @@ impl Root {
             from,
             upto,
             bytes_left: bytes_max,
+            revisions_left: revisions_max,
+            passed: None,
             last: None,
             each,
         };
@@ -376,6 +379,9 @@ struct Walk<'a, 'b> {
     from: i64,
     upto: i64,
     bytes_left: usize,
+    revisions_left: usize,
+    /// The last revision that it came by.
+    passed: Option<i64>,
     last: Option<i64>,
     each: &'b mut dyn FnMut(Change) -> ControlFlow<()>,
 }
@@ -451,8 +457,13 @@ impl Walk<'_, '_> {
         if main < self.from {
             return Ok(ControlFlow::Continue(()));
         }
-        if self.bytes_left == 0 && self.last.is_some_and(|last| last != main) {
-            return Ok(ControlFlow::Break(main));
+        if self.passed != Some(main) {
+            let is_enough = self.bytes_left == 0 && self.last.is_some();
+            if is_enough || self.revisions_left == 0 {
+                return Ok(ControlFlow::Break(main));
+            }
+            self.passed = Some(main);
+            self.revisions_left -= 1;
         }
         let key = key_in(stored).ok_or_else(|| segment.damaged(at, "a record has no key"))?;
         if self.root.keeps(&key, main, sub) {

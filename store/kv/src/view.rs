@@ -12,6 +12,7 @@ use crate::command::{AlarmKind, Range, Txn};
 use crate::counts::Counts;
 use crate::hash::Hash;
 use crate::index::Index;
+use crate::island::IslandView;
 use crate::lease;
 use crate::outcome::{Alarm, Outcome, RangeOutcome};
 use crate::read::{self, Selection};
@@ -44,6 +45,8 @@ pub struct View {
     pub counts: Counts,
     /// How many leases there are.
     pub leases: usize,
+    /// What the island has taken in, if the keyspace is local-first.
+    pub island: Option<IslandView>,
     pub(crate) facts: Index<Fact>,
 }
 

@@ -97,6 +97,47 @@ impl Island {
         }
     }
 
+    /// A site as it was.
+    pub(crate) fn again(
+        (slot, epoch): (Slot, u32),
+        hlc: Hlc,
+        tips: BTreeMap<Slot, Tip>,
+        session: Option<Session>,
+    ) -> Self {
+        let mut vector = Vector::new();
+        for (slot, tip) in &tips {
+            vector.raise(*slot, tip.seq);
+        }
+        Self {
+            slot,
+            epoch,
+            vector,
+            tips,
+            hlc,
+            session,
+        }
+    }
+
+    /// The table of members that it goes by.
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The latest time that was made or taken in.
+    #[must_use]
+    pub const fn hlc(&self) -> Hlc {
+        self.hlc
+    }
+
+    /// What the next update of this site will be called, and its time.
+    #[must_use]
+    pub fn next(&self, unix_ms: u64) -> (Dot, Hlc) {
+        let seq = self.vector.seq(self.slot) + 1;
+        let slot = self.slot;
+        (Dot { slot, seq }, self.hlc.next(unix_ms))
+    }
+
     /// Its slot.
     #[must_use]
     pub const fn slot(&self) -> Slot {
@@ -243,7 +284,9 @@ impl Change {
     pub fn touches(&self, wanted: &[u8]) -> bool {
         match self {
             Self::Put { key, .. } | Self::Delete { key } => key == wanted,
-            Self::DeleteRange { key, end } => **key <= *wanted && *wanted < **end,
+            Self::DeleteRange { key, end } => {
+                **key <= *wanted && (end.is_empty() || *wanted < **end)
+            }
         }
     }
 

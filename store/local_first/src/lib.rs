@@ -79,6 +79,7 @@ mod revision;
 mod state;
 mod update;
 mod vector;
+mod wire;
 
 pub use clock::{AHEAD_MAX, Hlc};
 pub use encode::DecodeError;
@@ -90,3 +91,4 @@ pub use revision::{EPOCH_UNIX_MS, Stamp, Whose, whose};
 pub use state::{Sibling, State};
 pub use update::{Chain, Change, Sealed, UPDATE_MAX, Update};
 pub use vector::{Dot, Slot, Vector};
+pub use wire::Mark;

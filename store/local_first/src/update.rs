@@ -9,7 +9,7 @@
 //! .. u16 changes: u8 kind (put 1, delete 2, delete_range 6)
 //!       1 varint key length, key; varint lease; varint value length, value
 //!       2 varint key length, key
-//!       6 varint key length, key; varint end length, end (exclusive)
+//!       6 varint key length, key; varint end length, end (exclusive; empty for none)
 //! ```
 //!
 //! All numbers are little-endian. A slot's updates are a chain: each names the hash of the one
@@ -60,7 +60,7 @@ pub enum Change {
     DeleteRange {
         /// The first.
         key: Bytes,
-        /// The first that is not.
+        /// The first that is not; empty if there is none.
         end: Bytes,
     },
 }

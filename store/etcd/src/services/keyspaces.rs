@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use holm_base::NodeId;
 use holm_kv::command::{Command, Proposal};
@@ -19,13 +19,19 @@ use crate::holm::{
     KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
     KeyspaceRemoveRequest, KeyspaceSite, KeyspaceStatus, KeyspaceView,
 };
-use crate::keyspaces::{self, Entry, KEYSPACES_MAX, Place, Table};
+use crate::keyspaces::{self, Entry, Islands, KEYSPACES_MAX, Merge, Place, Table};
 use crate::members::Member;
 use crate::status::{Code, Status};
 
 /// How long a change of a keyspace's sites may take until its caller is told that it goes on.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(7);
 const CHANGE_LOOK: Duration = Duration::from_millis(50);
+
+const LOCAL_FIRST: &str = "local-first";
+const GUARANTEES: &str = "`linearizable` and `local-first`";
+
+/// At how many sites a local-first keyspace may be: each speaks to all others.
+const ISLANDS_MAX: usize = 16;
 
 /// How often a change is tried that others were faster with.
 const TRIES: usize = 16;
@@ -60,9 +66,10 @@ impl Services {
         if let Some(why) = keyspaces::misnamed(&request.name) {
             return Err(invalid(why));
         }
-        check_guarantee(&request.guarantee)?;
+        check_guarantee(&request.guarantee, &request.merge)?;
         let members = self.members().await?;
         let sites = chosen(&members, &request.sites)?;
+        let islands = self.islands(&request, &sites)?;
         let listen = places(&members, &sites, &request.listen)?;
         let nodes: Vec<u64> = sites.iter().map(|it| it.value()).collect();
         self.edit(|table| {
@@ -82,10 +89,11 @@ impl Services {
             check_unused(table, &listen)?;
             let added = table.add(Entry {
                 name: request.name.clone(),
-                guarantee: "linearizable".to_owned(),
+                guarantee: guarantee(&request).to_owned(),
                 founders: nodes.clone(),
                 sites: nodes.clone(),
                 listen: listen.clone(),
+                islands: islands.clone(),
                 ..Entry::default()
             });
             let used_up = || not_now("all ids of keyspaces have been used");
@@ -112,7 +120,7 @@ impl Services {
         self.check_login(cx)?;
         let members = self.members().await?;
         let table = self.keyspace_table()?;
-        let mut all = vec![default_view(&members)];
+        let mut all = vec![self.default_view(&members)];
         all.extend(table.keyspaces.iter().map(|it| self.view_of(it, &members)));
         all[1..].sort_by(|one, two| one.name.cmp(&two.name));
         if !request.name.is_empty() {
@@ -409,6 +417,39 @@ impl Services {
         home.ok_or_else(|| not_now("this node does not know keyspace default yet: try again"))
     }
 
+    /// What a local-first keyspace is beyond its sites.
+    fn islands(
+        &self,
+        request: &KeyspaceCreateRequest,
+        sites: &[NodeId],
+    ) -> Result<Option<Islands>, Status> {
+        if guarantee(request) != LOCAL_FIRST {
+            return Ok(None);
+        }
+        if self.handle().bootstrap().is_none() {
+            return Err(not_now(
+                "a local-first keyspace is for several sites, and this node is alone: start sites with `holm up \
+                 --sites 3` or `holm up --join`, or create a linearizable keyspace",
+            ));
+        }
+        if sites.len() > ISLANDS_MAX {
+            return Err(not_now(format!(
+                "a local-first keyspace is at {ISLANDS_MAX} sites at most: name fewer with --sites"
+            )));
+        }
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.map_or(0, |it| it.as_millis());
+        let slots = sites
+            .iter()
+            .zip(1..)
+            .map(|(site, slot)| (site.value(), slot));
+        Ok(Some(Islands {
+            merge: merge(&request.merge)?,
+            since_unix_ms: u64::try_from(since).unwrap_or(u64::MAX),
+            slots: slots.collect(),
+        }))
+    }
+
     fn shown(&self, name: &str, members: &[Member]) -> Result<KeyspaceView, Status> {
         let table = self.keyspace_table()?;
         let entry = table.find(name).ok_or_else(|| no_such(name))?;
@@ -425,6 +466,7 @@ impl Services {
                 standing: standing.to_owned(),
                 addresses: place.addresses,
                 error: place.error,
+                slot: entry.islands.as_ref().map_or(0, |it| slot(it, *node)),
             }
         };
         let voting = entry.sites.iter().map(|it| (it, "member"));
@@ -439,8 +481,23 @@ impl Services {
             guarantee: entry.guarantee.clone(),
             state: if is_ready { "ready" } else { "opening" }.to_owned(),
             sites,
+            merge: entry
+                .islands
+                .as_ref()
+                .map_or("", |it| it.merge.name())
+                .to_owned(),
+            here: self.handle().identity().node.value(),
         }
     }
+
+    fn default_view(&self, members: &[Member]) -> KeyspaceView {
+        let here = self.handle().identity().node.value();
+        default_view(members, here)
+    }
+}
+
+fn slot(islands: &Islands, node: u64) -> u32 {
+    islands.slots.get(&node).copied().map_or(0, u32::from)
 }
 
 fn begin_joining(
@@ -449,6 +506,7 @@ fn begin_joining(
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
+    check_fixed(entry)?;
     if entry.left.contains(&node) || entry.leaving.contains(&node) {
         return Err(not_now(format!(
             "site {site} was let go from keyspace {name}, and who was let go cannot come back: \
@@ -467,6 +525,7 @@ fn begin_leaving(
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
+    check_fixed(entry)?;
     if entry.leaving.contains(&node) {
         return Ok(());
     }
@@ -487,15 +546,56 @@ fn begin_leaving(
     Ok(())
 }
 
-fn check_guarantee(guarantee: &str) -> Result<(), Status> {
-    match guarantee {
-        "" | "linearizable" => Ok(()),
-        "local-first" | "ledger" => Err(Status::new(
+/// The sites of a local-first keyspace stay those that it began with, in this release.
+fn check_fixed(entry: &Entry) -> Result<(), Status> {
+    if entry.islands.is_none() {
+        return Ok(());
+    }
+    let name = &entry.name;
+    let text = format!(
+        "keyspace {name} is local-first, and its sites cannot be changed yet: create another one with \
+         the sites that it shall have, and copy its keys"
+    );
+    Err(Status::new(Code::Unimplemented, text))
+}
+
+fn guarantee(request: &KeyspaceCreateRequest) -> &str {
+    match request.guarantee.as_str() {
+        "" => "linearizable",
+        other => other,
+    }
+}
+
+fn merge(name: &str) -> Result<Merge, Status> {
+    if let Some(merge) = Merge::named(name) {
+        return Ok(merge);
+    }
+    let known = "`lww` (the latest is shown) and `mv` (all concurrent writes are siblings)";
+    match name {
+        "counter" | "set" | "json" => Err(Status::new(
             Code::Unimplemented,
-            format!("guarantee {guarantee} is not built yet: this release has `linearizable`"),
+            format!("type {name} is not built yet: this release has {known}"),
         )),
         other => Err(invalid(format!(
-            "there is no guarantee `{other}`: this release has `linearizable`"
+            "there is no type `{other}`: this release has {known}"
+        ))),
+    }
+}
+
+fn check_guarantee(guarantee: &str, merge: &str) -> Result<(), Status> {
+    match guarantee {
+        "" | "linearizable" if merge.is_empty() => Ok(()),
+        "" | "linearizable" => Err(invalid(format!(
+            "--type {merge} says how concurrent writes become one, and a linearizable keyspace has none: \
+             leave it out, or add --guarantee local-first"
+        ))),
+        LOCAL_FIRST => self::merge(merge).map(drop),
+        "ledger" => Err(Status::new(
+            Code::Unimplemented,
+            format!("guarantee {guarantee} is not built yet: this release has {GUARANTEES}"),
+        )),
+        other => Err(invalid(format!(
+            "there is no guarantee `{other}`: this release has {GUARANTEES}"
         ))),
     }
 }
@@ -591,7 +691,7 @@ fn check_unused(table: &Table, listen: &BTreeMap<u64, Vec<String>>) -> Result<()
     Ok(())
 }
 
-fn default_view(members: &[Member]) -> KeyspaceView {
+fn default_view(members: &[Member], here: u64) -> KeyspaceView {
     let site = |member: &Member| KeyspaceSite {
         name: member.name.clone(),
         node: member.node.value(),
@@ -603,6 +703,7 @@ fn default_view(members: &[Member]) -> KeyspaceView {
         .to_owned(),
         addresses: member.client_urls.clone(),
         error: String::new(),
+        slot: 0,
     };
     let mut sites: Vec<KeyspaceSite> = members.iter().map(site).collect();
     sites.sort_by(|one, two| one.name.cmp(&two.name));
@@ -613,5 +714,7 @@ fn default_view(members: &[Member]) -> KeyspaceView {
         guarantee: "linearizable".to_owned(),
         state: if is_ready { "ready" } else { "opening" }.to_owned(),
         sites,
+        merge: String::new(),
+        here,
     }
 }

@@ -1,0 +1,176 @@
+//! Keyspaces that are islands: what each shows against a twin that keeps every update, and what
+//! its history says against what it shows.
+
+mod world;
+
+use holm_base::Prng;
+use holm_kv::command::Command;
+use holm_kv::outcome::Outcome;
+use world::{Mistake, World, bytes, put, slot};
+
+/// Random worlds: commands, updates carried and not, crashes, work for the disk.
+fn play(seed: u64, mistake: Mistake) -> Option<String> {
+    let mut prng = Prng::new(seed);
+    let mut world = World::new(3, seed.is_multiple_of(2));
+    world.mistake = mistake;
+    let one = |prng: &mut Prng| usize::try_from(prng.below(3)).unwrap();
+    for _ in 0..60 {
+        let (at, to) = (one(&mut prng), one(&mut prng));
+        match prng.below(12) {
+            0..=5 => world.change_something(&mut prng, at),
+            6..=7 if at != to => world.carry(at, to),
+            8 => world.pass(&mut prng),
+            9 => world.sites[at].crash(),
+            10 if mistake == Mistake::SlotReused => world.begin_anew(at),
+            _ => {}
+        }
+        if let Some(wrong) = world.wrong() {
+            return Some(wrong);
+        }
+    }
+    for _ in 0..3 {
+        for (from, to) in [(0, 1), (1, 2), (2, 0), (0, 2), (2, 1), (1, 0)] {
+            world.carry(from, to);
+        }
+    }
+    let first = world.sites[0].states();
+    let are_equal = world.sites.iter().all(|it| it.states() == first);
+    let wrong = (!are_equal).then(|| "they did not become one".to_owned());
+    world.wrong().or(wrong)
+}
+
+#[test]
+fn islands_show_what_the_twin_says_and_become_one() {
+    for seed in 0..400 {
+        assert_eq!(play(seed, Mistake::None), None, "seed {seed}");
+    }
+}
+
+#[test]
+fn mistakes_are_found() {
+    for mistake in [Mistake::KeyLeftOut, Mistake::SlotReused] {
+        let found = (0..400).find_map(|seed| {
+            std::panic::catch_unwind(|| play(seed, mistake))
+                .map_or_else(|_panic| Some("an assertion".to_owned()), |wrong| wrong)
+        });
+        assert!(found.is_some(), "{mistake:?}");
+    }
+}
+
+#[test]
+fn a_cut_is_healed_and_what_lost_is_kept_until_it_is_seen() {
+    let mut world = World::new(2, false);
+    world.put(0, "door", "open");
+    world.unix_ms += 10;
+    world.put(1, "door", "shut");
+    world.carry(0, 1);
+    let before = world.sites[1].view().revision();
+    world.carry(1, 0);
+    for site in &world.sites {
+        assert_eq!(site.read()[&bytes("door")], bytes("shut"), "the later one");
+        assert_eq!(site.states()[&bytes("door")].siblings().len(), 2);
+        assert_eq!(site.view().island.as_ref().map(|it| it.conflicts), Some(1));
+    }
+    let after = world.sites[1].view().revision();
+    assert_eq!(before, after, "the loser is no change that anyone sees");
+    world.put(0, "door", "ajar");
+    world.carry(0, 1);
+    assert_eq!(world.sites[1].states()[&bytes("door")].siblings().len(), 1);
+    assert_eq!(
+        world.sites[1].view().island.as_ref().map(|it| it.conflicts),
+        Some(0)
+    );
+    assert_eq!(world.wrong(), None);
+}
+
+#[test]
+fn a_sibling_is_a_change_where_siblings_are_shown() {
+    let mut world = World::new(2, true);
+    world.put(0, "door", "open");
+    world.unix_ms += 10;
+    world.put(1, "door", "shut");
+    let before = world.sites[1].view().revision();
+    world.carry(0, 1);
+    assert!(world.sites[1].view().revision() > before);
+    assert_eq!(world.wrong(), None);
+}
+
+#[test]
+fn a_transaction_of_another_island_is_one_revision() {
+    let mut world = World::new(2, false);
+    let mut prng = Prng::new(7);
+    world.put(0, "k1", "old");
+    world.carry(0, 1);
+    let before = world.sites[1].view().revision();
+    let txn = holm_kv::command::Txn {
+        compare: Vec::new(),
+        success: ["a", "b", "c"]
+            .map(|key| match put(key, "new", 0) {
+                Command::Put(put) => holm_kv::command::TxnOp::Put(put),
+                other => panic!("{other:?}"),
+            })
+            .to_vec(),
+        failure: Vec::new(),
+    };
+    world.command(0, Command::Txn(txn));
+    world.carry(0, 1);
+    let view = world.sites[1].view();
+    let mut mains = Vec::new();
+    view.root
+        .changes(before.next(), view.revision(), 1 << 20, &mut |change| {
+            mains.push(change.main);
+        })
+        .expect("nothing is damaged");
+    assert_eq!(mains, vec![view.revision(); 3]);
+    world.change_something(&mut prng, 1);
+    assert_eq!(world.wrong(), None);
+}
+
+#[test]
+fn a_lease_ends_what_hangs_on_it_and_nothing_that_others_wrote() {
+    let mut world = World::new(2, false);
+    let grant = Command::LeaseGrant {
+        id: 5,
+        ttl: 60,
+        ttl_min: 1,
+    };
+    assert!(matches!(
+        world.command(0, grant).result,
+        Ok(Outcome::LeaseGrant { id: 5, .. })
+    ));
+    world.unix_ms += 10;
+    world.command(0, put("alone", "mine", 5));
+    world.command(0, put("both", "mine", 5));
+    world.put(1, "both", "theirs");
+    world.carry(1, 0);
+    assert_eq!(world.sites[0].read()[&bytes("both")], bytes("mine"));
+    let revoked = world.command(0, Command::LeaseRevoke { id: 5 });
+    assert!(revoked.result.is_ok());
+    world.carry(0, 1);
+    for site in &world.sites {
+        assert_eq!(site.read().get(&bytes("alone")), None);
+        assert_eq!(site.read()[&bytes("both")], bytes("theirs"));
+    }
+    assert_eq!(world.wrong(), None);
+    // A lease is its island's alone.
+    let foreign = world.command(1, put("x", "y", 5));
+    assert_eq!(foreign.result, Err(holm_kv::Refusal::LeaseNotFound));
+}
+
+#[test]
+fn revisions_are_dense_in_time_and_survive_a_crash() {
+    let mut world = World::new(1, false);
+    let one = world.put(0, "a", "1").revision;
+    let two = world.put(0, "a", "2").revision;
+    assert_eq!(two, one.next(), "within a millisecond they count");
+    world.unix_ms += 1;
+    let three = world.put(0, "a", "3").revision;
+    assert!(three.value() - two.value() > 1 << 20, "{three} after {two}");
+    world.unix_ms -= 500;
+    let four = world.put(0, "a", "4").revision;
+    assert_eq!(four, three.next(), "no clock lowers them");
+    world.sites[0].crash();
+    assert_eq!(world.sites[0].view().revision(), four);
+    assert_eq!(world.sites[0].vector().seq(slot(1)), 4);
+    assert_eq!(world.wrong(), None);
+}
