@@ -11,6 +11,7 @@ use holm_etcd::holm::{
 use serde_json::{Value, json};
 
 use super::Found;
+use super::islands::{self, Wait};
 use crate::client::{Client, ClientError};
 use crate::screen::{Screen, Table};
 
@@ -20,6 +21,8 @@ Examples:
   holm keyspace create orders --sites a,b,c --listen 127.0.0.1:2479
   holm keyspace create orders --listen a=10.0.0.1:2479,b=10.0.0.2:2479
   holm keyspace create fleet --guarantee local-first --type mv
+  holm keyspace status fleet                      what other sites have not seen, since when they are cut off
+  holm keyspace wait fleet --seen-by b,c          until they have what this site has now
   holm keyspace list
   holm keyspace show orders
   holm keyspace members orders add d
@@ -42,6 +45,13 @@ pub(crate) enum Keyspace {
         /// Its name
         name: String,
     },
+    /// Show of a local-first one what other sites have not seen, and since when they are cut off
+    Status {
+        /// Its name
+        name: String,
+    },
+    /// Wait until other sites of a local-first one have seen what this one has: durability chosen after the fact
+    Wait(Wait),
     /// Remove one for ever, with all that is in it
     Remove(Remove),
     /// Show at which sites one is, take a site in or let one go
@@ -129,6 +139,8 @@ pub(super) async fn run(
             screen.show(&text(&view), &view_json(&view))?;
             Ok(Found::Yes)
         }
+        Keyspace::Status { name } => islands::status(client, name, screen).await,
+        Keyspace::Wait(wait) => islands::wait(client, wait, screen).await,
         Keyspace::Remove(remove) => self::remove(client, remove, screen).await,
         Keyspace::Members {
             name,

@@ -5,6 +5,7 @@
 mod auth;
 mod cluster;
 mod examples;
+mod islands;
 mod keys;
 mod keyspace;
 mod kv;

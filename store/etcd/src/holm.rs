@@ -155,6 +155,52 @@ pub struct KeyspaceStatus {
     /// Raised alarms.
     #[prost(uint64, tag = "8")]
     pub alarms: u64,
+    /// What it guarantees.
+    #[prost(string, tag = "9")]
+    pub guarantee: String,
+    /// What the site has taken in, if the keyspace is local-first.
+    #[prost(message, repeated, tag = "10")]
+    pub vector: Vec<SlotSeq>,
+    /// How many keys have concurrent writes of which one is shown.
+    #[prost(uint64, tag = "11")]
+    pub conflicts: u64,
+    /// The keyspace's other sites, if it is local-first.
+    #[prost(message, repeated, tag = "12")]
+    pub islands: Vec<IslandStatus>,
+}
+
+/// Up to which of a slot's updates a site has taken in all.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct SlotSeq {
+    /// The slot.
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    /// The number of the newest.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+}
+
+/// How another site of a local-first keyspace is, as far as the one that was asked knows.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct IslandStatus {
+    /// The site.
+    #[prost(fixed64, tag = "1")]
+    pub node: u64,
+    /// What it is called; empty if that is not known.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Its slot.
+    #[prost(uint32, tag = "3")]
+    pub slot: u32,
+    /// How long ago it last said something; missing if it has not since this site started.
+    #[prost(uint64, optional, tag = "4")]
+    pub silent_for_ms: Option<u64>,
+    /// Whether that is too long ago.
+    #[prost(bool, tag = "5")]
+    pub is_cut: bool,
+    /// What it said that it has taken in.
+    #[prost(message, repeated, tag = "6")]
+    pub vector: Vec<SlotSeq>,
 }
 
 /// A node's certificate for links.

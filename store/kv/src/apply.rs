@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use holm_base::Revision;
 
-use crate::command::{DeleteRange, Put, Range, Txn};
+use crate::command::{Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, Txn, TxnOp};
 use crate::counts::Counts;
 use crate::hub::{Event, Hub, Previous};
 use crate::island::Isle;
@@ -19,7 +19,7 @@ use crate::range::KeyRange;
 use crate::read;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::root::{ChangeKind, Meta};
+use crate::root::{ChangeKind, Meta, Root};
 use crate::store::{FactKind, NewVersion, Store};
 use crate::txn::{Path, Runner};
 
@@ -57,6 +57,9 @@ impl Work<'_> {
 
     /// A transaction.
     pub(crate) fn txn(&mut self, txn: &Txn) -> Result<Outcome, Refusal> {
+        if self.isle.is_some() {
+            check_island(self.store.root(), txn)?;
+        }
         let (store, leases) = (&*self.store, &*self.leases);
         let path = Path::choose(store.root(), txn, &|put| {
             check_kept(store, put)?;
@@ -72,6 +75,10 @@ impl Work<'_> {
     /// Moves the compaction line.
     pub(crate) fn compact(&mut self, revision: i64) -> Result<Outcome, Refusal> {
         let (compacted, current) = (self.store.root().compacted(), self.store.root().revision());
+        if self.store.root().is_foreign(revision) {
+            let compacted = self.store.root().oldest();
+            return Err(Refusal::Compacted { compacted });
+        }
         // Revision 0 can be compacted once, as etcd's line starts below it.
         let is_first = revision == 0
             && compacted == Revision::ZERO
@@ -269,6 +276,48 @@ fn check_lease(leases: &Leases, put: &Put) -> Result<(), Refusal> {
     } else {
         Err(Refusal::LeaseNotFound)
     }
+}
+
+/// What an island cannot promise: a place in a queue of all, and an order with other islands'
+/// revisions.
+fn check_island(root: &Root, txn: &Txn) -> Result<(), Refusal> {
+    if is_place_in_queue(txn) {
+        return Err(Refusal::NoMutualExclusion);
+    }
+    for compare in &txn.compare {
+        let (CompareTarget::Create(named) | CompareTarget::Mod(named)) = compare.target else {
+            continue;
+        };
+        let is_equal = compare.result == CompareResult::Equal;
+        if !is_equal && named > 0 && root.is_foreign(named) {
+            let revision = Revision::new(named);
+            return Err(Refusal::ForeignRevision { revision });
+        }
+    }
+    let ops = txn.success.iter().chain(&txn.failure);
+    for op in ops {
+        if let TxnOp::Txn(inner) = op {
+            check_island(root, inner)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a transaction is what etcd's own clients make locks and elections of: a key that ends
+/// with a lease's number is put, on that lease, if it is not there.
+fn is_place_in_queue(txn: &Txn) -> bool {
+    txn.success.iter().any(|op| {
+        let TxnOp::Put(put) = op else {
+            return false;
+        };
+        let place = format!("/{:x}", put.lease);
+        let is_absent = |it: &Compare| {
+            it.key == put.key
+                && it.result == CompareResult::Equal
+                && it.target == CompareTarget::Create(0)
+        };
+        put.lease != 0 && put.key.ends_with(place.as_bytes()) && txn.compare.iter().any(is_absent)
+    })
 }
 
 /// A put that keeps a value or lease needs the key; a value that is kept must be readable.

@@ -95,10 +95,7 @@ impl Isle {
             Some(kept) => Island::decode(&kept).map_err(damaged)?,
             None => Island::new(config.slot, config.epoch),
         };
-        let since = Stamp::since(config.slot, config.since_unix_ms).revision();
-        if store.root().revision() < since {
-            store.begin_at(since);
-        }
+        store.begin_at(Stamp::since(config.slot, config.since_unix_ms));
         let mut conflicts = 0;
         store.facts(FactKind::State, &mut |_key, _state| conflicts += 1);
         Ok(Self {

@@ -405,6 +405,7 @@ impl Keyspace {
                 Ok(Outcome::Done)
             }
             Command::Alarm { .. } => self.alarm(command),
+            Command::Auth(_) if self.isle.is_some() => Err(Refusal::NoUsers),
             Command::Auth(change) => self.change_auth(change),
             Command::Island(proposal) => self.work().island(proposal),
             Command::Cluster { name, value } => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use holm_base::Revision;
+use holm_local_first::{Stamp, Whose, whose};
 
 use crate::error::StoreError;
 use crate::frame::{RECORD_HEAD, RecordKind, Stored, decode_record, record_len};
@@ -88,6 +89,8 @@ pub struct Root {
     pub(crate) pending: Arc<Pending>,
     pub(crate) revision: i64,
     pub(crate) compacted: i64,
+    /// Where an island's revisions begin, of which no other issues any.
+    pub(crate) since: Option<Stamp>,
 }
 
 impl Root {
@@ -101,6 +104,21 @@ impl Root {
     #[must_use]
     pub const fn compacted(&self) -> Revision {
         Revision::new(self.compacted)
+    }
+
+    /// Whether a revision that a client names is another island's; elsewhere none is.
+    #[must_use]
+    pub fn is_foreign(&self, revision: i64) -> bool {
+        let at = Revision::new(revision);
+        let is_foreign = |since: Stamp| whose(at, since) == Whose::Foreign;
+        self.since.is_some_and(is_foreign)
+    }
+
+    /// The oldest revision that can be read, as a client is told of it whose own is older, or
+    /// another island's: never 0, which would mean nothing to it.
+    pub(crate) fn oldest(&self) -> Revision {
+        let begin = self.since.map_or(Revision::ZERO, Stamp::revision);
+        self.compacted().max(begin)
     }
 
     /// The key's version now, changes of the command in hand included. O(log n), no I/O.

@@ -217,9 +217,10 @@ impl Store {
         self.main.unwrap_or(self.root.revision + 1)
     }
 
-    /// Where an empty store's revisions begin, if not at the first number.
-    pub(crate) const fn begin_at(&mut self, revision: Revision) {
-        self.root.revision = revision.value();
+    /// An island's revisions begin there, not at the first number.
+    pub(crate) fn begin_at(&mut self, since: holm_local_first::Stamp) {
+        self.root.since = Some(since);
+        self.root.revision = self.root.revision.max(since.revision().value());
     }
 
     /// Writes a version of a key, as part of revision `root().revision() + 1`, or of the one

@@ -11,13 +11,14 @@ use std::time::{Duration, SystemTime};
 use holm_base::NodeId;
 use holm_kv::command::{Command, Proposal};
 use holm_kv::outcome::Outcome;
+use holm_local_first::Vector;
 use holm_runtime::DEFAULT;
 
 use super::Services;
 use crate::context::Context;
 use crate::holm::{
-    KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
-    KeyspaceRemoveRequest, KeyspaceSite, KeyspaceStatus, KeyspaceView,
+    IslandStatus, KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
+    KeyspaceRemoveRequest, KeyspaceSite, KeyspaceStatus, KeyspaceView, SlotSeq,
 };
 use crate::keyspaces::{self, Entry, Islands, KEYSPACES_MAX, Merge, Place, Table};
 use crate::members::Member;
@@ -304,7 +305,58 @@ impl Services {
             leader: handle.leader().map_or(0, NodeId::value),
             addresses: handle.identity().client_urls.clone(),
             alarms: u64::try_from(view.alarms.len()).unwrap_or(u64::MAX),
+            guarantee: self.guarantee().to_owned(),
+            vector: view
+                .island
+                .as_ref()
+                .map_or_else(Vec::new, |it| seqs(&it.vector)),
+            conflicts: view.island.as_ref().map_or(0, |it| it.conflicts),
+            islands: Vec::new(),
         }
+    }
+
+    /// What the keyspace guarantees.
+    pub(super) fn guarantee(&self) -> &'static str {
+        match self.handle().view().island {
+            Some(_) => LOCAL_FIRST,
+            None => "linearizable",
+        }
+    }
+
+    /// As [`Services::keyspace_statuses`], with what the engines' threads know of other islands.
+    pub(super) async fn keyspace_statuses_told(&self) -> Result<Vec<KeyspaceStatus>, Status> {
+        let mut all = vec![self.status_told().await?];
+        let is_home = self.handle().group() == DEFAULT;
+        let others = self.shared.neighbours.get().filter(|_| is_home);
+        for other in others.map(|it| it.keyspaces()).unwrap_or_default() {
+            all.push(other.status_told().await?);
+        }
+        Ok(all)
+    }
+
+    async fn status_told(&self) -> Result<KeyspaceStatus, Status> {
+        let mut status = self.keyspace_status();
+        if self.handle().view().island.is_none() {
+            return Ok(status);
+        }
+        let names = match self.home() {
+            Ok(home) => home.members().await.unwrap_or_default(),
+            Err(_unknown) => Vec::new(),
+        };
+        let standing = self.handle().standing().await?;
+        let islands = standing.neighbours.iter().map(|it| {
+            let member = names.iter().find(|member| member.node == it.node);
+            IslandStatus {
+                node: it.node.value(),
+                name: member.map_or_else(String::new, |member| member.name.clone()),
+                slot: u32::from(it.slot.value()),
+                silent_for_ms: it.silent_for.map(millis),
+                is_cut: it.is_cut,
+                vector: seqs(&it.vector),
+            }
+        });
+        status.islands = islands.collect();
+        Ok(status)
     }
 
     /// The gauges of all keyspaces that are open here, as text for a scrape.
@@ -494,6 +546,18 @@ impl Services {
         let here = self.handle().identity().node.value();
         default_view(members, here)
     }
+}
+
+fn seqs(vector: &Vector) -> Vec<SlotSeq> {
+    let all = vector.iter().map(|(slot, seq)| SlotSeq {
+        slot: u32::from(slot.value()),
+        seq,
+    });
+    all.collect()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn slot(islands: &Islands, node: u64) -> u32 {
