@@ -13,7 +13,7 @@ fn play(seed: u64, mistake: Mistake) -> Option<String> {
     let mut prng = Prng::new(seed);
     let mut world = World::new(3, seed.is_multiple_of(2));
     world.mistake = mistake;
-    let one = |prng: &mut Prng| usize::try_from(prng.below(3)).unwrap();
+    let one = |prng: &mut Prng| usize::try_from(prng.below(3)).expect("it fits");
     for _ in 0..60 {
         let (at, to) = (one(&mut prng), one(&mut prng));
         match prng.below(12) {
@@ -50,8 +50,8 @@ fn islands_show_what_the_twin_says_and_become_one() {
 fn mistakes_are_found() {
     for mistake in [Mistake::KeyLeftOut, Mistake::SlotReused] {
         let found = (0..400).find_map(|seed| {
-            std::panic::catch_unwind(|| play(seed, mistake))
-                .map_or_else(|_panic| Some("an assertion".to_owned()), |wrong| wrong)
+            let played = std::panic::catch_unwind(|| play(seed, mistake));
+            played.unwrap_or_else(|_panic| Some("an assertion".to_owned()))
         });
         assert!(found.is_some(), "{mistake:?}");
     }

@@ -97,7 +97,7 @@ impl Site {
         let caller = None;
         let body = Proposal { caller, command }.encode_at(unix_ms);
         self.log.push(body.clone());
-        let op = Op::new(u64::try_from(self.log.len()).unwrap());
+        let op = Op::new(u64::try_from(self.log.len()).expect("it fits"));
         let applied = self.keyspace.apply(Time::ZERO, op, Term::new(1), &body);
         self.keyspace.publish(&mut Vec::new());
         applied
@@ -181,9 +181,9 @@ impl Site {
         if self.keyspace.sequencer().is_none() {
             self.keyspace.set_sequencer(Bytes::new());
         }
-        let applied = usize::try_from(self.keyspace.applied().value()).unwrap();
+        let applied = usize::try_from(self.keyspace.applied().value()).expect("it fits");
         for (at, body) in self.log.iter().enumerate().skip(applied) {
-            let op = Op::new(u64::try_from(at + 1).unwrap());
+            let op = Op::new(u64::try_from(at + 1).expect("it fits"));
             self.keyspace.apply(Time::ZERO, op, Term::new(1), body);
         }
         self.keyspace.publish(&mut Vec::new());
@@ -211,7 +211,7 @@ pub(crate) fn twin(all: &[Update], vector: &Vector) -> BTreeMap<Bytes, State> {
             };
             let touches = |other: &Update| other.changes.iter().any(|it| it.touches(key));
             let is_seen = |other: &&Update| other.deps.covers(update.dot) && touches(other);
-            if !here.iter().any(|other| is_seen(other)) {
+            if !here.iter().any(is_seen) {
                 let alone = Update {
                     deps: Vector::new(),
                     ..(*update).clone()
@@ -290,7 +290,7 @@ impl World {
             if self.mistake == Mistake::KeyLeftOut {
                 found.pop();
             }
-            keys += u64::try_from(found.len()).unwrap();
+            keys += u64::try_from(found.len()).expect("it fits");
             log(Entry::Stage {
                 session,
                 states: found,
@@ -328,13 +328,13 @@ impl World {
 
     pub(crate) fn pass(&mut self, prng: &mut Prng) {
         self.now = self.now + Duration::from_millis(prng.below(1_500));
-        let at = usize::try_from(prng.below(self.sites.len() as u64)).unwrap();
+        let at = usize::try_from(prng.below(self.sites.len() as u64)).expect("it fits");
         self.sites[at].work(self.now);
     }
 
     /// A site whose files were lost begins anew under its old slot.
     pub(crate) fn begin_anew(&mut self, at: usize) {
-        let number = u8::try_from(at + 1).unwrap();
+        let number = u8::try_from(at + 1).expect("it fits");
         self.sites[at] = Site::new(number, false);
     }
 
