@@ -70,9 +70,11 @@
 extern crate alloc;
 
 mod clock;
+mod conflict;
 mod encode;
 mod exchange;
 mod island;
+mod kind;
 mod message;
 mod ranges;
 mod revision;
@@ -82,9 +84,14 @@ mod vector;
 mod wire;
 
 pub use clock::{AHEAD_MAX, Hlc};
+pub use conflict::{
+    Cause, Conflict, ConflictKind, Conflicts, Entry, KEPT_BYTES, KEPT_FOR, Party, VALUE_MAX,
+    conflicts,
+};
 pub use encode::DecodeError;
 pub use exchange::{Applied, Config, Effect, Exchange, Input, Note, Proposal};
 pub use island::{Intake, Island, Session, Tip, dot_of};
+pub use kind::Type;
 pub use message::Message;
 pub use ranges::{Answer, Claim, Digest, Index, LIST_MAX, Ranges, Short, Sum, WAYS};
 pub use revision::{EPOCH_UNIX_MS, Stamp, Whose, whose};
