@@ -11,6 +11,7 @@ use holm_etcd::holm::{
 use serde_json::{Value, json};
 
 use super::Found;
+use super::conflicts::{self, Conflicts};
 use super::islands::{self, Wait};
 use crate::client::{Client, ClientError};
 use crate::screen::{Screen, Table};
@@ -23,6 +24,7 @@ Examples:
   holm keyspace create fleet --guarantee local-first --type mv
   holm keyspace status fleet                      what other sites have not seen, since when they are cut off
   holm keyspace wait fleet --seen-by b,c          until they have what this site has now
+  holm keyspace conflicts fleet --follow          which concurrent writes met, and what was not shown
   holm keyspace list
   holm keyspace show orders
   holm keyspace members orders add d
@@ -50,6 +52,8 @@ pub(crate) enum Keyspace {
         /// Its name
         name: String,
     },
+    /// Show which concurrent writes of a local-first one met at this site, and what the others said
+    Conflicts(Conflicts),
     /// Wait until other sites of a local-first one have seen what this one has: durability chosen after the fact
     Wait(Wait),
     /// Remove one for ever, with all that is in it
@@ -140,6 +144,7 @@ pub(super) async fn run(
             Ok(Found::Yes)
         }
         Keyspace::Status { name } => islands::status(client, name, screen).await,
+        Keyspace::Conflicts(wanted) => conflicts::run(client, wanted, screen).await,
         Keyspace::Wait(wait) => islands::wait(client, wait, screen).await,
         Keyspace::Remove(remove) => self::remove(client, remove, screen).await,
         Keyspace::Members {

@@ -4,6 +4,7 @@
 
 mod auth;
 mod cluster;
+mod conflicts;
 mod examples;
 mod islands;
 mod keys;

@@ -337,6 +337,86 @@ pub struct KeyspaceMemberRequest {
     pub is_leaving: bool,
 }
 
+/// Asks which concurrent writes met at this site in a local-first keyspace.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ConflictsRequest {
+    /// The keyspace's name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Only those behind this number; missing for all that are kept.
+    #[prost(uint64, optional, tag = "2")]
+    pub after: Option<u64>,
+}
+
+/// Which concurrent writes met.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ConflictsResponse {
+    /// In order, so many that fit.
+    #[prost(message, repeated, tag = "1")]
+    pub conflicts: Vec<ConflictView>,
+    /// Whether there are more.
+    #[prost(bool, tag = "2")]
+    pub has_more: bool,
+    /// The number of the oldest that is kept: so many before it are gone.
+    #[prost(uint64, tag = "3")]
+    pub oldest: u64,
+}
+
+/// Writes that did not see each other and met at a key.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ConflictView {
+    /// Its number at this site.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The same at every site.
+    #[prost(bytes = "vec", tag = "2")]
+    pub id: Vec<u8>,
+    /// What met: `concurrent_put`, `put_beat_delete`, ...
+    #[prost(string, tag = "3")]
+    pub kind: String,
+    /// The key.
+    #[prost(bytes = "vec", tag = "4")]
+    pub key: Vec<u8>,
+    /// This site's revision then.
+    #[prost(int64, tag = "5")]
+    pub revision: i64,
+    /// When, in milliseconds of Unix time.
+    #[prost(uint64, tag = "6")]
+    pub unix_ms: u64,
+    /// The write that is shown.
+    #[prost(message, optional, tag = "7")]
+    pub winner: Option<ConflictParty>,
+    /// The others.
+    #[prost(message, repeated, tag = "8")]
+    pub losers: Vec<ConflictParty>,
+}
+
+/// One of the writes that met.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ConflictParty {
+    /// The site's slot.
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    /// Its number there.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// Its time, in milliseconds of Unix time.
+    #[prost(uint64, tag = "3")]
+    pub unix_ms: u64,
+    /// SHA-256 of its value.
+    #[prost(bytes = "vec", tag = "4")]
+    pub digest: Vec<u8>,
+    /// How long that is.
+    #[prost(uint64, tag = "5")]
+    pub length: u64,
+    /// Its first bytes.
+    #[prost(bytes = "vec", tag = "6")]
+    pub value: Vec<u8>,
+    /// What the site is called; empty if that is not known.
+    #[prost(string, tag = "7")]
+    pub site: String,
+}
+
 /// Keyspaces.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct KeyspaceList {

@@ -10,12 +10,14 @@
 //!                                                  has another mark
 //! fact Island:     what was taken in               with the sequencer's words (I16)
 //! fact Staged/key: what another has                while a session is open
+//! fact Conflict/n: which concurrent writes met     the newest, by number
 //! ```
 //!
 //! What would surprise: nothing is decided by this node's clock. The time of an entry stands in
 //! it, so that every replay comes to the same.
 
 mod list;
+mod met;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -24,8 +26,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use holm_base::Revision;
 use holm_local_first::{
-    Applied, Change, Dot, Hlc, Intake, Island, Mark, Proposal, Sealed, Session, Sibling, Slot,
-    Stamp, State, Vector,
+    Applied, Cause, Change, Conflict, Dot, Hlc, Intake, Island, Mark, Proposal, Sealed, Session,
+    Sibling, Slot, Stamp, State, Type, Update, Vector, conflicts,
 };
 
 use crate::apply::Work;
@@ -38,6 +40,9 @@ use crate::root::Root;
 use crate::store::{FactKind, Store};
 
 pub use list::States;
+use met::Met;
+pub use met::MetLine;
+pub(crate) use met::behind;
 use streams::Streams;
 
 /// What a keyspace must know of itself to be an island.
@@ -49,9 +54,8 @@ pub struct IslandConfig {
     pub epoch: u32,
     /// When it got its slot, in milliseconds of Unix time: its revisions begin there.
     pub since_unix_ms: u64,
-    /// Whether concurrent writes are shown, rather than one of them: then one more of them is a
-    /// change.
-    pub shows_siblings: bool,
+    /// What its values are: what concurrent writes of a key become.
+    pub kind: Type,
     /// How many bytes of updates are kept for sites that lack them; who lacks older ones is sent
     /// all keys.
     pub updates_bytes_max: usize,
@@ -81,6 +85,7 @@ pub(crate) struct Isle {
     applied: Vec<Applied>,
     /// How many keys have a fact beside their record.
     conflicts: u64,
+    met: Met,
 }
 
 impl Isle {
@@ -106,6 +111,7 @@ impl Isle {
             changes: Vec::new(),
             applied: Vec::new(),
             conflicts,
+            met: Met::open(store),
         })
     }
 
@@ -233,9 +239,23 @@ impl Isle {
         state_of(store.root(), key, kept)
     }
 
+    /// Which concurrent writes meet at keys that are about to become others.
+    fn met_at(&self, turns: &BTreeMap<Bytes, Turn>, update: Option<&Update>) -> Vec<Conflict> {
+        let mut met = Vec::new();
+        for (key, turn) in turns {
+            let change = update.zip(turn.by);
+            let cause = change.map_or(Cause::Install, |(update, at)| {
+                Cause::Update(update, &update.changes[at])
+            });
+            let states = (&turn.was, &turn.is);
+            met.extend(conflicts(self.config.kind, key, states, cause, None));
+        }
+        met
+    }
+
     fn is_seen(&self, was: &State, is: &State) -> bool {
         let seen = |it: &Sibling| (it.value.clone(), it.lease);
-        if self.config.shows_siblings {
+        if self.config.kind == Type::Mv {
             let all = |state: &State| state.siblings().iter().map(seen).collect::<Vec<_>>();
             return all(was) != all(is);
         }
@@ -280,6 +300,8 @@ fn next(root: &Root, unix_ms: u64) -> Revision {
 struct Turn {
     was: State,
     is: State,
+    /// The change that last touched it, by its place in the update.
+    by: Option<usize>,
     /// The update that its record names.
     recorded: Option<Dot>,
 }
@@ -335,7 +357,7 @@ impl Work<'_> {
             return Ok(());
         };
         let mut turns = BTreeMap::new();
-        for change in &sealed.update.changes {
+        for (at, change) in sealed.update.changes.iter().enumerate() {
             for key in self.touched(change) {
                 if !turns.contains_key(&key) {
                     let turn = self.turn(&key)?;
@@ -343,13 +365,16 @@ impl Work<'_> {
                 }
                 let turn = turns.get_mut(&key).expect("it was just added");
                 change.apply(&sealed.update, &mut turn.is);
+                turn.by = Some(at);
             }
         }
         let isle = self.isle();
         let unix_ms = isle.unix_ms;
+        let met = isle.met_at(&turns, Some(&sealed.update));
         isle.island.take(&sealed);
         isle.keep(sealed);
         self.show(turns, unix_ms);
+        self.remember_met(met, unix_ms);
         Ok(())
     }
 
@@ -376,7 +401,12 @@ impl Work<'_> {
         let isle = self.isle.as_deref().expect("it was asked for");
         let (was, recorded) = isle.state(self.store, key)?;
         let is = was.clone();
-        Ok(Turn { was, is, recorded })
+        Ok(Turn {
+            was,
+            is,
+            by: None,
+            recorded,
+        })
     }
 
     /// Shows keys as they are from now on, all in one revision.
@@ -435,11 +465,21 @@ impl Work<'_> {
         self.clear_staged();
         let isle = self.isle();
         let unix_ms = isle.unix_ms;
+        let met = isle.met_at(&turns, None);
         isle.island.install(id, newest);
         isle.streams.skip_to(isle.island.vector());
         isle.applied.push(Applied::Installed(id, newest));
         self.show(turns, unix_ms);
+        self.remember_met(met, unix_ms);
         Ok(())
+    }
+
+    fn remember_met(&mut self, met: Vec<Conflict>, unix_ms: u64) {
+        let revision = self.store.root().revision();
+        let isle = self.isle.as_deref_mut().expect("it was asked for");
+        for conflict in met {
+            isle.met.push(self.store, (revision, unix_ms), conflict);
+        }
     }
 
     /// Those keys that joining changes, and the latest time of what the other side has.

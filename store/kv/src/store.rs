@@ -87,6 +87,8 @@ pub enum FactKind {
     State,
     /// What another island has, until it is installed; the id is the key.
     Staged,
+    /// Which concurrent writes met at an island; the id is a number.
+    Conflict,
 }
 
 /// How far the work behind a compaction has come.
@@ -651,6 +653,7 @@ impl FactKind {
             Self::Island => 10,
             Self::State => 11,
             Self::Staged => 12,
+            Self::Conflict => 13,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::command::{AlarmKind, Range, Txn};
 use crate::counts::Counts;
 use crate::hash::Hash;
 use crate::index::Index;
-use crate::island::IslandView;
+use crate::island::{IslandView, MetLine};
 use crate::lease;
 use crate::outcome::{Alarm, Outcome, RangeOutcome};
 use crate::read::{self, Selection};
@@ -96,6 +96,13 @@ impl View {
     pub fn read_txn(&self, txn: &Txn) -> Result<Outcome, Refusal> {
         assert!(txn.is_read_only(), "writing transactions are proposed");
         txn::run_reads(&self.root, txn)
+    }
+
+    /// Which concurrent writes met at the island, behind a number and at most so many, each with
+    /// its number; and the number of the oldest that is kept. O(what is kept).
+    #[must_use]
+    pub fn conflicts(&self, after: Option<u64>, most: usize) -> (Vec<MetLine>, u64) {
+        crate::island::behind(&self.facts, after, most)
     }
 
     /// Hashes history up to a revision, 0 for all, as etcd does. O(history).

@@ -257,6 +257,12 @@ fn an_island_that_was_killed_while_it_was_cut_off_has_lost_nothing() -> Result<(
         Ok(())
     })?;
     done(&islands[2], &["put", "again", "at c"])?;
+    done(&islands[2], &["put", "before", "3"])?;
+    ensure!(
+        !holm(&sites, &["keyspace", "conflicts", "fleet"])?
+            .status
+            .success()
+    );
     // What others have not seen is told, and waited for.
     let status = ask(&sites, &["keyspace", "status", "fleet"])?;
     ensure!(
@@ -282,9 +288,24 @@ fn an_island_that_was_killed_while_it_was_cut_off_has_lost_nothing() -> Result<(
     for island in &islands {
         until("all have all", || {
             let found = done(island, &["get", "", "--prefix"])?;
-            Ok(found == "again\nat c\nalone\nat c\nbefore\n2\n")
+            Ok(found == "again\nat c\nalone\nat c\nbefore\n3\n")
         })?;
     }
+    // What lost is told: it is not lost unseen.
+    let met = ask(&sites, &["keyspace", "conflicts", "fleet"])?;
+    let first = &met["conflicts"][0];
+    ensure!(
+        first["kind"] == "concurrent_put" && first["key"] == "before",
+        "{met}"
+    );
+    ensure!(
+        first["winner"]["value"] == "3" && first["winner"]["site"] == "c",
+        "{met}"
+    );
+    ensure!(
+        first["losers"][0]["value"] == "2" && first["losers"][0]["site"] == "a",
+        "{met}"
+    );
     sites.stop()?;
     Ok(())
 }

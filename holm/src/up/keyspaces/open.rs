@@ -10,7 +10,7 @@ use holm_etcd::front::Front;
 use holm_etcd::keyspaces::{Entry, Islands, Merge};
 use holm_etcd::services::Services;
 use holm_kv::IslandConfig;
-use holm_local_first::Slot;
+use holm_local_first::{Slot, Type};
 use holm_net::{Limits, ListenConfig, Listener};
 use holm_replica::Shores;
 use holm_runtime::{KeyspaceConfig, MemberConfig, keyspace_cluster_id};
@@ -125,6 +125,7 @@ fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> 
     let own = peers.iter().find(|(_, site)| *site == node);
     let (own, _node) = *own.context("this site has no slot in the keyspace")?;
     peers.retain(|(slot, _)| *slot != own);
+    peers.sort_unstable_by_key(|(slot, _)| *slot);
     // Clients that were moved to another site find another cluster there, and do not go on with its revisions.
     let place = GroupId::new(u32::from(own.value()));
     config.cluster = keyspace_cluster_id(config.cluster, place);
@@ -133,7 +134,10 @@ fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> 
         slot: own,
         epoch: 1,
         since_unix_ms: islands.since_unix_ms,
-        shows_siblings: islands.merge == Merge::Mv,
+        kind: match islands.merge {
+            Merge::Lww => Type::Lww,
+            Merge::Mv => Type::Mv,
+        },
         updates_bytes_max: UPDATES_BYTES_MAX,
     });
     config.shores = Some(Shores::new(peers));

@@ -70,7 +70,7 @@ impl Services {
         check_guarantee(&request.guarantee, &request.merge)?;
         let members = self.members().await?;
         let sites = chosen(&members, &request.sites)?;
-        let islands = self.islands(&request, &sites)?;
+        let islands = self.islands(&request, &sites, &members)?;
         let listen = places(&members, &sites, &request.listen)?;
         let nodes: Vec<u64> = sites.iter().map(|it| it.value()).collect();
         self.edit(|table| {
@@ -359,6 +359,22 @@ impl Services {
         Ok(status)
     }
 
+    /// A keyspace beside this one that is open here.
+    pub(super) fn neighbour(&self, name: &str) -> Option<Self> {
+        let others = self.shared.neighbours.get()?.keyspaces();
+        others.into_iter().find(|it| it.handle().keyspace() == name)
+    }
+
+    /// What the sites of a local-first keyspace are called, by slot.
+    pub(super) async fn sites_by_slot(&self, name: &str) -> Result<Vec<(u32, String)>, Status> {
+        let members = self.members().await?;
+        let table = self.keyspace_table()?;
+        let islands = table.find(name).and_then(|it| it.islands.as_ref());
+        let slots = islands.into_iter().flat_map(|it| &it.slots);
+        let named = slots.map(|(node, slot)| (u32::from(*slot), name_of(&members, *node)));
+        Ok(named.collect())
+    }
+
     /// The gauges of all keyspaces that are open here, as text for a scrape.
     #[must_use]
     pub fn keyspace_gauges(&self) -> String {
@@ -474,6 +490,7 @@ impl Services {
         &self,
         request: &KeyspaceCreateRequest,
         sites: &[NodeId],
+        members: &[Member],
     ) -> Result<Option<Islands>, Status> {
         if guarantee(request) != LOCAL_FIRST {
             return Ok(None);
@@ -491,10 +508,10 @@ impl Services {
         }
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let since = since.map_or(0, |it| it.as_millis());
-        let slots = sites
-            .iter()
-            .zip(1..)
-            .map(|(site, slot)| (site.value(), slot));
+        // Slots are in the order of names, so that tables and vectors are read alike.
+        let mut sites: Vec<u64> = sites.iter().map(|it| it.value()).collect();
+        sites.sort_by_key(|node| name_of(members, *node));
+        let slots = sites.into_iter().zip(1..);
         Ok(Some(Islands {
             merge: merge(&request.merge)?,
             since_unix_ms: u64::try_from(since).unwrap_or(u64::MAX),

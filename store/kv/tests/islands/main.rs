@@ -6,6 +6,7 @@ mod world;
 use holm_base::Prng;
 use holm_kv::command::Command;
 use holm_kv::outcome::Outcome;
+use holm_local_first::Entry;
 use world::{Mistake, World, bytes, put, slot};
 
 /// Random worlds: commands, updates carried and not, crashes, work for the disk.
@@ -71,6 +72,24 @@ fn a_cut_is_healed_and_what_lost_is_kept_until_it_is_seen() {
         assert_eq!(site.states()[&bytes("door")].siblings().len(), 2);
         assert_eq!(site.view().island.as_ref().map(|it| it.conflicts), Some(1));
     }
+    let ids = |world: &World| {
+        let met = world.sites.iter().map(|site| {
+            let (lines, oldest) = site.view().conflicts(None, 10);
+            assert_eq!((lines.len(), oldest), (1, 0), "it is told once at each");
+            match Entry::decode(lines[0].1.clone()) {
+                Ok(Entry::Met { conflict, .. }) => (conflict.id, conflict.losers),
+                other => panic!("{other:?}"),
+            }
+        });
+        met.collect::<Vec<_>>()
+    };
+    let met = ids(&world);
+    assert_eq!(met[0], met[1], "the same at each");
+    assert_eq!(met[0].1[0].value, bytes("open"));
+    world.sites[0].crash();
+    assert_eq!(ids(&world), met);
+    let (none, _) = world.sites[0].view().conflicts(Some(0), 10);
+    assert!(none.is_empty(), "nothing behind the last");
     let after = world.sites[1].view().revision();
     assert_eq!(before, after, "the loser is no change that anyone sees");
     world.put(0, "door", "ajar");

@@ -11,7 +11,7 @@ use holm_kv::command::{Command, DeleteRange, Proposal, Put, Txn, TxnOp};
 use holm_kv::outcome::Applied;
 use holm_kv::{ChangeKind, Config, IslandConfig, KeyRange, Keyspace, View};
 use holm_local_first::{
-    Change, Proposal as Entry, Sealed, Session, Slot, Stamp, State, Update, Vector, whose,
+    Change, Proposal as Entry, Sealed, Session, Slot, Stamp, State, Type, Update, Vector, whose,
 };
 use holm_virtual::Storage;
 
@@ -59,7 +59,7 @@ fn config(number: u8, shows_siblings: bool) -> Config {
             slot: slot(number),
             epoch: 1,
             since_unix_ms: UNIX_MS,
-            shows_siblings,
+            kind: if shows_siblings { Type::Mv } else { Type::Lww },
             updates_bytes_max: 1_200,
         }),
         ..Config::default()
