@@ -381,7 +381,11 @@ impl Work<'_> {
     /// The keys that a change may touch: of a range, those that are there.
     fn touched(&self, change: &Change) -> Vec<Bytes> {
         let (key, end) = match change {
-            Change::Put { key, .. } | Change::Delete { key } => return vec![key.clone()],
+            Change::Put { key, .. }
+            | Change::Delete { key }
+            | Change::Add { key, .. }
+            | Change::Paths { key, .. }
+            | Change::Erase { key } => return vec![key.clone()],
             Change::DeleteRange { key, end } => (key.clone(), end.clone()),
         };
         let range = if end.is_empty() {

@@ -13,7 +13,9 @@
 //! key is the same everywhere, and has the same id. A put that met a concurrent delete is told
 //! where the put was first; where the delete was, only if the engine still knows of it.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -21,6 +23,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Hlc;
+use crate::document::{self, Row};
 use crate::encode::{DecodeError, Reader, put_body, put_varint};
 use crate::kind::Type;
 use crate::ranges::Digest;
@@ -126,6 +129,11 @@ impl Party {
         let (dot, hlc) = (sibling.dot, sibling.hlc);
         Self::new(Mark { dot, hlc }, &sibling.value)
     }
+
+    fn of_row(row: &Row) -> Self {
+        let (dot, hlc) = (row.dot, row.hlc);
+        Self::new(Mark { dot, hlc }, &row.value)
+    }
 }
 
 /// Writes that did not see each other and met at a key.
@@ -201,55 +209,93 @@ pub fn conflicts(
     cause: Cause<'_>,
     removed: Option<Mark>,
 ) -> Vec<Conflict> {
-    let of_puts = match kind {
+    let mut met = match kind {
         // That members stand side by side is what a set is for.
         Type::Set => return Vec::new(),
-        Type::Lww | Type::Mv | Type::Json => ConflictKind::ConcurrentPut,
-        Type::Counter => ConflictKind::BaseLost,
+        Type::Lww | Type::Mv => siblings(ConflictKind::ConcurrentPut, key, (before, after)),
+        Type::Counter => siblings(ConflictKind::BaseLost, key, (before, after)),
+        Type::Json => document::lost(before, after)
+            .into_iter()
+            .map(|it| {
+                let losers = it.losers.iter().map(Party::of_row).collect();
+                let winner = Party::of_row(&it.winner);
+                Conflict::new(ConflictKind::PathLost, (key, &it.path), winner, losers)
+            })
+            .collect(),
     };
-    let met = siblings(of_puts, key, (before, after));
-    let met = met.or_else(|| put_beat_delete(key, (before, after), cause, removed));
-    met.into_iter().collect()
+    if met.is_empty() {
+        met.extend(against_delete(kind, key, (before, after), (cause, removed)));
+    }
+    met
 }
 
 /// Whole values that stand side by side, one of which is new.
-fn siblings(
-    kind: ConflictKind,
-    key: &Bytes,
-    (before, after): (&State, &State),
-) -> Option<Conflict> {
+fn siblings(kind: ConflictKind, key: &Bytes, (before, after): (&State, &State)) -> Vec<Conflict> {
     let has = |it: &Sibling| before.siblings().iter().any(|was| was.dot == it.dot);
-    let shown = after.shown()?;
+    let Some(shown) = after.shown() else {
+        return Vec::new();
+    };
     if after.siblings().len() < 2 || after.siblings().iter().all(has) {
-        return None;
+        return Vec::new();
     }
     let losers = after.siblings().iter().filter(|it| it.dot != shown.dot);
     let losers = losers.map(Party::of).collect();
     let place = (key, &Bytes::new());
-    Some(Conflict::new(kind, place, Party::of(shown), losers))
+    vec![Conflict::new(kind, place, Party::of(shown), losers)]
 }
 
-fn put_beat_delete(
+/// A write and a delete, of which at least one did not see the other.
+fn against_delete(
+    kind: Type,
     key: &Bytes,
     (before, after): (&State, &State),
-    cause: Cause<'_>,
-    removed: Option<Mark>,
+    (cause, removed): (Cause<'_>, Option<Mark>),
 ) -> Option<Conflict> {
-    let shown = after.shown()?;
-    let lost = match cause {
-        Cause::Install => None,
-        Cause::Update(update, Change::Put { .. }) => {
-            removed.filter(|it| before.is_empty() && !update.deps.covers(it.dot))
-        }
-        Cause::Update(update, Change::Delete { .. } | Change::DeleteRange { .. }) => Some(Mark {
-            dot: update.dot,
-            hlc: update.hlc,
-        }),
+    let (Cause::Update(update, change), nothing) = (cause, Bytes::new()) else {
+        return None;
     };
-    let lost = Party::new(lost?, &Bytes::new());
-    let (kind, place) = (ConflictKind::PutBeatDelete, (key, &Bytes::new()));
-    let losers = alloc::vec![lost];
-    Some(Conflict::new(kind, place, Party::of(shown), losers))
+    let (dot, hlc) = (update.dot, update.hlc);
+    let own = Mark { dot, hlc };
+    let lost = match change {
+        Change::Delete { .. } | Change::DeleteRange { .. } => own,
+        Change::Erase { .. } => {
+            let unseen = before
+                .siblings()
+                .iter()
+                .filter(|it| !update.deps.covers(it.dot));
+            let losers: Vec<Party> = unseen.map(Party::of).collect();
+            return of_erased((key, &nothing), own, losers);
+        }
+        Change::Put { .. } | Change::Add { .. } | Change::Paths { .. } => {
+            let unseen = after
+                .markers()
+                .iter()
+                .filter(|it| !update.deps.covers(it.dot));
+            if let Some(marker) = unseen.max_by_key(|it| (it.hlc, it.dot.slot)) {
+                let value = match change {
+                    Change::Put { value, .. } => value,
+                    Change::Add { .. }
+                    | Change::Paths { .. }
+                    | Change::Delete { .. }
+                    | Change::DeleteRange { .. }
+                    | Change::Erase { .. } => &nothing,
+                };
+                return of_erased((key, &nothing), *marker, vec![Party::new(own, value)]);
+            }
+            removed.filter(|it| before.is_gone() && !update.deps.covers(it.dot))?
+        }
+    };
+    let shown = kind.shown(after)?;
+    let winner = Party::new(shown.mark, &shown.value);
+    let losers = vec![Party::new(lost, &nothing)];
+    let kind = ConflictKind::PutBeatDelete;
+    Some(Conflict::new(kind, (key, &nothing), winner, losers))
+}
+
+fn of_erased(place: (&Bytes, &Bytes), by: Mark, losers: Vec<Party>) -> Option<Conflict> {
+    let winner = Party::new(by, &Bytes::new());
+    let is_any = !losers.is_empty();
+    is_any.then(|| Conflict::new(ConflictKind::DeleteBeatPut, place, winner, losers))
 }
 
 /// A line of a site's conflicts stream.
@@ -264,7 +310,7 @@ pub enum Entry {
         /// When, in milliseconds of Unix time.
         unix_ms: u64,
         /// What.
-        conflict: Conflict,
+        conflict: Box<Conflict>,
     },
 }
 
@@ -333,7 +379,7 @@ impl Entry {
         }
         reader.end(what)?;
         let is_sorted = losers.is_sorted();
-        let conflict = Conflict::new(kind, (&key, &path), winner, losers);
+        let conflict = Box::new(Conflict::new(kind, (&key, &path), winner, losers));
         if conflict.id != *id || !is_sorted {
             return Err(DecodeError::Wrong { what });
         }
@@ -418,6 +464,7 @@ impl Conflicts {
     /// Adds a conflict that was met at a revision, at a time, and lets go of what is too old or
     /// too much. Gives the entry as it is written, for those that follow.
     pub fn push(&mut self, revision: i64, unix_ms: u64, conflict: Conflict) -> Bytes {
+        let conflict = Box::new(conflict);
         let entry = Entry::Met {
             revision,
             unix_ms,

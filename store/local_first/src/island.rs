@@ -13,10 +13,12 @@ use alloc::vec::Vec;
 use bytes::{Buf, Bytes};
 
 use crate::clock::Hlc;
+use crate::counter::Delta;
 use crate::encode::DecodeError;
 use crate::state::{Sibling, State};
 use crate::update::{Chain, Change, Sealed, Update};
 use crate::vector::{Dot, Slot, Vector};
+use crate::wire::Mark;
 
 /// The newest update of a slot that is known, as far as the next one must fit it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -283,7 +285,11 @@ impl Change {
     #[must_use]
     pub fn touches(&self, wanted: &[u8]) -> bool {
         match self {
-            Self::Put { key, .. } | Self::Delete { key } => key == wanted,
+            Self::Put { key, .. }
+            | Self::Delete { key }
+            | Self::Add { key, .. }
+            | Self::Paths { key, .. }
+            | Self::Erase { key } => key == wanted,
             Self::DeleteRange { key, end } => {
                 **key <= *wanted && (end.is_empty() || *wanted < **end)
             }
@@ -292,6 +298,7 @@ impl Change {
 
     /// Changes the state of a key that it touches, as part of an update.
     pub fn apply(&self, update: &Update, state: &mut State) {
+        let (dot, hlc) = (update.dot, update.hlc);
         match self {
             Self::Put { lease, value, .. } => {
                 let sibling = Sibling {
@@ -303,6 +310,14 @@ impl Change {
                 state.put(&update.deps, sibling);
             }
             Self::Delete { .. } | Self::DeleteRange { .. } => state.delete(&update.deps),
+            Self::Add { amount, .. } => {
+                let amount = *amount;
+                state.add(&update.deps, Delta { dot, hlc, amount });
+            }
+            Self::Paths { lease, writes, .. } => {
+                state.write(&update.deps, *lease, Mark { dot, hlc }, writes);
+            }
+            Self::Erase { .. } => state.erase(&update.deps, Mark { dot, hlc }),
         }
     }
 }

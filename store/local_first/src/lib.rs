@@ -71,14 +71,20 @@ extern crate alloc;
 
 mod clock;
 mod conflict;
+mod counter;
+mod document;
 mod encode;
 mod exchange;
 mod island;
+mod json;
 mod kind;
 mod message;
 mod ranges;
 mod revision;
+mod schema;
+mod stability;
 mod state;
+mod tree;
 mod update;
 mod vector;
 mod wire;
@@ -88,14 +94,20 @@ pub use conflict::{
     Cause, Conflict, ConflictKind, Conflicts, Entry, KEPT_BYTES, KEPT_FOR, Party, VALUE_MAX,
     conflicts,
 };
+pub use counter::{Delta, Run};
+pub use document::{DOCUMENT_MAX, Node, PATHS_MAX, Row, Write, path_text};
 pub use encode::DecodeError;
 pub use exchange::{Applied, Config, Effect, Exchange, Input, Note, Proposal};
 pub use island::{Intake, Island, Session, Tip, dot_of};
-pub use kind::Type;
+pub use json::DEPTH_MAX;
+pub use kind::{Exists, Rules, Shown, Type, Unfit};
 pub use message::Message;
 pub use ranges::{Answer, Claim, Digest, Index, LIST_MAX, Ranges, Short, Sum, WAYS};
 pub use revision::{EPOCH_UNIX_MS, Stamp, Whose, whose};
+pub use schema::Schema;
+pub use stability::{SILENT_MS_MAX, Stability};
 pub use state::{Sibling, State};
+pub use tree::Tree;
 pub use update::{Chain, Change, Sealed, UPDATE_MAX, Update};
 pub use vector::{Dot, Slot, Vector};
 pub use wire::Mark;

@@ -343,7 +343,7 @@ fn separator(before: &[u8], key: &[u8]) -> Bytes {
     Bytes::copy_from_slice(&key[..length.min(key.len())])
 }
 
-fn put_after(out: &mut BytesMut, before: &[u8], bytes: &[u8]) {
+pub(crate) fn put_after(out: &mut BytesMut, before: &[u8], bytes: &[u8]) {
     let shared = before
         .iter()
         .zip(bytes)
@@ -353,7 +353,7 @@ fn put_after(out: &mut BytesMut, before: &[u8], bytes: &[u8]) {
     put_body(out, &bytes[shared..]);
 }
 
-fn take_after(reader: &mut Reader, before: &Bytes) -> Result<Bytes, DecodeError> {
+pub(crate) fn take_after(reader: &mut Reader, before: &Bytes) -> Result<Bytes, DecodeError> {
     let what = "ranges";
     let shared = usize::try_from(reader.varint(what)?).unwrap_or(usize::MAX);
     let rest = reader.body(what)?;

@@ -214,10 +214,10 @@ fn noise_is_no_entry_and_entries_are_read_as_they_were_written() {
         let entry = Entry::Met {
             revision: choose.arbitrary()?,
             unix_ms: choose.arbitrary()?,
-            conflict: some(
+            conflict: Box::new(some(
                 choose.int_in_range(1..=u64::MAX)?,
                 choose.int_in_range(0..=5_000)?,
-            ),
+            )),
         };
         let bytes = entry.encode();
         assert_eq!(Entry::decode(bytes.clone()), Ok(entry));
@@ -243,7 +243,7 @@ fn version_1_of_an_entry_stays_as_it_is() {
     let entry = Entry::Met {
         revision: 77,
         unix_ms: 1_800_000_000_000,
-        conflict: some(4, 3),
+        conflict: Box::new(some(4, 3)),
     };
     let hex = |bytes: &[u8]| {
         bytes
