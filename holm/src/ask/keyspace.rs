@@ -1,8 +1,9 @@
 //! `holm keyspace`: keyspaces beside `default`, and at which sites they are.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use holm_etcd::holm::{
     KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
@@ -75,8 +76,8 @@ pub(crate) struct Create {
     /// What it promises: linearizable (one order for all), or local-first (each site reads and writes on when cut off)
     #[arg(long, value_name = "GUARANTEE", default_value = "linearizable")]
     guarantee: String,
-    /// How concurrent writes of a key in a local-first keyspace become one: lww (the latest is shown) or mv (all are kept
-    /// as siblings)
+    /// What the values of a local-first keyspace are: lww (the latest is shown), mv (all concurrent writes are siblings),
+    /// set (keys are members), counter (+n and -n add, and all count), json (documents merge part by part)
     #[arg(
         long = "type",
         value_name = "TYPE",
@@ -84,6 +85,9 @@ pub(crate) struct Create {
         hide_default_value = true
     )]
     merge: String,
+    /// A JSON schema whose x-kubernetes-list-type says which lists of documents merge
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
     /// Its sites by name, commas between; all that vote if left out
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     sites: Vec<String>,
@@ -191,6 +195,11 @@ async fn create(
         sites: create.sites.clone(),
         listen: create.listen.clone(),
         merge: create.merge.clone(),
+        schema: match &create.schema {
+            Some(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("read --schema {}", path.display()))?,
+            None => String::new(),
+        },
     };
     let path = "/holm.v1.Node/KeyspaceCreate";
     let _begun: KeyspaceView = client.call(path, &request).await?;

@@ -174,6 +174,7 @@ impl From<Refusal> for Status {
                 Code::InvalidArgument,
                 format!("etcdserver: revision {revision} belongs to another site"),
             ),
+            Refusal::Unfit(why) => Self::new(Code::InvalidArgument, format!("etcdserver: {why}")),
             Refusal::NoUsers => no_users(),
             Refusal::AuthTooLarge => auth_too_large(),
             Refusal::AuthOldRevision => auth_old_revision(),

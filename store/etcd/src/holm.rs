@@ -301,10 +301,13 @@ pub struct KeyspaceCreateRequest {
     /// free port.
     #[prost(string, repeated, tag = "4")]
     pub listen: Vec<String>,
-    /// In a local-first keyspace, how concurrent writes of a key become one: `lww`, `mv`; empty
-    /// for `lww`.
+    /// In a local-first keyspace, what its values are: `lww`, `mv`, `set`, `counter`, `json`;
+    /// empty for `lww`.
     #[prost(string, tag = "5")]
     pub merge: String,
+    /// A JSON schema that says which lists of documents merge; empty for none.
+    #[prost(string, tag = "6")]
+    pub schema: String,
 }
 
 /// Asks for one keyspace, or for all.

@@ -60,43 +60,15 @@ pub struct Entry {
 /// What a local-first keyspace is beyond its sites.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Islands {
-    /// How concurrent writes of a key become one.
-    pub merge: Merge,
+    /// What the values are: `lww`, `mv`, `set`, `counter`, `json`.
+    pub merge: String,
+    /// Which parts of documents merge, as a JSON schema says it; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub schema: String,
     /// When it was created, in milliseconds of Unix time: its revisions begin there.
     pub since_unix_ms: u64,
     /// Each site's place in vectors, 1 to 255.
     pub slots: BTreeMap<u64, u8>,
-}
-
-/// How concurrent writes of a key become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Merge {
-    /// The latest is shown, and the others are kept until a write that saw them.
-    Lww,
-    /// As that, and one more of them is a change that watchers hear of.
-    Mv,
-}
-
-impl Merge {
-    /// The merge of that name; `lww` for none.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "" | "lww" => Some(Self::Lww),
-            "mv" => Some(Self::Mv),
-            _other => None,
-        }
-    }
-
-    /// Its name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Lww => "lww",
-            Self::Mv => "mv",
-        }
-    }
 }
 
 impl Entry {

@@ -43,6 +43,9 @@ impl Work<'_> {
     pub(crate) fn put_alone(&mut self, put: &Put) -> Result<Outcome, Refusal> {
         check_lease(self.leases, put)?;
         check_kept(self.store, put)?;
+        if let Some(isle) = &self.isle {
+            isle.check(self.store, put)?;
+        }
         let outcome = self.put(put);
         self.store.end_revision();
         outcome
@@ -60,10 +63,11 @@ impl Work<'_> {
         if self.isle.is_some() {
             check_island(self.store.root(), txn)?;
         }
-        let (store, leases) = (&*self.store, &*self.leases);
+        let (store, leases, isle) = (&*self.store, &*self.leases, self.isle.as_deref());
         let path = Path::choose(store.root(), txn, &|put| {
             check_kept(store, put)?;
-            check_lease(leases, put)
+            check_lease(leases, put)?;
+            isle.map_or(Ok(()), |isle| isle.check(store, put))
         })?;
         let before = self.counts.operations();
         let outcome = path.walk(txn, &mut 0, self);
@@ -109,7 +113,8 @@ impl Work<'_> {
             let isle = self.isle.as_deref();
             match isle.and_then(|isle| isle.survivor(self.store, key, id)) {
                 // What was written elsewhere meanwhile does not end with this lease.
-                Some(value) => self.put_own(key, &value, 0),
+                // Nothing of that kind is refused: it needs no look at what is there.
+                Some(value) => drop(self.put_own(key, &value, 0)),
                 None => {
                     self.note_deleted(&KeyRange::One(key.clone()), std::slice::from_ref(key));
                     self.delete_key(key);
@@ -128,12 +133,12 @@ impl Work<'_> {
     }
 
     /// A client's command writes a key.
-    fn put_own(&mut self, key: &Bytes, value: &Bytes, lease: i64) {
-        let mark = match &mut self.isle {
-            Some(isle) => isle.wrote(self.store, key, value, lease),
-            None => Bytes::new(),
-        };
-        self.write(key, (value, lease), mark, lease);
+    fn put_own(&mut self, key: &Bytes, value: &Bytes, lease: i64) -> Result<(), Refusal> {
+        if self.isle.is_some() {
+            return self.put_island(key, (value, lease));
+        }
+        self.write(key, (value, lease), Bytes::new(), lease);
+        Ok(())
     }
 
     /// Writes a key; `holder` is the lease that ends it here.
@@ -235,7 +240,7 @@ impl Runner for Work<'_> {
             Some(meta) if put.prev_kv => Some(self.store.root().read(meta)?),
             Some(_) | None => None,
         };
-        self.put_own(&put.key, &value, lease);
+        self.put_own(&put.key, &value, lease)?;
         Ok(Outcome::Put { prev })
     }
 

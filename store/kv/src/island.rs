@@ -20,17 +20,18 @@ mod list;
 mod met;
 mod streams;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use holm_base::Revision;
 use holm_local_first::{
-    Applied, Cause, Change, Conflict, Dot, Hlc, Intake, Island, Mark, Proposal, Sealed, Session,
-    Sibling, Slot, Stamp, State, Type, Update, Vector, conflicts,
+    Applied, Cause, Chain, Change, Conflict, Dot, Hlc, Intake, Island, Mark, Proposal, Rules,
+    Sealed, Session, Sibling, Slot, Stamp, State, Type, Update, Vector, conflicts,
 };
 
 use crate::apply::Work;
+use crate::command::Put;
 use crate::error::StoreError;
 use crate::layout::count;
 use crate::outcome::Outcome;
@@ -55,7 +56,7 @@ pub struct IslandConfig {
     /// When it got its slot, in milliseconds of Unix time: its revisions begin there.
     pub since_unix_ms: u64,
     /// What its values are: what concurrent writes of a key become.
-    pub kind: Type,
+    pub rules: Rules,
     /// How many bytes of updates are kept for sites that lack them; who lacks older ones is sent
     /// all keys.
     pub updates_bytes_max: usize,
@@ -86,6 +87,8 @@ pub(crate) struct Isle {
     /// How many keys have a fact beside their record.
     conflicts: u64,
     met: Met,
+    /// Keys with additions that are not folded yet.
+    loose: BTreeSet<Bytes>,
 }
 
 impl Isle {
@@ -101,8 +104,14 @@ impl Isle {
             None => Island::new(config.slot, config.epoch),
         };
         store.begin_at(Stamp::since(config.slot, config.since_unix_ms));
-        let mut conflicts = 0;
-        store.facts(FactKind::State, &mut |_key, _state| conflicts += 1);
+        let (mut conflicts, mut loose) = (0, BTreeSet::new());
+        store.facts(FactKind::State, &mut |key, state| {
+            conflicts += 1;
+            let state = State::decode(state.clone());
+            if state.is_ok_and(|it| !it.deltas().is_empty()) {
+                loose.insert(Bytes::copy_from_slice(key));
+            }
+        });
         Ok(Self {
             streams: Streams::new(config.updates_bytes_max, island.vector()),
             config,
@@ -112,6 +121,7 @@ impl Isle {
             applied: Vec::new(),
             conflicts,
             met: Met::open(store),
+            loose,
         })
     }
 
@@ -146,6 +156,11 @@ impl Isle {
             facts: store.facts.clone(),
             tips: self.island.tips().clone(),
         }
+    }
+
+    /// Whether there are additions that are not folded.
+    pub(crate) fn is_loose(&self) -> bool {
+        !self.loose.is_empty()
     }
 
     /// A command begins, which was proposed at that time.
@@ -207,8 +222,11 @@ impl Isle {
     }
 
     /// What a key holds once a lease has ended, if a write that does not hang on it was
-    /// concurrent to the one that does.
+    /// concurrent to the one that does. A counter or a document ends whole.
     pub(crate) fn survivor(&self, store: &Store, key: &Bytes, lease: i64) -> Option<Bytes> {
+        if self.reads_first() {
+            return None;
+        }
         let bytes = self.kept_state(store, key)?;
         let state = State::decode(bytes).ok()?;
         let rest = state.siblings().iter();
@@ -231,6 +249,26 @@ impl Isle {
         store.set_fact(FactKind::State, key, state.map(State::encode));
         self.conflicts += u64::from(state.is_some());
         self.conflicts -= u64::from(was);
+        if state.is_some_and(|it| !it.deltas().is_empty()) {
+            self.loose.insert(Bytes::copy_from_slice(key));
+        }
+    }
+
+    /// Whether what a put changes depends on what is there.
+    const fn reads_first(&self) -> bool {
+        matches!(self.config.rules.kind, Type::Counter | Type::Json)
+    }
+
+    /// Whether a client's put fits the keyspace's type; changes nothing.
+    pub(crate) fn check(&self, store: &Store, put: &Put) -> Result<(), Refusal> {
+        // What a put keeps was put once.
+        if !self.reads_first() || put.ignore_value {
+            return Ok(());
+        }
+        let (state, _recorded) = self.state(store, &put.key)?;
+        let written = (put.key.clone(), put.lease, put.value.clone());
+        self.config.rules.put(&state, written)?;
+        Ok(())
     }
 
     /// All that is known of a key, and which update its record names.
@@ -248,18 +286,20 @@ impl Isle {
                 Cause::Update(update, &update.changes[at])
             });
             let states = (&turn.was, &turn.is);
-            met.extend(conflicts(self.config.kind, key, states, cause, None));
+            met.extend(conflicts(self.config.rules.kind, key, states, cause, None));
         }
         met
     }
 
     fn is_seen(&self, was: &State, is: &State) -> bool {
         let seen = |it: &Sibling| (it.value.clone(), it.lease);
-        if self.config.kind == Type::Mv {
+        let kind = self.config.rules.kind;
+        if kind == Type::Mv {
             let all = |state: &State| state.siblings().iter().map(seen).collect::<Vec<_>>();
             return all(was) != all(is);
         }
-        was.shown().map(seen) != is.shown().map(seen)
+        let seen = |state: &State| kind.shown(state).map(|it| (it.value, it.lease));
+        seen(was) != seen(is)
     }
 }
 
@@ -307,6 +347,38 @@ struct Turn {
 }
 
 impl Work<'_> {
+    /// A client's command writes a key of an island. What it writes fits: that was checked.
+    pub(crate) fn put_island(
+        &mut self,
+        key: &Bytes,
+        (value, lease): (&Bytes, i64),
+    ) -> Result<(), Refusal> {
+        let isle = self.isle.as_deref_mut().expect("it was asked for");
+        if !isle.reads_first() {
+            let mark = isle.wrote(self.store, key, value, lease);
+            self.write(key, (value, lease), mark, lease);
+            return Ok(());
+        }
+        let mut turn = self.turn(key)?;
+        let isle = self.isle();
+        let written = (key.clone(), lease, value.clone());
+        let change = isle.config.rules.put(&turn.was, written)?;
+        let (dot, hlc) = isle.island.next(isle.unix_ms);
+        let update = Update {
+            dot,
+            epoch: isle.island.epoch(),
+            hlc,
+            deps: isle.island.vector().clone(),
+            prev: Chain::default(),
+            is_reissued: false,
+            changes: Vec::new(),
+        };
+        change.apply(&update, &mut turn.is);
+        isle.changes.push(change);
+        self.show_one(key, &turn, true);
+        Ok(())
+    }
+
     /// Something of other islands is taken in, or prepared.
     pub(crate) fn island(&mut self, proposal: &Proposal) -> Result<Outcome, Refusal> {
         if self.isle.is_none() {
@@ -336,6 +408,7 @@ impl Work<'_> {
             }
             Proposal::Install { session, keys } => self.install(*session, *keys)?,
             Proposal::GiveUp { session } => self.give_up(*session),
+            Proposal::Forget(stable) => self.settle(stable)?,
         }
         Ok(Outcome::Done)
     }
@@ -417,36 +490,44 @@ impl Work<'_> {
     fn show(&mut self, turns: BTreeMap<Bytes, Turn>, unix_ms: u64) {
         self.store.begin_revision(next(self.store.root(), unix_ms));
         for (key, turn) in turns {
-            self.show_one(&key, &turn);
+            self.show_one(&key, &turn, false);
         }
         self.store.end_revision();
     }
 
-    fn show_one(&mut self, key: &Bytes, turn: &Turn) {
+    /// A client's own write is a change even if it changes nothing.
+    fn show_one(&mut self, key: &Bytes, turn: &Turn, is_own: bool) {
         let isle = self.isle.as_deref_mut().expect("it was asked for");
-        let is_seen = isle.is_seen(&turn.was, &turn.is);
-        let Some(shown) = turn.is.shown().cloned() else {
+        let is_seen = is_own || isle.is_seen(&turn.was, &turn.is);
+        let Some(shown) = isle.config.rules.kind.shown(&turn.is) else {
             isle.keep_state(self.store, key, None);
             self.delete_key(key);
             return;
         };
-        let own = isle.config.slot;
-        let is_alone = turn.is.siblings().len() == 1;
-        let is_recorded = is_seen || turn.recorded == Some(shown.dot);
-        let kept = (!is_alone || !is_recorded).then_some(&turn.is);
+        let is_recorded = is_seen || turn.recorded == Some(shown.mark.dot);
+        let kept = (!turn.is.is_plain() || !is_recorded).then_some(&turn.is);
         isle.keep_state(self.store, key, kept);
         if is_seen {
-            let mark = Mark {
-                dot: shown.dot,
-                hlc: shown.hlc,
-            };
-            let holder = if shown.dot.slot == own {
-                shown.lease
-            } else {
-                0
-            };
-            self.write(key, (&shown.value, shown.lease), mark.encode(), holder);
+            // Other islands' leases do not end here.
+            let is_held = self.leases.contains(shown.lease);
+            let holder = if is_held { shown.lease } else { 0 };
+            let value = (&shown.value, shown.lease);
+            self.write(key, value, shown.mark.encode(), holder);
         }
+    }
+
+    /// Folds additions that no island can be without any more.
+    fn settle(&mut self, stable: &Vector) -> Result<(), Refusal> {
+        let isle = self.isle.as_deref_mut().expect("it was asked for");
+        for key in std::mem::take(&mut isle.loose) {
+            let Some(kept) = isle.kept_state(self.store, &key) else {
+                continue;
+            };
+            let (mut state, _recorded) = state_of(self.store.root(), &key, Some(kept))?;
+            state.settle(stable);
+            isle.keep_state(self.store, &key, Some(&state));
+        }
+        Ok(())
     }
 
     /// What was staged and what is here become one.

@@ -310,6 +310,12 @@ impl Keyspace {
             .unwrap_or_default()
     }
 
+    /// Whether the island has something to forget once it is stable: additions to fold.
+    #[must_use]
+    pub fn has_to_forget(&self) -> bool {
+        self.isle.as_deref().is_some_and(Isle::is_loose)
+    }
+
     /// Updates of a slot behind a number, as many as fit and at least one. `None` if the first
     /// of them is not kept any more.
     #[must_use]

@@ -78,6 +78,9 @@ pub enum Refusal {
         /// What was named.
         revision: Revision,
     },
+    /// The value is none of the keyspace's type.
+    #[error("{0}")]
+    Unfit(#[from] holm_local_first::Unfit),
     /// Users of a local-first keyspace are not built.
     #[error("a local-first keyspace has no users yet")]
     NoUsers,

@@ -184,6 +184,8 @@ pub enum Proposal {
         /// The session.
         session: u64,
     },
+    /// Nothing concurrent to what this covers can come any more.
+    Forget(Vector),
 }
 
 /// What an operator or a test should know.

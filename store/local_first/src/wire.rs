@@ -158,6 +158,10 @@ impl Proposal {
                 out.put_u8(5);
                 out.put_u64_le(*session);
             }
+            Self::Forget(stable) => {
+                out.put_u8(6);
+                stable.encode(out);
+            }
         }
     }
 
@@ -171,6 +175,7 @@ impl Proposal {
                 each.map(|(key, state)| key.len() + state.len() + 10).sum()
             }
             Self::Begin(session) => session.tips.len() * 64,
+            Self::Forget(stable) => stable.iter().count() * 11,
             Self::Install { .. } | Self::GiveUp { .. } => 0,
         };
         bodies + 32
@@ -198,6 +203,7 @@ impl Proposal {
             5 => Self::GiveUp {
                 session: reader.u64(what)?,
             },
+            6 => Self::Forget(Vector::decode(&mut reader)?),
             _unknown => return Err(DecodeError::Wrong { what }),
         };
         reader.end(what)?;

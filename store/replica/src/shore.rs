@@ -13,7 +13,7 @@ use holm_kv::States;
 use holm_kv::command::{Command, Proposal};
 use holm_local_first::{
     Config, Effect as Wanted, Exchange, Input as Told, Message as Word, Proposal as Entry, Slot,
-    Vector,
+    Stability, Vector,
 };
 use holm_machine::{Effects, Machine};
 
@@ -90,11 +90,16 @@ pub(crate) struct Shore {
     wall: (Time, u64),
     waiting: Vec<(Slot, Word)>,
     updates: Vec<Bytes>,
+    /// What nothing concurrent can come to any more, and how far that was said in the log.
+    stability: Stability,
+    forgot: Vector,
 }
 
 impl Shore {
     pub(crate) fn new(shores: Shores) -> Self {
         Self {
+            stability: Stability::new(shores.peers.iter().map(|(slot, _)| *slot)),
+            forgot: Vector::new(),
             shores,
             machine: None,
             told: VecDeque::new(),
@@ -203,17 +208,32 @@ impl Replica {
         let applied = self.keyspace.take_applied();
         shore.told.extend(applied.into_iter().map(Told::Applied));
         let unix_ms = shore.unix_ms(now);
+        let ours = self.keyspace.island().expect("it is one").vector();
+        shore.stability.advance(ours);
         for (from, message) in shore.waiting.drain(..) {
+            if let Word::Beat { vector, .. } = &message {
+                shore.stability.report(from, vector, ours, unix_ms);
+            }
             shore.told.push_back(Told::Message {
                 from,
                 message,
                 unix_ms,
             });
         }
-        if shore.wake_at().is_some_and(|at| at <= now) {
+        let is_due = shore.wake_at().is_some_and(|at| at <= now);
+        let mut forget = None;
+        if is_due {
             shore.told.push_back(Told::Wake);
+            let stable = shore.stability.stable(ours);
+            if self.keyspace.has_to_forget() && stable != shore.forgot {
+                shore.forgot.clone_from(&stable);
+                forget = Some(stable);
+            }
         }
         self.step_shore(now, effects);
+        if let Some(stable) = forget {
+            self.propose_island(now, Entry::Forget(stable), effects);
+        }
     }
 
     fn step_shore(&mut self, now: Time, effects: &mut Effects<Effect>) {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use holm_base::{GroupId, NodeId};
 use holm_etcd::front::Front;
-use holm_etcd::keyspaces::{Entry, Islands, Merge};
+use holm_etcd::keyspaces::{Entry, Islands};
 use holm_etcd::services::Services;
 use holm_kv::IslandConfig;
-use holm_local_first::{Slot, Type};
+use holm_local_first::{Rules, Schema, Slot, Type};
 use holm_net::{Limits, ListenConfig, Listener};
 use holm_replica::Shores;
 use holm_runtime::{KeyspaceConfig, MemberConfig, keyspace_cluster_id};
@@ -130,14 +130,20 @@ fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> 
     let place = GroupId::new(u32::from(own.value()));
     config.cluster = keyspace_cluster_id(config.cluster, place);
     config.members.retain(|it| it.node == node);
+    let kind = Type::named(&islands.merge);
+    let rules = Rules {
+        kind: kind.with_context(|| format!("this release has no type {}", islands.merge))?,
+        schema: match islands.schema.as_str() {
+            "" => Schema::default(),
+            schema => Schema::parse(schema.as_bytes())?,
+        },
+        ..Rules::default()
+    };
     config.kv.island = Some(IslandConfig {
         slot: own,
         epoch: 1,
         since_unix_ms: islands.since_unix_ms,
-        kind: match islands.merge {
-            Merge::Lww => Type::Lww,
-            Merge::Mv => Type::Mv,
-        },
+        rules,
         updates_bytes_max: UPDATES_BYTES_MAX,
     });
     config.shores = Some(Shores::new(peers));

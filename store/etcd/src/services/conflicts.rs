@@ -76,7 +76,7 @@ fn view_of((number, line): MetLine) -> Result<ConflictView, Status> {
         winner,
         losers,
         ..
-    } = conflict;
+    } = *conflict;
     Ok(ConflictView {
         number,
         id: id.to_vec(),

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use holm_base::NodeId;
 use holm_kv::command::{Command, Proposal};
 use holm_kv::outcome::Outcome;
-use holm_local_first::Vector;
+use holm_local_first::{Schema, Type, Vector};
 use holm_runtime::DEFAULT;
 
 use super::Services;
@@ -20,7 +20,7 @@ use crate::holm::{
     IslandStatus, KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
     KeyspaceRemoveRequest, KeyspaceSite, KeyspaceStatus, KeyspaceView, SlotSeq,
 };
-use crate::keyspaces::{self, Entry, Islands, KEYSPACES_MAX, Merge, Place, Table};
+use crate::keyspaces::{self, Entry, Islands, KEYSPACES_MAX, Place, Table};
 use crate::members::Member;
 use crate::status::{Code, Status};
 
@@ -29,6 +29,8 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(7);
 const CHANGE_LOOK: Duration = Duration::from_millis(50);
 
 const LOCAL_FIRST: &str = "local-first";
+/// The longest schema, in bytes: it is in the table of keyspaces.
+const SCHEMA_MAX: usize = 64 << 10;
 const GUARANTEES: &str = "`linearizable` and `local-first`";
 
 /// At how many sites a local-first keyspace may be: each speaks to all others.
@@ -68,6 +70,7 @@ impl Services {
             return Err(invalid(why));
         }
         check_guarantee(&request.guarantee, &request.merge)?;
+        check_schema(&request)?;
         let members = self.members().await?;
         let sites = chosen(&members, &request.sites)?;
         let islands = self.islands(&request, &sites, &members)?;
@@ -513,7 +516,8 @@ impl Services {
         sites.sort_by_key(|node| name_of(members, *node));
         let slots = sites.into_iter().zip(1..);
         Ok(Some(Islands {
-            merge: merge(&request.merge)?,
+            merge: merge(&request.merge)?.name().to_owned(),
+            schema: request.schema.clone(),
             since_unix_ms: u64::try_from(since).unwrap_or(u64::MAX),
             slots: slots.collect(),
         }))
@@ -553,7 +557,7 @@ impl Services {
             merge: entry
                 .islands
                 .as_ref()
-                .map_or("", |it| it.merge.name())
+                .map_or("", |it| it.merge.as_str())
                 .to_owned(),
             here: self.handle().identity().node.value(),
         }
@@ -647,20 +651,35 @@ fn guarantee(request: &KeyspaceCreateRequest) -> &str {
     }
 }
 
-fn merge(name: &str) -> Result<Merge, Status> {
-    if let Some(merge) = Merge::named(name) {
-        return Ok(merge);
+fn merge(name: &str) -> Result<Type, Status> {
+    let named = match name {
+        "" => Some(Type::Lww),
+        name => Type::named(name),
+    };
+    named.ok_or_else(|| {
+        invalid(format!(
+            "there is no type `{name}`: there are `lww` (the latest is shown), `mv` (all concurrent writes are siblings), \
+             `set` (keys are members), `counter` (additions all count) and `json` (documents merge part by part)"
+        ))
+    })
+}
+
+/// A schema is for documents, and one that can be read.
+fn check_schema(request: &KeyspaceCreateRequest) -> Result<(), Status> {
+    if request.schema.is_empty() {
+        return Ok(());
     }
-    let known = "`lww` (the latest is shown) and `mv` (all concurrent writes are siblings)";
-    match name {
-        "counter" | "set" | "json" => Err(Status::new(
-            Code::Unimplemented,
-            format!("type {name} is not built yet: this release has {known}"),
-        )),
-        other => Err(invalid(format!(
-            "there is no type `{other}`: this release has {known}"
-        ))),
+    if request.merge != Type::Json.name() {
+        return Err(invalid(
+            "--schema says how documents merge: add --type json",
+        ));
     }
+    if request.schema.len() > SCHEMA_MAX {
+        return Err(invalid(format!("--schema has at most {SCHEMA_MAX} bytes")));
+    }
+    let read = Schema::parse(request.schema.as_bytes());
+    read.map(drop)
+        .map_err(|why| invalid(format!("--schema: {why}")))
 }
 
 fn check_guarantee(guarantee: &str, merge: &str) -> Result<(), Status> {

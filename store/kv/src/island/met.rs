@@ -60,7 +60,7 @@ impl Met {
         let line = Entry::Met {
             revision,
             unix_ms,
-            conflict,
+            conflict: Box::new(conflict),
         }
         .encode();
         let (number, bytes) = (self.next, count(line.len()));

@@ -6,13 +6,16 @@ mod world;
 use holm_base::Prng;
 use holm_kv::command::Command;
 use holm_kv::outcome::Outcome;
-use holm_local_first::Entry;
+use holm_local_first::{Entry, Type};
 use world::{Mistake, World, bytes, put, slot};
 
 /// Random worlds: commands, updates carried and not, crashes, work for the disk.
 fn play(seed: u64, mistake: Mistake) -> Option<String> {
     let mut prng = Prng::new(seed);
-    let mut world = World::new(3, seed.is_multiple_of(2));
+    let mut world = World::new(
+        3,
+        [Type::Lww, Type::Mv][usize::from(seed.is_multiple_of(2))],
+    );
     world.mistake = mistake;
     let one = |prng: &mut Prng| usize::try_from(prng.below(3)).expect("it fits");
     for _ in 0..60 {
@@ -60,7 +63,7 @@ fn mistakes_are_found() {
 
 #[test]
 fn a_cut_is_healed_and_what_lost_is_kept_until_it_is_seen() {
-    let mut world = World::new(2, false);
+    let mut world = World::new(2, Type::Lww);
     world.put(0, "door", "open");
     world.unix_ms += 10;
     world.put(1, "door", "shut");
@@ -104,7 +107,7 @@ fn a_cut_is_healed_and_what_lost_is_kept_until_it_is_seen() {
 
 #[test]
 fn a_sibling_is_a_change_where_siblings_are_shown() {
-    let mut world = World::new(2, true);
+    let mut world = World::new(2, Type::Mv);
     world.put(0, "door", "open");
     world.unix_ms += 10;
     world.put(1, "door", "shut");
@@ -116,7 +119,7 @@ fn a_sibling_is_a_change_where_siblings_are_shown() {
 
 #[test]
 fn a_transaction_of_another_island_is_one_revision() {
-    let mut world = World::new(2, false);
+    let mut world = World::new(2, Type::Lww);
     let mut prng = Prng::new(7);
     world.put(0, "k1", "old");
     world.carry(0, 1);
@@ -147,7 +150,7 @@ fn a_transaction_of_another_island_is_one_revision() {
 
 #[test]
 fn a_lease_ends_what_hangs_on_it_and_nothing_that_others_wrote() {
-    let mut world = World::new(2, false);
+    let mut world = World::new(2, Type::Lww);
     let grant = Command::LeaseGrant {
         id: 5,
         ttl: 60,
@@ -178,7 +181,7 @@ fn a_lease_ends_what_hangs_on_it_and_nothing_that_others_wrote() {
 
 #[test]
 fn revisions_are_dense_in_time_and_survive_a_crash() {
-    let mut world = World::new(1, false);
+    let mut world = World::new(1, Type::Lww);
     let one = world.put(0, "a", "1").revision;
     let two = world.put(0, "a", "2").revision;
     assert_eq!(two, one.next(), "within a millisecond they count");
@@ -192,4 +195,69 @@ fn revisions_are_dense_in_time_and_survive_a_crash() {
     assert_eq!(world.sites[0].view().revision(), four);
     assert_eq!(world.sites[0].vector().seq(slot(1)), 4);
     assert_eq!(world.wrong(), None);
+}
+
+#[test]
+fn additions_of_all_islands_count_and_are_folded_once_they_are_stable() {
+    let mut world = World::new(2, Type::Counter);
+    world.put(0, "n", "10");
+    world.carry(0, 1);
+    for at in [0, 1] {
+        assert!(world.put(at, "n", "+5").result.is_ok());
+        assert!(world.put(at, "n", "-1").result.is_ok());
+    }
+    assert_eq!(world.sites[0].read()[&bytes("n")], bytes("14"));
+    world.carry(0, 1);
+    world.carry(1, 0);
+    for at in [0, 1] {
+        assert_eq!(world.sites[at].read()[&bytes("n")], bytes("18"));
+        assert!(world.sites[at].keyspace.has_to_forget());
+        let before = world.sites[at].view().revision();
+        let stable = world.sites[at].vector();
+        let forget = holm_local_first::Proposal::Forget(stable);
+        assert!(world.command(at, Command::Island(forget)).result.is_ok());
+        assert!(!world.sites[at].keyspace.has_to_forget(), "they are folded");
+        assert_eq!(
+            world.sites[at].view().revision(),
+            before,
+            "nobody sees that"
+        );
+        world.sites[at].crash();
+        assert_eq!(world.sites[at].read()[&bytes("n")], bytes("18"));
+    }
+    world.put(1, "n", "7");
+    world.carry(1, 0);
+    assert_eq!(
+        world.sites[0].read()[&bytes("n")],
+        bytes("7"),
+        "a base saw them all"
+    );
+    let refused = world.put(0, "n", "many");
+    assert!(matches!(refused.result, Err(holm_kv::Refusal::Unfit(_))));
+}
+
+#[test]
+fn documents_merge_part_by_part() {
+    let mut world = World::new(2, Type::Json);
+    world.put(0, "box", r#"{"door": "shut", "lamp": {"on": false}}"#);
+    world.carry(0, 1);
+    world.put(0, "box", r#"{"door": "open", "lamp": {"on": false}}"#);
+    world.put(
+        1,
+        "box",
+        r#"{"door": "shut", "lamp": {"on": true}, "at": "b"}"#,
+    );
+    world.carry(0, 1);
+    world.carry(1, 0);
+    let merged = bytes(r#"{"at":"b","door":"open","lamp":{"on":true}}"#);
+    for site in &world.sites {
+        assert_eq!(site.read()[&bytes("box")], merged);
+    }
+    world.sites[0].crash();
+    assert_eq!(world.sites[0].read()[&bytes("box")], merged);
+    world.command(0, world::delete("box", ""));
+    world.carry(0, 1);
+    assert!(world.sites[1].read().is_empty());
+    let refused = world.put(0, "box", "{");
+    assert!(matches!(refused.result, Err(holm_kv::Refusal::Unfit(_))));
 }

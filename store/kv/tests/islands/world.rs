@@ -11,7 +11,8 @@ use holm_kv::command::{Command, DeleteRange, Proposal, Put, Txn, TxnOp};
 use holm_kv::outcome::Applied;
 use holm_kv::{ChangeKind, Config, IslandConfig, KeyRange, Keyspace, View};
 use holm_local_first::{
-    Change, Proposal as Entry, Sealed, Session, Slot, Stamp, State, Type, Update, Vector, whose,
+    Change, Proposal as Entry, Rules, Sealed, Session, Slot, Stamp, State, Type, Update, Vector,
+    whose,
 };
 use holm_virtual::Storage;
 
@@ -53,13 +54,16 @@ pub(crate) struct World {
     pub(crate) mistake: Mistake,
 }
 
-fn config(number: u8, shows_siblings: bool) -> Config {
+fn config(number: u8, kind: Type) -> Config {
     let mut config = Config {
         island: Some(IslandConfig {
             slot: slot(number),
             epoch: 1,
             since_unix_ms: UNIX_MS,
-            kind: if shows_siblings { Type::Mv } else { Type::Lww },
+            rules: Rules {
+                kind,
+                ..Rules::default()
+            },
             updates_bytes_max: 1_200,
         }),
         ..Config::default()
@@ -69,8 +73,8 @@ fn config(number: u8, shows_siblings: bool) -> Config {
 }
 
 impl Site {
-    fn new(number: u8, shows_siblings: bool) -> Self {
-        let config = config(number, shows_siblings);
+    fn new(number: u8, kind: Type) -> Self {
+        let config = config(number, kind);
         let storage = Storage::new();
         let mut keyspace = Keyspace::open(storage.root(), config.clone()).expect("an empty disk");
         keyspace.set_sequencer(Bytes::new());
@@ -224,11 +228,9 @@ pub(crate) fn twin(all: &[Update], vector: &Vector) -> BTreeMap<Bytes, State> {
 }
 
 impl World {
-    pub(crate) fn new(count: u8, shows_siblings: bool) -> Self {
+    pub(crate) fn new(count: u8, kind: Type) -> Self {
         Self {
-            sites: (1..=count)
-                .map(|it| Site::new(it, shows_siblings))
-                .collect(),
+            sites: (1..=count).map(|it| Site::new(it, kind)).collect(),
             all: Vec::new(),
             unix_ms: UNIX_MS,
             now: Time::ZERO,
@@ -335,7 +337,7 @@ impl World {
     /// A site whose files were lost begins anew under its old slot.
     pub(crate) fn begin_anew(&mut self, at: usize) {
         let number = u8::try_from(at + 1).expect("it fits");
-        self.sites[at] = Site::new(number, false);
+        self.sites[at] = Site::new(number, Type::Lww);
     }
 
     /// What is wrong, if something is.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use holm_base::{NodeId, Prng, RequestId, Time};
 use holm_kv::IslandConfig;
 use holm_kv::command::{Command, DeleteRange, Proposal, Put};
-use holm_local_first::{Change, Note, Sealed, Slot, State, Type, Update, Vector};
+use holm_local_first::{Change, Note, Rules, Sealed, Slot, State, Type, Update, Vector};
 use holm_replica::{Answer, Event, Input, Shores};
 
 use crate::site::Site;
@@ -53,10 +53,9 @@ impl World {
                 slot: slot(number),
                 epoch: 1,
                 since_unix_ms: UNIX_MS,
-                kind: if seed.is_multiple_of(3) {
-                    Type::Mv
-                } else {
-                    Type::Lww
+                rules: Rules {
+                    kind: [Type::Lww, Type::Mv][usize::from(seed.is_multiple_of(3))],
+                    ..Rules::default()
                 },
                 updates_bytes_max,
             };
