@@ -297,9 +297,9 @@ impl Place {
     }
 }
 
-fn come_back_at_random(seed: u64, mistake: Mistake) -> Result<usize, String> {
-    let (mut place, mut prng) = (Place::new(), Prng::new(seed | 1));
-    let members = four();
+/// Four sites that write and hear of each other, and then in two pairs.
+fn parted(prng: &mut Prng) -> Place {
+    let (mut place, members) = (Place::new(), four());
     let some = |prng: &mut Prng, place: &mut Place, group: [u8; 2]| {
         let at = group[usize::try_from(prng.below(2)).expect("small")];
         let key = ["a", "b", "c"][usize::try_from(prng.below(3)).expect("small")];
@@ -314,66 +314,81 @@ fn come_back_at_random(seed: u64, mistake: Mistake) -> Result<usize, String> {
     for _ in 0..30 {
         let one = 1 + u8::try_from(prng.below(4)).expect("small");
         let other = 1 + u8::try_from(prng.below(4)).expect("small");
-        some(&mut prng, &mut place, [one, other]);
+        some(prng, &mut place, [one, other]);
     }
     for _ in 0..20 {
-        some(&mut prng, &mut place, [1, 2]);
-        some(&mut prng, &mut place, [3, 4]);
+        some(prng, &mut place, [1, 2]);
+        some(prng, &mut place, [3, 4]);
     }
-    // The group agrees on how much of the other two counts.
-    let mut later = members;
+    place
+}
+
+/// The first pair agrees on how much of the other counts.
+fn left_out(place: &mut Place) -> Members {
+    let mut later = four();
     for (gone, heir) in [(3, 5), (4, 6)] {
         let mut freezing = Freezing::new(slot(gone));
-        for at in [1, 2, 3, 4] {
-            let tip = place.sites[&at]
-                .0
-                .tips()
-                .get(&slot(gone))
-                .cloned()
-                .unwrap_or_default();
-            let is_stopped = at < 3;
-            let (seq, chain) = if is_stopped {
-                (tip.seq, tip.chain)
-            } else {
-                (0, Chain::default())
-            };
-            freezing.report(slot(at), seq, chain);
+        for at in 1..=5 {
+            // Those that are left out have no say.
+            let tip = place.sites.get(&at).filter(|_| at < 3);
+            let tip = tip.and_then(|(island, _)| island.tips().get(&slot(gone)));
+            let tip = tip.cloned().unwrap_or_default();
+            freezing.report(slot(at), tip.seq, tip.chain);
         }
-        freezing.report(slot(5), 0, Chain::default());
-        let (through, chain) = freezing.agreed(&later).expect("both said so");
-        let heir = Slot::new(heir);
-        later = later
-            .without(
-                slot(gone),
-                Frozen {
-                    through,
-                    chain,
-                    heir,
-                },
-                0,
-            )
-            .expect("it is active");
+        let (through, chain) = freezing.agreed(&later).expect("all said so");
+        let frozen = Frozen {
+            through,
+            chain,
+            heir: Slot::new(heir),
+        };
+        later = later.without(slot(gone), frozen, 0).expect("it is active");
     }
     place.sync(&[1, 2], &later);
     for at in [1, 2] {
         let (island, _) = place.sites.get_mut(&at).expect("it is there");
         *island = adopted(&later, slot(at), island.tips().clone(), island.hlc());
     }
-    let (mut waited, mut made) = (0, 0);
+    later
+}
+
+/// Whether all have all that counts, and the same of it.
+fn are_equal(place: &Place, members: &Members, mistake: Mistake) -> Result<(), String> {
+    let end = &place.sites[&1].1;
+    for at in 1..=4 {
+        place.check(at, mistake)?;
+        let (island, keys) = &place.sites[&at];
+        let counts = place.all.iter().filter(|it| members.lets_in(it.update.dot));
+        let lacks = counts
+            .map(|it| it.update.dot)
+            .find(|it| !island.vector().covers(*it));
+        if let Some(dot) = lacks {
+            return Err(format!("site {at} lacks {dot}"));
+        }
+        if keys != end {
+            return Err(format!("site {at}: {keys:?}, not {end:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn come_back_at_random(seed: u64, mistake: Mistake) -> Result<usize, String> {
+    let mut prng = Prng::new(seed | 1);
+    let mut place = parted(&mut prng);
+    let later = left_out(&mut place);
     if mistake == Mistake::GoesOn {
         place.sync(&[1, 2, 3, 4], &four());
-        let lacks = |it: &Sealed| {
-            !later.lets_in(it.update.dot) && place.sites[&1].0.vector().covers(it.update.dot)
-        };
-        return if place.all.iter().any(lacks) {
-            Err("I12".into())
-        } else {
-            Ok(0)
-        };
+        let first = place.sites[&1].0.vector();
+        let is_in = |it: &Sealed| !later.lets_in(it.update.dot) && first.covers(it.update.dot);
+        let is_wrong = place.all.iter().any(is_in);
+        return if is_wrong { Err("I12".into()) } else { Ok(0) };
     }
-    let before = place.all.len();
+    let (before, mut waited) = (place.all.len(), 0);
     for round in 0..60 {
-        let at = if (round + seed) % 2 == 0 { 3 } else { 4 };
+        let at = if (round + seed).is_multiple_of(2) {
+            3
+        } else {
+            4
+        };
         waited += usize::from(place.come_back(at, &later, mistake).is_some());
         place.check(at, mistake)?;
         place.sync(&[1, 2, 3, 4], &later);
@@ -382,25 +397,8 @@ fn come_back_at_random(seed: u64, mistake: Mistake) -> Result<usize, String> {
             place.write(1, vec![put("a", "later")]);
         }
     }
-    made += place.all.len() - before;
-    let end = place.sites[&1].1.clone();
-    for at in 1..=4 {
-        place.check(at, mistake)?;
-        let (island, keys) = &place.sites[&at];
-        let counts = |it: &&Sealed| later.lets_in(it.update.dot);
-        let lacks = place
-            .all
-            .iter()
-            .filter(counts)
-            .find(|it| !island.vector().covers(it.update.dot));
-        if let Some(it) = lacks {
-            return Err(format!("site {at} lacks {}", it.update.dot));
-        }
-        if *keys != end {
-            return Err(format!("site {at}: {keys:?}, not {end:?}"));
-        }
-    }
-    Ok(made + waited)
+    are_equal(&place, &later, mistake)?;
+    Ok(place.all.len() - before + waited)
 }
 
 #[test]

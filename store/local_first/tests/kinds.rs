@@ -324,6 +324,14 @@ impl World {
         self.folds += runs(site).saturating_sub(before);
     }
 
+    /// A site ends and starts with what it kept.
+    fn restart(&mut self, own: Slot) {
+        let site = self.sites.get_mut(&own).expect("it is there");
+        let kept = site.island.encode();
+        site.island = Island::decode(&kept).expect("what was written can be read");
+        assert_eq!(site.island.encode(), kept);
+    }
+
     /// A site starts from an old copy and goes on as if it were the newest.
     fn forget_last(&mut self, own: Slot) {
         let last = self.all.iter().rposition(|it| it.update.dot.slot == own);
@@ -441,6 +449,7 @@ fn run(rules: &Rules, seed: u64, mistake: Mistake) -> Result<World, String> {
             13 | 14 => world.install(own)?,
             15 | 20 | 21 => world.report(own),
             16 | 17 | 22..=25 if own != other => world.hear(own, other),
+            26 => world.restart(own),
             18 if mistake == Mistake::DotsReused => world.forget_last(own),
             _ => world.settle(own),
         }

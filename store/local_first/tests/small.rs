@@ -32,7 +32,7 @@ struct Place {
 #[derive(Clone, Copy, Debug)]
 struct Steps {
     made_max: usize,
-    /// How often sites report how far they are; then they forget, too.
+    /// How often the first site hears how far the others are; then it forgets, too.
     reports_max: usize,
 }
 
@@ -44,7 +44,7 @@ fn key() -> Bytes {
 fn bodies(kind: Type) -> &'static [&'static str] {
     match kind {
         Type::Lww | Type::Mv | Type::Set => &["v"],
-        Type::Counter => &["+1", "-5", "7"],
+        Type::Counter => &["+1", "7"],
         Type::Json => &[
             r#"{"a":1,"b":{"c":1}}"#,
             r#"{"a":2,"b":{"c":1}}"#,
@@ -166,11 +166,11 @@ impl Place {
             next.extend(self.made.iter().filter_map(|it| self.take(at, it)));
             for from in (0..3).filter(|from| *from != at) {
                 next.push(self.join(at, from));
-                if self.reports < steps.reports_max {
+                if at == 0 && self.reports < steps.reports_max {
                     next.push(self.report(at, from));
                 }
             }
-            if self.reports > 0 {
+            if at == 0 && self.reports > 0 {
                 next.push(self.settle(at));
             }
         }
@@ -209,27 +209,23 @@ const FORGETS: Steps = Steps {
 #[test]
 fn every_order_of_three_changes_of_a_plain_value_gives_what_the_twin_gives() {
     let places = explore(Type::Lww, Exists::AddWins, THREE);
-    println!("{places}");
-    assert!(places > 1_000, "{places}");
+    assert!(places > 19_000, "{places}");
 }
 
 #[test]
 fn every_order_of_two_changes_of_a_counter_gives_what_the_twin_gives() {
     let places = explore(Type::Counter, Exists::AddWins, FORGETS);
-    println!("{places}");
-    assert!(places > 1_000, "{places}");
+    assert!(places > 26_000, "{places}");
 }
 
 #[test]
 fn every_order_of_two_changes_of_a_document_gives_what_the_twin_gives() {
     let places = explore(Type::Json, Exists::AddWins, TWO);
-    println!("{places}");
-    assert!(places > 1_000, "{places}");
+    assert!(places > 2_500, "{places}");
 }
 
 #[test]
 fn every_order_of_two_changes_where_deletes_win_gives_what_the_twin_gives() {
     let places = explore(Type::Lww, Exists::DeleteWins, FORGETS);
-    println!("{places}");
-    assert!(places > 1_000, "{places}");
+    assert!(places > 12_000, "{places}");
 }
