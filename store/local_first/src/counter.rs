@@ -308,13 +308,16 @@ fn take_run(reader: &mut Reader) -> Result<Run, DecodeError> {
     for part in &mut digests {
         *part = reader.u64(what)?;
     }
-    let last = last.filter(|_| first > 0 && count > 0 && count - 1 <= more);
+    let sum = i128::from_le_bytes(sum);
+    // What is added up later must not overflow, whoever sent it.
+    let can_be = count < 1 << 48 && sum.unsigned_abs() <= u128::from(count) << 63;
+    let last = last.filter(|_| can_be && first > 0 && count > 0 && count - 1 <= more);
     Ok(Run {
         slot,
         first,
         last: last.ok_or(DecodeError::Wrong { what })?,
         hlc,
-        sum: i128::from_le_bytes(sum),
+        sum,
         digests: Sum { count, digests },
     })
 }

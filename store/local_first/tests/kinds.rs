@@ -6,170 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use holm_base::Prng;
 use holm_local_first::{
-    Change, Delta, Exists, Hlc, Intake, Island, Mark, Row, Rules, Schema, Sealed, Session, Sibling,
-    Slot, Stability, State, Type, Update, Vector, Write,
+    Change, Delta, Exists, Hlc, Intake, Island, Rules, Sealed, Session, Slot, Stability, State,
+    Type, Update, Vector,
 };
 
-fn slot(number: u8) -> Slot {
-    Slot::new(number).expect("slots begin at 1")
-}
+mod types;
+
+use types::{Twin, rules, slot, touched};
 
 type Keys = BTreeMap<Bytes, State>;
-
-fn touched(change: &Change) -> &Bytes {
-    match change {
-        Change::Put { key, .. }
-        | Change::Delete { key }
-        | Change::Add { key, .. }
-        | Change::Paths { key, .. }
-        | Change::Erase { key } => key,
-        Change::DeleteRange { .. } => panic!("nobody deletes ranges here"),
-    }
-}
-
-/// What all know of a key where exactly these updates are: written down without merging.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Twin {
-    wholes: Vec<Sibling>,
-    additions: Vec<(Slot, u64, i64)>,
-    rows: Vec<Row>,
-    markers: Vec<Mark>,
-}
-
-/// Whether an update replaces everything of a key that it saw.
-fn replaces_all(change: &Change) -> bool {
-    match change {
-        Change::Put { .. } | Change::Delete { .. } | Change::Erase { .. } => true,
-        Change::Add { .. } | Change::Paths { .. } | Change::DeleteRange { .. } => false,
-    }
-}
-
-/// Whether an update removes what another left at a path.
-fn replaces_row(change: &Change, path: &Bytes) -> bool {
-    let of_path = |write: &Write| match write {
-        Write::Remove(top) => path.starts_with(top),
-        Write::Set(at, ..) => at == path,
-    };
-    match change {
-        Change::Paths { writes, .. } => writes.iter().any(of_path),
-        Change::Put { .. }
-        | Change::Delete { .. }
-        | Change::Erase { .. }
-        | Change::Add { .. }
-        | Change::DeleteRange { .. } => replaces_all(change),
-    }
-}
-
-fn rows_of(update: &Update, change: &Change) -> Vec<Row> {
-    let mut alone = State::new();
-    change.apply(update, &mut alone);
-    // An update that saw it and changes nothing breaks a whole document up.
-    let mut deps = update.deps.clone();
-    deps.raise(update.dot.slot, update.dot.seq);
-    let mark = Mark {
-        dot: update.dot,
-        hlc: update.hlc,
-    };
-    alone.write(&deps, 0, mark, &[]);
-    alone.rows().to_vec()
-}
-
-impl Twin {
-    fn new(here: &[&Update], key: &Bytes) -> Self {
-        let of_key = |update: &&Update| {
-            let change = update.changes.iter().find(|it| touched(it) == key)?;
-            Some(((*update).clone(), change.clone()))
-        };
-        let all: Vec<(Update, Change)> = here.iter().filter_map(of_key).collect();
-        let erases: Vec<&Update> = all
-            .iter()
-            .filter(|(_, change)| matches!(change, Change::Erase { .. }))
-            .map(|(update, _)| update)
-            .collect();
-        let mut twin = Self::default();
-        for (update, change) in &all {
-            let later = || all.iter().filter(|(it, _)| it.deps.covers(update.dot));
-            let mark = Mark {
-                dot: update.dot,
-                hlc: update.hlc,
-            };
-            if let Change::Erase { .. } = change {
-                if !erases.iter().any(|it| it.deps.covers(update.dot)) {
-                    twin.markers.push(mark);
-                }
-                continue;
-            }
-            let fell = erases.iter().any(|it| !update.deps.covers(it.dot));
-            if fell {
-                continue;
-            }
-            let is_replaced = later().any(|(_, it)| replaces_all(it));
-            let is_broken = later().any(|(_, it)| matches!(it, Change::Paths { .. }));
-            match change {
-                Change::Put { lease, value, .. } if !is_replaced && !is_broken => {
-                    twin.wholes.push(Sibling {
-                        dot: update.dot,
-                        hlc: update.hlc,
-                        lease: *lease,
-                        value: value.clone(),
-                    });
-                }
-                Change::Add { amount, .. } if !is_replaced => {
-                    twin.additions
-                        .push((update.dot.slot, update.dot.seq, *amount));
-                }
-                Change::Put { .. } | Change::Paths { .. } => {
-                    let lives = |row: &Row| !later().any(|(_, it)| replaces_row(it, &row.path));
-                    twin.rows
-                        .extend(rows_of(update, change).into_iter().filter(lives));
-                }
-                Change::Add { .. }
-                | Change::Delete { .. }
-                | Change::Erase { .. }
-                | Change::DeleteRange { .. } => {}
-            }
-        }
-        twin.wholes.sort_by_key(|it| it.dot);
-        twin.markers.sort_by_key(|it| it.dot);
-        twin.additions.sort_unstable();
-        twin.rows
-            .sort_by(|one, other| (&one.path, one.dot).cmp(&(&other.path, other.dot)));
-        twin
-    }
-
-    /// What is wrong with a state, if something is. `stable` may have been forgotten.
-    fn wrong(&self, state: &State, stable: &Vector) -> Option<String> {
-        let markers: Vec<Mark> = self.markers.clone();
-        let kept: BTreeSet<_> = state.markers().iter().map(|it| it.dot).collect();
-        let lacks = |it: &&Mark| !kept.contains(&it.dot) && !stable.covers(it.dot);
-        if let Some(marker) = markers.iter().find(lacks) {
-            return Some(format!("the marker of {} is gone", marker.dot));
-        }
-        if self.wholes != state.siblings() {
-            return Some(format!("{:?}, not {:?}", state.siblings(), self.wholes));
-        }
-        if self.rows != state.rows() {
-            return Some(format!("{:?}, not {:?}", state.rows(), self.rows));
-        }
-        let mut alone: Vec<(Slot, u64, i64)> = self.additions.clone();
-        for run in state.runs() {
-            let is_in =
-                |it: &(Slot, u64, i64)| it.0 == run.slot && (run.first..=run.last).contains(&it.1);
-            let sum: i128 = alone
-                .iter()
-                .filter(|it| is_in(it))
-                .map(|it| i128::from(it.2))
-                .sum();
-            if sum != run.sum || !alone.iter().any(|it| is_in(it) && it.1 == run.first) {
-                return Some(format!("{run:?} is not of {alone:?}"));
-            }
-            alone.retain(|it| !is_in(it));
-        }
-        let found = |it: &Delta| (it.dot.slot, it.dot.seq, it.amount);
-        let deltas: Vec<_> = state.deltas().iter().map(found).collect();
-        (alone != deltas).then(|| format!("{deltas:?}, not {alone:?} beside {:?}", state.runs()))
-    }
-}
 
 /// A mistake of an engine, to see that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -479,6 +324,14 @@ impl World {
         self.folds += runs(site).saturating_sub(before);
     }
 
+    /// A site ends and starts with what it kept.
+    fn restart(&mut self, own: Slot) {
+        let site = self.sites.get_mut(&own).expect("it is there");
+        let kept = site.island.encode();
+        site.island = Island::decode(&kept).expect("what was written can be read");
+        assert_eq!(site.island.encode(), kept);
+    }
+
     /// A site starts from an old copy and goes on as if it were the newest.
     fn forget_last(&mut self, own: Slot) {
         let last = self.all.iter().rposition(|it| it.update.dot.slot == own);
@@ -596,6 +449,7 @@ fn run(rules: &Rules, seed: u64, mistake: Mistake) -> Result<World, String> {
             13 | 14 => world.install(own)?,
             15 | 20 | 21 => world.report(own),
             16 | 17 | 22..=25 if own != other => world.hear(own, other),
+            26 => world.restart(own),
             18 if mistake == Mistake::DotsReused => world.forget_last(own),
             _ => world.settle(own),
         }
@@ -620,18 +474,6 @@ fn run(rules: &Rules, seed: u64, mistake: Mistake) -> Result<World, String> {
     }
     world.are_equal()?;
     Ok(world)
-}
-
-fn rules(kind: Type, exists: Exists) -> Rules {
-    let schema = br#"{"properties": {
-        "list": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        "set": {"x-kubernetes-list-type": "set"}}}"#;
-    let schema = Schema::parse(schema).expect("it is one");
-    Rules {
-        kind,
-        exists,
-        schema,
-    }
 }
 
 /// Every type, where writes or deletes win.
