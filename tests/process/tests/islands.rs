@@ -311,6 +311,32 @@ fn an_island_that_was_killed_while_it_was_cut_off_has_lost_nothing() -> Result<(
 }
 
 #[test]
+fn additions_at_islands_that_are_cut_apart_all_count() -> Result<()> {
+    let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
+    let islands = create(&sites, "counter")?;
+    done(&islands[0], &["put", "parts", "100"])?;
+    until("all have it", || {
+        Ok(done(&islands[1], &["get", "parts", "--print-value-only"])? == "100\n")
+    })?;
+    cut_all(&sites)?;
+    for island in &islands[..2] {
+        done(island, &["put", "parts", "+7"])?;
+        done(island, &["put", "--", "parts", "-2"])?;
+        ensure!(done(island, &["get", "parts", "--print-value-only"])? == "105\n");
+    }
+    let said = refused(&islands[0], &["put", "parts", "some"])?;
+    ensure!(said.contains("a counter takes a whole number"), "{said}");
+    heal(&sites)?;
+    for island in &islands {
+        until("all count", || {
+            Ok(done(island, &["get", "parts", "--print-value-only"])? == "110\n")
+        })?;
+    }
+    sites.stop()?;
+    Ok(())
+}
+
+#[test]
 fn what_islands_cannot_promise_is_refused_with_the_reason() -> Result<()> {
     let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
     let islands = create(&sites, "mv")?;
