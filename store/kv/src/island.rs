@@ -399,7 +399,9 @@ impl Work<'_> {
             }
             Proposal::Stage { session, states } => {
                 if self.is_open(*session) {
-                    for (key, state) in states {
+                    // What is no state is left out: then the count is wrong, and nothing is installed.
+                    let are_fit = |it: &&(Bytes, Bytes)| State::decode(it.1.clone()).is_ok();
+                    for (key, state) in states.iter().filter(are_fit) {
                         // A copy: a slice would keep the whole entry in memory.
                         let state = Bytes::copy_from_slice(state);
                         self.store.set_fact(FactKind::Staged, key, Some(state));
@@ -547,6 +549,11 @@ impl Work<'_> {
         let session = isle.island.session().expect("it is open").clone();
         let seen = isle.island.vector().clone();
         let (turns, newest) = self.joined(theirs, &seen, &session)?;
+        if newest.is_too_far_ahead(self.isle().unix_ms) {
+            // As an update is held whose clock is that far ahead: it would carry ours with it.
+            self.give_up(id);
+            return Ok(());
+        }
         self.clear_staged();
         let isle = self.isle();
         let unix_ms = isle.unix_ms;

@@ -95,7 +95,6 @@ const fn id(number: u64) -> [u8; 8] {
     number.to_be_bytes()
 }
 
-#[expect(clippy::big_endian_bytes, reason = "as in id")]
 fn number(id: &[u8]) -> u64 {
     id.try_into().map_or(0, u64::from_be_bytes)
 }

@@ -6,7 +6,7 @@ mod world;
 use holm_base::Prng;
 use holm_kv::command::Command;
 use holm_kv::outcome::Outcome;
-use holm_local_first::{Entry, Type};
+use holm_local_first::{Proposal as Entry, Session, Type};
 use world::{Mistake, World, bytes, put, slot};
 
 /// Random worlds: commands, updates carried and not, crashes, work for the disk.
@@ -79,8 +79,8 @@ fn a_cut_is_healed_and_what_lost_is_kept_until_it_is_seen() {
         let met = world.sites.iter().map(|site| {
             let (lines, oldest) = site.view().conflicts(None, 10);
             assert_eq!((lines.len(), oldest), (1, 0), "it is told once at each");
-            match Entry::decode(lines[0].1.clone()) {
-                Ok(Entry::Met { conflict, .. }) => (conflict.id, conflict.losers),
+            match holm_local_first::Entry::decode(lines[0].1.clone()) {
+                Ok(holm_local_first::Entry::Met { conflict, .. }) => (conflict.id, conflict.losers),
                 other => panic!("{other:?}"),
             }
         });
@@ -260,4 +260,49 @@ fn documents_merge_part_by_part() {
     assert!(world.sites[1].read().is_empty());
     let refused = world.put(0, "box", "{");
     assert!(matches!(refused.result, Err(holm_kv::Refusal::Unfit(_))));
+}
+
+#[test]
+fn a_session_with_a_clock_far_ahead_or_with_no_states_is_given_up() {
+    let mut world = World::new(2, Type::Lww);
+    let now = world.unix_ms;
+    world.unix_ms = now + 3_600_000;
+    world.put(1, "early", "of b");
+    world.unix_ms = now;
+    world.session(1, 0);
+    assert!(
+        world.sites[0].read().is_empty(),
+        "an hour ahead is not let in"
+    );
+    assert_eq!(world.sites[0].vector().count(), 0);
+    let entries = [
+        Entry::Begin(Session {
+            id: 77,
+            tips: world.sites[1]
+                .keyspace
+                .island()
+                .expect("it is one")
+                .tips()
+                .clone(),
+        }),
+        Entry::Stage {
+            session: 77,
+            states: vec![(bytes("k"), bytes("no state"))],
+        },
+        Entry::Install {
+            session: 77,
+            keys: 1,
+        },
+    ];
+    for entry in entries {
+        assert!(world.command(0, Command::Island(entry)).result.is_ok());
+    }
+    assert_eq!(world.sites[0].keyspace.harm(), None);
+    assert!(world.sites[0].read().is_empty());
+    world.unix_ms = now + 3_600_000;
+    world.session(1, 0);
+    assert_eq!(world.sites[0].read()[&bytes("early")], bytes("of b"));
+    world.unix_ms += 10;
+    world.put(0, "later", "of a");
+    assert_eq!(world.wrong(), None);
 }

@@ -274,7 +274,7 @@ impl World {
         drop(self.sites[to].keyspace.take_applied());
     }
 
-    fn session(&mut self, from: usize, to: usize) {
+    pub(crate) fn session(&mut self, from: usize, to: usize) {
         let states = self.sites[from].keyspace.states().expect("it is an island");
         let unix_ms = self.unix_ms;
         let site = &mut self.sites[to];

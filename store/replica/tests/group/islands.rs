@@ -279,11 +279,7 @@ fn play(seed: u64, updates_bytes_max: usize) -> World {
     for _ in 0..120 {
         let (at, other) = (world.below(3), world.below(3));
         match world.below(20) {
-            0..=9 => {
-                if world.sites[at].up.is_some() {
-                    world.change_something(at);
-                }
-            }
+            0..=9 if world.sites[at].up.is_some() => world.change_something(at),
             10 if at != other => world.cut.push((at, other)),
             11 => world.cut.clear(),
             12 => {
