@@ -449,8 +449,10 @@ pub(crate) fn put(
     if value.len() > DOCUMENT_MAX {
         return Err(Unfit::Length);
     }
-    let wanted = parts(&Json::parse(&value)?, schema)?;
-    let has_lists = wanted.values().any(|(node, _)| *node == Node::List);
+    let json = Json::parse(&value)?;
+    let wanted = parts(&json, schema)?;
+    // Who breaks a whole document up does so without a schema.
+    let is_plain = parts(&json, &PLAIN).is_ok_and(|plain| plain == wanted);
     let rows = rows_of(state);
     let mut here: BTreeMap<&Bytes, Vec<&Row>> = BTreeMap::new();
     for row in rows.all() {
@@ -477,7 +479,7 @@ pub(crate) fn put(
             writes.push(Write::Set(path, node, value));
         }
     }
-    if !is_kept && !has_lists {
+    if !is_kept && is_plain {
         return Ok(Change::Put { key, lease, value });
     }
     Ok(Change::Paths { key, lease, writes })
