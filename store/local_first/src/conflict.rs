@@ -29,7 +29,7 @@ use crate::kind::Type;
 use crate::ranges::Digest;
 use crate::state::{Sibling, State};
 use crate::update::{Change, Update};
-use crate::vector::{Dot, Slot};
+use crate::vector::{Dot, Slot, Vector};
 use crate::wire::Mark;
 
 const VERSION: u8 = 1;
@@ -259,11 +259,7 @@ fn against_delete(
     let lost = match change {
         Change::Delete { .. } | Change::DeleteRange { .. } => own,
         Change::Erase { .. } => {
-            let unseen = before
-                .siblings()
-                .iter()
-                .filter(|it| !update.deps.covers(it.dot));
-            let losers: Vec<Party> = unseen.map(Party::of).collect();
+            let losers = unseen(before, &update.deps);
             return of_erased((key, &nothing), own, losers);
         }
         Change::Put { .. } | Change::Add { .. } | Change::Paths { .. } => {
@@ -290,6 +286,21 @@ fn against_delete(
     let losers = vec![Party::new(lost, &nothing)];
     let kind = ConflictKind::PutBeatDelete;
     Some(Conflict::new(kind, (key, &nothing), winner, losers))
+}
+
+/// The writes of a key that a vector does not cover, each once. A part of a document and an
+/// addition have no value of their own to tell.
+fn unseen(state: &State, deps: &Vector) -> Vec<Party> {
+    let nothing = Bytes::new();
+    let named = |dot, hlc| Party::new(Mark { dot, hlc }, &nothing);
+    let rows = state.rows().iter().map(|it| named(it.dot, it.hlc));
+    let deltas = state.deltas().iter().map(|it| named(it.dot, it.hlc));
+    let wholes = state.siblings().iter().map(Party::of);
+    let mut all: Vec<Party> = wholes.chain(rows).chain(deltas).collect();
+    all.retain(|it| !deps.covers(it.dot));
+    all.sort_unstable();
+    all.dedup_by_key(|it| it.dot);
+    all
 }
 
 fn of_erased(place: (&Bytes, &Bytes), by: Mark, losers: Vec<Party>) -> Option<Conflict> {

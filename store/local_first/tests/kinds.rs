@@ -10,9 +10,9 @@ use holm_local_first::{
     Type, Update, Vector,
 };
 
-mod types;
+mod twins;
 
-use types::{Twin, rules, slot, touched};
+use twins::{Twin, rules, slot, touched};
 
 type Keys = BTreeMap<Bytes, State>;
 

@@ -9,9 +9,9 @@ use holm_local_first::{
     Vector,
 };
 
-mod types;
+mod twins;
 
-use types::{Twin, rules, slot};
+use twins::{Twin, rules, slot};
 
 #[derive(Clone, Debug)]
 struct Site {

@@ -246,6 +246,19 @@ fn a_put_does_not_take_the_marker_that_it_saw() {
 }
 
 #[test]
+fn additions_that_fall_to_a_delete_are_told_at_both_sites() {
+    let mut deleting = rules(Type::Counter);
+    deleting.exists = Exists::DeleteWins;
+    let [mut a, mut b, _] = three(&deleting);
+    let (added, gone) = (a.put("+1"), b.delete());
+    a.take(&gone);
+    b.take(&added);
+    assert_eq!((a.shown(), &a.state), (None, &b.state));
+    assert_eq!(a.told, [("delete_beat_put", ".".into())]);
+    assert_eq!(a.told, b.told);
+}
+
+#[test]
 fn in_a_session_puts_fall_to_deletes_that_are_new_and_markers_do_not_go_on_a_peers_word() {
     let mut deleting = rules(Type::Lww);
     deleting.exists = Exists::DeleteWins;
