@@ -77,7 +77,8 @@ impl Shared {
 }
 
 /// Milliseconds of Unix time, by the wall clock.
-pub(crate) fn unix_ms() -> u64 {
+#[must_use]
+pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let since = since.map_or(0, |it| it.as_millis());
     u64::try_from(since).unwrap_or(u64::MAX)

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use holm_base::NodeId;
 use holm_kv::command::{Command, Proposal};
 use holm_kv::outcome::Outcome;
 use holm_local_first::{Schema, Type, Vector};
-use holm_runtime::DEFAULT;
+use holm_runtime::{DEFAULT, unix_ms};
 
 use super::Services;
 use crate::context::Context;
@@ -509,8 +509,6 @@ impl Services {
                 "a local-first keyspace is at {ISLANDS_MAX} sites at most: name fewer with --sites"
             )));
         }
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let since = since.map_or(0, |it| it.as_millis());
         // Slots are in the order of names, so that tables and vectors are read alike.
         let mut sites: Vec<u64> = sites.iter().map(|it| it.value()).collect();
         sites.sort_by_key(|node| name_of(members, *node));
@@ -518,7 +516,7 @@ impl Services {
         Ok(Some(Islands {
             merge: merge(&request.merge)?.name().to_owned(),
             schema: request.schema.clone(),
-            since_unix_ms: u64::try_from(since).unwrap_or(u64::MAX),
+            since_unix_ms: unix_ms(),
             slots: slots.collect(),
         }))
     }
