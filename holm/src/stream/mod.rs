@@ -1,9 +1,11 @@
 //! `holm stream`: SQL over events. Files, threads and the terminal are here; the rest is the
 //! libraries'.
 
+mod aside;
 mod explain;
 mod generate;
 mod input;
+mod kept;
 mod named;
 mod output;
 mod run;
