@@ -110,6 +110,8 @@ pub struct KeyspaceSource {
     prefix: Vec<u8>,
     /// The revision behind what was given; none before the start.
     revision: Option<i64>,
+    /// The revision behind what is held.
+    held_to: Option<i64>,
     is_watching: bool,
     held: std::collections::VecDeque<Change>,
     rows: u64,
@@ -125,6 +127,7 @@ impl KeyspaceSource {
             keyspace,
             prefix: prefix.as_bytes().to_vec(),
             revision: None,
+            held_to: None,
             is_watching: false,
             held: std::collections::VecDeque::new(),
             rows: 0,
@@ -154,21 +157,20 @@ impl KeyspaceSource {
         if self.is_watching {
             return Ok(());
         }
-        let revision = match self.revision {
+        let held_to = match self.held_to {
             Some(revision) => revision,
             None => {
                 let (found, revision) = self.keyspace.all(&self.prefix)?;
                 // They are one step: all of them belong to the revision at which they were read.
-                self.held.extend(
-                    found
-                        .into_iter()
-                        .map(|change| Change { revision, ..change }),
-                );
+                let at = found
+                    .into_iter()
+                    .map(|change| Change { revision, ..change });
+                self.held.extend(at);
+                self.held_to = Some(revision);
                 revision
             }
         };
-        self.keyspace.watch(&self.prefix, revision + 1)?;
-        self.revision = Some(revision);
+        self.keyspace.watch(&self.prefix, held_to + 1)?;
         self.is_watching = true;
         Ok(())
     }
@@ -187,6 +189,9 @@ impl KeyspaceSource {
         let changes = self.keyspace.changes(wait).inspect_err(|_error| {
             self.is_watching = false;
         })?;
+        if let Some(last) = changes.last() {
+            self.held_to = Some(last.revision);
+        }
         self.held.extend(changes);
         Ok(())
     }
@@ -281,7 +286,7 @@ impl Source for KeyspaceSource {
             }
         };
         self.held.clear();
-        (self.revision, self.rows) = (revision, rows);
+        (self.revision, self.held_to, self.rows) = (revision, revision, rows);
         self.is_watching = false;
         Ok(())
     }

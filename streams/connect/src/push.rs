@@ -118,7 +118,7 @@ mod tests {
         );
         assert_eq!(
             refused("[{\"n\":1} {}]"),
-            "line 2: byte 11: expected a comma or ]"
+            "line 2: byte 10: expected a comma or ]"
         );
         assert_eq!(
             refused("[1]"),
