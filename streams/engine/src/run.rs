@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holm_lanes::{Batch, Marks};
+use holm_lanes::{Batch, LoadError, Loader, Marks, Saver};
 use holm_window::Watermark;
 use thiserror::Error;
 
@@ -220,4 +220,51 @@ impl Run {
 
 fn count(rows: usize) -> u64 {
     u64::try_from(rows).expect("a batch is in memory")
+}
+
+/// The layout of saved state.
+const VERSION: u32 = 1;
+
+/// State as bytes, and back.
+impl Run {
+    /// Writes all that a run of this plan holds, after everything that it was given so far. Equal
+    /// runs write equal bytes.
+    pub fn save(&self, to: &mut Saver) {
+        to.small(VERSION);
+        let Counts {
+            rows,
+            late,
+            diverted,
+            out,
+        } = self.report.counts;
+        [rows, late, diverted, out]
+            .iter()
+            .for_each(|count| to.word(*count));
+        self.marks.iter().for_each(|mark| to.int(mark.now()));
+        self.stages.iter().for_each(|stage| stage.save(to));
+    }
+
+    /// Takes over what a run of the same plan wrote; this one must have seen nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what was written, or of another version.
+    pub fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        if from.small()? != VERSION {
+            return Err(LoadError::Invalid { what: "version" });
+        }
+        self.report.counts = Counts {
+            rows: from.word()?,
+            late: from.word()?,
+            diverted: from.word()?,
+            out: from.word()?,
+        };
+        for mark in &mut self.marks {
+            mark.resume(from.int()?);
+        }
+        for stage in &mut self.stages {
+            stage.load(from)?;
+        }
+        Ok(())
+    }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use holm_lanes::{
-    Batch, Expr, Fault, Faults, Keys, Kind, Lane, Marks, Origin, Shape, Values, index, number,
+    Batch, Expr, Fault, Faults, Keys, Kind, Lane, LoadError, Loader, Marks, Origin, Saver, Shape,
+    Values, index, number,
 };
 use holm_window::{Grouped, Pushed, Sessions, Windows};
 
@@ -435,4 +436,49 @@ fn assign(grid: &holm_window::Grid, time: usize, batch: &Batch) -> Done {
     let mut done = Done::clean(out);
     done.late = late;
     done
+}
+
+/// State as bytes, and back.
+impl Stage {
+    pub(crate) fn save(&self, to: &mut Saver) {
+        match self {
+            // What a lookup reads is kept apart: it never changes.
+            Self::Source
+            | Self::Filter(_)
+            | Self::Project(_)
+            | Self::Assign(..)
+            | Self::Lookup(..) => {}
+            Self::Windows(windows) => windows.save(to),
+            Self::Sessions(sessions) => sessions.save(to),
+            Self::Grouped(grouped, _) => grouped.save(to),
+            Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.save(to),
+            Self::Join(join) => {
+                for (buffer, mark) in [&join.left, &join.right] {
+                    to.int(*mark);
+                    buffer.save(to);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        match self {
+            Self::Source
+            | Self::Filter(_)
+            | Self::Project(_)
+            | Self::Assign(..)
+            | Self::Lookup(..) => Ok(()),
+            Self::Windows(windows) => windows.load(from),
+            Self::Sessions(sessions) => sessions.load(from),
+            Self::Grouped(grouped, _) => grouped.load(from),
+            Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.load(from),
+            Self::Join(join) => {
+                for (buffer, mark) in [&mut join.left, &mut join.right] {
+                    *mark = from.int()?;
+                    buffer.load(from)?;
+                }
+                Ok(())
+            }
+        }
+    }
 }

@@ -59,6 +59,12 @@ impl Keys {
         self.count == 0
     }
 
+    /// The shapes of a tuple's parts.
+    #[must_use]
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
     /// The most there may be.
     #[must_use]
     pub const fn limit(&self) -> usize {

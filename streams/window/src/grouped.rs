@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use holm_lanes::{Batch, Fault, Keys, Marks, NO_CODE, Origin, Shape};
+use holm_lanes::{
+    Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Origin, Saver, Shape,
+};
 
 use crate::aggregate::Call;
 use crate::closed::Pushed;
@@ -104,5 +106,35 @@ impl Grouped {
                 .closed
                 .add_slot(&self.calls, (0, Marks::END), 0, (&slice, 0));
         }
+    }
+}
+
+/// State as bytes, and back.
+impl Grouped {
+    /// Writes all that it holds.
+    pub fn save(&self, to: &mut Saver) {
+        to.word(self.seen);
+        self.coder.save(to);
+        to.count(self.open.len());
+        for ((end, start), slice) in &self.open {
+            to.int(*end);
+            to.int(*start);
+            slice.save(to);
+        }
+    }
+
+    /// Takes over what groups of the same query wrote; these must have seen nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what was written.
+    pub fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        self.seen = from.word()?;
+        self.coder.load(from)?;
+        for _ in 0..from.count(16)? {
+            let window = (from.int()?, from.int()?);
+            self.open.insert(window, Slice::load(&self.calls, from)?);
+        }
+        Ok(())
     }
 }

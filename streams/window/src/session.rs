@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holm_lanes::{Batch, Fault, Keys, Marks, NO_CODE, Shape};
+use holm_lanes::{Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Saver, Shape};
 
 use crate::aggregate::Call;
 use crate::closed::Pushed;
@@ -144,5 +144,36 @@ impl Sessions {
                 .closed
                 .add_slot(&self.calls, (start, end), code, slot);
         }
+    }
+}
+
+/// State as bytes, and back.
+impl Sessions {
+    /// Writes all that it holds.
+    pub fn save(&self, to: &mut Saver) {
+        self.coder.save(to);
+        to.count(self.open.len());
+        for ((code, start), open) in &self.open {
+            to.small(*code);
+            to.int(*start);
+            to.int(open.end);
+            open.states.save(to);
+        }
+    }
+
+    /// Takes over what sessions of the same query wrote; these must have seen nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what was written.
+    pub fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        self.coder.load(from)?;
+        for _ in 0..from.count(20)? {
+            let (code, start, end) = (from.small()?, from.int()?, from.int()?);
+            let states = Slice::load(&self.calls, from)?;
+            self.ends.insert((end, code, start));
+            self.open.insert((code, start), Open { end, states });
+        }
+        Ok(())
     }
 }

@@ -6,7 +6,9 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use holm_lanes::{Fault, Kind, Lane, LaneBuilder, Scalar, Shape, Values, index};
+use holm_lanes::{
+    Fault, Kind, Lane, LaneBuilder, LoadError, Loader, Saver, Scalar, Shape, Values, index,
+};
 
 use crate::aggregate::Aggregate;
 
@@ -446,4 +448,142 @@ impl Moments {
             variance
         })
     }
+}
+
+/// State as bytes, and back.
+impl State {
+    pub(crate) fn save(&self, to: &mut Saver) {
+        match self {
+            Self::Rows => {}
+            Self::Count(counts) => {
+                to.count(counts.len());
+                counts.iter().for_each(|count| to.word(*count));
+            }
+            Self::Exact(sums, counts) => {
+                to.count(sums.len());
+                sums.iter().for_each(|sum| to.wide(*sum));
+                counts.iter().for_each(|count| to.word(*count));
+            }
+            Self::Real(sums, counts) => {
+                to.count(sums.len());
+                sums.iter().for_each(|sum| to.real(*sum));
+                counts.iter().for_each(|count| to.word(*count));
+            }
+            Self::Best(values) => {
+                to.count(values.len());
+                for value in values {
+                    to.truth(value.is_some());
+                    if let Some(value) = value {
+                        to.scalar(value);
+                    }
+                }
+            }
+            Self::BestInt(values, set) => {
+                to.count(values.len());
+                values.iter().for_each(|value| to.int(*value));
+                set.iter().for_each(|set| to.truth(*set));
+            }
+            Self::BestReal(values, set) => {
+                to.count(values.len());
+                values.iter().for_each(|value| to.real(*value));
+                set.iter().for_each(|set| to.truth(*set));
+            }
+            Self::Edges(edges) => {
+                to.count(edges.len());
+                for edge in edges {
+                    to.truth(edge.is_some());
+                    if let Some(edge) = edge {
+                        to.int(edge.time);
+                        to.word(edge.sequence);
+                        to.scalar(&edge.value);
+                    }
+                }
+            }
+            Self::Distinct(sets) => {
+                to.count(sets.len());
+                for set in sets {
+                    to.count(set.len());
+                    set.iter().for_each(|value| to.int(*value));
+                }
+            }
+            Self::Moments(moments) => {
+                to.count(moments.len());
+                for moments in moments {
+                    to.word(moments.count);
+                    to.real(moments.mean);
+                    to.real(moments.squares);
+                }
+            }
+        }
+    }
+
+    /// Reads what a state of the same aggregate wrote; there are as many as slots.
+    pub(crate) fn load(&mut self, slots: usize, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        if matches!(self, Self::Rows) {
+            return Ok(());
+        }
+        let n = from.count(1)?;
+        if n != slots {
+            return Err(LoadError::Invalid { what: "state" });
+        }
+        match self {
+            Self::Rows => {}
+            Self::Count(counts) => *counts = from.many(n, Loader::word)?,
+            Self::Exact(sums, counts) => {
+                *sums = from.many(n, Loader::wide)?;
+                *counts = from.many(n, Loader::word)?;
+            }
+            Self::Real(sums, counts) => {
+                *sums = from.many(n, Loader::real)?;
+                *counts = from.many(n, Loader::word)?;
+            }
+            Self::Best(values) => {
+                *values = from.many(n, |from| optional(from, |from| from.scalar()))?;
+            }
+            Self::BestInt(values, set) => {
+                *values = from.many(n, Loader::int)?;
+                *set = from.many(n, Loader::truth)?;
+            }
+            Self::BestReal(values, set) => {
+                *values = from.many(n, Loader::real)?;
+                *set = from.many(n, Loader::truth)?;
+            }
+            Self::Edges(edges) => *edges = from.many(n, |from| optional(from, edge))?,
+            Self::Distinct(sets) => {
+                *sets = from.many(n, |from| {
+                    let count = from.count(8)?;
+                    Ok(from.many(count, Loader::int)?.into_iter().collect())
+                })?;
+            }
+            Self::Moments(all) => *all = from.many(n, moments)?,
+        }
+        Ok(())
+    }
+}
+
+fn optional<T>(
+    from: &mut Loader<'_>,
+    one: impl FnOnce(&mut Loader<'_>) -> Result<T, LoadError>,
+) -> Result<Option<T>, LoadError> {
+    if from.truth()? {
+        one(from).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+fn edge(from: &mut Loader<'_>) -> Result<Edge, LoadError> {
+    Ok(Edge {
+        time: from.int()?,
+        sequence: from.word()?,
+        value: from.scalar()?,
+    })
+}
+
+fn moments(from: &mut Loader<'_>) -> Result<Moments, LoadError> {
+    Ok(Moments {
+        count: from.word()?,
+        mean: from.real()?,
+        squares: from.real()?,
+    })
 }

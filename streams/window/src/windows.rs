@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use holm_lanes::{Batch, Fault, Keys, Marks, NO_CODE, Shape};
+use holm_lanes::{Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Saver, Shape};
 
 use crate::aggregate::Call;
-use crate::assembler::{Assembler, Cost, Panes, Strategy};
+use crate::assembler::{Assembler, Cost, Panes, Strategy, load_panes, save_panes};
 use crate::closed::Pushed;
 use crate::grid::Grid;
 use crate::limits::Limits;
@@ -226,5 +226,31 @@ impl Windows {
             let (pane, slice) = entry.remove_entry();
             self.assembler.retire(pane, &slice);
         }
+    }
+}
+
+/// State as bytes, and back.
+impl Windows {
+    /// Writes all that it holds.
+    pub fn save(&self, to: &mut Saver) {
+        to.int(self.next);
+        to.int(self.mark);
+        self.coder.save(to);
+        save_panes(&self.panes, to);
+        self.assembler.save(to);
+    }
+
+    /// Takes over what windows of the same query wrote; these must have seen nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what was written.
+    pub fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        self.next = from.int()?;
+        self.mark = from.int()?;
+        self.coder.load(from)?;
+        self.panes = load_panes(&self.calls, from)?;
+        self.assembler = Assembler::load(&self.calls, from)?;
+        Ok(())
     }
 }
