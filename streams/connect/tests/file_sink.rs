@@ -25,13 +25,13 @@ fn sink(storage: &Storage, format: Format) -> FileSink {
 fn work(storage: &Storage, format: Format) -> Result<(), SinkError> {
     let mut sink = sink(storage, format);
     let committed = sink.begin()?;
-    let mut at = committed.map_or(0, |last| i64::try_from(last).unwrap() + 1);
+    let mut at = committed.map_or(0, |last| i64::try_from(last).expect("few rows") + 1);
     for size in [1, 7, 90, 2, 300].into_iter().cycle() {
         if at >= 400 {
             return Ok(());
         }
         let to = (at + size).min(400);
-        sink.put(u64::try_from(at).unwrap(), &rows(at, to))?;
+        sink.put(u64::try_from(at).expect("from zero"), &rows(at, to))?;
         at = to;
     }
     Ok(())
@@ -52,7 +52,7 @@ fn expected(format: Format) -> String {
 }
 
 fn text(storage: &Storage) -> String {
-    String::from_utf8(storage.bytes("out").unwrap_or_default()).unwrap()
+    String::from_utf8(storage.bytes("out").unwrap_or_default()).expect("rows are text")
 }
 
 #[test]
