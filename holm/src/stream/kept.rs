@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use holm_connect::{AtEnd, FileSink, FileSource, Format, LineSink, Sink, Source, fed};
-use holm_disk::RealFolder;
+use holm_disk::{Lock, LockError, RealFolder};
 use holm_engine::Limits;
 use holm_lanes::{Batch, Field};
 use holm_machine::Folder;
@@ -31,7 +31,7 @@ const PIPE_BYTES: usize = 4 << 20;
 /// Runs the query, from where it was, to the end of its input or until it is told to stop.
 pub(super) fn run(asked: &Asked, state: &Path) -> Result<u8, Ended> {
     let begun = Instant::now();
-    let lock = holm_disk::lock(state).map_err(|error| Ended::failed("--state", error))?;
+    let lock = lock(state).map_err(|error| Ended::failed("--state", error))?;
     let opened = RealFolder::open(state);
     let folder = opened.map_err(|error| Ended::failed("--state", error))?;
     let sampler = |name: &str, input: Input| sampled(&*folder, name, input);
@@ -87,6 +87,19 @@ pub(super) fn run(asked: &Asked, state: &Path) -> Result<u8, Ended> {
         | Phase::Recovering
         | Phase::Running
         | Phase::Waiting(_) => Ok(closing(asked, status.counts, begun)),
+    }
+}
+
+/// Takes the folder. A process that was just killed may hold it until its last write has ended.
+fn lock(state: &Path) -> Result<Lock, LockError> {
+    let patience = Instant::now() + Duration::from_secs(2);
+    loop {
+        match holm_disk::lock(state) {
+            Err(LockError::Held { .. }) if Instant::now() < patience => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
+        }
     }
 }
 
