@@ -21,7 +21,6 @@ pub(super) struct Streams {
     plane: Plane,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
-    pub(super) address: SocketAddr,
 }
 
 /// Opens the streams of a site, if it is to have any. Must be called within a runtime, once clients are served: a
@@ -75,7 +74,6 @@ pub(super) fn open(
         plane,
         stop,
         serving,
-        address,
     }))
 }
 
