@@ -9,14 +9,23 @@
 
 use std::sync::Arc;
 
-use holm_lanes::{Batch, Lane, LoadError, Loader, Marks, Origin, Saver};
+use holm_encode::{Decoder, Encoder};
+use holm_lanes::{Batch, Lane, LoadError, Loader, Marks, Origin, Saver, Values};
 use thiserror::Error;
 
 use crate::frame::Entry;
 
 const VERSION: u8 = 1;
+/// The most rows of a batch: a mebibyte of the shortest ones has fewer.
+const ROWS_MAX: usize = 1 << 20;
 
 /// A batch with its rows.
+///
+/// ```text
+/// u32 source   bytes position   u64 lines   u64 bad   u64 rows
+/// u8 0, u64 first line  or  u8 1, and the lines as the first of the columns
+/// u32 columns   bytes columns, as streams/encode writes them
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Data {
     /// Which source.
@@ -149,6 +158,8 @@ fn write_data(data: &Data, to: &mut Saver) {
     to.word(data.lines);
     to.word(data.bad);
     to.count(data.batch.rows);
+    let mut columns = Vec::new();
+    let mut encoder = Encoder::default();
     match &data.batch.origin {
         Origin::Run(first) => {
             to.byte(0);
@@ -156,11 +167,14 @@ fn write_data(data: &Data, to: &mut Saver) {
         }
         Origin::Rows(rows) => {
             to.byte(1);
-            rows.iter().for_each(|row| to.word(*row));
+            let rows = rows.iter().map(|row| row.cast_signed()).collect();
+            encoder.lane(&Lane::dense(Values::Int(rows)), &mut columns);
         }
     }
-    to.count(data.batch.lanes.len());
-    data.batch.lanes.iter().for_each(|lane| to.lane(lane));
+    let lanes = &data.batch.lanes;
+    to.small(u32::try_from(lanes.len()).expect("a batch has few columns"));
+    lanes.iter().for_each(|lane| encoder.lane(lane, &mut columns));
+    to.bytes(&columns);
 }
 
 fn read_data(from: &mut Loader<'_>) -> Result<Data, LoadError> {
@@ -169,14 +183,31 @@ fn read_data(from: &mut Loader<'_>) -> Result<Data, LoadError> {
     let (lines, bad) = (from.word()?, from.word()?);
     let rows = from.word()?;
     let rows = usize::try_from(rows).map_err(|_large| LoadError::Invalid { what: "count" })?;
-    let origin = match from.byte()? {
-        0 => Origin::Run(from.word()?),
-        1 => Origin::Rows(from.many(rows, |from| from.word())?),
+    let first = match from.byte()? {
+        0 => Some(from.word()?),
+        1 => None,
         _ => return Err(LoadError::Invalid { what: "origin" }),
     };
-    let count = from.count(9)?;
-    let lanes = from.many(count, |from| from.lane())?;
-    if lanes.iter().any(|lane| Lane::len(lane) != rows) {
+    let count = from.small()?;
+    let mut columns = Decoder::new(from.bytes()?);
+    let mut lane = || {
+        let lane = columns.lane(ROWS_MAX);
+        lane.map_err(|_wrong| LoadError::Invalid { what: "column" })
+    };
+    let origin = match first {
+        Some(first) => Origin::Run(first),
+        None => {
+            let lines = lane()?;
+            let lines = lines.ints().filter(|lines| lines.len() == rows);
+            let lines = lines.ok_or(LoadError::Invalid { what: "lines" })?;
+            Origin::Rows(lines.iter().map(|line| line.cast_unsigned()).collect())
+        }
+    };
+    let mut lanes = Vec::new();
+    for _ in 0..count {
+        lanes.push(lane()?);
+    }
+    if lanes.iter().any(|lane| lane.len() != rows) || !columns.rest().is_empty() {
         return Err(LoadError::Invalid { what: "rows" });
     }
     Ok(Data {

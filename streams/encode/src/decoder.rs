@@ -7,6 +7,9 @@ use crate::bits::unpack;
 use crate::decimal::value_of;
 use crate::{BLOCK, CODES, CONSTANT, DECIMAL, DELTA, PACKED, RAW, RUNS, XOR};
 
+/// The most text of one lane.
+const TEXT_MAX: usize = 256 << 20;
+
 /// Bytes that are no lane.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum DecodeError {
@@ -304,10 +307,17 @@ fn texts(block: &Block<'_>, rows: usize) -> Result<Text, DecodeError> {
             let count = from.small("codes")?;
             let distinct = strings(&mut from, count)?;
             let codes = unpack(from.rest, rows, block.parameter).ok_or(invalid("codes"))?;
+            let mut bytes = 0_usize;
             for code in codes {
                 let place = usize::try_from(code).ok();
                 let string = place.and_then(|place| distinct.get(place));
-                text.push(string.ok_or(invalid("code"))?);
+                let string = string.ok_or(invalid("code"))?;
+                // A few bytes may name a long string a million times.
+                bytes = bytes.saturating_add(string.len());
+                if bytes > TEXT_MAX {
+                    return Err(invalid("amount of text"));
+                }
+                text.push(string);
             }
         }
         _ => return Err(invalid("way for strings")),

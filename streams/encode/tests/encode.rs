@@ -181,7 +181,7 @@ fn too_many_rows_are_refused_before_they_take_memory() {
     assert_eq!(refused, Err(DecodeError::Rows { rows: 5_000, limit: 4_999 }));
 }
 
-/// Bytes that were written stay readable. `HOLM_BLESS=1` writes them, once a version.
+/// Bytes that were written stay readable.
 #[test]
 fn bytes_of_version_one_are_read() {
     for (bytes, values) in [

@@ -274,7 +274,7 @@ fn sink(
                 ))
             })?;
             let port = ports.keyspace(keyspace).map_err(refused)?;
-            let marker = format!("{prefix}\0holm-stream-{stream}");
+            let marker = format!("holm.streams/{stream}");
             Ok(Box::new(KeyspaceSink::new(port, prefix, &marker, fields, &keys)))
         }
         "http" => {
