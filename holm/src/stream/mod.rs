@@ -1,12 +1,15 @@
 //! `holm stream`: SQL over events. Files, threads and the terminal are here; the rest is the
 //! libraries'.
 
+mod draw;
 mod explain;
 mod generate;
 mod input;
+mod live;
 mod named;
 mod output;
 mod run;
+mod top;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -32,6 +35,9 @@ pub(crate) enum StreamCommand {
     /// Show how a query would be run, and what each way to do it would cost
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Asked),
+    /// Show what the queries of a site do: rates, watermarks, late rows, state
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::Asked),
     /// Make events for trying things out: the same ones for the same seed
     #[command(after_help = generate::EXAMPLES)]
     Gen(generate::Asked),
@@ -59,6 +65,7 @@ pub(crate) fn command(command: &StreamCommand) -> ExitCode {
     let ended = match command {
         StreamCommand::Run(asked) => run::run(asked),
         StreamCommand::Explain(asked) => explain::explain(asked),
+        StreamCommand::Top(asked) => top::top(asked),
         StreamCommand::Gen(asked) => generate::generate(asked),
     };
     let (text, code) = match ended {

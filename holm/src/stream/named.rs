@@ -87,13 +87,27 @@ impl Named {
         name.unwrap_or_else(|| "--sql".to_owned())
     }
 
-    fn script(&self) -> Result<Script, Ended> {
-        let text = match (&self.sql, &self.file) {
-            (Some(text), _) => text.clone(),
+    /// What the query is called where it is shown.
+    pub(crate) fn title(&self) -> String {
+        let stem = self.file.as_ref().and_then(|file| file.file_stem());
+        stem.map_or_else(
+            || "query".to_owned(),
+            |stem| stem.to_string_lossy().into_owned(),
+        )
+    }
+
+    /// The query's text.
+    pub(crate) fn text(&self) -> Result<String, Ended> {
+        match (&self.sql, &self.file) {
+            (Some(text), _) => Ok(text.clone()),
             (None, Some(file)) => std::fs::read_to_string(file)
-                .map_err(|error| Ended::failed(format!("read {}", file.display()), error))?,
-            (None, None) => String::new(),
-        };
+                .map_err(|error| Ended::failed(format!("read {}", file.display()), error)),
+            (None, None) => Ok(String::new()),
+        }
+    }
+
+    fn script(&self) -> Result<Script, Ended> {
+        let text = self.text()?;
         holm_sql::parse(&text).map_err(|refusal| self.refused(&refusal))
     }
 
