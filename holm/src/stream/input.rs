@@ -159,6 +159,12 @@ impl Input {
 
     /// Finds the columns from the first rows, which are read again afterwards.
     pub(crate) fn guess(&mut self, time: Option<&str>) -> Result<Guess, Ended> {
+        let text = self.sample()?;
+        Ok(infer(self.format, &text, time))
+    }
+
+    /// The first rows, behind the header if there is one; they are read again afterwards.
+    pub(crate) fn sample(&mut self) -> Result<Vec<u8>, Ended> {
         let sample = self.lines.piece(SAMPLE, SAMPLE_ROWS)?.unwrap_or_default();
         let mut text = self.header.clone().unwrap_or_default().into_bytes();
         if self.header.is_some() {
@@ -166,7 +172,7 @@ impl Input {
         }
         text.extend_from_slice(&sample);
         self.sample = Some(sample);
-        Ok(infer(self.format, &text, time))
+        Ok(text)
     }
 
     /// Starts reading: threads of its own read and understand, and wait when nobody takes.

@@ -110,7 +110,7 @@ impl Live {
         let page = match page {
             Some(address) => {
                 let (page, bound) = Page::open(address, &view)?;
-                super::run::say(&format!("live page at http://{bound}/"));
+                super::aside::say(&format!("live page at http://{bound}/"));
                 Some(page)
             }
             None => None,

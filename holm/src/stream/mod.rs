@@ -1,10 +1,12 @@
 //! `holm stream`: SQL over events. Files, threads and the terminal are here; the rest is the
 //! libraries'.
 
+mod aside;
 mod draw;
 mod explain;
 mod generate;
 mod input;
+mod kept;
 mod live;
 mod named;
 mod output;

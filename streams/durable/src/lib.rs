@@ -59,5 +59,5 @@ mod record;
 
 pub use checked::{CheckedError, fetch, keep, leftovers};
 pub use frame::Entry;
-pub use log::{Config, Extent, Log, LogError, Replay};
+pub use log::{Config, Extent, Log, LogError, Replay, inspect};
 pub use record::{Data, Offsets, Record, RecordError};

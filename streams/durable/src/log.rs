@@ -338,6 +338,51 @@ impl Iterator for Replay {
     }
 }
 
+/// Reads every record of a log, which may be growing, and changes nothing.
+///
+/// # Errors
+///
+/// If something is damaged, or the disk refuses. What lies behind the last whole record of the
+/// last segment is being written, or was torn: it is passed over.
+pub fn inspect(folder: &dyn Folder, each: &mut dyn FnMut(&Entry)) -> Result<(), LogError> {
+    let mut names = folder.list()?;
+    names.retain(|name| name.starts_with(PREFIX));
+    names.sort_unstable();
+    let mut next = None;
+    for (at, name) in names.iter().enumerate() {
+        let is_last = at + 1 == names.len();
+        let bytes = match whole(folder, name) {
+            // It was let go meanwhile.
+            Err(LogError::Disk(DiskError::NotFound { .. })) if next.is_none() => continue,
+            other => other?,
+        };
+        if is_last && is_unborn(&bytes) {
+            return Ok(());
+        }
+        let first = opening(name, &bytes)?;
+        if next.is_some_and(|next| next != first) {
+            let what = format!("record {} should be here", next.unwrap_or_default());
+            return Err(damaged(name, 16, what));
+        }
+        let scan = scan(name, &bytes, first)?;
+        let rest = &bytes[scan.end..];
+        if !is_last && rest.iter().any(|byte| *byte != 0) {
+            return Err(damaged(name, scan.end, "a record is not whole".into()));
+        }
+        if let Some(at) = frame::stranger(&bytes, scan.end, &scan.flushes) {
+            let what = format!("not whole, though the record at byte {at} is");
+            return Err(damaged(name, scan.end, what));
+        }
+        let mut place = SEGMENT_HEADER;
+        while let Some((entry, end)) = frame::read(&bytes, place) {
+            each(&entry);
+            place = end;
+        }
+        next = Some(first + scan.count);
+    }
+    Ok(())
+}
+
 /// What a segment holds.
 struct Scan {
     count: u64,

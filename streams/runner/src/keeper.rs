@@ -7,7 +7,7 @@ use holm_base::{Time, WriteId};
 use holm_connect::{Position, Read};
 use holm_durable::{Data, Entry, Offsets, Record};
 use holm_engine::{Counts, Run};
-use holm_lanes::Batch;
+use holm_lanes::{Batch, LaneBuilder};
 use holm_machine::{Effects, Machine};
 use holm_once::{Effect, Once, Snapshot};
 
@@ -399,9 +399,32 @@ impl Keeper {
         (!entries.is_empty()).then_some((entries, self.write))
     }
 
-    /// Takes what a sink is to be given next.
+    /// Takes what a sink is to be given next: all that waits for it, up to a bound, for each
+    /// commit costs it a sync.
     pub fn take_commit(&mut self, sink: usize) -> Option<Commit> {
-        self.commits[sink].pop_front()
+        const ROWS_MAX: usize = 1 << 14;
+        let waiting = &mut self.commits[sink];
+        let first = waiting.pop_front()?;
+        let mut parts = vec![Arc::clone(&first.rows)];
+        let mut rows = first.rows.rows;
+        while let Some(next) = waiting.pop_front_if(|next| rows + next.rows.rows <= ROWS_MAX) {
+            rows += next.rows.rows;
+            parts.push(next.rows);
+        }
+        if parts.len() == 1 {
+            return Some(first);
+        }
+        let lanes = (0..first.rows.lanes.len()).map(|lane| {
+            let mut builder = LaneBuilder::new(first.rows.lanes[lane].shape());
+            for part in &parts {
+                (0..part.rows).for_each(|row| builder.push_from(&part.lanes[lane], row));
+            }
+            builder.finish()
+        });
+        Some(Commit {
+            first: first.first,
+            rows: Arc::new(Batch::of(lanes.collect())),
+        })
     }
 
     /// Takes what sources are to hear.

@@ -35,6 +35,7 @@ mod keeper;
 mod recover;
 mod saved;
 mod threads;
+mod verify;
 mod waiting;
 
 pub use error::RunnerError;
@@ -42,3 +43,4 @@ pub use job::{Aside, Ends, Input, Job, Settings};
 pub use keeper::{Arrived, Commit, Keeper, Save};
 pub use recover::{Opened, open};
 pub use threads::{Handle, Listener, Phase, Status, TableRows, start};
+pub use verify::{Verified, verify};

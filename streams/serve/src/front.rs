@@ -206,7 +206,7 @@ fn not_allowed(method: &str) -> Response<AnswerBody> {
 
 /// Whether a request is none of a page that came from elsewhere (I3). A browser says where its
 /// page came from; what is no browser says nothing.
-fn is_own(head: &Parts) -> bool {
+pub(crate) fn is_own(head: &Parts) -> bool {
     let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
     let Some(origin) = text(ORIGIN) else {
         return !head.headers.contains_key(ORIGIN);
