@@ -98,7 +98,10 @@ pub(crate) fn read(bytes: &[u8], place: usize) -> Option<(Entry, usize)> {
 /// `flushes`: what lies between was whole once, and is damaged.
 pub(crate) fn stranger(bytes: &[u8], behind: usize, flushes: &[usize]) -> Option<usize> {
     let mut place = behind.next_multiple_of(ALIGN);
-    while place + HEADER <= bytes.len() {
+    // Behind what was written there are zeros, and most of a segment may be that.
+    let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+    let end = (bytes.len() - zeros).next_multiple_of(ALIGN);
+    while place < end && place + HEADER <= bytes.len() {
         match at(bytes, place) {
             Some(seen) if !flushes.contains(&seen.flush) => return Some(place),
             Some(seen) => place = seen.end,

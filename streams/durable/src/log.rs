@@ -26,10 +26,10 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Segments of 8 MiB, and 8 GiB in all.
+    /// Segments of 4 MiB, and 8 GiB in all.
     fn default() -> Self {
         Self {
-            segment_bytes: 8 << 20,
+            segment_bytes: 4 << 20,
             bytes_max: 8 << 30,
         }
     }

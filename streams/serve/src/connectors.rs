@@ -219,7 +219,8 @@ impl Made {
                 let (feed, source) = fed(name, None, FEED_BYTES);
                 let login = Login {
                     client: format!("holm-{stream}-{name}"),
-                    ..Login::default()
+                    user: None,
+                    keep_alive: 30,
                 };
                 let subscription = Subscription {
                     login,
