@@ -53,7 +53,12 @@ impl Aside {
         })
     }
 
-    pub(crate) fn divert(&mut self, place: &str, line: Option<u64>, why: &str) -> Result<(), Ended> {
+    pub(crate) fn divert(
+        &mut self,
+        place: &str,
+        line: Option<u64>,
+        why: &str,
+    ) -> Result<(), Ended> {
         let at = line.map_or_else(|| place.to_owned(), |line| format!("{place}:{line}"));
         if self.on_error == OnError::Stop {
             return Err(Ended::Failed(format!("{at}: {why}")));

@@ -77,7 +77,9 @@ pub(super) fn run(asked: &Asked, state: &Path) -> Result<u8, Ended> {
     drop(lock);
     let (took, replayed) = status.recovered;
     if replayed > 1 {
-        say(&format!("came back in {took:.1?}; {replayed} records of the log ran again"));
+        say(&format!(
+            "came back in {took:.1?}; {replayed} records of the log ran again"
+        ));
     }
     match phase {
         Phase::Failed(why) => Err(Ended::Failed(why)),
@@ -173,13 +175,13 @@ fn open_sink(into: &Into, format: Format, fields: &[Field]) -> Result<Box<dyn Si
 /// The folder of a file, made if it is missing, and its name there.
 fn split(path: &Path) -> Result<(Arc<dyn Folder>, String), Ended> {
     let named = path.file_name().and_then(|name| name.to_str());
-    let name = named.ok_or_else(|| {
-        Ended::Refused(format!("{} is no name of a file", path.display()))
-    })?;
+    let name =
+        named.ok_or_else(|| Ended::Refused(format!("{} is no name of a file", path.display())))?;
     let parent = path.parent().filter(|parent| *parent != Path::new(""));
     let parent = parent.map_or_else(|| PathBuf::from("."), Path::to_owned);
     let folder = RealFolder::open(&parent);
-    let folder = folder.map_err(|error| Ended::failed(format!("open {}", path.display()), error))?;
+    let folder =
+        folder.map_err(|error| Ended::failed(format!("open {}", path.display()), error))?;
     Ok((folder, name.to_owned()))
 }
 
@@ -192,7 +194,9 @@ fn tables(placed: &Placed) -> Result<Vec<Batch>, RunnerError> {
     let mut batches = Vec::new();
     for ((place, format), (_, fields)) in placed.tables.iter().zip(&placed.planned.tables) {
         let input = Input::open(place.clone(), *format).map_err(refused)?;
-        let flow = input.start(fields, &vec![true; fields.len()]).map_err(refused)?;
+        let flow = input
+            .start(fields, &vec![true; fields.len()])
+            .map_err(refused)?;
         let mut aside = Aside::open(None, super::aside::OnError::Divert, true).map_err(refused)?;
         batches.push(whole(flow, &mut aside).map_err(refused)?);
     }
@@ -212,7 +216,10 @@ fn teller(names: Vec<String>, mut aside: Aside, failed: Failed) -> holm_runner::
                 None => aside.late(place, line),
             };
             if let Err(ended) = told {
-                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(ended);
+                failed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert(ended);
             }
         }
     })

@@ -2,14 +2,17 @@
 //! libraries'.
 
 mod aside;
+mod draw;
 mod explain;
 mod generate;
 mod input;
 mod kept;
+mod live;
 mod named;
 mod output;
 mod run;
 mod site;
+mod top;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -57,6 +60,9 @@ pub(crate) enum StreamCommand {
     /// Read all that a stream keeps from its disk, and say whether it is whole
     #[command(after_help = site::EXAMPLES)]
     Verify(site::One),
+    /// Show what the queries of a site do: rates, watermarks, late rows, state
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::Asked),
     /// Make events for trying things out: the same ones for the same seed
     #[command(after_help = generate::EXAMPLES)]
     Gen(generate::Asked),
@@ -91,6 +97,7 @@ pub(crate) fn command(command: &StreamCommand) -> ExitCode {
         StreamCommand::Resume(asked) => site::resume(asked),
         StreamCommand::Drop(asked) => site::drop(asked),
         StreamCommand::Verify(asked) => site::verify(asked),
+        StreamCommand::Top(asked) => top::top(asked),
         StreamCommand::Gen(asked) => generate::generate(asked),
     };
     let (text, code) = match ended {

@@ -98,7 +98,11 @@ pub(crate) type Sampler<'a> = &'a dyn Fn(&str, Input) -> Result<Vec<u8>, Ended>;
 impl Named {
     /// Reads the query and plans it, and says where its input lies. Of an undeclared table the
     /// columns are found from rows that do not change when the file grows.
-    pub(crate) fn place_all(&self, is_bounded: bool, sampler: Sampler<'_>) -> Result<Placed, Ended> {
+    pub(crate) fn place_all(
+        &self,
+        is_bounded: bool,
+        sampler: Sampler<'_>,
+    ) -> Result<Placed, Ended> {
         let script = self.script()?;
         let mut known = self.known();
         if is_bounded {
@@ -175,6 +179,15 @@ impl Named {
     fn name(&self) -> String {
         let name = self.file.as_ref().map(|file| file.display().to_string());
         name.unwrap_or_else(|| "--sql".to_owned())
+    }
+
+    /// What the query is called where it is shown.
+    pub(crate) fn title(&self) -> String {
+        let stem = self.file.as_ref().and_then(|file| file.file_stem());
+        stem.map_or_else(
+            || "query".to_owned(),
+            |stem| stem.to_string_lossy().into_owned(),
+        )
     }
 
     /// The query's text.

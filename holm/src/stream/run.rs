@@ -1,10 +1,11 @@
 //! `holm stream run`: a query over input that ends.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use holm_connect::{Format, Read};
+use holm_connect::{Format, Read, View};
 use holm_engine::{Counts, Limits, Run};
 use holm_lanes::Batch;
 use serde_json::json;
@@ -13,6 +14,7 @@ use super::Ended;
 use super::aside::{Aside, OnError, say};
 use super::input::Flow;
 use super::kept;
+use super::live::Live;
 use super::named::{Named, Prepared, parse_format};
 use super::output::{Into, Output, grouped, parse_into};
 use crate::progress::Progress;
@@ -22,6 +24,8 @@ Examples:
   holm stream run query.sql < events.jsonl
   holm stream run query.sql --input events.csv --format csv --time ts --late 5s
   holm stream run query.sql --table task=events.jsonl --into file:out.jsonl
+  holm stream run query.sql --live < events.jsonl                 open windows too, dimmed
+  tail -f events.jsonl | holm stream run query.sql --page 127.0.0.1:8080
   holm stream run query.sql --input events.jsonl --into file:out.jsonl --state run.state
   holm stream run --sql 'SELECT category, COUNT(*) AS n FROM stdin GROUP BY category' < events.jsonl
 
@@ -50,6 +54,12 @@ pub(crate) struct Asked {
     /// End with 3 if a row was late or diverted
     #[arg(long)]
     strict: bool,
+    /// Draw the latest rows on the terminal, and open windows dimmed
+    #[arg(long)]
+    live: bool,
+    /// Show a page with charts at this loopback address while it runs
+    #[arg(long, value_name = "ADDRESS")]
+    page: Option<std::net::SocketAddr>,
     /// Keep what is needed to go on after a crash in this folder: each row is answered exactly once
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -90,6 +100,9 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
     }
     let mut output = Output::open(&into, format, &planned.plan.fields)?;
     let mut run = Run::new(&planned.plan, Limits::default(), held);
+    let mut live = asked.watch(&planned.plan.fields)?;
+    let is_drawn = live.as_ref().is_some_and(Live::is_drawn);
+    let is_printed = !is_drawn || into != Into::Stdout || !std::io::stdout().is_terminal();
     let mut progress = Progress::new();
     let names: Vec<String> = flows
         .iter()
@@ -98,8 +111,10 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
         .collect();
     while let Some(source) = lowest(&run, &flows) {
         let flow = flows[source].as_mut().expect("it has not ended");
+        let mut began = None;
         let out = if let Some(read) = flow.read()? {
             let batch = admit(read, &names[source], &mut aside)?;
+            began = Some(Instant::now());
             run.push(source, batch)
         } else {
             flows[source] = None;
@@ -107,13 +122,30 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
         };
         let out = out.map_err(|full| Ended::Failed(full.to_string()))?;
         tell(&mut run, &names, &mut aside)?;
-        if out.rows > 0 {
+        if out.rows > 0 && is_printed {
             output.rows(&out)?;
         }
-        progress.show(&format!("{} rows in", grouped(run.counts().rows)));
+        if let Some(live) = &mut live {
+            let took = began.map_or(Duration::ZERO, |began: Instant| began.elapsed());
+            live.step(&run, &out, (aside.bad, took));
+        }
+        if !is_drawn {
+            progress.show(&format!("{} rows in", grouped(run.counts().rows)));
+        }
     }
     drop(progress);
+    if let Some(live) = &mut live {
+        live.end(&run, aside.bad);
+    }
     Ok(close(asked, &run, &aside, begun))
+}
+
+impl Asked {
+    /// What the run is watched with, if anybody asks for it.
+    fn watch(&self, fields: &[holm_lanes::Field]) -> Result<Option<Live>, Ended> {
+        let view = View::new(&self.named.title(), &self.named.text()?, fields);
+        Live::open(self.live, self.page, view)
+    }
 }
 
 /// The source with the lowest watermark that has not ended.
@@ -164,7 +196,10 @@ fn tell(run: &mut Run, names: &[String], aside: &mut Aside) -> Result<(), Ended>
 }
 
 /// Where rows go: where the command line says, else where the INSERT does.
-pub(super) fn sink(asked: &Asked, table: Option<&holm_sql::Table>) -> Result<(Into, Format), Ended> {
+pub(super) fn sink(
+    asked: &Asked,
+    table: Option<&holm_sql::Table>,
+) -> Result<(Into, Format), Ended> {
     let option = |name: &str| table.and_then(|table| table.options.get(name));
     let format = match (asked.into_format, option("format")) {
         (Some(format), _) => format,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use holm_lanes::{Batch, Lane, LaneBuilder, LoadError, Loader, Marks, Saver};
+use holm_window::Gauge;
 
 use crate::run::Full;
 
@@ -62,6 +63,16 @@ impl Buffer {
             }
         }
         Ok(())
+    }
+
+    /// How much it keeps.
+    pub(crate) fn gauge(&self) -> Gauge {
+        let held = self.open.values().flat_map(|held| &held.builders);
+        Gauge {
+            panes: self.open.len(),
+            keys: 0,
+            bytes: held.map(LaneBuilder::bytes).sum(),
+        }
     }
 
     /// The end and start of the first window that a mark has passed.

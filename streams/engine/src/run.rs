@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use holm_lanes::{Batch, LoadError, Loader, Marks, Saver};
-use holm_window::Watermark;
+use holm_window::{Gauge, Watermark};
 use thiserror::Error;
 
 use crate::plan::{Limits, Node, Plan};
@@ -21,7 +21,7 @@ pub struct Full {
 }
 
 /// A plan that runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Run {
     plan: Plan,
     stages: Vec<Stage>,
@@ -118,6 +118,32 @@ impl Run {
         let report = std::mem::take(&mut self.report);
         self.report.counts = counts;
         report
+    }
+
+    /// How much all nodes keep: open panes, sessions and windows, keys, and about so many bytes.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        let gauges = self.stages.iter().map(Stage::gauge);
+        gauges.fold(Gauge::default(), Gauge::and)
+    }
+
+    /// The rows that would come out if all input ended now. It costs as much as that, and a copy
+    /// of the state.
+    ///
+    /// # Errors
+    ///
+    /// If more rows wait than may.
+    pub fn foresee(&self) -> Result<Batch, Full> {
+        let mut copy = self.clone();
+        let mut found: Option<Batch> = None;
+        for source in 0..self.plan.sources.len() {
+            let out = copy.end(source)?;
+            found = Some(match found {
+                Some(before) if before.rows > 0 => before.and(&out),
+                Some(_) | None => out,
+            });
+        }
+        Ok(found.unwrap_or_else(|| stage::empty(&[], Marks::END)))
     }
 
     /// What was counted so far.

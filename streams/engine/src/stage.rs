@@ -6,7 +6,7 @@ use holm_lanes::{
     Batch, Expr, Fault, Faults, Keys, Kind, Lane, LoadError, Loader, Marks, Origin, Saver, Shape,
     Values, index, number,
 };
-use holm_window::{Grouped, Pushed, Sessions, Windows};
+use holm_window::{Gauge, Grouped, Pushed, Sessions, Windows};
 
 use crate::buffer::Buffer;
 use crate::join;
@@ -40,7 +40,7 @@ impl Done {
 }
 
 /// The state of a node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Stage {
     Source,
     Filter(Expr),
@@ -55,14 +55,14 @@ pub(crate) enum Stage {
     Join(Box<Join>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Top {
     keys: Vec<(usize, Shape)>,
     order: Vec<(usize, bool)>,
     count: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Join {
     left: (Buffer, i64),
     right: (Buffer, i64),
@@ -206,6 +206,22 @@ impl Stage {
                 out.marks.after = batch.marks.after;
                 Ok(Done::clean(out))
             }
+        }
+    }
+
+    /// How much it keeps.
+    pub(crate) fn gauge(&self) -> Gauge {
+        match self {
+            Self::Windows(windows) => windows.gauge(),
+            Self::Sessions(sessions) => sessions.gauge(),
+            Self::Grouped(grouped, _) => grouped.gauge(),
+            Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.gauge(),
+            Self::Join(join) => join.left.0.gauge().and(join.right.0.gauge()),
+            Self::Source
+            | Self::Filter(_)
+            | Self::Project(_)
+            | Self::Assign(..)
+            | Self::Lookup(..) => Gauge::default(),
         }
     }
 

@@ -65,6 +65,13 @@ impl Keys {
         &self.shapes
     }
 
+    /// About how many bytes they take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let tuples: usize = self.columns.iter().map(LaneBuilder::bytes).sum();
+        tuples + 8 * self.hashes.len() + 4 * (self.table.len() + self.direct.len())
+    }
+
     /// The most there may be.
     #[must_use]
     pub const fn limit(&self) -> usize {

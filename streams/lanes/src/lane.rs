@@ -226,6 +226,18 @@ impl LaneBuilder {
         self.nulls.is_empty()
     }
 
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let each = match &self.values {
+            Values::Bool(_) => 1,
+            Values::Int(_) | Values::Real(_) => 8,
+            Values::Wide(_) => 16,
+            Values::Text(text) => return text.size() + 9 * self.len(),
+        };
+        (each + 1) * self.len()
+    }
+
     /// Forgets the rows from a place on.
     pub fn truncate(&mut self, rows: usize) {
         match &mut self.values {

@@ -433,7 +433,10 @@ impl crate::Keys {
         if count > 0 {
             self.code(&lanes, count, &mut codes);
         }
-        let is_dense = codes.iter().enumerate().all(|(at, code)| index(*code) == at);
+        let is_dense = codes
+            .iter()
+            .enumerate()
+            .all(|(at, code)| index(*code) == at);
         if is_dense || self.shapes().is_empty() {
             Ok(())
         } else {

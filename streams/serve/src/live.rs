@@ -5,7 +5,7 @@
 //! |`site`|`{"site":..}`: whose queries follow|
 //! |`query`|`{"name":..,"sql":..,"fields":[{"name":..,"kind":..},..]}`|
 //! |`rows`|`{"name":..,"state":bool,"rows":[..]}`: rows that came out; with `state` in place of all before|
-//! |`open`|`{"name":..,"rows":[..]}`: the windows that are open now|
+//! |`windows`|`{"name":..,"rows":[..]}`: the windows that are open now|
 //! |`figures`|`{"name":..,"figures":{..}}`|
 //! |`gone`|`{"name":..}`|
 
@@ -163,7 +163,7 @@ impl Watcher {
         }
         if let Some(lines) = open {
             let data = format!("{{\"name\":{name},\"rows\":{}}}", list(lines));
-            event("open", &data, text);
+            event("windows", &data, text);
         }
         if let Some(figures) = figures {
             let data = format!("{{\"name\":{name},\"figures\":{}}}", figures.json());

@@ -138,6 +138,17 @@ impl Assembler {
         }
     }
 
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Recompute => 0,
+            Self::Running { sum, .. } | Self::Prefix { sum, .. } => sum.bytes(),
+            Self::TwoStacks { front, back, .. } => {
+                front.values().map(Slice::bytes).sum::<usize>() + back.bytes()
+            }
+        }
+    }
+
     /// The states of the window of panes `from..end`. Windows come in order.
     pub(crate) fn close(
         &mut self,

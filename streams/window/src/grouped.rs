@@ -6,12 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use holm_lanes::{
-    Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Origin, Saver, Shape,
-};
+use holm_lanes::{Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Origin, Saver, Shape};
 
 use crate::aggregate::Call;
 use crate::closed::Pushed;
+use crate::gauge::Gauge;
 use crate::limits::Limits;
 use crate::rows::Coder;
 use crate::slice::Slice;
@@ -50,6 +49,16 @@ impl Grouped {
     #[must_use]
     pub const fn keys(&self) -> &Keys {
         self.coder.keys()
+    }
+
+    /// How much it keeps.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        Gauge {
+            panes: self.open.len(),
+            keys: self.keys().len(),
+            bytes: self.open.values().map(Slice::bytes).sum::<usize>() + self.coder.bytes(),
+        }
     }
 
     /// Takes a batch, and lets go what its watermark passes.

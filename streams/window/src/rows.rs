@@ -33,6 +33,12 @@ impl Coder {
         &self.keys
     }
 
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let distinct = self.distinct.iter().flatten();
+        self.keys.bytes() + distinct.map(Keys::bytes).sum::<usize>()
+    }
+
     /// Whether all rows have one key, for it has no columns.
     pub(crate) const fn is_keyless(&self) -> bool {
         self.columns.is_empty()

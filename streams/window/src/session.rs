@@ -9,6 +9,7 @@ use holm_lanes::{Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Saver, S
 
 use crate::aggregate::Call;
 use crate::closed::Pushed;
+use crate::gauge::Gauge;
 use crate::limits::Limits;
 use crate::rows::{Coder, Rows};
 use crate::slice::Slice;
@@ -59,6 +60,22 @@ impl Sessions {
     #[must_use]
     pub const fn keys(&self) -> &Keys {
         self.coder.keys()
+    }
+
+    /// How much it keeps.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        // An entry of each tree beside the states.
+        const ENTRIES: usize = 40 + 24;
+        let open = self.open.values();
+        Gauge {
+            panes: self.open.len(),
+            keys: self.keys().len(),
+            bytes: open
+                .map(|open| open.states.bytes() + ENTRIES)
+                .sum::<usize>()
+                + self.coder.bytes(),
+        }
     }
 
     /// Takes a batch, and closes what its watermark passes.

@@ -92,6 +92,13 @@ impl Slice {
         }
     }
 
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let states: usize = self.states.iter().map(State::bytes).sum();
+        let codes = self.codes.as_ref().map_or(0, Vec::len);
+        states + 8 * self.rows.len() + 4 * (codes + self.places.len())
+    }
+
     /// Makes a slot without rows.
     pub(crate) fn add_empty(&mut self) {
         self.resize(1);
@@ -182,10 +189,7 @@ impl Slice {
         to.truth(self.codes.is_some());
         to.count(self.rows.len());
         self.rows.iter().for_each(|rows| to.word(*rows));
-        self.codes
-            .iter()
-            .flatten()
-            .for_each(|code| to.small(*code));
+        self.codes.iter().flatten().for_each(|code| to.small(*code));
         self.states.iter().for_each(|state| state.save(to));
     }
 

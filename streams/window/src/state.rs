@@ -44,6 +44,9 @@ pub(crate) enum State {
     Moments(Vec<Moments>),
 }
 
+/// About what a value of a set takes, its share of the tree's nodes with it.
+const DISTINCT: usize = 12;
+
 /// What rows bring to a state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Input<'a> {
@@ -110,6 +113,23 @@ impl State {
             Self::Edges(edges) => edges.resize(slots, None),
             Self::Distinct(sets) => sets.resize(slots, BTreeSet::new()),
             Self::Moments(moments) => moments.resize(slots, Moments::default()),
+        }
+    }
+
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        const VALUE: usize = 40;
+        match self {
+            Self::Rows => 0,
+            Self::Count(counts) => 8 * counts.len(),
+            Self::Exact(sums, _) => 24 * sums.len(),
+            Self::Real(sums, _) => 16 * sums.len(),
+            Self::Best(values) => VALUE * values.len(),
+            Self::BestInt(values, _) => 9 * values.len(),
+            Self::BestReal(values, _) => 9 * values.len(),
+            Self::Edges(edges) => (VALUE + 16) * edges.len(),
+            Self::Distinct(sets) => sets.iter().map(|set| 24 + DISTINCT * set.len()).sum(),
+            Self::Moments(moments) => 24 * moments.len(),
         }
     }
 

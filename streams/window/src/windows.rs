@@ -7,6 +7,7 @@ use holm_lanes::{Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Saver, S
 use crate::aggregate::Call;
 use crate::assembler::{Assembler, Cost, Panes, Strategy, load_panes, save_panes};
 use crate::closed::Pushed;
+use crate::gauge::Gauge;
 use crate::grid::Grid;
 use crate::limits::Limits;
 use crate::rows::{Coder, Rows};
@@ -65,6 +66,17 @@ impl Windows {
     #[must_use]
     pub const fn keys(&self) -> &Keys {
         self.coder.keys()
+    }
+
+    /// How much it keeps.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        let panes: usize = self.panes.values().map(Slice::bytes).sum();
+        Gauge {
+            panes: self.panes.len(),
+            keys: self.keys().len(),
+            bytes: panes + self.assembler.bytes() + self.coder.bytes(),
+        }
     }
 
     /// Takes a batch, and closes what its watermark passes.

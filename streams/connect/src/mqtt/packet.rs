@@ -51,6 +51,16 @@ pub struct Login {
     pub keep_alive: u16,
 }
 
+impl Default for Login {
+    fn default() -> Self {
+        Self {
+            client: "holm".to_owned(),
+            user: None,
+            keep_alive: 30,
+        }
+    }
+}
+
 impl std::fmt::Debug for Login {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Never the password.

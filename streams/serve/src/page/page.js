@@ -139,7 +139,9 @@ function build(of) {
 }
 
 function keyOf(of, row) {
-  return of.roles.keys.map((field) => String(row[field.name])).join(" / ");
+  const { keys } = of.roles;
+  if (keys.length === 1 && isNumber(keys[0].kind)) return `${keys[0].name} ${row[keys[0].name]}`;
+  return keys.map((field) => String(row[field.name])).join(" / ");
 }
 
 // The lines of the chart of windows: the keys with the largest latest values.
@@ -232,7 +234,9 @@ function drawWindows(of) {
 }
 
 function drawLines(svg, found, { x, y, box, value }) {
-  const labels = found.map((one) => ({ one, y: y(one.last.y) })).sort((a, b) => a.y - b.y);
+  // A name stands where its line of final rows ends: the open ones fall away from there.
+  const ending = (one) => one.points.filter((p) => !p.isOpen).pop() || one.last;
+  const labels = found.map((one) => ({ one, y: y(ending(one).y) })).sort((a, b) => a.y - b.y);
   for (let at = 1; at < labels.length; at++) labels[at].y = Math.max(labels[at].y, labels[at - 1].y + 13);
   const over = labels.length ? labels[labels.length - 1].y - box.bottom : 0;
   if (over > 0) labels.forEach((label) => { label.y -= over; });
@@ -360,7 +364,7 @@ function listen() {
   on("rows", known((of, data) => {
     of.rows = (data.state ? data.rows : of.rows.concat(data.rows)).slice(-KEPT_ROWS);
   }));
-  on("open", known((of, data) => { of.open = data.rows; }));
+  on("windows", known((of, data) => { of.open = data.rows; }));
   on("figures", known((of, data) => figures(of, data.figures)));
   on("gone", known((of) => {
     of.article.remove();
