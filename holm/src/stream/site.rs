@@ -33,7 +33,12 @@ const ANSWER_MAX: u64 = 16 << 20;
 #[derive(Debug, Args)]
 pub(crate) struct At {
     /// Where the site serves its streams, as its --streams-listen says
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2385", env = "HOLM_STREAMS")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:2385",
+        env = "HOLM_STREAMS"
+    )]
     at: String,
     /// Print JSON
     #[arg(long)]
@@ -91,7 +96,15 @@ pub(crate) fn create(asked: &Create) -> Result<u8, Ended> {
 
 pub(crate) fn list(at: &At) -> Result<u8, Ended> {
     let answer = at.ask("GET", "/streams", None)?;
-    let titles = ["STREAM", "PHASE", "ROWS IN", "LATE", "DIVERTED", "ROWS OUT", "WATERMARK"];
+    let titles = [
+        "STREAM",
+        "PHASE",
+        "ROWS IN",
+        "LATE",
+        "DIVERTED",
+        "ROWS OUT",
+        "WATERMARK",
+    ];
     let mut table = Table::titled(&titles);
     for stream in answer["streams"].as_array().into_iter().flatten() {
         let text = |name: &str| stream[name].as_str().unwrap_or_default().to_owned();
@@ -117,7 +130,9 @@ pub(crate) fn show(asked: &One) -> Result<u8, Ended> {
 
 pub(crate) fn pause(asked: &One) -> Result<u8, Ended> {
     let answer = asked.at.ask("POST", &asked.path("/pause"), None)?;
-    asked.at.show(&format!("{} rests; nothing is lost", asked.name), &answer)
+    asked
+        .at
+        .show(&format!("{} rests; nothing is lost", asked.name), &answer)
 }
 
 pub(crate) fn resume(asked: &One) -> Result<u8, Ended> {
@@ -144,7 +159,9 @@ pub(crate) fn drop(asked: &Drop) -> Result<u8, Ended> {
     let query = if asked.drain { "?drain" } else { "" };
     let path = format!("/streams/{}{query}", asked.name);
     let answer = asked.at.ask("DELETE", &path, None)?;
-    asked.at.show(&format!("{} is dropped", asked.name), &answer)
+    asked
+        .at
+        .show(&format!("{} is dropped", asked.name), &answer)
 }
 
 impl One {
@@ -170,7 +187,10 @@ fn described(stream: &Value) -> String {
             number(&stream["diverted"]),
             number(&stream["rows_out"])
         ));
-        lines.push(format!("watermark    {}", stream["watermarks"][0].as_str().unwrap_or("none")));
+        lines.push(format!(
+            "watermark    {}",
+            stream["watermarks"][0].as_str().unwrap_or("none")
+        ));
         lines.push(format!(
             "log          {} records, {} bytes; snapshot at {}, {} bytes",
             number(&stream["records"]),
@@ -184,7 +204,10 @@ fn described(stream: &Value) -> String {
             number(&stream["replayed"])
         ));
     }
-    lines.push(format!("query        {}", text("sql").trim().replace('\n', "\n             ")));
+    lines.push(format!(
+        "query        {}",
+        text("sql").trim().replace('\n', "\n             ")
+    ));
     lines.join("\n")
 }
 
@@ -200,12 +223,17 @@ impl At {
         let (status, answer) = self.exchange(method, path, body)?;
         let value: Value = serde_json::from_str(&answer).map_err(|_json| {
             let at = &self.at;
-            Ended::Failed(format!("{method} {path} at {at}: no streams of a site are served there"))
+            Ended::Failed(format!(
+                "{method} {path} at {at}: no streams of a site are served there"
+            ))
         })?;
         match status {
             200..300 => Ok(value),
             _ => {
-                let why = value["error"].as_str().unwrap_or("no reason is given").to_owned();
+                let why = value["error"]
+                    .as_str()
+                    .unwrap_or("no reason is given")
+                    .to_owned();
                 Err(if status == 400 {
                     Ended::Refused(why)
                 } else {
@@ -229,8 +257,10 @@ impl At {
             ))
         };
         let address = at.to_socket_addrs().map_err(failed)?.next();
-        let address = address.ok_or_else(|| Ended::Refused(format!("--at {at}: it has no address")))?;
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(3)).map_err(failed)?;
+        let address =
+            address.ok_or_else(|| Ended::Refused(format!("--at {at}: it has no address")))?;
+        let mut stream =
+            TcpStream::connect_timeout(&address, Duration::from_secs(3)).map_err(failed)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
         let body = body.map(ToString::to_string).unwrap_or_default();
         let head = format!(
@@ -238,9 +268,14 @@ impl At {
              Content-Length: {}\r\n\r\n",
             body.len()
         );
-        stream.write_all((head + &body).as_bytes()).map_err(failed)?;
+        stream
+            .write_all((head + &body).as_bytes())
+            .map_err(failed)?;
         let mut bytes = Vec::new();
-        stream.take(ANSWER_MAX).read_to_end(&mut bytes).map_err(failed)?;
+        stream
+            .take(ANSWER_MAX)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
         let text = String::from_utf8_lossy(&bytes);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());

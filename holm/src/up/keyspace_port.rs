@@ -165,9 +165,8 @@ impl Keyspace for Port {
         let lost = || KeyspaceError::Unavailable("the watch has ended".to_owned());
         let runtime = self.runtime.clone();
         let mut watch = self.watch.take().ok_or_else(lost)?;
-        let next = runtime.block_on(async {
-            tokio::time::timeout(wait, watch.next::<WatchResponse>()).await
-        });
+        let next = runtime
+            .block_on(async { tokio::time::timeout(wait, watch.next::<WatchResponse>()).await });
         let Ok(next) = next else {
             self.watch = Some(watch);
             return Ok(Vec::new());

@@ -63,12 +63,10 @@ pub(super) fn open(
         // An error means that nobody can say stop any more, which is one.
         stop.wait_for(|told| *told).await.ok();
     };
-    let serving = tokio::spawn(
-        listener.serve(until(stopped.clone()), move |connection| {
-            let (service, stop) = (service.clone(), until(stopped.clone()));
-            async move { service.serve(connection.stream, stop).await }
-        }),
-    );
+    let serving = tokio::spawn(listener.serve(until(stopped.clone()), move |connection| {
+        let (service, stop) = (service.clone(), until(stopped.clone()));
+        async move { service.serve(connection.stream, stop).await }
+    }));
     tracing::info!(%address, "streams are served");
     Ok(Some(Streams {
         plane,
@@ -82,7 +80,10 @@ impl Streams {
     pub(super) async fn stop(self) {
         self.stop.send_replace(true);
         let plane = self.plane;
-        if tokio::task::spawn_blocking(move || plane.stop()).await.is_err() {
+        if tokio::task::spawn_blocking(move || plane.stop())
+            .await
+            .is_err()
+        {
             tracing::error!("stopping the streams has failed");
         }
         self.serving.abort();

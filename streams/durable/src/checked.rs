@@ -98,9 +98,7 @@ fn written(kind: u32, body: &[u8]) -> Vec<u8> {
 }
 
 fn body(bytes: &[u8], kind: u32) -> Result<&[u8], &'static str> {
-    let head = bytes
-        .get(..HEADER)
-        .ok_or("it ends within its header")?;
+    let head = bytes.get(..HEADER).ok_or("it ends within its header")?;
     let body = &bytes[HEADER..];
     if &head[..8] != MAGIC {
         return Err("it is no file of a stream");

@@ -173,7 +173,9 @@ fn write_data(data: &Data, to: &mut Saver) {
     }
     let lanes = &data.batch.lanes;
     to.small(u32::try_from(lanes.len()).expect("a batch has few columns"));
-    lanes.iter().for_each(|lane| encoder.lane(lane, &mut columns));
+    lanes
+        .iter()
+        .for_each(|lane| encoder.lane(lane, &mut columns));
     to.bytes(&columns);
 }
 

@@ -27,7 +27,9 @@ fn entry(sequence: u64) -> Entry {
         epoch: 3,
         kind: 2,
         version: 1,
-        body: (0..length).map(|at| u8::try_from((at * 7) % 251).unwrap()).collect(),
+        body: (0..length)
+            .map(|at| u8::try_from((at * 7) % 251).unwrap())
+            .collect(),
     }
 }
 
@@ -130,7 +132,10 @@ fn damage_in_an_older_segment_is_refused_with_its_place() {
     let storage = Storage::new();
     work(&storage, &mut 0).unwrap();
     let names = storage.names();
-    let first = names.iter().find(|name| name.starts_with("log/log-")).unwrap();
+    let first = names
+        .iter()
+        .find(|name| name.starts_with("log/log-"))
+        .unwrap();
     storage.flip(first, ByteCount::new(70), 1);
     let refused = open(&storage).unwrap_err().to_string();
     assert!(refused.contains("is damaged at byte 32"), "{refused}");
@@ -189,7 +194,10 @@ fn the_limit_on_bytes_is_kept() {
     while refused.is_none() && log.next() < 100 {
         refused = log.append(&[entry(log.next())]).err();
     }
-    assert!(matches!(refused, Some(LogError::Full { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Some(LogError::Full { .. })),
+        "{refused:?}"
+    );
     assert!(log.bytes() <= 5000);
     let last = log.next() - 1;
     log.truncate(last).unwrap();

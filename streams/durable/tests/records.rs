@@ -65,7 +65,11 @@ fn every_cut_and_every_tail_is_refused() {
         let whole = record.entry(5, 2);
         for end in 0..whole.body.len() {
             let body = whole.body[..end].to_vec();
-            Record::read(&Entry { body, ..whole.clone() }).expect_err("it is cut");
+            Record::read(&Entry {
+                body,
+                ..whole.clone()
+            })
+            .expect_err("it is cut");
         }
         let body = [whole.body.clone(), vec![0]].concat();
         Record::read(&Entry { body, ..whole }).expect_err("something follows");
@@ -75,10 +79,28 @@ fn every_cut_and_every_tail_is_refused() {
 #[test]
 fn unknown_kinds_and_versions_are_named() {
     let entry = Record::Opened.entry(1, 1);
-    let kind = Record::read(&Entry { kind: 99, ..entry.clone() });
-    assert_eq!(kind, Err(RecordError::Unknown { kind: 99, version: 1 }));
-    let version = Record::read(&Entry { version: 2, ..entry });
-    assert_eq!(version, Err(RecordError::Unknown { kind: 1, version: 2 }));
+    let kind = Record::read(&Entry {
+        kind: 99,
+        ..entry.clone()
+    });
+    assert_eq!(
+        kind,
+        Err(RecordError::Unknown {
+            kind: 99,
+            version: 1
+        })
+    );
+    let version = Record::read(&Entry {
+        version: 2,
+        ..entry
+    });
+    assert_eq!(
+        version,
+        Err(RecordError::Unknown {
+            kind: 1,
+            version: 2
+        })
+    );
 }
 
 #[test]
@@ -115,7 +137,10 @@ fn bytes_of_version_one_are_read() {
     ] {
         let entry = record.entry(1, 1);
         let body = bytes.to_vec();
-        let read = Record::read(&Entry { body, ..entry.clone() });
+        let read = Record::read(&Entry {
+            body,
+            ..entry.clone()
+        });
         assert_eq!(read.as_ref(), Ok(&record));
         assert_eq!(entry.body, bytes, "{record:?}");
     }

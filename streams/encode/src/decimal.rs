@@ -47,7 +47,9 @@ pub(crate) fn decimals(values: &[f64]) -> Option<Decimals> {
     let step = (values.len() / SAMPLE).max(1);
     let sample: Vec<f64> = values.iter().copied().step_by(step).collect();
     let serves = |power: &u8| {
-        let lost = sample.iter().filter(|value| digits_of(**value, *power).is_none());
+        let lost = sample
+            .iter()
+            .filter(|value| digits_of(**value, *power).is_none());
         lost.count() * EXCEPTION <= sample.len()
     };
     let power = (0..=POWER_MAX).find(serves)?;

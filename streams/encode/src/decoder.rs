@@ -132,7 +132,11 @@ impl<'a> Decoder<'a> {
         while values.len() < rows {
             let count = BLOCK.min(rows - values.len());
             let block = read(&self.block()?, count)?;
-            debug_assert_eq!(block.len(), count, "each way gives as many as it was asked for");
+            debug_assert_eq!(
+                block.len(),
+                count,
+                "each way gives as many as it was asked for"
+            );
             values.extend(block);
         }
         Ok(values)
@@ -152,7 +156,10 @@ fn wides(block: &Block<'_>, count: usize) -> Result<Vec<i128>, DecodeError> {
     if block.way != RAW || !rest.is_empty() || words.len() != count {
         return Err(invalid("decimals"));
     }
-    Ok(words.iter().map(|word| i128::from_le_bytes(*word)).collect())
+    Ok(words
+        .iter()
+        .map(|word| i128::from_le_bytes(*word))
+        .collect())
 }
 
 /// Words of the ways that integers and floats share; `None` if it is another way.
@@ -164,7 +171,9 @@ fn words(block: &Block<'_>, count: usize) -> Result<Option<Vec<u64>>, DecodeErro
             if !rest.is_empty() || words.len() != count {
                 return Err(invalid("values"));
             }
-            return Ok(Some(words.iter().map(|it| u64::from_le_bytes(*it)).collect()));
+            return Ok(Some(
+                words.iter().map(|it| u64::from_le_bytes(*it)).collect(),
+            ));
         }
         CONSTANT => vec![from.word("a value")?; count],
         RUNS => {

@@ -43,7 +43,9 @@ impl Encoder {
             Values::Int(values) => values.chunks(BLOCK).for_each(|values| ints(values, out)),
             Values::Wide(values) => values.chunks(BLOCK).for_each(|values| {
                 block(RAW, 0, out, |out| {
-                    values.iter().for_each(|it| out.extend_from_slice(&it.to_le_bytes()));
+                    values
+                        .iter()
+                        .for_each(|it| out.extend_from_slice(&it.to_le_bytes()));
                 });
             }),
             Values::Real(values) => values.chunks(BLOCK).for_each(|values| reals(values, out)),
@@ -58,11 +60,16 @@ impl Encoder {
 
 /// I3: what is written gives the same bits back.
 fn verify(lane: &Lane, bytes: &[u8]) {
-    let again = Decoder::new(bytes).lane(lane.len()).expect("I3: it decodes");
+    let again = Decoder::new(bytes)
+        .lane(lane.len())
+        .expect("I3: it decodes");
     assert_eq!(lane.nulls(), again.nulls(), "I1: NULLs come back");
     match (lane.values(), again.values()) {
         (Values::Real(ours), Values::Real(theirs)) => {
-            let same = ours.iter().zip(theirs).all(|(a, b)| a.to_bits() == b.to_bits());
+            let same = ours
+                .iter()
+                .zip(theirs)
+                .all(|(a, b)| a.to_bits() == b.to_bits());
             assert!(same && ours.len() == theirs.len(), "I1: bits come back");
         }
         (ours, theirs) => assert_eq!(ours, theirs, "I1: values come back"),
@@ -125,7 +132,11 @@ impl Packed {
 
     fn write(&self, values: &[i64], out: &mut Vec<u8>) {
         out.extend_from_slice(&self.least.to_le_bytes());
-        pack(values.iter().map(|it| above(*it, self.least)), self.width, out);
+        pack(
+            values.iter().map(|it| above(*it, self.least)),
+            self.width,
+            out,
+        );
     }
 }
 
@@ -143,7 +154,9 @@ fn ints(values: &[i64], out: &mut Vec<u8>) {
     let count = values.len();
     let runs = runs(values);
     if runs == 1 {
-        return block(CONSTANT, 0, out, |out| out.extend_from_slice(&values[0].to_le_bytes()));
+        return block(CONSTANT, 0, out, |out| {
+            out.extend_from_slice(&values[0].to_le_bytes())
+        });
     }
     let packed = Packed::of(values);
     let mut best = (packed.bytes(count), PACKED);
@@ -159,7 +172,9 @@ fn ints(values: &[i64], out: &mut Vec<u8>) {
     }
     match (best.1, deltas, delta) {
         (_, _, _) if best.0 >= count * 8 => block(RAW, 0, out, |out| {
-            values.iter().for_each(|it| out.extend_from_slice(&it.to_le_bytes()));
+            values
+                .iter()
+                .for_each(|it| out.extend_from_slice(&it.to_le_bytes()));
         }),
         (DELTA, Some(deltas), Some(delta)) => block(DELTA, delta.width, out, |out| {
             out.extend_from_slice(&values[0].to_le_bytes());
@@ -178,7 +193,9 @@ fn reals(values: &[f64], out: &mut Vec<u8>) {
     let words: Vec<u64> = values.iter().map(|value| value.to_bits()).collect();
     let runs = runs(&words);
     if runs == 1 {
-        return block(CONSTANT, 0, out, |out| out.extend_from_slice(&words[0].to_le_bytes()));
+        return block(CONSTANT, 0, out, |out| {
+            out.extend_from_slice(&words[0].to_le_bytes())
+        });
     }
     let decimals = decimals(values);
     let packed = decimals.as_ref().map(|it| Packed::of(&it.digits));
@@ -186,9 +203,16 @@ fn reals(values: &[f64], out: &mut Vec<u8>) {
     let decimal_bytes = decimal.as_ref().map_or(usize::MAX, |(decimals, packed)| {
         3 + packed.bytes(count) + decimals.exceptions.len() * 10
     });
-    let runs_bytes = if runs * RUN <= count { runs * 10 } else { usize::MAX };
+    let runs_bytes = if runs * RUN <= count {
+        runs * 10
+    } else {
+        usize::MAX
+    };
     let xored = xor(&words);
-    let best = decimal_bytes.min(runs_bytes).min(xored.len()).min(count * 8);
+    let best = decimal_bytes
+        .min(runs_bytes)
+        .min(xored.len())
+        .min(count * 8);
     match decimal {
         Some((decimals, packed)) if best == decimal_bytes => {
             block(DECIMAL, decimals.power, out, |out| {
@@ -210,7 +234,9 @@ fn reals(values: &[f64], out: &mut Vec<u8>) {
             block(XOR, 0, out, |out| out.extend_from_slice(&xored));
         }
         Some(_) | None => block(RAW, 0, out, |out| {
-            words.iter().for_each(|it| out.extend_from_slice(&it.to_le_bytes()));
+            words
+                .iter()
+                .for_each(|it| out.extend_from_slice(&it.to_le_bytes()));
         }),
     }
 }
@@ -224,7 +250,9 @@ fn xor(words: &[u64]) -> Vec<u8> {
         let mixed = word ^ before;
         before = *word;
         let zeros = (mixed.trailing_zeros() / 8).min(7);
-        let used = (64 - mixed.leading_zeros()).div_ceil(8).saturating_sub(zeros);
+        let used = (64 - mixed.leading_zeros())
+            .div_ceil(8)
+            .saturating_sub(zeros);
         let head = u8::try_from(zeros * 16 + used).expect("seven and eight fit a byte");
         out.push(head);
         let bytes = (mixed >> (zeros * 8)).to_le_bytes();

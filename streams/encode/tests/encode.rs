@@ -45,17 +45,46 @@ fn each_way_is_taken_where_it_is_best() {
     let mut draw = |bound: u64| i64::try_from(prng.below(bound)).unwrap();
     let cases = [
         (1, Values::Int(vec![7; 3_000])),
-        (2, Values::Int((0..3_000).map(|at| (at / 100 * 0x7654_3210) ^ 5).collect())),
-        (3, Values::Int((0..3_000).map(|_| 5_000 + draw(900)).collect())),
-        (4, Values::Int((0..3_000).map(|at| 1_767_607_200_000_000 + at * 20_000).collect())),
-        (0, Values::Int((0..3_000).map(|_| draw(u64::MAX / 2).wrapping_mul(5)).collect())),
-        (6, Values::Real((0..3_000).map(|_| draw(1_000) as f64 / 1_000.0).collect())),
-        (7, Values::Real((0..3_000).map(|at| 1e6 + f64::from(at).sqrt()).collect())),
+        (
+            2,
+            Values::Int((0..3_000).map(|at| (at / 100 * 0x7654_3210) ^ 5).collect()),
+        ),
+        (
+            3,
+            Values::Int((0..3_000).map(|_| 5_000 + draw(900)).collect()),
+        ),
+        (
+            4,
+            Values::Int(
+                (0..3_000)
+                    .map(|at| 1_767_607_200_000_000 + at * 20_000)
+                    .collect(),
+            ),
+        ),
+        (
+            0,
+            Values::Int(
+                (0..3_000)
+                    .map(|_| draw(u64::MAX / 2).wrapping_mul(5))
+                    .collect(),
+            ),
+        ),
+        (
+            6,
+            Values::Real((0..3_000).map(|_| draw(1_000) as f64 / 1_000.0).collect()),
+        ),
+        (
+            7,
+            Values::Real((0..3_000).map(|at| 1e6 + f64::from(at).sqrt()).collect()),
+        ),
         (1, Values::Real(vec![-0.0; 10])),
         (5, text((0..3_000).map(|at| format!("device-{}", at % 50)))),
         (0, text((0..3_000).map(|at| format!("{at}")))),
         (3, Values::Bool((0..3_000).map(|at| at % 3 == 0).collect())),
-        (0, Values::Wide((0..3_000).map(|at| i128::from(at) << 70).collect())),
+        (
+            0,
+            Values::Wide((0..3_000).map(|at| i128::from(at) << 70).collect()),
+        ),
     ];
     for (wanted, values) in cases {
         let bytes = round(values, None);
@@ -109,7 +138,10 @@ fn odd_values_come_back_bit_for_bit() {
     round(Values::Int(vec![i64::MIN, i64::MAX]), None);
     round(Values::Int(Vec::new()), None);
     round(Values::Wide(vec![i128::MIN, i128::MAX]), None);
-    round(text(["", "", "\u{10FFFF}", "a"].map(str::to_owned).into_iter()), None);
+    round(
+        text(["", "", "\u{10FFFF}", "a"].map(str::to_owned).into_iter()),
+        None,
+    );
     round(text(std::iter::empty()), None);
 }
 
@@ -135,7 +167,14 @@ fn random_lanes_come_back() {
         match round_number % 4 {
             0 => round(Values::Int(ints), nulls),
             1 => round(Values::Real(reals.collect()), nulls),
-            2 => round(Values::Real(ints.iter().map(|it| f64::from_bits(it.cast_unsigned())).collect()), nulls),
+            2 => round(
+                Values::Real(
+                    ints.iter()
+                        .map(|it| f64::from_bits(it.cast_unsigned()))
+                        .collect(),
+                ),
+                nulls,
+            ),
             _ => round(text(ints.iter().map(|it| (it % 97).to_string())), nulls),
         };
     }
@@ -154,7 +193,9 @@ fn noise_is_refused_or_is_a_lane() {
     for lane in lanes {
         let bytes = encoded(&Lane::dense(lane));
         for end in 0..bytes.len().min(600) {
-            Decoder::new(&bytes[..end]).lane(2_000).expect_err("it is cut");
+            Decoder::new(&bytes[..end])
+                .lane(2_000)
+                .expect_err("it is cut");
         }
         for _ in 0..20_000 {
             let mut noisy = bytes.clone();
@@ -167,7 +208,9 @@ fn noise_is_refused_or_is_a_lane() {
     }
     assert!(refused > 10_000, "{refused}");
     for _ in 0..20_000 {
-        let noise: Vec<u8> = (0..prng.below(80)).map(|_| u8::try_from(prng.below(256)).unwrap()).collect();
+        let noise: Vec<u8> = (0..prng.below(80))
+            .map(|_| u8::try_from(prng.below(256)).unwrap())
+            .collect();
         if let Ok(lane) = Decoder::new(&noise).lane(2_000) {
             assert!(lane.len() <= 2_000);
         }
@@ -178,18 +221,40 @@ fn noise_is_refused_or_is_a_lane() {
 fn too_many_rows_are_refused_before_they_take_memory() {
     let bytes = encoded(&Lane::dense(Values::Int(vec![1; 5_000])));
     let refused = Decoder::new(&bytes).lane(4_999);
-    assert_eq!(refused, Err(DecodeError::Rows { rows: 5_000, limit: 4_999 }));
+    assert_eq!(
+        refused,
+        Err(DecodeError::Rows {
+            rows: 5_000,
+            limit: 4_999
+        })
+    );
 }
 
 /// Bytes that were written stay readable.
 #[test]
 fn bytes_of_version_one_are_read() {
     for (bytes, values) in [
-        (&include_bytes!("compat/v1-ints")[..], Values::Int((0..40).map(|at| at * 3 + at % 2).collect())),
-        (&include_bytes!("compat/v1-reals")[..], Values::Real((0..40).map(|at| f64::from(at) / 4.0).collect())),
-        (&include_bytes!("compat/v1-texts")[..], text((0..40).map(|at| format!("k{}", at % 3)))),
+        (
+            &include_bytes!("compat/v1-ints")[..],
+            Values::Int((0..40).map(|at| at * 3 + at % 2).collect()),
+        ),
+        (
+            &include_bytes!("compat/v1-reals")[..],
+            Values::Real((0..40).map(|at| f64::from(at) / 4.0).collect()),
+        ),
+        (
+            &include_bytes!("compat/v1-texts")[..],
+            text((0..40).map(|at| format!("k{}", at % 3))),
+        ),
     ] {
-        assert_eq!(Decoder::new(bytes).lane(40), Ok(Lane::dense(values.clone())));
-        assert_eq!(encoded(&Lane::dense(values)), bytes, "and they are still written so");
+        assert_eq!(
+            Decoder::new(bytes).lane(40),
+            Ok(Lane::dense(values.clone()))
+        );
+        assert_eq!(
+            encoded(&Lane::dense(values)),
+            bytes,
+            "and they are still written so"
+        );
     }
 }

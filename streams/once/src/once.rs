@@ -215,7 +215,10 @@ impl Machine for Once {
             }
             Input::Durable { write } => self.durable = self.durable.max(write),
             Input::Committed { sink, output } => {
-                assert!(output <= self.handed[sink], "I2: a sink has what it was given");
+                assert!(
+                    output <= self.handed[sink],
+                    "I2: a sink has what it was given"
+                );
                 self.committed[sink] = self.committed[sink].max(output);
                 self.release(effects);
             }

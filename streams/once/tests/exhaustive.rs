@@ -74,7 +74,11 @@ impl World {
         };
         let snapshots = world.disk.snapshots.clone();
         let last = world.disk.log.len() as u64;
-        let first = if last == 0 { 0 } else { world.disk.below.max(1) };
+        let first = if last == 0 {
+            0
+        } else {
+            world.disk.below.max(1)
+        };
         let epoch = world.disk.epoch;
         let found = Found {
             first,
@@ -182,7 +186,10 @@ impl World {
 
     fn check(&self) -> Result<(), String> {
         for sink in &self.disk.sinks {
-            let dense = sink.iter().zip(1..).all(|(output, wanted)| *output == wanted);
+            let dense = sink
+                .iter()
+                .zip(1..)
+                .all(|(output, wanted)| *output == wanted);
             if !dense {
                 return Err(format!("I2: a sink has {sink:?}"));
             }
@@ -365,7 +372,10 @@ fn what_cannot_be_brought_back_is_refused() {
     );
     assert_eq!(
         refusal(found(1, 5, vec![snapshot(6, 9)]), [9, 9]),
-        Some(Effect::Refuse(Refusal::LogLost { through: 6, last: 5 }))
+        Some(Effect::Refuse(Refusal::LogLost {
+            through: 6,
+            last: 5
+        }))
     );
     assert_eq!(
         refusal(found(3, 5, vec![]), [0, 0]),

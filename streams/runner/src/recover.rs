@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_base::Time;
-use holm_connect::{Guarantee, Position, Read, Reader, Sink, SinkError, Source, SourceError, Taken};
+use holm_connect::{
+    Guarantee, Position, Read, Reader, Sink, SinkError, Source, SourceError, Taken,
+};
 use holm_durable::{Extent, Log, Offsets, Record, Replay, fetch, keep, leftovers};
 use holm_engine::Run;
 use holm_lanes::{Batch, Loader, Saver};
@@ -165,7 +167,10 @@ impl Way<'_> {
                 return Err(RunnerError::Refused(self.words(refusal)));
             }
         }
-        assert!(self.opened.keeper.is_open, "I6: the way ends at the sources");
+        assert!(
+            self.opened.keeper.is_open,
+            "I6: the way ends at the sources"
+        );
         // What is said about rows was said when they ran first.
         self.opened.keeper.take_asides();
         Ok(())
@@ -474,4 +479,3 @@ fn gather(
     }
     Ok((rows, first, position))
 }
-

@@ -417,11 +417,7 @@ impl Desk {
         Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    fn serve(
-        &mut self,
-        orders: &Orders,
-        status: &Mutex<Status>,
-    ) -> Result<Phase, RunnerError> {
+    fn serve(&mut self, orders: &Orders, status: &Mutex<Status>) -> Result<Phase, RunnerError> {
         let mut told: Option<Instant> = None;
         loop {
             for mail in self.mail.drain(Duration::from_millis(20)) {
@@ -531,7 +527,11 @@ impl Desk {
             Ok(bytes) => {
                 self.log_bytes = bytes;
                 self.credit.free(std::mem::take(&mut self.flushing));
-                if self.waits.as_ref().is_some_and(|why| why.starts_with("log")) {
+                if self
+                    .waits
+                    .as_ref()
+                    .is_some_and(|why| why.starts_with("log"))
+                {
                     self.waits = None;
                 }
                 let now = self.now();

@@ -60,7 +60,9 @@ pub fn verify(folder: &dyn Folder) -> Result<Verified, RunnerError> {
         }
         let body = match fetch(folder, &name, saved::KIND) {
             // One that was let go meanwhile is none that is damaged.
-            Ok(None) | Err(holm_durable::CheckedError::Disk(DiskError::NotFound { .. })) => continue,
+            Ok(None) | Err(holm_durable::CheckedError::Disk(DiskError::NotFound { .. })) => {
+                continue;
+            }
             other => other?,
         };
         let body = body.unwrap_or_default();

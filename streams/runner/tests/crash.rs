@@ -20,7 +20,11 @@ fn survivals(step: u64) -> [Survival; 4] {
 fn undisturbed(case: &Case, seed: u64) -> (String, u64) {
     let storage = Storage::new();
     let opened = work(&storage, case, seed, Mischief::None).unwrap();
-    assert_eq!(opened.keeper.counts().diverted, 1, "the line that is no row");
+    assert_eq!(
+        opened.keeper.counts().diverted,
+        1,
+        "the line that is no row"
+    );
     (rows(&storage), storage.steps())
 }
 
@@ -32,7 +36,11 @@ fn crashed(case: &Case, step: u64, survival: Survival, mischief: Mischief) -> St
     let after = storage.reopen(survival);
     let opened = work(&after, case, step, Mischief::None)
         .unwrap_or_else(|error| panic!("step {step}, {survival:?}: {error}"));
-    assert_eq!(opened.keeper.counts().diverted, 1, "step {step}, {survival:?}");
+    assert_eq!(
+        opened.keeper.counts().diverted,
+        1,
+        "step {step}, {survival:?}"
+    );
     rows(&after)
 }
 

@@ -92,7 +92,9 @@ impl Service {
                 (&Method::GET, "", "") => Box::new(move || Ok((StatusCode::OK, plane.list()))),
                 (&Method::POST, "", "") => match wanted(body).await {
                     Ok(Wanted { name, sql }) => Box::new(move || {
-                        plane.create(&name, &sql).map(|it| (StatusCode::CREATED, it))
+                        plane
+                            .create(&name, &sql)
+                            .map(|it| (StatusCode::CREATED, it))
                     }),
                     Err(error) => Box::new(move || Err(error)),
                 },
@@ -148,6 +150,9 @@ where
     let body = body.map_err(|error| std::io::Error::other(error.to_string()));
     let body = Limited::new(body, BODY_MAX).collect().await;
     let body = body.map_err(|error| refused(format!("read the request: {error}")))?;
-    serde_json::from_slice(&body.to_bytes())
-        .map_err(|error| refused(format!("the request is no {{\"name\":..,\"sql\":..}}: {error}")))
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+        refused(format!(
+            "the request is no {{\"name\":..,\"sql\":..}}: {error}"
+        ))
+    })
 }

@@ -73,11 +73,7 @@ pub(crate) fn planned(sql: &str) -> Result<(Planned, Vec<Table>), PlaneError> {
 }
 
 /// Opens everything that a stream needs.
-pub(crate) fn make(
-    name: &str,
-    sql: &str,
-    ports: &dyn Ports,
-) -> Result<Made, PlaneError> {
+pub(crate) fn make(name: &str, sql: &str, ports: &dyn Ports) -> Result<Made, PlaneError> {
     let (planned, declared) = planned(sql)?;
     let find = |table: &str| {
         let found = declared.iter().find(|it| it.name == table);
@@ -135,7 +131,8 @@ fn promise(sources: &[Box<dyn Source>], sink: &dyn Sink) -> String {
     let sent: Vec<&str> = sent.map(|source| source.name()).collect();
     match (sink.guarantee(), sent.as_slice()) {
         (Guarantee::AtLeastOnce, _) => {
-            "at least once: the sink keeps no numbers, and has rows twice after a restart".to_owned()
+            "at least once: the sink keeps no numbers, and has rows twice after a restart"
+                .to_owned()
         }
         (Guarantee::ExactlyOnce, []) => "exactly once".to_owned(),
         (Guarantee::ExactlyOnce, sent) => format!(
@@ -189,7 +186,9 @@ impl Made {
                     None | Some("true") => AtEnd::Follow,
                     Some("false") => AtEnd::Stop,
                     Some(other) => {
-                        return Err(refused(format!("{name}: 'follow' is true or false, not {other}")));
+                        return Err(refused(format!(
+                            "{name}: 'follow' is true or false, not {other}"
+                        )));
                     }
                 };
                 let source = FileSource::new(path, Box::new(file), input.format, at_end);
@@ -215,7 +214,10 @@ impl Made {
             }
             "mqtt" => {
                 let address = loopback(name, wanted(table, "url")?, "mqtt")?.0;
-                let topics = wanted(table, "topic")?.split(',').map(str::to_owned).collect();
+                let topics = wanted(table, "topic")?
+                    .split(',')
+                    .map(str::to_owned)
+                    .collect();
                 let (feed, source) = fed(name, None, FEED_BYTES);
                 let login = Login {
                     client: format!("holm-{stream}-{name}"),
@@ -256,12 +258,16 @@ fn sink(
         "file" | "filesystem" => {
             let path = Path::new(wanted(table, "path")?);
             let named = path.file_name().and_then(|file| file.to_str());
-            let file =
-                named.ok_or_else(|| refused(format!("{} is no file", path.display())))?;
+            let file = named.ok_or_else(|| refused(format!("{} is no file", path.display())))?;
             let parent = path.parent().filter(|parent| *parent != Path::new(""));
             let parent = parent.map_or_else(|| PathBuf::from("."), Path::to_owned);
             let folder = RealFolder::open(&parent)?;
-            Ok(Box::new(FileSink::new(folder, file, format_of(table)?, fields)))
+            Ok(Box::new(FileSink::new(
+                folder,
+                file,
+                format_of(table)?,
+                fields,
+            )))
         }
         "keyspace" => {
             let keyspace = option(table, "keyspace").unwrap_or_default();
@@ -275,7 +281,9 @@ fn sink(
             })?;
             let port = ports.keyspace(keyspace).map_err(refused)?;
             let marker = format!("holm.streams/{stream}");
-            Ok(Box::new(KeyspaceSink::new(port, prefix, &marker, fields, &keys)))
+            Ok(Box::new(KeyspaceSink::new(
+                port, prefix, &marker, fields, &keys,
+            )))
         }
         "http" => {
             let url = wanted(table, "url")?;
@@ -303,7 +311,9 @@ fn sink(
 /// Host and port of a URL without TLS, which therefore is on this machine; and its path.
 fn loopback(name: &str, url: &str, scheme: &str) -> Result<(String, String), PlaneError> {
     let rest = url.strip_prefix(&format!("{scheme}://")).ok_or_else(|| {
-        refused(format!("{name}: {url:?} does not begin with {scheme}://; TLS is not built yet"))
+        refused(format!(
+            "{name}: {url:?} does not begin with {scheme}://; TLS is not built yet"
+        ))
     })?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let first = host.to_socket_addrs().ok().and_then(|mut all| all.next());
@@ -322,7 +332,12 @@ struct Tcp(String);
 
 impl Dial for Tcp {
     fn dial(&mut self) -> io::Result<Box<dyn Duplex>> {
-        let none = || io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", self.0));
+        let none = || {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{} has no address", self.0),
+            )
+        };
         let address: SocketAddr = self.0.to_socket_addrs()?.next().ok_or_else(none)?;
         let stream = TcpStream::connect_timeout(&address, DIAL_TIMEOUT)?;
         stream.set_read_timeout(Some(DIAL_TIMEOUT))?;
@@ -349,7 +364,9 @@ pub(crate) fn rows_of_tables(
                 let file = File::open(path).map_err(failed)?;
                 let size = file.metadata().map_err(failed)?.len();
                 if size > TABLE_BYTES_MAX {
-                    return Err(no(format!("{path} has {size} bytes, and {TABLE_BYTES_MAX} is the limit")));
+                    return Err(no(format!(
+                        "{path} has {size} bytes, and {TABLE_BYTES_MAX} is the limit"
+                    )));
                 }
                 let mut text = Vec::new();
                 io::Read::read_to_end(&mut BufReader::new(file), &mut text).map_err(failed)?;
@@ -362,10 +379,14 @@ pub(crate) fn rows_of_tables(
                 let all = port.all(prefix.as_bytes());
                 let (all, _) = all.map_err(|error| no(format!("{name}: {error}")))?;
                 let values = all.into_iter().filter_map(|change| change.value);
-                values.flat_map(|value| [value, b"\n".to_vec()].concat()).collect()
+                values
+                    .flat_map(|value| [value, b"\n".to_vec()].concat())
+                    .collect()
             }
             other => {
-                return Err(no(format!("rows are looked up in file or keyspace; {name} is {other}")));
+                return Err(no(format!(
+                    "rows are looked up in file or keyspace; {name} is {other}"
+                )));
             }
         };
         let (head, rows) = match format {
@@ -373,12 +394,17 @@ pub(crate) fn rows_of_tables(
             Format::Csv => {
                 let end = text.iter().position(|byte| *byte == b'\n');
                 let (head, rows) = text.split_at(end.map_or(text.len(), |end| end + 1));
-                (Some(String::from_utf8_lossy(head).trim_end().to_owned()), rows)
+                (
+                    Some(String::from_utf8_lossy(head).trim_end().to_owned()),
+                    rows,
+                )
             }
         };
         let needed = vec![true; fields.len()];
         let reader = Reader::new(format, fields.clone(), needed, head.as_deref());
-        let read = reader.map_err(|error| no(format!("{name}: {error}")))?.read(rows, 1);
+        let read = reader
+            .map_err(|error| no(format!("{name}: {error}")))?
+            .read(rows, 1);
         if let Some(bad) = read.bad.first() {
             return Err(no(format!("{name}, row {}: {bad}", bad.line)));
         }

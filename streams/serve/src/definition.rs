@@ -35,9 +35,8 @@ impl Definition {
             return Ok(None);
         };
         let read = serde_json::from_slice(&bytes);
-        read.map(Some).map_err(|error| {
-            PlaneError::Failed(format!("{}: {error}", path.join(FILE).display()))
-        })
+        read.map(Some)
+            .map_err(|error| PlaneError::Failed(format!("{}: {error}", path.join(FILE).display())))
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), PlaneError> {

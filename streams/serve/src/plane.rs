@@ -122,7 +122,10 @@ impl Plane {
 
     fn streams(&self) -> MutexGuard<'_, BTreeMap<String, Stream>> {
         // A map is changed in one step.
-        self.0.streams.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -138,7 +141,10 @@ impl Plane {
     pub fn create(&self, name: &str, sql: &str) -> Result<Value, PlaneError> {
         check_name(name)?;
         if sql.len() > SQL_MAX {
-            let text = format!("the query has {} bytes, and {SQL_MAX} is the limit", sql.len());
+            let text = format!(
+                "the query has {} bytes, and {SQL_MAX} is the limit",
+                sql.len()
+            );
             return Err(PlaneError::Refused(text));
         }
         {
@@ -258,7 +264,9 @@ impl Plane {
     pub fn show(&self, name: &str) -> Result<Value, PlaneError> {
         let streams = self.streams();
         let stream = streams.get(name);
-        stream.map(shown).ok_or_else(|| PlaneError::Missing(name.to_owned()))
+        stream
+            .map(shown)
+            .ok_or_else(|| PlaneError::Missing(name.to_owned()))
     }
 
     /// Lets a stream rest, or go on; one that failed is started again.
@@ -393,7 +401,9 @@ impl Plane {
     fn tick(&self) {
         for stream in self.streams().values() {
             if let Some(handle) = &stream.handle {
-                stream.view.figures(figures(&handle.status(), handle.is_over()));
+                stream
+                    .view
+                    .figures(figures(&handle.status(), handle.is_over()));
             }
         }
     }
@@ -401,7 +411,9 @@ impl Plane {
 
 fn figures(status: &Status, is_ended: bool) -> Figures {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let clock = since.ok().and_then(|since| i64::try_from(since.as_micros()).ok());
+    let clock = since
+        .ok()
+        .and_then(|since| i64::try_from(since.as_micros()).ok());
     let lowest = status.marks.iter().min().copied();
     Figures {
         rows: status.counts.rows,

@@ -45,7 +45,15 @@ impl Yard {
             wanted: Vec::new(),
             program: locate(Program::Holm)?,
         };
-        let made = yard.holm(&["stream", "gen", "cluster", "--rows", ROWS, "--disorder", "2s"])?;
+        let made = yard.holm(&[
+            "stream",
+            "gen",
+            "cluster",
+            "--rows",
+            ROWS,
+            "--disorder",
+            "2s",
+        ])?;
         yard.events = made.stdout;
         fs::write(yard.path("all.jsonl"), &yard.events)?;
         fs::write(yard.path("query.sql"), yard.query("file", "all.jsonl"))?;
@@ -65,7 +73,9 @@ impl Yard {
 
     fn query(&self, connector: &str, file: &str) -> String {
         let path = self.text(file);
-        format!("CREATE TABLE task ({TASK}) WITH ('connector'='{connector}', 'path'='{path}');\n{CM1}")
+        format!(
+            "CREATE TABLE task ({TASK}) WITH ('connector'='{connector}', 'path'='{path}');\n{CM1}"
+        )
     }
 
     fn holm(&self, words: &[&str]) -> Result<Output> {
@@ -77,7 +87,10 @@ impl Yard {
 
     fn begin(&self, words: &[&str]) -> Result<Child> {
         let mut command = Command::new(&self.program);
-        command.args(words).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Ok(command.spawn()?)
     }
 
@@ -88,11 +101,16 @@ impl Yard {
     /// What the sink has is always what an uninterrupted run has first.
     fn is_beginning(&self, name: &str) -> Result<usize> {
         let found = self.found(name)?;
-        ensure!(found.len() <= self.wanted.len() && self.wanted.starts_with(&found) || {
-            // Behind what was committed there may be more, until the next start cuts it off.
-            let whole = found.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            self.wanted.starts_with(&found[..whole])
-        });
+        ensure!(
+            found.len() <= self.wanted.len() && self.wanted.starts_with(&found) || {
+                // Behind what was committed there may be more, until the next start cuts it off.
+                let whole = found
+                    .iter()
+                    .rposition(|byte| *byte == b'\n')
+                    .map_or(0, |end| end + 1);
+                self.wanted.starts_with(&found[..whole])
+            }
+        );
         Ok(found.len())
     }
 }
@@ -112,7 +130,10 @@ fn a_run_that_is_killed_again_and_again_answers_once() -> Result<()> {
     let mut growing = File::create(yard.path("growing.jsonl"))?;
     let mut events = yard.events.as_slice();
     let share = events.len() / usize::try_from(kills()?)?;
-    fs::write(yard.path("growing.sql"), yard.query("file", "growing.jsonl"))?;
+    fs::write(
+        yard.path("growing.sql"),
+        yard.query("file", "growing.jsonl"),
+    )?;
     let (query, state) = (yard.text("growing.sql"), yard.text("state"));
     let into = format!("file:{}", yard.text("out.jsonl"));
     let words = ["stream", "run", &query, "--state", &state, "--into", &into];
@@ -130,9 +151,15 @@ fn a_run_that_is_killed_again_and_again_answers_once() -> Result<()> {
     growing.write_all(events)?;
     drop(growing);
     let last = yard.holm(&words)?;
-    ensure!(yard.found("out.jsonl")? == yard.wanted, "the bytes are those of a plain run");
+    ensure!(
+        yard.found("out.jsonl")? == yard.wanted,
+        "the bytes are those of a plain run"
+    );
     let told = String::from_utf8(last.stderr)?;
-    ensure!(told.contains("60,000 rows in, 0 late, 0 diverted"), "{told}");
+    ensure!(
+        told.contains("60,000 rows in, 0 late, 0 diverted"),
+        "{told}"
+    );
     // Whoever asks again gets the same answer, and nothing is done.
     yard.holm(&words)?;
     ensure!(yard.found("out.jsonl")? == yard.wanted, "once more");
@@ -151,11 +178,16 @@ impl Site<'_> {
         let begun = Instant::now();
         loop {
             let log = self.server.log();
-            let line = log.lines().rfind(|line| line.contains("streams are served"));
+            let line = log
+                .lines()
+                .rfind(|line| line.contains("streams are served"));
             if let Some((_, address)) = line.and_then(|line| line.split_once("address=")) {
                 return Ok(address.trim().to_owned());
             }
-            ensure!(begun.elapsed() < Duration::from_secs(20), "no streams are served: {log}");
+            ensure!(
+                begun.elapsed() < Duration::from_secs(20),
+                "no streams are served: {log}"
+            );
             sleep(Duration::from_millis(10));
         }
     }
@@ -170,7 +202,11 @@ impl Site<'_> {
     fn refuses(&self, words: &[&str], wanted: (i32, &str)) -> Result<()> {
         let at = self.at()?;
         let mut command = Command::new(&self.yard.program);
-        let output = command.arg("stream").args(words).args(["--at", &at]).output()?;
+        let output = command
+            .arg("stream")
+            .args(words)
+            .args(["--at", &at])
+            .output()?;
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.code() == Some(wanted.0), "{words:?}: {told}");
         ensure!(told.contains(wanted.1), "{words:?}: {told}");
@@ -181,7 +217,8 @@ impl Site<'_> {
         let begun = Instant::now();
         loop {
             let shown = self.ask(&["show", "cm"])?;
-            if shown["rows_in"].as_u64() == Some(rows) && shown["committed"][0] == shown["rows_out"] {
+            if shown["rows_in"].as_u64() == Some(rows) && shown["committed"][0] == shown["rows_out"]
+            {
                 return Ok(shown);
             }
             ensure!(begun.elapsed() < Duration::from_secs(60), "{shown}");
@@ -192,7 +229,9 @@ impl Site<'_> {
 
 fn made(yard: &Yard, from: &Path, into: &Path) -> String {
     let (from, into) = (from.display(), into.display());
-    let file = yard.query("file", "x").replace(&yard.text("x"), &from.to_string());
+    let file = yard
+        .query("file", "x")
+        .replace(&yard.text("x"), &from.to_string());
     let (table, query) = file.split_once('\n').unwrap_or_default();
     format!(
         "{table}\nCREATE TABLE cm (window_start TIMESTAMP(3), category INT, cpu DOUBLE) \
@@ -217,7 +256,10 @@ fn a_stream_of_a_site_goes_on_after_each_kill_and_drains() -> Result<()> {
         .or_else(|_| site.refuses(&["create", "cm", "--sql", CM1], (2, "task")))?;
     let shown = site.ask(&["create", "cm", "--sql", &sql])?;
     ensure!(shown["promise"] == "exactly once", "{shown}");
-    site.refuses(&["create", "cm", "--sql", &sql], (1, "there is a stream cm already"))?;
+    site.refuses(
+        &["create", "cm", "--sql", &sql],
+        (1, "there is a stream cm already"),
+    )?;
     let mut events = yard.events.as_slice();
     let share = events.len() / 4;
     for _ in 0..3 {
@@ -229,7 +271,10 @@ fn a_stream_of_a_site_goes_on_after_each_kill_and_drains() -> Result<()> {
     }
     growing.write_all(events)?;
     let shown = site.await_rows(60_000)?;
-    ensure!(shown["phase"] == "running" && shown["diverted"] == 0, "{shown}");
+    ensure!(
+        shown["phase"] == "running" && shown["diverted"] == 0,
+        "{shown}"
+    );
     ensure!(site.ask(&["pause", "cm"])?["name"] == "cm");
     site.server.kill()?;
     site.server.again()?;
@@ -240,11 +285,17 @@ fn a_stream_of_a_site_goes_on_after_each_kill_and_drains() -> Result<()> {
     let verified = site.ask(&["verify", "cm"])?;
     ensure!(verified["last"].as_u64() > Some(3), "{verified}");
     site.ask(&["drop", "cm", "--drain"])?;
-    ensure!(yard.found("site.out")? == yard.wanted, "the bytes are those of a plain run");
+    ensure!(
+        yard.found("site.out")? == yard.wanted,
+        "the bytes are those of a plain run"
+    );
     ensure!(site.ask(&["list"])?["streams"] == serde_json::json!([]));
     site.server.kill()?;
     site.server.again()?;
-    ensure!(site.ask(&["list"])?["streams"] == serde_json::json!([]), "dropped is dropped");
+    ensure!(
+        site.ask(&["list"])?["streams"] == serde_json::json!([]),
+        "dropped is dropped"
+    );
     Ok(())
 }
 
@@ -254,11 +305,18 @@ fn another_query_over_the_same_state_is_refused() -> Result<()> {
     let (query, state) = (yard.text("query.sql"), yard.text("state"));
     let into = format!("file:{}", yard.text("out.jsonl"));
     yard.holm(&["stream", "run", &query, "--state", &state, "--into", &into])?;
-    let other = yard.query("file", "all.jsonl").replace("SUM(cpu)", "MAX(cpu)");
-    let words = ["stream", "run", "--sql", &other, "--state", &state, "--into", &into];
+    let other = yard
+        .query("file", "all.jsonl")
+        .replace("SUM(cpu)", "MAX(cpu)");
+    let words = [
+        "stream", "run", "--sql", &other, "--state", &state, "--into", &into,
+    ];
     let output = Command::new(&yard.program).args(words).output()?;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.code() == Some(1) && told.contains("another query"), "{told}");
+    ensure!(
+        output.status.code() == Some(1) && told.contains("another query"),
+        "{told}"
+    );
     Ok(())
 }
 
@@ -269,7 +327,10 @@ fn a_file_that_was_changed_is_refused() -> Result<()> {
     let from = yard.path("changed.jsonl");
     let half = yard.events.len() / 2;
     fs::write(&from, &yard.events[..half])?;
-    fs::write(yard.path("changed.sql"), yard.query("file", "changed.jsonl"))?;
+    fs::write(
+        yard.path("changed.sql"),
+        yard.query("file", "changed.jsonl"),
+    )?;
     let (query, state) = (yard.text("changed.sql"), yard.text("state"));
     let into = format!("file:{}", yard.text("out.jsonl"));
     let words = ["stream", "run", &query, "--state", &state, "--into", &into];

@@ -19,11 +19,31 @@ use holm_virtual::Storage;
 
 const TABLES: &str = include_str!("../../../connect/tests/queries/tables.txt");
 pub(crate) const QUERIES: [(&str, &str, Recipe); 5] = [
-    ("cm1", include_str!("../../../connect/tests/queries/cm1.sql"), Recipe::Cluster),
-    ("ysb", include_str!("../../../connect/tests/queries/ysb.sql"), Recipe::Ads),
-    ("sg3", include_str!("../../../connect/tests/queries/sg3.sql"), Recipe::Grid),
-    ("q11", include_str!("../../../connect/tests/queries/q11.sql"), Recipe::Auction),
-    ("q5", include_str!("../../../connect/tests/queries/q5.sql"), Recipe::Auction),
+    (
+        "cm1",
+        include_str!("../../../connect/tests/queries/cm1.sql"),
+        Recipe::Cluster,
+    ),
+    (
+        "ysb",
+        include_str!("../../../connect/tests/queries/ysb.sql"),
+        Recipe::Ads,
+    ),
+    (
+        "sg3",
+        include_str!("../../../connect/tests/queries/sg3.sql"),
+        Recipe::Grid,
+    ),
+    (
+        "q11",
+        include_str!("../../../connect/tests/queries/q11.sql"),
+        Recipe::Auction,
+    ),
+    (
+        "q5",
+        include_str!("../../../connect/tests/queries/q5.sql"),
+        Recipe::Auction,
+    ),
 ];
 
 /// A query with its events.
@@ -258,7 +278,13 @@ pub(crate) fn reopen(storage: &Storage, case: &Case) -> Result<Opened, RunnerErr
         sinks: vec![Box::new(sink)],
     };
     let mut tables = || Ok(case.tables.clone());
-    open(&folder, &case.job, ends, &settings(), (&mut tables, &|| false))
+    open(
+        &folder,
+        &case.job,
+        ends,
+        &settings(),
+        (&mut tables, &|| false),
+    )
 }
 
 /// Runs a stream to its end, or to the crash that the storage was told of: its queues are emptied
