@@ -6,6 +6,10 @@ use holm_base::Prng;
 use holm_durable::{Data, Entry, Offsets, Record, RecordError};
 use holm_lanes::{Batch, Lane, Marks, Origin, Text, Values};
 
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).expect("what is in memory is counted in 64 bits")
+}
+
 fn data(origin: Origin) -> Record {
     let mut text = Text::default();
     ["a", "b", "a", ""].iter().for_each(|it| text.push(it));
@@ -115,8 +119,8 @@ fn noise_is_refused_or_is_a_record() {
                 if entry.body.is_empty() {
                     entry.body.push(0);
                 }
-                let at = usize::try_from(prng.below(entry.body.len() as u64)).unwrap();
-                entry.body[at] = u8::try_from(prng.below(256)).unwrap();
+                let at = usize::try_from(prng.below(wide(entry.body.len()))).expect("it is there");
+                entry.body[at] = u8::try_from(prng.below(256)).expect("it is there");
             }
             refused += usize::from(Record::read(&entry).is_err());
         }

@@ -155,7 +155,7 @@ fn ints(values: &[i64], out: &mut Vec<u8>) {
     let runs = runs(values);
     if runs == 1 {
         return block(CONSTANT, 0, out, |out| {
-            out.extend_from_slice(&values[0].to_le_bytes())
+            out.extend_from_slice(&values[0].to_le_bytes());
         });
     }
     let packed = Packed::of(values);
@@ -194,7 +194,7 @@ fn reals(values: &[f64], out: &mut Vec<u8>) {
     let runs = runs(&words);
     if runs == 1 {
         return block(CONSTANT, 0, out, |out| {
-            out.extend_from_slice(&words[0].to_le_bytes())
+            out.extend_from_slice(&words[0].to_le_bytes());
         });
     }
     let decimals = decimals(values);

@@ -15,7 +15,7 @@ fn round(values: Values, nulls: Option<Vec<bool>>) -> Vec<u8> {
     let lane = Lane::new(values, nulls);
     let bytes = encoded(&lane);
     let mut from = Decoder::new(&bytes);
-    let again = from.lane(lane.len()).unwrap();
+    let again = from.lane(lane.len()).expect("it is there");
     assert!(from.rest().is_empty());
     assert_eq!(again.nulls(), lane.nulls());
     match (lane.values(), again.values()) {
@@ -42,7 +42,7 @@ fn text(strings: impl Iterator<Item = String>) -> Values {
 #[test]
 fn each_way_is_taken_where_it_is_best() {
     let mut prng = Prng::new(1);
-    let mut draw = |bound: u64| i64::try_from(prng.below(bound)).unwrap();
+    let mut draw = |bound: u64| i64::try_from(prng.below(bound)).expect("it is there");
     let cases = [
         (1, Values::Int(vec![7; 3_000])),
         (
@@ -95,14 +95,14 @@ fn each_way_is_taken_where_it_is_best() {
 #[test]
 fn sensor_columns_take_few_bytes() {
     let mut prng = Prng::new(3);
-    let mut draw = |bound: u64| i64::try_from(prng.below(bound)).unwrap();
+    let mut draw = |bound: u64| i64::try_from(prng.below(bound)).expect("it is there");
     let rows = 8_192;
     let times = (0..rows).map(|at| 1_767_607_200_000_000 + at * 1_000 + draw(1_000));
     let times = round(Values::Int(times.collect()), None).len();
     let categories = round(Values::Int((0..rows).map(|_| draw(4)).collect()), None).len();
     let loads = (0..rows).map(|_| draw(1_000) as f64 / 1_000.0).collect();
     let loads = round(Values::Real(loads), None).len();
-    let whole = usize::try_from(rows).unwrap();
+    let whole = usize::try_from(rows).expect("it is there");
     assert!(times < whole * 2, "{times}");
     assert!(categories < whole / 3, "{categories}");
     assert!(loads < whole * 3 / 2, "{loads}");
@@ -149,7 +149,7 @@ fn odd_values_come_back_bit_for_bit() {
 fn random_lanes_come_back() {
     let mut prng = Prng::new(11);
     for round_number in 0..600 {
-        let rows = usize::try_from(prng.below(2_600)).unwrap();
+        let rows = usize::try_from(prng.below(2_600)).expect("it is there");
         let spread = 1 << prng.below(63);
         let base = prng.next().cast_signed();
         let run = 1 + prng.below(20);
@@ -162,7 +162,7 @@ fn random_lanes_come_back() {
             }
             ints.push(value);
         }
-        let power = 10_f64.powi(i32::try_from(prng.below(8)).unwrap());
+        let power = 10_f64.powi(i32::try_from(prng.below(8)).expect("it is there"));
         let reals = ints.iter().map(|it| (it % 1_000_000) as f64 / power);
         match round_number % 4 {
             0 => round(Values::Int(ints), nulls),
@@ -200,8 +200,9 @@ fn noise_is_refused_or_is_a_lane() {
         for _ in 0..20_000 {
             let mut noisy = bytes.clone();
             for _ in 0..=prng.below(3) {
-                let at = usize::try_from(prng.below(noisy.len().min(64) as u64)).unwrap();
-                noisy[at] = u8::try_from(prng.below(256)).unwrap();
+                let at = usize::try_from(prng.below(64) % u64::try_from(noisy.len()).unwrap())
+                    .expect("it is there");
+                noisy[at] = u8::try_from(prng.below(256)).expect("it is there");
             }
             refused += usize::from(Decoder::new(&noisy).lane(2_000).is_err());
         }
@@ -209,7 +210,7 @@ fn noise_is_refused_or_is_a_lane() {
     assert!(refused > 10_000, "{refused}");
     for _ in 0..20_000 {
         let noise: Vec<u8> = (0..prng.below(80))
-            .map(|_| u8::try_from(prng.below(256)).unwrap())
+            .map(|_| u8::try_from(prng.below(256)).expect("it is there"))
             .collect();
         if let Ok(lane) = Decoder::new(&noise).lane(2_000) {
             assert!(lane.len() <= 2_000);

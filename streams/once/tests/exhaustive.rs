@@ -52,8 +52,16 @@ struct World {
     crashes: usize,
 }
 
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).expect("what is in memory is counted in 64 bits")
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).expect("it is small")
+}
+
 fn outputs_of(log: &[usize]) -> u64 {
-    log.iter().map(|batch| *batch as u64).sum()
+    log.iter().map(|batch| wide(*batch)).sum()
 }
 
 impl World {
@@ -73,7 +81,7 @@ impl World {
             disk,
         };
         let snapshots = world.disk.snapshots.clone();
-        let last = world.disk.log.len() as u64;
+        let last = wide(world.disk.log.len());
         let first = if last == 0 {
             0
         } else {
@@ -115,7 +123,7 @@ impl World {
                 self.step(Input::Durable { write })
             }
             Effect::Ask { sink, .. } => {
-                let mut output = self.disk.sinks[sink].len() as u64;
+                let mut output = wide(self.disk.sinks[sink].len());
                 if mutant == Mutant::NewestSnapshot {
                     let newest = self.disk.snapshots.last();
                     output = output.max(newest.map_or(0, |it| it.output));
@@ -131,7 +139,7 @@ impl World {
             }
             Effect::Assemble { sequence } => {
                 assert!(sequence >= self.disk.below, "I4: what is replayed is there");
-                let output = outputs_of(&self.disk.log[..sequence as usize]);
+                let output = outputs_of(&self.disk.log[..index(sequence)]);
                 self.step(Input::Assembled { sequence, output })
             }
             Effect::Refuse(refusal) => panic!("it has no reason: {refusal:?}"),
@@ -158,7 +166,7 @@ impl World {
             Effect::Assemble { sequence } => {
                 let waiting: Vec<usize> = self.waiting.iter().map(|it| it.0).collect();
                 let log = [self.disk.log.clone(), waiting].concat();
-                let output = outputs_of(&log[..sequence as usize]);
+                let output = outputs_of(&log[..index(sequence)]);
                 for effect in self.step(Input::Assembled { sequence, output }) {
                     self.run(effect, mutant);
                 }
@@ -168,7 +176,7 @@ impl World {
             } => self.commits[sink].push_back((first, last)),
             Effect::Acknowledge { sequence, .. } => {
                 let log = &self.disk.log;
-                let batch = log.get(sequence as usize - 1).copied();
+                let batch = log.get(index(sequence) - 1).copied();
                 self.disk.acknowledged = batch.unwrap_or(self.given);
             }
             Effect::Snapshot { of, .. } => self.saving = Some((of, true)),
@@ -194,7 +202,7 @@ impl World {
                 return Err(format!("I2: a sink has {sink:?}"));
             }
             let durable = outputs_of(&self.disk.log);
-            if sink.len() as u64 > durable {
+            if wide(sink.len()) > durable {
                 return Err("I2: a sink has outputs of no durable batch".to_owned());
             }
         }
@@ -206,8 +214,8 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
-        let all = (BATCHES * (BATCHES + 1) / 2) as u64;
-        self.given == BATCHES && self.disk.sinks.iter().all(|sink| sink.len() as u64 == all)
+        let all = wide(BATCHES * (BATCHES + 1) / 2);
+        self.given == BATCHES && self.disk.sinks.iter().all(|sink| wide(sink.len()) == all)
     }
 
     /// Every world that may follow.
@@ -224,7 +232,7 @@ impl World {
         if !self.waiting.is_empty() {
             let mut world = self.clone();
             let waiting = std::mem::take(&mut world.waiting);
-            let write = waiting.last().unwrap().1;
+            let write = waiting.last().expect("it is there").1;
             world.disk.log.extend(waiting.iter().map(|it| it.0));
             for effect in world.step(Input::Durable { write }) {
                 world.run(effect, mutant);
@@ -328,20 +336,20 @@ fn explore(mutant: Mutant) -> Result<(usize, usize), String> {
 
 #[test]
 fn every_order_and_every_crash_gives_each_output_once() {
-    let (worlds, done) = explore(Mutant::None).unwrap();
+    let (worlds, done) = explore(Mutant::None).expect("it is there");
     assert!(worlds > 10_000, "{worlds} worlds are too few to be all");
     assert!(done > 0, "some of them end with all outputs");
 }
 
 #[test]
 fn a_world_in_which_nothing_waits_for_the_disk_is_caught() {
-    let wrong = explore(Mutant::DoesNotHold).unwrap_err();
+    let wrong = explore(Mutant::DoesNotHold).expect_err("it is refused");
     assert!(wrong.contains("durable"), "{wrong}");
 }
 
 #[test]
 fn a_world_that_loads_the_newest_snapshot_regardless_is_caught() {
-    let wrong = explore(Mutant::NewestSnapshot).unwrap_err();
+    let wrong = explore(Mutant::NewestSnapshot).expect_err("it is refused");
     assert!(wrong.starts_with("I2"), "{wrong}");
 }
 

@@ -499,7 +499,7 @@ impl Keeper {
     #[must_use]
     pub fn pending(&self) -> u64 {
         let least = self.has.iter().min().copied();
-        self.once.output() - least.unwrap_or(self.once.output())
+        self.once.output() - least.unwrap_or_else(|| self.once.output())
     }
 
     /// Whether nothing is left to do for what was taken.

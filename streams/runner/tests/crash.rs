@@ -19,7 +19,7 @@ fn survivals(step: u64) -> [Survival; 4] {
 /// What the sink holds after runs without a crash, and how many steps one takes.
 fn undisturbed(case: &Case, seed: u64) -> (String, u64) {
     let storage = Storage::new();
-    let opened = work(&storage, case, seed, Mischief::None).unwrap();
+    let opened = work(&storage, case, seed, Mischief::None).expect("it is there");
     assert_eq!(
         opened.keeper.counts().diverted,
         1,
@@ -83,7 +83,7 @@ fn joined_windows_survive_a_crash_anywhere() {
     let (wanted, steps) = undisturbed(&case, 1);
     assert!(wanted.lines().count() > 10, "it has rows: {wanted}");
     for step in 1..=steps {
-        let survival = survivals(step)[usize::try_from(step % 4).unwrap()];
+        let survival = survivals(step)[usize::try_from(step % 4).expect("it is there")];
         let found = crashed(&case, step, survival, Mischief::None);
         assert_eq!(found, wanted, "step {step}, {survival:?}");
     }

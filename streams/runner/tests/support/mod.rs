@@ -46,6 +46,14 @@ pub(crate) const QUERIES: [(&str, &str, Recipe); 5] = [
     ),
 ];
 
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).expect("what is in memory is counted in 64 bits")
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).expect("it is small")
+}
+
 /// A query with its events.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -59,8 +67,8 @@ pub(crate) struct Case {
 impl Case {
     /// A query over so many rows with two seconds of disorder, ten of them a second.
     pub(crate) fn new((name, query, recipe): (&str, &str, Recipe), rows: u64) -> Self {
-        let script = parse(&format!("{TABLES}{query}")).unwrap();
-        let planned = plan(&script, &Known::default()).unwrap();
+        let script = parse(&format!("{TABLES}{query}")).expect("it is there");
+        let planned = plan(&script, &Known::default()).expect("it is there");
         let input = Input {
             format: Format::JsonLines,
             fields: planned.plan.sources[0].fields.clone(),
@@ -72,11 +80,11 @@ impl Case {
             write(Format::JsonLines, &recipe.fields(), &batch, &mut text);
         }
         // A line that is no row, and one that is late: they are counted once, whatever happens.
-        text.insert_str(text.find('\n').unwrap() + 1, "not a row\n");
+        text.insert_str(text.find('\n').expect("it is there") + 1, "not a row\n");
         let mut tables = Vec::new();
         if !planned.tables.is_empty() {
             let mut campaigns = Generator::new(Recipe::Campaigns, 7, 1_000, (10, 0));
-            tables.push(campaigns.batch(1_000).unwrap());
+            tables.push(campaigns.batch(1_000).expect("it is there"));
         }
         Self {
             job: Job {
@@ -126,12 +134,12 @@ impl Source for Lines {
         };
         let rows = piece[..=end].to_vec();
         let first_row = self.line + 1;
-        self.line += rows.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.line += wide(rows.iter().filter(|byte| **byte == b'\n').count());
         self.at += rows.len();
         Ok(Taken::Rows(holm_connect::Piece {
             rows,
             first_row,
-            position: Position::of(&[self.at as u64, self.line]),
+            position: Position::of(&[wide(self.at), self.line]),
             key: None,
         }))
     }
@@ -139,8 +147,8 @@ impl Source for Lines {
     fn acknowledge(&mut self, _through: &Position) {}
 
     fn seek(&mut self, position: &Position) -> Result<(), SourceError> {
-        let numbers = position.numbers().unwrap();
-        self.at = numbers[0] as usize;
+        let numbers = position.numbers().expect("it is there");
+        self.at = index(numbers[0]);
         self.line = numbers[1];
         Ok(())
     }
@@ -185,10 +193,10 @@ impl Shelf {
     }
 
     fn append(&mut self, text: &[u8]) -> Result<(), DiskError> {
-        let disk = self.disk.as_mut().unwrap();
+        let disk = self.disk.as_mut().expect("it is there");
         disk.write(ByteCount::new(self.length), text)?;
         disk.sync()?;
-        self.length += text.len() as u64;
+        self.length += wide(text.len());
         let kept = [self.next.to_le_bytes(), self.length.to_le_bytes()].concat();
         if self.guarantee == Guarantee::ExactlyOnce {
             keep(&*self.folder, COMMITTED, 9, &kept)?;
@@ -209,15 +217,21 @@ impl Sink for Shelf {
     fn begin(&mut self) -> Result<Option<u64>, SinkError> {
         self.open().map_err(failed)?;
         if self.guarantee == Guarantee::AtLeastOnce {
-            self.length = self.disk.as_ref().unwrap().len().map_err(failed)?.value();
+            self.length = self
+                .disk
+                .as_ref()
+                .expect("it is there")
+                .len()
+                .map_err(failed)?
+                .value();
             return Ok(None);
         }
         let kept = fetch(&*self.folder, COMMITTED, 9).map_err(failed)?;
-        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("it is there"));
         if let Some(kept) = &kept {
             (self.next, self.length) = (word(&kept[..8]), word(&kept[8..]));
         }
-        let disk = self.disk.as_mut().unwrap();
+        let disk = self.disk.as_mut().expect("it is there");
         disk.set_len(ByteCount::new(self.length)).map_err(failed)?;
         disk.sync().map_err(failed)?;
         Ok(self.next.checked_sub(1))
@@ -229,7 +243,7 @@ impl Sink for Shelf {
         }
         let mut text = String::new();
         write(Format::JsonLines, &self.fields, rows, &mut text);
-        self.next = first + rows.rows as u64;
+        self.next = first + wide(rows.rows);
         self.append(text.as_bytes()).map_err(failed)
     }
 }
@@ -311,7 +325,7 @@ pub(crate) fn work(
         let at = Time::from_nanos(now);
         match prng.below(8) {
             0..3 if !opened.keeper.is_over(0) => {
-                let credit = 200 + usize::try_from(prng.below(1_500)).unwrap();
+                let credit = 200 + usize::try_from(prng.below(1_500)).expect("it is there");
                 feed(&mut opened, at, credit)?;
             }
             3 | 4 => flush(&mut opened, at, mischief)?,
@@ -367,7 +381,7 @@ fn feed(opened: &mut Opened, at: Time, credit: usize) -> Result<(), RunnerError>
     let arrived = match opened.ends.sources[0].take(credit, Duration::ZERO)? {
         Taken::Rows(piece) => Arrived::Rows {
             read: opened.readers[0].read(&piece.rows, piece.first_row),
-            bytes: (piece.rows.len() as u64, crc32c::crc32c(&piece.rows)),
+            bytes: (wide(piece.rows.len()), crc32c::crc32c(&piece.rows)),
             position: piece.position,
         },
         Taken::End => Arrived::End,
@@ -379,5 +393,5 @@ fn feed(opened: &mut Opened, at: Time, credit: usize) -> Result<(), RunnerError>
 /// The rows that the sink holds.
 pub(crate) fn rows(storage: &Storage) -> String {
     let bytes = storage.bytes("sink/rows").unwrap_or_default();
-    String::from_utf8(bytes).unwrap()
+    String::from_utf8(bytes).expect("it is there")
 }
