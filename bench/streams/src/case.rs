@@ -28,8 +28,14 @@ pub(crate) enum Made {
     Kind(u64),
     /// Reals from 0 to this, with three decimals.
     Real(u64),
-    /// A row's number over this: a key that moves on slowly.
-    Slow(u64),
+    /// A car: fifty thousand report in turn.
+    Car,
+    /// Its highway, of ten.
+    Highway,
+    /// Its direction.
+    Direction,
+    /// Where it is: it goes 300 feet from report to report.
+    Position,
 }
 
 /// A query.
@@ -69,11 +75,11 @@ const GRID: &[Column] = &[
 ];
 const ROAD: &[Column] = &[
     TIME,
-    column(8, Wire::I32, Made::Slow(64)),
+    column(8, Wire::I32, Made::Car),
     column(12, Wire::F32, Made::Real(100_000)),
-    column(16, Wire::I32, Made::Below(10)),
-    column(24, Wire::I32, Made::Below(2)),
-    column(28, Wire::I32, Made::Below(528_000)),
+    column(16, Wire::I32, Made::Highway),
+    column(24, Wire::I32, Made::Direction),
+    column(28, Wire::I32, Made::Position),
 ];
 const ADS: &[Column] = &[
     TIME,

@@ -10,6 +10,9 @@ use crate::case::{Case, Column, Made, Wire};
 /// Records of a batch: their lanes fit half of a core's second cache.
 pub(crate) const BATCH: usize = 16_384;
 
+/// Cars on the roads.
+const CARS: u64 = 50_000;
+
 /// Records, one behind the other.
 pub(crate) struct Rows {
     pub(crate) bytes: Vec<u8>,
@@ -20,7 +23,10 @@ fn value(column: &Column, case: &Case, row: u64, prng: &mut Prng) -> i64 {
         Made::Time => 1_767_607_200_000_000 + row * 1_000_000 / case.rate,
         Made::Below(bound) | Made::Real(bound) => prng.below(bound),
         Made::Kind(of) => u64::from(prng.below(of) == 0),
-        Made::Slow(by) => row / by,
+        Made::Car => row % CARS,
+        Made::Highway => row % CARS % 10,
+        Made::Direction => row % CARS / 10 % 2,
+        Made::Position => (row % CARS / 20 * 5_280 + row / CARS * 300) % 528_000,
     };
     made.cast_signed()
 }

@@ -350,9 +350,17 @@ fn without(batch: Batch, faults: &Faults) -> Done {
 fn filter(condition: &Expr, batch: &Batch) -> Done {
     let mut faults = Faults::default();
     let truths = condition.evaluate(batch, &mut faults);
-    let kept: Vec<u32> = (0..number(batch.rows))
-        .filter(|row| truths.is_true(index(*row)) && !faults.has(index(*row)))
-        .collect();
+    let kept: Vec<u32> = match (truths.values(), truths.nulls(), faults.is_empty()) {
+        (Values::Bool(values), None, true) => {
+            let rows = (0..number(batch.rows)).zip(values);
+            rows.filter(|(_, holds)| **holds)
+                .map(|(row, _)| row)
+                .collect()
+        }
+        _ => (0..number(batch.rows))
+            .filter(|row| truths.is_true(index(*row)) && !faults.has(index(*row)))
+            .collect(),
+    };
     let out = if kept.len() == batch.rows {
         batch.clone()
     } else {

@@ -85,6 +85,18 @@ impl Lane {
     /// A lane that has the same value in each row.
     #[must_use]
     pub fn repeated(scalar: &Scalar, shape: Shape, rows: usize) -> Self {
+        match (scalar, shape) {
+            (Scalar::Int(value), Shape::Int) => {
+                return Self::dense(Values::Int(vec![*value; rows]));
+            }
+            (Scalar::Real(value), Shape::Real) => {
+                return Self::dense(Values::Real(vec![*value; rows]));
+            }
+            (Scalar::Bool(value), Shape::Bool) => {
+                return Self::dense(Values::Bool(vec![*value; rows]));
+            }
+            _ => {}
+        }
         let mut builder = LaneBuilder::new(shape);
         for _ in 0..rows {
             builder.push(scalar);

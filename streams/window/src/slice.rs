@@ -71,7 +71,7 @@ impl Slice {
     pub(crate) fn add<'a>(
         &mut self,
         calls: &[Call],
-        rows: impl Iterator<Item = usize> + Clone,
+        rows: std::ops::Range<usize>,
         codes: &[u32],
         inputs: impl Fn(usize) -> Input<'a>,
     ) {

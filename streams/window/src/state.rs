@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use holm_lanes::{
     Fault, Kind, Lane, LaneBuilder, LoadError, Loader, Saver, Scalar, Shape, Values, index,
@@ -137,10 +138,14 @@ impl State {
     pub(crate) fn add(
         &mut self,
         aggregate: Aggregate,
-        rows: impl Iterator<Item = usize>,
+        rows: Range<usize>,
         slots: &[u32],
         input: Input<'_>,
     ) {
+        let has_all = input.filter.is_none() && input.lane.is_none_or(|it| it.nulls().is_none());
+        if has_all && self.add_dense(&rows, slots, input.lane.map(Lane::values)) {
+            return;
+        }
         let wanted = |row: usize| {
             input.filter.is_none_or(|filter| filter[row])
                 && input.lane.is_none_or(|lane| !lane.is_null(row))
@@ -211,6 +216,38 @@ impl State {
                 panic!("types are settled before values flow: {state:?}, {values:?}")
             }
         }
+    }
+
+    /// Adds rows of which each counts and has a value, where that is worth a loop of its own.
+    fn add_dense(&mut self, rows: &Range<usize>, slots: &[u32], values: Option<&Values>) -> bool {
+        let is_one = slots.len() > 1 && slots.iter().all(|slot| *slot == slots[0]);
+        let slots = slots.iter().map(|slot| index(*slot));
+        match (self, values) {
+            (Self::Real(sums, counts), Some(Values::Real(values))) if is_one => {
+                let Some(slot) = slots.clone().next() else {
+                    return true;
+                };
+                let of_run = &values[rows.clone()];
+                // One after the other, as rows come (I5).
+                sums[slot] = of_run.iter().fold(sums[slot], |sum, value| sum + value);
+                counts[slot] += u64::try_from(of_run.len()).expect("a batch is in memory");
+            }
+            (Self::Real(sums, counts), Some(Values::Real(values))) => {
+                for (value, slot) in values[rows.clone()].iter().zip(slots) {
+                    sums[slot] += value;
+                    counts[slot] += 1;
+                }
+            }
+            (Self::Exact(sums, counts), Some(Values::Int(values))) => {
+                for (value, slot) in values[rows.clone()].iter().zip(slots) {
+                    sums[slot] += i128::from(*value);
+                    counts[slot] += 1;
+                }
+            }
+            (Self::Count(counts), _) => slots.for_each(|slot| counts[slot] += 1),
+            _ => return false,
+        }
+        true
     }
 
     /// Adds the slots of another slice to ours.

@@ -158,7 +158,7 @@ impl Windows {
                 pushed.diverted.push((row, Fault::Keys { limit }));
             } else {
                 let code = &rows.codes[row..=row];
-                slice.add(&self.calls, row..=row, code, |call| rows.input(call));
+                slice.add(&self.calls, row..row + 1, code, |call| rows.input(call));
             }
         }
     }
@@ -195,7 +195,7 @@ impl Windows {
         }
         let calls = &self.calls;
         self.assembler.amend(pane, |sum| {
-            sum.add(calls, row..=row, &rows.codes[row..=row], |call| {
+            sum.add(calls, row..row + 1, &rows.codes[row..=row], |call| {
                 rows.input(call)
             });
         });
