@@ -67,6 +67,8 @@ pub struct Keeper {
     pub(crate) once: Once,
     pub(crate) run: Run,
     pub(crate) epoch: u64,
+    /// The plan's digest.
+    pub(crate) plan: u32,
     pub(crate) reached: Vec<Reached>,
     /// Whether a source gives its rows again.
     pub(crate) is_replayable: Vec<bool>,
@@ -109,6 +111,7 @@ impl Keeper {
             once,
             run,
             epoch: 0,
+            plan: 0,
             reached: vec![Reached::default(); sources],
             is_replayable: vec![false; sources],
             bad: 0,
@@ -327,6 +330,7 @@ impl Keeper {
 
     fn snapshot(&mut self, of: Snapshot) {
         let saved = Saved {
+            plan: self.plan,
             of,
             bad: self.bad,
             reached: self.reached.clone(),

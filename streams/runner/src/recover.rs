@@ -82,6 +82,7 @@ pub fn open(
     let run = Run::new(&job.plan, job.limits, tables.clone());
     let size = (ends.sources.len(), ends.sinks.len());
     let mut keeper = Keeper::new(once, run, size);
+    keeper.plan = crc32c::crc32c(format!("{:?}", job.plan).as_bytes());
     keeper.is_replayable = ends.sources.iter().map(|it| it.replayable()).collect();
     keeper.knows(&snapshots);
     let mut way = Way {
@@ -274,7 +275,9 @@ impl Way<'_> {
         let mut run = Run::new(&self.job.plan, self.job.limits, self.tables.clone());
         let keeper = &mut self.opened.keeper;
         match Saved::read(&mut from) {
-            Ok(saved) if saved.reached.len() == keeper.reached.len() => {
+            Ok(saved)
+                if saved.plan == keeper.plan && saved.reached.len() == keeper.reached.len() =>
+            {
                 if run.load(&mut from).is_err() || !from.is_done() {
                     return false;
                 }

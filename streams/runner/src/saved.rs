@@ -1,7 +1,7 @@
 //! What a snapshot holds, as bytes.
 //!
 //! ```text
-//! u32 version   u64 through   u64 output   u64 rows that were none
+//! u32 version   u32 digest of the plan   u64 through   u64 output   u64 rows that were none
 //! sources x { bytes position, u64 lines, u8 ended }
 //! sinks x { u64 rows that it had }
 //! the engine's state
@@ -27,6 +27,8 @@ pub(crate) struct Reached {
 /// What is saved beside the engine's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Saved {
+    /// Of the plan: state of another one, of another build's planner say, is not read.
+    pub(crate) plan: u32,
     pub(crate) of: Snapshot,
     pub(crate) bad: u64,
     pub(crate) reached: Vec<Reached>,
@@ -50,6 +52,7 @@ impl Saved {
     pub(crate) fn bytes(&self, run: &Run) -> Vec<u8> {
         let mut to = Saver::new();
         to.small(VERSION);
+        to.small(self.plan);
         to.word(self.of.through);
         to.word(self.of.output);
         to.word(self.bad);
@@ -70,6 +73,7 @@ impl Saved {
         if from.small()? != VERSION {
             return Err(LoadError::Invalid { what: "version" });
         }
+        let plan = from.small()?;
         let of = Snapshot {
             through: from.word()?,
             output: from.word()?,
@@ -86,6 +90,7 @@ impl Saved {
         })?;
         let sinks = from.count(8)?;
         Ok(Self {
+            plan,
             of,
             bad,
             reached,

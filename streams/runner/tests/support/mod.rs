@@ -255,8 +255,6 @@ pub(crate) enum Mischief {
     None,
     /// Records count as durable before they are written.
     AcknowledgesFirst,
-    /// Records that were told durable are flushed much later.
-    OlderSnapshotGone,
 }
 
 pub(crate) fn settings() -> Settings {
