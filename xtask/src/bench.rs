@@ -32,6 +32,8 @@ pub(crate) const PAGE: &str = "
   cargo xtask bench kv --members 3                    three members each on this machine
   cargo xtask bench kv --islands                      an island of three against an etcd alone
   cargo xtask bench kv --json                         the whole table as one JSON object
+  cargo xtask bench streams                           rows in and columns in, beside LightSaber's
+  cargo xtask bench streams CM1 YSB --rows 4000000    some queries
 
 Builds holm for release, starts `holm up` and etcd on free loopback ports, each with a fresh
 data directory on the same disk, and lets `holm bench kv` load one and the other in turn:
@@ -81,6 +83,11 @@ struct Request {
 
 /// Runs the benchmark and prints its table.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "streams"
+    {
+        return streams(rest);
+    }
     let request = parse(arguments)?;
     let cases = case::select(request.form, &request.cases).map_err(|pattern| {
         let names = names(request.form);
@@ -130,6 +137,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Streams have no server: their engine is loaded where it is.
+fn streams(rest: &[String]) -> Result<()> {
+    let mut command = cargo(&["run", "--release", "-q", "-p", "holm-bench-streams", "--"]);
+    let ended = command.args(rest).status().context("run cargo")?;
+    ensure!(
+        ended.success(),
+        "the benchmark of streams ended with {ended}"
+    );
+    Ok(())
+}
+
 fn names(form: Form) -> String {
     case::of(form)
         .iter()
@@ -150,7 +168,7 @@ fn parse(arguments: &[String]) -> Result<Request> {
     let mut words = arguments.iter().map(String::as_str);
     ensure!(
         words.next() == Some("kv"),
-        "there is one benchmark: `cargo xtask bench kv --peer etcd`"
+        "there are two benchmarks: `cargo xtask bench kv --peer etcd` and `cargo xtask bench streams`"
     );
     while let Some(word) = words.next() {
         if word == "--json" {
