@@ -126,8 +126,10 @@ impl Connection {
             }
             Ok(_) => {
                 self.release_connection(narrow(data.len()));
-                self.idle()?;
-                Ok(self.settle(key).then_some(Event::Over { key }))
+                if self.settle(key) {
+                    return Ok(Some(Event::Over { key }));
+                }
+                self.idle().map(|()| None)
             }
             Err(reason) => {
                 self.release_connection(narrow(data.len()));

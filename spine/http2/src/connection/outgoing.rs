@@ -7,7 +7,7 @@ use crate::event::Key;
 use crate::frame::{self, PAYLOAD_MAX};
 use crate::hpack;
 use crate::reason::Reason;
-use crate::stream::{Tail, Wish};
+use crate::stream::{Stream, Tail, Wish};
 
 /// The fields of a head or of trailers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,36 +45,59 @@ impl Connection {
     /// Answers with the usual head, one message and the usual trailers.
     pub fn answer(&mut self, key: Key, message: &[u8]) {
         self.head(key, 200, Section::Usual, false);
-        let is_short = message.len() <= PAYLOAD_MAX && !self.is_full();
-        let (bytes, first_credit) = (wide(message.len()), self.first_credit);
-        let Some(stream) = self.streams.get_mut(key).filter(|it| !it.is_done) else {
-            return;
-        };
-        let is_free = stream.pending.is_empty() && stream.tail == Tail::Open;
-        assert!(is_free, "a stream is answered once");
-        if is_short && bytes <= self.credit && bytes <= first_credit - stream.sent {
-            stream.sent += bytes;
-            self.credit -= bytes;
-            frame::put_head(&mut self.out, message.len(), (frame::DATA, 0), key.id);
-            self.out.extend_from_slice(message);
-        } else {
-            stream.pending = Bytes::copy_from_slice(message);
-        }
+        self.data_of(key, message);
         self.end(key, Section::Usual);
+    }
+
+    /// As [`Connection::data`], of bytes that are copied.
+    pub fn data_of(&mut self, key: Key, bytes: &[u8]) {
+        if !self.put_now(key, bytes) {
+            self.data(key, Bytes::copy_from_slice(bytes));
+        }
     }
 
     /// Sends data, as the windows allow; what waits is held. The head must have been sent, and
     /// nothing may wait: see [`Connection::is_drained`]. Nothing happens if the stream is over.
     pub fn data(&mut self, key: Key, bytes: Bytes) {
-        let Some(stream) = self.streams.get_mut(key).filter(|it| !it.is_done) else {
+        if self.put_now(key, &bytes) {
+            return;
+        }
+        let Some(stream) = self.open_stream(key) else {
             return;
         };
-        assert!(stream.is_begun, "data come behind a head");
-        let is_free = stream.pending.is_empty() && stream.tail == Tail::Open;
-        assert!(is_free, "one piece waits at a time");
         stream.pending = bytes;
         self.enqueue(key);
         self.pump();
+    }
+
+    /// A stream that may be given data, if it is not over.
+    fn open_stream(&mut self, key: Key) -> Option<&mut Stream> {
+        let stream = self.streams.get_mut(key).filter(|it| !it.is_done)?;
+        assert!(stream.is_begun, "data come behind a head");
+        let is_free = stream.pending.is_empty() && stream.tail == Tail::Open;
+        assert!(is_free, "one piece waits at a time");
+        Some(stream)
+    }
+
+    /// Writes one frame of data at once, if nothing stands in its way; whether it did.
+    fn put_now(&mut self, key: Key, bytes: &[u8]) -> bool {
+        if bytes.len() > PAYLOAD_MAX || self.is_full() {
+            return false;
+        }
+        let (length, credit, first_credit) = (wide(bytes.len()), self.credit, self.first_credit);
+        let Some(stream) = self.open_stream(key) else {
+            return true;
+        };
+        if length > credit || length > first_credit - stream.sent {
+            return false;
+        }
+        stream.sent += length;
+        self.credit -= length;
+        self.has_answered = true;
+        self.guard.forward();
+        frame::put_head(&mut self.out, bytes.len(), (frame::DATA, 0), key.id);
+        self.out.extend_from_slice(bytes);
+        true
     }
 
     /// Ends an answer with trailers, behind all data. Nothing happens if the stream is over.
@@ -115,6 +138,13 @@ impl Connection {
             self.put_reset(key.id, reason);
             self.forget(key);
         }
+    }
+
+    /// Whether a stream's end was sent.
+    #[must_use]
+    pub fn is_answered(&self, key: Key) -> bool {
+        let stream = self.streams.get(key);
+        stream.is_none_or(|it| it.is_done)
     }
 
     /// Whether nothing waits in a stream.

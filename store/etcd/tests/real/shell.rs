@@ -486,3 +486,37 @@ fn a_message_within_the_frame_limit_may_hold_any_value() {
         assert!(found.encoded_len() > 256);
     });
 }
+
+#[test]
+fn what_is_no_grpc_is_answered_over_http2_as_over_http1() {
+    with_node(|services| async move {
+        let mut client = Front::new(services).connect().await;
+        assert_eq!(client.page("/livez").await, (200, "ok\n".to_owned()));
+        let (status, said) = client.page("/metrics").await;
+        assert_eq!(status, 200);
+        assert!(said.contains("\netcd_server_has_leader 1\n"));
+        assert_eq!(client.page("/nothing").await.0, 404);
+    });
+}
+
+#[test]
+fn calls_that_are_taken_back_as_soon_as_they_are_made_end_the_connection() {
+    with_node(|services| async move {
+        let front = Front::new(services);
+        let mut client = front.connect().await;
+        let mut is_ended = false;
+        for _ in 0..2_000 {
+            let request = http::Request::post(format!("http://holm{LOCK}"));
+            let request = request.header("content-type", "application/grpc");
+            if !client.cancel_at_once(request.body(()).unwrap()).await {
+                is_ended = true;
+                break;
+            }
+        }
+        assert!(is_ended, "2,000 calls were taken");
+        client.served.await.unwrap();
+        let mut client = front.connect().await;
+        let done: pb::PutResponse = client.ask(PUT, &put("a", "1")).await.unwrap();
+        assert_eq!(done.header.unwrap().revision, 2);
+    });
+}
