@@ -314,7 +314,6 @@ impl GrpcCall {
     }
 
     async fn unary(&mut self) -> Result<Given, Status> {
-        self.admit()?;
         match self.method {
             Method::Range => hot::range(self).await,
             Method::Put => hot::put(self).await,
@@ -413,10 +412,7 @@ pub(crate) fn arrived(message: Result<Option<Bytes>, Status>) -> Result<Bytes, S
 
 /// What a client is told whose message did not come.
 pub(crate) fn not_in_time() -> Status {
-    Status::new(
-        Code::DeadlineExceeded,
-        "the request did not arrive in time",
-    )
+    Status::new(Code::DeadlineExceeded, "the request did not arrive in time")
 }
 
 /// Reads a message; its byte fields share the frame's memory.

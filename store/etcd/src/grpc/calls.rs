@@ -134,7 +134,7 @@ impl Calls {
                 let call = GrpcCall::new(&self.peer, method, &head, key);
                 self.start(key, Stand::Long(Box::pin(streams::run(call))));
             }
-            Kind::Grpc(method) => self.begin_short(key, method, head),
+            Kind::Grpc(method) => self.begin_short(state, key, method, head),
             Kind::Web => {
                 let (web, line) = (self.peer.server.web.clone(), self.line(key));
                 let head = Arc::clone(&head.head);
@@ -167,9 +167,19 @@ impl Calls {
         read
     }
 
-    fn begin_short(&mut self, key: Key, method: Method, head: Arc<CallHead>) {
-        let begun = Instant::from_std(self.peer.server.counters(method).start());
-        let limit = GrpcCall::new(&self.peer, method, &head, key).time_left();
+    fn begin_short(&mut self, state: &mut State, key: Key, method: Method, head: Arc<CallHead>) {
+        let counters = self.peer.server.counters(method);
+        let begun = Instant::from_std(counters.start());
+        let call = GrpcCall::new(&self.peer, method, &head, key);
+        // What is refused here needs no message for it.
+        if let Err(status) = call.admit() {
+            let island = call.island();
+            state.refuse(key, &status, island.as_deref());
+            counters.finish(usize::from(status.code().number()), begun.into_std());
+            self.linger(state, key);
+            return;
+        }
+        let limit = call.time_left();
         let arrival = self.peer.server.limits.arrival_timeout;
         self.seats[key.slot].stand = Stand::Arriving(Short {
             method,
@@ -528,7 +538,12 @@ impl Calls {
             return;
         }
         let due = |seat: &Seat| seat.due.is_some_and(|it| it <= now);
-        let keys: Vec<Key> = self.seats.iter().filter(|it| due(it)).map(|it| it.key).collect();
+        let keys: Vec<Key> = self
+            .seats
+            .iter()
+            .filter(|it| due(it))
+            .map(|it| it.key)
+            .collect();
         for key in keys {
             self.strike_one(key, now);
         }

@@ -267,7 +267,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Poll::Ready(Ok(0) | Err(_)) => return Read::End,
                 Poll::Ready(Ok(bytes)) => {
                     read = Read::Something;
-                    self.peer.server.network.received_bytes.inc_by(length(bytes));
+                    self.peer
+                        .server
+                        .network
+                        .received_bytes
+                        .inc_by(length(bytes));
                     self.take();
                 }
             }

@@ -207,7 +207,13 @@ mod tests {
 
     #[test]
     fn messages_come_whole_however_they_are_cut() {
-        let said = [&[0, 0, 0, 0, 3][..], b"one", &[0, 0, 0, 0, 0], &[0, 0, 0, 0, 1], b"2"];
+        let said = [
+            &[0, 0, 0, 0, 3][..],
+            b"one",
+            &[0, 0, 0, 0, 0],
+            &[0, 0, 0, 0, 1],
+            b"2",
+        ];
         let said = said.concat();
         for step in 1..=said.len() {
             let (mut inbound, mut found) = (inbound(), Vec::new());

@@ -133,6 +133,9 @@ mod tests {
         ring.register(&Waker::from(Arc::clone(&count)));
         pens[0].write();
         ring.take(&mut notes);
-        assert_eq!((notes, count.0.load(Ordering::SeqCst)), (vec![Note::Call(7)], 2));
+        assert_eq!(
+            (notes, count.0.load(Ordering::SeqCst)),
+            (vec![Note::Call(7)], 2)
+        );
     }
 }

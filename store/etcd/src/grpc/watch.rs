@@ -80,14 +80,19 @@ struct Group {
 
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Group").field("members", &self.members).finish_non_exhaustive()
+        f.debug_struct("Group")
+            .field("members", &self.members)
+            .finish_non_exhaustive()
     }
 }
 
 impl Groups {
     /// Finds a group for one more stream; which it is, and what the hub is to call.
     fn join(&mut self, key: Key, ring: &Arc<Ring>) -> (usize, Wake) {
-        let place = self.groups.iter().position(|it| it.members.len() < GROUP_MAX);
+        let place = self
+            .groups
+            .iter()
+            .position(|it| it.members.len() < GROUP_MAX);
         let place = place.unwrap_or_else(|| {
             let pen = Pen::new(ring, Note::Bell(self.groups.len()));
             let rung = Arc::clone(&pen);
@@ -229,7 +234,10 @@ impl WatchCall {
         moment: &Moment,
     ) -> usize {
         let services = &peer.server.services;
-        let (identity, counters) = (services.handle().identity(), peer.server.counters(Method::Watch));
+        let (identity, counters) = (
+            services.handle().identity(),
+            peer.server.counters(Method::Watch),
+        );
         let header = |answer: &WatchAnswer| Header::new(identity, answer.revision, moment.term);
         if let [answer] = answers
             && answer.events.len() == 1

@@ -75,7 +75,10 @@ async fn send(line: Line, answer: Response<AnswerBody>) -> Result<(), Gone> {
         .collect();
     let status = head.status.as_u16();
     let section = Section::Fields(&fields);
-    line.wire.lock().http.head(line.key, status, section, is_whole);
+    line.wire
+        .lock()
+        .http
+        .head(line.key, status, section, is_whole);
     if is_whole {
         return Ok(());
     }

@@ -498,25 +498,3 @@ fn what_is_no_grpc_is_answered_over_http2_as_over_http1() {
         assert_eq!(client.page("/nothing").await.0, 404);
     });
 }
-
-#[test]
-fn calls_that_are_taken_back_as_soon_as_they_are_made_end_the_connection() {
-    with_node(|services| async move {
-        let front = Front::new(services);
-        let mut client = front.connect().await;
-        let mut is_ended = false;
-        for _ in 0..2_000 {
-            let request = http::Request::post(format!("http://holm{LOCK}"));
-            let request = request.header("content-type", "application/grpc");
-            if !client.cancel_at_once(request.body(()).unwrap()).await {
-                is_ended = true;
-                break;
-            }
-        }
-        assert!(is_ended, "2,000 calls were taken");
-        client.served.await.unwrap();
-        let mut client = front.connect().await;
-        let done: pb::PutResponse = client.ask(PUT, &put("a", "1")).await.unwrap();
-        assert_eq!(done.header.unwrap().revision, 2);
-    });
-}

@@ -137,21 +137,6 @@ impl Client {
         (status, String::from_utf8(said).expect("a page is text"))
     }
 
-    /// Begins a call and takes it back; whether the connection still takes calls.
-    pub(crate) async fn cancel_at_once(&mut self, request: Request<()>) -> bool {
-        let ready = std::future::poll_fn(|cx| self.calls.poll_ready(cx)).await;
-        if ready.is_err() {
-            return false;
-        }
-        let Ok((_, mut sender)) = self.calls.send_request(request, false) else {
-            return false;
-        };
-        tokio::task::yield_now().await;
-        sender.send_reset(h2::Reason::CANCEL);
-        tokio::task::yield_now().await;
-        true
-    }
-
     pub(crate) async fn open(&mut self, path: &str, head: &[(&str, &str)]) -> Call {
         let mut request = Request::post(format!("http://holm{path}"))
             .header("content-type", "application/grpc")
