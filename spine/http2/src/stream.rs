@@ -34,6 +34,10 @@ pub(crate) enum Wish {
 }
 
 /// A stream.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each side begins and ends by itself"
+)]
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     pub(crate) id: u32,

@@ -101,7 +101,7 @@ impl Server {
             }
             Came::Data(key, bytes, is_last) => {
                 self.connection.release(key, bytes.len());
-                let echo = self.echoes.get_mut(&key).unwrap();
+                let echo = self.echoes.get_mut(&key).expect("both ends play along");
                 echo.body.extend_from_slice(&bytes);
                 if is_last {
                     self.answer(key);
@@ -115,7 +115,7 @@ impl Server {
     }
 
     fn answer(&mut self, key: Key) {
-        let echo = self.echoes.get_mut(&key).unwrap();
+        let echo = self.echoes.get_mut(&key).expect("both ends play along");
         let body = core::mem::take(&mut echo.body).freeze();
         if body.len() < 1_000 {
             self.connection.answer(key, &body);
@@ -165,31 +165,48 @@ async fn serve(stream: DuplexStream, our_window: u32) {
     }
 }
 
+fn beside<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    tokio::runtime::Handle::current().spawn(work)
+}
+
 fn body(number: usize, bytes: usize) -> Bytes {
-    let byte = |place: usize| u8::try_from((place * 7 + number) % 251).unwrap();
+    let byte =
+        |place: usize| u8::try_from((place * 7 + number) % 251).expect("both ends play along");
     (0..bytes).map(byte).collect::<Vec<_>>().into()
 }
 
 async fn ask(mut calls: SendRequest<Bytes>, number: usize, (bytes, gives_up): (usize, bool)) {
-    let request = Request::post("http://twin/echo").body(()).unwrap();
+    let request = Request::post("http://twin/echo")
+        .body(())
+        .expect("both ends play along");
     let all = body(number, bytes);
     std::future::poll_fn(|cx| calls.poll_ready(cx))
         .await
-        .unwrap();
-    let (response, mut sender) = calls.send_request(request, false).unwrap();
+        .expect("both ends play along");
+    let (response, mut sender) = calls
+        .send_request(request, false)
+        .expect("both ends play along");
     if gives_up {
-        sender.send_data(all.slice(..bytes / 2), false).unwrap();
+        sender
+            .send_data(all.slice(..bytes / 2), false)
+            .expect("both ends play along");
         sender.send_reset(h2::Reason::CANCEL);
         return;
     }
-    sender.send_data(all.clone(), true).unwrap();
-    let response = response.await.unwrap();
+    sender
+        .send_data(all.clone(), true)
+        .expect("both ends play along");
+    let response = response.await.expect("both ends play along");
     assert_eq!(response.headers()["content-type"], "application/grpc");
     let mut back = response.into_body();
     let mut come = BytesMut::new();
     while let Some(piece) = back.data().await {
-        let piece = piece.unwrap();
-        back.flow_control().release_capacity(piece.len()).unwrap();
+        let piece = piece.expect("both ends play along");
+        back.flow_control()
+            .release_capacity(piece.len())
+            .expect("both ends play along");
         come.extend_from_slice(&piece);
     }
     assert!(
@@ -197,19 +214,26 @@ async fn ask(mut calls: SendRequest<Bytes>, number: usize, (bytes, gives_up): (u
         "{number}: {} of {bytes} bytes came back",
         come.len()
     );
-    let trailers = back.trailers().await.unwrap().unwrap();
+    let trailers = back
+        .trailers()
+        .await
+        .expect("both ends play along")
+        .expect("both ends play along");
     let status = if bytes < 1_000 { "0" } else { "7" };
     assert_eq!(trailers["grpc-status"], status);
 }
 
 async fn converse(plan: Plan) {
     let (near, far) = tokio::io::duplex(plan.pipe_bytes);
-    let served = tokio::spawn(serve(far, plan.our_window));
+    let served = beside(serve(far, plan.our_window));
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(plan.stream_window);
     builder.header_table_size(plan.table_bytes);
-    let (calls, connection) = builder.handshake::<_, Bytes>(near).await.unwrap();
-    let driver = tokio::spawn(connection);
+    let (calls, connection) = builder
+        .handshake::<_, Bytes>(near)
+        .await
+        .expect("both ends play along");
+    let driver = beside(connection);
     let mut requests = plan.requests.into_iter().enumerate();
     let mut under_way = tokio::task::JoinSet::new();
     loop {
@@ -220,20 +244,23 @@ async fn converse(plan: Plan) {
             under_way.spawn(ask(calls.clone(), number, request));
         }
         match under_way.join_next().await {
-            Some(asked) => asked.unwrap(),
+            Some(asked) => asked.expect("both ends play along"),
             None => break,
         }
     }
     drop(calls);
-    driver.await.unwrap().unwrap();
-    served.await.unwrap();
+    driver
+        .await
+        .expect("both ends play along")
+        .expect("both ends play along");
+    served.await.expect("both ends play along");
 }
 
 #[test]
 fn what_a_client_of_others_sends_comes_back() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
-        .unwrap();
+        .expect("both ends play along");
     arbtest::arbtest(|source| {
         runtime.block_on(converse(Plan::arbitrary(source)?));
         Ok(())
@@ -244,16 +271,18 @@ fn what_a_client_of_others_sends_comes_back() {
 fn a_farewell_is_understood() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
-        .unwrap();
+        .expect("both ends play along");
     runtime.block_on(async {
         let (near, mut far) = tokio::io::duplex(1 << 16);
-        let served = tokio::spawn(async move {
+        let served = beside(async move {
             let mut connection = Connection::new(config());
             connection.leave();
             let mut come = BytesMut::new();
             while !connection.is_over() {
-                far.write_all(&connection.out().split()).await.unwrap();
-                if far.read_buf(&mut come).await.unwrap() == 0 {
+                far.write_all(&connection.out().split())
+                    .await
+                    .expect("both ends play along");
+                if far.read_buf(&mut come).await.expect("both ends play along") == 0 {
                     // With nothing under way the client leaves at the first word.
                     return;
                 }
@@ -262,9 +291,11 @@ fn a_farewell_is_understood() {
                 drop(come.split_to(read));
             }
         });
-        let (calls, connection) = h2::client::handshake(near).await.unwrap();
-        connection.await.unwrap();
-        served.await.unwrap();
+        let (calls, connection) = h2::client::handshake(near)
+            .await
+            .expect("both ends play along");
+        connection.await.expect("both ends play along");
+        served.await.expect("both ends play along");
         let mut calls: SendRequest<Bytes> = calls;
         let ready = std::future::poll_fn(|cx| match calls.poll_ready(cx) {
             Poll::Ready(ready) => Poll::Ready(ready.is_err()),

@@ -43,8 +43,8 @@ pub(crate) fn config() -> Config {
 }
 
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let byte = |value: u32| u8::try_from(value & 0xff).unwrap();
-    let length = u32::try_from(payload.len()).unwrap();
+    let byte = |value: u32| u8::try_from(value & 0xff).expect("a test says what is right");
+    let length = u32::try_from(payload.len()).expect("a test says what is right");
     let head = [
         byte(length >> 16),
         byte(length >> 8),
@@ -60,7 +60,8 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 pub(crate) fn number(value: u32) -> [u8; 4] {
-    [24, 16, 8, 0].map(|shift| u8::try_from(value >> shift & 0xff).unwrap())
+    [24, 16, 8, 0]
+        .map(|shift| u8::try_from(value >> shift & 0xff).expect("a test says what is right"))
 }
 
 pub(crate) fn setting(name: u8, value: u32) -> Vec<u8> {
@@ -74,7 +75,7 @@ pub(crate) fn frames(mut said: &[u8]) -> Vec<Said> {
     let mut frames = Vec::new();
     while !said.is_empty() {
         let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, it| sum << 8 | u32::from(*it));
-        let length = usize::try_from(number(&said[..3])).unwrap();
+        let length = usize::try_from(number(&said[..3])).expect("a test says what is right");
         let payload = said[9..9 + length].to_vec();
         frames.push((said[3], said[4], number(&said[5..9]), payload));
         said = &said[9 + length..];
@@ -153,7 +154,7 @@ pub(crate) fn begin(connection: &mut Connection, stream: u32, flags: u8) -> Key 
 pub(crate) fn expect_failure(connection: &mut Connection, came: &[Came], reason: Reason) {
     assert_eq!(came.last(), Some(&Came::Failed(reason)));
     let said = heard(connection);
-    let (kind, _, _, payload) = said.last().unwrap();
+    let (kind, _, _, payload) = said.last().expect("a test says what is right");
     assert_eq!((*kind, &payload[4..8]), (GO_AWAY, &number(reason.0)[..]));
     assert!(connection.is_over());
     assert_eq!(say(connection, &frame(PING, 0, 0, &[0; 8])), []);
