@@ -140,6 +140,13 @@ impl Connection {
         }
     }
 
+    /// Whether a stream's head was sent.
+    #[must_use]
+    pub fn is_begun(&self, key: Key) -> bool {
+        let stream = self.streams.get(key);
+        stream.is_some_and(|it| it.is_begun)
+    }
+
     /// Whether a stream's end was sent.
     #[must_use]
     pub fn is_answered(&self, key: Key) -> bool {

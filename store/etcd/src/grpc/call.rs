@@ -16,7 +16,7 @@ use super::frame::whole;
 use super::method::Method;
 use super::outbound::{Gone, Island, answer, refuse};
 use super::watch::Newest;
-use super::wire::{Line, Wire};
+use super::wire::{Cord, Wire};
 use super::{hot, list};
 use crate::context::Context;
 use crate::status::{Code, Status};
@@ -170,8 +170,8 @@ impl GrpcCall {
     }
 
     /// The call's end of its stream.
-    pub(crate) fn line(&self) -> Line {
-        Line {
+    pub(crate) fn cord(&self) -> Cord {
+        Cord {
             wire: Arc::clone(&self.peer.wire),
             key: self.key,
         }
@@ -295,7 +295,7 @@ impl GrpcCall {
     pub(crate) async fn message<M: prost::Message + Default>(&mut self) -> Result<M, Status> {
         if self.come.is_none() {
             let limit = self.server().limits.arrival_timeout;
-            let come = tokio::time::timeout(limit, self.line().message()).await;
+            let come = tokio::time::timeout(limit, self.cord().message()).await;
             self.come = Some(arrived(come.map_err(|_elapsed| not_in_time())?));
         }
         self.decode_message()

@@ -21,7 +21,7 @@ use super::call::{CallHead, Given, GrpcCall, Kind, Outcome, Peer, Work, arrived,
 use super::method::Method;
 use super::ring::{Note, Pen, Ring};
 use super::watch::{Groups, Moment, WatchCall, stopped};
-use super::wire::{Line, State};
+use super::wire::{Cord, State};
 use super::{hot, streams};
 use crate::status::{Code, Status};
 
@@ -29,12 +29,14 @@ use crate::status::{Code, Status};
 pub(crate) struct Calls {
     peer: Arc<Peer>,
     ring: Arc<Ring>,
-    seats: Vec<Seat>,
+    places: Vec<Place>,
     /// Short calls whose message has come.
     ready: Vec<GrpcCall>,
     /// Calls that are not over, but for those that linger.
     count: usize,
     groups: Groups,
+    /// Watch streams that demand a leader.
+    demanding: usize,
     /// The head that came last, and what it says.
     newest: Option<Arc<CallHead>>,
     /// The earliest of all times at which something is to be done for a call.
@@ -45,7 +47,7 @@ pub(crate) struct Calls {
 }
 
 /// A stream's place among the calls.
-struct Seat {
+struct Place {
     key: Key,
     pen: Arc<Pen>,
     waker: Waker,
@@ -83,10 +85,11 @@ impl Calls {
         Self {
             peer: Arc::clone(peer),
             ring: Arc::clone(ring),
-            seats: Vec::new(),
+            places: Vec::new(),
             ready: Vec::new(),
             count: 0,
             groups: Groups::default(),
+            demanding: 0,
             newest: None,
             due: None,
             rung: Vec::new(),
@@ -126,7 +129,7 @@ impl Calls {
     fn begin(&mut self, state: &mut State, key: Key, head: &Arc<Head>, is_whole: bool) {
         let server = &self.peer.server;
         state.open(key, server.limits.message_bytes_max, &server.ledger);
-        self.seat(key);
+        self.place(key);
         let head = self.read_head(head);
         match head.kind {
             Kind::Grpc(Method::Watch) => self.begin_watch(state, key, &head),
@@ -136,10 +139,10 @@ impl Calls {
             }
             Kind::Grpc(method) => self.begin_short(state, key, method, head),
             Kind::Web => {
-                let (web, line) = (self.peer.server.web.clone(), self.line(key));
+                let (web, cord) = (self.peer.server.web.clone(), self.cord(key));
                 let head = Arc::clone(&head.head);
                 let work = async move {
-                    web.answer_over_http2(line, &head).await;
+                    web.answer_over_http2(cord, &head).await;
                     Outcome::Done
                 };
                 self.start(key, Stand::Long(Box::pin(work)));
@@ -181,7 +184,7 @@ impl Calls {
         }
         let limit = call.time_left();
         let arrival = self.peer.server.limits.arrival_timeout;
-        self.seats[key.slot].stand = Stand::Arriving(Short {
+        self.places[key.slot].stand = Stand::Arriving(Short {
             method,
             head,
             begun,
@@ -211,29 +214,30 @@ impl Calls {
         }
         let groups = (&mut self.groups, &self.ring);
         let watch = WatchCall::begin((&self.peer, state), key, head, begun, groups);
-        self.seats[key.slot].stand = Stand::Watch(Box::new(watch));
+        self.demanding += usize::from(watch.demands_leader);
+        self.places[key.slot].stand = Stand::Watch(Box::new(watch));
         self.count += 1;
     }
 
     /// Begins a call that runs beside others, when it is its turn.
     fn start(&mut self, key: Key, stand: Stand) {
-        let seat = &mut self.seats[key.slot];
-        seat.stand = stand;
-        seat.pen.write();
+        let place = &mut self.places[key.slot];
+        place.stand = stand;
+        place.pen.write();
         self.count += 1;
     }
 
     /// A piece of a request, or its end.
     fn hear(&mut self, state: &mut State, key: Key, bytes: &[u8], is_last: bool) {
-        let Some(seat) = self.seats.get_mut(key.slot).filter(|it| it.key == key) else {
+        let Some(place) = self.places.get_mut(key.slot).filter(|it| it.key == key) else {
             return;
         };
-        match &mut seat.stand {
+        match &mut place.stand {
             Stand::Arriving(short) if !short.has_come => {
-                let Some(lane) = state.lane(key) else {
+                let Some(intake) = state.intake(key) else {
                     return;
                 };
-                let come = match lane.inbound.whole(bytes) {
+                let come = match intake.inbound.whole(bytes) {
                     Some(message) => {
                         state.http.release(key, bytes.len());
                         Ok(message)
@@ -285,10 +289,10 @@ impl Calls {
 
     fn run(&mut self, mut call: GrpcCall) {
         let key = call.key;
-        let Some(seat) = self.seats.get_mut(key.slot).filter(|it| it.key == key) else {
+        let Some(place) = self.places.get_mut(key.slot).filter(|it| it.key == key) else {
             return;
         };
-        let Stand::Arriving(short) = &seat.stand else {
+        let Stand::Arriving(short) = &place.stand else {
             return;
         };
         let short = short.clone();
@@ -296,7 +300,7 @@ impl Calls {
             Some(given) => self.conclude(key, &short, given),
             None => {
                 let due = short.limit.map(|limit| short.begun + limit);
-                seat.stand = Stand::Running(short, Box::pin(call.run_short()));
+                place.stand = Stand::Running(short, Box::pin(call.run_short()));
                 self.set_due(key, due);
                 self.go_on(key.slot);
             }
@@ -307,8 +311,8 @@ impl Calls {
     pub(crate) fn heed(&mut self, note: Note) {
         match note {
             Note::Call(slot) => {
-                if let Some(seat) = self.seats.get(slot) {
-                    seat.pen.lift();
+                if let Some(place) = self.places.get(slot) {
+                    place.pen.lift();
                     self.go_on(slot);
                 }
             }
@@ -328,11 +332,11 @@ impl Calls {
         let moment = Moment::of(&peer);
         let mut state = peer.wire.lock();
         for key in keys {
-            let seat = self.seats.get_mut(key.slot).filter(|it| it.key == *key);
-            if let Some(Seat {
+            let place = self.places.get_mut(key.slot).filter(|it| it.key == *key);
+            if let Some(Place {
                 stand: Stand::Watch(watch),
                 ..
-            }) = seat
+            }) = place
                 && let Err(status) = watch.speak(&peer, &mut state, &moment)
             {
                 self.end_watch(&mut state, *key, &status);
@@ -350,8 +354,8 @@ impl Calls {
             while let Some(key) = state.http.next_opened() {
                 has_opened = true;
                 state.wake(key);
-                let seat = self.seats.get(key.slot).filter(|it| it.key == key);
-                if seat.is_some_and(|it| matches!(it.stand, Stand::Watch(_))) {
+                let place = self.places.get(key.slot).filter(|it| it.key == key);
+                if place.is_some_and(|it| matches!(it.stand, Stand::Watch(_))) {
                     keys.push(key);
                 }
             }
@@ -365,17 +369,17 @@ impl Calls {
 
     /// Runs a call's future once.
     fn go_on(&mut self, slot: usize) {
-        let seat = &mut self.seats[slot];
-        let key = seat.key;
-        let mut cx = Context::from_waker(&seat.waker);
-        let polled = match &mut seat.stand {
+        let place = &mut self.places[slot];
+        let key = place.key;
+        let mut cx = Context::from_waker(&place.waker);
+        let polled = match &mut place.stand {
             Stand::Running(_, work) | Stand::Long(work) => work.as_mut().poll(&mut cx),
             Stand::Free | Stand::Arriving(_) | Stand::Watch(_) | Stand::Lingering => return,
         };
         let Poll::Ready(outcome) = polled else {
             return;
         };
-        match (std::mem::replace(&mut seat.stand, Stand::Free), outcome) {
+        match (std::mem::replace(&mut place.stand, Stand::Free), outcome) {
             (Stand::Running(short, _), Outcome::Given(given)) => {
                 self.conclude(key, &short, given);
             }
@@ -397,9 +401,9 @@ impl Calls {
                 ..short.clone()
             };
             let work = Box::pin(call.run_list(view, range));
-            let seat = &mut self.seats[key.slot];
-            seat.stand = Stand::Running(short, work);
-            seat.pen.write();
+            let place = &mut self.places[key.slot];
+            place.stand = Stand::Running(short, work);
+            place.pen.write();
             self.set_due(key, None);
             return;
         }
@@ -414,13 +418,13 @@ impl Calls {
     /// A call is answered: its stream goes, at once or when the client has said everything.
     fn linger(&mut self, state: &mut State, key: Key) {
         let is_alive = state.http.is_alive(key);
-        let seat = &mut self.seats[key.slot];
+        let place = &mut self.places[key.slot];
         if !is_alive {
-            seat.stand = Stand::Free;
-            seat.due = None;
+            place.stand = Stand::Free;
+            place.due = None;
             return;
         }
-        seat.stand = Stand::Lingering;
+        place.stand = Stand::Lingering;
         let limit = self.peer.server.limits.arrival_timeout;
         self.set_due(key, Some(Instant::now() + limit));
     }
@@ -432,9 +436,10 @@ impl Calls {
     }
 
     fn leave_watch(&mut self, key: Key, code: Code) {
-        let seat = &mut self.seats[key.slot];
-        if let Stand::Watch(watch) = std::mem::replace(&mut seat.stand, Stand::Free) {
+        let place = &mut self.places[key.slot];
+        if let Stand::Watch(watch) = std::mem::replace(&mut place.stand, Stand::Free) {
             self.groups.leave(watch.group, key);
+            self.demanding -= usize::from(watch.demands_leader);
             let counters = self.peer.server.counters(Method::Watch);
             counters.finish(usize::from(code.number()), watch.begun.into_std());
             self.count -= 1;
@@ -444,12 +449,12 @@ impl Calls {
     /// A stream is over, whatever its call was at.
     fn give_up(&mut self, state: &mut State, key: Key) {
         state.close(key, &self.peer.server.ledger);
-        let Some(seat) = self.seats.get_mut(key.slot).filter(|it| it.key == key) else {
+        let Some(place) = self.places.get_mut(key.slot).filter(|it| it.key == key) else {
             return;
         };
-        seat.due = None;
+        place.due = None;
         let canceled = usize::from(Code::Canceled.number());
-        match &seat.stand {
+        match &place.stand {
             Stand::Watch(_) => {
                 self.leave_watch(key, Code::Canceled);
                 return;
@@ -462,7 +467,7 @@ impl Calls {
             Stand::Long(_) => self.count -= 1,
             Stand::Free | Stand::Lingering => {}
         }
-        match std::mem::replace(&mut seat.stand, Stand::Free) {
+        match std::mem::replace(&mut place.stand, Stand::Free) {
             Stand::Running(_, work) | Stand::Long(work) => self.dropped.push(work),
             Stand::Free | Stand::Arriving(_) | Stand::Watch(_) | Stand::Lingering => {}
         }
@@ -477,8 +482,8 @@ impl Calls {
     pub(crate) fn end_watches(&mut self, status: &Status, are_all: bool) {
         let peer = Arc::clone(&self.peer);
         let mut state = peer.wire.lock();
-        for slot in 0..self.seats.len() {
-            if let Stand::Watch(watch) = &self.seats[slot].stand
+        for slot in 0..self.places.len() {
+            if let Stand::Watch(watch) = &self.places[slot].stand
                 && (are_all || watch.demands_leader)
             {
                 let key = watch.key;
@@ -488,27 +493,19 @@ impl Calls {
     }
 
     /// Whether a watch stream demands a leader.
-    pub(crate) fn demand_leader(&self) -> bool {
-        let demands = |seat: &Seat| match &seat.stand {
-            Stand::Watch(watch) => watch.demands_leader,
-            Stand::Free
-            | Stand::Arriving(_)
-            | Stand::Running(..)
-            | Stand::Long(_)
-            | Stand::Lingering => false,
-        };
-        self.seats.iter().any(demands)
+    pub(crate) const fn demand_leader(&self) -> bool {
+        self.demanding > 0
     }
 
-    fn seat(&mut self, key: Key) {
-        if let Some(seat) = self.seats.get_mut(key.slot) {
-            seat.key = key;
-            seat.stand = Stand::Free;
-            seat.due = None;
+    fn place(&mut self, key: Key) {
+        if let Some(place) = self.places.get_mut(key.slot) {
+            place.key = key;
+            place.stand = Stand::Free;
+            place.due = None;
             return;
         }
         let pen = Pen::new(&self.ring, Note::Call(key.slot));
-        self.seats.push(Seat {
+        self.places.push(Place {
             key,
             waker: Waker::from(Arc::clone(&pen)),
             pen,
@@ -517,15 +514,15 @@ impl Calls {
         });
     }
 
-    fn line(&self, key: Key) -> Line {
-        Line {
+    fn cord(&self, key: Key) -> Cord {
+        Cord {
             wire: Arc::clone(&self.peer.wire),
             key,
         }
     }
 
     fn set_due(&mut self, key: Key, due: Option<Instant>) {
-        self.seats[key.slot].due = due;
+        self.places[key.slot].due = due;
         self.due = match (self.due, due) {
             (Some(all), Some(due)) => Some(all.min(due)),
             (all, due) => all.or(due),
@@ -537,9 +534,9 @@ impl Calls {
         if self.due.is_none_or(|it| it > now) {
             return;
         }
-        let due = |seat: &Seat| seat.due.is_some_and(|it| it <= now);
+        let due = |place: &Place| place.due.is_some_and(|it| it <= now);
         let keys: Vec<Key> = self
-            .seats
+            .places
             .iter()
             .filter(|it| due(it))
             .map(|it| it.key)
@@ -547,13 +544,13 @@ impl Calls {
         for key in keys {
             self.strike_one(key, now);
         }
-        self.due = self.seats.iter().filter_map(|it| it.due).min();
+        self.due = self.places.iter().filter_map(|it| it.due).min();
     }
 
     fn strike_one(&mut self, key: Key, now: Instant) {
-        let seat = &mut self.seats[key.slot];
-        seat.due = None;
-        match &mut seat.stand {
+        let place = &mut self.places[key.slot];
+        place.due = None;
+        match &mut place.stand {
             Stand::Free | Stand::Long(_) => {}
             Stand::Arriving(short) | Stand::Running(short, _) => {
                 let (short, limit) = (short.clone(), short.limit);
@@ -563,7 +560,7 @@ impl Calls {
                     Some(_) | None => not_in_time(),
                 };
                 // What it was at goes first: it may hold what the answer needs.
-                seat.stand = Stand::Free;
+                place.stand = Stand::Free;
                 self.conclude(key, &short, Err(status));
             }
             Stand::Watch(watch) => {
@@ -581,7 +578,7 @@ impl Calls {
                 if state.http.is_answered(key) {
                     // A client that never ends its call has it reset.
                     state.http.reset(key, Reason::NO_ERROR);
-                    seat.stand = Stand::Free;
+                    place.stand = Stand::Free;
                 } else {
                     self.set_due(key, Some(now + limit));
                 }

@@ -26,6 +26,8 @@ use crate::errors;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What is read at once.
 const READ_BYTES: usize = 32 << 10;
+/// What an idle connection keeps of its output.
+const KEPT_MAX: usize = 16 << 10;
 /// How often it is read before what came is run.
 const READS_MAX: usize = 4;
 /// How often all of it is done before others have their turn.
@@ -367,8 +369,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let peer = Arc::clone(&self.peer);
         let mut state = peer.wire.lock();
-        let mut has_written = false;
+        let (mut has_written, mut longest) = (false, 0);
         while !state.http.out().is_empty() {
+            longest = longest.max(state.http.out().len());
             let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, state.http.out())
             else {
                 break;
@@ -383,6 +386,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             if state.http.out().is_empty() {
                 state.http.pump();
             }
+        }
+        if longest > KEPT_MAX && state.http.out().is_empty() {
+            *state.http.out() = BytesMut::new();
         }
         drop(state);
         if self.must_flush {

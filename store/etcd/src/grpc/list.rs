@@ -83,7 +83,7 @@ pub(crate) async fn send(
         return Err(end(reader.await));
     };
     let island = call.island();
-    let Ok(mut out) = Outbound::begin(&call.line(), island) else {
+    let Ok(mut out) = Outbound::begin(&call.cord(), island) else {
         return Ok(Given::Sent);
     };
     loop {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use holm_http2::{Connection, Key, Reason, Section};
 use http::header::HeaderName;
 
-use super::wire::Line;
+use super::wire::Cord;
 use crate::status::{Code, Status};
 
 /// What a node that is cut off says in the head of its answers; stock clients pass it over.
@@ -44,8 +44,12 @@ pub(crate) fn answer(http: &mut Connection, key: Key, framed: &[u8], island: Opt
     http.end(key, Section::Usual);
 }
 
-/// Answers with a refusal alone: one frame.
+/// Answers with a refusal alone: one frame. What was begun ends with it.
 pub(crate) fn refuse(http: &mut Connection, key: Key, status: &Status, island: Option<&str>) {
+    if http.is_begun(key) {
+        end(http, key, status);
+        return;
+    }
     let (code, message) = (code_value(status.code()), message_value(status.message()));
     let mut fields = vec![CONTENT_TYPE];
     if let Some(island) = island {
@@ -76,24 +80,24 @@ pub(crate) fn end(http: &mut Connection, key: Key, status: &Status) {
 /// The answers of a call that has many.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    line: Line,
+    cord: Cord,
 }
 
 impl Outbound {
     /// Begins to answer.
-    pub(crate) fn begin(line: &Line, island: Island) -> Result<Self, Gone> {
-        let mut state = line.wire.lock();
-        if !state.http.is_alive(line.key) {
+    pub(crate) fn begin(cord: &Cord, island: Island) -> Result<Self, Gone> {
+        let mut state = cord.wire.lock();
+        if !state.http.is_alive(cord.key) {
             return Err(Gone);
         }
-        begin(&mut state.http, line.key, island.as_deref());
+        begin(&mut state.http, cord.key, island.as_deref());
         drop(state);
-        Ok(Self { line: line.clone() })
+        Ok(Self { cord: cord.clone() })
     }
 
     /// Goes on with an answer that was begun.
-    pub(crate) fn of(line: &Line) -> Self {
-        Self { line: line.clone() }
+    pub(crate) fn of(cord: &Cord) -> Self {
+        Self { cord: cord.clone() }
     }
 
     /// Sends `bytes` as the client's window opens. Holds at most these bytes.
@@ -102,18 +106,18 @@ impl Outbound {
             return Ok(());
         }
         {
-            let mut state = self.line.wire.lock();
-            if !state.http.is_alive(self.line.key) {
+            let mut state = self.cord.wire.lock();
+            if !state.http.is_alive(self.cord.key) {
                 return Err(Gone);
             }
-            state.http.data(self.line.key, bytes);
+            state.http.data(self.cord.key, bytes);
         }
         poll_fn(|cx| self.poll_drained(cx)).await
     }
 
     /// Waits until nothing is held.
     fn poll_drained(&self, cx: &Context<'_>) -> Poll<Result<(), Gone>> {
-        let (key, mut state) = (self.line.key, self.line.wire.lock());
+        let (key, mut state) = (self.cord.key, self.cord.wire.lock());
         if !state.http.is_alive(key) {
             Poll::Ready(Err(Gone))
         } else if state.http.is_drained(key) {
@@ -126,22 +130,22 @@ impl Outbound {
 
     /// Waits until the client takes the call back.
     pub(crate) async fn is_reset(&mut self) {
-        self.line.gone().await;
+        self.cord.gone().await;
     }
 
     /// Ends the call with its status.
     pub(crate) fn end(self, status: &Status) -> Result<(), Gone> {
-        let mut state = self.line.wire.lock();
-        if !state.http.is_alive(self.line.key) {
+        let mut state = self.cord.wire.lock();
+        if !state.http.is_alive(self.cord.key) {
             return Err(Gone);
         }
-        end(&mut state.http, self.line.key, status);
+        end(&mut state.http, self.cord.key, status);
         Ok(())
     }
 
     /// Breaks the call off: for a client that takes nothing for too long.
     pub(crate) fn reset(self) {
-        self.line.reset(Reason::CANCEL);
+        self.cord.reset(Reason::CANCEL);
     }
 }
 

@@ -101,7 +101,7 @@ async fn pass_on(call: GrpcCall, mut read: Pages) -> Status {
     };
     let gone = || Status::new(Code::Canceled, "");
     let island = call.island();
-    let Ok(mut out) = Outbound::begin(&call.line(), island) else {
+    let Ok(mut out) = Outbound::begin(&call.cord(), island) else {
         return gone();
     };
     loop {

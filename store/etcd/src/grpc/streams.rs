@@ -82,12 +82,12 @@ async fn wait(call: &mut GrpcCall) -> Result<Given, Status> {
     };
     let leader_lost = call.leader_lost();
     let mut stop = call.peer.stop.clone();
-    let line = call.line();
+    let cord = call.cord();
     tokio::select! {
         framed = limited => framed.map(Given::Message),
         _ = stop.changed() => Err(stopped()),
         () = leader_lost => Err(errors::no_leader()),
-        () = line.gone() => Err(gone()),
+        () = cord.gone() => Err(gone()),
     }
 }
 
@@ -134,17 +134,17 @@ fn gone() -> Status {
 /// Renews a lease for each message.
 async fn keep_alive(call: GrpcCall) -> Status {
     let island = call.island();
-    let Ok(mut out) = Outbound::begin(&call.line(), island) else {
+    let Ok(mut out) = Outbound::begin(&call.cord(), island) else {
         return gone();
     };
     let server = Arc::clone(&call.peer.server);
     let counters = server.counters(call.method);
     let cx = call.context();
     let mut leader_lost = call.leader_lost();
-    let (line, mut stop) = (call.line(), call.peer.stop.clone());
+    let (cord, mut stop) = (call.cord(), call.peer.stop.clone());
     let status = loop {
         let message = tokio::select! {
-            message = line.message() => message,
+            message = cord.message() => message,
             _ = stop.changed() => break stopped(),
             () = leader_lost.as_mut() => break errors::no_leader(),
             () = out.is_reset() => return gone(),
@@ -227,7 +227,7 @@ async fn pass_on<M: Message>(
     let mut out: Option<Outbound> = None;
     let mut ended = None;
     let mut leader_lost = call.leader_lost();
-    let (line, mut stop) = (call.line(), call.peer.stop.clone());
+    let (cord, mut stop) = (call.cord(), call.peer.stop.clone());
     let status = loop {
         let answer = tokio::select! {
             biased;
@@ -238,7 +238,7 @@ async fn pass_on<M: Message>(
             }
             _ = stop.changed() => break stopped(),
             () = leader_lost.as_mut() => break errors::no_leader(),
-            () = line.gone() => return gone(),
+            () = cord.gone() => return gone(),
         };
         let Some(answer) = answer else {
             break match ended {
@@ -254,7 +254,7 @@ async fn pass_on<M: Message>(
         Some(out) => Ok(out),
         None if status.code() == Code::Ok => {
             let island = call.island();
-            Outbound::begin(&call.line(), island)
+            Outbound::begin(&call.cord(), island)
         }
         None => return refuse(&call, status),
     };
@@ -272,7 +272,7 @@ async fn send<M: Message>(
         Some(out) => out,
         None => {
             let island = call.island();
-            out.insert(Outbound::begin(&call.line(), island)?)
+            out.insert(Outbound::begin(&call.cord(), island)?)
         }
     };
     call.server().counters(call.method).send();

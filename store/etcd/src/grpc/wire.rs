@@ -1,6 +1,6 @@
-//! What a connection's calls share with its task: HTTP/2, and a lane for each stream.
+//! What a connection's calls share with its task: HTTP/2, and an intake for each stream.
 //!
-//! A call that streams holds a [`Line`] and says and hears everything by it. Its lane keeps what
+//! A call that streams holds a [`Cord`] and says and hears everything by it. Its intake keeps what
 //! came for it and whom to wake.
 //!
 //! What would surprise: all of it lies behind one lock, which nobody waits for. A connection's
@@ -42,12 +42,12 @@ pub(crate) struct Wire {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) http: Connection,
-    lanes: Vec<Lane>,
+    intakes: Vec<Intake>,
 }
 
 /// What came on a stream, and whom to wake.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct Intake {
     key: Key,
     pub(crate) inbound: Inbound,
     /// Bytes that came and for which the client has no room yet.
@@ -78,7 +78,7 @@ impl Wire {
         Arc::new(Self {
             state: Mutex::new(State {
                 http: Connection::new(config),
-                lanes: Vec::new(),
+                intakes: Vec::new(),
             }),
         })
     }
@@ -89,49 +89,49 @@ impl Wire {
 }
 
 impl State {
-    /// Makes a lane for a stream that began.
+    /// Makes an intake for a stream that began.
     pub(crate) fn open(&mut self, key: Key, message_bytes_max: usize, ledger: &Arc<Ledger>) {
-        let lane = Lane {
+        let intake = Intake {
             key,
             inbound: Inbound::new(message_bytes_max, Arc::clone(ledger)),
             unreleased: 0,
             waker: None,
         };
-        if let Some(place) = self.lanes.get_mut(key.slot) {
-            *place = lane;
+        if let Some(place) = self.intakes.get_mut(key.slot) {
+            *place = intake;
         } else {
-            assert_eq!(self.lanes.len(), key.slot, "streams are dense");
-            self.lanes.push(lane);
+            assert_eq!(self.intakes.len(), key.slot, "streams are dense");
+            self.intakes.push(intake);
         }
     }
 
-    /// A stream's lane, if the stream is not over.
-    pub(crate) fn lane(&mut self, key: Key) -> Option<&mut Lane> {
-        let lane = self.lanes.get_mut(key.slot).filter(|it| it.key == key)?;
-        self.http.is_alive(key).then_some(lane)
+    /// A stream's intake, if the stream is not over.
+    pub(crate) fn intake(&mut self, key: Key) -> Option<&mut Intake> {
+        let intake = self.intakes.get_mut(key.slot).filter(|it| it.key == key)?;
+        self.http.is_alive(key).then_some(intake)
     }
 
     /// A piece came on a stream.
     pub(crate) fn add(&mut self, key: Key, piece: &[u8], is_last: bool) {
-        let Some(lane) = self.lane(key) else {
+        let Some(intake) = self.intake(key) else {
             return;
         };
-        lane.inbound.add(piece);
-        lane.unreleased += piece.len();
+        intake.inbound.add(piece);
+        intake.unreleased += piece.len();
         if is_last {
-            lane.inbound.end();
+            intake.inbound.end();
         }
-        lane.wake();
+        intake.wake();
         self.release(key);
     }
 
     /// Gives the client room on a stream as long as what has come is no whole message: what is
     /// whole waits until it is taken.
     fn release(&mut self, key: Key) {
-        let Some(lane) = self.lane(key).filter(|it| !it.inbound.is_ready()) else {
+        let Some(intake) = self.intake(key).filter(|it| !it.inbound.is_ready()) else {
             return;
         };
-        let bytes = std::mem::take(&mut lane.unreleased);
+        let bytes = std::mem::take(&mut intake.unreleased);
         if bytes > 0 {
             self.http.release(key, bytes);
         }
@@ -139,25 +139,25 @@ impl State {
 
     /// A stream's next message, if it has come.
     pub(crate) fn next_message(&mut self, key: Key) -> Result<Option<Option<Bytes>>, Status> {
-        let lane = self.lane(key).ok_or_else(broken)?;
-        let next = lane.inbound.next();
+        let intake = self.intake(key).ok_or_else(broken)?;
+        let next = intake.inbound.next();
         self.release(key);
         next
     }
 
     /// Wakes the owner of a stream that is over; nothing of it is kept.
     pub(crate) fn close(&mut self, key: Key, ledger: &Arc<Ledger>) {
-        let lane = self.lanes.get_mut(key.slot).filter(|it| it.key == key);
-        if let Some(lane) = lane {
-            lane.wake();
-            lane.inbound = Inbound::new(0, Arc::clone(ledger));
+        let intake = self.intakes.get_mut(key.slot).filter(|it| it.key == key);
+        if let Some(intake) = intake {
+            intake.wake();
+            intake.inbound = Inbound::new(0, Arc::clone(ledger));
         }
     }
 
     /// Wakes a stream's owner.
     pub(crate) fn wake(&mut self, key: Key) {
-        if let Some(lane) = self.lanes.get_mut(key.slot).filter(|it| it.key == key) {
-            lane.wake();
+        if let Some(intake) = self.intakes.get_mut(key.slot).filter(|it| it.key == key) {
+            intake.wake();
         }
     }
 
@@ -167,7 +167,7 @@ impl State {
     }
 }
 
-impl Lane {
+impl Intake {
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -188,12 +188,12 @@ fn broken() -> Status {
 
 /// A call's end of its stream. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
+pub(crate) struct Cord {
     pub(crate) wire: Arc<Wire>,
     pub(crate) key: Key,
 }
 
-impl Line {
+impl Cord {
     /// The next message; `None` once the client has said everything.
     ///
     /// Cancelling it loses nothing.
@@ -212,13 +212,13 @@ impl Line {
     /// What has come, whatever it is; `None` once the client has said everything.
     pub(crate) fn poll_raw(&self, cx: &Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
         let mut state = self.wire.lock();
-        let Some(lane) = state.lane(self.key) else {
+        let Some(intake) = state.intake(self.key) else {
             return Poll::Ready(Some(Err(broken())));
         };
-        match lane.inbound.next_raw() {
+        match intake.inbound.next_raw() {
             Some(bytes) if bytes.is_empty() => Poll::Ready(None),
             Some(bytes) => {
-                let come = std::mem::take(&mut lane.unreleased);
+                let come = std::mem::take(&mut intake.unreleased);
                 state.http.release(self.key, come);
                 Poll::Ready(Some(Ok(bytes)))
             }
@@ -230,9 +230,9 @@ impl Line {
     pub(crate) async fn gone(&self) {
         poll_fn(|cx| {
             let mut state = self.wire.lock();
-            match state.lane(self.key) {
-                Some(lane) => {
-                    lane.wait(cx);
+            match state.intake(self.key) {
+                Some(intake) => {
+                    intake.wait(cx);
                     Poll::Pending
                 }
                 None => Poll::Ready(()),
@@ -250,8 +250,8 @@ impl Line {
 impl State {
     /// Waits for whatever happens next on a stream.
     pub(crate) fn wait<T>(&mut self, key: Key, cx: &Context<'_>) -> Poll<T> {
-        if let Some(lane) = self.lanes.get_mut(key.slot).filter(|it| it.key == key) {
-            lane.wait(cx);
+        if let Some(intake) = self.intakes.get_mut(key.slot).filter(|it| it.key == key) {
+            intake.wait(cx);
         }
         Poll::Pending
     }

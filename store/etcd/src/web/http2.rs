@@ -15,12 +15,12 @@ use hyper::body::{Body, Frame};
 use super::Web;
 use super::answer::{AnswerBody, text};
 use crate::grpc::outbound::{Gone, Outbound};
-use crate::grpc::wire::Line;
+use crate::grpc::wire::Cord;
 use crate::status::Status;
 
 /// A request's body that gives room for more as soon as it was read.
 #[derive(Debug)]
-struct RequestBody(Line);
+struct RequestBody(Cord);
 
 /// Why a request's body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -42,19 +42,19 @@ impl Body for RequestBody {
 
 impl Web {
     /// Answers one request that came over HTTP/2. Returns when all was sent or the client left.
-    pub(crate) async fn answer_over_http2(&self, line: Line, head: &Head) {
-        let answer = match request(head, line.clone()) {
+    pub(crate) async fn answer_over_http2(&self, cord: Cord, head: &Head) {
+        let answer = match request(head, cord.clone()) {
             Some(request) => self.answer(request).await,
             None => text(StatusCode::BAD_REQUEST, "this is no request\n"),
         };
         // A client that has left need not be told.
-        send(line, answer).await.ok();
+        send(cord, answer).await.ok();
     }
 }
 
 /// The request that a head begins; `None` if its target is none.
-fn request(head: &Head, line: Line) -> Option<Request<RequestBody>> {
-    let mut request = Request::new(RequestBody(line));
+fn request(head: &Head, cord: Cord) -> Option<Request<RequestBody>> {
+    let mut request = Request::new(RequestBody(cord));
     *request.method_mut() = Method::from_bytes(&head.method).ok()?;
     *request.uri_mut() = Uri::try_from(&head.path[..]).ok()?;
     for field in &head.fields {
@@ -66,7 +66,7 @@ fn request(head: &Head, line: Line) -> Option<Request<RequestBody>> {
 }
 
 /// Sends an answer as fast as the client takes it.
-async fn send(line: Line, answer: Response<AnswerBody>) -> Result<(), Gone> {
+async fn send(cord: Cord, answer: Response<AnswerBody>) -> Result<(), Gone> {
     let (head, mut body) = answer.into_parts();
     let is_whole = body.is_end_stream();
     let fields = head.headers.iter();
@@ -75,18 +75,18 @@ async fn send(line: Line, answer: Response<AnswerBody>) -> Result<(), Gone> {
         .collect();
     let status = head.status.as_u16();
     let section = Section::Fields(&fields);
-    line.wire
+    cord.wire
         .lock()
         .http
-        .head(line.key, status, section, is_whole);
+        .head(cord.key, status, section, is_whole);
     if is_whole {
         return Ok(());
     }
-    let mut out = Outbound::of(&line);
+    let mut out = Outbound::of(&cord);
     loop {
         let piece = tokio::select! {
             piece = body.frame() => piece,
-            () = line.gone() => return Err(Gone),
+            () = cord.gone() => return Err(Gone),
         };
         match piece {
             Some(Ok(piece)) => out.send(piece.into_data().unwrap_or_default()).await?,
@@ -94,6 +94,6 @@ async fn send(line: Line, answer: Response<AnswerBody>) -> Result<(), Gone> {
             None => break,
         }
     }
-    line.wire.lock().http.end_plain(line.key);
+    cord.wire.lock().http.end_plain(cord.key);
     Ok(())
 }
