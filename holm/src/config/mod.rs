@@ -71,6 +71,8 @@ pub(crate) struct Config {
     pub(crate) peer: SocketAddr,
     /// Where the console is.
     pub(crate) console: Option<SocketAddr>,
+    /// Where streams are served.
+    pub(crate) streams: Option<SocketAddr>,
     /// What clients are told.
     pub(crate) client_urls: Vec<String>,
     /// What sites are told.
@@ -156,6 +158,7 @@ impl Config {
         let listen = values.read_with("listen", value::addresses)?;
         let peer = values.read_with("peer", value::address)?;
         let console = values.read_with("console", value::optional_address)?;
+        let streams = values.read_with("streams-listen", value::optional_address)?;
         let tls = tls(values)?;
         for address in listen.iter().chain(&console) {
             check_listener(address, &tls)?;
@@ -197,6 +200,7 @@ impl Config {
             listen: sockets(&listen),
             peer: peer.socket,
             console: console.map(|address| address.socket),
+            streams: streams.map(|address| address.socket),
             client_urls,
             peer_urls,
             cluster,

@@ -83,6 +83,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
                `none` closes it",
     },
     Setting {
+        name: "streams-listen",
+        value: "ADDRESS",
+        default: "none",
+        heading: LISTENERS,
+        help: "Run streams, and serve them here: `holm stream create` makes them, their page is at /. On loopback \
+               alone; 127.0.0.1:2385 is where the commands look",
+        ..ROW
+    },
+    Setting {
         name: "advertise-client-urls",
         value: "URLS",
         heading: LISTENERS,

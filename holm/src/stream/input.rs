@@ -16,6 +16,8 @@ use super::Ended;
 const PIECE: usize = 256 << 10;
 /// What is looked at to find the columns.
 const SAMPLE: usize = 1 << 20;
+/// Or so many rows, where they trickle in.
+const SAMPLE_ROWS: usize = 1_000;
 /// A line that is longer is no line.
 const LINE_MAX: usize = 16 << 20;
 /// Pieces that wait between two threads.
@@ -67,16 +69,25 @@ enum Source {
 }
 
 impl Lines {
-    fn fill(&mut self, wanted: usize) -> Result<(), Ended> {
+    /// Reads until so much is held, or so many lines of what only trickles in: rows that came are
+    /// not kept waiting for others.
+    fn fill(&mut self, wanted: usize, enough: usize) -> Result<(), Ended> {
         let mut piece = vec![0; PIECE];
+        let mut is_trickle = false;
         while self.held.len() < wanted && !self.is_over {
+            if is_trickle && count_lines(&self.held) >= enough {
+                return Ok(());
+            }
             let read = match &mut self.file {
                 Source::Stdin(stdin) => stdin.read(&mut piece),
                 Source::File(file) => file.read(&mut piece),
             };
             match read {
                 Ok(0) => self.is_over = true,
-                Ok(count) => self.held.extend_from_slice(&piece[..count]),
+                Ok(count) => {
+                    is_trickle = count < piece.len();
+                    self.held.extend_from_slice(&piece[..count]);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Ended::failed(format!("read {}", self.name), error)),
             }
@@ -85,10 +96,10 @@ impl Lines {
     }
 
     /// The next whole lines, about so many bytes of them.
-    fn piece(&mut self, wanted: usize) -> Result<Option<Vec<u8>>, Ended> {
+    fn piece(&mut self, wanted: usize, enough: usize) -> Result<Option<Vec<u8>>, Ended> {
         let mut wanted = wanted;
         loop {
-            self.fill(wanted)?;
+            self.fill(wanted, enough)?;
             if self.is_over {
                 let rest = std::mem::take(&mut self.held);
                 return Ok((!rest.is_empty()).then_some(rest));
@@ -148,14 +159,20 @@ impl Input {
 
     /// Finds the columns from the first rows, which are read again afterwards.
     pub(crate) fn guess(&mut self, time: Option<&str>) -> Result<Guess, Ended> {
-        let sample = self.lines.piece(SAMPLE)?.unwrap_or_default();
+        let text = self.sample()?;
+        Ok(infer(self.format, &text, time))
+    }
+
+    /// The first rows, behind the header if there is one; they are read again afterwards.
+    pub(crate) fn sample(&mut self) -> Result<Vec<u8>, Ended> {
+        let sample = self.lines.piece(SAMPLE, SAMPLE_ROWS)?.unwrap_or_default();
         let mut text = self.header.clone().unwrap_or_default().into_bytes();
         if self.header.is_some() {
             text.push(b'\n');
         }
         text.extend_from_slice(&sample);
         self.sample = Some(sample);
-        Ok(infer(self.format, &text, time))
+        Ok(text)
     }
 
     /// Starts reading: threads of its own read and understand, and wait when nobody takes.
@@ -198,10 +215,14 @@ impl Input {
     }
 }
 
+fn count_lines(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
 fn first_line(lines: &mut Lines) -> Result<String, Ended> {
     let mut wanted = 1 << 16;
     loop {
-        lines.fill(wanted)?;
+        lines.fill(wanted, 1)?;
         if let Some(end) = lines.held.iter().position(|byte| *byte == b'\n') {
             let rest = lines.held.split_off(end + 1);
             let line = std::mem::replace(&mut lines.held, rest);
@@ -236,7 +257,7 @@ fn hand_out(
     loop {
         let piece = match next.take() {
             Some(piece) => piece,
-            None => match lines.piece(PIECE)? {
+            None => match lines.piece(PIECE, 1)? {
                 Some(piece) => piece,
                 None => return Ok(()),
             },

@@ -80,21 +80,128 @@ pub(crate) struct Prepared {
     pub(crate) notes: Vec<String>,
 }
 
+/// A query with its plan and the places of its input.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) planned: Planned,
+    /// For each source.
+    pub(crate) sources: Vec<(Place, Format)>,
+    /// For each table that rows are enriched from.
+    pub(crate) tables: Vec<(Place, Format)>,
+    /// What was found out about undeclared tables.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Gives the first rows of a table, which are the same ones whenever it is asked.
+pub(crate) type Sampler<'a> = &'a dyn Fn(&str, Input) -> Result<Vec<u8>, Ended>;
+
 impl Named {
+    /// Reads the query and plans it, and says where its input lies. Of an undeclared table the
+    /// columns are found from rows that do not change when the file grows.
+    pub(crate) fn place_all(
+        &self,
+        is_bounded: bool,
+        sampler: Sampler<'_>,
+    ) -> Result<Placed, Ended> {
+        let script = self.script()?;
+        let mut known = self.known();
+        if is_bounded {
+            let declared = script.tables().iter().map(|table| table.name.clone());
+            known.bounded.extend(declared);
+        }
+        let mut notes = Vec::new();
+        let undeclared = self.table.iter().map(|(name, _)| name.as_str());
+        for name in undeclared.chain(["stdin"]) {
+            if !script.reads_undeclared(name) || known.shapes.contains_key(name) {
+                continue;
+            }
+            let place = self.place(name, None)?;
+            if place == Place::Stdin {
+                return Err(Ended::Refused(format!(
+                    "{name} is standard input, which is read once, and --state wants to know its columns for ever; \
+                     CREATE TABLE {name}, or read a file with --input FILE"
+                )));
+            }
+            let text = sampler(name, Input::open(place, self.format)?)?;
+            let wanted = self.time.clone().or_else(|| script.time_of(name));
+            let guess = holm_connect::infer(self.format, &text, wanted.as_deref());
+            let (shape, note) = shape_of(name, &guess, self)?;
+            notes.push(note);
+            known.shapes.insert(name.to_owned(), shape);
+            if is_bounded {
+                known.bounded.push(name.to_owned());
+            }
+        }
+        let planned = holm_sql::plan(&script, &known).map_err(|refusal| self.refused(&refusal))?;
+        let lies = |name: &str| {
+            let table = script.tables().iter().find(|table| table.name == name);
+            Ok((self.place(name, table)?, self.format_of(name, table)?))
+        };
+        let names = planned.plan.sources.iter().map(|source| &source.name);
+        let sources: Result<_, Ended> = names.map(|name| lies(name)).collect();
+        let tables: Result<_, Ended> = planned.tables.iter().map(|(name, _)| lies(name)).collect();
+        Ok(Placed {
+            sources: sources?,
+            tables: tables?,
+            planned,
+            notes,
+        })
+    }
+
+    fn known(&self) -> Known {
+        Known {
+            late: self
+                .late
+                .map(|late| i64::try_from(late.as_micros()).unwrap_or(i64::MAX)),
+            strategy: self.strategy,
+            ..Known::default()
+        }
+    }
+
+    /// What says that a query is the same one: its text, and all that decides what it means.
+    pub(crate) fn description(&self) -> Result<Vec<u8>, Ended> {
+        let (late, strategy, time) = (self.late, self.strategy, &self.time);
+        let text = self.text()?;
+        let input = (&self.input, &self.table, self.format);
+        Ok(format!("{text}\n-- {late:?} {strategy:?} {time:?} {input:?}").into_bytes())
+    }
+
+    fn format_of(&self, name: &str, table: Option<&holm_sql::Table>) -> Result<Format, Ended> {
+        let format = table.and_then(|table| table.options.get("format"));
+        match format.map(String::as_str) {
+            None => Ok(self.format),
+            Some(_) if self.table.iter().any(|(own, _)| own == name) => Ok(self.format),
+            Some(format) => parse_format(format).map_err(Ended::Refused),
+        }
+    }
+
     /// The query's name, for messages.
     fn name(&self) -> String {
         let name = self.file.as_ref().map(|file| file.display().to_string());
         name.unwrap_or_else(|| "--sql".to_owned())
     }
 
-    fn script(&self) -> Result<Script, Ended> {
-        let text = match (&self.sql, &self.file) {
+    /// What the query is called where it is shown.
+    pub(crate) fn title(&self) -> String {
+        let stem = self.file.as_ref().and_then(|file| file.file_stem());
+        stem.map_or_else(
+            || "query".to_owned(),
+            |stem| stem.to_string_lossy().into_owned(),
+        )
+    }
+
+    /// The query's text.
+    pub(super) fn text(&self) -> Result<String, Ended> {
+        Ok(match (&self.sql, &self.file) {
             (Some(text), _) => text.clone(),
             (None, Some(file)) => std::fs::read_to_string(file)
                 .map_err(|error| Ended::failed(format!("read {}", file.display()), error))?,
             (None, None) => String::new(),
-        };
-        holm_sql::parse(&text).map_err(|refusal| self.refused(&refusal))
+        })
+    }
+
+    fn script(&self) -> Result<Script, Ended> {
+        holm_sql::parse(&self.text()?).map_err(|refusal| self.refused(&refusal))
     }
 
     fn refused(&self, refusal: &holm_sql::Refusal) -> Ended {
@@ -105,13 +212,7 @@ impl Named {
     /// be there.
     pub(crate) fn prepare(&self, is_explained: bool) -> Result<Prepared, Ended> {
         let script = self.script()?;
-        let mut known = Known {
-            late: self
-                .late
-                .map(|late| i64::try_from(late.as_micros()).unwrap_or(i64::MAX)),
-            strategy: self.strategy,
-            ..Known::default()
-        };
+        let mut known = self.known();
         for table in script.tables() {
             if self.place(&table.name, Some(table)).is_ok() {
                 known.bounded.push(table.name.clone());
@@ -147,12 +248,7 @@ impl Named {
                 return Ok(None);
             }
             let table = script.tables().iter().find(|table| table.name == name);
-            let format = table.and_then(|table| table.options.get("format"));
-            let format = match format.map(String::as_str) {
-                None => self.format,
-                Some(_) if self.table.iter().any(|(own, _)| own == name) => self.format,
-                Some(format) => parse_format(format).map_err(Ended::Refused)?,
-            };
+            let format = self.format_of(name, table)?;
             let input = Input::open(self.place(name, table)?, format)?;
             debug_assert!(!fields.is_empty(), "a table has columns");
             Ok(Some(input))

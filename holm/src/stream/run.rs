@@ -1,20 +1,22 @@
 //! `holm stream run`: a query over input that ends.
 
-use std::fs::File;
-use std::io::Write;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
-use holm_connect::{Format, Read};
-use holm_engine::{Limits, Run};
+use clap::Args;
+use holm_connect::{Format, Read, View};
+use holm_engine::{Counts, Limits, Run};
 use holm_lanes::Batch;
 use serde_json::json;
 
 use super::Ended;
+use super::aside::{Aside, OnError, say};
 use super::input::Flow;
+use super::kept;
+use super::live::Live;
 use super::named::{Named, Prepared, parse_format};
-use super::output::{Into, Output, create, grouped, parse_into};
+use super::output::{Into, Output, grouped, parse_into};
 use crate::progress::Progress;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -22,17 +24,21 @@ Examples:
   holm stream run query.sql < events.jsonl
   holm stream run query.sql --input events.csv --format csv --time ts --late 5s
   holm stream run query.sql --table task=events.jsonl --into file:out.jsonl
+  holm stream run query.sql --live < events.jsonl                 open windows too, dimmed
+  tail -f events.jsonl | holm stream run query.sql --page 127.0.0.1:8080
+  holm stream run query.sql --input events.jsonl --into file:out.jsonl --state run.state
   holm stream run --sql 'SELECT category, COUNT(*) AS n FROM stdin GROUP BY category' < events.jsonl
 
 Rows go to standard output as JSON lines; what is to be known besides goes to standard error. A row without a value
 where it needs one is diverted and counted, as is a row that comes after its windows closed.
-Exit codes: 0 complete; 1 input or output failed; 2 refused; 3 rows late or diverted (--strict).";
+With --state a run that was ended goes on where it was, whatever ended it; a file that it writes then holds each row
+once. Exit codes: 0 complete; 1 input or output failed; 2 refused; 3 rows late or diverted (--strict).";
 
 /// What the command line says.
 #[derive(Debug, Args)]
 pub(crate) struct Asked {
     #[command(flatten)]
-    named: Named,
+    pub(super) named: Named,
     /// Where rows go: stdout or file:PATH; else where INSERT INTO says
     #[arg(long, value_name = "SINK", value_parser = parse_into)]
     into: Option<Into>,
@@ -41,71 +47,35 @@ pub(crate) struct Asked {
     into_format: Option<Format>,
     /// What becomes of a row without a value
     #[arg(long, value_name = "WHAT", default_value = "divert")]
-    on_error: OnError,
+    pub(super) on_error: OnError,
     /// Write rows that were diverted, and late ones of tables with 'late'='side', into this file
     #[arg(long, value_name = "FILE")]
-    diverted: Option<PathBuf>,
+    pub(super) diverted: Option<PathBuf>,
     /// End with 3 if a row was late or diverted
     #[arg(long)]
     strict: bool,
+    /// Draw the latest rows on the terminal, and open windows dimmed
+    #[arg(long)]
+    live: bool,
+    /// Show a page with charts at this loopback address while it runs
+    #[arg(long, value_name = "ADDRESS")]
+    page: Option<std::net::SocketAddr>,
+    /// Keep what is needed to go on after a crash in this folder: each row is answered exactly once
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Wait for more rows at the end of a file; with --state
+    #[arg(long, requires = "state")]
+    pub(super) follow: bool,
     /// Print the closing line as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What becomes of a row without a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OnError {
-    /// It is set aside and counted
-    Divert,
-    /// The run ends
-    Stop,
-}
-
-/// How many diverted rows are named on standard error; the others are counted.
-const NAMED_MAX: u64 = 10;
-
-/// Rows that are set aside.
-#[derive(Debug)]
-struct Aside {
-    file: Option<(File, PathBuf)>,
-    on_error: OnError,
-    named: u64,
-    /// Rows that never reached the engine.
-    bad: u64,
-}
-
-impl Aside {
-    fn divert(&mut self, place: &str, line: Option<u64>, why: &str) -> Result<(), Ended> {
-        let at = line.map_or_else(|| place.to_owned(), |line| format!("{place}:{line}"));
-        if self.on_error == OnError::Stop {
-            return Err(Ended::Failed(format!("{at}: {why}")));
-        }
-        self.named += 1;
-        if self.named <= NAMED_MAX {
-            say(&format!("{at}: {why}; row diverted"));
-        } else if self.named == NAMED_MAX + 1 {
-            say("more rows are diverted; --diverted FILE names all");
-        }
-        self.keep(&json!({ "table": "run$errors", "place": place, "line": line, "reason": why }))
-    }
-
-    fn keep(&mut self, row: &serde_json::Value) -> Result<(), Ended> {
-        let Some((file, path)) = &mut self.file else {
-            return Ok(());
-        };
-        writeln!(file, "{row}")
-            .map_err(|error| Ended::failed(format!("write {}", path.display()), error))
-    }
-}
-
-fn say(text: &str) {
-    // With standard error gone there is nobody left to tell.
-    drop(writeln!(std::io::stderr(), "{text}"));
-}
-
 /// Runs the query to the end of its input.
 pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
+    if let Some(state) = &asked.state {
+        return kept::run(asked, state);
+    }
     let begun = Instant::now();
     let Prepared {
         planned,
@@ -115,15 +85,7 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
     } = asked.named.prepare(false)?;
     notes.iter().for_each(|note| say(note));
     let (into, format) = sink(asked, planned.into.as_ref())?;
-    let mut aside = Aside {
-        file: match &asked.diverted {
-            Some(path) => Some((create(path)?, path.clone())),
-            None => None,
-        },
-        on_error: asked.on_error,
-        named: 0,
-        bad: 0,
-    };
+    let mut aside = Aside::open(asked.diverted.as_deref(), asked.on_error, false)?;
     let mut held = Vec::new();
     for (input, (_, fields)) in tables.into_iter().zip(&planned.tables) {
         let input = input.expect("every table of a run has its input");
@@ -138,6 +100,9 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
     }
     let mut output = Output::open(&into, format, &planned.plan.fields)?;
     let mut run = Run::new(&planned.plan, Limits::default(), held);
+    let mut live = asked.watch(&planned.plan.fields)?;
+    let is_drawn = live.as_ref().is_some_and(Live::is_drawn);
+    let is_printed = !is_drawn || into != Into::Stdout || !std::io::stdout().is_terminal();
     let mut progress = Progress::new();
     let names: Vec<String> = flows
         .iter()
@@ -146,8 +111,10 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
         .collect();
     while let Some(source) = lowest(&run, &flows) {
         let flow = flows[source].as_mut().expect("it has not ended");
+        let mut began = None;
         let out = if let Some(read) = flow.read()? {
             let batch = admit(read, &names[source], &mut aside)?;
+            began = Some(Instant::now());
             run.push(source, batch)
         } else {
             flows[source] = None;
@@ -155,13 +122,30 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
         };
         let out = out.map_err(|full| Ended::Failed(full.to_string()))?;
         tell(&mut run, &names, &mut aside)?;
-        if out.rows > 0 {
+        if out.rows > 0 && is_printed {
             output.rows(&out)?;
         }
-        progress.show(&format!("{} rows in", grouped(run.counts().rows)));
+        if let Some(live) = &mut live {
+            let took = began.map_or(Duration::ZERO, |began: Instant| began.elapsed());
+            live.step(&run, &out, (aside.bad, took));
+        }
+        if !is_drawn {
+            progress.show(&format!("{} rows in", grouped(run.counts().rows)));
+        }
     }
     drop(progress);
+    if let Some(live) = &mut live {
+        live.end(&run, aside.bad);
+    }
     Ok(close(asked, &run, &aside, begun))
+}
+
+impl Asked {
+    /// What the run is watched with, if anybody asks for it.
+    fn watch(&self, fields: &[holm_lanes::Field]) -> Result<Option<Live>, Ended> {
+        let view = View::new(&self.named.title(), &self.named.text()?, fields);
+        Live::open(self.live, self.page, view)
+    }
 }
 
 /// The source with the lowest watermark that has not ended.
@@ -171,7 +155,7 @@ fn lowest(run: &Run, flows: &[Option<Flow>]) -> Option<usize> {
 }
 
 /// The rows of a piece, after those that are none were set aside.
-fn admit(read: Read, name: &str, aside: &mut Aside) -> Result<Batch, Ended> {
+pub(super) fn admit(read: Read, name: &str, aside: &mut Aside) -> Result<Batch, Ended> {
     for bad in &read.bad {
         aside.bad += 1;
         aside.divert(name, Some(bad.line), &bad.to_string())?;
@@ -180,7 +164,7 @@ fn admit(read: Read, name: &str, aside: &mut Aside) -> Result<Batch, Ended> {
 }
 
 /// All rows of a table.
-fn whole(mut flow: Flow, aside: &mut Aside) -> Result<Batch, Ended> {
+pub(super) fn whole(mut flow: Flow, aside: &mut Aside) -> Result<Batch, Ended> {
     let name = flow.name.clone();
     let mut whole: Option<Batch> = None;
     while let Some(read) = flow.read()? {
@@ -212,7 +196,10 @@ fn tell(run: &mut Run, names: &[String], aside: &mut Aside) -> Result<(), Ended>
 }
 
 /// Where rows go: where the command line says, else where the INSERT does.
-fn sink(asked: &Asked, table: Option<&holm_sql::Table>) -> Result<(Into, Format), Ended> {
+pub(super) fn sink(
+    asked: &Asked,
+    table: Option<&holm_sql::Table>,
+) -> Result<(Into, Format), Ended> {
     let option = |name: &str| table.and_then(|table| table.options.get(name));
     let format = match (asked.into_format, option("format")) {
         (Some(format), _) => format,
@@ -246,8 +233,14 @@ fn sink(asked: &Asked, table: Option<&holm_sql::Table>) -> Result<(Into, Format)
 
 /// The closing line, and the code.
 fn close(asked: &Asked, run: &Run, aside: &Aside, begun: Instant) -> u8 {
-    let counts = run.counts();
-    let (rows, diverted) = (counts.rows + aside.bad, counts.diverted + aside.bad);
+    let mut counts = run.counts();
+    counts.rows += aside.bad;
+    counts.diverted += aside.bad;
+    closing(asked, counts, begun)
+}
+
+pub(super) fn closing(asked: &Asked, counts: Counts, begun: Instant) -> u8 {
+    let (rows, diverted) = (counts.rows, counts.diverted);
     let seconds = begun.elapsed().as_secs_f64();
     if asked.json {
         let line = json!({

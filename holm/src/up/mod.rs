@@ -8,12 +8,14 @@ mod banner;
 mod calling;
 mod compaction;
 mod doors;
+mod keyspace_port;
 mod keyspaces;
 mod parting;
 mod parts;
 mod peers;
 mod serve;
 mod signals;
+mod streams;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -123,6 +125,7 @@ async fn live(
     )?;
     let clients: Vec<SocketAddr> = doors.clients.iter().map(Listener::address).collect();
     let console = doors.console.as_ref().map(Listener::address);
+    let room = doors.room.clone();
     let keeper = tokio::spawn(compaction::keep(node.handle().clone(), config.retention));
     let shown = Arc::new(Shown::default());
     let means = Means {
@@ -143,6 +146,7 @@ async fn live(
         replayed = node.replayed(),
         "ready to serve client requests"
     );
+    let streams = streams::open(config, &room, &clients)?;
     let (stop_hosting, stopped) = watch::channel(false);
     let hosting = tokio::spawn(hosting.run(stopped));
     let parting = async {
@@ -151,6 +155,9 @@ async fn live(
     };
     let ended = serve::serve(doors, front, web, ends, parting).await;
     stop_hosting.send_replace(true);
+    if let Some(streams) = streams {
+        streams.stop().await;
+    }
     if ended.is_ok() && hosting.await.is_err() {
         tracing::error!("what looks after keyspaces has failed");
     }

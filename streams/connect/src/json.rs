@@ -40,6 +40,29 @@ pub(crate) fn members<'a>(
     }
 }
 
+/// Finds the elements of a list, in order, as they are written. Line breaks are blanks here.
+pub(crate) fn elements<'a>(text: &'a str, mut element: impl FnMut(&'a str)) -> Result<(), Broken> {
+    let mut cursor = Cursor { line: text, at: 0 };
+    cursor.space();
+    cursor.expect(b'[', "a list, [...]")?;
+    cursor.space();
+    if !cursor.take(b']') {
+        loop {
+            cursor.space();
+            let start = cursor.at;
+            cursor.value()?;
+            element(&text[start..cursor.at]);
+            cursor.space();
+            if cursor.take(b']') {
+                break;
+            }
+            cursor.expect(b',', "a comma or ]")?;
+        }
+    }
+    cursor.space();
+    cursor.end()
+}
+
 #[derive(Debug)]
 struct Cursor<'a> {
     line: &'a str,
@@ -53,6 +76,12 @@ impl<'a> Cursor<'a> {
 
     fn blank(&mut self) {
         while matches!(self.byte(), Some(b' ' | b'\t' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn space(&mut self) {
+        while matches!(self.byte(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
             self.at += 1;
         }
     }

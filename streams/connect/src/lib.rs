@@ -5,9 +5,14 @@
 //! the schema of lines that nobody described. [`write()`] is the way out. A [`Generator`] makes
 //! events of its own, the same ones for the same seed, on every machine.
 //!
+//! What runs a query sees two ports: a [`Source`] gives whole rows on credit, with the
+//! [`Position`] behind them, and hears when they are durable; a [`Sink`] commits rows by number.
+//!
 //! ```text
-//!   bytes ─ whole lines ─► Reader::read ─► Batch, Bad rows
-//!   Batch ─► write ─► bytes
+//!   file, pipe, HTTP, MQTT ─► Source::take ─► Piece, Position      Source::acknowledge ◄─ durable
+//!                                              │
+//!                               whole lines ─► Reader::read ─► Batch, Bad rows
+//!   Batch ─► Sink::put ─► write ─► bytes, and the number of the last row
 //! ```
 //!
 //! # Invariants
@@ -16,7 +21,11 @@
 //! - I2 Every line is read, refused with a reason, or blank.
 //! - I3 No input exhausts the stack: nested values are passed over without recursion.
 //!
-//! What it deliberately does not do: files, sockets, threads; values with line breaks in CSV.
+//! - I4 A source hears of a position only when all rows up to it are durable.
+//! - I5 A file sink holds a prefix of the rows that were put, whatever crashed when.
+//!
+//! What it deliberately does not do: open files or sockets, start threads (both are handed in);
+//! values with line breaks in CSV.
 //!
 //! ```
 //! use holm_connect::{Format, Reader};
@@ -30,19 +39,42 @@
 //! # Ok::<(), holm_connect::HeaderError>(())
 //! ```
 //!
-//! Read `reader.rs`, `json.rs`, `csv.rs`, then `generate.rs`.
+//! Read `source.rs` and `sink.rs`, then `reader.rs`, `json.rs`, `csv.rs`, `file_source.rs`, `fed.rs`,
+//! `file_sink.rs`; `generate.rs` stands apart.
 
 #![forbid(unsafe_code)]
 
 mod csv;
+mod fed;
+mod file_sink;
+mod file_source;
 mod generate;
 mod guess;
+mod http_sink;
 mod json;
+mod keyspace;
+mod line_sink;
+mod mqtt;
+mod push;
 mod reader;
+mod sink;
+mod source;
 mod value;
+mod view;
 mod writer;
 
+pub use fed::{FedSource, Feed, Told, Unfed, fed};
+pub use file_sink::FileSink;
+pub use file_source::{AtEnd, Bytes, FileSource};
 pub use generate::{Generator, Recipe};
 pub use guess::{Guess, infer};
+pub use http_sink::{Dial, Duplex, HttpSink, Target};
+pub use keyspace::{Change, Keyspace, KeyspaceError, KeyspaceSink, KeyspaceSource};
+pub use line_sink::LineSink;
+pub use mqtt::{Login, Malformed, MqttCounts, MqttError, Subscription};
+pub use push::{BadBody, rows_of};
 pub use reader::{Bad, Format, HeaderError, Read, Reader};
+pub use sink::{Guarantee, Sink, SinkError};
+pub use source::{POSITION_MAX, Piece, Position, Source, SourceError, Taken};
+pub use view::{Figures, Seen, Shown, View};
 pub use writer::{header, write};

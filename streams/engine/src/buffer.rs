@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use holm_lanes::{Batch, Lane, LaneBuilder, Marks};
+use holm_lanes::{Batch, Lane, LaneBuilder, LoadError, Loader, Marks, Saver};
+use holm_window::Gauge;
 
 use crate::run::Full;
 
@@ -64,6 +65,16 @@ impl Buffer {
         Ok(())
     }
 
+    /// How much it keeps.
+    pub(crate) fn gauge(&self) -> Gauge {
+        let held = self.open.values().flat_map(|held| &held.builders);
+        Gauge {
+            panes: self.open.len(),
+            keys: 0,
+            bytes: held.map(LaneBuilder::bytes).sum(),
+        }
+    }
+
     /// The end and start of the first window that a mark has passed.
     pub(crate) fn due(&self, mark: i64) -> Option<(i64, i64)> {
         let key = self.open.keys().next()?;
@@ -75,5 +86,38 @@ impl Buffer {
         let batch = self.open.remove(&key)?.into_batch();
         self.rows -= batch.rows;
         Some(batch)
+    }
+}
+
+/// State as bytes, and back.
+impl Buffer {
+    pub(crate) fn save(&self, to: &mut Saver) {
+        to.count(self.open.len());
+        for ((end, start), held) in &self.open {
+            to.int(*end);
+            to.int(*start);
+            to.count(held.builders.len());
+            held.builders.iter().for_each(|lane| to.builder(lane));
+        }
+    }
+
+    pub(crate) fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        for _ in 0..from.count(24)? {
+            let window = (from.int()?, from.int()?);
+            let lanes = from.count(9)?;
+            let builders = from.many(lanes, |from| {
+                let lane = from.lane()?;
+                let mut builder = LaneBuilder::new(lane.shape());
+                (0..lane.len()).for_each(|row| builder.push_from(&lane, row));
+                Ok(builder)
+            })?;
+            let rows = builders.first().map_or(0, LaneBuilder::len);
+            if builders.iter().any(|builder| builder.len() != rows) {
+                return Err(LoadError::Invalid { what: "rows" });
+            }
+            self.rows += rows;
+            self.open.insert(window, Held { builders });
+        }
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use holm_lanes::{Batch, Keys, Lane, LaneBuilder, number};
+use holm_lanes::{Batch, Keys, Lane, LaneBuilder, NO_CODE, number};
 
 /// A table by key. Of two rows with one key the later counts.
 #[derive(Clone, Debug)]
@@ -39,6 +39,10 @@ impl Table {
             .iter()
             .map(|column| &*batch.lanes[*column])
             .collect();
+        let mut codes = Vec::new();
+        if self.keys.find_small(&lanes, &mut codes) {
+            return self.beside_codes(batch, &codes, keeps_left);
+        }
         let (mut left, mut right) = (Vec::new(), Vec::new());
         for row in 0..batch.rows {
             // NULL is equal to nothing here, unlike in a group.
@@ -50,10 +54,35 @@ impl Table {
                 right.push(partner);
             }
         }
-        let mut out = batch.take(&left);
+        self.paired(batch, &left, &right)
+    }
+
+    /// The same where each row's code is known.
+    fn beside_codes(&self, batch: &Batch, codes: &[u32], keeps_left: bool) -> Batch {
+        let row_of = |code: u32| self.rows[holm_lanes::index(code)];
+        if !keeps_left {
+            let found = (0..number(batch.rows))
+                .zip(codes)
+                .filter(|(_, code)| **code != NO_CODE);
+            let (left, right): (Vec<u32>, Vec<u32>) =
+                found.map(|(row, code)| (row, row_of(*code))).unzip();
+            let mut out = batch.take(&left);
+            let theirs = self.batch.lanes.iter();
+            out.lanes
+                .extend(theirs.map(|lane| Arc::new(lane.take(&right))));
+            return out;
+        }
+        let left: Vec<u32> = (0..number(batch.rows)).collect();
+        let partner = |code: &u32| (*code != NO_CODE).then(|| row_of(*code));
+        let right: Vec<Option<u32>> = codes.iter().map(partner).collect();
+        self.paired(batch, &left, &right)
+    }
+
+    fn paired(&self, batch: &Batch, left: &[u32], right: &[Option<u32>]) -> Batch {
+        let mut out = batch.take(left);
         for lane in &self.batch.lanes {
             let mut builder = LaneBuilder::new(lane.shape());
-            for partner in &right {
+            for partner in right {
                 match partner {
                     Some(row) => builder.push_from(lane, holm_lanes::index(*row)),
                     None => builder.push_null(),

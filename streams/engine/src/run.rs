@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use holm_lanes::{Batch, Marks};
-use holm_window::Watermark;
+use holm_lanes::{Batch, LoadError, Loader, Marks, Saver};
+use holm_window::{Gauge, Watermark};
 use thiserror::Error;
 
 use crate::plan::{Limits, Node, Plan};
@@ -21,7 +21,7 @@ pub struct Full {
 }
 
 /// A plan that runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Run {
     plan: Plan,
     stages: Vec<Stage>,
@@ -118,6 +118,32 @@ impl Run {
         let report = std::mem::take(&mut self.report);
         self.report.counts = counts;
         report
+    }
+
+    /// How much all nodes keep: open panes, sessions and windows, keys, and about so many bytes.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        let gauges = self.stages.iter().map(Stage::gauge);
+        gauges.fold(Gauge::default(), Gauge::and)
+    }
+
+    /// The rows that would come out if all input ended now. It costs as much as that, and a copy
+    /// of the state.
+    ///
+    /// # Errors
+    ///
+    /// If more rows wait than may.
+    pub fn foresee(&self) -> Result<Batch, Full> {
+        let mut copy = self.clone();
+        let mut found: Option<Batch> = None;
+        for source in 0..self.plan.sources.len() {
+            let out = copy.end(source)?;
+            found = Some(match found {
+                Some(before) if before.rows > 0 => before.and(&out),
+                Some(_) | None => out,
+            });
+        }
+        Ok(found.unwrap_or_else(|| stage::empty(&[], Marks::END)))
     }
 
     /// What was counted so far.
@@ -220,4 +246,51 @@ impl Run {
 
 fn count(rows: usize) -> u64 {
     u64::try_from(rows).expect("a batch is in memory")
+}
+
+/// The layout of saved state.
+const VERSION: u32 = 1;
+
+/// State as bytes, and back.
+impl Run {
+    /// Writes all that a run of this plan holds, after everything that it was given so far. Equal
+    /// runs write equal bytes.
+    pub fn save(&self, to: &mut Saver) {
+        to.small(VERSION);
+        let Counts {
+            rows,
+            late,
+            diverted,
+            out,
+        } = self.report.counts;
+        [rows, late, diverted, out]
+            .iter()
+            .for_each(|count| to.word(*count));
+        self.marks.iter().for_each(|mark| to.int(mark.now()));
+        self.stages.iter().for_each(|stage| stage.save(to));
+    }
+
+    /// Takes over what a run of the same plan wrote; this one must have seen nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what was written, or of another version.
+    pub fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        if from.small()? != VERSION {
+            return Err(LoadError::Invalid { what: "version" });
+        }
+        self.report.counts = Counts {
+            rows: from.word()?,
+            late: from.word()?,
+            diverted: from.word()?,
+            out: from.word()?,
+        };
+        for mark in &mut self.marks {
+            mark.resume(from.int()?);
+        }
+        for stage in &mut self.stages {
+            stage.load(from)?;
+        }
+        Ok(())
+    }
 }

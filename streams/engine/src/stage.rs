@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use holm_lanes::{
-    Batch, Expr, Fault, Faults, Keys, Kind, Lane, Marks, Origin, Shape, Values, index, number,
+    Batch, Expr, Fault, Faults, Keys, Kind, Lane, LoadError, Loader, Marks, Origin, Saver, Shape,
+    Values, index, number,
 };
-use holm_window::{Grouped, Pushed, Sessions, Windows};
+use holm_window::{Gauge, Grouped, Pushed, Sessions, Windows};
 
 use crate::buffer::Buffer;
 use crate::join;
@@ -39,7 +40,7 @@ impl Done {
 }
 
 /// The state of a node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Stage {
     Source,
     Filter(Expr),
@@ -54,14 +55,14 @@ pub(crate) enum Stage {
     Join(Box<Join>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Top {
     keys: Vec<(usize, Shape)>,
     order: Vec<(usize, bool)>,
     count: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Join {
     left: (Buffer, i64),
     right: (Buffer, i64),
@@ -208,6 +209,22 @@ impl Stage {
         }
     }
 
+    /// How much it keeps.
+    pub(crate) fn gauge(&self) -> Gauge {
+        match self {
+            Self::Windows(windows) => windows.gauge(),
+            Self::Sessions(sessions) => sessions.gauge(),
+            Self::Grouped(grouped, _) => grouped.gauge(),
+            Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.gauge(),
+            Self::Join(join) => join.left.0.gauge().and(join.right.0.gauge()),
+            Self::Source
+            | Self::Filter(_)
+            | Self::Project(_)
+            | Self::Assign(..)
+            | Self::Lookup(..) => Gauge::default(),
+        }
+    }
+
     /// What a join does with batches of its two inputs.
     pub(crate) fn join(
         &mut self,
@@ -333,9 +350,17 @@ fn without(batch: Batch, faults: &Faults) -> Done {
 fn filter(condition: &Expr, batch: &Batch) -> Done {
     let mut faults = Faults::default();
     let truths = condition.evaluate(batch, &mut faults);
-    let kept: Vec<u32> = (0..number(batch.rows))
-        .filter(|row| truths.is_true(index(*row)) && !faults.has(index(*row)))
-        .collect();
+    let kept: Vec<u32> = match (truths.values(), truths.nulls(), faults.is_empty()) {
+        (Values::Bool(values), None, true) => {
+            let rows = (0..number(batch.rows)).zip(values);
+            rows.filter(|(_, holds)| **holds)
+                .map(|(row, _)| row)
+                .collect()
+        }
+        _ => (0..number(batch.rows))
+            .filter(|row| truths.is_true(index(*row)) && !faults.has(index(*row)))
+            .collect(),
+    };
     let out = if kept.len() == batch.rows {
         batch.clone()
     } else {
@@ -435,4 +460,49 @@ fn assign(grid: &holm_window::Grid, time: usize, batch: &Batch) -> Done {
     let mut done = Done::clean(out);
     done.late = late;
     done
+}
+
+/// State as bytes, and back.
+impl Stage {
+    pub(crate) fn save(&self, to: &mut Saver) {
+        match self {
+            // What a lookup reads is kept apart: it never changes.
+            Self::Source
+            | Self::Filter(_)
+            | Self::Project(_)
+            | Self::Assign(..)
+            | Self::Lookup(..) => {}
+            Self::Windows(windows) => windows.save(to),
+            Self::Sessions(sessions) => sessions.save(to),
+            Self::Grouped(grouped, _) => grouped.save(to),
+            Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.save(to),
+            Self::Join(join) => {
+                for (buffer, mark) in [&join.left, &join.right] {
+                    to.int(*mark);
+                    buffer.save(to);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        match self {
+            Self::Source
+            | Self::Filter(_)
+            | Self::Project(_)
+            | Self::Assign(..)
+            | Self::Lookup(..) => Ok(()),
+            Self::Windows(windows) => windows.load(from),
+            Self::Sessions(sessions) => sessions.load(from),
+            Self::Grouped(grouped, _) => grouped.load(from),
+            Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.load(from),
+            Self::Join(join) => {
+                for (buffer, mark) in [&mut join.left, &mut join.right] {
+                    *mark = from.int()?;
+                    buffer.load(from)?;
+                }
+                Ok(())
+            }
+        }
+    }
 }

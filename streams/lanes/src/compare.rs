@@ -72,14 +72,26 @@ pub fn order(left: &Lane, at: usize, right: &Lane, row: usize) -> Ordering {
     }
 }
 
+/// A loop for each comparison, which the compiler makes of vectors.
+fn integers(comparison: Comparison, left: &[i64], right: &[i64]) -> Vec<bool> {
+    fn each(left: &[i64], right: &[i64], holds: impl Fn(i64, i64) -> bool) -> Vec<bool> {
+        let pairs = left.iter().zip(right);
+        pairs.map(|(left, right)| holds(*left, *right)).collect()
+    }
+    match comparison {
+        Comparison::Equal => each(left, right, |left, right| left == right),
+        Comparison::NotEqual => each(left, right, |left, right| left != right),
+        Comparison::Less => each(left, right, |left, right| left < right),
+        Comparison::LessOrEqual => each(left, right, |left, right| left <= right),
+        Comparison::Greater => each(left, right, |left, right| left > right),
+        Comparison::GreaterOrEqual => each(left, right, |left, right| left >= right),
+    }
+}
+
 /// Compares two lanes row by row; NULL where either is.
 pub(crate) fn compare(comparison: Comparison, left: &Lane, right: &Lane) -> Lane {
     let truths: Vec<bool> = match (left.values(), right.values()) {
-        (Values::Int(left), Values::Int(right)) => left
-            .iter()
-            .zip(right)
-            .map(|(left, right)| comparison.holds(left.cmp(right)))
-            .collect(),
+        (Values::Int(left), Values::Int(right)) => integers(comparison, left, right),
         (Values::Real(left), Values::Real(right)) => left
             .iter()
             .zip(right)

@@ -13,6 +13,8 @@ pub const NO_CODE: u32 = u32::MAX;
 const EMPTY: u32 = u32::MAX;
 /// Integers from 0 to below this are looked up in an array.
 const DIRECT: usize = 1 << 16;
+/// With more tuples than places there is no use in trying.
+const PACKED_MAX: usize = DIRECT;
 
 /// The tuples that were seen, with their codes.
 #[derive(Clone, Debug)]
@@ -22,6 +24,10 @@ pub struct Keys {
     hashes: Vec<u64>,
     table: Vec<u32>,
     direct: Vec<u32>,
+    /// How many bits each column has in a place of the array, where there are several.
+    bits: Vec<u32>,
+    /// Whether all tuples that were seen are in the array, of one column.
+    is_small: bool,
     count: usize,
     limit: usize,
     seed: u64,
@@ -41,6 +47,8 @@ impl Keys {
             hashes: Vec::new(),
             table: vec![EMPTY; 64],
             direct: Vec::new(),
+            bits: Vec::new(),
+            is_small: true,
             count: 0,
             limit: limit.min(index(NO_CODE)),
             seed,
@@ -57,6 +65,19 @@ impl Keys {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// The shapes of a tuple's parts.
+    #[must_use]
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    /// About how many bytes they take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let tuples: usize = self.columns.iter().map(LaneBuilder::bytes).sum();
+        tuples + 8 * self.hashes.len() + 4 * (self.table.len() + self.direct.len())
     }
 
     /// The most there may be.
@@ -89,6 +110,10 @@ impl Keys {
         {
             return self.code_ints(lane, values, codes);
         }
+        self.is_small = false;
+        if self.count <= PACKED_MAX && self.code_packed(lanes, codes) {
+            return;
+        }
         for row in 0..rows {
             codes.push(self.find_or_add(lanes, row));
         }
@@ -97,6 +122,7 @@ impl Keys {
     /// One lane of integers: the frequent case, and small ones need no hash.
     fn code_ints(&mut self, lane: &Lane, values: &[i64], codes: &mut Vec<u32>) {
         if self.direct.is_empty() {
+            self.is_small &= self.count == 0;
             self.direct = vec![NO_CODE; DIRECT];
         }
         for (row, value) in values.iter().enumerate() {
@@ -107,11 +133,76 @@ impl Keys {
                 continue;
             }
             let code = self.find_or_add(&[lane], row);
-            if let Some(place) = place {
+            match place {
+                Some(place) => self.direct[place] = code,
+                None => self.is_small = false,
+            }
+            codes.push(code);
+        }
+    }
+
+    /// Several lanes of small integers: their bits side by side are a place in the array.
+    /// Whether they are small enough; nothing was coded if not.
+    fn code_packed(&mut self, lanes: &[&Lane], codes: &mut Vec<u32>) -> bool {
+        let mut columns: Vec<&[i64]> = Vec::with_capacity(lanes.len());
+        let mut bits = self.bits.clone();
+        bits.resize(lanes.len(), 1);
+        for (lane, bits) in lanes.iter().zip(&mut bits) {
+            let Some(values) = lane.ints().filter(|_| lane.nulls().is_none()) else {
+                return false;
+            };
+            let most = values.iter().fold(0, |most, value| most | *value);
+            if most < 0 {
+                return false;
+            }
+            *bits = (*bits).max(64 - most.leading_zeros());
+            columns.push(values);
+        }
+        if bits.iter().sum::<u32>() > DIRECT.ilog2() {
+            return false;
+        }
+        if bits != self.bits || self.direct.is_empty() {
+            // Places have moved; they are found anew, as they are needed.
+            self.direct = vec![NO_CODE; DIRECT];
+            self.bits = bits;
+        }
+        let mut places = vec![0_i64; columns[0].len()];
+        for (values, bits) in columns.iter().zip(&self.bits) {
+            for (place, value) in places.iter_mut().zip(*values) {
+                *place = (*place << bits) | value;
+            }
+        }
+        for (row, place) in places.iter().enumerate() {
+            let place = usize::try_from(*place).expect("its bits were counted");
+            let mut code = self.direct[place];
+            if code == NO_CODE {
+                code = self.find_or_add(lanes, row);
                 self.direct[place] = code;
             }
             codes.push(code);
         }
+        true
+    }
+
+    /// The code of each row's tuple, [`NO_CODE`] where it was not seen, if there is one lane of
+    /// integers and all that were seen are small. Whether it was found out.
+    pub fn find_small(&self, lanes: &[&Lane], codes: &mut Vec<u32>) -> bool {
+        let [lane] = lanes else {
+            return false;
+        };
+        let Some(values) = lane.ints().filter(|_| lane.nulls().is_none()) else {
+            return false;
+        };
+        if !self.is_small || self.direct.is_empty() {
+            return false;
+        }
+        let code = |value: &i64| {
+            let place = usize::try_from(*value).ok();
+            let place = place.and_then(|place| self.direct.get(place));
+            place.copied().unwrap_or(NO_CODE)
+        };
+        codes.extend(values.iter().map(code));
+        true
     }
 
     fn find_or_add(&mut self, lanes: &[&Lane], row: usize) -> u32 {

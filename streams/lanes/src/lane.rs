@@ -85,6 +85,18 @@ impl Lane {
     /// A lane that has the same value in each row.
     #[must_use]
     pub fn repeated(scalar: &Scalar, shape: Shape, rows: usize) -> Self {
+        match (scalar, shape) {
+            (Scalar::Int(value), Shape::Int) => {
+                return Self::dense(Values::Int(vec![*value; rows]));
+            }
+            (Scalar::Real(value), Shape::Real) => {
+                return Self::dense(Values::Real(vec![*value; rows]));
+            }
+            (Scalar::Bool(value), Shape::Bool) => {
+                return Self::dense(Values::Bool(vec![*value; rows]));
+            }
+            _ => {}
+        }
         let mut builder = LaneBuilder::new(shape);
         for _ in 0..rows {
             builder.push(scalar);
@@ -224,6 +236,18 @@ impl LaneBuilder {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.nulls.is_empty()
+    }
+
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let each = match &self.values {
+            Values::Bool(_) => 1,
+            Values::Int(_) | Values::Real(_) => 8,
+            Values::Wide(_) => 16,
+            Values::Text(text) => return text.size() + 9 * self.len(),
+        };
+        (each + 1) * self.len()
     }
 
     /// Forgets the rows from a place on.

@@ -51,6 +51,7 @@ mod fault;
 mod keys;
 mod kind;
 mod lane;
+mod save;
 mod scalar;
 mod text;
 
@@ -65,6 +66,7 @@ pub use fault::{Fault, Faults};
 pub use keys::{Keys, NO_CODE};
 pub use kind::{Field, Kind, Shape};
 pub use lane::{Lane, LaneBuilder, Values};
+pub use save::{LoadError, Loader, Saver};
 pub use scalar::Scalar;
 pub use text::Text;
 

@@ -20,6 +20,12 @@ impl Text {
         self.ends.is_empty()
     }
 
+    /// How many bytes all of them have.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Adds a string.
     pub fn push(&mut self, text: &str) {
         self.bytes.push_str(text);

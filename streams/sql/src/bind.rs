@@ -90,6 +90,7 @@ impl Binder<'_> {
                 nullable: column.nullable,
             })
             .collect();
+        crate::push_down::filters(&mut self.nodes, &mut self.kinds);
         let plan = Plan {
             sources: std::mem::take(&mut self.sources),
             nodes: std::mem::take(&mut self.nodes),

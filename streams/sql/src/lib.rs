@@ -52,6 +52,7 @@ mod lexer;
 mod needed;
 mod parse_expression;
 mod parser;
+mod push_down;
 mod refusal;
 mod relation;
 mod syntax;

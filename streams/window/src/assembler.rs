@@ -13,6 +13,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use holm_lanes::{LoadError, Loader, Saver};
+
 use crate::aggregate::Call;
 use crate::grid::Grid;
 use crate::slice::Slice;
@@ -133,6 +135,17 @@ impl Assembler {
                 from: i64::MIN,
                 to: i64::MIN,
             },
+        }
+    }
+
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Recompute => 0,
+            Self::Running { sum, .. } | Self::Prefix { sum, .. } => sum.bytes(),
+            Self::TwoStacks { front, back, .. } => {
+                front.values().map(Slice::bytes).sum::<usize>() + back.bytes()
+            }
         }
     }
 
@@ -262,4 +275,73 @@ fn sum_of<'a>(calls: &[Call], mut slices: impl Iterator<Item = &'a Slice>) -> Sl
     let mut sum = first.clone();
     slices.for_each(|slice| sum.merge(calls, slice));
     sum
+}
+
+pub(crate) fn save_panes(panes: &Panes, to: &mut Saver) {
+    to.count(panes.len());
+    for (number, slice) in panes {
+        to.int(*number);
+        slice.save(to);
+    }
+}
+
+pub(crate) fn load_panes(calls: &[Call], from: &mut Loader<'_>) -> Result<Panes, LoadError> {
+    let count = from.count(8)?;
+    let panes = from.many(count, |from| Ok((from.int()?, Slice::load(calls, from)?)))?;
+    Ok(panes.into_iter().collect())
+}
+
+/// State as bytes, and back.
+impl Assembler {
+    pub(crate) fn save(&self, to: &mut Saver) {
+        match self {
+            Self::Recompute => to.byte(0),
+            Self::Running { sum, to: end } => {
+                to.byte(1);
+                to.int(*end);
+                sum.save(to);
+            }
+            Self::TwoStacks {
+                front,
+                flip,
+                back,
+                to: end,
+            } => {
+                to.byte(2);
+                to.int(*flip);
+                to.int(*end);
+                save_panes(front, to);
+                back.save(to);
+            }
+            Self::Prefix { sum, from, to: end } => {
+                to.byte(3);
+                to.int(*from);
+                to.int(*end);
+                sum.save(to);
+            }
+        }
+    }
+
+    /// The strategy that was running, whatever would be chosen now: sums of floats depend on it.
+    pub(crate) fn load(calls: &[Call], from: &mut Loader<'_>) -> Result<Self, LoadError> {
+        Ok(match from.byte()? {
+            0 => Self::Recompute,
+            1 => Self::Running {
+                to: from.int()?,
+                sum: Slice::load(calls, from)?,
+            },
+            2 => Self::TwoStacks {
+                flip: from.int()?,
+                to: from.int()?,
+                front: load_panes(calls, from)?,
+                back: Slice::load(calls, from)?,
+            },
+            3 => Self::Prefix {
+                from: from.int()?,
+                to: from.int()?,
+                sum: Slice::load(calls, from)?,
+            },
+            _ => return Err(LoadError::Invalid { what: "strategy" }),
+        })
+    }
 }

@@ -47,18 +47,18 @@ impl Closed {
         code: u32,
         (slice, slot): (&Slice, usize),
     ) {
-        // A row that does not fit must leave no part of itself: it is made apart first.
-        let mut parts = Vec::with_capacity(calls.len());
-        for (state, call) in slice.states().iter().zip(calls) {
-            let mut part = LaneBuilder::new(call.aggregate.gives().shape());
-            if let Err(fault) = state.finish(call.aggregate, slot, slice.rows(slot), &mut part) {
+        let rows = self.codes.len();
+        let calls = slice.states().iter().zip(calls);
+        for ((state, call), result) in calls.zip(&mut self.results) {
+            let finished = state.finish(call.aggregate, slot, slice.rows(slot), result);
+            if let Err(fault) = finished {
+                // A row that does not fit leaves no part of itself.
+                self.results
+                    .iter_mut()
+                    .for_each(|result| result.truncate(rows));
                 self.faults.push(fault);
                 return;
             }
-            parts.push(part.finish());
-        }
-        for (result, part) in self.results.iter_mut().zip(&parts) {
-            result.push_from(part, 0);
         }
         self.starts.push(start);
         self.ends.push(end);

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use holm_lanes::{Batch, Fault, Keys, Marks, NO_CODE, Origin, Shape};
+use holm_lanes::{Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Origin, Saver, Shape};
 
 use crate::aggregate::Call;
 use crate::closed::Pushed;
+use crate::gauge::Gauge;
 use crate::limits::Limits;
 use crate::rows::Coder;
 use crate::slice::Slice;
@@ -48,6 +49,16 @@ impl Grouped {
     #[must_use]
     pub const fn keys(&self) -> &Keys {
         self.coder.keys()
+    }
+
+    /// How much it keeps.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        Gauge {
+            panes: self.open.len(),
+            keys: self.keys().len(),
+            bytes: self.open.values().map(Slice::bytes).sum::<usize>() + self.coder.bytes(),
+        }
     }
 
     /// Takes a batch, and lets go what its watermark passes.
@@ -104,5 +115,35 @@ impl Grouped {
                 .closed
                 .add_slot(&self.calls, (0, Marks::END), 0, (&slice, 0));
         }
+    }
+}
+
+/// State as bytes, and back.
+impl Grouped {
+    /// Writes all that it holds.
+    pub fn save(&self, to: &mut Saver) {
+        to.word(self.seen);
+        self.coder.save(to);
+        to.count(self.open.len());
+        for ((end, start), slice) in &self.open {
+            to.int(*end);
+            to.int(*start);
+            slice.save(to);
+        }
+    }
+
+    /// Takes over what groups of the same query wrote; these must have seen nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what was written.
+    pub fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        self.seen = from.word()?;
+        self.coder.load(from)?;
+        for _ in 0..from.count(16)? {
+            let window = (from.int()?, from.int()?);
+            self.open.insert(window, Slice::load(&self.calls, from)?);
+        }
+        Ok(())
     }
 }

@@ -46,6 +46,7 @@
 mod aggregate;
 mod assembler;
 mod closed;
+mod gauge;
 mod grid;
 mod grouped;
 mod limits;
@@ -59,6 +60,7 @@ mod windows;
 pub use aggregate::{Aggregate, Call};
 pub use assembler::{Cost, Strategy};
 pub use closed::{Closed, Pushed};
+pub use gauge::Gauge;
 pub use grid::{Grid, GridError, PANES_MAX};
 pub use grouped::Grouped;
 pub use limits::Limits;

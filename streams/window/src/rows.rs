@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use holm_lanes::{Batch, Keys, Lane, Origin, Shape, Values};
+use holm_lanes::{Batch, Keys, Lane, LoadError, Loader, Origin, Saver, Shape, Values};
 
 use crate::aggregate::{Aggregate, Call};
 use crate::limits::Limits;
@@ -31,6 +31,12 @@ impl Coder {
     /// The key of each code.
     pub(crate) const fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let distinct = self.distinct.iter().flatten();
+        self.keys.bytes() + distinct.map(Keys::bytes).sum::<usize>()
     }
 
     /// Whether all rows have one key, for it has no columns.
@@ -124,4 +130,30 @@ fn coded(lane: &Lane, keys: &mut Option<Keys>, limits: Limits) -> Lane {
     keys.code(&[lane], lane.len(), &mut codes);
     let values = codes.iter().map(|code| i64::from(*code)).collect();
     Lane::new(Values::Int(values), lane.nulls().map(<[bool]>::to_vec))
+}
+
+/// State as bytes, and back.
+impl Coder {
+    pub(crate) fn save(&self, to: &mut Saver) {
+        self.keys.save(to);
+        for keys in &self.distinct {
+            to.truth(keys.is_some());
+            if let Some(keys) = keys {
+                to.shape(keys.shapes()[0]);
+                keys.save(to);
+            }
+        }
+    }
+
+    pub(crate) fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        self.keys.load(from)?;
+        for keys in &mut self.distinct {
+            if from.truth()? {
+                let mut loaded = Keys::new(vec![from.shape()?], usize::MAX, self.limits.seed);
+                loaded.load(from)?;
+                *keys = Some(loaded);
+            }
+        }
+        Ok(())
+    }
 }

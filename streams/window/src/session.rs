@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holm_lanes::{Batch, Fault, Keys, Marks, NO_CODE, Shape};
+use holm_lanes::{Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Saver, Shape};
 
 use crate::aggregate::Call;
 use crate::closed::Pushed;
+use crate::gauge::Gauge;
 use crate::limits::Limits;
 use crate::rows::{Coder, Rows};
 use crate::slice::Slice;
@@ -59,6 +60,22 @@ impl Sessions {
     #[must_use]
     pub const fn keys(&self) -> &Keys {
         self.coder.keys()
+    }
+
+    /// How much it keeps.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        // An entry of each tree beside the states.
+        const ENTRIES: usize = 40 + 24;
+        let open = self.open.values();
+        Gauge {
+            panes: self.open.len(),
+            keys: self.keys().len(),
+            bytes: open
+                .map(|open| open.states.bytes() + ENTRIES)
+                .sum::<usize>()
+                + self.coder.bytes(),
+        }
     }
 
     /// Takes a batch, and closes what its watermark passes.
@@ -125,7 +142,7 @@ impl Sessions {
             }
         }
         let mut states = states.unwrap_or_else(|| Slice::new(&self.calls, true));
-        states.add(&self.calls, row..=row, &[0], |call| rows.input(call));
+        states.add(&self.calls, row..row + 1, &[0], |call| rows.input(call));
         self.ends.insert((end, code, start));
         self.open.insert((code, start), Open { end, states });
     }
@@ -144,5 +161,36 @@ impl Sessions {
                 .closed
                 .add_slot(&self.calls, (start, end), code, slot);
         }
+    }
+}
+
+/// State as bytes, and back.
+impl Sessions {
+    /// Writes all that it holds.
+    pub fn save(&self, to: &mut Saver) {
+        self.coder.save(to);
+        to.count(self.open.len());
+        for ((code, start), open) in &self.open {
+            to.small(*code);
+            to.int(*start);
+            to.int(open.end);
+            open.states.save(to);
+        }
+    }
+
+    /// Takes over what sessions of the same query wrote; these must have seen nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what was written.
+    pub fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        self.coder.load(from)?;
+        for _ in 0..from.count(20)? {
+            let (code, start, end) = (from.small()?, from.int()?, from.int()?);
+            let states = Slice::load(&self.calls, from)?;
+            self.ends.insert((end, code, start));
+            self.open.insert((code, start), Open { end, states });
+        }
+        Ok(())
     }
 }

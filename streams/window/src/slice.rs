@@ -3,7 +3,7 @@
 //! Dense slices have a slot for each code. Sparse ones have a slot for each code that came, and
 //! find it by an array of the size of all codes, which is made again when it is needed.
 
-use holm_lanes::{index, number};
+use holm_lanes::{LoadError, Loader, Saver, index, number};
 
 use crate::aggregate::Call;
 use crate::state::{Input, State};
@@ -71,7 +71,7 @@ impl Slice {
     pub(crate) fn add<'a>(
         &mut self,
         calls: &[Call],
-        rows: impl Iterator<Item = usize> + Clone,
+        rows: std::ops::Range<usize>,
         codes: &[u32],
         inputs: impl Fn(usize) -> Input<'a>,
     ) {
@@ -90,6 +90,13 @@ impl Slice {
         for (number, (state, call)) in self.states.iter_mut().zip(calls).enumerate() {
             state.add(call.aggregate, rows.clone(), slots, inputs(number));
         }
+    }
+
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let states: usize = self.states.iter().map(State::bytes).sum();
+        let codes = self.codes.as_ref().map_or(0, Vec::len);
+        states + 8 * self.rows.len() + 4 * (codes + self.places.len())
     }
 
     /// Makes a slot without rows.
@@ -174,4 +181,29 @@ fn place(places: &mut Vec<u32>, code: u32, slot: u32) {
         places.resize(index(code) + 1, NO_SLOT);
     }
     places[index(code)] = slot;
+}
+
+/// State as bytes, and back.
+impl Slice {
+    pub(crate) fn save(&self, to: &mut Saver) {
+        to.truth(self.codes.is_some());
+        to.count(self.rows.len());
+        self.rows.iter().for_each(|rows| to.word(*rows));
+        self.codes.iter().flatten().for_each(|code| to.small(*code));
+        self.states.iter().for_each(|state| state.save(to));
+    }
+
+    pub(crate) fn load(calls: &[Call], from: &mut Loader<'_>) -> Result<Self, LoadError> {
+        let is_sparse = from.truth()?;
+        let mut slice = Self::new(calls, !is_sparse);
+        let slots = from.count(8)?;
+        slice.rows = from.many(slots, Loader::word)?;
+        if is_sparse {
+            slice.codes = Some(from.many(slots, Loader::small)?);
+        }
+        for state in &mut slice.states {
+            state.load(slots, from)?;
+        }
+        Ok(slice)
+    }
 }

@@ -5,8 +5,11 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use holm_lanes::{Fault, Kind, Lane, LaneBuilder, Scalar, Shape, Values, index};
+use holm_lanes::{
+    Fault, Kind, Lane, LaneBuilder, LoadError, Loader, Saver, Scalar, Shape, Values, index,
+};
 
 use crate::aggregate::Aggregate;
 
@@ -41,6 +44,9 @@ pub(crate) enum State {
     Distinct(Vec<BTreeSet<i64>>),
     Moments(Vec<Moments>),
 }
+
+/// About what a value of a set takes, its share of the tree's nodes with it.
+const DISTINCT: usize = 12;
 
 /// What rows bring to a state.
 #[derive(Clone, Copy, Debug)]
@@ -111,14 +117,36 @@ impl State {
         }
     }
 
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        const VALUE: usize = 40;
+        match self {
+            Self::Rows => 0,
+            Self::Count(counts) => 8 * counts.len(),
+            Self::Exact(sums, _) => 24 * sums.len(),
+            Self::Real(sums, _) => 16 * sums.len(),
+            Self::Best(values) => VALUE * values.len(),
+            Self::BestInt(values, _) => 9 * values.len(),
+            Self::BestReal(values, _) => 9 * values.len(),
+            Self::Edges(edges) => (VALUE + 16) * edges.len(),
+            Self::Distinct(sets) => sets.iter().map(|set| 24 + DISTINCT * set.len()).sum(),
+            Self::Moments(moments) => 24 * moments.len(),
+        }
+    }
+
     /// Adds rows to their slots, in the order of rows (I5).
+    #[expect(clippy::too_many_lines, reason = "a dispatch over kinds of state")]
     pub(crate) fn add(
         &mut self,
         aggregate: Aggregate,
-        rows: impl Iterator<Item = usize>,
+        rows: Range<usize>,
         slots: &[u32],
         input: Input<'_>,
     ) {
+        let has_all = input.filter.is_none() && input.lane.is_none_or(|it| it.nulls().is_none());
+        if has_all && self.add_dense(&rows, slots, input.lane.map(Lane::values)) {
+            return;
+        }
         let wanted = |row: usize| {
             input.filter.is_none_or(|filter| filter[row])
                 && input.lane.is_none_or(|lane| !lane.is_null(row))
@@ -189,6 +217,38 @@ impl State {
                 panic!("types are settled before values flow: {state:?}, {values:?}")
             }
         }
+    }
+
+    /// Adds rows of which each counts and has a value, where that is worth a loop of its own.
+    fn add_dense(&mut self, rows: &Range<usize>, slots: &[u32], values: Option<&Values>) -> bool {
+        let is_one = slots.len() > 1 && slots.iter().all(|slot| *slot == slots[0]);
+        let slots = slots.iter().map(|slot| index(*slot));
+        match (self, values) {
+            (Self::Real(sums, counts), Some(Values::Real(values))) if is_one => {
+                let Some(slot) = slots.clone().next() else {
+                    return true;
+                };
+                let of_run = &values[rows.clone()];
+                // One after the other, as rows come (I5).
+                sums[slot] = of_run.iter().fold(sums[slot], |sum, value| sum + value);
+                counts[slot] += u64::try_from(of_run.len()).expect("a batch is in memory");
+            }
+            (Self::Real(sums, counts), Some(Values::Real(values))) => {
+                for (value, slot) in values[rows.clone()].iter().zip(slots) {
+                    sums[slot] += value;
+                    counts[slot] += 1;
+                }
+            }
+            (Self::Exact(sums, counts), Some(Values::Int(values))) => {
+                for (value, slot) in values[rows.clone()].iter().zip(slots) {
+                    sums[slot] += i128::from(*value);
+                    counts[slot] += 1;
+                }
+            }
+            (Self::Count(counts), _) => slots.for_each(|slot| counts[slot] += 1),
+            _ => return false,
+        }
+        true
     }
 
     /// Adds the slots of another slice to ours.
@@ -446,4 +506,142 @@ impl Moments {
             variance
         })
     }
+}
+
+/// State as bytes, and back.
+impl State {
+    pub(crate) fn save(&self, to: &mut Saver) {
+        match self {
+            Self::Rows => {}
+            Self::Count(counts) => {
+                to.count(counts.len());
+                counts.iter().for_each(|count| to.word(*count));
+            }
+            Self::Exact(sums, counts) => {
+                to.count(sums.len());
+                sums.iter().for_each(|sum| to.wide(*sum));
+                counts.iter().for_each(|count| to.word(*count));
+            }
+            Self::Real(sums, counts) => {
+                to.count(sums.len());
+                sums.iter().for_each(|sum| to.real(*sum));
+                counts.iter().for_each(|count| to.word(*count));
+            }
+            Self::Best(values) => {
+                to.count(values.len());
+                for value in values {
+                    to.truth(value.is_some());
+                    if let Some(value) = value {
+                        to.scalar(value);
+                    }
+                }
+            }
+            Self::BestInt(values, set) => {
+                to.count(values.len());
+                values.iter().for_each(|value| to.int(*value));
+                set.iter().for_each(|set| to.truth(*set));
+            }
+            Self::BestReal(values, set) => {
+                to.count(values.len());
+                values.iter().for_each(|value| to.real(*value));
+                set.iter().for_each(|set| to.truth(*set));
+            }
+            Self::Edges(edges) => {
+                to.count(edges.len());
+                for edge in edges {
+                    to.truth(edge.is_some());
+                    if let Some(edge) = edge {
+                        to.int(edge.time);
+                        to.word(edge.sequence);
+                        to.scalar(&edge.value);
+                    }
+                }
+            }
+            Self::Distinct(sets) => {
+                to.count(sets.len());
+                for set in sets {
+                    to.count(set.len());
+                    set.iter().for_each(|value| to.int(*value));
+                }
+            }
+            Self::Moments(moments) => {
+                to.count(moments.len());
+                for moments in moments {
+                    to.word(moments.count);
+                    to.real(moments.mean);
+                    to.real(moments.squares);
+                }
+            }
+        }
+    }
+
+    /// Reads what a state of the same aggregate wrote; there are as many as slots.
+    pub(crate) fn load(&mut self, slots: usize, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        if matches!(self, Self::Rows) {
+            return Ok(());
+        }
+        let n = from.count(1)?;
+        if n != slots {
+            return Err(LoadError::Invalid { what: "state" });
+        }
+        match self {
+            Self::Rows => {}
+            Self::Count(counts) => *counts = from.many(n, Loader::word)?,
+            Self::Exact(sums, counts) => {
+                *sums = from.many(n, Loader::wide)?;
+                *counts = from.many(n, Loader::word)?;
+            }
+            Self::Real(sums, counts) => {
+                *sums = from.many(n, Loader::real)?;
+                *counts = from.many(n, Loader::word)?;
+            }
+            Self::Best(values) => {
+                *values = from.many(n, |from| optional(from, |from| from.scalar()))?;
+            }
+            Self::BestInt(values, set) => {
+                *values = from.many(n, Loader::int)?;
+                *set = from.many(n, Loader::truth)?;
+            }
+            Self::BestReal(values, set) => {
+                *values = from.many(n, Loader::real)?;
+                *set = from.many(n, Loader::truth)?;
+            }
+            Self::Edges(edges) => *edges = from.many(n, |from| optional(from, edge))?,
+            Self::Distinct(sets) => {
+                *sets = from.many(n, |from| {
+                    let count = from.count(8)?;
+                    Ok(from.many(count, Loader::int)?.into_iter().collect())
+                })?;
+            }
+            Self::Moments(all) => *all = from.many(n, moments)?,
+        }
+        Ok(())
+    }
+}
+
+fn optional<T>(
+    from: &mut Loader<'_>,
+    one: impl FnOnce(&mut Loader<'_>) -> Result<T, LoadError>,
+) -> Result<Option<T>, LoadError> {
+    if from.truth()? {
+        one(from).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+fn edge(from: &mut Loader<'_>) -> Result<Edge, LoadError> {
+    Ok(Edge {
+        time: from.int()?,
+        sequence: from.word()?,
+        value: from.scalar()?,
+    })
+}
+
+fn moments(from: &mut Loader<'_>) -> Result<Moments, LoadError> {
+    Ok(Moments {
+        count: from.word()?,
+        mean: from.real()?,
+        squares: from.real()?,
+    })
 }

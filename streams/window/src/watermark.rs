@@ -54,6 +54,13 @@ impl Watermark {
     }
 }
 
+impl Watermark {
+    /// Takes over where it stood.
+    pub const fn resume(&mut self, now: i64) {
+        self.now = now;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

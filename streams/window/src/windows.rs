@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use holm_lanes::{Batch, Fault, Keys, Marks, NO_CODE, Shape};
+use holm_lanes::{Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Saver, Shape};
 
 use crate::aggregate::Call;
-use crate::assembler::{Assembler, Cost, Panes, Strategy};
+use crate::assembler::{Assembler, Cost, Panes, Strategy, load_panes, save_panes};
 use crate::closed::Pushed;
+use crate::gauge::Gauge;
 use crate::grid::Grid;
 use crate::limits::Limits;
 use crate::rows::{Coder, Rows};
@@ -65,6 +66,17 @@ impl Windows {
     #[must_use]
     pub const fn keys(&self) -> &Keys {
         self.coder.keys()
+    }
+
+    /// How much it keeps.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        let panes: usize = self.panes.values().map(Slice::bytes).sum();
+        Gauge {
+            panes: self.panes.len(),
+            keys: self.keys().len(),
+            bytes: panes + self.assembler.bytes() + self.coder.bytes(),
+        }
     }
 
     /// Takes a batch, and closes what its watermark passes.
@@ -146,7 +158,7 @@ impl Windows {
                 pushed.diverted.push((row, Fault::Keys { limit }));
             } else {
                 let code = &rows.codes[row..=row];
-                slice.add(&self.calls, row..=row, code, |call| rows.input(call));
+                slice.add(&self.calls, row..row + 1, code, |call| rows.input(call));
             }
         }
     }
@@ -183,7 +195,7 @@ impl Windows {
         }
         let calls = &self.calls;
         self.assembler.amend(pane, |sum| {
-            sum.add(calls, row..=row, &rows.codes[row..=row], |call| {
+            sum.add(calls, row..row + 1, &rows.codes[row..=row], |call| {
                 rows.input(call)
             });
         });
@@ -226,5 +238,31 @@ impl Windows {
             let (pane, slice) = entry.remove_entry();
             self.assembler.retire(pane, &slice);
         }
+    }
+}
+
+/// State as bytes, and back.
+impl Windows {
+    /// Writes all that it holds.
+    pub fn save(&self, to: &mut Saver) {
+        to.int(self.next);
+        to.int(self.mark);
+        self.coder.save(to);
+        save_panes(&self.panes, to);
+        self.assembler.save(to);
+    }
+
+    /// Takes over what windows of the same query wrote; these must have seen nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what was written.
+    pub fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
+        self.next = from.int()?;
+        self.mark = from.int()?;
+        self.coder.load(from)?;
+        self.panes = load_panes(&self.calls, from)?;
+        self.assembler = Assembler::load(&self.calls, from)?;
+        Ok(())
     }
 }

@@ -377,6 +377,7 @@ impl GrpcCall {
             Method::KeyspaceList => typed!(keyspace_list),
             Method::KeyspaceRemove => typed!(keyspace_remove),
             Method::KeyspaceMember => typed!(keyspace_member),
+            Method::Conflicts => typed!(conflicts),
             Method::Range
             | Method::Put
             | Method::Txn

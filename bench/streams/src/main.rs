@@ -1,0 +1,87 @@
+//! Figures of streams: records a second through the engine, for the queries of LightSaber's
+//! paper, and the figures that LightSaber itself reached on a machine of this class.
+//!
+//! *Rows in*: records of fixed width lie one behind the other in memory, and are taken apart into
+//! lanes within the clock. *Columns in*: lanes are there, and keys are coded within the clock.
+//! Neither is quoted for the other. All runs are on one thread, from DRAM; each prints how many
+//! bytes a record is, how many bytes a second that makes, and what part of the memory's measured
+//! bandwidth that is.
+
+#![forbid(unsafe_code)]
+
+mod case;
+mod data;
+mod measure;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use case::CASES;
+use measure::{Asked, bandwidth, measure};
+
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const PAGE: &str = "
+  cargo xtask bench streams                     every query
+  cargo xtask bench streams CM1 YSB             some of them
+  cargo xtask bench streams --rows 4000000 --rounds 5
+
+Prints medians of rounds that take turns: rows in, columns in.
+";
+
+fn asked() -> Result<Asked, String> {
+    let mut asked = Asked {
+        rows: 4_000_000,
+        rounds: 3,
+        names: Vec::new(),
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || words.next().and_then(|text| text.parse().ok());
+        match word.as_str() {
+            "--rows" => asked.rows = number().ok_or("--rows N")?,
+            "--rounds" => asked.rounds = number().ok_or("--rounds N")?,
+            name if CASES.iter().any(|case| case.name == name) => asked.names.push(word),
+            other => return Err(format!("{other} is no query here{PAGE}")),
+        }
+    }
+    if asked.rounds == 0 || asked.rows < 100_000 {
+        return Err("at least one round of 100,000 rows".to_owned());
+    }
+    Ok(asked)
+}
+
+fn main() -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let asked = match asked() {
+        Ok(asked) => asked,
+        Err(text) => {
+            drop(writeln!(std::io::stderr(), "{text}"));
+            return ExitCode::from(2);
+        }
+    };
+    let memory = bandwidth();
+    let head = format!(
+        "one thread reads {:.1} GB/s from DRAM; {} records, medians of {}\n\n\
+         |query|row B|rows in, M/s|GB/s|of memory|columns B|columns in, M/s|GB/s|of memory|LightSaber, M/s|rows x|columns x|rows out|\n\
+         |--|--|--|--|--|--|--|--|--|--|--|--|--|",
+        memory / 1e9,
+        asked.rows,
+        asked.rounds
+    );
+    if writeln!(out, "{head}").is_err() {
+        return ExitCode::SUCCESS;
+    }
+    for case in CASES {
+        if !asked.names.is_empty() && !asked.names.iter().any(|name| name == case.name) {
+            continue;
+        }
+        let line = measure(case, &asked, memory);
+        if writeln!(out, "{line}").is_err() {
+            return ExitCode::SUCCESS;
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,137 @@
+//! Runs that take turns, and what they come to.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use holm_engine::{Limits, Run};
+use holm_lanes::Batch;
+use holm_sql::{Known, Planned, parse, plan};
+
+use crate::case::Case;
+use crate::data::{self, BATCH, Rows};
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) rows: usize,
+    pub(crate) rounds: usize,
+    pub(crate) names: Vec<String>,
+}
+
+/// Bytes a second that one thread reads from memory, the best of five.
+pub(crate) fn bandwidth() -> f64 {
+    const WORDS: usize = 1 << 26;
+    let words: Vec<u64> = (0..WORDS)
+        .map(|at| u64::try_from(at).expect("small"))
+        .collect();
+    let mut best: f64 = 0.0;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let mut sums = [0_u64; 16];
+        let (blocks, _) = words.as_chunks::<16>();
+        for block in blocks {
+            for (sum, word) in sums.iter_mut().zip(block) {
+                *sum = sum.wrapping_add(*word);
+            }
+        }
+        black_box(sums);
+        best = best.max(real(WORDS * 8) / begun.elapsed().as_secs_f64());
+    }
+    best
+}
+
+fn planned(case: &Case) -> Planned {
+    let script = parse(case.sql).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.name));
+    let tables = script.tables().iter().map(|table| table.name.clone());
+    let known = Known {
+        bounded: tables.collect(),
+        ..Known::default()
+    };
+    plan(&script, &known).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.name))
+}
+
+fn run_of(case: &Case, planned: &Planned) -> Run {
+    let tables = if case.has_table {
+        vec![data::table()]
+    } else {
+        vec![]
+    };
+    Run::new(&planned.plan, Limits::default(), tables)
+}
+
+fn push(run: &mut Run, batch: Batch) {
+    let out = run.push(0, batch).expect("it holds what it must");
+    black_box(out.rows);
+}
+
+/// Seconds for all records as rows, and how many rows came out.
+fn rows_in(case: &Case, planned: &Planned, rows: &Rows) -> (f64, u64) {
+    let mut run = run_of(case, planned);
+    let begun = Instant::now();
+    for (at, piece) in rows.bytes.chunks(case.row * BATCH).enumerate() {
+        push(
+            &mut run,
+            data::numbered(data::lanes(case, piece), at * BATCH),
+        );
+    }
+    (begun.elapsed().as_secs_f64(), run.counts().out)
+}
+
+/// Seconds for all records as columns.
+fn columns_in(case: &Case, planned: &Planned, columns: &[Batch]) -> (f64, u64) {
+    let mut run = run_of(case, planned);
+    let begun = Instant::now();
+    for (at, batch) in columns.iter().enumerate() {
+        push(&mut run, data::numbered(batch.clone(), at * BATCH));
+    }
+    (begun.elapsed().as_secs_f64(), run.counts().out)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A case as a line of the table.
+pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
+    let planned = planned(case);
+    let rows = data::rows(case, asked.rows);
+    let columns = data::columns(case, &rows);
+    let (mut by_rows, mut by_columns) = (Vec::new(), Vec::new());
+    let mut came = 0;
+    for _ in 0..asked.rounds {
+        let (seconds, out) = rows_in(case, &planned, &rows);
+        by_rows.push(seconds);
+        let (seconds, other) = columns_in(case, &planned, &columns);
+        by_columns.push(seconds);
+        assert_eq!(out, other, "rows and columns are the same records");
+        came = out;
+    }
+    // Columns that the query does not read are not counted: nobody touches them.
+    let needed = planned.needed[0]
+        .iter()
+        .filter(|is_needed| **is_needed)
+        .count();
+    let records = real(asked.rows);
+    let figure = |seconds: f64, bytes: usize| {
+        let rate = records / seconds;
+        let speed = rate * real(bytes);
+        (rate / 1e6, speed / 1e9, speed / memory * 100.0)
+    };
+    let (rate, speed, part) = figure(median(by_rows), case.row);
+    let (column_rate, column_speed, column_part) = figure(median(by_columns), needed * 8);
+    format!(
+        "|{}|{}|{rate:.1}|{speed:.2}|{part:.0} %|{}|{column_rate:.1}|{column_speed:.2}|{column_part:.0} %|{}|{:.2}|{:.2}|{came}|",
+        case.name,
+        case.row,
+        needed * 8,
+        case.lightsaber,
+        rate / case.lightsaber,
+        column_rate / case.lightsaber,
+    )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
+const fn real(count: usize) -> f64 {
+    count as f64
+}

@@ -1,0 +1,347 @@
+//! One connection to a broker: messages go into a feed, and are acknowledged once they are
+//! durable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::{sleep, timeout};
+
+use super::packet::{
+    ALIVE, GOODBYE, Login, Malformed, Packet, acknowledge, connect, decode, subscribe,
+};
+use crate::fed::{Feed, Unfed};
+
+/// Acknowledgements on their way; a broker sends no more than this without one.
+const ACKS_MAX: usize = 1 << 16;
+/// How long a broker may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often a full feed is looked at. Meanwhile nothing is read, so the broker is held back.
+const ROOM: Duration = Duration::from_millis(2);
+
+/// Why a connection ended. All but a refusal may be tried again.
+#[derive(Debug, Error)]
+pub enum MqttError {
+    /// The socket failed or the broker closed it.
+    #[error("the connection to the broker ended")]
+    Ended(#[source] std::io::Error),
+    /// The broker is no broker.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// It did not answer.
+    #[error("the broker did not answer within {} s", ANSWER.as_secs())]
+    Silent,
+    /// It said no; asking again will not help.
+    #[error("the broker refused: {0}")]
+    Refused(String),
+    /// Nobody takes rows any more.
+    #[error("the stream has stopped")]
+    Stopped,
+}
+
+impl From<std::io::Error> for MqttError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Ended(error)
+    }
+}
+
+/// What a subscriber counted.
+#[derive(Debug, Default)]
+pub struct MqttCounts {
+    /// Messages that came.
+    pub messages: AtomicU64,
+    /// Messages that were acknowledged.
+    pub acknowledged: AtomicU64,
+    /// Messages that were too long, and were acknowledged and thrown away.
+    pub too_long: AtomicU64,
+}
+
+/// What is subscribed, and where it goes.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// Who connects.
+    pub login: Login,
+    /// Topics, with their wildcards.
+    pub topics: Vec<String>,
+    /// Where rows go: each message is a row, or several lines.
+    pub feed: Feed,
+    /// What is counted.
+    pub counts: Arc<MqttCounts>,
+}
+
+impl Subscription {
+    /// Serves a connection until it ends, which is always for some reason.
+    ///
+    /// # Errors
+    ///
+    /// As [`MqttError`] says.
+    pub async fn serve<S>(&self, stream: S) -> Result<(), MqttError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let (acks, durable) = channel(ACKS_MAX);
+        let mut line = Line {
+            stream,
+            held: Vec::new(),
+        };
+        line.send(&connect(&self.login)?).await?;
+        match line.answer().await? {
+            Packet::Connected { code: 0 } => {}
+            Packet::Connected { code } => return Err(MqttError::Refused(reason(code))),
+            other => return Err(unexpected(&other)),
+        }
+        line.send(&subscribe(1, &self.topics)?).await?;
+        let mut session = Session {
+            of: self,
+            line,
+            acks,
+            durable,
+        };
+        session.run().await
+    }
+}
+
+fn reason(code: u8) -> String {
+    match code {
+        1 => "it does not speak MQTT 3.1.1".to_owned(),
+        2 => "the client's name".to_owned(),
+        3 => "it is unavailable".to_owned(),
+        4 => "user or password".to_owned(),
+        5 => "the client is not authorised".to_owned(),
+        other => format!("code {other}"),
+    }
+}
+
+fn unexpected(packet: &Packet) -> MqttError {
+    MqttError::Malformed(Malformed {
+        what: format!("{packet:?} where it does not belong"),
+    })
+}
+
+/// A socket, and what was read of it.
+struct Line<S> {
+    stream: S,
+    held: Vec<u8>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), MqttError> {
+        self.stream.write_all(bytes).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    /// Reads some more; safe to give up.
+    async fn fill(&mut self) -> Result<(), MqttError> {
+        if self.stream.read_buf(&mut self.held).await? == 0 {
+            return Err(MqttError::Ended(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<Packet>, MqttError> {
+        let Some((packet, used)) = decode(&self.held)? else {
+            return Ok(None);
+        };
+        self.held.drain(..used);
+        Ok(Some(packet))
+    }
+
+    async fn answer(&mut self) -> Result<Packet, MqttError> {
+        loop {
+            if let Some(packet) = self.next()? {
+                return Ok(packet);
+            }
+            let filled = timeout(ANSWER, self.fill()).await;
+            filled.map_err(|_elapsed| MqttError::Silent)??;
+        }
+    }
+}
+
+struct Session<'s, S> {
+    of: &'s Subscription,
+    line: Line<S>,
+    acks: Sender<u16>,
+    durable: Receiver<u16>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
+    async fn run(&mut self) -> Result<(), MqttError> {
+        let alive = Duration::from_secs(u64::from(self.of.login.keep_alive.max(2)) / 2);
+        let mut is_asked = false;
+        loop {
+            while let Some(packet) = self.line.next()? {
+                is_asked = false;
+                self.take(packet).await?;
+            }
+            tokio::select! {
+                filled = self.line.fill() => filled?,
+                Some(id) = self.durable.recv() => self.acknowledge(id).await?,
+                () = sleep(alive) => {
+                    if is_asked {
+                        return Err(MqttError::Silent);
+                    }
+                    is_asked = true;
+                    self.line.send(&ALIVE).await?;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, packet: Packet) -> Result<(), MqttError> {
+        match packet {
+            Packet::Subscribed { codes } => {
+                if let Some(at) = codes.iter().position(|code| *code > 1) {
+                    let topic = self.of.topics.get(at).map_or("", String::as_str);
+                    return Err(MqttError::Refused(format!("topic {topic}")));
+                }
+                Ok(())
+            }
+            Packet::Publish { id, payload, .. } => self.publish(id, payload).await,
+            Packet::TooLong { id, rest } => self.pass_over(id, rest).await,
+            Packet::Alive => Ok(()),
+            Packet::Connected { .. } => Err(unexpected(&packet)),
+        }
+    }
+
+    /// Feeds a message, and waits for room. Acknowledgements go out meanwhile.
+    async fn publish(&mut self, id: Option<u16>, payload: Vec<u8>) -> Result<(), MqttError> {
+        self.of.counts.messages.fetch_add(1, Ordering::Relaxed);
+        if payload.trim_ascii().is_empty() {
+            return self.give_back(id).await;
+        }
+        loop {
+            let acks = self.acks.clone();
+            let told = Box::new(move || {
+                if let Some(id) = id {
+                    // The connection may have ended; then the broker sends it again.
+                    acks.try_send(id).ok();
+                }
+            });
+            match self.of.feed.offer(payload.clone(), None, told) {
+                Ok(()) => return Ok(()),
+                Err(Unfed::Full) => {}
+                Err(Unfed::TooLong { .. }) => return self.pass_over(id, 0).await,
+                Err(Unfed::Stopped) => {
+                    self.line.send(&GOODBYE).await?;
+                    return Err(MqttError::Stopped);
+                }
+            }
+            tokio::select! {
+                Some(id) = self.durable.recv() => self.acknowledge(id).await?,
+                () = sleep(ROOM) => {}
+            }
+        }
+    }
+
+    /// A message that can never be a row: it is counted and does not come again.
+    async fn pass_over(&mut self, id: Option<u16>, rest: usize) -> Result<(), MqttError> {
+        self.of.counts.too_long.fetch_add(1, Ordering::Relaxed);
+        let mut rest = rest;
+        loop {
+            let here = rest.min(self.line.held.len());
+            self.line.held.drain(..here);
+            rest -= here;
+            if rest == 0 {
+                return self.give_back(id).await;
+            }
+            let filled = timeout(ANSWER, self.line.fill()).await;
+            filled.map_err(|_elapsed| MqttError::Silent)??;
+        }
+    }
+
+    async fn give_back(&mut self, id: Option<u16>) -> Result<(), MqttError> {
+        match id {
+            Some(id) => self.acknowledge(id).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn acknowledge(&mut self, id: u16) -> Result<(), MqttError> {
+        let mut bytes = acknowledge(id).to_vec();
+        let mut count = 1;
+        // One write for all that became durable together.
+        while let Ok(id) = self.durable.try_recv() {
+            bytes.extend_from_slice(&acknowledge(id));
+            count += 1;
+        }
+        self.of
+            .counts
+            .acknowledged
+            .fetch_add(count, Ordering::Relaxed);
+        self.line.send(&bytes).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::fed::fed;
+    use crate::source::{Source, Taken};
+
+    fn subscription(feed: Feed) -> Subscription {
+        Subscription {
+            login: Login {
+                client: "holm".into(),
+                user: None,
+                keep_alive: 30,
+            },
+            topics: vec!["t".into()],
+            feed,
+            counts: Arc::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_is_acknowledged_once_it_is_durable() {
+        let (feed, mut source) = fed("mqtt", None, 1 << 20);
+        let of = subscription(feed);
+        let (ours, mut broker) = duplex(1 << 16);
+        let script = async {
+            let mut hello = [0; 16 + 4];
+            broker.read_exact(&mut hello[..18]).await.unwrap();
+            broker.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+            let mut asked = [0; 8];
+            broker.read_exact(&mut asked).await.unwrap();
+            broker.write_all(&[0x90, 3, 0, 1, 1]).await.unwrap();
+            broker
+                .write_all(b"\x32\x0c\0\x01t\0\x09{\"n\":1}")
+                .await
+                .unwrap();
+            let piece = loop {
+                if let Taken::Rows(piece) = source.take(100, Duration::ZERO).unwrap() {
+                    break piece;
+                }
+                sleep(Duration::from_millis(1)).await;
+            };
+            assert_eq!(piece.rows, b"{\"n\":1}\n");
+            let mut ack = [0; 4];
+            let early = timeout(Duration::from_millis(20), broker.read_exact(&mut ack)).await;
+            assert!(early.is_err(), "nothing is durable yet");
+            source.acknowledge(&piece.position);
+            broker.read_exact(&mut ack).await.unwrap();
+            assert_eq!(ack, [0x40, 2, 0, 9]);
+            drop(broker);
+        };
+        let (ended, ()) = tokio::join!(of.serve(ours), script);
+        assert!(matches!(ended, Err(MqttError::Ended(_))), "{ended:?}");
+        assert_eq!(of.counts.acknowledged.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_says_no_is_quoted() {
+        let (feed, _source) = fed("mqtt", None, 1 << 20);
+        let of = subscription(feed);
+        let (ours, mut broker) = duplex(1 << 16);
+        broker.write_all(&[0x20, 2, 0, 5]).await.unwrap();
+        let ended = of.serve(ours).await.unwrap_err();
+        assert_eq!(
+            ended.to_string(),
+            "the broker refused: the client is not authorised"
+        );
+    }
+}

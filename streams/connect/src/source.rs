@@ -1,0 +1,190 @@
+//! Where rows come from, as the runner of a query sees it: a port that gives whole rows on
+//! credit, and hears when they are durable.
+//!
+//! A source hands out bytes, not values: what it gives is written in its format, row after row,
+//! and a [`Reader`](crate::Reader) understands it. Behind each piece stands a [`Position`], which
+//! means something to the source alone.
+
+use std::fmt;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// The longest position.
+pub const POSITION_MAX: usize = 64;
+
+/// How far a source has been read: a byte, a revision, a number. Opaque to all but the source,
+/// and kept in the log.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(Vec<u8>);
+
+impl Position {
+    /// Before the first row of any source.
+    pub const START: Self = Self(Vec::new());
+
+    /// A position of these bytes, as one that was logged; `None` if they are too many.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() <= POSITION_MAX).then(|| Self(bytes.to_vec()))
+    }
+
+    /// A position of so many numbers; eight at most.
+    ///
+    /// # Panics
+    ///
+    /// If there are more, which is a bug of the source's.
+    #[must_use]
+    pub fn of(numbers: &[u64]) -> Self {
+        assert!(
+            numbers.len() * 8 <= POSITION_MAX,
+            "a position is short: it goes into each record of the log"
+        );
+        Self(
+            numbers
+                .iter()
+                .flat_map(|number| number.to_le_bytes())
+                .collect(),
+        )
+    }
+
+    /// The numbers of [`Position::of`]; none at the start, `None` where the bytes are others.
+    #[must_use]
+    pub fn numbers(&self) -> Option<Vec<u64>> {
+        let (words, rest) = self.0.as_chunks::<8>();
+        rest.is_empty()
+            .then(|| words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    }
+
+    /// What is logged of it.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.numbers() {
+            Some(numbers) => write!(formatter, "Position{numbers:?}"),
+            None => write!(formatter, "Position({:?})", self.0),
+        }
+    }
+}
+
+/// Whole rows, as they are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The rows, each with its line end, but for the last of all.
+    pub rows: Vec<u8>,
+    /// The number of the first one: its line in a file, counted from one; its place among all
+    /// that came, where there is no file.
+    pub first_row: u64,
+    /// How far the source has been read with these rows.
+    pub position: Position,
+    /// The name under which a client sends these very rows again if it heard nothing; rows with
+    /// a key are a piece of their own.
+    pub key: Option<String>,
+}
+
+/// What a source gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Rows.
+    Rows(Piece),
+    /// None came while it waited, or the next one is longer than the credit.
+    Nothing,
+    /// There are no more, now and ever.
+    End,
+}
+
+/// Why a source gives no rows.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum SourceError {
+    /// It will not give them however often it is asked: there is a gap, or it cannot go back.
+    #[error("{source_name}: {reason}")]
+    Refused {
+        /// Which source.
+        source_name: String,
+        /// Why, and what can be done.
+        reason: String,
+    },
+    /// It cannot give them now.
+    #[error("{source_name}: {reason}")]
+    Unavailable {
+        /// Which source.
+        source_name: String,
+        /// Why.
+        reason: String,
+        /// When to ask again.
+        retry: Duration,
+    },
+    /// What it is read from failed.
+    #[error("read {source_name}: {reason}")]
+    Failed {
+        /// Which source.
+        source_name: String,
+        /// What the system answered.
+        reason: String,
+    },
+}
+
+impl SourceError {
+    /// What no repetition helps.
+    #[must_use]
+    pub fn refused(source_name: &str, reason: impl fmt::Display) -> Self {
+        Self::Refused {
+            source_name: source_name.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// What the system refused.
+    #[must_use]
+    pub fn failed(source_name: &str, reason: impl fmt::Display) -> Self {
+        Self::Failed {
+            source_name: source_name.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// Where rows come from.
+///
+/// One thread calls it: `take`, and `acknowledge` once what it gave is durable. Positions of one
+/// source grow from call to call.
+pub trait Source: Send + fmt::Debug {
+    /// Its name, for messages.
+    fn name(&self) -> &str;
+
+    /// The first line, where the format has one that names the columns. It is there before the
+    /// first row is taken.
+    fn header(&self) -> Option<&str>;
+
+    /// The next whole rows, at most `credit` bytes of them, waiting no longer than `wait` for the
+    /// first. One row that is longer than the credit waits until there is more; a row that is
+    /// longer than any credit is refused by the source itself, or cut off and named.
+    ///
+    /// # Errors
+    ///
+    /// As [`SourceError`] says. After `Unavailable` it may be asked again.
+    fn take(&mut self, credit: usize, wait: Duration) -> Result<Taken, SourceError>;
+
+    /// All rows up to a position that it gave are durable: whoever sent them may be told.
+    /// Positions that were acknowledged before do nothing.
+    fn acknowledge(&mut self, through: &Position);
+
+    /// Goes on behind a position: the next rows are those that follow it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot go back, or what followed is no longer there.
+    fn seek(&mut self, position: &Position) -> Result<(), SourceError>;
+
+    /// Whether rows that it gave can be had again after a restart, by their position. What
+    /// cannot is logged before it is acknowledged.
+    fn replayable(&self) -> bool;
+
+    /// Takes no more from outside: those who send are told to come again. What was taken in
+    /// before is still given.
+    fn stop(&mut self);
+}

@@ -1,0 +1,255 @@
+//! The machine of a stream that runs.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use holm_base::{Time, WriteId};
+use holm_machine::{Effects, Machine};
+
+use crate::boundary::{Config, Effect, Found, Input, Record, Refusal, Snapshot};
+use crate::kept::Kept;
+use crate::recovery::Recovery;
+
+/// What it is doing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// It waits for the disk.
+    Closed,
+    /// It comes back.
+    Recovering(Recovery),
+    /// It runs.
+    Running,
+    /// It cannot go on.
+    Refused,
+}
+
+/// Keeps the order of one stream.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Once {
+    pub(crate) config: Config,
+    pub(crate) role: Role,
+    /// The last record of the log.
+    pub(crate) last: u64,
+    /// The last record that was there when it was opened; those have no write of this run.
+    pub(crate) found: u64,
+    /// The write of record `found + 1` is number 1.
+    pub(crate) durable: WriteId,
+    /// The last record that ran, and how many outputs there are.
+    pub(crate) assembled: Snapshot,
+    /// For each sink what it has.
+    pub(crate) committed: Vec<u64>,
+    /// For each sink what it was handed.
+    pub(crate) handed: Vec<u64>,
+    pub(crate) kept: Kept,
+    /// The snapshot that is being made.
+    pub(crate) saving: Option<Snapshot>,
+    pub(crate) saved_at: Time,
+    truncated: u64,
+}
+
+impl Once {
+    /// A machine that waits for its disk.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            role: Role::Closed,
+            last: 0,
+            found: 0,
+            durable: WriteId::ZERO,
+            assembled: Snapshot {
+                through: 0,
+                output: 0,
+            },
+            committed: vec![0; config.sinks],
+            handed: vec![0; config.sinks],
+            kept: Kept::default(),
+            saving: None,
+            saved_at: Time::ZERO,
+            truncated: 0,
+            config,
+        }
+    }
+
+    /// The last record that ran.
+    #[must_use]
+    pub const fn assembled(&self) -> u64 {
+        self.assembled.through
+    }
+
+    /// How many outputs there are.
+    #[must_use]
+    pub const fn output(&self) -> u64 {
+        self.assembled.output
+    }
+
+    /// What the slowest sink has; all of it where there is no sink.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        let least = self.committed.iter().min();
+        least.copied().unwrap_or(self.assembled.output)
+    }
+
+    /// What a sink has.
+    #[must_use]
+    pub fn committed_by(&self, sink: usize) -> u64 {
+        self.committed[sink]
+    }
+
+    /// Whether all that was received is durable, and all that came of it is with the sinks.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(self.role, Role::Running)
+            && self.assembled.through == self.last
+            && self.write_of(self.last).is_none()
+            && self.committed() >= self.assembled.output
+    }
+
+    /// Whether it has been recovered.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        matches!(self.role, Role::Running)
+    }
+
+    /// The write that a record waits for, unless it is durable.
+    pub(crate) fn write_of(&self, sequence: u64) -> Option<WriteId> {
+        let write = WriteId::new(sequence.saturating_sub(self.found));
+        (write > self.durable).then_some(write)
+    }
+
+    pub(crate) fn persist(&mut self, record: Record, effects: &mut Effects<Effect>) {
+        self.last += 1;
+        effects.push(Effect::Persist {
+            write: WriteId::new(self.last - self.found),
+            sequence: self.last,
+            record,
+        });
+    }
+
+    fn received(&mut self, source: usize, effects: &mut Effects<Effect>) {
+        assert!(self.is_running(), "I6: a source is open only in a run");
+        self.persist(Record::Batch { source }, effects);
+        let sequence = self.last;
+        effects.push(Effect::Acknowledge {
+            source,
+            sequence,
+            after: self.write_of(sequence),
+        });
+        effects.push(Effect::Assemble { sequence });
+    }
+
+    pub(crate) fn assemble(&mut self, sequence: u64, output: u64, effects: &mut Effects<Effect>) {
+        assert_eq!(sequence, self.assembled.through + 1, "I6: without a gap");
+        assert!(output >= self.assembled.output, "outputs only grow");
+        self.assembled = Snapshot {
+            through: sequence,
+            output,
+        };
+        for sink in 0..self.config.sinks {
+            let first = self.handed[sink] + 1;
+            if first <= output {
+                self.handed[sink] = output;
+                effects.push(Effect::Commit {
+                    sink,
+                    first,
+                    last: output,
+                    after: self.write_of(sequence),
+                });
+            }
+        }
+    }
+
+    fn save(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        let is_new = self
+            .kept
+            .newest()
+            .is_none_or(|newest| newest.through < self.assembled.through);
+        if self.saving.is_some() || !is_new || self.wake_at().is_none_or(|at| now < at) {
+            return;
+        }
+        self.saved_at = now;
+        self.saving = Some(self.assembled);
+        effects.push(Effect::Snapshot {
+            of: self.assembled,
+            after: self.write_of(self.assembled.through),
+        });
+    }
+
+    fn release(&mut self, effects: &mut Effects<Effect>) {
+        // The log goes first: a snapshot without its log is of no use, and the other way round
+        // is nothing but a longer replay.
+        let gone = self.kept.release(self.committed());
+        if let Some(below) = self.kept.needed(self.committed())
+            && below > self.truncated
+        {
+            self.truncated = below;
+            effects.push(Effect::Truncate { below });
+        }
+        for snapshot in gone {
+            effects.push(Effect::Forget {
+                through: snapshot.through,
+            });
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, refusal: Refusal, effects: &mut Effects<Effect>) {
+        self.role = Role::Refused;
+        effects.push(Effect::Refuse(refusal));
+    }
+}
+
+impl Machine for Once {
+    type Input = Input;
+    type Effect = Effect;
+
+    fn step(&mut self, now: Time, input: Input, effects: &mut Effects<Effect>) {
+        match input {
+            Input::Opened(found) => self.open(found, effects),
+            Input::Answered { sink, output } => self.answered(sink, output, effects),
+            Input::Loaded => self.loaded(effects),
+            Input::Damaged => self.damaged(effects),
+            Input::Received { source } => self.received(source, effects),
+            Input::Assembled { sequence, output } => {
+                self.assemble(sequence, output, effects);
+                self.replay_on(effects);
+            }
+            Input::Durable { write } => self.durable = self.durable.max(write),
+            Input::Committed { sink, output } => {
+                assert!(
+                    output <= self.handed[sink],
+                    "I2: a sink has what it was given"
+                );
+                self.committed[sink] = self.committed[sink].max(output);
+                self.release(effects);
+            }
+            Input::Snapshotted { through } => {
+                let saved = self.saving.take().filter(|it| it.through == through);
+                let saved = saved.expect("a snapshot is reported as it was wanted");
+                self.kept.add(saved);
+                self.release(effects);
+            }
+            Input::Wake => self.save(now, effects),
+        }
+    }
+
+    fn wake_at(&self) -> Option<Time> {
+        let interval = Duration::from_millis(self.config.snapshot_interval_ms);
+        self.is_running().then(|| self.saved_at + interval)
+    }
+}
+
+impl Once {
+    pub(crate) fn open(&mut self, found: Found, effects: &mut Effects<Effect>) {
+        assert_eq!(self.role, Role::Closed, "it is opened once");
+        (self.last, self.found) = (found.last, found.last);
+        self.kept = Kept::new(found.snapshots);
+        self.role = Role::Recovering(Recovery::new(found.first, self.config.sinks));
+        let epoch = found.epoch + 1;
+        self.persist(Record::Open { epoch }, effects);
+        let after = self.write_of(self.last);
+        (0..self.config.sinks).for_each(|sink| effects.push(Effect::Ask { sink, after }));
+        if self.config.sinks == 0 {
+            self.choose(effects);
+        }
+    }
+}

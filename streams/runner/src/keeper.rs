@@ -1,0 +1,524 @@
+//! A stream on one thread: the machine, the engine, and queues of what is to be done outside.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use holm_base::{Time, WriteId};
+use holm_connect::{Position, Read};
+use holm_durable::{Data, Entry, Offsets, Record};
+use holm_engine::{Counts, Run};
+use holm_lanes::{Batch, LaneBuilder};
+use holm_machine::{Effects, Machine};
+use holm_once::{Effect, Once, Snapshot};
+
+use crate::error::RunnerError;
+use crate::job::Aside;
+use crate::saved::{Reached, Saved};
+
+/// What a source gave, understood.
+#[derive(Clone, Debug)]
+pub enum Arrived {
+    /// Rows.
+    Rows {
+        /// What was read of them.
+        read: Read,
+        /// How far the source is with them.
+        position: Position,
+        /// How many bytes they were, and their checksum.
+        bytes: (u64, u32),
+    },
+    /// There are no more.
+    End,
+}
+
+/// Rows for a sink.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The number of the first one, from 0.
+    pub first: u64,
+    /// The rows.
+    pub rows: Arc<Batch>,
+}
+
+impl Commit {
+    /// How many rows there are with these.
+    #[must_use]
+    pub fn output(&self) -> u64 {
+        self.first + wide(self.rows.rows)
+    }
+}
+
+/// State that is to be saved.
+#[derive(Clone, Debug)]
+pub struct Save {
+    /// The file's name.
+    pub name: String,
+    /// The last record in it.
+    pub through: u64,
+    /// Its bytes.
+    pub body: Vec<u8>,
+    /// How many rows each sink had by then.
+    pub committed: Vec<u64>,
+}
+
+/// A stream, and what it wants done.
+#[derive(Debug)]
+pub struct Keeper {
+    pub(crate) once: Once,
+    pub(crate) run: Run,
+    pub(crate) epoch: u64,
+    /// The plan's digest.
+    pub(crate) plan: u32,
+    pub(crate) reached: Vec<Reached>,
+    /// Whether a source gives its rows again.
+    pub(crate) is_replayable: Vec<bool>,
+    /// Lines that were no rows.
+    pub(crate) bad: u64,
+    /// For each sink that keeps no numbers, what a snapshot that is durable says it has; those
+    /// that do say it themselves.
+    pub(crate) recorded: Vec<Option<u64>>,
+    /// What each sink has, as it said last.
+    pub(crate) has: Vec<u64>,
+    effects: Effects<Effect>,
+    /// What waits for a write, oldest first.
+    held: VecDeque<Effect>,
+    positions: BTreeMap<u64, (usize, Position)>,
+    /// Batches that came out, by the number of their first row, until each sink has them.
+    outputs: VecDeque<(u64, Arc<Batch>)>,
+    /// The writes of the records in `entries` end with this one.
+    write: WriteId,
+    /// To be flushed.
+    pub(crate) entries: Vec<Entry>,
+    /// To be put, for each sink.
+    pub(crate) commits: Vec<VecDeque<Commit>>,
+    /// Sources that are to hear of it.
+    pub(crate) acknowledged: Vec<(usize, Position)>,
+    pub(crate) save: Option<Save>,
+    saving: Vec<u64>,
+    pub(crate) forget: Vec<Snapshot>,
+    pub(crate) truncate: Option<u64>,
+    pub(crate) is_open: bool,
+    pub(crate) refused: Option<holm_once::Refusal>,
+    snapshots: Vec<Snapshot>,
+    asides: Vec<Aside>,
+    /// Records that are to run again.
+    pub(crate) replayed: Vec<Effect>,
+}
+
+impl Keeper {
+    pub(crate) fn new(once: Once, run: Run, (sources, sinks): (usize, usize)) -> Self {
+        Self {
+            once,
+            run,
+            epoch: 0,
+            plan: 0,
+            reached: vec![Reached::default(); sources],
+            is_replayable: vec![false; sources],
+            bad: 0,
+            recorded: vec![None; sinks],
+            has: vec![0; sinks],
+            effects: Effects::new(),
+            held: VecDeque::new(),
+            positions: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            write: WriteId::ZERO,
+            entries: Vec::new(),
+            commits: vec![VecDeque::new(); sinks],
+            acknowledged: Vec::new(),
+            save: None,
+            saving: Vec::new(),
+            forget: Vec::new(),
+            truncate: None,
+            is_open: false,
+            refused: None,
+            snapshots: Vec::new(),
+            asides: Vec::new(),
+            replayed: Vec::new(),
+        }
+    }
+
+    pub(crate) fn step(&mut self, now: Time, input: holm_once::Input) -> Vec<Effect> {
+        self.once.step(now, input, &mut self.effects);
+        self.effects.drain().collect()
+    }
+
+    /// Takes what a source gave: it is numbered, logged and run at once, and nobody hears of it
+    /// before its record is durable.
+    ///
+    /// # Errors
+    ///
+    /// If the engine holds more rows than it may.
+    ///
+    /// # Panics
+    ///
+    /// If the source has ended.
+    pub fn take(&mut self, now: Time, source: usize, arrived: Arrived) -> Result<(), RunnerError> {
+        assert!(!self.reached[source].is_over, "a source ends once");
+        let record = self.record(source, &arrived);
+        let mut record = Some(record);
+        let mut arrived = Some(arrived);
+        for effect in self.step(now, holm_once::Input::Received { source }) {
+            match effect {
+                Effect::Persist {
+                    write, sequence, ..
+                } => {
+                    let record = record.take().expect("a batch is one record");
+                    self.write = write;
+                    self.entries.push(record.entry(sequence, self.epoch));
+                    let position = self.reached[source].position.clone();
+                    self.positions.insert(sequence, (source, position));
+                }
+                Effect::Assemble { sequence } => {
+                    let arrived = arrived.take().expect("a batch runs once");
+                    let out = self.execute(source, arrived)?;
+                    self.came_out(now, sequence, out);
+                }
+                other => self.carry(other),
+            }
+        }
+        Ok(())
+    }
+
+    /// The record of a batch; notes how far the source is.
+    fn record(&mut self, source: usize, arrived: &Arrived) -> Record {
+        let number = u32::try_from(source).expect("sources are few");
+        let reached = &mut self.reached[source];
+        match arrived {
+            Arrived::End => {
+                reached.is_over = true;
+                Record::Ended { source: number }
+            }
+            Arrived::Rows {
+                read,
+                position,
+                bytes: (bytes, crc),
+            } => {
+                reached.position = position.clone();
+                reached.lines += read.lines;
+                let position = position.as_bytes().to_vec();
+                if self.is_replayable[source] {
+                    return Record::Offsets(Offsets {
+                        source: number,
+                        position,
+                        lines: reached.lines,
+                        bytes: *bytes,
+                        crc: *crc,
+                    });
+                }
+                Record::Data(Box::new(Data {
+                    source: number,
+                    position,
+                    lines: reached.lines,
+                    bad: wide(read.bad.len()),
+                    batch: read.batch.clone(),
+                }))
+            }
+        }
+    }
+
+    /// Runs a batch.
+    pub(crate) fn execute(
+        &mut self,
+        source: usize,
+        arrived: Arrived,
+    ) -> Result<Batch, RunnerError> {
+        let out = match arrived {
+            Arrived::End => self.run.end(source)?,
+            Arrived::Rows { read, .. } => {
+                self.bad += wide(read.bad.len());
+                for bad in &read.bad {
+                    self.aside(Some((source, bad.line)), Some(bad.to_string()));
+                }
+                self.run.push(source, read.batch)?
+            }
+        };
+        let report = self.run.report();
+        for diverted in report.diverted {
+            self.aside(diverted.line, Some(diverted.fault.to_string()));
+        }
+        for late in report.late {
+            self.aside(Some((late.source, late.line)), None);
+        }
+        Ok(out)
+    }
+
+    fn aside(&mut self, row: Option<(usize, u64)>, why: Option<String>) {
+        const ASIDES_MAX: usize = 1 << 16;
+        if self.asides.len() < ASIDES_MAX {
+            self.asides.push(Aside { row, why });
+        }
+    }
+
+    /// Numbers what came out of a record.
+    pub(crate) fn came_out(&mut self, now: Time, sequence: u64, out: Batch) {
+        let first = self.once.output();
+        let output = first + wide(out.rows);
+        if out.rows > 0 {
+            self.outputs.push_back((first, Arc::new(out)));
+        }
+        for effect in self.step(now, holm_once::Input::Assembled { sequence, output }) {
+            self.carry(effect);
+        }
+        self.let_outputs_go();
+    }
+
+    /// Puts an effect where it belongs, or holds it until its write is durable.
+    pub(crate) fn carry(&mut self, effect: Effect) {
+        if effect.after().is_some() {
+            // Snapshots are of the state as it is now, whenever they are saved.
+            if let Effect::Snapshot { of, .. } = &effect {
+                self.snapshot(*of);
+            }
+            return self.held.push_back(effect);
+        }
+        if let Effect::Snapshot { of, .. } = &effect {
+            self.snapshot(*of);
+        }
+        self.perform(effect);
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Acknowledge { sequence, .. } => {
+                if let Some(of) = self.positions.remove(&sequence) {
+                    self.acknowledged.push(of);
+                }
+            }
+            Effect::Commit {
+                sink, first, last, ..
+            } => self.commit(sink, (first - 1, last)),
+            Effect::Snapshot { of, .. } => self.saving.push(of.through),
+            Effect::Truncate { below } => self.truncate = Some(below),
+            Effect::Forget { through } => {
+                let found = self.snapshots.iter().position(|it| it.through == through);
+                let found = found.map(|at| self.snapshots.remove(at));
+                self.forget.extend(found);
+            }
+            Effect::Open => self.is_open = true,
+            Effect::Refuse(refusal) => self.refused = Some(refusal),
+            Effect::Assemble { .. } => self.replayed.push(effect),
+            Effect::Persist { .. } | Effect::Ask { .. } | Effect::Load { .. } => {
+                panic!("these are carried out where they are wanted: {effect:?}")
+            }
+        }
+    }
+
+    /// Rows `from.0..from.1` for a sink.
+    fn commit(&mut self, sink: usize, from: (u64, u64)) {
+        for (first, batch) in &self.outputs {
+            let end = first + wide(batch.rows);
+            if end <= from.0 || *first >= from.1 {
+                continue;
+            }
+            let skipped = from.0.saturating_sub(*first);
+            let commit = if skipped == 0 {
+                Commit {
+                    first: *first,
+                    rows: Arc::clone(batch),
+                }
+            } else {
+                let from = u32::try_from(skipped).expect("a batch is smaller");
+                let rows: Vec<u32> = (from..holm_lanes::number(batch.rows)).collect();
+                Commit {
+                    first: first + skipped,
+                    rows: Arc::new(batch.take(&rows)),
+                }
+            };
+            self.commits[sink].push_back(commit);
+        }
+    }
+
+    fn snapshot(&mut self, of: Snapshot) {
+        let saved = Saved {
+            plan: self.plan,
+            of,
+            bad: self.bad,
+            reached: self.reached.clone(),
+            committed: self.has.clone(),
+        };
+        self.save = Some(Save {
+            name: crate::saved::name(of),
+            through: of.through,
+            body: saved.bytes(&self.run),
+            committed: saved.committed,
+        });
+        self.snapshots.push(of);
+    }
+
+    /// The records up to the last of [`Keeper::entries`] are durable.
+    pub fn flushed(&mut self, now: Time, write: WriteId) {
+        for effect in self.step(now, holm_once::Input::Durable { write }) {
+            self.carry(effect);
+        }
+        while let Some(effect) = self.held.pop_front_if(|it| it.after() <= Some(write)) {
+            self.perform(effect);
+        }
+    }
+
+    /// A sink has so many rows.
+    pub fn committed(&mut self, now: Time, sink: usize, output: u64) {
+        self.has[sink] = self.has[sink].max(output);
+        self.let_outputs_go();
+        if self.recorded[sink].is_none() {
+            for effect in self.step(now, holm_once::Input::Committed { sink, output }) {
+                self.carry(effect);
+            }
+        }
+    }
+
+    /// A snapshot is durable, and in it how many rows each sink had.
+    pub fn saved(&mut self, now: Time, through: u64, committed: &[u64]) {
+        for effect in self.step(now, holm_once::Input::Snapshotted { through }) {
+            self.carry(effect);
+        }
+        for (sink, output) in committed.iter().copied().enumerate() {
+            if self.recorded[sink].is_some() {
+                self.recorded[sink] = Some(output);
+                for effect in self.step(now, holm_once::Input::Committed { sink, output }) {
+                    self.carry(effect);
+                }
+            }
+        }
+    }
+
+    /// The time has come to look whether state should be saved.
+    pub fn wake(&mut self, now: Time) {
+        for effect in self.step(now, holm_once::Input::Wake) {
+            self.carry(effect);
+        }
+    }
+
+    fn let_outputs_go(&mut self) {
+        let least = self.has.iter().min().copied().unwrap_or(u64::MAX);
+        while self
+            .outputs
+            .pop_front_if(|(first, batch)| *first + wide(batch.rows) <= least)
+            .is_some()
+        {}
+    }
+
+    /// Takes the records that are to be flushed, and the write that they end with.
+    pub fn take_entries(&mut self) -> Option<(Vec<Entry>, WriteId)> {
+        let entries = std::mem::take(&mut self.entries);
+        (!entries.is_empty()).then_some((entries, self.write))
+    }
+
+    /// Takes what a sink is to be given next: all that waits for it, up to a bound, for each
+    /// commit costs it a sync.
+    pub fn take_commit(&mut self, sink: usize) -> Option<Commit> {
+        const ROWS_MAX: usize = 1 << 14;
+        let waiting = &mut self.commits[sink];
+        let first = waiting.pop_front()?;
+        let mut parts = vec![Arc::clone(&first.rows)];
+        let mut rows = first.rows.rows;
+        while let Some(next) = waiting.pop_front_if(|next| rows + next.rows.rows <= ROWS_MAX) {
+            rows += next.rows.rows;
+            parts.push(next.rows);
+        }
+        if parts.len() == 1 {
+            return Some(first);
+        }
+        let lanes = (0..first.rows.lanes.len()).map(|lane| {
+            let mut builder = LaneBuilder::new(first.rows.lanes[lane].shape());
+            for part in &parts {
+                (0..part.rows).for_each(|row| builder.push_from(&part.lanes[lane], row));
+            }
+            builder.finish()
+        });
+        Some(Commit {
+            first: first.first,
+            rows: Arc::new(Batch::of(lanes.collect())),
+        })
+    }
+
+    /// Takes what sources are to hear.
+    pub fn take_acknowledged(&mut self) -> Vec<(usize, Position)> {
+        std::mem::take(&mut self.acknowledged)
+    }
+
+    /// Takes the state that is to be saved, once the log holds what it rests on.
+    pub fn take_save(&mut self) -> Option<Save> {
+        let through = self.save.as_ref()?.through;
+        let at = self.saving.iter().position(|it| *it == through)?;
+        self.saving.remove(at);
+        self.save.take()
+    }
+
+    /// Takes the names of snapshots that nobody needs, and the first record that is needed.
+    pub fn take_tidying(&mut self) -> (Vec<String>, Option<u64>) {
+        let gone = std::mem::take(&mut self.forget);
+        let names = gone.into_iter().map(crate::saved::name).collect();
+        (names, self.truncate.take())
+    }
+
+    /// Takes the rows that were set aside since it was last asked.
+    pub fn take_asides(&mut self) -> Vec<Aside> {
+        std::mem::take(&mut self.asides)
+    }
+
+    pub(crate) fn knows(&mut self, snapshots: &[Snapshot]) {
+        self.snapshots = snapshots.to_vec();
+    }
+
+    /// What was counted, lines that were no rows among the diverted.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        let mut counts = self.run.counts();
+        counts.rows += self.bad;
+        counts.diverted += self.bad;
+        counts
+    }
+
+    /// The watermark of a source.
+    #[must_use]
+    pub fn mark(&self, source: usize) -> i64 {
+        self.run.mark(source)
+    }
+
+    /// Whether a source has ended.
+    #[must_use]
+    pub fn is_over(&self, source: usize) -> bool {
+        self.reached[source].is_over
+    }
+
+    /// How far a source is.
+    #[must_use]
+    pub fn position(&self, source: usize) -> &Position {
+        &self.reached[source].position
+    }
+
+    /// The number of records.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.once.assembled()
+    }
+
+    /// How many rows came out, and how many of them each sink has.
+    #[must_use]
+    pub fn outputs(&self) -> (u64, &[u64]) {
+        (self.once.output(), &self.has)
+    }
+
+    /// Rows that came out and that some sink lacks.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        let least = self.has.iter().min().copied();
+        self.once.output() - least.unwrap_or_else(|| self.once.output())
+    }
+
+    /// Whether nothing is left to do for what was taken.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.entries.is_empty() && self.held.is_empty() && self.pending() == 0
+    }
+
+    /// When it wants to be woken.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Time> {
+        self.once.wake_at()
+    }
+}
+
+pub(crate) fn wide(count: usize) -> u64 {
+    u64::try_from(count).expect("what is in memory is counted in 64 bits")
+}

@@ -1,0 +1,46 @@
+//! Keeps a stream running: source, log, engine, sink, and the way back after a crash.
+//!
+//! A [`Keeper`] is a stream on one thread: what it takes in it logs, runs and counts, and what is
+//! to be done outside lies in its queues: records to flush, rows to commit, snapshots to save.
+//! When each of these may be done is decided by streams/once. [`start`] gives every queue a
+//! thread; a test may empty them in any order, and crash in between.
+//!
+//! ```text
+//!   source ─ take, decode ─►┐                    ┌─► log: one write, one sync for all that waits
+//!   source ─ take, decode ─►┼─► Keeper: number, ─┼─► sink: commit by number
+//!         ▲                 │   log, run         ├─► snapshot: save, then forget older ones
+//!         └─ acknowledge ◄──┴────────────────────┘
+//! ```
+//!
+//! # Invariants
+//!
+//! - I1 The state after record n is that of the plan and of the records up to n: replay gives the
+//!   same bytes.
+//! - I2 What a replayable source gave is logged as its place, length and checksum; what cannot be
+//!   had again is logged itself. If what is read again differs, the stream refuses.
+//! - I3 A sink gets each row once in a run, numbered densely from 0.
+//! - I4 No more than the credit is held between source and sink.
+//!
+//! What it deliberately does not do: know files, sockets or keyspaces; those are behind
+//! [`Source`](holm_connect::Source), [`Sink`](holm_connect::Sink) and
+//! [`Folder`](holm_machine::Folder).
+//!
+//! Read `job.rs`, `keeper.rs`, `recover.rs`, then `threads.rs`.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod job;
+mod keeper;
+mod recover;
+mod saved;
+mod threads;
+mod verify;
+mod waiting;
+
+pub use error::RunnerError;
+pub use job::{Aside, Ends, Input, Job, Settings};
+pub use keeper::{Arrived, Commit, Keeper, Save};
+pub use recover::{Opened, open};
+pub use threads::{Handle, Listener, Phase, Status, TableRows, start};
+pub use verify::{Verified, verify};

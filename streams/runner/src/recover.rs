@@ -1,0 +1,487 @@
+//! The way back: what the disk holds, what the sinks have, and the records between.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_base::Time;
+use holm_connect::{
+    Guarantee, Position, Read, Reader, Sink, SinkError, Source, SourceError, Taken,
+};
+use holm_durable::{Extent, Log, Offsets, Record, Replay, fetch, keep, leftovers};
+use holm_engine::Run;
+use holm_lanes::{Batch, Loader, Saver};
+use holm_machine::Folder;
+use holm_once::{Config, Effect, Found, Input, Once, Refusal, Snapshot};
+
+use crate::error::RunnerError;
+use crate::job::{Ends, Job, Settings, Tables};
+use crate::keeper::{Arrived, Commit, Keeper, wide};
+use crate::saved::{self, Saved};
+
+const DESCRIPTION: &str = "description";
+const DESCRIPTION_KIND: u32 = 2;
+const TABLES: &str = "tables";
+const TABLES_KIND: u32 = 3;
+/// How long a source may take to give again what it gave before.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// A stream that has come back.
+#[derive(Debug)]
+pub struct Opened {
+    /// The stream.
+    pub keeper: Keeper,
+    /// Its log.
+    pub log: Log,
+    /// Both ends, where the log ends.
+    pub ends: Ends,
+    /// What understands each source.
+    pub readers: Vec<Reader>,
+    /// How many records were run again.
+    pub replayed: u64,
+}
+
+/// Opens a stream in its folder, where it was or anew.
+///
+/// `tables` gives the rows that the plan looks up, and is asked only if the stream is new.
+/// `is_stopped` ends the waiting for a sink that is not there.
+///
+/// # Errors
+///
+/// If the folder is another stream's, what it holds is damaged, an end fails, or a sink has what
+/// the log does not know.
+pub fn open(
+    folder: &Arc<dyn Folder>,
+    job: &Job,
+    ends: Ends,
+    settings: &Settings,
+    (tables, is_stopped): (Tables<'_>, &dyn Fn() -> bool),
+) -> Result<Opened, RunnerError> {
+    leftovers(&**folder)?;
+    let tables = described(&**folder, job, tables)?;
+    let (log, extent) = Log::open(Arc::clone(folder), settings.log)?;
+    let mut snapshots: Vec<Snapshot> = folder
+        .list()?
+        .iter()
+        .filter_map(|name| saved::named(name))
+        .collect();
+    snapshots.sort_unstable();
+    let mut readers = Vec::new();
+    for (source, input) in ends.sources.iter().zip(&job.inputs) {
+        let (fields, needed) = (input.fields.clone(), input.needed.clone());
+        let reader = Reader::new(input.format, fields, needed, source.header());
+        readers.push(reader.map_err(|error| RunnerError::Header {
+            source_name: source.name().to_owned(),
+            source: error,
+        })?);
+    }
+    let once = Once::new(Config {
+        sinks: ends.sinks.len(),
+        snapshot_interval_ms: settings.snapshot_interval_ms,
+    });
+    let run = Run::new(&job.plan, job.limits, tables.clone());
+    let size = (ends.sources.len(), ends.sinks.len());
+    let mut keeper = Keeper::new(once, run, size);
+    keeper.plan = crc32c::crc32c(format!("{:?}", job.plan).as_bytes());
+    keeper.is_replayable = ends.sources.iter().map(|it| it.replayable()).collect();
+    keeper.knows(&snapshots);
+    let mut way = Way {
+        folder,
+        job,
+        tables,
+        is_stopped,
+        opened: Opened {
+            keeper,
+            log,
+            ends,
+            readers,
+            replayed: 0,
+        },
+        replay: None,
+    };
+    way.come_back(extent, snapshots)?;
+    Ok(way.opened)
+}
+
+/// Checks that the folder is this stream's, or makes it so.
+fn described(
+    folder: &dyn Folder,
+    job: &Job,
+    tables: Tables<'_>,
+) -> Result<Vec<Batch>, RunnerError> {
+    if let Some(found) = fetch(folder, DESCRIPTION, DESCRIPTION_KIND)? {
+        if found != job.description {
+            return Err(RunnerError::Refused(
+                "this folder holds the state of another query, or of the same one over other \
+                 tables; give each query a folder of its own"
+                    .to_owned(),
+            ));
+        }
+        let missing = || RunnerError::Refused("the tables of this stream are gone".to_owned());
+        let bytes = fetch(folder, TABLES, TABLES_KIND)?.ok_or_else(missing)?;
+        let mut from = Loader::new(&bytes);
+        let loaded = from.count(8).and_then(|count| {
+            from.many(count, |from| {
+                let lanes = from.count(9)?;
+                Ok(Batch::of(from.many(lanes, |from| from.lane())?))
+            })
+        });
+        return loaded.map_err(|source| RunnerError::State {
+            name: TABLES.to_owned(),
+            source,
+        });
+    }
+    let tables = tables()?;
+    let mut to = Saver::new();
+    to.count(tables.len());
+    for table in &tables {
+        to.count(table.lanes.len());
+        table.lanes.iter().for_each(|lane| to.lane(lane));
+    }
+    keep(folder, TABLES, TABLES_KIND, &to.finish())?;
+    keep(folder, DESCRIPTION, DESCRIPTION_KIND, &job.description)?;
+    Ok(tables)
+}
+
+struct Way<'a> {
+    folder: &'a Arc<dyn Folder>,
+    job: &'a Job,
+    tables: Vec<Batch>,
+    is_stopped: &'a dyn Fn() -> bool,
+    opened: Opened,
+    replay: Option<Replay>,
+}
+
+impl Way<'_> {
+    fn come_back(&mut self, extent: Extent, snapshots: Vec<Snapshot>) -> Result<(), RunnerError> {
+        let found = Found {
+            first: extent.first,
+            last: extent.last,
+            epoch: extent.epoch,
+            snapshots,
+        };
+        let mut waiting = VecDeque::from(self.step(Input::Opened(found)));
+        while let Some(effect) = waiting.pop_front() {
+            waiting.extend(self.effect(effect)?);
+            self.put()?;
+            if let Some(refusal) = self.opened.keeper.refused {
+                return Err(RunnerError::Refused(self.words(refusal)));
+            }
+        }
+        assert!(
+            self.opened.keeper.is_open,
+            "once I6: the way ends at the sources"
+        );
+        // What is said about rows was said when they ran first.
+        self.opened.keeper.take_asides();
+        Ok(())
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Effect> {
+        self.opened.keeper.step(Time::ZERO, input)
+    }
+
+    fn effect(&mut self, effect: Effect) -> Result<Vec<Effect>, RunnerError> {
+        match effect {
+            Effect::Persist {
+                write,
+                sequence,
+                record: holm_once::Record::Open { epoch },
+            } => {
+                self.opened.keeper.epoch = epoch;
+                let entry = Record::Opened.entry(sequence, epoch);
+                self.opened.log.append(&[entry])?;
+                Ok(self.step(Input::Durable { write }))
+            }
+            Effect::Ask { sink, .. } => {
+                let output = self.ask(sink)?;
+                self.opened.keeper.has[sink] = output;
+                Ok(self.step(Input::Answered { sink, output }))
+            }
+            Effect::Load { through } => self.load(through),
+            Effect::Assemble { sequence } => self.assemble(sequence),
+            other => {
+                self.opened.keeper.carry(other);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// How many rows a sink has.
+    fn ask(&mut self, sink: usize) -> Result<u64, RunnerError> {
+        let port = &mut self.opened.ends.sinks[sink];
+        let last = loop {
+            match port.begin() {
+                Ok(last) => break last,
+                Err(SinkError::Unavailable { retry, .. }) => rest(retry, self.is_stopped)?,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        match port.guarantee() {
+            Guarantee::ExactlyOnce => Ok(last.map_or(0, |last| last + 1)),
+            Guarantee::AtLeastOnce => {
+                let recorded = self.recorded(sink);
+                self.opened.keeper.recorded[sink] = Some(recorded);
+                Ok(recorded)
+            }
+        }
+    }
+
+    /// How many rows the newest snapshot that can be read says that a sink had.
+    fn recorded(&self, sink: usize) -> u64 {
+        let mut names = self.folder.list().unwrap_or_default();
+        names.retain(|name| saved::named(name).is_some());
+        names.sort_unstable();
+        let read = |name: &String| {
+            let body = fetch(&**self.folder, name, saved::KIND).ok().flatten()?;
+            Saved::read(&mut Loader::new(&body)).ok()
+        };
+        let newest = names.iter().rev().find_map(read);
+        newest
+            .and_then(|saved| saved.committed.get(sink).copied())
+            .unwrap_or(0)
+    }
+
+    fn load(&mut self, through: Option<u64>) -> Result<Vec<Effect>, RunnerError> {
+        let mut from = 1;
+        if let Some(through) = through {
+            from = through + 1;
+            if !self.load_snapshot(through) {
+                return Ok(self.step(Input::Damaged));
+            }
+        }
+        self.replay = Some(self.opened.log.replay(from));
+        let keeper = &self.opened.keeper;
+        for (number, source) in self.opened.ends.sources.iter_mut().enumerate() {
+            let reached = &keeper.reached[number];
+            if source.replayable() && reached.position != Position::START {
+                source.seek(&reached.position)?;
+            }
+        }
+        Ok(self.step(Input::Loaded))
+    }
+
+    /// Takes over a snapshot; false if it cannot be read.
+    fn load_snapshot(&mut self, through: u64) -> bool {
+        let names = self.folder.list().unwrap_or_default();
+        let is_it = |name: &String| saved::named(name).is_some_and(|it| it.through == through);
+        let Some(name) = names.into_iter().find(is_it) else {
+            return false;
+        };
+        let Ok(Some(body)) = fetch(&**self.folder, &name, saved::KIND) else {
+            return false;
+        };
+        let mut from = Loader::new(&body);
+        let mut run = Run::new(&self.job.plan, self.job.limits, self.tables.clone());
+        let keeper = &mut self.opened.keeper;
+        match Saved::read(&mut from) {
+            Ok(saved)
+                if saved.plan == keeper.plan && saved.reached.len() == keeper.reached.len() =>
+            {
+                if run.load(&mut from).is_err() || !from.is_done() {
+                    return false;
+                }
+                keeper.reached = saved.reached;
+                keeper.bad = saved.bad;
+                keeper.run = run;
+                true
+            }
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    fn assemble(&mut self, sequence: u64) -> Result<Vec<Effect>, RunnerError> {
+        let replay = self
+            .replay
+            .as_mut()
+            .expect("once I6: a snapshot comes first");
+        let entry = replay.next().ok_or_else(|| {
+            RunnerError::Refused(format!("record {sequence} of the log is gone"))
+        })??;
+        assert_eq!(entry.sequence, sequence, "once I6: without a gap");
+        let record = Record::read(&entry);
+        let record = record.map_err(|source| RunnerError::Record { sequence, source })?;
+        self.opened.replayed += 1;
+        let out = match record {
+            Record::Opened => None,
+            Record::Ended { source } => {
+                let source = self.source(source)?;
+                self.opened.keeper.reached[source].is_over = true;
+                Some(self.opened.keeper.execute(source, Arrived::End)?)
+            }
+            Record::Offsets(offsets) => {
+                let source = self.source(offsets.source)?;
+                let read = self.read_again(source, &offsets)?;
+                let lines = offsets.lines;
+                Some(self.rows(source, read, (offsets.position, lines))?)
+            }
+            Record::Data(data) => {
+                let source = self.source(data.source)?;
+                let read = Read {
+                    batch: data.batch,
+                    bad: Vec::new(),
+                    lines: 0,
+                };
+                self.opened.keeper.bad += data.bad;
+                Some(self.rows(source, read, (data.position, data.lines))?)
+            }
+        };
+        let out = out.unwrap_or_else(|| Batch::of(Vec::new()));
+        self.opened.keeper.came_out(Time::ZERO, sequence, out);
+        Ok(self.opened.keeper.take_replay())
+    }
+
+    fn source(&self, number: u32) -> Result<usize, RunnerError> {
+        usize::try_from(number)
+            .ok()
+            .filter(|source| *source < self.opened.readers.len())
+            .ok_or_else(|| RunnerError::Refused(format!("the log has rows of source {number}")))
+    }
+
+    fn rows(
+        &mut self,
+        source: usize,
+        read: Read,
+        (position, lines): (Vec<u8>, u64),
+    ) -> Result<Batch, RunnerError> {
+        let keeper = &mut self.opened.keeper;
+        let wrong = || RunnerError::Refused("the log has a position that is none".to_owned());
+        let position = Position::new(&position).ok_or_else(wrong)?;
+        keeper.reached[source].position = position.clone();
+        keeper.reached[source].lines = lines;
+        let arrived = Arrived::Rows {
+            read,
+            position,
+            bytes: (0, 0),
+        };
+        keeper.execute(source, arrived)
+    }
+
+    /// What a source gave once, given again (I2).
+    fn read_again(&mut self, source: usize, offsets: &Offsets) -> Result<Read, RunnerError> {
+        let port = &mut self.opened.ends.sources[source];
+        let (rows, first, position) = gather(&mut **port, offsets.bytes, self.is_stopped)?;
+        let crc = crc32c::crc32c(&rows);
+        if position.as_bytes() != offsets.position || crc != offsets.crc {
+            return Err(RunnerError::Refused(format!(
+                "{}: rows up to {position:?} are not those that were read before the restart; a \
+                 source that is read again must not be changed, only added to",
+                port.name()
+            )));
+        }
+        Ok(self.opened.readers[source].read(&rows, first))
+    }
+
+    /// Gives the sinks what the replay brings, before it goes on: nothing piles up.
+    fn put(&mut self) -> Result<(), RunnerError> {
+        for sink in 0..self.opened.ends.sinks.len() {
+            while let Some(commit) = self.opened.keeper.take_commit(sink) {
+                let port = &mut self.opened.ends.sinks[sink];
+                put_once_more(&mut **port, &commit, self.is_stopped)?;
+                let output = commit.output();
+                self.opened.keeper.committed(Time::ZERO, sink, output);
+            }
+        }
+        Ok(())
+    }
+
+    fn words(&self, refusal: Refusal) -> String {
+        let name = |sink: usize| self.opened.ends.sinks[sink].name();
+        match refusal {
+            Refusal::SinkBehind { sink, output } => format!(
+                "sink {} has {output} rows, and the rows behind those are in no snapshot and no \
+                 record any more; bring the sink back as it was, or make the stream anew",
+                name(sink)
+            ),
+            Refusal::SinkAhead {
+                sink,
+                output,
+                known,
+            } => format!(
+                "sink {} has {output} rows, and this stream has made {known}: it is another \
+                 stream's, or this stream's folder was lost; give the stream a sink of its own",
+                name(sink)
+            ),
+            Refusal::LogLost { through, last } => format!(
+                "a snapshot holds record {through} and the log ends with record {last}: the end \
+                 of the log is lost"
+            ),
+            Refusal::NoSnapshot { first } => format!(
+                "no snapshot can be read, and the log begins with record {first}: the state \
+                 cannot be made again"
+            ),
+        }
+    }
+}
+
+impl Keeper {
+    /// The next record that is to be replayed, if the machine asked for it.
+    fn take_replay(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.replayed)
+    }
+}
+
+/// Puts rows until the sink takes them.
+pub(crate) fn put_once_more(
+    port: &mut dyn Sink,
+    commit: &Commit,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<(), RunnerError> {
+    loop {
+        match port.put(commit.first, &commit.rows) {
+            Ok(()) | Err(SinkError::Rejected { .. }) => return Ok(()),
+            Err(SinkError::Unavailable { retry, .. }) => rest(retry, is_stopped)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Waits, unless it is told to stop.
+fn rest(wanted: Duration, is_stopped: &dyn Fn() -> bool) -> Result<(), RunnerError> {
+    const STEP: Duration = Duration::from_millis(20);
+    let mut left = wanted;
+    while left > Duration::ZERO {
+        if is_stopped() {
+            return Err(RunnerError::Stopped);
+        }
+        std::thread::sleep(left.min(STEP));
+        left = left.saturating_sub(STEP);
+    }
+    Ok(())
+}
+
+/// So many bytes of a source, with the number of the first row and the place behind them.
+fn gather(
+    port: &mut dyn Source,
+    bytes: u64,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<(Vec<u8>, u64, Position), RunnerError> {
+    let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut rows = Vec::new();
+    let (mut first, mut position) = (0, Position::START);
+    let mut waited = Duration::ZERO;
+    while rows.len() < wanted {
+        let step = Duration::from_millis(20);
+        match port.take(wanted - rows.len(), step) {
+            Ok(Taken::Rows(piece)) => {
+                if rows.is_empty() {
+                    first = piece.first_row;
+                }
+                rows.extend_from_slice(&piece.rows);
+                position = piece.position;
+            }
+            Ok(Taken::Nothing) if waited < AGAIN && !is_stopped() => waited += step,
+            Err(SourceError::Unavailable { retry, .. }) => rest(retry, is_stopped)?,
+            Err(error) => return Err(error.into()),
+            Ok(Taken::Nothing | Taken::End) => {
+                return Err(RunnerError::Refused(format!(
+                    "{}: it ended before rows that it gave once; {} bytes of {} were there",
+                    port.name(),
+                    rows.len(),
+                    wide(wanted)
+                )));
+            }
+        }
+    }
+    Ok((rows, first, position))
+}

@@ -1,0 +1,100 @@
+//! What a snapshot holds, as bytes.
+//!
+//! ```text
+//! u32 version   u32 digest of the plan   u64 through   u64 output   u64 rows that were none
+//! sources x { bytes position, u64 lines, u8 ended }
+//! sinks x { u64 rows that it had }
+//! the engine's state
+//! ```
+
+use holm_connect::Position;
+use holm_engine::Run;
+use holm_lanes::{LoadError, Loader, Saver};
+use holm_once::Snapshot;
+
+pub(crate) const KIND: u32 = 1;
+const VERSION: u32 = 1;
+const PREFIX: &str = "snapshot-";
+
+/// How far a source is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    pub(crate) position: Position,
+    pub(crate) lines: u64,
+    pub(crate) is_over: bool,
+}
+
+/// What is saved beside the engine's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Saved {
+    /// Of the plan: state of another one, of another build's planner say, is not read.
+    pub(crate) plan: u32,
+    pub(crate) of: Snapshot,
+    pub(crate) bad: u64,
+    pub(crate) reached: Vec<Reached>,
+    pub(crate) committed: Vec<u64>,
+}
+
+pub(crate) fn name(of: Snapshot) -> String {
+    format!("{PREFIX}{:020}-{:020}", of.through, of.output)
+}
+
+/// The snapshot that a file is, by its name.
+pub(crate) fn named(name: &str) -> Option<Snapshot> {
+    let (through, output) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    Some(Snapshot {
+        through: through.parse().ok()?,
+        output: output.parse().ok()?,
+    })
+}
+
+impl Saved {
+    pub(crate) fn bytes(&self, run: &Run) -> Vec<u8> {
+        let mut to = Saver::new();
+        to.small(VERSION);
+        to.small(self.plan);
+        to.word(self.of.through);
+        to.word(self.of.output);
+        to.word(self.bad);
+        to.count(self.reached.len());
+        for reached in &self.reached {
+            to.bytes(reached.position.as_bytes());
+            to.word(reached.lines);
+            to.truth(reached.is_over);
+        }
+        to.count(self.committed.len());
+        self.committed.iter().for_each(|output| to.word(*output));
+        run.save(&mut to);
+        to.finish()
+    }
+
+    /// What stands before the engine's state.
+    pub(crate) fn read(from: &mut Loader<'_>) -> Result<Self, LoadError> {
+        if from.small()? != VERSION {
+            return Err(LoadError::Invalid { what: "version" });
+        }
+        let plan = from.small()?;
+        let of = Snapshot {
+            through: from.word()?,
+            output: from.word()?,
+        };
+        let bad = from.word()?;
+        let sources = from.count(17)?;
+        let reached = from.many(sources, |from| {
+            Ok(Reached {
+                position: Position::new(from.bytes()?)
+                    .ok_or(LoadError::Invalid { what: "position" })?,
+                lines: from.word()?,
+                is_over: from.truth()?,
+            })
+        })?;
+        let sinks = from.count(8)?;
+        Ok(Self {
+            plan,
+            of,
+            bad,
+            reached,
+            committed: from.many(sinks, |from| from.word())?,
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! A crash at every write of log, snapshots and sink, with every survival: the sink's bytes are
+//! those of a run that nothing interrupted.
+
+mod support;
+
+use holm_connect::Guarantee;
+use holm_virtual::{Storage, Survival};
+use support::{Case, Mischief, QUERIES, rows, work};
+
+fn survivals(step: u64) -> [Survival; 4] {
+    [
+        Survival::Drop,
+        Survival::Keep,
+        Survival::Torn { seed: step },
+        Survival::Reordered { seed: step },
+    ]
+}
+
+/// What the sink holds after runs without a crash, and how many steps one takes.
+fn undisturbed(case: &Case, seed: u64) -> (String, u64) {
+    let storage = Storage::new();
+    let opened = work(&storage, case, seed, Mischief::None).expect("it is there");
+    assert_eq!(
+        opened.keeper.counts().diverted,
+        1,
+        "the line that is no row"
+    );
+    (rows(&storage), storage.steps())
+}
+
+/// Crashes at a step, comes back, runs to the end; what the sink holds then.
+fn crashed(case: &Case, step: u64, survival: Survival, mischief: Mischief) -> String {
+    let storage = Storage::new();
+    storage.crash_at(step);
+    work(&storage, case, 1, mischief).expect_err("the power failed");
+    let after = storage.reopen(survival);
+    let opened = work(&after, case, step, Mischief::None)
+        .unwrap_or_else(|error| panic!("step {step}, {survival:?}: {error}"));
+    assert_eq!(
+        opened.keeper.counts().diverted,
+        1,
+        "step {step}, {survival:?}"
+    );
+    rows(&after)
+}
+
+fn crash_everywhere(case: &Case, name: &str) {
+    let (wanted, steps) = undisturbed(case, 1);
+    assert!(wanted.lines().count() > 10, "{name} has rows: {wanted}");
+    for step in 1..=steps {
+        for survival in survivals(step) {
+            let found = crashed(case, step, survival, Mischief::None);
+            assert_eq!(found, wanted, "{name}, step {step}, {survival:?}");
+        }
+    }
+}
+
+#[test]
+fn order_of_the_threads_does_not_show() {
+    for query in QUERIES {
+        let case = Case::new(query, 150);
+        let (wanted, _) = undisturbed(&case, 1);
+        for seed in 2..6 {
+            assert_eq!(undisturbed(&case, seed).0, wanted, "{}", query.0);
+        }
+    }
+}
+
+#[test]
+fn sliding_sums_of_floats_survive_a_crash_anywhere() {
+    crash_everywhere(&Case::new(QUERIES[0], 150), "cm1");
+}
+
+#[test]
+fn enriched_rows_survive_a_crash_anywhere() {
+    crash_everywhere(&Case::new(QUERIES[1], 400), "ysb");
+}
+
+#[test]
+fn joined_windows_survive_a_crash_anywhere() {
+    // Each run closes 3,600 windows, so each step has one survival.
+    let case = Case::new(QUERIES[2], 24);
+    let (wanted, steps) = undisturbed(&case, 1);
+    assert!(wanted.lines().count() > 10, "it has rows: {wanted}");
+    for step in 1..=steps {
+        let survival = survivals(step)[usize::try_from(step % 4).expect("it is there")];
+        let found = crashed(&case, step, survival, Mischief::None);
+        assert_eq!(found, wanted, "step {step}, {survival:?}");
+    }
+}
+
+#[test]
+fn sessions_survive_a_crash_anywhere() {
+    crash_everywhere(&Case::new(QUERIES[3], 300), "q11");
+}
+
+#[test]
+fn first_rows_survive_a_crash_anywhere() {
+    crash_everywhere(&Case::new(QUERIES[4], 80), "q5");
+}
+
+#[test]
+fn rows_that_come_once_survive_in_the_log() {
+    for query in [QUERIES[0], QUERIES[3]] {
+        let mut case = Case::new(query, 100);
+        case.is_replayable = false;
+        crash_everywhere(&case, query.0);
+    }
+}
+
+#[test]
+fn a_second_crash_on_the_way_back_changes_nothing() {
+    let case = Case::new(QUERIES[3], 100);
+    let (wanted, steps) = undisturbed(&case, 1);
+    for step in (1..=steps).step_by(3) {
+        let storage = Storage::new();
+        storage.crash_at(step);
+        work(&storage, &case, 1, Mischief::None).expect_err("the power failed");
+        let back = storage.reopen(Survival::Reordered { seed: step });
+        for again in (1..40).step_by(2) {
+            let second = back.fork();
+            second.crash_at(again);
+            if work(&second, &case, 2, Mischief::None).is_ok() {
+                break;
+            }
+            let third = second.reopen(Survival::Reordered { seed: again });
+            work(&third, &case, 3, Mischief::None)
+                .unwrap_or_else(|error| panic!("step {step}, then {again}: {error}"));
+            assert_eq!(rows(&third), wanted, "step {step}, then {again}");
+        }
+    }
+}
+
+/// A sink that keeps no numbers has every row, and each twice at most for each crash.
+#[test]
+fn a_sink_without_numbers_loses_nothing() {
+    let mut case = Case::new(QUERIES[3], 200);
+    case.guarantee = Guarantee::AtLeastOnce;
+    let (wanted, steps) = undisturbed(&case, 1);
+    for step in (1..=steps).step_by(2) {
+        let found = crashed(&case, step, Survival::Keep, Mischief::None);
+        let missing = wanted.lines().find(|row| !found.contains(row));
+        assert_eq!(missing, None, "step {step}");
+    }
+}
+
+/// The checker is one: a stream that hands rows on before their record is durable is caught.
+#[test]
+fn acknowledging_before_the_sync_is_caught() {
+    let mut case = Case::new(QUERIES[3], 200);
+    case.is_replayable = false;
+    let (wanted, steps) = undisturbed(&case, 1);
+    let is_caught = |step: u64| {
+        let storage = Storage::new();
+        storage.crash_at(step);
+        if work(&storage, &case, 1, Mischief::AcknowledgesFirst).is_ok() {
+            return false;
+        }
+        let after = storage.reopen(Survival::Drop);
+        match work(&after, &case, step, Mischief::None) {
+            Ok(_) => rows(&after) != wanted,
+            // The sink has rows that the log knows nothing of.
+            Err(_) => true,
+        }
+    };
+    assert!((1..=steps).any(is_caught), "no crash showed it");
+}

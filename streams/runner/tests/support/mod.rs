@@ -1,0 +1,394 @@
+//! A stream on a virtual disk: its source, its sink and whoever empties its queues, in any order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_base::{ByteCount, Prng, Time};
+use holm_connect::{
+    Format, Generator, Guarantee, Position, Recipe, Sink, SinkError, Source, SourceError, Taken,
+    write,
+};
+use holm_durable::{Config, fetch, keep};
+use holm_engine::Limits;
+use holm_lanes::{Batch, Field};
+use holm_machine::{Disk, DiskError, Folder};
+use holm_runner::{Arrived, Ends, Input, Job, Opened, RunnerError, Settings, open};
+use holm_sql::{Known, parse, plan};
+use holm_virtual::Storage;
+
+const TABLES: &str = include_str!("../../../connect/tests/queries/tables.txt");
+pub(crate) const QUERIES: [(&str, &str, Recipe); 5] = [
+    (
+        "cm1",
+        include_str!("../../../connect/tests/queries/cm1.sql"),
+        Recipe::Cluster,
+    ),
+    (
+        "ysb",
+        include_str!("../../../connect/tests/queries/ysb.sql"),
+        Recipe::Ads,
+    ),
+    (
+        "sg3",
+        include_str!("../../../connect/tests/queries/sg3.sql"),
+        Recipe::Grid,
+    ),
+    (
+        "q11",
+        include_str!("../../../connect/tests/queries/q11.sql"),
+        Recipe::Auction,
+    ),
+    (
+        "q5",
+        include_str!("../../../connect/tests/queries/q5.sql"),
+        Recipe::Auction,
+    ),
+];
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).expect("what is in memory is counted in 64 bits")
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).expect("it is small")
+}
+
+/// A query with its events.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) job: Job,
+    pub(crate) text: Arc<Vec<u8>>,
+    tables: Vec<Batch>,
+    pub(crate) is_replayable: bool,
+    pub(crate) guarantee: Guarantee,
+}
+
+impl Case {
+    /// A query over so many rows with two seconds of disorder, ten of them a second.
+    pub(crate) fn new((name, query, recipe): (&str, &str, Recipe), rows: u64) -> Self {
+        let script = parse(&format!("{TABLES}{query}")).expect("it is there");
+        let planned = plan(&script, &Known::default()).expect("it is there");
+        let input = Input {
+            format: Format::JsonLines,
+            fields: planned.plan.sources[0].fields.clone(),
+            needed: planned.needed[0].clone(),
+        };
+        let mut generator = Generator::new(recipe, 7, rows, (10, 2_000_000));
+        let mut text = String::new();
+        while let Some(batch) = generator.batch(1_000) {
+            write(Format::JsonLines, &recipe.fields(), &batch, &mut text);
+        }
+        // A line that is no row, and one that is late: they are counted once, whatever happens.
+        text.insert_str(text.find('\n').expect("it is there") + 1, "not a row\n");
+        let mut tables = Vec::new();
+        if !planned.tables.is_empty() {
+            let mut campaigns = Generator::new(Recipe::Campaigns, 7, 1_000, (10, 0));
+            tables.push(campaigns.batch(1_000).expect("it is there"));
+        }
+        Self {
+            job: Job {
+                plan: planned.plan,
+                inputs: vec![input],
+                description: name.as_bytes().to_vec(),
+                limits: Limits::default(),
+            },
+            text: Arc::new(text.into_bytes()),
+            tables,
+            is_replayable: true,
+            guarantee: Guarantee::ExactlyOnce,
+        }
+    }
+
+    fn fields(&self) -> &[Field] {
+        &self.job.plan.fields
+    }
+}
+
+/// Lines from memory, which outlives the process.
+#[derive(Debug)]
+struct Lines {
+    text: Arc<Vec<u8>>,
+    at: usize,
+    line: u64,
+    is_replayable: bool,
+}
+
+impl Source for Lines {
+    fn name(&self) -> &str {
+        "lines"
+    }
+
+    fn header(&self) -> Option<&str> {
+        None
+    }
+
+    fn take(&mut self, credit: usize, _wait: Duration) -> Result<Taken, SourceError> {
+        let rest = &self.text[self.at..];
+        if rest.is_empty() {
+            return Ok(Taken::End);
+        }
+        let piece = &rest[..credit.min(rest.len())];
+        let Some(end) = piece.iter().rposition(|byte| *byte == b'\n') else {
+            return Ok(Taken::Nothing);
+        };
+        let rows = piece[..=end].to_vec();
+        let first_row = self.line + 1;
+        self.line += wide(rows.iter().filter(|byte| **byte == b'\n').count());
+        self.at += rows.len();
+        Ok(Taken::Rows(holm_connect::Piece {
+            rows,
+            first_row,
+            position: Position::of(&[wide(self.at), self.line]),
+            key: None,
+        }))
+    }
+
+    fn acknowledge(&mut self, _through: &Position) {}
+
+    fn seek(&mut self, position: &Position) -> Result<(), SourceError> {
+        let numbers = position.numbers().expect("it is there");
+        self.at = index(numbers[0]);
+        self.line = numbers[1];
+        Ok(())
+    }
+
+    fn replayable(&self) -> bool {
+        self.is_replayable
+    }
+
+    fn stop(&mut self) {}
+}
+
+const ROWS: &str = "rows";
+const COMMITTED: &str = "committed";
+
+/// Lines on the virtual disk: appended, synced, and then their number and length kept.
+#[derive(Debug)]
+struct Shelf {
+    folder: Arc<dyn Folder>,
+    fields: Vec<Field>,
+    disk: Option<Box<dyn Disk>>,
+    length: u64,
+    next: u64,
+    guarantee: Guarantee,
+}
+
+fn failed(error: impl std::fmt::Display) -> SinkError {
+    SinkError::failed("shelf", error)
+}
+
+impl Shelf {
+    fn open(&mut self) -> Result<(), DiskError> {
+        let disk = match self.folder.open(ROWS) {
+            Err(DiskError::NotFound { .. }) => {
+                let disk = self.folder.create(ROWS, ByteCount::ZERO)?;
+                self.folder.sync()?;
+                disk
+            }
+            other => other?,
+        };
+        self.disk = Some(disk);
+        Ok(())
+    }
+
+    fn append(&mut self, text: &[u8]) -> Result<(), DiskError> {
+        let disk = self.disk.as_mut().expect("it is there");
+        disk.write(ByteCount::new(self.length), text)?;
+        disk.sync()?;
+        self.length += wide(text.len());
+        let kept = [self.next.to_le_bytes(), self.length.to_le_bytes()].concat();
+        if self.guarantee == Guarantee::ExactlyOnce {
+            keep(&*self.folder, COMMITTED, 9, &kept)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Shelf {
+    fn name(&self) -> &str {
+        "shelf"
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.guarantee
+    }
+
+    fn begin(&mut self) -> Result<Option<u64>, SinkError> {
+        self.open().map_err(failed)?;
+        if self.guarantee == Guarantee::AtLeastOnce {
+            self.length = self
+                .disk
+                .as_ref()
+                .expect("it is there")
+                .len()
+                .map_err(failed)?
+                .value();
+            return Ok(None);
+        }
+        let kept = fetch(&*self.folder, COMMITTED, 9).map_err(failed)?;
+        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("it is there"));
+        if let Some(kept) = &kept {
+            (self.next, self.length) = (word(&kept[..8]), word(&kept[8..]));
+        }
+        let disk = self.disk.as_mut().expect("it is there");
+        disk.set_len(ByteCount::new(self.length)).map_err(failed)?;
+        disk.sync().map_err(failed)?;
+        Ok(self.next.checked_sub(1))
+    }
+
+    fn put(&mut self, first: u64, rows: &Batch) -> Result<(), SinkError> {
+        if self.guarantee == Guarantee::ExactlyOnce {
+            assert_eq!(first, self.next, "rows are numbered densely");
+        }
+        let mut text = String::new();
+        write(Format::JsonLines, &self.fields, rows, &mut text);
+        self.next = first + wide(rows.rows);
+        self.append(text.as_bytes()).map_err(failed)
+    }
+}
+
+/// What is done wrong on purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mischief {
+    #[default]
+    None,
+    /// Records count as durable before they are written.
+    AcknowledgesFirst,
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        snapshot_interval_ms: 1,
+        log: Config {
+            segment_bytes: 1 << 10,
+            ..Config::default()
+        },
+        ..Settings::default()
+    }
+}
+
+pub(crate) fn reopen(storage: &Storage, case: &Case) -> Result<Opened, RunnerError> {
+    let root = storage.root();
+    let folder = root.folder("stream")?;
+    let sink = Shelf {
+        folder: root.folder("sink")?,
+        fields: case.fields().to_vec(),
+        disk: None,
+        length: 0,
+        next: 0,
+        guarantee: case.guarantee,
+    };
+    let source = Lines {
+        text: Arc::clone(&case.text),
+        at: 0,
+        line: 0,
+        is_replayable: case.is_replayable,
+    };
+    let ends = Ends {
+        sources: vec![Box::new(source)],
+        sinks: vec![Box::new(sink)],
+    };
+    let mut tables = || Ok(case.tables.clone());
+    open(
+        &folder,
+        &case.job,
+        ends,
+        &settings(),
+        (&mut tables, &|| false),
+    )
+}
+
+/// Runs a stream to its end, or to the crash that the storage was told of: its queues are emptied
+/// in an order that the seed gives.
+pub(crate) fn work(
+    storage: &Storage,
+    case: &Case,
+    seed: u64,
+    mischief: Mischief,
+) -> Result<Opened, RunnerError> {
+    let mut opened = reopen(storage, case)?;
+    let folder = storage.root().folder("stream")?;
+    if !case.is_replayable {
+        // Whoever sends knows what was acknowledged, and the rest by its place.
+        let position = opened.keeper.position(0).clone();
+        if position != Position::START {
+            opened.ends.sources[0].seek(&position)?;
+        }
+    }
+    let mut prng = Prng::new(seed);
+    let mut now = 0;
+    loop {
+        now += 100_000;
+        let at = Time::from_nanos(now);
+        match prng.below(8) {
+            0..3 if !opened.keeper.is_over(0) => {
+                let credit = 200 + usize::try_from(prng.below(1_500)).expect("it is there");
+                feed(&mut opened, at, credit)?;
+            }
+            3 | 4 => flush(&mut opened, at, mischief)?,
+            5 => {
+                if let Some(commit) = opened.keeper.take_commit(0) {
+                    opened.ends.sinks[0].put(commit.first, &commit.rows)?;
+                    opened.keeper.committed(at, 0, commit.output());
+                }
+            }
+            6 => {
+                now += 2_000_000;
+                opened.keeper.wake(Time::from_nanos(now));
+                if let Some(save) = opened.keeper.take_save() {
+                    keep(&*folder, &save.name, 1, &save.body)?;
+                    opened.keeper.saved(at, save.through, &save.committed);
+                }
+            }
+            _ => {
+                let (names, below) = opened.keeper.take_tidying();
+                if let Some(below) = below {
+                    opened.log.truncate(below)?;
+                }
+                for name in names {
+                    folder.remove(&name)?;
+                }
+            }
+        }
+        opened.keeper.take_acknowledged();
+        if opened.keeper.is_over(0) && opened.keeper.is_settled() {
+            return Ok(opened);
+        }
+    }
+}
+
+fn flush(opened: &mut Opened, at: Time, mischief: Mischief) -> Result<(), RunnerError> {
+    if let Some((entries, write)) = opened.keeper.take_entries() {
+        if mischief == Mischief::AcknowledgesFirst {
+            opened.keeper.flushed(at, write);
+            // The sink hears of it before the disk does.
+            while let Some(commit) = opened.keeper.take_commit(0) {
+                opened.ends.sinks[0].put(commit.first, &commit.rows)?;
+                opened.keeper.committed(at, 0, commit.output());
+            }
+            return Ok(opened.log.append(&entries)?);
+        }
+        opened.log.append(&entries)?;
+        opened.keeper.flushed(at, write);
+    }
+    Ok(())
+}
+
+fn feed(opened: &mut Opened, at: Time, credit: usize) -> Result<(), RunnerError> {
+    let arrived = match opened.ends.sources[0].take(credit, Duration::ZERO)? {
+        Taken::Rows(piece) => Arrived::Rows {
+            read: opened.readers[0].read(&piece.rows, piece.first_row),
+            bytes: (wide(piece.rows.len()), crc32c::crc32c(&piece.rows)),
+            position: piece.position,
+        },
+        Taken::End => Arrived::End,
+        Taken::Nothing => return Ok(()),
+    };
+    opened.keeper.take(at, 0, arrived)
+}
+
+/// The rows that the sink holds.
+pub(crate) fn rows(storage: &Storage) -> String {
+    let bytes = storage.bytes("sink/rows").unwrap_or_default();
+    String::from_utf8(bytes).expect("it is there")
+}

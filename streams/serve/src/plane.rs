@@ -1,0 +1,496 @@
+//! All streams of a site: a folder for each, started with the site and stopped with it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use holm_connect::{Figures, Subscription, View};
+use holm_disk::RealFolder;
+use holm_durable::CheckedError;
+use holm_machine::DiskError;
+use holm_runner::{Handle, Phase, Settings, Status, start};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::connectors::{self, Made, Ports};
+use crate::definition::{Definition, SQL_MAX, check_name};
+use crate::front::Front;
+use crate::tap::Tap;
+
+/// The most streams of a site.
+const STREAMS_MAX: usize = 256;
+/// How often figures are shown.
+const TICK: Duration = Duration::from_millis(250);
+/// How long a stream may take to drain.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// Why something was not done.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PlaneError {
+    /// It makes no sense.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such stream.
+    #[error("there is no stream {0}")]
+    Missing(String),
+    /// There is one of that name.
+    #[error("there is a stream {0} already; drop it first, or take another name")]
+    Exists(String),
+    /// It cannot be done now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What was needed failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<DiskError> for PlaneError {
+    fn from(error: DiskError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<CheckedError> for PlaneError {
+    fn from(error: CheckedError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+#[derive(Debug)]
+struct Stream {
+    definition: Definition,
+    handle: Option<Handle>,
+    /// Why it could not be started.
+    refused: Option<String>,
+    promise: String,
+    view: View,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// All streams of a site. Cheap to clone: all clones are one.
+#[derive(Clone, Debug)]
+pub struct Plane(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    ports: Arc<dyn Ports>,
+    front: Front,
+    runtime: tokio::runtime::Handle,
+    streams: Mutex<BTreeMap<String, Stream>>,
+}
+
+impl Plane {
+    /// Opens the plane in a folder, and starts the streams that are there. Must be called within a
+    /// runtime. A stream that cannot be started is listed with the reason.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn open(root: &Path, front: Front, ports: Arc<dyn Ports>) -> Result<Self, PlaneError> {
+        RealFolder::open(root)?;
+        let plane = Self(Arc::new(Inner {
+            root: root.to_owned(),
+            ports,
+            front,
+            runtime: tokio::runtime::Handle::current(),
+            streams: Mutex::default(),
+        }));
+        let failed = |error| PlaneError::Failed(format!("read {}: {error}", root.display()));
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(root).map_err(failed)? {
+            folders.push(entry.map_err(failed)?.path());
+        }
+        folders.sort_unstable();
+        for path in folders.into_iter().filter(|path| path.is_dir()) {
+            match Definition::read(&path)? {
+                Some(definition) if !definition.is_dropped => plane.begin(definition),
+                Some(_) | None => remove(&path)?,
+            }
+        }
+        let ticking = plane.clone();
+        plane.0.runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                ticking.tick();
+            }
+        });
+        Ok(plane)
+    }
+
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<String, Stream>> {
+        // A map is changed in one step.
+        self.0
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.root.join(name)
+    }
+
+    /// Makes a stream and starts it.
+    ///
+    /// # Errors
+    ///
+    /// If name or query are refused, there is one of that name, or an end cannot be opened; then
+    /// nothing is left of it.
+    pub fn create(&self, name: &str, sql: &str) -> Result<Value, PlaneError> {
+        check_name(name)?;
+        if sql.len() > SQL_MAX {
+            let text = format!(
+                "the query has {} bytes, and {SQL_MAX} is the limit",
+                sql.len()
+            );
+            return Err(PlaneError::Refused(text));
+        }
+        {
+            let streams = self.streams();
+            if streams.contains_key(name) {
+                return Err(PlaneError::Exists(name.to_owned()));
+            }
+            if streams.len() >= STREAMS_MAX {
+                let text = format!("{STREAMS_MAX} streams are the limit; drop one first");
+                return Err(PlaneError::Unavailable(text));
+            }
+        }
+        // What cannot run is refused before anything is kept.
+        let made = connectors::make(name, sql, &*self.0.ports)?;
+        let definition = Definition {
+            name: name.to_owned(),
+            sql: sql.to_owned(),
+            is_paused: false,
+            is_dropped: false,
+        };
+        definition.write(&self.path(name))?;
+        let stream = self.run(definition, Ok(made));
+        self.streams().insert(name.to_owned(), stream);
+        tracing::info!(stream = name, "stream created");
+        self.show(name)
+    }
+
+    /// Takes up a stream that was made before.
+    fn begin(&self, definition: Definition) {
+        let name = definition.name.clone();
+        let made = connectors::make(&name, &definition.sql, &*self.0.ports);
+        if let Err(error) = &made {
+            tracing::warn!(stream = name, %error, "stream does not start");
+        }
+        let stream = self.run(definition, made);
+        self.streams().insert(name, stream);
+    }
+
+    fn run(&self, definition: Definition, made: Result<Made, PlaneError>) -> Stream {
+        let name = definition.name.clone();
+        let fields = made.as_ref().map(|made| made.fields.clone());
+        let view = View::new(&name, &definition.sql, &fields.unwrap_or_default());
+        let mut stream = Stream {
+            definition,
+            handle: None,
+            refused: None,
+            promise: String::new(),
+            view: view.clone(),
+            tasks: Vec::new(),
+        };
+        let started = made.and_then(|made| self.launch(&name, made, &view, &mut stream));
+        match started {
+            Ok(handle) => {
+                handle.pause(stream.definition.is_paused);
+                stream.handle = Some(handle);
+            }
+            Err(error) => stream.refused = Some(error.to_string()),
+        }
+        self.0.front.show(&view);
+        stream
+    }
+
+    fn launch(
+        &self,
+        name: &str,
+        made: Made,
+        view: &View,
+        stream: &mut Stream,
+    ) -> Result<Handle, PlaneError> {
+        let Made {
+            job,
+            mut ends,
+            tables,
+            door,
+            subscriptions,
+            promise,
+            ..
+        } = made;
+        stream.promise = promise;
+        let folder = RealFolder::open(&self.path(name))?;
+        ends.sinks = ends
+            .sinks
+            .into_iter()
+            .map(|sink| {
+                let view = view.clone();
+                Box::new(Tap { sink, view }) as Box<dyn holm_connect::Sink>
+            })
+            .collect();
+        match door {
+            Some(door) => self.0.front.open(name, door),
+            None => self.0.front.close(name),
+        }
+        for (subscription, address) in subscriptions {
+            let task = subscribed(name.to_owned(), subscription, address);
+            stream.tasks.push(self.0.runtime.spawn(task));
+        }
+        let ports = Arc::clone(&self.0.ports);
+        let rows = move || connectors::rows_of_tables(&tables, &*ports);
+        let listener = Box::new(|_asides| {});
+        let settings = Settings::default();
+        Ok(start(folder, job, ends, settings, Box::new(rows), listener))
+    }
+
+    /// How all streams are.
+    #[must_use]
+    pub fn list(&self) -> Value {
+        let streams = self.streams();
+        let list: Vec<Value> = streams.values().map(shown).collect();
+        json!({ "streams": list })
+    }
+
+    /// How a stream is.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn show(&self, name: &str) -> Result<Value, PlaneError> {
+        let streams = self.streams();
+        let stream = streams.get(name);
+        stream
+            .map(shown)
+            .ok_or_else(|| PlaneError::Missing(name.to_owned()))
+    }
+
+    /// Lets a stream rest, or go on; one that failed is started again.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or it cannot be started.
+    pub fn pause(&self, name: &str, is_paused: bool) -> Result<Value, PlaneError> {
+        let mut restarted = None;
+        {
+            let mut streams = self.streams();
+            let missing = || PlaneError::Missing(name.to_owned());
+            let stream = streams.get_mut(name).ok_or_else(missing)?;
+            stream.definition.is_paused = is_paused;
+            stream.definition.write(&self.path(name))?;
+            let is_over = stream.handle.as_ref().is_none_or(Handle::is_over);
+            if is_over && !is_paused {
+                restarted = Some((stream.definition.clone(), stream.handle.take()));
+            } else if let Some(handle) = &stream.handle {
+                handle.pause(is_paused);
+            }
+        }
+        if let Some((definition, handle)) = restarted {
+            if let Some(handle) = handle {
+                // It has ended, so this does not wait.
+                let _phase: Phase = handle.join();
+            }
+            self.stop_tasks(name);
+            let made = connectors::make(name, &definition.sql, &*self.0.ports)?;
+            let stream = self.run(definition, Ok(made));
+            self.streams().insert(name.to_owned(), stream);
+        }
+        self.show(name)
+    }
+
+    fn stop_tasks(&self, name: &str) {
+        if let Some(stream) = self.streams().get_mut(name) {
+            stream.tasks.drain(..).for_each(|task| task.abort());
+        }
+    }
+
+    /// Drops a stream and all that it kept; what its sink has stays. With `drains` its windows
+    /// close first, and their rows go to the sink.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, it does not drain in time, or its folder cannot be removed.
+    pub fn drop_stream(&self, name: &str, drains: bool) -> Result<Value, PlaneError> {
+        let missing = || PlaneError::Missing(name.to_owned());
+        if drains {
+            self.drain(name)?;
+        }
+        let mut stream = self.streams().remove(name).ok_or_else(missing)?;
+        self.0.front.close(name);
+        self.0.front.hide(name);
+        stream.tasks.drain(..).for_each(|task| task.abort());
+        stream.definition.is_dropped = true;
+        stream.definition.write(&self.path(name))?;
+        if let Some(handle) = stream.handle.take() {
+            handle.stop();
+            // However it ended, it is gone.
+            let _phase: Phase = handle.join();
+        }
+        remove(&self.path(name))?;
+        tracing::info!(stream = name, "stream dropped");
+        Ok(json!({ "dropped": name, "drained": drains }))
+    }
+
+    fn drain(&self, name: &str) -> Result<(), PlaneError> {
+        const STEP: Duration = Duration::from_millis(10);
+        self.0.front.close(name);
+        let mut waited = Duration::ZERO;
+        loop {
+            {
+                let streams = self.streams();
+                let missing = || PlaneError::Missing(name.to_owned());
+                let stream = streams.get(name).ok_or_else(missing)?;
+                let Some(handle) = &stream.handle else {
+                    let text = format!("{name} does not run, so it cannot drain; drop it without");
+                    return Err(PlaneError::Unavailable(text));
+                };
+                handle.pause(false);
+                handle.drain();
+                if handle.is_over() {
+                    return match handle.status().phase {
+                        Phase::Complete => Ok(()),
+                        other => Err(PlaneError::Unavailable(format!(
+                            "{name} did not drain: {other:?}; nothing was dropped"
+                        ))),
+                    };
+                }
+            }
+            if waited > DRAIN {
+                let text = format!("{name} did not drain within {DRAIN:?}; nothing was dropped");
+                return Err(PlaneError::Unavailable(text));
+            }
+            std::thread::sleep(STEP);
+            waited += STEP;
+        }
+    }
+
+    /// Reads all that a stream keeps, from its disk.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or what it keeps is damaged.
+    pub fn verify(&self, name: &str) -> Result<Value, PlaneError> {
+        self.show(name)?;
+        let folder = RealFolder::open(&self.path(name))?;
+        let found = holm_runner::verify(&*folder);
+        let found = found.map_err(|error| PlaneError::Failed(format!("{name}: {error}")))?;
+        Ok(json!({
+            "name": name, "first": found.first, "last": found.last, "batches": found.batches,
+            "log_bytes": found.bytes, "logged_rows": found.rows, "snapshots": found.snapshots,
+        }))
+    }
+
+    /// Stops all streams; they go on where they were when the plane is opened again.
+    pub fn stop(&self) {
+        let mut handles = Vec::new();
+        for stream in self.streams().values_mut() {
+            stream.tasks.drain(..).for_each(|task| task.abort());
+            handles.extend(stream.handle.take());
+        }
+        handles.iter().for_each(Handle::stop);
+        for handle in handles {
+            // However it ended, it is over.
+            let _phase: Phase = handle.join();
+        }
+    }
+
+    fn tick(&self) {
+        for stream in self.streams().values() {
+            if let Some(handle) = &stream.handle {
+                stream
+                    .view
+                    .figures(figures(&handle.status(), handle.is_over()));
+            }
+        }
+    }
+}
+
+fn figures(status: &Status, is_ended: bool) -> Figures {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let clock = since
+        .ok()
+        .and_then(|since| i64::try_from(since.as_micros()).ok());
+    let lowest = status.marks.iter().min().copied();
+    Figures {
+        rows: status.counts.rows,
+        out: status.counts.out,
+        late: status.counts.late,
+        diverted: status.counts.diverted,
+        log_bytes: status.log_bytes,
+        state_bytes: status.snapshot.1,
+        watermark: lowest.filter(|mark| *mark != i64::MIN && *mark != i64::MAX),
+        clock: clock.unwrap_or(0),
+        is_ended,
+        ..Figures::default()
+    }
+}
+
+/// A stream as JSON.
+fn shown(stream: &Stream) -> Value {
+    let Definition { name, sql, .. } = &stream.definition;
+    let Some(handle) = &stream.handle else {
+        let why = &stream.refused;
+        return json!({ "name": name, "sql": sql, "phase": "failed", "why": why });
+    };
+    let status = handle.status();
+    let (phase, why) = match &status.phase {
+        Phase::Recovering => ("recovering", None),
+        Phase::Running => ("running", None),
+        Phase::Waiting(why) => ("waiting", Some(why.clone())),
+        Phase::Paused => ("paused", None),
+        Phase::Complete => ("complete", None),
+        Phase::Stopped => ("stopped", None),
+        Phase::Failed(why) => ("failed", Some(why.clone())),
+    };
+    let time = |mark: &i64| {
+        (*mark != i64::MIN && *mark != i64::MAX).then(|| {
+            let mut text = String::new();
+            holm_lanes::write_timestamp(*mark, 3, &mut text);
+            text
+        })
+    };
+    let asides: Vec<Value> = status
+        .asides
+        .iter()
+        .map(|aside| json!({ "row": aside.row.map(|row| row.1), "why": aside.why }))
+        .collect();
+    let (recovered, replayed) = status.recovered;
+    json!({
+        "name": name, "sql": sql, "phase": phase, "why": why, "promise": stream.promise,
+        "rows_in": status.counts.rows, "late": status.counts.late,
+        "diverted": status.counts.diverted, "rows_out": status.output,
+        "committed": status.committed, "records": status.records,
+        "log_bytes": status.log_bytes, "credit_bytes": status.credit_bytes,
+        "snapshot": { "record": status.snapshot.0, "bytes": status.snapshot.1 },
+        "watermarks": status.marks.iter().map(time).collect::<Vec<_>>(),
+        "recovered_ms": recovered.as_secs_f64() * 1e3, "replayed": replayed, "asides": asides,
+    })
+}
+
+fn remove(path: &Path) -> Result<(), PlaneError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(PlaneError::Failed(
+            format!("remove {}: {error}", path.display()),
+        )),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Keeps a subscription to a broker, whatever becomes of its connections.
+async fn subscribed(stream: String, subscription: Subscription, address: String) {
+    const RETRY: Duration = Duration::from_millis(500);
+    loop {
+        match tokio::net::TcpStream::connect(&address).await {
+            Ok(connection) => match subscription.serve(connection).await {
+                Ok(()) => {}
+                Err(error) => tracing::warn!(stream, %address, %error, "broker lost"),
+            },
+            Err(error) => tracing::warn!(stream, %address, %error, "broker not reached"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
