@@ -1,9 +1,9 @@
 //! What costs a client nothing and would cost us something: each has a bound and an answer.
 
-mod common;
+mod said;
 
-use common::*;
 use holm_http2::{Config, Reason, Section};
+use said::*;
 
 #[test]
 fn rapid_resets_end_the_connection() {

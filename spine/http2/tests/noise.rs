@@ -1,10 +1,10 @@
 //! Noise, broken frames and cuts anywhere: no panic, and the bounds hold.
 
-mod common;
+mod said;
 
 use arbtest::arbitrary::{Result, Unstructured};
-use common::*;
 use holm_http2::{Connection, Key, Reason, Section};
+use said::*;
 
 /// A frame that is nearly right.
 fn arbitrary_frame(source: &mut Unstructured<'_>) -> Result<Vec<u8>> {

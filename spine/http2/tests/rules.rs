@@ -1,9 +1,9 @@
 //! What no good client says, and windows, ends and farewells as the rules have them.
 
-mod common;
+mod said;
 
-use common::*;
 use holm_http2::{Config, Connection, Reason, Section};
+use said::*;
 
 fn fails(said: &[u8], reason: Reason) {
     let mut connection = greeted(config());

@@ -1,16 +1,16 @@
 //! Random conversations with a client that others wrote: each request's body comes back.
 
-mod common;
+mod said;
 
 use std::collections::BTreeMap;
 use std::task::Poll;
 
 use arbtest::arbitrary::{Result, Unstructured};
 use bytes::{Bytes, BytesMut};
-use common::{Came, config};
 use h2::client::SendRequest;
 use holm_http2::{Config, Connection, Key, Section};
 use http::Request;
+use said::{Came, config};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 /// What one client does.
