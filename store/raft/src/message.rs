@@ -47,7 +47,7 @@ pub struct Flags {
     pub is_origin_counted: bool,
 }
 
-/// Something to be ordered and then applied, at most once (I18).
+/// Something to be ordered and then, at most once, applied (I18).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Command {
     /// Where it came in.

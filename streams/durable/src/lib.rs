@@ -38,13 +38,16 @@
 //! anything was written, can be tried again.
 //!
 //! ```no_run
-//! # fn folder() -> std::sync::Arc<dyn holm_machine::Folder> { unimplemented!() }
-//! use holm_durable::{Config, Entry, Log};
+//! use std::sync::Arc;
 //!
-//! let (mut log, found) = Log::open(folder(), Config::default())?;
-//! let entry = Entry { sequence: found.last + 1, epoch: 1, kind: 1, version: 1, body: vec![] };
-//! log.append(&[entry])?;
-//! # Ok::<(), holm_durable::LogError>(())
+//! use holm_durable::{Config, Entry, Log, LogError};
+//! use holm_machine::Folder;
+//!
+//! fn one_more(folder: Arc<dyn Folder>) -> Result<(), LogError> {
+//!     let (mut log, found) = Log::open(folder, Config::default())?;
+//!     let (sequence, body) = (found.last + 1, vec![]);
+//!     log.append(&[Entry { sequence, epoch: 1, kind: 1, version: 1, body }])
+//! }
 //! ```
 //!
 //! Read `frame.rs`, `log.rs`, then `record.rs` and `checked.rs`.

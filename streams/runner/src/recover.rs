@@ -170,7 +170,7 @@ impl Way<'_> {
         }
         assert!(
             self.opened.keeper.is_open,
-            "I6: the way ends at the sources"
+            "once I6: the way ends at the sources"
         );
         // What is said about rows was said when they ran first.
         self.opened.keeper.take_asides();
@@ -291,11 +291,14 @@ impl Way<'_> {
     }
 
     fn assemble(&mut self, sequence: u64) -> Result<Vec<Effect>, RunnerError> {
-        let replay = self.replay.as_mut().expect("I6: a snapshot comes first");
+        let replay = self
+            .replay
+            .as_mut()
+            .expect("once I6: a snapshot comes first");
         let entry = replay.next().ok_or_else(|| {
             RunnerError::Refused(format!("record {sequence} of the log is gone"))
         })??;
-        assert_eq!(entry.sequence, sequence, "I6: without a gap");
+        assert_eq!(entry.sequence, sequence, "once I6: without a gap");
         let record = Record::read(&entry);
         let record = record.map_err(|source| RunnerError::Record { sequence, source })?;
         self.opened.replayed += 1;

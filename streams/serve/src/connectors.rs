@@ -178,23 +178,7 @@ impl Made {
             return Err(refused(format!("{name}: CSV is read from files alone")));
         }
         match connector.as_str() {
-            "file" | "filesystem" => {
-                let path = wanted(table, "path")?;
-                let file = File::open(path)
-                    .map_err(|error| PlaneError::Failed(format!("open {path}: {error}")))?;
-                let at_end = match option(table, "follow") {
-                    None | Some("true") => AtEnd::Follow,
-                    Some("false") => AtEnd::Stop,
-                    Some(other) => {
-                        return Err(refused(format!(
-                            "{name}: 'follow' is true or false, not {other}"
-                        )));
-                    }
-                };
-                let source = FileSource::new(path, Box::new(file), input.format, at_end);
-                let source = source.map_err(|error| PlaneError::Failed(error.to_string()))?;
-                Ok(Box::new(source))
-            }
+            "file" | "filesystem" => file_source(table, input),
             "http" => {
                 if self.door.is_some() {
                     return Err(refused(format!(
@@ -245,6 +229,26 @@ impl Made {
             ))),
         }
     }
+}
+
+/// A file, which is followed unless it says that it ends.
+fn file_source(table: &Table, input: &Input) -> Result<Box<dyn Source>, PlaneError> {
+    let name = &table.name;
+    let path = wanted(table, "path")?;
+    let file =
+        File::open(path).map_err(|error| PlaneError::Failed(format!("open {path}: {error}")))?;
+    let at_end = match option(table, "follow") {
+        None | Some("true") => AtEnd::Follow,
+        Some("false") => AtEnd::Stop,
+        Some(other) => {
+            return Err(refused(format!(
+                "{name}: 'follow' is true or false, not {other}"
+            )));
+        }
+    };
+    let source = FileSource::new(path, Box::new(file), input.format, at_end);
+    let source = source.map_err(|error| PlaneError::Failed(error.to_string()))?;
+    Ok(Box::new(source))
 }
 
 fn sink(

@@ -1,5 +1,4 @@
 //! A stream on a virtual disk: its source, its sink and whoever empties its queues, in any order.
-#![expect(dead_code, reason = "each test file uses its own part")]
 
 use std::sync::Arc;
 use std::time::Duration;
