@@ -1,7 +1,7 @@
 //! What goes in and what is seen of streams: events by HTTP and from a real MQTT broker, the page's events, `top`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -238,7 +238,10 @@ fn a_run_is_seen_on_its_page_and_by_top() -> Result<()> {
         !page.text().contains("://"),
         "the page needs nothing from elsewhere"
     );
-    let mut events = Connection::open(address)?.follow("/events", &[], b"")?;
+    let mut events = TcpStream::connect(address)?;
+    events.set_read_timeout(Some(PATIENCE))?;
+    write!(events, "GET /events HTTP/1.1\r\nHost: {at}\r\n\r\n")?;
+    let mut events = BufReader::new(events).lines();
     input.write_all((row(0, 1) + &row(2, 7)).as_bytes())?;
     let mut seen = String::new();
     let begun = Instant::now();
@@ -248,7 +251,7 @@ fn a_run_is_seen_on_its_page_and_by_top() -> Result<()> {
         && seen.contains("\"k\":7"))
     {
         ensure!(begun.elapsed() < PATIENCE, "{seen}");
-        seen += &events.next_line()?.context("it goes on")?;
+        seen += &events.next().context("it goes on")??;
         seen.push('\n');
     }
     let mut top = Command::new(&program);
