@@ -23,7 +23,7 @@ Runs, one after the other, and goes on after a failure:
 Closes with `N passed, N failed` and, before it, what this machine could not test.
 
 tests/process needs etcd and etcdctl (Debian: etcd-server, etcd-client), and for the foreign
-suites python3, npm and cargo. As root on a machine with apt-get it installs the two Debian
+suites python3, npm and cargo. As root on a machine with apt-get it installs the Debian
 packages when they are missing; what pip, npm and cargo fetch goes below
 $HOLM_CACHE (by default $XDG_CACHE_HOME/holm), never into the tree.
 

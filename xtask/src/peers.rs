@@ -23,6 +23,16 @@ const PEERS: &[Peer] = &[
         without: "etcdctl's commands",
     },
     Peer {
+        program: "mosquitto",
+        package: Some("mosquitto"),
+        without: "streams from a broker",
+    },
+    Peer {
+        program: "mosquitto_pub",
+        package: Some("mosquitto-clients"),
+        without: "streams from a broker",
+    },
+    Peer {
         program: "python3",
         package: None,
         without: "the Python clients' suites, and the newer etcd that pip fetches",

@@ -1,0 +1,280 @@
+//! What goes in and what is seen of streams: events by HTTP and from a real MQTT broker, the page's events, `top`.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use holm_process_tests::http::Connection;
+use holm_process_tests::server::{installed, locate};
+use holm_process_tests::{Program, Server, Setup};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while !holds()? {
+        ensure!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// A site that runs streams, and where they are served.
+fn site() -> Result<Server> {
+    Server::start(Setup::new(Program::Holm).with("--streams-listen=127.0.0.1:0"))
+}
+
+fn address(server: &Server) -> Result<SocketAddr> {
+    let mut found = None;
+    until("streams are served", || {
+        let log = server.log();
+        let line = log
+            .lines()
+            .rfind(|line| line.contains("streams are served"));
+        found = line.and_then(|line| line.split_once("address=")?.1.trim().parse().ok());
+        Ok(found.is_some())
+    })?;
+    found.context("it was found")
+}
+
+fn create(at: SocketAddr, name: &str, (options, into): (&str, &Path)) -> Result<()> {
+    let into = into.display();
+    let sql = format!(
+        "CREATE TABLE ev (ts TIMESTAMP(3), k INT NOT NULL, WATERMARK FOR ts AS ts) WITH ({options}, 'format'='json'); \
+         CREATE TABLE rows_out (window_start TIMESTAMP(3), k INT, n BIGINT) WITH ('connector'='file', 'path'='{into}'); \
+         INSERT INTO rows_out SELECT window_start, k, COUNT(*) AS n \
+         FROM TUMBLE(TABLE ev, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, k"
+    );
+    let mut command = Command::new(locate(Program::Holm)?);
+    command.args([
+        "stream",
+        "create",
+        name,
+        "--sql",
+        &sql,
+        "--at",
+        &at.to_string(),
+    ]);
+    let output = command.output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn row(second: u32, k: u32) -> String {
+    format!("{{\"ts\":\"2026-01-05T10:00:{second:02}\",\"k\":{k}}}\n")
+}
+
+#[test]
+fn events_by_http_are_answered_for_what_they_are() -> Result<()> {
+    let folder = TempDir::with_prefix("holm-edge-")?;
+    let into = folder.path().join("out.jsonl");
+    let server = site()?;
+    let at = address(&server)?;
+    create(at, "push", ("'connector'='http'", &into))?;
+    let mut client = Connection::open(at)?;
+    let list = format!("[{},{}]", row(0, 1).trim(), row(2, 1).trim());
+    let bad = row(3, 1) + "{\"ts\":\"2026-01-05T10:00:03\",\"k\":\"x\"}\n";
+    let path = "/streams/push/events";
+    for (headers, body, status, word) in [
+        (vec![], list.as_str(), 200, "durable"),
+        (vec![], bad.as_str(), 400, "line 2, k: \"x\" is not INT"),
+        (
+            vec![("idempotency-key", "a")],
+            list.as_str(),
+            422,
+            "would count twice",
+        ),
+        (
+            vec![("origin", "http://elsewhere")],
+            list.as_str(),
+            403,
+            "another origin",
+        ),
+    ] {
+        let reply = client.ask("POST", path, &headers, body.as_bytes())?;
+        ensure!(
+            reply.status == status && reply.text().contains(word),
+            "{}",
+            reply.text()
+        );
+    }
+    let missing = client.ask("POST", "/streams/other/events", &[], b"")?;
+    ensure!(missing.status == 404, "{}", missing.text());
+    until("the window of what was taken is out", || {
+        let found = std::fs::read_to_string(&into).unwrap_or_default();
+        Ok(found == "{\"window_start\":\"2026-01-05T10:00:00.000\",\"k\":1,\"n\":1}\n")
+    })
+}
+
+/// A broker of Debian's, on a port of its own, on loopback alone.
+struct Broker {
+    child: Child,
+    port: String,
+}
+
+impl Broker {
+    fn start() -> Result<Self> {
+        let program =
+            installed("mosquitto").context("mosquitto is not installed (Debian: mosquitto)")?;
+        let port = TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port()
+            .to_string();
+        let mut command = Command::new(program);
+        let child = command
+            .args(["-p", &port])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let broker = Self { child, port };
+        let address = format!("127.0.0.1:{}", broker.port).parse()?;
+        until("the broker listens", || {
+            Ok(Connection::open(address).is_ok())
+        })?;
+        Ok(broker)
+    }
+
+    fn publish(&self, lines: &str) -> Result<()> {
+        let program = installed("mosquitto_pub")
+            .context("mosquitto_pub is not installed (Debian: mosquitto-clients)")?;
+        let mut command = Command::new(program);
+        command.args(["-p", &self.port, "-q", "1", "-t", "plant/a/task", "-l"]);
+        let mut child = command.stdin(Stdio::piped()).spawn()?;
+        child
+            .stdin
+            .take()
+            .context("it is piped")?
+            .write_all(lines.as_bytes())?;
+        ensure!(child.wait()?.success(), "the broker takes messages");
+        Ok(())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn messages_of_a_broker_count_through_a_kill() -> Result<()> {
+    let broker = Broker::start()?;
+    let folder = TempDir::with_prefix("holm-edge-")?;
+    let into = folder.path().join("out.jsonl");
+    let mut server = site()?;
+    let options = format!(
+        "'connector'='mqtt', 'url'='mqtt://127.0.0.1:{}', 'topic'='plant/+/task'",
+        broker.port
+    );
+    create(address(&server)?, "mq", (&options, &into))?;
+    let count = || {
+        std::fs::read_to_string(&into)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    // A message before anybody subscribed is nobody's: the first is sent until it shows.
+    until("the stream is subscribed", || {
+        broker.publish(&(row(0, 1) + &row(1, 1)))?;
+        Ok(count() > 0)
+    })?;
+    let messages: String = (2..12)
+        .flat_map(|second| [row(second, 1), row(second, 2)])
+        .collect();
+    broker.publish(&messages)?;
+    server.kill()?;
+    // The broker keeps these for us.
+    broker.publish(&(12..20).map(|second| row(second, 1)).collect::<String>())?;
+    server.again()?;
+    until("all windows but the last are out", || {
+        let found = std::fs::read_to_string(&into).unwrap_or_default();
+        let seconds = |k: u32| {
+            let of = format!(",\"k\":{k},");
+            found.lines().filter(|line| line.contains(&of)).count()
+        };
+        Ok(seconds(1) == 19 && seconds(2) == 10)
+    })
+}
+
+#[test]
+fn a_run_is_seen_on_its_page_and_by_top() -> Result<()> {
+    let program = locate(Program::Holm)?;
+    let sql = "CREATE TABLE stdin (ts TIMESTAMP(3), k INT, WATERMARK FOR ts AS ts) WITH ('connector'='stdin'); \
+               SELECT window_start, k, COUNT(*) AS n FROM TUMBLE(TABLE stdin, DESCRIPTOR(ts), INTERVAL '1' SECOND) \
+               GROUP BY window_start, window_end, k";
+    let mut command = Command::new(&program);
+    command.args(["stream", "run", "--sql", sql, "--page", "127.0.0.1:0"]);
+    let mut run = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut input = run.stdin.take().context("it is piped")?;
+    let told = BufReader::new(run.stderr.take().context("it is piped")?);
+    let mut lines = told.lines();
+    let line = lines.next().context("it says where its page is")??;
+    let at = line
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .context("an address")?
+        .to_owned();
+    let address: SocketAddr = at.parse()?;
+    let page = Connection::open(address)?.ask("GET", "/", &[], b"")?;
+    ensure!(page.status == 200 && page.text().contains("<title>Holm streams</title>"));
+    ensure!(
+        !page.text().contains("://"),
+        "the page needs nothing from elsewhere"
+    );
+    let mut events = TcpStream::connect(address)?;
+    events.set_read_timeout(Some(PATIENCE))?;
+    write!(events, "GET /events HTTP/1.1\r\nHost: {at}\r\n\r\n")?;
+    let mut events = BufReader::new(events).lines();
+    input.write_all((row(0, 1) + &row(2, 7)).as_bytes())?;
+    let mut seen = String::new();
+    let begun = Instant::now();
+    // A window that is out, and one that is open.
+    while !(seen.contains("\"n\":1}")
+        && seen.contains("event: windows")
+        && seen.contains("\"k\":7"))
+    {
+        ensure!(begun.elapsed() < PATIENCE, "{seen}");
+        seen += &events.next().context("it goes on")??;
+        seen.push('\n');
+    }
+    let mut top = Command::new(&program);
+    let shown = top
+        .args(["stream", "top", "--once", "--json", "--at", &at])
+        .output()?;
+    let shown: Value = serde_json::from_slice(&shown.stdout)?;
+    ensure!(shown["views"][0]["figures"]["rows"] == 2, "{shown}");
+    drop(input);
+    ensure!(run.wait()?.success(), "the run ends with its input");
+    let mut gone = Command::new(&program);
+    let gone = gone
+        .args(["stream", "top", "--once", "--at", &at])
+        .output()?;
+    ensure!(gone.status.code() == Some(1), "nobody answers there");
+    let mut open = Command::new(&program);
+    let refused = open
+        .args(["stream", "run", "--sql", sql, "--page", "0.0.0.0:0"])
+        .stdin(Stdio::null())
+        .output()?;
+    ensure!(
+        refused.status.code() == Some(2),
+        "off loopback it is refused"
+    );
+    Ok(())
+}
