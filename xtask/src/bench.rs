@@ -20,7 +20,7 @@ use crate::ci::target;
 use crate::process::{cargo, find, output};
 use case::{Case, Work};
 use figure::{Row, rows, verdict, word};
-use server::{Programs, Server, Side};
+use server::{Form, Programs, Server, Side};
 use work::{Floor, Round};
 
 pub(crate) const PAGE: &str = "
@@ -30,6 +30,7 @@ pub(crate) const PAGE: &str = "
   cargo xtask bench kv --duration 3s --rounds 3       how long each run, how many turns
   cargo xtask bench kv --etcd /opt/etcd/bin/etcd      another etcd than the installed one
   cargo xtask bench kv --members 3                    three members each on this machine
+  cargo xtask bench kv --islands                      an island of three against an etcd alone
   cargo xtask bench kv --json                         the whole table as one JSON object
   cargo xtask bench streams                           rows in and columns in, beside LightSaber's
   cargo xtask bench streams CM1 YSB --rows 4000000    some queries
@@ -58,7 +59,11 @@ seconds at most.
 Cases with --members 3
   put-1-leader put-64-leader put-1000-leader get-64-leader   all clients at the member that leads
   put-1-spread put-64-spread put-1000-spread get-64-spread   clients spread over all three
-CPU is the sum over all members. Holm's members speak TLS 1.3 to each other, etcd's plain TCP.
+CPU is the sum over all members. Cases with --islands, at the first of three islands of a
+local-first keyspace, all on this machine, so that the others' work is in the figures
+  island-1 island-64            puts of 256-byte values by so many clients
+  island-1-cut island-64-cut    the same, the other two held as if they were cut off
+Holm's members speak TLS 1.3 to each other, etcd's plain TCP.
 
 HOLM_ETCD names the etcd, if --etcd does not; else it is the one on the search path.
 HOLM_BENCH_FOLDER names the disk; the system's folder for temporary files if not set.
@@ -72,7 +77,7 @@ struct Request {
     rounds: usize,
     cases: Vec<String>,
     etcd: Option<String>,
-    members: usize,
+    form: Form,
     json: bool,
 }
 
@@ -84,8 +89,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         return streams(rest);
     }
     let request = parse(arguments)?;
-    let cases = case::select(request.members, &request.cases).map_err(|pattern| {
-        let names = names(request.members);
+    let cases = case::select(request.form, &request.cases).map_err(|pattern| {
+        let names = names(request.form);
         anyhow::anyhow!("no case is named {pattern}; there are {names}")
     })?;
     let programs = Programs {
@@ -143,8 +148,8 @@ fn streams(rest: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn names(members: usize) -> String {
-    case::of(members)
+fn names(form: Form) -> String {
+    case::of(form)
         .iter()
         .map(|case| case.name)
         .collect::<Vec<_>>()
@@ -157,7 +162,7 @@ fn parse(arguments: &[String]) -> Result<Request> {
         rounds: 2,
         cases: Vec::new(),
         etcd: None,
-        members: 1,
+        form: Form::Members(1),
         json: false,
     };
     let mut words = arguments.iter().map(String::as_str);
@@ -168,6 +173,10 @@ fn parse(arguments: &[String]) -> Result<Request> {
     while let Some(word) = words.next() {
         if word == "--json" {
             request.json = true;
+            continue;
+        }
+        if word == "--islands" {
+            request.form = Form::Islands;
             continue;
         }
         ensure!(
@@ -191,7 +200,7 @@ fn parse(arguments: &[String]) -> Result<Request> {
             "--etcd" => request.etcd = Some(value.to_owned()),
             "--members" => {
                 ensure!(matches!(value, "1" | "3"), "--members {value}: 1 or 3");
-                request.members = if value == "1" { 1 } else { 3 };
+                request.form = Form::Members(if value == "1" { 1 } else { 3 });
             }
             "--duration" => request.duration = duration(value)?,
             "--rounds" => {
@@ -288,7 +297,7 @@ fn measured(case: &Case, programs: &Programs, request: &Request, disk: &Floor) -
     };
     let start = |side: Side| -> Result<Server> {
         eprintln!("{name}: preparing {}", side.name());
-        let mut server = Server::start(side, programs, request.members)?;
+        let mut server = Server::start(side, programs, request.form)?;
         server.aim(case.at)?;
         case.work.prepare(&server)?;
         Ok(server)
@@ -345,7 +354,10 @@ fn report(
     json!({
         "holm": versions[0],
         "etcd": versions[1],
-        "members": request.members,
+        "members": match request.form {
+            Form::Members(count) => json!(count),
+            Form::Islands => json!("islands"),
+        },
         "duration_ms": u64::try_from(request.duration.as_millis()).unwrap_or(u64::MAX),
         "load_average_before": before,
         "load_average_after": after,
@@ -394,7 +406,11 @@ mod tests {
 
     #[test]
     fn the_page_names_every_case() {
-        for case in case::CASES.iter().chain(case::OF_THREE) {
+        for case in case::CASES
+            .iter()
+            .chain(case::OF_THREE)
+            .chain(case::OF_ISLANDS)
+        {
             assert!(PAGE.contains(case.name), "{}", case.name);
         }
     }

@@ -1,8 +1,9 @@
 //! `holm keyspace`: keyspaces beside `default`, and at which sites they are.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use holm_etcd::holm::{
     KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
@@ -11,6 +12,8 @@ use holm_etcd::holm::{
 use serde_json::{Value, json};
 
 use super::Found;
+use super::conflicts::{self, Conflicts};
+use super::islands::{self, Wait};
 use crate::client::{Client, ClientError};
 use crate::screen::{Screen, Table};
 
@@ -19,6 +22,10 @@ Examples:
   holm keyspace create orders                     at all sites, each on a free port
   holm keyspace create orders --sites a,b,c --listen 127.0.0.1:2479
   holm keyspace create orders --listen a=10.0.0.1:2479,b=10.0.0.2:2479
+  holm keyspace create fleet --guarantee local-first --type mv
+  holm keyspace status fleet                      what other sites have not seen, since when they are cut off
+  holm keyspace wait fleet --seen-by b,c          until they have what this site has now
+  holm keyspace conflicts fleet --follow          which concurrent writes met, and what was not shown
   holm keyspace list
   holm keyspace show orders
   holm keyspace members orders add d
@@ -41,6 +48,15 @@ pub(crate) enum Keyspace {
         /// Its name
         name: String,
     },
+    /// Show of a local-first one what other sites have not seen, and since when they are cut off
+    Status {
+        /// Its name
+        name: String,
+    },
+    /// Show which concurrent writes of a local-first one met at this site, and what the others said
+    Conflicts(Conflicts),
+    /// Wait until other sites of a local-first one have seen what this one has: durability chosen after the fact
+    Wait(Wait),
     /// Remove one for ever, with all that is in it
     Remove(Remove),
     /// Show at which sites one is, take a site in or let one go
@@ -57,9 +73,21 @@ pub(crate) enum Keyspace {
 pub(crate) struct Create {
     /// Its name: small letters, digits and dashes
     name: String,
-    /// What it promises; this release has linearizable
+    /// What it promises: linearizable (one order for all), or local-first (each site reads and writes on when cut off)
     #[arg(long, value_name = "GUARANTEE", default_value = "linearizable")]
     guarantee: String,
+    /// What the values of a local-first keyspace are: lww (the latest is shown), mv (all concurrent writes are siblings),
+    /// set (keys are members), counter (+n and -n add, and all count), json (documents merge part by part)
+    #[arg(
+        long = "type",
+        value_name = "TYPE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    merge: String,
+    /// A JSON schema whose x-kubernetes-list-type says which lists of documents merge
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
     /// Its sites by name, commas between; all that vote if left out
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     sites: Vec<String>,
@@ -119,6 +147,9 @@ pub(super) async fn run(
             screen.show(&text(&view), &view_json(&view))?;
             Ok(Found::Yes)
         }
+        Keyspace::Status { name } => islands::status(client, name, screen).await,
+        Keyspace::Conflicts(wanted) => conflicts::run(client, wanted, screen).await,
+        Keyspace::Wait(wait) => islands::wait(client, wait, screen).await,
         Keyspace::Remove(remove) => self::remove(client, remove, screen).await,
         Keyspace::Members {
             name,
@@ -163,6 +194,12 @@ async fn create(
         guarantee: create.guarantee.clone(),
         sites: create.sites.clone(),
         listen: create.listen.clone(),
+        merge: create.merge.clone(),
+        schema: match &create.schema {
+            Some(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("read --schema {}", path.display()))?,
+            None => String::new(),
+        },
     };
     let path = "/holm.v1.Node/KeyspaceCreate";
     let _begun: KeyspaceView = client.call(path, &request).await?;
@@ -206,11 +243,10 @@ async fn remove(client: &mut Client, remove: &Remove, screen: Screen) -> anyhow:
 /// If there is no such keyspace, or none of its sites serves it.
 pub(super) async fn addresses(client: &mut Client, name: &str) -> anyhow::Result<Vec<String>> {
     let view = one(client, name).await?;
-    let all: Vec<String> = view
-        .sites
-        .iter()
-        .flat_map(|it| it.addresses.clone())
-        .collect();
+    // An island is asked by itself: another one has other revisions.
+    let is_asked = |site: &&KeyspaceSite| view.merge.is_empty() || site.node == view.here;
+    let asked = view.sites.iter().filter(is_asked);
+    let all: Vec<String> = asked.flat_map(|it| it.addresses.clone()).collect();
     ensure!(
         !all.is_empty(),
         "no site serves keyspace {name}: `holm keyspace show {name}` tells why"

@@ -4,7 +4,9 @@
 
 mod auth;
 mod cluster;
+mod conflicts;
 mod examples;
+mod islands;
 mod keys;
 mod keyspace;
 mod kv;

@@ -5,7 +5,7 @@ use holm_etcd::holm::{KeyspaceStatus, NodeStatus, NodeStatusRequest};
 use serde_json::{Value, json};
 
 use super::kv::revision;
-use super::{Found, cluster};
+use super::{Found, cluster, islands};
 use crate::client::{Client, ClientError, ConnectionOptions};
 use crate::probe;
 use crate::quantity;
@@ -125,16 +125,44 @@ fn others_text(status: &NodeStatus) -> String {
             leader if leader == status.node => "leads",
             _ => "follows",
         };
+        let leads = if it.islands.is_empty() {
+            leads
+        } else {
+            "local-first"
+        };
         format!(
-            "\n{}  {leads}  revision {}  keys {}  retained {}  at {}",
+            "\n{}  {leads}  revision {}  keys {}  retained {}  at {}{}",
             it.name,
             it.revision,
             quantity::count(it.keys),
             quantity::bytes(it.retained_bytes),
-            it.addresses.join(", ")
+            it.addresses.join(", "),
+            islands_line(it),
         )
     };
     others.map(line).collect()
+}
+
+/// What other islands have not seen, in a line of its own; nothing if they are up to date.
+fn islands_line(status: &KeyspaceStatus) -> String {
+    let told = status.islands.iter().filter_map(|it| {
+        let (unseen, missing) = islands::differences(status, it);
+        let silence = islands::silence(it);
+        if unseen == 0 && missing == 0 && !it.is_cut {
+            return None;
+        }
+        Some(format!(
+            "{}{silence}: {} unseen there, {} known to be missing here",
+            it.name,
+            quantity::count(unseen),
+            quantity::count(missing)
+        ))
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() {
+        return String::new();
+    }
+    format!("\n{}  {}", " ".repeat(status.name.len()), told.join("; "))
 }
 
 fn keyspace_json(status: &KeyspaceStatus) -> Value {
@@ -147,6 +175,9 @@ fn keyspace_json(status: &KeyspaceStatus) -> Value {
         "leader": format!("{:x}", status.leader),
         "addresses": status.addresses,
         "alarms": status.alarms,
+        "guarantee": status.guarantee,
+        "conflicts": status.conflicts,
+        "islands": status.islands.iter().map(|it| islands::json(status, it)).collect::<Value>(),
     })
 }
 

@@ -98,6 +98,9 @@ errors! {
     auth_too_large FailedPrecondition "user or role holds too much: its limit is 1 MiB";
     /// Users are not enforced.
     auth_not_enabled FailedPrecondition "authentication is not enabled";
+    /// A lock or an election in a local-first keyspace.
+    no_mutual_exclusion FailedPrecondition
+        "this keyspace is local-first: it cannot promise mutual exclusion; use a linearizable keyspace";
     /// Another member leads.
     not_leader FailedPrecondition "not leader";
     /// Leadership cannot go to that member.
@@ -141,6 +144,8 @@ errors! {
     not_enough_started_members Unknown "re-configuration failed due to not enough started members";
     /// The next leader did not take over in time.
     transfer_timed_out Unknown "request timed out, leader transfer took too long";
+    /// A change of users in a local-first keyspace.
+    no_users Unimplemented "users of a local-first keyspace are not built yet";
     /// An action that does not exist.
     unknown_method Unknown "unknown method";
 }
@@ -164,6 +169,13 @@ impl From<Refusal> for Status {
             Refusal::Corrupt { .. } => corrupt(),
             Refusal::Stopped => stopped(),
             Refusal::PermissionDenied => permission_denied(),
+            Refusal::NoMutualExclusion => no_mutual_exclusion(),
+            Refusal::ForeignRevision { revision } => Self::new(
+                Code::InvalidArgument,
+                format!("etcdserver: revision {revision} belongs to another site"),
+            ),
+            Refusal::Unfit(why) => Self::new(Code::InvalidArgument, format!("etcdserver: {why}")),
+            Refusal::NoUsers => no_users(),
             Refusal::AuthTooLarge => auth_too_large(),
             Refusal::AuthOldRevision => auth_old_revision(),
             Refusal::RootUserNotExist => root_user_not_exist(),

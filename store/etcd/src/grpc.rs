@@ -1,4 +1,4 @@
-//! gRPC over HTTP/2, by hand on the `h2` crate.
+//! gRPC over HTTP/2, by hand on `spine/http2`.
 //!
 //! One task owns a connection and runs its calls too: a put or a watch costs no task of its
 //! own, and all answers that are ready on a connection leave in one write (a thousand watchers
@@ -6,8 +6,9 @@
 //! compute, a read of many keys or a snapshot, is computed on a blocking thread.
 //!
 //! ```text
-//!  connection task: accept ─► Call ─┬─► short: put, get, txn, all of one answer
-//!                                   └─► long:  watch, keep-alive, observe, snapshot, lock
+//!  connection task: read ─► Connection ─► Calls ─┬─► at once: a get at a node alone
+//!     ▲    │                                     ├─► a future: put, txn, keep-alive, lock, ...
+//!   Ring   └─► run, then one write               └─► watch: no future, the hub rings
 //! ```
 //!
 //! |limit|answer|
@@ -21,19 +22,20 @@
 //! |silent for 2 h, then 20 s without an answer to a ping|the connection is closed|
 
 mod call;
+mod calls;
 mod connection;
-mod cork;
 pub(crate) mod frame;
 mod hot;
 mod keepalive;
 mod list;
 mod method;
-mod outbound;
+pub(crate) mod outbound;
 mod pages;
 pub(crate) mod reply;
-mod sieve;
+mod ring;
 mod streams;
 mod watch;
+pub(crate) mod wire;
 
 pub(crate) use outbound::ISLAND;
 

@@ -155,6 +155,52 @@ pub struct KeyspaceStatus {
     /// Raised alarms.
     #[prost(uint64, tag = "8")]
     pub alarms: u64,
+    /// What it guarantees.
+    #[prost(string, tag = "9")]
+    pub guarantee: String,
+    /// What the site has taken in, if the keyspace is local-first.
+    #[prost(message, repeated, tag = "10")]
+    pub vector: Vec<SlotSeq>,
+    /// How many keys have concurrent writes of which one is shown.
+    #[prost(uint64, tag = "11")]
+    pub conflicts: u64,
+    /// The keyspace's other sites, if it is local-first.
+    #[prost(message, repeated, tag = "12")]
+    pub islands: Vec<IslandStatus>,
+}
+
+/// Up to which of a slot's updates a site has taken in all.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct SlotSeq {
+    /// The slot.
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    /// The number of the newest.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+}
+
+/// How another site of a local-first keyspace is, as far as the one that was asked knows.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct IslandStatus {
+    /// The site.
+    #[prost(fixed64, tag = "1")]
+    pub node: u64,
+    /// What it is called; empty if that is not known.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Its slot.
+    #[prost(uint32, tag = "3")]
+    pub slot: u32,
+    /// How long ago it last said something; missing if it has not since this site started.
+    #[prost(uint64, optional, tag = "4")]
+    pub silent_for_ms: Option<u64>,
+    /// Whether that is too long ago.
+    #[prost(bool, tag = "5")]
+    pub is_cut: bool,
+    /// What it said that it has taken in.
+    #[prost(message, repeated, tag = "6")]
+    pub vector: Vec<SlotSeq>,
 }
 
 /// A node's certificate for links.
@@ -255,6 +301,13 @@ pub struct KeyspaceCreateRequest {
     /// free port.
     #[prost(string, repeated, tag = "4")]
     pub listen: Vec<String>,
+    /// In a local-first keyspace, what its values are: `lww`, `mv`, `set`, `counter`, `json`;
+    /// empty for `lww`.
+    #[prost(string, tag = "5")]
+    pub merge: String,
+    /// A JSON schema that says which lists of documents merge; empty for none.
+    #[prost(string, tag = "6")]
+    pub schema: String,
 }
 
 /// Asks for one keyspace, or for all.
@@ -287,6 +340,86 @@ pub struct KeyspaceMemberRequest {
     pub is_leaving: bool,
 }
 
+/// Asks which concurrent writes met at this site in a local-first keyspace.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ConflictsRequest {
+    /// The keyspace's name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Only those behind this number; missing for all that are kept.
+    #[prost(uint64, optional, tag = "2")]
+    pub after: Option<u64>,
+}
+
+/// Which concurrent writes met.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ConflictsResponse {
+    /// In order, so many that fit.
+    #[prost(message, repeated, tag = "1")]
+    pub conflicts: Vec<ConflictView>,
+    /// Whether there are more.
+    #[prost(bool, tag = "2")]
+    pub has_more: bool,
+    /// The number of the oldest that is kept: so many before it are gone.
+    #[prost(uint64, tag = "3")]
+    pub oldest: u64,
+}
+
+/// Writes that did not see each other and met at a key.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ConflictView {
+    /// Its number at this site.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The same at every site.
+    #[prost(bytes = "vec", tag = "2")]
+    pub id: Vec<u8>,
+    /// What met: `concurrent_put`, `put_beat_delete`, ...
+    #[prost(string, tag = "3")]
+    pub kind: String,
+    /// The key.
+    #[prost(bytes = "vec", tag = "4")]
+    pub key: Vec<u8>,
+    /// This site's revision then.
+    #[prost(int64, tag = "5")]
+    pub revision: i64,
+    /// When, in milliseconds of Unix time.
+    #[prost(uint64, tag = "6")]
+    pub unix_ms: u64,
+    /// The write that is shown.
+    #[prost(message, optional, tag = "7")]
+    pub winner: Option<ConflictParty>,
+    /// The others.
+    #[prost(message, repeated, tag = "8")]
+    pub losers: Vec<ConflictParty>,
+}
+
+/// One of the writes that met.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ConflictParty {
+    /// The site's slot.
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    /// Its number there.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// Its time, in milliseconds of Unix time.
+    #[prost(uint64, tag = "3")]
+    pub unix_ms: u64,
+    /// SHA-256 of its value.
+    #[prost(bytes = "vec", tag = "4")]
+    pub digest: Vec<u8>,
+    /// How long that is.
+    #[prost(uint64, tag = "5")]
+    pub length: u64,
+    /// Its first bytes.
+    #[prost(bytes = "vec", tag = "6")]
+    pub value: Vec<u8>,
+    /// What the site is called; empty if that is not known.
+    #[prost(string, tag = "7")]
+    pub site: String,
+}
+
 /// Keyspaces.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct KeyspaceList {
@@ -313,6 +446,12 @@ pub struct KeyspaceView {
     /// Where it is.
     #[prost(message, repeated, tag = "5")]
     pub sites: Vec<KeyspaceSite>,
+    /// In a local-first keyspace, how concurrent writes of a key become one.
+    #[prost(string, tag = "6")]
+    pub merge: String,
+    /// The site that answers this.
+    #[prost(fixed64, tag = "7")]
+    pub here: u64,
 }
 
 /// A keyspace at one of its sites.
@@ -333,4 +472,7 @@ pub struct KeyspaceSite {
     /// Why they cannot; empty if they can.
     #[prost(string, tag = "5")]
     pub error: String,
+    /// In a local-first keyspace, its place in vectors.
+    #[prost(uint32, tag = "6")]
+    pub slot: u32,
 }

@@ -52,6 +52,23 @@ pub struct Entry {
     /// Where sites are to listen, if that was said.
     #[serde(default)]
     pub listen: BTreeMap<u64, Vec<String>>,
+    /// What a local-first keyspace is beyond that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub islands: Option<Islands>,
+}
+
+/// What a local-first keyspace is beyond its sites.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Islands {
+    /// What the values are: `lww`, `mv`, `set`, `counter`, `json`.
+    pub merge: String,
+    /// Which parts of documents merge, as a JSON schema says it; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub schema: String,
+    /// When it was created, in milliseconds of Unix time: its revisions begin there.
+    pub since_unix_ms: u64,
+    /// Each site's place in vectors, 1 to 255.
+    pub slots: BTreeMap<u64, u8>,
 }
 
 impl Entry {

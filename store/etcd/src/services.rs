@@ -11,6 +11,7 @@
 
 mod auth;
 mod cluster;
+mod conflicts;
 mod election;
 mod health;
 mod island;

@@ -1,6 +1,6 @@
 //! Everything that is no gRPC: health, readiness, metrics, version, and the JSON gateway.
 //!
-//! The same answers are given over HTTP/1 ([`Web::serve`]) and over HTTP/2 ([`Web::answer_h2`]),
+//! The same answers are given over HTTP/1 ([`Web::serve`]) and over HTTP/2,
 //! for a client that speaks TLS, `curl` say, agrees on HTTP/2 without asking anybody.
 //!
 //! |path|answers|

@@ -9,16 +9,17 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use holm_base::Revision;
 
-use crate::command::{DeleteRange, Put, Range, Txn};
+use crate::command::{Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, Txn, TxnOp};
 use crate::counts::Counts;
 use crate::hub::{Event, Hub, Previous};
+use crate::island::Isle;
 use crate::lease::{Leases, Removed};
 use crate::outcome::Outcome;
 use crate::range::KeyRange;
 use crate::read;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::root::{ChangeKind, Meta};
+use crate::root::{ChangeKind, Meta, Root};
 use crate::store::{FactKind, NewVersion, Store};
 use crate::txn::{Path, Runner};
 
@@ -33,6 +34,8 @@ pub(crate) struct Work<'a> {
     pub(crate) events: &'a mut Vec<Event>,
     pub(crate) hub: &'a Hub,
     pub(crate) counts: &'a mut Counts,
+    /// The island that the keyspace is, if it is one.
+    pub(crate) isle: Option<&'a mut Isle>,
 }
 
 impl Work<'_> {
@@ -40,6 +43,9 @@ impl Work<'_> {
     pub(crate) fn put_alone(&mut self, put: &Put) -> Result<Outcome, Refusal> {
         check_lease(self.leases, put)?;
         check_kept(self.store, put)?;
+        if let Some(isle) = &self.isle {
+            isle.check(self.store, put)?;
+        }
         let outcome = self.put(put);
         self.store.end_revision();
         outcome
@@ -54,10 +60,14 @@ impl Work<'_> {
 
     /// A transaction.
     pub(crate) fn txn(&mut self, txn: &Txn) -> Result<Outcome, Refusal> {
-        let (store, leases) = (&*self.store, &*self.leases);
+        if self.isle.is_some() {
+            check_island(self.store.root(), txn)?;
+        }
+        let (store, leases, isle) = (&*self.store, &*self.leases, self.isle.as_deref());
         let path = Path::choose(store.root(), txn, &|put| {
             check_kept(store, put)?;
-            check_lease(leases, put)
+            check_lease(leases, put)?;
+            isle.map_or(Ok(()), |isle| isle.check(store, put))
         })?;
         let before = self.counts.operations();
         let outcome = path.walk(txn, &mut 0, self);
@@ -69,6 +79,10 @@ impl Work<'_> {
     /// Moves the compaction line.
     pub(crate) fn compact(&mut self, revision: i64) -> Result<Outcome, Refusal> {
         let (compacted, current) = (self.store.root().compacted(), self.store.root().revision());
+        if self.store.root().is_foreign(revision) {
+            let compacted = self.store.root().oldest();
+            return Err(Refusal::Compacted { compacted });
+        }
         // Revision 0 can be compacted once, as etcd's line starts below it.
         let is_first = revision == 0
             && compacted == Revision::ZERO
@@ -96,13 +110,65 @@ impl Work<'_> {
     pub(crate) fn end_lease(&mut self, id: i64) -> Option<Removed> {
         let removed = self.leases.remove(self.store, id)?;
         for key in &removed.keys {
-            self.delete_key(key);
+            let isle = self.isle.as_deref();
+            match isle.and_then(|isle| isle.survivor(self.store, key, id)) {
+                // What was written elsewhere meanwhile does not end with this lease.
+                // Nothing of that kind is refused: it needs no look at what is there.
+                Some(value) => drop(self.put_own(key, &value, 0)),
+                None => {
+                    self.note_deleted(&KeyRange::One(key.clone()), std::slice::from_ref(key));
+                    self.delete_key(key);
+                }
+            }
         }
         self.store.end_revision();
         Some(removed)
     }
 
-    fn delete_key(&mut self, key: &Bytes) {
+    /// A client's command deletes these keys of a range: an island's others shall hear of it.
+    fn note_deleted(&mut self, range: &KeyRange, keys: &[Bytes]) {
+        if let Some(isle) = &mut self.isle {
+            isle.deleted(self.store, range, keys);
+        }
+    }
+
+    /// A client's command writes a key.
+    fn put_own(&mut self, key: &Bytes, value: &Bytes, lease: i64) -> Result<(), Refusal> {
+        if self.isle.is_some() {
+            return self.put_island(key, (value, lease));
+        }
+        self.write(key, (value, lease), Bytes::new(), lease);
+        Ok(())
+    }
+
+    /// Writes a key; `holder` is the lease that ends it here.
+    pub(crate) fn write(
+        &mut self,
+        key: &Bytes,
+        (value, lease): (&Bytes, i64),
+        mark: Bytes,
+        holder: i64,
+    ) {
+        let before = self.store.root().get(key);
+        let previous = before.map_or(Previous::Absent, |meta| self.previous(key, &meta));
+        let written = self
+            .store
+            .put_marked(NewVersion { key, value, lease }, mark);
+        let old_lease = before.map_or(0, |meta| meta.lease);
+        if old_lease != holder {
+            self.leases.detach(old_lease, key);
+            self.leases.attach(holder, key);
+        }
+        self.events.push(Event {
+            main: written.meta.modified,
+            kind: ChangeKind::Put,
+            key: key.clone(),
+            record: written.record,
+            previous,
+        });
+    }
+
+    pub(crate) fn delete_key(&mut self, key: &Bytes) {
         let before = self.store.root().get(key);
         let previous = before.map_or(Previous::Absent, |meta| self.previous(key, &meta));
         let Some(deleted) = self.store.delete(key) else {
@@ -144,6 +210,14 @@ impl Work<'_> {
             Some(_) | None => put.value.clone(),
         };
         let lease = match before {
+            // Another island's lease is not ours to hang a key on.
+            Some(meta) if put.ignore_lease && self.isle.is_some() => {
+                if self.leases.contains(meta.lease) {
+                    meta.lease
+                } else {
+                    0
+                }
+            }
             Some(meta) if put.ignore_lease => meta.lease,
             Some(_) | None => put.lease,
         };
@@ -166,24 +240,7 @@ impl Runner for Work<'_> {
             Some(meta) if put.prev_kv => Some(self.store.root().read(meta)?),
             Some(_) | None => None,
         };
-        let previous = before.map_or(Previous::Absent, |meta| self.previous(&put.key, &meta));
-        let written = self.store.put(NewVersion {
-            key: &put.key,
-            value: &value,
-            lease,
-        });
-        let old_lease = before.map_or(0, |meta| meta.lease);
-        if old_lease != lease {
-            self.leases.detach(old_lease, &put.key);
-            self.leases.attach(lease, &put.key);
-        }
-        self.events.push(Event {
-            main: written.meta.modified,
-            kind: ChangeKind::Put,
-            key: put.key.clone(),
-            record: written.record,
-            previous,
-        });
+        self.put_own(&put.key, &value, lease)?;
         Ok(Outcome::Put { prev })
     }
 
@@ -209,6 +266,7 @@ impl Runner for Work<'_> {
         } else {
             Vec::new()
         };
+        self.note_deleted(&range, &keys);
         for key in &keys {
             self.delete_key(key);
         }
@@ -223,6 +281,48 @@ fn check_lease(leases: &Leases, put: &Put) -> Result<(), Refusal> {
     } else {
         Err(Refusal::LeaseNotFound)
     }
+}
+
+/// What an island cannot promise: a place in a queue of all, and an order with other islands'
+/// revisions.
+fn check_island(root: &Root, txn: &Txn) -> Result<(), Refusal> {
+    if is_place_in_queue(txn) {
+        return Err(Refusal::NoMutualExclusion);
+    }
+    for compare in &txn.compare {
+        let (CompareTarget::Create(named) | CompareTarget::Mod(named)) = compare.target else {
+            continue;
+        };
+        let is_equal = compare.result == CompareResult::Equal;
+        if !is_equal && named > 0 && root.is_foreign(named) {
+            let revision = Revision::new(named);
+            return Err(Refusal::ForeignRevision { revision });
+        }
+    }
+    let ops = txn.success.iter().chain(&txn.failure);
+    for op in ops {
+        if let TxnOp::Txn(inner) = op {
+            check_island(root, inner)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a transaction is what etcd's own clients make locks and elections of: a key that ends
+/// with a lease's number is put, on that lease, if it is not there.
+fn is_place_in_queue(txn: &Txn) -> bool {
+    txn.success.iter().any(|op| {
+        let TxnOp::Put(put) = op else {
+            return false;
+        };
+        let place = format!("/{:x}", put.lease);
+        let is_absent = |it: &Compare| {
+            it.key == put.key
+                && it.result == CompareResult::Equal
+                && it.target == CompareTarget::Create(0)
+        };
+        put.lease != 0 && put.key.ends_with(place.as_bytes()) && txn.compare.iter().any(is_absent)
+    })
 }
 
 /// A put that keeps a value or lease needs the key; a value that is kept must be readable.

@@ -5,7 +5,8 @@
 //! the same bytes.
 //!
 //! ```text
-//! byte 0      version, 1
+//! byte 0      version, 1; or 2, and 8 bytes little-endian: the milliseconds of Unix time at
+//!             which it was proposed, which only local-first keyspaces go by; then as version 1
 //! byte 1      0: nobody asks; 1: a caller follows (string user, number auth_revision)
 //! byte 2..    command: one tag byte, then its fields in the order of their declaration
 //!
@@ -28,6 +29,12 @@ pub(crate) use write::{
 
 /// The layout drawn above. Older ones stay readable; newer ones are refused.
 const VERSION: u8 = 1;
+
+/// Says that a time comes first.
+const STAMPED: u8 = 2;
+
+/// How long that is.
+const STAMP: usize = 9;
 
 /// How deep transactions may nest, the outermost included. A front refuses deeper ones, for
 /// what was ordered and cannot be read is damage.
@@ -75,17 +82,49 @@ impl Proposal {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(write::size_hint(&self.command));
+        self.encode_into(&mut out);
+        out.freeze()
+    }
+
+    /// As [`Proposal::encode`], with the time at which it is proposed, in milliseconds of Unix
+    /// time: for local-first keyspaces.
+    #[must_use]
+    pub fn encode_at(&self, unix_ms: u64) -> Bytes {
+        let mut out = BytesMut::with_capacity(STAMP + write::size_hint(&self.command));
+        out.put_u8(STAMPED);
+        out.put_u64_le(unix_ms);
+        self.encode_into(&mut out);
+        out.freeze()
+    }
+
+    fn encode_into(&self, out: &mut BytesMut) {
         out.put_u8(VERSION);
         match &self.caller {
             None => out.put_u8(0),
             Some(caller) => {
                 out.put_u8(1);
-                write::bytes(&mut out, caller.user.as_bytes());
-                write::number(&mut out, caller.auth_revision);
+                write::bytes(out, caller.user.as_bytes());
+                write::number(out, caller.auth_revision);
             }
         }
-        write::command(&mut out, &self.command);
-        out.freeze()
+        write::command(out, &self.command);
+    }
+
+    /// As [`Proposal::decode`], with the time of [`Proposal::encode_at`]; 0 if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`DecodeError`] says.
+    pub fn decode_at(bytes: &Bytes) -> Result<(Self, u64), DecodeError> {
+        match bytes.first() {
+            Some(&STAMPED) if bytes.len() >= STAMP => {
+                let mut stamp = [0; 8];
+                stamp.copy_from_slice(&bytes[1..STAMP]);
+                let proposal = Self::decode(&bytes.slice(STAMP..))?;
+                Ok((proposal, u64::from_le_bytes(stamp)))
+            }
+            Some(_) | None => Ok((Self::decode(bytes)?, 0)),
+        }
     }
 
     /// Reads what [`Proposal::encode`] made. Keys and values share `bytes`' memory.

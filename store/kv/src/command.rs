@@ -94,6 +94,8 @@ pub enum Command {
         /// What is remembered from then on.
         value: Bytes,
     },
+    /// In a local-first keyspace: something of other islands is taken in.
+    Island(holm_local_first::Proposal),
 }
 
 /// Write one key.

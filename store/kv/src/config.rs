@@ -9,6 +9,7 @@ use holm_base::{ByteCount, ClusterId, GroupId, NodeId};
 
 use crate::head::Owner;
 use crate::hub::HubConfig;
+use crate::island::IslandConfig;
 
 /// How a node runs a keyspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub hub: HubConfig,
     /// How the store lays out its files.
     pub store: StoreConfig,
+    /// What it is among the islands of a local-first keyspace, if it is one.
+    pub island: Option<IslandConfig>,
 }
 
 impl Config {
@@ -55,6 +58,7 @@ impl Default for Config {
             lease_checkpoint_interval: Duration::from_secs(300),
             hub: HubConfig::default(),
             store: StoreConfig::default(),
+            island: None,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::counts::Counts;
 use crate::error::StoreError;
 use crate::hub::{Event, Hub, StreamId};
+use crate::island::{Isle, States};
 use crate::job::{Job, JobDone};
 use crate::lease::{Leases, Timers};
 use crate::outcome::{Alarm, Applied, LeaseView, Outcome};
@@ -53,6 +54,8 @@ pub struct Keyspace {
     /// The damage that applying came across first.
     harm: Option<String>,
     counts: Counts,
+    /// The island that it is, if it is local-first.
+    isle: Option<Box<Isle>>,
     /// How often the store was replaced by another, and which jobs of it are under way: those
     /// of this one, and of those before.
     era: u32,
@@ -73,7 +76,7 @@ impl Keyspace {
     /// As [`Store::open`].
     pub fn open(folder: Arc<dyn Folder>, config: Config) -> Result<Self, StoreError> {
         let store = Store::open(Arc::clone(&folder), config.store.clone())?;
-        Ok(Self::over(store, folder, config))
+        Self::over(store, folder, config)
     }
 
     /// As [`Keyspace::open`], with the ops that the log holds, first and last: see
@@ -88,7 +91,7 @@ impl Keyspace {
         held: (Op, Op),
     ) -> Result<Self, StoreError> {
         let store = Store::open_with(Arc::clone(&folder), config.store.clone(), held)?;
-        Ok(Self::over(store, folder, config))
+        Self::over(store, folder, config)
     }
 
     /// The damage that opening came across and the log makes good, as [`Store::healed`].
@@ -97,7 +100,10 @@ impl Keyspace {
         self.store.healed()
     }
 
-    fn over(mut store: Store, folder: Arc<dyn Folder>, config: Config) -> Self {
+    fn over(mut store: Store, folder: Arc<dyn Folder>, config: Config) -> Result<Self, StoreError> {
+        let isle = config.island.clone();
+        let isle = isle.map(|it| Isle::open(it, &mut store)).transpose()?;
+        let isle = isle.map(Box::new);
         let space = Space::new(config.quota(), config.free_bytes_min, config.node.value());
         let leases = Leases::open(&store);
         let (auth, alarms) = (Arc::new(AuthState::open(&store)), Alarms::open(&store));
@@ -115,8 +121,9 @@ impl Keyspace {
             counts: Counts::default(),
             leases: leases.len(),
             facts: store.facts.clone(),
+            island: isle.as_ref().map(|it| it.view()),
         };
-        Self {
+        Ok(Self {
             hub: Arc::new(Hub::new(config.hub, store.root().revision())),
             reader: Reader::new(view),
             timers: Timers::new(config.election_timeout, config.lease_checkpoint_interval),
@@ -134,11 +141,12 @@ impl Keyspace {
             leads_since: Term::ZERO,
             harm: None,
             counts: Counts::default(),
+            isle,
             era: 0,
             jobs_out: 0,
             old_jobs_out: 0,
             has_jumped: false,
-        }
+        })
     }
 
     /// The state as it is now, for as long as somebody makes a snapshot of it. Call it between
@@ -251,7 +259,7 @@ impl Keyspace {
         let result = if body.is_empty() {
             Ok(Outcome::Done)
         } else {
-            match Proposal::decode(body) {
+            match self.read(body) {
                 Ok(proposal) => self.obey(now, term, &proposal),
                 Err(error) => Err(Refusal::Corrupt {
                     place: format!("op {}: {error}", op.value()),
@@ -259,6 +267,9 @@ impl Keyspace {
             }
         };
         self.look_for_harm(&result);
+        if let Some(isle) = &mut self.isle {
+            isle.end();
+        }
         self.store.end_command(op, term);
         self.space.applied();
         Applied {
@@ -267,6 +278,61 @@ impl Keyspace {
             op,
             result,
         }
+    }
+
+    /// Reads a command. At an island it begins with the time at which it was proposed.
+    fn read(&mut self, body: &Bytes) -> Result<Proposal, crate::codec::DecodeError> {
+        let Some(isle) = &mut self.isle else {
+            return Proposal::decode(body);
+        };
+        let (proposal, unix_ms) = Proposal::decode_at(body)?;
+        isle.begin(&mut self.store, unix_ms);
+        Ok(proposal)
+    }
+
+    /// Whether it is an island of a local-first keyspace: its commands are to have their time.
+    #[must_use]
+    pub const fn is_island(&self) -> bool {
+        self.isle.is_some()
+    }
+
+    /// What the island has taken in, if it is one.
+    #[must_use]
+    pub fn island(&self) -> Option<&holm_local_first::Island> {
+        self.isle.as_deref().map(Isle::island)
+    }
+
+    /// What the island took in since this was last asked, in order.
+    pub fn take_applied(&mut self) -> Vec<holm_local_first::Applied> {
+        self.isle
+            .as_deref_mut()
+            .map(Isle::take_applied)
+            .unwrap_or_default()
+    }
+
+    /// Whether the island has something to forget once it is stable: additions to fold.
+    #[must_use]
+    pub fn has_to_forget(&self) -> bool {
+        self.isle.as_deref().is_some_and(Isle::is_loose)
+    }
+
+    /// Updates of a slot behind a number, as many as fit and at least one. `None` if the first
+    /// of them is not kept any more.
+    #[must_use]
+    pub fn updates(
+        &self,
+        slot: holm_local_first::Slot,
+        after: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Bytes>> {
+        self.isle.as_deref()?.read(slot, after, bytes_max)
+    }
+
+    /// All keys of the island as they are now. Call it between commands.
+    #[must_use]
+    pub fn states(&self) -> Option<States> {
+        let isle = self.isle.as_deref()?;
+        Some(isle.states(&self.store))
     }
 
     /// I17: damage is this node's own, and so must not pass for what applying gives.
@@ -294,7 +360,8 @@ impl Keyspace {
 
     /// Keeps what the sequencer must find again beside the data, as [`Store::set_sequencer`].
     pub fn set_sequencer(&mut self, value: Bytes) {
-        self.store.set_sequencer(value);
+        let island = self.island().map(holm_local_first::Island::encode);
+        self.store.set_beside(value, island);
     }
 
     /// What the sequencer kept beside the data, as of [`Keyspace::applied`] when just opened.
@@ -344,7 +411,9 @@ impl Keyspace {
                 Ok(Outcome::Done)
             }
             Command::Alarm { .. } => self.alarm(command),
+            Command::Auth(_) if self.isle.is_some() => Err(Refusal::NoUsers),
             Command::Auth(change) => self.change_auth(change),
+            Command::Island(proposal) => self.work().island(proposal),
             Command::Cluster { name, value } => {
                 self.remember(name, value.as_ref());
                 Ok(Outcome::Done)
@@ -373,6 +442,7 @@ impl Keyspace {
             events: &mut self.events,
             hub: &self.hub,
             counts: &mut self.counts,
+            isle: self.isle.as_deref_mut(),
         }
     }
 
@@ -398,7 +468,8 @@ impl Keyspace {
             | Command::LeaseExpire { .. }
             | Command::Alarm { .. }
             | Command::Cluster { .. }
-            | Command::ClusterSwap { .. } => Ok(()),
+            | Command::ClusterSwap { .. }
+            | Command::Island(_) => Ok(()),
         }
     }
 
@@ -425,6 +496,14 @@ impl Keyspace {
         let (takes_space, touches) = match command {
             Command::Put(_) | Command::LeaseGrant { .. } => (true, true),
             Command::Txn(txn) => (txn.can_put(), true),
+            Command::Island(it) => (
+                matches!(
+                    it,
+                    holm_local_first::Proposal::Updates(_)
+                        | holm_local_first::Proposal::Stage { .. }
+                ),
+                true,
+            ),
             Command::DeleteRange(_) | Command::Compact { .. } | Command::LeaseRevoke { .. } => {
                 (false, true)
             }
@@ -534,6 +613,7 @@ impl Keyspace {
             counts: self.counts,
             leases: self.leases.len(),
             facts: self.store.facts.clone(),
+            island: self.isle.as_ref().map(|it| it.view()),
         });
         if std::mem::take(&mut self.has_jumped) {
             self.events.clear();

@@ -43,6 +43,10 @@ impl From<StoreError> for Refusal {
 
 /// Whether a revision can be read: 0 and below mean now.
 pub(crate) fn check_revision(root: &Root, revision: i64) -> Result<(), Refusal> {
+    if revision > 0 && root.is_foreign(revision) {
+        let compacted = root.oldest();
+        return Err(Refusal::Compacted { compacted });
+    }
     if revision > root.revision().value() {
         let current = root.revision();
         return Err(Refusal::FutureRevision { current });

@@ -2,7 +2,8 @@
 //!
 //! What would surprise: records are never taken apart on the way to a client. A reply copies
 //! them. The layout is Protocol Buffers' (fields 1 key, 2 create_revision, 3 mod_revision,
-//! 4 version, 5 value, 6 lease; zero and empty fields absent; always in that order).
+//! 4 version, 5 value, 6 lease, and Holm's own 100 mark; zero and empty fields absent; always in
+//! that order). Clients of etcd skip the mark, which only local-first keyspaces write.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -25,7 +26,12 @@ pub struct Parts {
     pub value: Bytes,
     /// The lease it hangs on; 0 for none.
     pub lease: i64,
+    /// Which island's update wrote it, as its keyspace notes that; empty elsewhere.
+    pub mark: Bytes,
 }
+
+/// The tag of field 100 with a length.
+const MARK: u64 = 100 << 3 | 2;
 
 impl Record {
     /// Takes bytes that [`Record::encode`] made and a checksum has vouched for.
@@ -43,7 +49,7 @@ impl Record {
     /// Encodes the parts. Cost: one allocation and one copy of key and value.
     #[must_use]
     pub fn encode(parts: &Parts) -> Self {
-        let mut out = BytesMut::with_capacity(parts.key.len() + parts.value.len() + 56);
+        let mut out = BytesMut::with_capacity(parts.key.len() + parts.value.len() + 80);
         Self::encode_into(parts, &mut out);
         Self(out.freeze())
     }
@@ -56,6 +62,11 @@ impl Record {
         put_number(out, 4, parts.version);
         put_bytes(out, 5, &parts.value);
         put_number(out, 6, parts.lease);
+        if !parts.mark.is_empty() {
+            put_varint(out, MARK);
+            put_varint(out, parts.mark.len() as u64);
+            out.put_slice(&parts.mark);
+        }
     }
 
     /// The parts, sharing this record's memory. `None` if the bytes are not such a message.
@@ -72,6 +83,7 @@ impl Record {
                 0x20 => parts.version = number(&self.0, &mut at)?.cast_signed(),
                 0x2a => parts.value = field(&self.0, &mut at)?,
                 0x30 => parts.lease = number(&self.0, &mut at)?.cast_signed(),
+                MARK => parts.mark = field(&self.0, &mut at)?,
                 _ => return None,
             }
         }
@@ -148,6 +160,7 @@ mod tests {
             version: 7,
             value: Bytes::from_static(b"value"),
             lease: -1,
+            mark: Bytes::from_static(b"1.7"),
         };
         let record = Record::encode(&parts);
         assert_eq!(record.decode(), Some(parts));

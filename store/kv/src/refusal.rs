@@ -69,6 +69,21 @@ pub enum Refusal {
     /// The user or role would hold more than can be kept in one piece.
     #[error("user or role would be too large")]
     AuthTooLarge,
+    /// The request needs that one at a time holds something, which islands cannot promise.
+    #[error("a local-first keyspace cannot promise mutual exclusion")]
+    NoMutualExclusion,
+    /// The revision is another island's, and cannot be compared with one of this.
+    #[error("revision {revision} belongs to another site")]
+    ForeignRevision {
+        /// What was named.
+        revision: Revision,
+    },
+    /// The value is none of the keyspace's type.
+    #[error("{0}")]
+    Unfit(#[from] holm_local_first::Unfit),
+    /// Users of a local-first keyspace are not built.
+    #[error("a local-first keyspace has no users yet")]
+    NoUsers,
     /// The user table changed since the caller's token was issued.
     #[error("revision of auth store is old")]
     AuthOldRevision,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use holm_base::Revision;
+use holm_local_first::{Stamp, Whose, whose};
 
 use crate::error::StoreError;
 use crate::frame::{RECORD_HEAD, RecordKind, Stored, decode_record, record_len};
@@ -88,6 +89,8 @@ pub struct Root {
     pub(crate) pending: Arc<Pending>,
     pub(crate) revision: i64,
     pub(crate) compacted: i64,
+    /// Where an island's revisions begin, of which no other issues any.
+    pub(crate) since: Option<Stamp>,
 }
 
 impl Root {
@@ -101,6 +104,21 @@ impl Root {
     #[must_use]
     pub const fn compacted(&self) -> Revision {
         Revision::new(self.compacted)
+    }
+
+    /// Whether a revision that a client names is another island's; elsewhere none is.
+    #[must_use]
+    pub fn is_foreign(&self, revision: i64) -> bool {
+        let at = Revision::new(revision);
+        let is_foreign = |since: Stamp| whose(at, since) == Whose::Foreign;
+        self.since.is_some_and(is_foreign)
+    }
+
+    /// The oldest revision that can be read, as a client is told of it whose own is older, or
+    /// another island's: never 0, which would mean nothing to it.
+    pub(crate) fn oldest(&self) -> Revision {
+        let begin = self.since.map_or(Revision::ZERO, Stamp::revision);
+        self.compacted().max(begin)
     }
 
     /// The key's version now, changes of the command in hand included. O(log n), no I/O.
@@ -223,18 +241,19 @@ impl Root {
         bytes_max: usize,
         each: &mut dyn FnMut(Change),
     ) -> Result<Revision, StoreError> {
-        self.changes_while(from, upto, bytes_max, &mut |change| {
+        self.changes_while(from, upto, (bytes_max, usize::MAX), &mut |change| {
             each(change);
             ControlFlow::Continue(())
         })
     }
 
-    /// As [`Root::changes`], but ends behind the revision in which `each` first breaks.
+    /// As [`Root::changes`], but ends behind the revision in which `each` first breaks, and
+    /// before it has come by more revisions than it may, those included that compaction passed.
     pub(crate) fn changes_while(
         &self,
         from: Revision,
         upto: Revision,
-        bytes_max: usize,
+        (bytes_max, revisions_max): (usize, usize),
         each: &mut dyn FnMut(Change) -> ControlFlow<()>,
     ) -> Result<Revision, StoreError> {
         let (from, upto) = (from.value(), upto.value().min(self.revision));
@@ -243,6 +262,8 @@ impl Root {
             from,
             upto,
             bytes_left: bytes_max,
+            revisions_left: revisions_max,
+            passed: None,
             last: None,
             each,
         };
@@ -376,6 +397,9 @@ struct Walk<'a, 'b> {
     from: i64,
     upto: i64,
     bytes_left: usize,
+    revisions_left: usize,
+    /// The last revision that it came by.
+    passed: Option<i64>,
     last: Option<i64>,
     each: &'b mut dyn FnMut(Change) -> ControlFlow<()>,
 }
@@ -451,8 +475,13 @@ impl Walk<'_, '_> {
         if main < self.from {
             return Ok(ControlFlow::Continue(()));
         }
-        if self.bytes_left == 0 && self.last.is_some_and(|last| last != main) {
-            return Ok(ControlFlow::Break(main));
+        if self.passed != Some(main) {
+            let is_enough = self.bytes_left == 0 && self.last.is_some();
+            if is_enough || self.revisions_left == 0 {
+                return Ok(ControlFlow::Break(main));
+            }
+            self.passed = Some(main);
+            self.revisions_left -= 1;
         }
         let key = key_in(stored).ok_or_else(|| segment.damaged(at, "a record has no key"))?;
         if self.root.keeps(&key, main, sub) {

@@ -81,6 +81,14 @@ pub enum FactKind {
     Window,
     /// What the sequencer must find again beside the data: see [`Store::set_sequencer`].
     Sequencer,
+    /// What an island has taken in.
+    Island,
+    /// All that is known of an island's key, where its record does not say it; the id is the key.
+    State,
+    /// What another island has, until it is installed; the id is the key.
+    Staged,
+    /// Which concurrent writes met at an island; the id is a number.
+    Conflict,
 }
 
 /// How far the work behind a compaction has come.
@@ -131,6 +139,8 @@ pub struct Store {
     pub(crate) fact_bytes: u64,
     /// Changes of the revision that is open.
     pub(crate) subs: u32,
+    /// The revision that the command in hand makes, if that is not the next number.
+    pub(crate) main: Option<i64>,
     /// Whether the command in hand wrote a record.
     pub(crate) dirty: bool,
     pub(crate) applied: Op,
@@ -191,11 +201,41 @@ impl Store {
         self.root.clone()
     }
 
-    /// Writes a version of a key, as part of revision `root().revision() + 1`. No I/O.
+    /// The command in hand makes this revision, if it changes anything, rather than the next
+    /// number. Until [`Store::end_command`].
+    ///
+    /// # Panics
+    ///
+    /// If revisions would not rise.
+    pub fn begin_revision(&mut self, main: Revision) {
+        assert!(
+            main.value() > self.root.revision && self.subs == 0,
+            "revisions rise"
+        );
+        self.main = Some(main.value());
+    }
+
+    fn open_revision(&self) -> i64 {
+        self.main.unwrap_or(self.root.revision + 1)
+    }
+
+    /// An island's revisions begin there, not at the first number.
+    pub(crate) fn begin_at(&mut self, since: holm_local_first::Stamp) {
+        self.root.since = Some(since);
+        self.root.revision = self.root.revision.max(since.revision().value());
+    }
+
+    /// Writes a version of a key, as part of revision `root().revision() + 1`, or of the one
+    /// that [`Store::begin_revision`] named. No I/O.
     pub fn put(&mut self, put: NewVersion<'_>) -> Put {
+        self.put_marked(put, Bytes::new())
+    }
+
+    /// As [`Store::put`], with a note of which island's update writes it.
+    pub(crate) fn put_marked(&mut self, put: NewVersion<'_>, mark: Bytes) -> Put {
         let previous = self.root.index.get(put.key).copied();
         let lived = previous.filter(|slot| slot.version != 0);
-        let main = self.root.revision + 1;
+        let main = self.open_revision();
         let parts = Parts {
             key: put.key.clone(),
             create: lived.map_or(main, |slot| slot.create),
@@ -203,6 +243,7 @@ impl Store {
             version: lived.map_or(0, |slot| slot.version) + 1,
             value: put.value.clone(),
             lease: put.lease,
+            mark,
         };
         let (place, record) = self.write(RecordKind::Put, &parts);
         let slot = Slot {
@@ -224,14 +265,14 @@ impl Store {
         }
     }
 
-    /// Takes a key away, as part of revision `root().revision() + 1`. `None`, and nothing is
+    /// Takes a key away, as part of the revision in hand. `None`, and nothing is
     /// changed, if it does not live. No I/O.
     pub fn delete(&mut self, key: &Bytes) -> Option<Deleted> {
         let previous = *self.root.index.get(key)?;
         if previous.version == 0 {
             return None;
         }
-        let main = self.root.revision + 1;
+        let main = self.open_revision();
         let parts = Parts {
             key: key.clone(),
             modified: main,
@@ -270,9 +311,10 @@ impl Store {
 
     /// Makes the changes since the last call one revision, if there were any. A command may
     /// hold several.
-    pub const fn end_revision(&mut self) {
+    pub fn end_revision(&mut self) {
         if self.subs > 0 {
-            self.root.revision += 1;
+            self.root.revision = self.open_revision();
+            self.main = None;
             self.subs = 0;
         }
     }
@@ -326,7 +368,15 @@ impl Store {
     /// first of all before the first command of a store that shall have it: from then on what is
     /// found after a crash has data, applied op and this fact of one and the same op (I16).
     pub fn set_sequencer(&mut self, value: Bytes) {
+        self.set_beside(value, None);
+    }
+
+    /// As [`Store::set_sequencer`], with what an island has taken in.
+    pub(crate) fn set_beside(&mut self, value: Bytes, island: Option<Bytes>) {
         assert!(!self.dirty && self.subs == 0, "not within a command");
+        if island.is_some() {
+            self.set_fact(FactKind::Island, b"", island);
+        }
         self.sequenced = Some(self.applied);
         self.set_fact(FactKind::Sequencer, b"", Some(value));
         self.dirty = false;
@@ -433,6 +483,7 @@ impl Store {
         assert!(op > self.applied, "ops rise");
         self.applied = op;
         self.term = term;
+        self.main = None;
         self.dirty = false;
         // I16: what has no sequencer's fact behind it is no state to be found after a crash.
         let continues = self.sequenced.is_some();
@@ -475,7 +526,7 @@ impl Store {
             sub: self.subs,
             key_bytes: narrow(parts.key.len()),
         };
-        let size = parts.key.len() + parts.value.len();
+        let size = parts.key.len() + parts.value.len() + parts.mark.len();
         let mut body = 0;
         let record = self.tail.encode(head, size, |out: &mut BytesMut| {
             let start = out.len();
@@ -578,6 +629,11 @@ fn fact_key(kind: FactKind, id: &[u8]) -> Vec<u8> {
 }
 
 impl FactKind {
+    /// A fact's whole key.
+    pub(crate) fn key(self, id: &[u8]) -> Vec<u8> {
+        fact_key(self, id)
+    }
+
     /// Whether a fact's whole key is one of this kind.
     pub(crate) fn owns(self, key: &[u8]) -> bool {
         key.first() == Some(&self.code())
@@ -594,6 +650,10 @@ impl FactKind {
             Self::Option => 7,
             Self::Window => 8,
             Self::Sequencer => 9,
+            Self::Island => 10,
+            Self::State => 11,
+            Self::Staged => 12,
+            Self::Conflict => 13,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::command::{AlarmKind, Range, Txn};
 use crate::counts::Counts;
 use crate::hash::Hash;
 use crate::index::Index;
+use crate::island::{IslandView, MetLine};
 use crate::lease;
 use crate::outcome::{Alarm, Outcome, RangeOutcome};
 use crate::read::{self, Selection};
@@ -44,6 +45,8 @@ pub struct View {
     pub counts: Counts,
     /// How many leases there are.
     pub leases: usize,
+    /// What the island has taken in, if the keyspace is local-first.
+    pub island: Option<IslandView>,
     pub(crate) facts: Index<Fact>,
 }
 
@@ -93,6 +96,13 @@ impl View {
     pub fn read_txn(&self, txn: &Txn) -> Result<Outcome, Refusal> {
         assert!(txn.is_read_only(), "writing transactions are proposed");
         txn::run_reads(&self.root, txn)
+    }
+
+    /// Which concurrent writes met at the island, behind a number and at most so many, each with
+    /// its number; and the number of the oldest that is kept. O(what is kept).
+    #[must_use]
+    pub fn conflicts(&self, after: Option<u64>, most: usize) -> (Vec<MetLine>, u64) {
+        crate::island::behind(&self.facts, after, most)
     }
 
     /// Hashes history up to a revision, 0 for all, as etcd does. O(history).

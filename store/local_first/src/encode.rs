@@ -109,6 +109,11 @@ impl Reader {
         self.take(length, what)
     }
 
+    /// What is left.
+    pub(crate) fn rest(self) -> Bytes {
+        self.bytes
+    }
+
     /// Nothing may be left.
     pub(crate) fn end(self, what: &'static str) -> Result<(), DecodeError> {
         let extra = self.bytes.len();

@@ -184,6 +184,8 @@ pub enum Proposal {
         /// The session.
         session: u64,
     },
+    /// Nothing concurrent to what this covers can come any more.
+    Forget(Vector),
 }
 
 /// What an operator or a test should know.
@@ -211,8 +213,9 @@ struct Peer {
     told: Vector,
     /// The newest own update that was pushed to it.
     pushed: u64,
-    /// What is on its way, with its length.
+    /// What is on its way, with its length, and all of it together.
     on_way: VecDeque<(u64, usize)>,
+    on_way_bytes: usize,
     /// What it was asked for, and when.
     pulling: Option<(Slot, Time)>,
     /// What to ask for next, where order is known.
@@ -250,6 +253,13 @@ impl Exchange {
             beat: None,
             config,
         }
+    }
+
+    /// How far another site said that it is, and when it last said something.
+    #[must_use]
+    pub fn peer(&self, slot: Slot) -> Option<(&Vector, Option<Time>)> {
+        let peer = self.peers.get(&slot)?;
+        Some((&peer.vector, peer.heard))
     }
 
     /// What every site has: updates up to here need not be kept for any of them. Who was never
@@ -316,13 +326,13 @@ impl Exchange {
         let own = self.taken.slot();
         for (&to, peer) in &mut self.peers {
             let is_heard = peer.heard.is_some_and(|at| now < at + self.config.silence);
-            let on_way: usize = peer.on_way.iter().map(|(_, length)| *length).sum();
             let has_room = peer.on_way.len() < self.config.updates_max
-                && on_way + bytes.len() <= self.config.bytes_max;
+                && peer.on_way_bytes + bytes.len() <= self.config.bytes_max;
             let is_in_step = peer.pushed.max(peer.vector.seq(own)) + 1 == seq;
             if is_heard && has_room && is_in_step {
                 peer.pushed = seq;
                 peer.on_way.push_back((seq, bytes.len()));
+                peer.on_way_bytes += bytes.len();
                 let message = Message::Updates {
                     slot: own,
                     updates: Vec::from([bytes.clone()]),
@@ -364,7 +374,9 @@ impl Exchange {
             Message::Beat { vector, asks } => {
                 // A site that begins anew may say less than it did; what it says now counts.
                 let seq = vector.seq(own);
-                peer.on_way.retain(|(sent, _)| *sent > seq);
+                while let Some((_, length)) = peer.on_way.pop_front_if(|it| it.0 <= seq) {
+                    peer.on_way_bytes -= length;
+                }
                 if peer.on_way.is_empty() {
                     peer.pushed = peer.pushed.min(seq);
                 }
@@ -535,6 +547,7 @@ impl Exchange {
                 && !is_heard
             {
                 peer.on_way.clear();
+                peer.on_way_bytes = 0;
                 peer.pushed = 0;
                 peer.pulling = None;
                 if core::mem::take(&mut peer.is_pinned) {

@@ -13,10 +13,12 @@ use alloc::vec::Vec;
 use bytes::{Buf, Bytes};
 
 use crate::clock::Hlc;
+use crate::counter::Delta;
 use crate::encode::DecodeError;
 use crate::state::{Sibling, State};
 use crate::update::{Chain, Change, Sealed, Update};
 use crate::vector::{Dot, Slot, Vector};
+use crate::wire::Mark;
 
 /// The newest update of a slot that is known, as far as the next one must fit it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +97,47 @@ impl Island {
             hlc: Hlc::new(0),
             session: None,
         }
+    }
+
+    /// A site as it was.
+    pub(crate) fn again(
+        (slot, epoch): (Slot, u32),
+        hlc: Hlc,
+        tips: BTreeMap<Slot, Tip>,
+        session: Option<Session>,
+    ) -> Self {
+        let mut vector = Vector::new();
+        for (slot, tip) in &tips {
+            vector.raise(*slot, tip.seq);
+        }
+        Self {
+            slot,
+            epoch,
+            vector,
+            tips,
+            hlc,
+            session,
+        }
+    }
+
+    /// The table of members that it goes by.
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The latest time that was made or taken in.
+    #[must_use]
+    pub const fn hlc(&self) -> Hlc {
+        self.hlc
+    }
+
+    /// What the next update of this site will be called, and its time.
+    #[must_use]
+    pub fn next(&self, unix_ms: u64) -> (Dot, Hlc) {
+        let seq = self.vector.seq(self.slot) + 1;
+        let slot = self.slot;
+        (Dot { slot, seq }, self.hlc.next(unix_ms))
     }
 
     /// Its slot.
@@ -242,13 +285,20 @@ impl Change {
     #[must_use]
     pub fn touches(&self, wanted: &[u8]) -> bool {
         match self {
-            Self::Put { key, .. } | Self::Delete { key } => key == wanted,
-            Self::DeleteRange { key, end } => **key <= *wanted && *wanted < **end,
+            Self::Put { key, .. }
+            | Self::Delete { key }
+            | Self::Add { key, .. }
+            | Self::Paths { key, .. }
+            | Self::Erase { key } => key == wanted,
+            Self::DeleteRange { key, end } => {
+                **key <= *wanted && (end.is_empty() || *wanted < **end)
+            }
         }
     }
 
     /// Changes the state of a key that it touches, as part of an update.
     pub fn apply(&self, update: &Update, state: &mut State) {
+        let (dot, hlc) = (update.dot, update.hlc);
         match self {
             Self::Put { lease, value, .. } => {
                 let sibling = Sibling {
@@ -260,6 +310,14 @@ impl Change {
                 state.put(&update.deps, sibling);
             }
             Self::Delete { .. } | Self::DeleteRange { .. } => state.delete(&update.deps),
+            Self::Add { amount, .. } => {
+                let amount = *amount;
+                state.add(&update.deps, Delta { dot, hlc, amount });
+            }
+            Self::Paths { lease, writes, .. } => {
+                state.write(&update.deps, *lease, Mark { dot, hlc }, writes);
+            }
+            Self::Erase { .. } => state.erase(&update.deps, Mark { dot, hlc }),
         }
     }
 }

@@ -18,24 +18,51 @@
 //! contexts after Preguica et al., *Dotted version vectors* (2012); sets without tombstones
 //! after Bieniusa et al., *An optimized conflict-free replicated set* (2012).
 //!
+//! # Types of value
+//!
+//! ```text
+//!            a put becomes                       a key's State holds
+//! lww mv set Put: the bytes                      siblings: one is shown
+//! counter    Put n: a base; Add +n -n            siblings (bases), deltas, runs of folded ones
+//! json       Put: a whole document               siblings until a change of a part saw them,
+//!            Paths: what it changes of one       then rows, one a path and dot
+//! (any)      Delete; Erase where deletes win     a marker for each Erase
+//! ```
+//!
+//! [`Rules::put`] says what a put changes and refuses with the reason, [`Type::shown`] what a key
+//! shows. Carrying changes out and joining states asks for no type and no schema, so sites whose
+//! schemas differ still agree.
+//!
+//! # Forgetting
+//!
+//! [`Stability`] says which streams may be cut and which markers and additions may be forgotten:
+//! not the same. Who is silent for a month is frozen ([`Members`], [`Freezing`]) and comes back
+//! by [`rebase()`]; who tells two stories is quarantined ([`Forks`]).
+//!
 //! # Invariants
 //!
 //! They keep their numbers from the design of local-first keyspaces.
 //!
 //! - I1 A site's revisions rise strictly; count is never 0 or 16,383 ([`Stamp`]).
 //! - I4 An update takes effect whole, once, after its deps, in slot order ([`Island::take`]).
-//! - I5 Equal sets of updates give equal states ([`State`]).
+//! - I5 Equal sets of updates give equal states but for unstable markers ([`State`]), and equal
+//!   digests whether additions are folded or not ([`State::digest`]).
 //! - I6 A dot that the vector covers and its key lacks never returns ([`State::joined`]).
 //! - I8 No update, and no vector, leaves a site before it is committed there ([`Exchange`]).
 //! - I9 Another's vector is joined only in the entry that installs its states.
+//! - I10 Own updates that nobody else has are never cut ([`Stability::truncatable`]).
+//! - I11 Markers go, and additions fold, only once stable here ([`State::settle`]).
+//! - I12 Nothing behind F of a frozen slot counts ([`Members::lets_in`]); an update is made again
+//!   at most once, at no later time ([`rebase()`]).
 //! - I13 Clocks order only concurrent writes, and drop none ([`Hlc`]).
+//! - I15 What is neither shown nor replaced by a write that saw it is told ([`conflicts`]).
 //!
 //! # What it does not do
 //!
-//! It keeps no keys, reads no disk and signs nothing: engine and log are its callers'. Types
-//! other than plain values (counters, sets, JSON), deletes that win, sites that come back after
-//! they were left out are not here yet. A session lists all keys: [`Ranges`] finds those that
-//! differ, and waits for an index that sums.
+//! It keeps no keys, reads no disk and signs nothing: engine and log are its callers'. A session
+//! lists all keys yet: [`Ranges`] over a [`Tree`] finds those that differ, and the exchange does
+//! not ask it. Of a part of a document or an addition that lost to a delete, the conflict names
+//! the update and not the value; what fell to a delete that a *session* brought is not told.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -60,9 +87,11 @@
 //! ```
 //!
 //! Limits: 255 slots, 2 MiB an update, and what [`Config`] says of updates on their way; what is
-//! full makes the other side pull later. Tests: `tests/exhaustive.rs` is every order of small
-//! worlds, `tests/islands.rs` random ones with cuts, crashes and truncated logs, both against a
-//! twin that keeps all updates. Start at `island.rs`.
+//! full makes the other side pull later; documents have 1 MiB, 64 levels, 10,000 paths. Tests:
+//! `tests/exhaustive.rs` and `tests/small.rs` are every order of small worlds, `tests/islands.rs`
+//! random ones with cuts, crashes and truncated logs, `tests/kinds.rs` those of every type, all
+//! against twins that keep all updates; `tests/traps.rs` is each trap by name. Start at
+//! `island.rs`, then `state.rs`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -70,23 +99,52 @@
 extern crate alloc;
 
 mod clock;
+mod conflict;
+mod counter;
+mod document;
 mod encode;
 mod exchange;
+mod fork;
 mod island;
+mod json;
+mod kind;
+mod members;
 mod message;
 mod ranges;
+mod rebase;
 mod revision;
+mod schema;
+mod seek;
+mod stability;
 mod state;
+mod tree;
 mod update;
 mod vector;
+mod wire;
 
 pub use clock::{AHEAD_MAX, Hlc};
+pub use conflict::{
+    Cause, Conflict, ConflictKind, Conflicts, Entry, KEPT_BYTES, KEPT_FOR, Party, VALUE_MAX,
+    conflicts,
+};
+pub use counter::{Delta, Run};
+pub use document::{DOCUMENT_MAX, Node, PATHS_MAX, Row, Write, path_text};
 pub use encode::DecodeError;
 pub use exchange::{Applied, Config, Effect, Exchange, Input, Note, Proposal};
+pub use fork::{Fork, Forks, Head};
 pub use island::{Intake, Island, Session, Tip, dot_of};
+pub use json::DEPTH_MAX;
+pub use kind::{Exists, Rules, Shown, Type, Unfit};
+pub use members::{Freezing, Frozen, Members, MembersError};
 pub use message::Message;
 pub use ranges::{Answer, Claim, Digest, Index, LIST_MAX, Ranges, Short, Sum, WAYS};
+pub use rebase::{Rebase, adopted, may_adopt, rebase};
 pub use revision::{EPOCH_UNIX_MS, Stamp, Whose, whose};
+pub use schema::Schema;
+pub use seek::{ASK_BYTES_MAX, Ask, CLAIMS_MAX, Named, Seek, Tell, tell};
+pub use stability::{SILENT_MS_MAX, Stability};
 pub use state::{Sibling, State};
+pub use tree::{PAGE_BYTES, Tree, Written};
 pub use update::{Chain, Change, Sealed, UPDATE_MAX, Update};
 pub use vector::{Dot, Slot, Vector};
+pub use wire::Mark;

@@ -29,6 +29,8 @@ const VERSION: u8 = 1;
 pub const WAYS: u64 = 16;
 /// A range of so many keys is listed.
 pub const LIST_MAX: u64 = 32;
+/// Who has so many more keys than were listed says of which parts, instead of naming all.
+const MANY: u64 = 4 * LIST_MAX;
 /// How many ranges, and how many keys in all, one message may have.
 const PARTS_MAX: u64 = 1 << 16;
 
@@ -149,6 +151,17 @@ pub enum Claim {
     List(Vec<(Bytes, Short)>),
 }
 
+impl Claim {
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Skip => 2,
+            Self::Digest(_) => 18,
+            Self::List(keys) => keys.iter().map(|(key, _)| key.len() + 18).sum(),
+        }
+    }
+}
+
 /// A message: what is claimed of one range after the other, from the first key on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges {
@@ -189,11 +202,28 @@ impl Ranges {
     /// for each list.
     #[must_use]
     pub fn answer(&self, index: &impl Index) -> Answer {
+        self.answer_within(index, usize::MAX)
+    }
+
+    /// As [`Ranges::answer`], but once so many bytes are said, of what is left only whether it
+    /// differs. Something is always said whole, so who asks on comes to an end.
+    #[must_use]
+    pub fn answer_within(&self, index: &impl Index, bytes_max: usize) -> Answer {
         let mut answer = Answer::default();
-        let mut from = Bytes::new();
+        let (mut from, mut bytes) = (Bytes::new(), 0);
         for (to, claim) in &self.parts {
+            let is_short = bytes >= bytes_max;
+            let (parts, keys) = (answer.ranges.parts.len(), answer.differing.len());
             match claim {
                 Claim::Skip => answer.ranges.skip(to),
+                Claim::Digest(_) | Claim::List(_) if is_short => {
+                    let ours = index.sum(&from, to).short();
+                    if *claim == Claim::Digest(ours) {
+                        answer.ranges.skip(to);
+                    } else {
+                        answer.ranges.parts.push((to.clone(), Claim::Digest(ours)));
+                    }
+                }
                 Claim::Digest(short) => {
                     if index.sum(&from, to).short() == *short {
                         answer.ranges.skip(to);
@@ -201,11 +231,21 @@ impl Ranges {
                         answer.ranges.cut(index, (&from, to));
                     }
                 }
+                Claim::List(_) if index.sum(&from, to).count > MANY => {
+                    answer.ranges.cut(index, (&from, to));
+                }
                 Claim::List(theirs) => {
                     let ours = index.list(&from, to);
                     answer.differing.extend(differing(&ours, theirs));
                     answer.ranges.skip(to);
                 }
+            }
+            // What is done with costs nothing, or a message might say nothing else for ever.
+            if *claim != Claim::Skip && !is_short {
+                let said = answer.ranges.parts.iter().skip(parts);
+                let said = said.map(|(bound, claim)| bound.len() + claim.bytes());
+                let keys = answer.differing.iter().skip(keys);
+                bytes += said.chain(keys.map(Bytes::len)).sum::<usize>();
             }
             from = to.clone();
         }
@@ -334,7 +374,7 @@ fn differing(ours: &[(Bytes, Short)], theirs: &[(Bytes, Short)]) -> Vec<Bytes> {
 }
 
 /// The shortest bound that is behind `before` and not behind `key`.
-fn separator(before: &[u8], key: &[u8]) -> Bytes {
+pub(crate) fn separator(before: &[u8], key: &[u8]) -> Bytes {
     let shared = before
         .iter()
         .zip(key)
@@ -343,7 +383,7 @@ fn separator(before: &[u8], key: &[u8]) -> Bytes {
     Bytes::copy_from_slice(&key[..length.min(key.len())])
 }
 
-fn put_after(out: &mut BytesMut, before: &[u8], bytes: &[u8]) {
+pub(crate) fn put_after(out: &mut BytesMut, before: &[u8], bytes: &[u8]) {
     let shared = before
         .iter()
         .zip(bytes)
@@ -353,7 +393,7 @@ fn put_after(out: &mut BytesMut, before: &[u8], bytes: &[u8]) {
     put_body(out, &bytes[shared..]);
 }
 
-fn take_after(reader: &mut Reader, before: &Bytes) -> Result<Bytes, DecodeError> {
+pub(crate) fn take_after(reader: &mut Reader, before: &Bytes) -> Result<Bytes, DecodeError> {
     let what = "ranges";
     let shared = usize::try_from(reader.varint(what)?).unwrap_or(usize::MAX);
     let rest = reader.body(what)?;

@@ -6,10 +6,14 @@
 //! 12 u32 epoch          16 u64 seq       24 u64 hlc
 //! 32 [32] prev: SHA-256 of the previous update's bytes from 8 on; zeros before the first
 //! 64 vector: u8 n, n x (u8 slot, varint seq); all of deps, or what moved since the previous one
-//! .. u16 changes: u8 kind (put 1, delete 2, delete_range 6)
+//! .. u16 changes: u8 kind (put 1, delete 2, add 3, paths 5, delete_range 6, erase 7)
 //!       1 varint key length, key; varint lease; varint value length, value
 //!       2 varint key length, key
-//!       6 varint key length, key; varint end length, end (exclusive)
+//!       3 varint key length, key; zigzag amount
+//!       5 varint key length, key; varint lease; varint n, n x (u8 0 or node + 1, varint shared,
+//!         varint length, rest of path; of those that are set: varint length, value)
+//!       6 varint key length, key; varint end length, end (exclusive; empty for none)
+//!       7 varint key length, key
 //! ```
 //!
 //! All numbers are little-endian. A slot's updates are a chain: each names the hash of the one
@@ -21,6 +25,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use crate::clock::Hlc;
+use crate::counter::{unzigzag, zigzag};
+use crate::document::{Write, decode_writes, encode_writes};
 use crate::encode::{DecodeError, Reader, put_body, put_varint};
 use crate::vector::{Dot, Vector};
 
@@ -60,8 +66,29 @@ pub enum Change {
     DeleteRange {
         /// The first.
         key: Bytes,
-        /// The first that is not.
+        /// The first that is not; empty if there is none.
         end: Bytes,
+    },
+    /// Something is added to a counter.
+    Add {
+        /// The key.
+        key: Bytes,
+        /// How much.
+        amount: i64,
+    },
+    /// Parts of a document are written or removed.
+    Paths {
+        /// The key.
+        key: Bytes,
+        /// The lease that it is attached to, of the update's site; 0 for none.
+        lease: i64,
+        /// What is done to which path.
+        writes: Vec<Write>,
+    },
+    /// A key is removed, and writes that did not see that do not count.
+    Erase {
+        /// The key.
+        key: Bytes,
     },
 }
 
@@ -214,6 +241,21 @@ fn encode_change(change: &Change, out: &mut BytesMut) {
             put_body(out, key);
             put_body(out, end);
         }
+        Change::Add { key, amount } => {
+            out.put_u8(3);
+            put_body(out, key);
+            put_varint(out, zigzag(*amount));
+        }
+        Change::Paths { key, lease, writes } => {
+            out.put_u8(5);
+            put_body(out, key);
+            put_varint(out, lease.cast_unsigned());
+            encode_writes(writes, out);
+        }
+        Change::Erase { key } => {
+            out.put_u8(7);
+            put_body(out, key);
+        }
     }
 }
 
@@ -226,6 +268,18 @@ fn decode_change(reader: &mut Reader) -> Result<Change, DecodeError> {
             value: reader.body(what)?,
         }),
         2 => Ok(Change::Delete {
+            key: reader.body(what)?,
+        }),
+        3 => Ok(Change::Add {
+            key: reader.body(what)?,
+            amount: unzigzag(reader.varint(what)?),
+        }),
+        5 => Ok(Change::Paths {
+            key: reader.body(what)?,
+            lease: reader.varint(what)?.cast_signed(),
+            writes: decode_writes(reader)?,
+        }),
+        7 => Ok(Change::Erase {
             key: reader.body(what)?,
         }),
         6 => Ok(Change::DeleteRange {

@@ -294,6 +294,7 @@ impl Replica {
                         .push(holm_raft::Input::Message { from, message });
                 }
             }
+            Message::Island(word) => self.hear_island(from, word),
             // Who does not belong here is not told anything.
             Message::Ask(_) if !group.raft.configuration().contains(from) => {}
             Message::Ask(Ask { id, op, wish }) => {

@@ -198,6 +198,7 @@ impl Group {
             first: raft.base().op.next(),
             configuration: raft.configuration().clone(),
             peers: raft.peers().collect(),
+            neighbours: Vec::new(),
         }
     }
 }

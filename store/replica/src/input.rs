@@ -178,6 +178,8 @@ pub enum Event {
         /// How many they are.
         chunks: u32,
     },
+    /// Something between this island and others.
+    Island(holm_local_first::Note),
     /// What the log gave back is no entry of a group, or a snapshot cannot be made or makes no
     /// sense. A person must look.
     Broken {

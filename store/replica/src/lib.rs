@@ -77,6 +77,7 @@ mod open;
 mod open_group;
 mod replica;
 mod room;
+mod shore;
 mod snapshots;
 mod stall;
 mod standing;
@@ -88,5 +89,6 @@ pub use open::{OpenError, Opened, OpenedGroup, engine_folder, open, open_beside}
 pub use open_group::{GroupConfig, open_in_group, open_in_group_beside};
 pub use replica::{Replica, SWEEP_WAITS_MAX};
 pub use room::QUESTIONS_MAX;
+pub use shore::{Neighbour, Shores};
 pub use standing::Standing;
 pub use tape::Sink;

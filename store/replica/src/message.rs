@@ -28,6 +28,8 @@ pub enum Message {
     Ask(Ask),
     /// The leader's answer.
     Told(Told),
+    /// What islands of a local-first keyspace say.
+    Island(holm_local_first::Message),
 }
 
 /// A question to the leader.
@@ -110,6 +112,9 @@ pub enum MessageError {
     /// Raft's part is malformed.
     #[error("decode a message of raft")]
     Raft(#[from] holm_raft::DecodeError),
+    /// An island's words are malformed.
+    #[error("decode a message between islands")]
+    Island(#[from] holm_local_first::DecodeError),
     /// A question or an answer is malformed.
     #[error("decode a question to the leader or its answer")]
     Malformed,
@@ -122,6 +127,8 @@ impl Message {
     pub const KIND_ASK: u8 = 17;
     /// The kind of frame that carries an answer.
     pub const KIND_TOLD: u8 = 18;
+    /// The kind of frame that carries what islands say.
+    pub const KIND_ISLAND: u8 = 19;
 
     /// The kind of frame that carries it.
     #[must_use]
@@ -130,6 +137,7 @@ impl Message {
             Self::Raft(_) => Self::KIND_RAFT,
             Self::Ask(_) => Self::KIND_ASK,
             Self::Told(_) => Self::KIND_TOLD,
+            Self::Island(_) => Self::KIND_ISLAND,
         }
     }
 
@@ -145,6 +153,8 @@ impl Message {
                     | holm_raft::Body::Chunk { .. }
             ),
             Self::Ask(_) | Self::Told(_) => true,
+            // What one island says to another must arrive in order.
+            Self::Island(_) => false,
         }
     }
 
@@ -160,6 +170,7 @@ impl Message {
                 let (what, first, second) = word_numbers(told.word);
                 put(out, what, (told.id, told.op), (first, second));
             }
+            Self::Island(message) => message.encode(out),
         }
     }
 
@@ -181,7 +192,8 @@ impl Message {
                 let word = word(what, numbers).ok_or(MessageError::Malformed)?;
                 Ok(Self::Told(Told { id, op, word }))
             }
-            1..=15 | 19..=u8::MAX | 0 => Err(MessageError::Kind { kind }),
+            Self::KIND_ISLAND => Ok(Self::Island(holm_local_first::Message::decode(bytes)?)),
+            1..=15 | 20..=u8::MAX | 0 => Err(MessageError::Kind { kind }),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::cluster::entry;
 use crate::group::Group;
 use crate::open::{OpenError, Opened, OpenedGroup};
 use crate::replica::Replica;
+use crate::shore::{Shore, Shores};
 use crate::snapshots::Snapshots;
 use crate::tape::Tape;
 
@@ -48,6 +49,8 @@ pub struct GroupConfig {
     pub laggard_bytes_min: u64,
     /// About how long a snapshot's chunks are.
     pub chunk_bytes: u32,
+    /// The other islands, if the keyspace is local-first.
+    pub shores: Option<Shores>,
     /// Whether this run is to be recorded; [`Replica::record`] says where to.
     pub is_recorded: bool,
 }
@@ -66,6 +69,7 @@ impl GroupConfig {
             kept_ops: 5_000,
             laggard_bytes_min: 16 << 20,
             chunk_bytes: 1 << 20,
+            shores: None,
             is_recorded: false,
         }
     }
@@ -159,8 +163,11 @@ pub fn open_in_group_beside(
     let run = (log.opens(), keyspace.election_timeout());
     let mut group = Group::new(raft, run, snapshots, group_config.laggard_bytes_min);
     group.tape = tape;
+    let mut replica = Replica::of_group(group, keyspace);
+    let shores = group_config.shores.clone();
+    replica.shore = shores.map(|it| Box::new(Shore::new(it)));
     Ok(OpenedGroup {
-        replica: Replica::of_group(group, keyspace),
+        replica,
         replayed,
         healed,
     })

@@ -13,6 +13,7 @@ use crate::group::Group;
 use crate::input::{Answer, Effect, Event, Input};
 use crate::message::Wish;
 use crate::room::Question;
+use crate::shore::Shore;
 use crate::stall::Outstanding;
 use crate::standing::Standing;
 
@@ -68,6 +69,8 @@ pub struct Replica {
     sweep_waits: Vec<(RequestId, Revision)>,
     /// The op that the log was last cut to.
     pub(crate) cut: Op,
+    /// Where a local-first keyspace's island meets the others.
+    pub(crate) shore: Option<Box<Shore>>,
 }
 
 impl Replica {
@@ -99,6 +102,7 @@ impl Replica {
             streams: Vec::new(),
             sweep_waits: Vec::new(),
             cut: Op::ZERO,
+            shore: None,
         }
     }
 
@@ -159,6 +163,7 @@ impl Replica {
                 first: self.cut.next(),
                 configuration: holm_raft::Configuration::default(),
                 peers: Vec::new(),
+                neighbours: Vec::new(),
             },
         }
     }
@@ -198,7 +203,11 @@ impl Replica {
             Input::Read { request } => self.read(request),
             Input::Operate { request, operation } => self.operate(now, request, operation),
             Input::Stand { request } => {
-                let standing = Answer::Standing(Box::new(self.standing()));
+                let mut standing = Box::new(self.standing());
+                if let Some(shore) = &self.shore {
+                    standing.neighbours = shore.neighbours(now);
+                }
+                let standing = Answer::Standing(standing);
                 self.answers.push((Asker::Here(request), standing));
             }
             Input::Suspect { peer } => self.suspect(peer),
@@ -216,6 +225,9 @@ impl Replica {
         self.look_for_stall(now);
         self.decide(now, effects);
         self.propose_due(now, effects);
+        if self.shore.is_some() {
+            self.tend_shore(now, effects);
+        }
         self.answer_swept();
         if self.is_unpublished {
             self.is_unpublished = false;
@@ -266,10 +278,9 @@ impl Replica {
         if self.is_stalled {
             return sequencer;
         }
-        match (sequencer, self.keyspace.wake_at()) {
-            (Some(left), Some(right)) => Some(left.min(right)),
-            (left, right) => left.or(right),
-        }
+        let shore = self.shore.as_ref().and_then(|it| it.wake_at());
+        let all = [sequencer, self.keyspace.wake_at(), shore];
+        all.into_iter().flatten().min()
     }
 
     /// Whether so much waits for the disk that nothing more should be applied until a job is
@@ -421,7 +432,7 @@ impl Replica {
         }
     }
 
-    fn propose(
+    pub(crate) fn propose(
         &mut self,
         now: Time,
         request: RequestId,
@@ -464,7 +475,11 @@ impl Replica {
                 command,
             };
             let answered = self.answers.len();
-            self.propose(now, OWN, proposal.encode(), false, effects);
+            let body = match &self.shore {
+                Some(shore) => proposal.encode_at(shore.unix_ms(now)),
+                None => proposal.encode(),
+            };
+            self.propose(now, OWN, body, false, effects);
             if self.answers.len() > answered {
                 // Told at once, for the keyspace remembers only what it gave last.
                 self.answers.truncate(answered);

@@ -1,5 +1,6 @@
 //! How a replica stands, for observers.
 
+use crate::shore::Neighbour;
 use holm_base::{NodeId, Op, Term};
 use holm_raft::{Configuration, PeerView, RoleName};
 
@@ -28,4 +29,6 @@ pub struct Standing {
     pub configuration: Configuration,
     /// What a leader knows of the others.
     pub peers: Vec<PeerView>,
+    /// The other islands of a local-first keyspace.
+    pub neighbours: Vec<Neighbour>,
 }

@@ -22,7 +22,7 @@ use holm_sequencer::Record;
 use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
 
-use crate::handle::Shared;
+use crate::handle::{Shared, unix_ms};
 use crate::inbox::{Ask, Hold, Inbox, Letter};
 use crate::log_writer::Shelf;
 use crate::network::{Network, Parcel};
@@ -315,6 +315,9 @@ impl Engine {
         is_first: bool,
     ) -> Result<(), ()> {
         let now = self.shared.clock.now();
+        if self.shared.is_island {
+            self.replica.set_wall(now, unix_ms());
+        }
         let result = if is_first {
             self.step(now, Input::Start)
         } else {
@@ -658,6 +661,7 @@ mod tests {
             dropped: AtomicU64::new(0),
             patience: None,
             bootstrap: None,
+            is_island: false,
         };
         let (jobs, worker_jobs) = sync_channel(crate::background::JOBS_MAX);
         let outbox = Arc::new(Outbox::default());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use holm_base::{ClusterId, GroupId, NodeId, Op, Revision, Term, Time};
@@ -61,6 +61,27 @@ pub(crate) struct Shared {
     pub(crate) patience: Option<Duration>,
     /// What a node of a cluster was told when it started.
     pub(crate) bootstrap: Option<Bootstrap>,
+    /// Whether the keyspace is local-first.
+    pub(crate) is_island: bool,
+}
+
+impl Shared {
+    /// A proposal as the log takes it.
+    fn body(&self, proposal: &Proposal) -> Bytes {
+        if self.is_island {
+            proposal.encode_at(unix_ms())
+        } else {
+            proposal.encode()
+        }
+    }
+}
+
+/// Milliseconds of Unix time, by the wall clock.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.map_or(0, |it| it.as_millis());
+    u64::try_from(since).unwrap_or(u64::MAX)
 }
 
 /// The front's door to one keyspace. Cheap to clone.
@@ -138,7 +159,7 @@ impl Handle {
     pub async fn propose(&self, proposal: Proposal) -> Result<Applied, Refusal> {
         let ask = Ask::Propose {
             takes_space: takes_space(&proposal.command),
-            body: proposal.encode(),
+            body: self.shared.body(&proposal),
         };
         let begun = self.now();
         let answer = self.ask(ask).await?;
@@ -163,7 +184,7 @@ impl Handle {
         let begun = self.now();
         let ask = Ask::Propose {
             takes_space: takes_space(&proposal.command),
-            body: proposal.encode(),
+            body: self.shared.body(&proposal),
         };
         let (sender, receiver) = oneshot::channel();
         let _counted = Counted::new(&self.shared.pending);
@@ -421,7 +442,8 @@ fn takes_space(command: &Command) -> bool {
         | Command::Alarm { .. }
         | Command::Auth(_)
         | Command::Cluster { .. }
-        | Command::ClusterSwap { .. } => false,
+        | Command::ClusterSwap { .. }
+        | Command::Island(_) => false,
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holm_base::{ClusterId, GroupId, NodeId};
 use holm_machine::Folder;
-use holm_replica::{GroupConfig, MessageError, OpenedGroup};
+use holm_replica::{GroupConfig, MessageError, OpenedGroup, Shores};
 use holm_telemetry::Metrics;
 
 use crate::background;
@@ -60,6 +60,8 @@ pub struct KeyspaceConfig {
     pub is_joining: bool,
     /// Its engine's limits; ids and groups are filled in.
     pub kv: holm_kv::Config,
+    /// The other islands of a local-first keyspace, and the node of each.
+    pub shores: Option<Shores>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
 }
@@ -387,6 +389,7 @@ impl Keyspaces {
             dropped: AtomicU64::new(0),
             patience: bootstrap.as_ref().map(|it| it.request_timeout),
             bootstrap,
+            is_island: opened.replica.is_island(),
         }
     }
 }
@@ -427,6 +430,7 @@ fn group_config(
         patience: Some(cluster.request_timeout),
         // What the log takes, less what a command carries around its body.
         request_bytes_max: entry_bytes_max.saturating_sub(COMMAND_BYTES),
+        shores: config.shores.clone(),
         ..GroupConfig::new(cluster.node, voters)
     }
 }

@@ -61,7 +61,7 @@ mod removal;
 mod restore;
 
 pub use clock::Clock;
-pub use handle::{Handle, Identity};
+pub use handle::{Handle, Identity, unix_ms};
 pub use humble::humble;
 pub use identity::IdentityError;
 pub use ids::{cluster_id, keyspace_cluster_id, member_id};

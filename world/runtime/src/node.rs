@@ -262,6 +262,7 @@ pub fn start_recorded(
         members: members.map_or_else(Vec::new, |it| it.members.clone()),
         is_joining: members.is_some_and(|it| it.is_joining),
         kv: config.kv,
+        shores: None,
         metrics,
     };
     let mut prepared = keyspaces.prepare(default, recording.is_some())?;

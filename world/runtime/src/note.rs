@@ -41,7 +41,26 @@ pub(crate) fn note(event: &Event, metrics: &Metrics) {
             let op = op.value();
             tracing::info!(op, bytes, chunks, "made a snapshot for a node that lags");
         }
+        Event::Island(note) => note_island(note),
         Event::Broken { what } => tracing::error!(what, "the group cannot go on as it should"),
+    }
+}
+
+fn note_island(note: &holm_local_first::Note) {
+    use holm_local_first::Note;
+    match note {
+        Note::Forked(dot) => {
+            tracing::error!(%dot, "a site has told two stories about one update: a person must look");
+        }
+        Note::Held(dot, hlc) => {
+            let ahead = hlc.unix_ms();
+            tracing::warn!(%dot, unix_ms = ahead, "an update is held back: its site's clock is far ahead");
+        }
+        Note::Refused(slot) => tracing::warn!(%slot, "what a site sent is no update"),
+        Note::SessionOpened(slot) => {
+            tracing::info!(%slot, "lacks updates that are not kept any more, asks for all keys");
+        }
+        Note::SessionDone(slot) => tracing::info!(%slot, "has all keys that were asked for"),
     }
 }
 

@@ -44,6 +44,7 @@ fn keyspace(node: &Node, group: GroupId) -> Handle {
         members: Vec::new(),
         is_joining: false,
         kv: holm_kv::Config::default(),
+        shores: None,
         metrics: Arc::new(Metrics::new("0", "0")),
     };
     node.keyspaces().open(config).expect("it opens")

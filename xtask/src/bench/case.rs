@@ -2,7 +2,7 @@
 //!
 //! A target lives beside its case, so that the table says by itself what is held.
 
-use crate::bench::server::At;
+use crate::bench::server::{At, Form};
 
 /// One case: a piece of work and what is promised of it.
 pub(crate) struct Case {
@@ -246,11 +246,42 @@ pub(crate) const OF_THREE: &[Case] = &[
     spread(GET_64, "get-64-spread"),
 ];
 
-/// The cases of so many members that one of the patterns names, all if there are none. `*` stands for any text.
+/// The first island of three, cut off from the others.
+const fn cut(mut case: Case, name: &'static str) -> Case {
+    case.name = name;
+    case.at = At::Cut;
+    case
+}
+
+const ISLAND_1: Case = load(
+    "island-1",
+    &["put", "--clients", "1"],
+    "1",
+    &[ratio(TAIL, Bound::AtMost(1.2))],
+);
+const ISLAND_64: Case = load(
+    "island-64",
+    &["put", "--clients", "64"],
+    "64",
+    &[
+        ratio(RATE, Bound::AtLeast(3.0)),
+        ratio(TAIL, Bound::AtMost(1.2)),
+    ],
+);
+
+/// The figures of one of three islands on one machine, against an etcd alone.
+pub(crate) const OF_ISLANDS: &[Case] = &[
+    ISLAND_1,
+    cut(ISLAND_1, "island-1-cut"),
+    ISLAND_64,
+    cut(ISLAND_64, "island-64-cut"),
+];
+
+/// The cases of a form that one of the patterns names, all if there are none. `*` stands for any text.
 ///
 /// The error is a pattern that names no case.
-pub(crate) fn select(members: usize, patterns: &[String]) -> Result<Vec<&'static Case>, String> {
-    let cases = of(members);
+pub(crate) fn select(form: Form, patterns: &[String]) -> Result<Vec<&'static Case>, String> {
+    let cases = of(form);
     let named = |pattern: &String, case: &Case| matches(pattern.as_bytes(), case.name.as_bytes());
     for pattern in patterns {
         if !cases.iter().any(|case| named(pattern, case)) {
@@ -262,9 +293,13 @@ pub(crate) fn select(members: usize, patterns: &[String]) -> Result<Vec<&'static
     Ok(cases.iter().filter(wanted).collect())
 }
 
-/// All cases of so many members.
-pub(crate) const fn of(members: usize) -> &'static [Case] {
-    if members == 1 { CASES } else { OF_THREE }
+/// All cases of a form.
+pub(crate) const fn of(form: Form) -> &'static [Case] {
+    match form {
+        Form::Members(1) => CASES,
+        Form::Members(_) => OF_THREE,
+        Form::Islands => OF_ISLANDS,
+    }
 }
 
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
@@ -283,7 +318,8 @@ mod tests {
 
     fn selected(patterns: &[&str]) -> Result<Vec<&'static str>, String> {
         let patterns: Vec<String> = patterns.iter().map(|it| (*it).to_owned()).collect();
-        select(1, &patterns).map(|cases| cases.iter().map(|case| case.name).collect())
+        select(Form::Members(1), &patterns)
+            .map(|cases| cases.iter().map(|case| case.name).collect())
     }
 
     #[test]

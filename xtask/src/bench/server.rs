@@ -42,6 +42,27 @@ pub(crate) enum At {
     Leader,
     /// All, as many connections to each.
     All,
+    /// The first island of a local-first keyspace, the others held so that they cost nothing: cut off.
+    Cut,
+}
+
+/// How many members a server has, and what they are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One, or several that agree.
+    Members(usize),
+    /// Of Holm three islands of a local-first keyspace, of which the first is loaded; of etcd one.
+    Islands,
+}
+
+impl Form {
+    fn count(self, side: Side) -> usize {
+        match (self, side) {
+            (Self::Members(count), _) => count,
+            (Self::Islands, Side::Holm) => NAMES.len(),
+            (Self::Islands, Side::Etcd) => 1,
+        }
+    }
 }
 
 /// A running server, alone or of several members; dropping it ends the processes and removes the folder.
@@ -51,6 +72,8 @@ pub(crate) struct Server {
     members: Vec<Member>,
     /// Where load goes.
     aim: Vec<usize>,
+    /// Where clients reach the first island, if it is one of islands.
+    island: Option<String>,
     folder: PathBuf,
 }
 
@@ -80,13 +103,15 @@ pub(crate) struct Memory {
 
 impl Server {
     /// Starts a server with its defaults and waits until it serves.
-    pub(crate) fn start(side: Side, programs: &Programs, count: usize) -> Result<Self> {
+    pub(crate) fn start(side: Side, programs: &Programs, form: Form) -> Result<Self> {
+        let count = form.count(side);
         let folder = disk().join(format!("holm-bench-{}-{}", side.name(), free_port()?));
         let mut server = Self {
             side,
             holm: programs.holm.clone(),
             members: Vec::new(),
             aim: vec![0],
+            island: None,
             folder,
         };
         fs::create_dir_all(&server.folder)?;
@@ -108,14 +133,52 @@ impl Server {
         for member in &mut server.members {
             member.wait_until_ready(side)?;
         }
+        if form == Form::Islands && side == Side::Holm {
+            server.island = Some(server.make_islands()?);
+        }
         Ok(server)
+    }
+
+    /// Creates a local-first keyspace; where its first island is reached.
+    fn make_islands(&self) -> Result<String> {
+        self.awaited_leader()?;
+        let mut command = Command::new(&self.holm);
+        command.args([
+            "keyspace",
+            "create",
+            "bench",
+            "--guarantee",
+            "local-first",
+            "--json",
+        ]);
+        command.arg(format!("--endpoints=127.0.0.1:{}", self.members[0].port));
+        let view: Value = serde_json::from_str(&output(&mut command)?)?;
+        let address = view["sites"][0]["addresses"][0].as_str();
+        let address = address.and_then(|it| it.strip_prefix("http://"));
+        Ok(address
+            .context("the keyspace has an address at site a")?
+            .to_owned())
+    }
+
+    /// Holds all members but the first, as if they were cut off; or lets them go on.
+    fn hold_others(&self, signal: &str) -> Result<()> {
+        for member in &self.members[1..] {
+            let mut command = Command::new("kill");
+            output(command.args([signal, &member.child.id().to_string()]))?;
+        }
+        Ok(())
     }
 
     /// Loads go to these members from now on.
     pub(crate) fn aim(&mut self, at: At) -> Result<()> {
         self.aim = match at {
             At::All => (0..self.members.len()).collect(),
+            At::Leader if self.island.is_some() => vec![0],
             At::Leader => vec![self.awaited_leader()?],
+            At::Cut => {
+                self.hold_others("-STOP")?;
+                vec![0]
+            }
         };
         Ok(())
     }
@@ -229,6 +292,9 @@ impl Server {
 
     /// The one address, or those of all members that load goes to, commas between.
     pub(crate) fn endpoint(&self) -> String {
+        if let Some(island) = &self.island {
+            return island.clone();
+        }
         let address = |at: &usize| format!("127.0.0.1:{}", self.members[*at].port);
         self.aim.iter().map(address).collect::<Vec<_>>().join(",")
     }

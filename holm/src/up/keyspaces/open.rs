@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use holm_base::NodeId;
+use holm_base::{GroupId, NodeId};
 use holm_etcd::front::Front;
-use holm_etcd::keyspaces::Entry;
+use holm_etcd::keyspaces::{Entry, Islands};
 use holm_etcd::services::Services;
+use holm_kv::IslandConfig;
+use holm_local_first::{Rules, Schema, Slot, Type};
 use holm_net::{Limits, ListenConfig, Listener};
+use holm_replica::Shores;
 use holm_runtime::{KeyspaceConfig, MemberConfig, keyspace_cluster_id};
 use holm_telemetry::Metrics;
 use tokio::sync::watch;
@@ -28,6 +31,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// a hundred apart.
 const PORTS_BEGIN: u16 = 10;
 const PORTS: u16 = 80;
+
+/// How many bytes of updates a site keeps for others that lack them.
+const UPDATES_BYTES_MAX: usize = 64 << 20;
 
 /// A keyspace that is served here.
 #[derive(Debug)]
@@ -74,7 +80,7 @@ pub(super) async fn open(
     kept.keep(entry.group(), bound.clone())?;
     let urls: Vec<String> = bound.iter().map(|it| url(means, *it)).collect();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), ETCD_VERSION));
-    let config = KeyspaceConfig {
+    let mut config = KeyspaceConfig {
         group: entry.group(),
         name: entry.name.clone(),
         cluster: keyspace_cluster_id(means.cluster(), entry.group()),
@@ -82,8 +88,12 @@ pub(super) async fn open(
         members,
         is_joining: !entry.is_founder(node),
         kv: parts::engine(&means.config),
+        shores: None,
         metrics: Arc::clone(&metrics),
     };
+    if let Some(islands) = &entry.islands {
+        make_island(&mut config, islands, node)?;
+    }
     let keyspaces = means.keyspaces.clone();
     let opened = tokio::task::spawn_blocking(move || keyspaces.open(config));
     let handle = opened.await.context("open the keyspace")??;
@@ -103,6 +113,41 @@ pub(super) async fn open(
         serving: serve_all(listeners, &front, &stopped),
         helpers,
     })
+}
+
+/// A local-first keyspace is a cluster of its own at each site, which exchanges what was written with the others.
+fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> anyhow::Result<()> {
+    let slot = |number: u8| Slot::new(number).context("a slot is 1 to 255");
+    let mut peers = Vec::new();
+    for (site, number) in &islands.slots {
+        peers.push((slot(*number)?, NodeId::new(*site)));
+    }
+    let own = peers.iter().find(|(_, site)| *site == node);
+    let (own, _node) = *own.context("this site has no slot in the keyspace")?;
+    peers.retain(|(slot, _)| *slot != own);
+    peers.sort_unstable_by_key(|(slot, _)| *slot);
+    // Clients that were moved to another site find another cluster there, and do not go on with its revisions.
+    let place = GroupId::new(u32::from(own.value()));
+    config.cluster = keyspace_cluster_id(config.cluster, place);
+    config.members.retain(|it| it.node == node);
+    let kind = Type::named(&islands.merge);
+    let rules = Rules {
+        kind: kind.with_context(|| format!("this release has no type {}", islands.merge))?,
+        schema: match islands.schema.as_str() {
+            "" => Schema::default(),
+            schema => Schema::parse(schema.as_bytes())?,
+        },
+        ..Rules::default()
+    };
+    config.kv.island = Some(IslandConfig {
+        slot: own,
+        epoch: 1,
+        since_unix_ms: islands.since_unix_ms,
+        rules,
+        updates_bytes_max: UPDATES_BYTES_MAX,
+    });
+    config.shores = Some(Shores::new(peers));
+    Ok(())
 }
 
 fn serve_all(

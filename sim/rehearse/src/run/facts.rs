@@ -112,9 +112,10 @@ impl Bound {
             replica::Event::SnapshotMade { op, bytes, chunks } => {
                 Self::SnapshotMade { op, bytes, chunks }
             }
-            replica::Event::Solo(_) | replica::Event::Raft(_) | replica::Event::Broken { .. } => {
-                return None;
-            }
+            replica::Event::Solo(_)
+            | replica::Event::Raft(_)
+            | replica::Event::Island(_)
+            | replica::Event::Broken { .. } => return None,
         })
     }
 }

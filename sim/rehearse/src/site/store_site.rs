@@ -482,6 +482,7 @@ fn note(event: replica::Event, effects: &mut Effects<Effect>) {
         replica::Event::Raft(event) => Event::Raft(event),
         replica::Event::Broken { what } => Event::Broken(what.to_owned()),
         other @ (replica::Event::Solo(_)
+        | replica::Event::Island(_)
         | replica::Event::Leads { .. }
         | replica::Event::Follows
         | replica::Event::Flooded { .. }
@@ -511,6 +512,7 @@ fn frame(message: &Message) -> Frame {
         Message::Raft(message) => Sketch::of(message),
         Message::Ask(_) => Sketch::plain("ask"),
         Message::Told(_) => Sketch::plain("told"),
+        Message::Island(_) => Sketch::plain("island"),
     };
     let mut body = BytesMut::with_capacity(FRAME_ROOM);
     message.encode(&mut body);

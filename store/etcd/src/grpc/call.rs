@@ -1,68 +1,107 @@
-//! One call: from its head to its status.
+//! One call: what its head says, its message, its time, and the answer to it.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use h2::RecvStream;
-use h2::server::SendResponse;
+use holm_http2::{Head, Key};
 use holm_kv::View;
 use holm_kv::command::Range;
-use http::{HeaderMap, HeaderValue, Request};
 use tokio::sync::watch;
 
 use super::Server;
-use super::frame::{Inbound, whole};
+use super::frame::whole;
 use super::method::Method;
 use super::outbound::{Gone, Island, answer, refuse};
 use super::watch::Newest;
-use super::{hot, list, streams};
+use super::wire::{Cord, Wire};
+use super::{hot, list};
 use crate::context::Context;
-use crate::seat::Bells;
 use crate::status::{Code, Status};
 
 /// What a node of a cluster has beyond a request's time to say why it was not served.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
-/// A call in hand.
-pub(crate) enum Call {
-    /// gRPC.
-    Grpc(Box<GrpcCall>),
-    /// Anything else that came over HTTP/2.
-    Web(LongCall),
-}
-
 /// What all calls of a connection share.
 #[derive(Debug)]
 pub(crate) struct Peer {
+    pub(crate) server: Arc<Server>,
+    pub(crate) wire: Arc<Wire>,
     pub(crate) common_name: Option<Arc<str>>,
     pub(crate) stop: watch::Receiver<bool>,
-    pub(crate) bells: Arc<Bells>,
-    pub(crate) newest: Arc<Newest>,
-    pub(crate) is_alone: Arc<AtomicBool>,
+    /// What its watch streams said last.
+    pub(crate) newest: Newest,
+    /// Whether a call is the only one of its connection.
+    pub(crate) is_alone: AtomicBool,
+}
+
+/// What a request's head says, read once for all requests that say it.
+#[derive(Debug)]
+pub(crate) struct CallHead {
+    pub(crate) head: Arc<Head>,
+    pub(crate) kind: Kind,
+    /// How long the client is ready to wait, if it says so.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) demands_leader: bool,
+    context: OnceLock<Option<String>>,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// gRPC.
+    Grpc(Method),
+    /// gRPC of which we have nothing.
+    Unknown,
+    /// Anything else that came over HTTP/2.
+    Web,
+}
+
+impl CallHead {
+    pub(crate) fn read(head: &Arc<Head>) -> Arc<Self> {
+        let text = |name| {
+            let value = head.get(name)?;
+            std::str::from_utf8(value).ok()
+        };
+        let path = std::str::from_utf8(&head.path).unwrap_or_default();
+        let is_grpc = text("content-type").is_some_and(|it| it.starts_with("application/grpc"));
+        let kind = match Method::at(path) {
+            _ if !is_grpc => Kind::Web,
+            Some(method) => Kind::Grpc(method),
+            None => Kind::Unknown,
+        };
+        Arc::new(Self {
+            head: Arc::clone(head),
+            kind,
+            timeout: text("grpc-timeout").and_then(timeout),
+            demands_leader: text("hasleader") == Some("true"),
+            context: OnceLock::new(),
+        })
+    }
+
+    fn token(&self) -> Option<String> {
+        let text = |name| {
+            let value = self.head.get(name)?;
+            std::str::from_utf8(value).ok().map(str::to_owned)
+        };
+        let token = || text("token").or_else(|| text("authorization"));
+        self.context.get_or_init(token).clone()
+    }
 }
 
 /// A gRPC call in hand.
 #[derive(Debug)]
 pub(crate) struct GrpcCall {
-    pub(crate) server: Arc<Server>,
+    pub(crate) peer: Arc<Peer>,
     pub(crate) method: Method,
-    pub(crate) headers: HeaderMap,
-    pub(crate) inbound: Inbound,
+    pub(crate) head: Arc<CallHead>,
+    pub(crate) key: Key,
+    /// The message of a call that has one, once it has come.
+    pub(crate) come: Option<Result<Bytes, Status>>,
     /// The length of the newest message.
     pub(crate) message_bytes: usize,
-    pub(crate) respond: SendResponse<Bytes>,
-    pub(crate) common_name: Option<Arc<str>>,
-    pub(crate) stop: watch::Receiver<bool>,
-    /// The bells of the connection's watch streams.
-    pub(crate) bells: Arc<Bells>,
-    /// What these said last.
-    pub(crate) newest: Arc<Newest>,
-    /// Whether it is the only call of its connection.
-    pub(crate) is_alone: Arc<AtomicBool>,
 }
 
 /// What a call gave.
@@ -82,99 +121,70 @@ impl From<Gone> for Given {
     }
 }
 
-impl Call {
-    pub(crate) fn new(
-        server: &Arc<Server>,
-        method: Method,
-        (headers, body, respond): (HeaderMap, RecvStream, SendResponse<Bytes>),
-        peer: &Peer,
-    ) -> Self {
-        let max = server.limits.message_bytes_max;
-        Self::Grpc(Box::new(GrpcCall {
-            server: Arc::clone(server),
-            method,
-            headers,
-            inbound: Inbound::new(body, max, Arc::clone(&server.ledger)),
-            message_bytes: 0,
-            respond,
-            common_name: peer.common_name.clone(),
-            stop: peer.stop.clone(),
-            bells: Arc::clone(&peer.bells),
-            newest: Arc::clone(&peer.newest),
-            is_alone: Arc::clone(&peer.is_alone),
-        }))
-    }
-
-    pub(crate) fn web(
-        server: &Arc<Server>,
-        request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
-    ) -> Self {
-        let server = Arc::clone(server);
-        Self::Web(Box::pin(async move {
-            server.web.answer_h2(request, respond).await;
-        }))
-    }
-
-    /// Sorts the call: a short one by itself, a long one as the future that runs it.
-    pub(crate) fn sort(self) -> Sorted {
-        match self {
-            Self::Web(work) => Sorted::Long(work),
-            Self::Grpc(call) if call.is_long() => Sorted::Long(Box::pin(streams::run(*call))),
-            Self::Grpc(call) => Sorted::Short(call),
-        }
-    }
+/// What a call that ran beside others came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// This is to be sent, and counted.
+    Given(Result<Given, Status>),
+    /// All is done.
+    Done,
 }
 
-/// A future that runs a long call.
-pub(crate) type LongCall = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// A call that runs beside others.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// A call, by how long it may take.
-pub(crate) enum Sorted {
-    /// One request, one answer, soon.
-    Short(Box<GrpcCall>),
-    /// It streams, or waits for others.
-    Long(LongCall),
+/// Something to wait for.
+pub(crate) type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Method {
+    /// Whether it streams, or waits for others.
+    pub(crate) const fn is_long(self) -> bool {
+        matches!(
+            self,
+            Self::RangeStream
+                | Self::LeaseKeepAlive
+                | Self::Snapshot
+                | Self::Observe
+                | Self::HealthWatch
+                | Self::Lock
+                | Self::Campaign
+                | Self::Compact
+        )
+    }
 }
 
 impl GrpcCall {
-    /// Whether it streams, or waits for others.
-    const fn is_long(&self) -> bool {
-        matches!(
-            self.method,
-            Method::Watch
-                | Method::RangeStream
-                | Method::LeaseKeepAlive
-                | Method::Snapshot
-                | Method::Observe
-                | Method::HealthWatch
-                | Method::Lock
-                | Method::Campaign
-                | Method::Compact
-        )
+    pub(crate) fn new(peer: &Arc<Peer>, method: Method, head: &Arc<CallHead>, key: Key) -> Self {
+        Self {
+            peer: Arc::clone(peer),
+            method,
+            head: Arc::clone(head),
+            key,
+            come: None,
+            message_bytes: 0,
+        }
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.peer.server
+    }
+
+    /// The call's end of its stream.
+    pub(crate) fn cord(&self) -> Cord {
+        Cord {
+            wire: Arc::clone(&self.peer.wire),
+            key: self.key,
+        }
     }
 
     /// Runs a call of one request and one answer.
-    pub(crate) async fn run_short(mut self: Box<Self>) {
-        let server = Arc::clone(&self.server);
-        let counters = server.counters(self.method);
-        let begun = counters.start();
-        let limit = self.time_left();
-        let given = match tokio::time::timeout(limit, self.unary()).await {
-            Ok(given) => given,
-            Err(_elapsed) => Err(self.late(limit)),
-        };
-        let given = match given {
-            Ok(Given::List(view, range)) => self.list(view, *range).await,
-            other => other,
-        };
-        let is_answered = given.is_ok();
-        counters.finish(self.finish(given), begun);
-        if is_answered {
-            let limit = server.limits.arrival_timeout;
-            // A client that never ends its call has it reset.
-            tokio::time::timeout(limit, self.inbound.end()).await.ok();
-        }
+    pub(crate) async fn run_short(mut self) -> Outcome {
+        Outcome::Given(self.unary().await)
+    }
+
+    /// Runs what turned out to be a list.
+    pub(crate) async fn run_list(mut self, view: Arc<View>, range: Box<Range>) -> Outcome {
+        Outcome::Given(self.list(view, *range).await)
     }
 
     /// Sends a list. Only the client's own time limit counts: how long it takes is up to it.
@@ -188,19 +198,23 @@ impl GrpcCall {
     }
 
     /// Sends what was given; the number of the status that the call ended with.
-    pub(crate) fn finish(&mut self, given: Result<Given, Status>) -> usize {
-        let (code, sent) = match given {
+    pub(crate) fn finish(&self, given: Result<Given, Status>) -> usize {
+        let island = self.island();
+        let mut state = self.peer.wire.lock();
+        let is_heard = state.http.is_alive(self.key);
+        let code = match given {
             Ok(Given::Message(framed)) => {
-                let island = self.island();
-                (Code::Ok, answer(&mut self.respond, framed, island))
+                answer(&mut state.http, self.key, &framed, island.as_deref());
+                Code::Ok
             }
-            Ok(Given::Sent | Given::List(..)) => (Code::Ok, Ok(())),
+            Ok(Given::Sent | Given::List(..)) => return usize::from(Code::Ok.number()),
             Err(status) => {
-                let island = self.island();
-                (status.code(), refuse(&mut self.respond, &status, island))
+                refuse(&mut state.http, self.key, &status, island.as_deref());
+                status.code()
             }
         };
-        let code = if sent.is_err() { Code::Canceled } else { code };
+        drop(state);
+        let code = if is_heard { code } else { Code::Canceled };
         usize::from(code.number())
     }
 
@@ -213,8 +227,8 @@ impl GrpcCall {
     /// How long the server waits. In a cluster the node itself gives up at that time and knows
     /// why; it is given a moment to say so.
     pub(crate) fn patience(&self) -> Duration {
-        let patience = self.server.limits.request_timeout;
-        if self.server.services.handle().is_of_cluster() {
+        let patience = self.server().limits.request_timeout;
+        if self.server().services.handle().is_of_cluster() {
             patience + LAST_WORD
         } else {
             patience
@@ -223,13 +237,12 @@ impl GrpcCall {
 
     /// What is said in the head of an answer by a node that is cut off.
     pub(crate) fn island(&self) -> Island {
-        let island = self.server.services.island()?;
-        HeaderValue::from_str(&island).ok()
+        self.server().services.island()
     }
 
     /// Refuses what a node of a cluster does not take without a leader or a vote.
     pub(crate) fn admit(&self) -> Result<(), Status> {
-        let services = &self.server.services;
+        let services = &self.server().services;
         if !services.handle().is_of_cluster() {
             return Ok(());
         }
@@ -247,22 +260,17 @@ impl GrpcCall {
         if !is_for_learners {
             services.check_vote()?;
         }
-        if self.demands_leader() {
+        if self.head.demands_leader {
             services.check_led()?;
         }
         Ok(())
     }
 
-    fn demands_leader(&self) -> bool {
-        let value = self.headers.get("hasleader");
-        value.is_some_and(|it| it.as_bytes() == b"true")
-    }
-
     /// Resolves once a stream that demands a leader must end for want of one. Costs nothing
     /// where none is demanded.
-    pub(crate) fn leader_lost(&self) -> LongCall {
-        let services = &self.server.services;
-        if services.handle().is_of_cluster() && self.demands_leader() {
+    pub(crate) fn leader_lost(&self) -> Waiting {
+        let services = &self.server().services;
+        if services.handle().is_of_cluster() && self.head.demands_leader {
             Box::pin(services.clone().leader_lost())
         } else {
             Box::pin(std::future::pending())
@@ -271,11 +279,11 @@ impl GrpcCall {
 
     /// How long the client is ready to wait, if it says so.
     pub(crate) fn client_timeout(&self) -> Option<Duration> {
-        let text = self.headers.get("grpc-timeout")?.to_str().ok()?;
-        timeout(text)
+        self.head.timeout
     }
 
-    fn late(&self, limit: Duration) -> Status {
+    /// What a call is told that took as long as `limit`.
+    pub(crate) fn late(&self, limit: Duration) -> Status {
         if limit < self.patience() {
             Status::new(Code::DeadlineExceeded, "context deadline exceeded")
         } else {
@@ -285,39 +293,27 @@ impl GrpcCall {
 
     /// The call's one message.
     pub(crate) async fn message<M: prost::Message + Default>(&mut self) -> Result<M, Status> {
-        let come = self.inbound.message().now_or_never();
-        let message = match come {
-            Some(message) => message?,
-            None => {
-                let limit = self.server.limits.arrival_timeout;
-                let message = tokio::time::timeout(limit, self.inbound.message()).await;
-                message.map_err(|_elapsed| {
-                    Status::new(Code::DeadlineExceeded, "the request did not arrive in time")
-                })??
-            }
-        };
-        let message =
-            message.ok_or_else(|| Status::new(Code::Internal, "the request has no message"))?;
+        if self.come.is_none() {
+            let limit = self.server().limits.arrival_timeout;
+            let come = tokio::time::timeout(limit, self.cord().message()).await;
+            self.come = Some(arrived(come.map_err(|_elapsed| not_in_time())?));
+        }
+        self.decode_message()
+    }
+
+    /// The call's one message, which has come.
+    pub(crate) fn decode_message<M: prost::Message + Default>(&mut self) -> Result<M, Status> {
+        let message = self.come.take().unwrap_or_else(|| arrived(Ok(None)))?;
         self.message_bytes = message.len();
         decode(message)
     }
 
     /// Who calls, and what the call's head says.
     pub(crate) fn context(&self) -> Context {
-        let text = |name: &str| {
-            let value = self.headers.get(name)?;
-            value.to_str().ok().map(str::to_owned)
-        };
-        Context {
-            token: text("token").or_else(|| text("authorization")),
-            common_name: self.common_name.as_deref().map(str::to_owned),
-            is_leader_required: text("hasleader").as_deref() == Some("true"),
-            is_gateway: false,
-        }
+        context(&self.peer, &self.head)
     }
 
     async fn unary(&mut self) -> Result<Given, Status> {
-        self.admit()?;
         match self.method {
             Method::Range => hot::range(self).await,
             Method::Put => hot::put(self).await,
@@ -333,7 +329,7 @@ impl GrpcCall {
             ($function:ident) => {{
                 let request = self.message().await?;
                 let cx = self.context();
-                whole(&self.server.services.$function(&cx, request).await?)
+                whole(&self.server().services.$function(&cx, request).await?)
             }};
         }
         let framed = match self.method {
@@ -381,6 +377,7 @@ impl GrpcCall {
             Method::KeyspaceList => typed!(keyspace_list),
             Method::KeyspaceRemove => typed!(keyspace_remove),
             Method::KeyspaceMember => typed!(keyspace_member),
+            Method::Conflicts => typed!(conflicts),
             Method::Range
             | Method::Put
             | Method::Txn
@@ -397,6 +394,26 @@ impl GrpcCall {
         };
         Ok(Given::Message(framed))
     }
+}
+
+/// Who calls, and what the call's head says.
+pub(crate) fn context(peer: &Peer, head: &CallHead) -> Context {
+    Context {
+        token: head.token(),
+        common_name: peer.common_name.as_deref().map(str::to_owned),
+        is_leader_required: head.demands_leader,
+        is_gateway: false,
+    }
+}
+
+/// What has come as a call's one message.
+pub(crate) fn arrived(message: Result<Option<Bytes>, Status>) -> Result<Bytes, Status> {
+    message?.ok_or_else(|| Status::new(Code::Internal, "the request has no message"))
+}
+
+/// What a client is told whose message did not come.
+pub(crate) fn not_in_time() -> Status {
+    Status::new(Code::DeadlineExceeded, "the request did not arrive in time")
 }
 
 /// Reads a message; its byte fields share the frame's memory.

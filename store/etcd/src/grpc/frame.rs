@@ -4,13 +4,13 @@
 //! 0 u8 compressed (0 or 1); 1 u32 length, big-endian; 5 message
 //! ```
 //!
-//! What would surprise: a message that came in one piece, as nearly all do, is not copied.
+//! What would surprise: a message is copied out of what was read, once, so that what was read
+//! can be read over. A call that keeps a small message keeps nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use h2::RecvStream;
 
 use crate::status::{Code, Status};
 
@@ -23,11 +23,12 @@ const PARTIAL_BYTES_MAX: usize = 256 << 20;
 /// The messages of one call, as they come.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    body: RecvStream,
-    /// What has come of the next message.
-    partial: BytesMut,
-    /// What came behind the last message.
-    rest: Bytes,
+    /// What has come and was not taken.
+    come: BytesMut,
+    /// Whether the client has said everything.
+    has_ended: bool,
+    /// What is wrong with it, for ever.
+    broken: Option<Status>,
     message_bytes_max: usize,
     ledger: Arc<Ledger>,
 }
@@ -57,95 +58,92 @@ impl Ledger {
 }
 
 impl Inbound {
-    pub(crate) fn new(body: RecvStream, message_bytes_max: usize, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(message_bytes_max: usize, ledger: Arc<Ledger>) -> Self {
         Self {
-            body,
-            partial: BytesMut::new(),
-            rest: Bytes::new(),
+            come: BytesMut::new(),
+            has_ended: false,
+            broken: None,
             message_bytes_max,
             ledger,
         }
     }
 
-    /// The next message; `None` once the client has said everything.
-    ///
-    /// Cancelling it loses nothing.
-    pub(crate) async fn message(&mut self) -> Result<Option<Bytes>, Status> {
-        loop {
-            if let Some(message) = self.complete()? {
-                return Ok(Some(message));
+    /// The message that these bytes are, if nothing came before and they are just that.
+    pub(crate) fn whole(&self, piece: &[u8]) -> Option<Bytes> {
+        if !self.come.is_empty() {
+            return None;
+        }
+        let bytes = self.length(piece).ok()??;
+        let body = &piece[PREFIX_BYTES..];
+        (body.len() == bytes).then(|| Bytes::copy_from_slice(body))
+    }
+
+    /// Takes a piece of what the client says.
+    pub(crate) fn add(&mut self, piece: &[u8]) {
+        if self.broken.is_some() {
+            return;
+        }
+        match self.ledger.take(piece.len()) {
+            Ok(()) => self.come.extend_from_slice(piece),
+            Err(status) => self.broken = Some(status),
+        }
+    }
+
+    /// The client has said everything.
+    pub(crate) const fn end(&mut self) {
+        self.has_ended = true;
+    }
+
+    /// Whether the next message has come whole, or never will.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.has_ended
+            || self.broken.is_some()
+            || match self.length(&self.come) {
+                Ok(Some(bytes)) => self.come.len() >= PREFIX_BYTES + bytes,
+                Ok(None) => false,
+                Err(_) => true,
             }
-            match self.body.data().await {
-                Some(Ok(piece)) => self.add(piece)?,
-                Some(Err(error)) => return Err(broken(&error)),
-                None if self.is_between_messages() => return Ok(None),
-                None => {
-                    return Err(Status::new(
-                        Code::Internal,
-                        "the request ended in the middle of a message",
-                    ));
-                }
-            }
+    }
+
+    /// The next message, if it has come: `Some(None)` once the client has said everything.
+    pub(crate) fn next(&mut self) -> Result<Option<Option<Bytes>>, Status> {
+        if let Some(status) = &self.broken {
+            return Err(status.clone());
+        }
+        if let Some(bytes) = self.length(&self.come)?
+            && self.come.len() >= PREFIX_BYTES + bytes
+        {
+            self.ledger.give_back(PREFIX_BYTES + bytes);
+            self.come.advance(PREFIX_BYTES);
+            let message = Bytes::copy_from_slice(&self.come[..bytes]);
+            self.come.advance(bytes);
+            self.tidy();
+            return Ok(Some(Some(message)));
+        }
+        match (self.has_ended, self.come.is_empty()) {
+            (false, _) => Ok(None),
+            (true, true) => Ok(Some(None)),
+            (true, false) => Err(Status::new(
+                Code::Internal,
+                "the request ended in the middle of a message",
+            )),
         }
     }
 
-    /// Waits until the client has said that it has no more to say, which some do in a frame of
-    /// its own: a call that is dropped before that is reset, and a client whose calls are reset
-    /// too often is taken for an attacker. Returns at once if there is more than that.
-    pub(crate) async fn end(&mut self) {
-        while self.is_between_messages() && !self.body.is_end_stream() {
-            match self.body.data().await {
-                Some(Ok(piece)) if piece.is_empty() => {}
-                Some(_) | None => return,
-            }
+    /// All that has come, whatever it is; `Some` and nothing once the client has said everything.
+    pub(crate) fn next_raw(&mut self) -> Option<Bytes> {
+        if self.come.is_empty() && !self.has_ended {
+            return None;
         }
+        self.ledger.give_back(self.come.len());
+        Some(core::mem::take(&mut self.come).freeze())
     }
 
-    fn is_between_messages(&self) -> bool {
-        self.partial.is_empty() && self.rest.is_empty()
-    }
-
-    fn add(&mut self, piece: Bytes) -> Result<(), Status> {
-        self.body
-            .flow_control()
-            .release_capacity(piece.len())
-            .map_err(|error| broken(&error))?;
-        if self.is_between_messages() {
-            self.rest = piece;
-            return Ok(());
+    /// Lets memory go that nothing lies in.
+    fn tidy(&mut self) {
+        if self.come.is_empty() {
+            self.come = BytesMut::new();
         }
-        self.ledger.take(piece.len() + self.rest.len())?;
-        self.partial.extend_from_slice(&self.rest);
-        self.rest = Bytes::new();
-        self.partial.extend_from_slice(&piece);
-        Ok(())
-    }
-
-    /// Takes a whole message off what has come, if there is one.
-    fn complete(&mut self) -> Result<Option<Bytes>, Status> {
-        let come: &[u8] = if self.partial.is_empty() {
-            &self.rest
-        } else {
-            &self.partial
-        };
-        let Some(bytes) = self.length(come)? else {
-            return Ok(None);
-        };
-        let whole = PREFIX_BYTES + bytes;
-        if come.len() < whole {
-            return Ok(None);
-        }
-        let mut message = if self.partial.is_empty() {
-            self.rest.split_to(whole)
-        } else {
-            self.ledger.give_back(self.partial.len());
-            let mut all = core::mem::take(&mut self.partial).freeze();
-            let message = all.split_to(whole);
-            self.rest = all;
-            message
-        };
-        message.advance(PREFIX_BYTES);
-        Ok(Some(message))
     }
 
     /// The length that the prefix names, once it has come; refuses what it must not be.
@@ -173,12 +171,8 @@ impl Inbound {
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        self.ledger.give_back(self.partial.len());
+        self.ledger.give_back(self.come.len());
     }
-}
-
-fn broken(error: &h2::Error) -> Status {
-    Status::new(Code::Canceled, format!("the request broke off: {error}"))
 }
 
 /// A buffer with room for a message of `bytes` and its prefix already in place.
@@ -201,4 +195,62 @@ pub(crate) fn whole(message: &impl prost::Message) -> Bytes {
         .encode(&mut out)
         .expect("the buffer grows as it must");
     out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbound() -> Inbound {
+        Inbound::new(100, Arc::default())
+    }
+
+    #[test]
+    fn messages_come_whole_however_they_are_cut() {
+        let said = [
+            &[0, 0, 0, 0, 3][..],
+            b"one",
+            &[0, 0, 0, 0, 0],
+            &[0, 0, 0, 0, 1],
+            b"2",
+        ];
+        let said = said.concat();
+        for step in 1..=said.len() {
+            let (mut inbound, mut found) = (inbound(), Vec::new());
+            for piece in said.chunks(step) {
+                inbound.add(piece);
+                while let Some(Some(message)) = inbound.next().unwrap() {
+                    found.push(message);
+                }
+            }
+            assert_eq!(found, [&b"one"[..], b"", b"2"]);
+            assert!(!inbound.is_ready() && inbound.ledger.held.load(Ordering::Relaxed) == 0);
+            inbound.end();
+            assert!(inbound.is_ready());
+            assert_eq!(inbound.next().unwrap(), Some(None));
+        }
+    }
+
+    #[test]
+    fn one_message_in_one_piece_is_taken_at_once() {
+        let mut inbound = inbound();
+        let piece = [0, 0, 0, 0, 2, b'o', b'k'];
+        assert_eq!(inbound.whole(&piece).as_deref(), Some(&b"ok"[..]));
+        assert_eq!(inbound.whole(&piece[..6]), None);
+        assert_eq!(inbound.whole(&[&piece[..], &[0]].concat()), None);
+        assert_eq!(inbound.whole(&[1, 0, 0, 0, 0]), None);
+        inbound.add(&piece[..1]);
+        assert_eq!(inbound.whole(&piece), None);
+    }
+
+    #[test]
+    fn incomplete_messages_are_bounded_for_all_together() {
+        let mut inbound = inbound();
+        inbound.ledger.take(PARTIAL_BYTES_MAX).unwrap();
+        inbound.add(b"\0");
+        assert!(inbound.is_ready());
+        assert_eq!(inbound.next().unwrap_err().code(), Code::ResourceExhausted);
+        let held = &inbound.ledger.held;
+        assert_eq!(held.load(Ordering::Relaxed), PARTIAL_BYTES_MAX);
+    }
 }

@@ -11,6 +11,7 @@ use holm_kv::{Refusal, View};
 
 use super::call::{Given, GrpcCall};
 use super::list;
+use super::method::Method;
 use super::reply::{self, Header};
 use crate::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
 use crate::services::Services;
@@ -26,7 +27,7 @@ impl GrpcCall {
     /// Who calls, if users are enforced.
     fn caller(&self, view: &View) -> Result<Option<Caller>, Status> {
         if view.auth.enabled() {
-            self.server.services.caller(&self.context())
+            self.server().services.caller(&self.context())
         } else {
             Ok(None)
         }
@@ -39,7 +40,7 @@ impl GrpcCall {
     }
 
     fn services(&self) -> &Services {
-        &self.server.services
+        &self.server().services
     }
 
     async fn propose(&self, command: Command) -> Result<(Header, Outcome), Status> {
@@ -47,7 +48,7 @@ impl GrpcCall {
         let caller = self.caller(&handle.view())?;
         let proposal = Proposal { caller, command };
         let begun = handle.is_of_cluster().then(|| self.services().begin());
-        let applied = if self.is_alone.load(Ordering::Relaxed) {
+        let applied = if self.peer.is_alone.load(Ordering::Relaxed) {
             handle.propose_here(proposal).await
         } else {
             handle.propose(proposal).await
@@ -76,16 +77,34 @@ impl GrpcCall {
     }
 }
 
+/// What can be answered without waiting for anybody: a get at a node alone, which has all that
+/// was acknowledged.
+pub(crate) fn at_once(call: &mut GrpcCall) -> Option<Result<Given, Status>> {
+    let is_get = call.method == Method::Range;
+    if !is_get || call.services().handle().is_of_cluster() {
+        return None;
+    }
+    Some(begin_range(call).and_then(|request| read_range(call, request)))
+}
+
 /// A get: answered from the published state without a word to the engine.
 pub(crate) async fn range(call: &mut GrpcCall) -> Result<Given, Status> {
-    let request: RangeRequest = call.message().await?;
-    validate::range(&request)?;
-    call.services().count_range();
-    // A node alone has all that was acknowledged.
+    let request = begin_range(call)?;
     if !request.serializable && call.services().handle().is_of_cluster() {
         call.services().check_vote()?;
         call.services().catch_up().await?;
     }
+    read_range(call, request)
+}
+
+fn begin_range(call: &mut GrpcCall) -> Result<RangeRequest, Status> {
+    let request: RangeRequest = call.decode_message()?;
+    validate::range(&request)?;
+    call.services().count_range();
+    Ok(request)
+}
+
+fn read_range(call: &GrpcCall, request: RangeRequest) -> Result<Given, Status> {
     let view = call.services().handle().view();
     let range = convert::range(request);
     let caller = call.caller(&view)?;
@@ -126,7 +145,7 @@ fn read(view: &View, range: &holm_kv::command::Range) -> Result<Found, Refusal> 
 
 /// A put.
 pub(crate) async fn put(call: &mut GrpcCall) -> Result<Given, Status> {
-    let request: PutRequest = call.message().await?;
+    let request: PutRequest = call.decode_message()?;
     validate::put(&request)?;
     call.check_size()?;
     let (header, outcome) = call.propose(Command::Put(convert::put(request))).await?;
@@ -138,7 +157,7 @@ pub(crate) async fn put(call: &mut GrpcCall) -> Result<Given, Status> {
 
 /// A delete.
 pub(crate) async fn delete_range(call: &mut GrpcCall) -> Result<Given, Status> {
-    let request: DeleteRangeRequest = call.message().await?;
+    let request: DeleteRangeRequest = call.decode_message()?;
     validate::delete_range(&request)?;
     call.check_size()?;
     let command = Command::DeleteRange(convert::delete_range(request));
@@ -151,7 +170,7 @@ pub(crate) async fn delete_range(call: &mut GrpcCall) -> Result<Given, Status> {
 
 /// A transaction; one that only reads never visits the engine.
 pub(crate) async fn txn(call: &mut GrpcCall) -> Result<Given, Status> {
-    let request: TxnRequest = call.message().await?;
+    let request: TxnRequest = call.decode_message()?;
     validate::txn(&request, call.services().limits().operations_max)?;
     let is_of_cluster = call.services().handle().is_of_cluster();
     let must_catch_up = is_of_cluster && !convert::is_serializable(&request);

@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
 /// Pings that come too soon, and are forgiven until the next answer.
@@ -55,22 +53,27 @@ impl Strikes {
 pub(super) struct Vigil {
     interval: Duration,
     patience: Duration,
-    ping_pong: Option<PingPong>,
     /// When it was asked, if it has said nothing since.
     asked: Option<Instant>,
 }
 
+/// What a look at a client came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// All is well: look again then.
+    Again(Instant),
+    /// Ask it whether it is there, and look again then.
+    Ask(Instant),
+    /// It was asked and is gone.
+    Gone,
+}
+
 impl Vigil {
     /// `interval` of zero asks never.
-    pub(super) const fn new(
-        interval: Duration,
-        patience: Duration,
-        ping_pong: Option<PingPong>,
-    ) -> Self {
+    pub(super) const fn new(interval: Duration, patience: Duration) -> Self {
         Self {
             interval: least(interval, NEVER),
             patience: least(patience, NEVER),
-            ping_pong,
             asked: None,
         }
     }
@@ -85,28 +88,20 @@ impl Vigil {
         Instant::now() + interval
     }
 
-    /// Looks at a client that was heard last at `heard`: when to look again, or `None` if it is
-    /// gone.
-    pub(super) fn look(&mut self, heard: Instant) -> Option<Instant> {
+    /// Looks at a client that was heard last at `heard`.
+    pub(super) fn look(&mut self, heard: Instant) -> Look {
         if self.interval.is_zero() {
-            return Some(self.first());
+            return Look::Again(self.first());
         }
         if self.asked.take().is_some_and(|asked| heard <= asked) {
-            return None;
+            return Look::Gone;
         }
         let (now, due) = (Instant::now(), heard + self.interval);
         if now < due {
-            return Some(due);
-        }
-        if let Some(ping_pong) = &mut self.ping_pong {
-            // The answer to an earlier question must be taken before the next is asked.
-            drop(std::future::poll_fn(|cx| ping_pong.poll_pong(cx)).now_or_never());
-            if let Err(error) = ping_pong.send_ping(Ping::opaque()) {
-                tracing::debug!(%error, "a client could not be asked whether it is there");
-            }
+            return Look::Again(due);
         }
         self.asked = Some(now);
-        Some(now + self.patience)
+        Look::Ask(now + self.patience)
     }
 }
 
@@ -119,22 +114,8 @@ const fn least(left: Duration, right: Duration) -> Duration {
     }
 }
 
-/// The frame that tells a client that it pings too often, and ends the connection.
-#[expect(clippy::big_endian_bytes, reason = "the order of HTTP/2")]
-pub(super) fn too_many_pings() -> Vec<u8> {
-    const TEXT: &[u8] = b"too_many_pings";
-    const ENHANCE_YOUR_CALM: u32 = 11;
-    const LAST_STREAM: u32 = 0x7fff_ffff;
-    let bytes = u8::try_from(8 + TEXT.len()).expect("it is short");
-    let head = [0, 0, bytes, 7, 0, 0, 0, 0, 0];
-    [
-        &head[..],
-        &LAST_STREAM.to_be_bytes(),
-        &ENHANCE_YOUR_CALM.to_be_bytes(),
-        TEXT,
-    ]
-    .concat()
-}
+/// What a client that pings too often is told, in words that its library looks for.
+pub(super) const TOO_MANY_PINGS: &[u8] = b"too_many_pings";
 
 #[cfg(test)]
 mod tests {
@@ -173,20 +154,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_client_is_asked_and_then_given_up() {
         let second = Duration::from_secs(1);
-        let mut vigil = Vigil::new(10 * second, 2 * second, None);
+        let mut vigil = Vigil::new(10 * second, 2 * second);
         let start = Instant::now();
         assert_eq!(vigil.first(), start + 10 * second);
         tokio::time::advance(10 * second).await;
         let heard = start + 3 * second;
-        assert_eq!(vigil.look(heard), Some(start + 13 * second));
+        assert_eq!(vigil.look(heard), Look::Again(start + 13 * second));
         tokio::time::advance(3 * second).await;
-        assert_eq!(vigil.look(heard), Some(start + 15 * second), "asked");
+        assert_eq!(vigil.look(heard), Look::Ask(start + 15 * second));
         tokio::time::advance(2 * second).await;
         let answered = start + 14 * second;
-        assert_eq!(vigil.look(answered), Some(start + 24 * second));
+        assert_eq!(vigil.look(answered), Look::Again(start + 24 * second));
         tokio::time::advance(9 * second).await;
-        assert!(vigil.look(answered).is_some(), "asked again");
+        assert!(matches!(vigil.look(answered), Look::Ask(_)), "asked again");
         tokio::time::advance(2 * second).await;
-        assert_eq!(vigil.look(answered), None, "no answer");
+        assert_eq!(vigil.look(answered), Look::Gone, "no answer");
     }
 }

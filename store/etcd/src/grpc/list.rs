@@ -69,7 +69,7 @@ pub(crate) async fn send(
     view: Arc<View>,
     range: Range,
 ) -> Result<Given, Status> {
-    let turn = Arc::clone(&call.server.lists).acquire_owned().await;
+    let turn = Arc::clone(&call.server().lists).acquire_owned().await;
     let turn =
         turn.map_err(|_closed| Status::new(Code::Unavailable, "etcdserver: server stopped"))?;
     let header = call.header(&view);
@@ -83,7 +83,7 @@ pub(crate) async fn send(
         return Err(end(reader.await));
     };
     let island = call.island();
-    let Ok(mut out) = Outbound::begin(&mut call.respond, island) else {
+    let Ok(mut out) = Outbound::begin(&call.cord(), island) else {
         return Ok(Given::Sent);
     };
     loop {

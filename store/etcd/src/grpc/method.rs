@@ -108,6 +108,7 @@ methods! {
         KeyspaceList "KeyspaceList" Unary
         KeyspaceRemove "KeyspaceRemove" Unary
         KeyspaceMember "KeyspaceMember" Unary
+        Conflicts "Conflicts" Unary
     }
     "grpc.health.v1.Health" {
         HealthCheck "Check" Unary

@@ -1,160 +1,163 @@
 //! The answers of one call, sent no faster than the client takes them.
 
 use std::future::poll_fn;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, SendStream};
-use http::header::{CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, HeaderValue, Response};
+use holm_http2::{Connection, Key, Reason, Section};
+use http::header::HeaderName;
 
+use super::wire::Cord;
 use crate::status::{Code, Status};
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-
 /// What a node that is cut off says in the head of its answers; stock clients pass it over.
-pub(crate) const ISLAND: HeaderName = HeaderName::from_static("holm-island");
+pub(crate) const ISLAND: HeaderName = HeaderName::from_static(ISLAND_NAME);
+const ISLAND_NAME: &str = "holm-island";
 
 /// The value of [`ISLAND`], if there is anything to say.
-pub(crate) type Island = Option<HeaderValue>;
+pub(crate) type Island = Option<String>;
 
 /// Pieces in which long answers go out.
 pub(crate) const PIECE_BYTES: usize = 64 << 10;
+
+const CONTENT_TYPE: (&[u8], &[u8]) = (b"content-type", b"application/grpc");
 
 /// The client left, or the connection broke: nobody is there to be told more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
 
-impl From<h2::Error> for Gone {
-    fn from(_: h2::Error) -> Self {
-        Self
+/// Begins an answer.
+pub(crate) fn begin(http: &mut Connection, key: Key, island: Option<&str>) {
+    match island {
+        None => http.head(key, 200, Section::Usual, false),
+        Some(island) => {
+            let fields = [CONTENT_TYPE, (ISLAND_NAME.as_bytes(), island.as_bytes())];
+            http.head(key, 200, Section::Fields(&fields), false);
+        }
     }
 }
 
-/// Answers with one message: three frames, buffered until the connection is next polled.
-pub(crate) fn answer(
-    respond: &mut SendResponse<Bytes>,
-    framed: Bytes,
-    island: Island,
-) -> Result<(), Gone> {
-    let mut stream = respond.send_response(head(island), false)?;
-    stream.send_data(framed, false)?;
-    stream.send_trailers(trailers(&OK))?;
-    Ok(())
+/// Answers with one message: three frames.
+pub(crate) fn answer(http: &mut Connection, key: Key, framed: &[u8], island: Option<&str>) {
+    begin(http, key, island);
+    http.data_of(key, framed);
+    http.end(key, Section::Usual);
 }
 
-/// Answers with a refusal alone: one frame.
-pub(crate) fn refuse(
-    respond: &mut SendResponse<Bytes>,
-    status: &Status,
-    island: Island,
-) -> Result<(), Gone> {
-    let mut response = head(island);
-    response.headers_mut().extend(trailers(status));
-    respond.send_response(response, true)?;
-    Ok(())
+/// Answers with a refusal alone: one frame. What was begun ends with it.
+pub(crate) fn refuse(http: &mut Connection, key: Key, status: &Status, island: Option<&str>) {
+    if http.is_begun(key) {
+        end(http, key, status);
+        return;
+    }
+    let (code, message) = (code_value(status.code()), message_value(status.message()));
+    let mut fields = vec![CONTENT_TYPE];
+    if let Some(island) = island {
+        fields.push((ISLAND_NAME.as_bytes(), island.as_bytes()));
+    }
+    fields.push((b"grpc-status", code.as_bytes()));
+    if !message.is_empty() {
+        fields.push((b"grpc-message", message.as_bytes()));
+    }
+    http.head(key, 200, Section::Fields(&fields), true);
+}
+
+/// Ends an answer that was begun.
+pub(crate) fn end(http: &mut Connection, key: Key, status: &Status) {
+    if status.code() == Code::Ok && status.message().is_empty() {
+        http.end(key, Section::Usual);
+        return;
+    }
+    let (code, message) = (code_value(status.code()), message_value(status.message()));
+    let fields: [(&[u8], &[u8]); 2] = [
+        (b"grpc-status", code.as_bytes()),
+        (b"grpc-message", message.as_bytes()),
+    ];
+    let count = if message.is_empty() { 1 } else { 2 };
+    http.end(key, Section::Fields(&fields[..count]));
 }
 
 /// The answers of a call that has many.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    stream: SendStream<Bytes>,
+    cord: Cord,
 }
 
 impl Outbound {
     /// Begins to answer.
-    pub(crate) fn begin(respond: &mut SendResponse<Bytes>, island: Island) -> Result<Self, Gone> {
-        let stream = respond.send_response(head(island), false)?;
-        Ok(Self { stream })
+    pub(crate) fn begin(cord: &Cord, island: Island) -> Result<Self, Gone> {
+        let mut state = cord.wire.lock();
+        if !state.http.is_alive(cord.key) {
+            return Err(Gone);
+        }
+        begin(&mut state.http, cord.key, island.as_deref());
+        drop(state);
+        Ok(Self { cord: cord.clone() })
+    }
+
+    /// Goes on with an answer that was begun.
+    pub(crate) fn of(cord: &Cord) -> Self {
+        Self { cord: cord.clone() }
     }
 
     /// Sends `bytes` as the client's window opens. Holds at most these bytes.
-    pub(crate) async fn send(&mut self, mut bytes: Bytes) -> Result<(), Gone> {
-        while !bytes.is_empty() {
-            let room = self.room(bytes.len()).await?;
-            let piece = bytes.split_to(room.min(bytes.len()));
-            self.stream.send_data(piece, false)?;
+    pub(crate) async fn send(&mut self, bytes: Bytes) -> Result<(), Gone> {
+        if bytes.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        {
+            let mut state = self.cord.wire.lock();
+            if !state.http.is_alive(self.cord.key) {
+                return Err(Gone);
+            }
+            state.http.data(self.cord.key, bytes);
+        }
+        poll_fn(|cx| self.poll_drained(cx)).await
     }
 
-    /// Waits until the client takes something.
-    pub(crate) async fn opened(&mut self) -> Result<(), Gone> {
-        self.room(1).await.map(drop)
-    }
-
-    /// Waits until the client lets some bytes through, `wanted` at most.
-    async fn room(&mut self, wanted: usize) -> Result<usize, Gone> {
-        self.stream.reserve_capacity(wanted);
-        loop {
-            let ready = self.stream.capacity();
-            if ready > 0 {
-                return Ok(ready);
-            }
-            match poll_fn(|cx| self.stream.poll_capacity(cx)).await {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Err(Gone),
-            }
+    /// Waits until nothing is held.
+    fn poll_drained(&self, cx: &Context<'_>) -> Poll<Result<(), Gone>> {
+        let (key, mut state) = (self.cord.key, self.cord.wire.lock());
+        if !state.http.is_alive(key) {
+            Poll::Ready(Err(Gone))
+        } else if state.http.is_drained(key) {
+            Poll::Ready(Ok(()))
+        } else {
+            state.http.await_drained(key);
+            state.wait(key, cx)
         }
     }
 
     /// Waits until the client takes the call back.
     pub(crate) async fn is_reset(&mut self) {
-        // Either answer means that nobody listens any more.
-        drop(poll_fn(|cx| self.stream.poll_reset(cx)).await);
+        self.cord.gone().await;
     }
 
     /// Ends the call with its status.
-    pub(crate) fn end(mut self, status: &Status) -> Result<(), Gone> {
-        self.stream.send_trailers(trailers(status))?;
+    pub(crate) fn end(self, status: &Status) -> Result<(), Gone> {
+        let mut state = self.cord.wire.lock();
+        if !state.http.is_alive(self.cord.key) {
+            return Err(Gone);
+        }
+        end(&mut state.http, self.cord.key, status);
         Ok(())
     }
 
     /// Breaks the call off: for a client that takes nothing for too long.
-    pub(crate) fn reset(mut self) {
-        self.stream.send_reset(Reason::CANCEL);
+    pub(crate) fn reset(self) {
+        self.cord.reset(Reason::CANCEL);
     }
-}
-
-/// Waits until the client takes a call back that is not answered yet.
-pub(crate) async fn was_reset(respond: &mut SendResponse<Bytes>) {
-    // Either answer means that nobody listens any more.
-    drop(poll_fn(|cx| respond.poll_reset(cx)).await);
 }
 
 /// What a call ends with when all went well.
 pub(crate) const OK: Status = Status::ok();
 
-fn head(island: Island) -> Response<()> {
-    let mut response = Response::new(());
-    response.headers_mut().insert(CONTENT_TYPE, GRPC);
-    if let Some(island) = island {
-        response.headers_mut().insert(ISLAND, island);
-    }
-    response
-}
-
-fn trailers(status: &Status) -> HeaderMap {
-    let mut map = HeaderMap::with_capacity(2);
-    map.insert(GRPC_STATUS, code_value(status.code()));
-    if !status.message().is_empty() {
-        map.insert(GRPC_MESSAGE, message_value(status.message()));
-    }
-    map
-}
-
-fn code_value(code: Code) -> HeaderValue {
-    if code == Code::Ok {
-        HeaderValue::from_static("0")
-    } else {
-        HeaderValue::from(code.number())
-    }
+fn code_value(code: Code) -> String {
+    code.number().to_string()
 }
 
 /// gRPC's percent encoding: all but printable ASCII, and the percent sign itself.
-fn message_value(message: &str) -> HeaderValue {
+fn message_value(message: &str) -> String {
     let mut text = String::with_capacity(message.len());
     for byte in message.bytes() {
         if (0x20..=0x7e).contains(&byte) && byte != b'%' {
@@ -163,7 +166,7 @@ fn message_value(message: &str) -> HeaderValue {
             text.push_str(&format!("%{byte:02X}"));
         }
     }
-    HeaderValue::from_str(&text).expect("printable ASCII is a header value")
+    text
 }
 
 #[cfg(test)]

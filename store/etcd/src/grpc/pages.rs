@@ -53,7 +53,7 @@ async fn begin(call: &mut GrpcCall) -> Result<Pages, Status> {
     let is_serializable = request.serializable;
     let range = convert::range(request);
     check(&range)?;
-    let services = call.server.services.clone();
+    let services = call.server().services.clone();
     services.count_range();
     if !is_serializable {
         services.check_vote()?;
@@ -63,7 +63,7 @@ async fn begin(call: &mut GrpcCall) -> Result<Pages, Status> {
     let caller = services.caller(&call.context())?;
     view.auth.check_range(caller.as_ref(), &range)?;
     let header = call.header(&view);
-    let turn = Arc::clone(&call.server.lists).acquire_owned().await;
+    let turn = Arc::clone(&call.server().lists).acquire_owned().await;
     let turn = turn.map_err(|_closed| crate::errors::stopped())?;
     let (sender, pages) = mpsc::channel(PAGES_MAX);
     let reader = super::list::start(move || {
@@ -92,7 +92,7 @@ fn check(range: &Range) -> Result<(), Status> {
     ))
 }
 
-async fn pass_on(mut call: GrpcCall, mut read: Pages) -> Status {
+async fn pass_on(call: GrpcCall, mut read: Pages) -> Status {
     let Some(mut page) = read.pages.recv().await else {
         // Refusals come before the first message.
         let status = ended(read.reader).await;
@@ -101,11 +101,11 @@ async fn pass_on(mut call: GrpcCall, mut read: Pages) -> Status {
     };
     let gone = || Status::new(Code::Canceled, "");
     let island = call.island();
-    let Ok(mut out) = Outbound::begin(&mut call.respond, island) else {
+    let Ok(mut out) = Outbound::begin(&call.cord(), island) else {
         return gone();
     };
     loop {
-        call.server.counters(call.method).send();
+        call.server().counters(call.method).send();
         match tokio::time::timeout(STALL, out.send(page)).await {
             Ok(Ok(())) => {}
             Ok(Err(Gone)) => return gone(),

@@ -320,6 +320,7 @@ mod tests {
             version: 3,
             value: Bytes::from(vec![b'v'; 200]),
             lease: -5,
+            mark: Bytes::new(),
         })
     }
 

@@ -5,15 +5,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::server::SendResponse;
 use prost::Message;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::call::{Given, GrpcCall, decode};
+use super::Server;
+use super::call::{Given, GrpcCall, Outcome, decode};
 use super::frame::whole;
 use super::method::Method;
-use super::outbound::{Gone, Outbound, was_reset};
-use super::{pages, watch};
+use super::outbound::{Gone, Outbound};
+use super::pages;
 use crate::errors;
 use crate::proto::etcdserverpb::LeaseKeepAliveRequest;
 use crate::status::{Code, Status};
@@ -21,17 +22,35 @@ use crate::status::{Code, Status};
 /// Answers between who makes them and who sends them.
 const ANSWERS_MAX: usize = 4;
 
+/// Counts how a long call ended. One that is dropped was given up by its client.
+struct Count {
+    server: Arc<Server>,
+    method: Method,
+    begun: Instant,
+    code: usize,
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        let counters = self.server.counters(self.method);
+        counters.finish(self.code, self.begun.into_std());
+    }
+}
+
 /// Runs a long call to its end.
-pub(crate) async fn run(mut call: GrpcCall) {
-    let server = Arc::clone(&call.server);
-    let counters = server.counters(call.method);
-    let begun = counters.start();
+pub(crate) async fn run(mut call: GrpcCall) -> Outcome {
+    let server = Arc::clone(&call.peer.server);
+    let mut count = Count {
+        begun: Instant::from_std(server.counters(call.method).start()),
+        server,
+        method: call.method,
+        code: usize::from(Code::Canceled.number()),
+    };
     if let Err(status) = call.admit() {
-        counters.finish(call.finish(Err(status)), begun);
-        return;
+        count.code = call.finish(Err(status));
+        return Outcome::Done;
     }
     let status = match call.method {
-        Method::Watch => watch::run(call).await,
         Method::RangeStream => pages::run(call).await,
         Method::LeaseKeepAlive => keep_alive(call).await,
         Method::Snapshot => snapshot(call).await,
@@ -39,11 +58,12 @@ pub(crate) async fn run(mut call: GrpcCall) {
         Method::HealthWatch => health_watch(call).await,
         _ => {
             let waited = wait(&mut call).await;
-            counters.finish(call.finish(waited), begun);
-            return;
+            count.code = call.finish(waited);
+            return Outcome::Done;
         }
     };
-    counters.finish(usize::from(status.code().number()), begun);
+    count.code = usize::from(status.code().number());
+    Outcome::Done
 }
 
 /// A lock, a campaign or a compaction: waits until it is granted or done, the client leaves or
@@ -61,11 +81,13 @@ async fn wait(call: &mut GrpcCall) -> Result<Given, Status> {
         }
     };
     let leader_lost = call.leader_lost();
+    let mut stop = call.peer.stop.clone();
+    let cord = call.cord();
     tokio::select! {
         framed = limited => framed.map(Given::Message),
-        _ = call.stop.changed() => Err(stopped()),
+        _ = stop.changed() => Err(stopped()),
         () = leader_lost => Err(errors::no_leader()),
-        () = was_reset(&mut call.respond) => Err(gone()),
+        () = cord.gone() => Err(gone()),
     }
 }
 
@@ -74,7 +96,7 @@ async fn waiting(
     call: &mut GrpcCall,
 ) -> Result<Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>, Status> {
     let cx = call.context();
-    let services = call.server.services.clone();
+    let services = call.server().services.clone();
     if call.method == Method::Compact {
         let (request, limit) = (call.message().await?, call.patience());
         Ok(Box::pin(async move {
@@ -110,19 +132,20 @@ fn gone() -> Status {
 }
 
 /// Renews a lease for each message.
-async fn keep_alive(mut call: GrpcCall) -> Status {
+async fn keep_alive(call: GrpcCall) -> Status {
     let island = call.island();
-    let Ok(mut out) = Outbound::begin(&mut call.respond, island) else {
+    let Ok(mut out) = Outbound::begin(&call.cord(), island) else {
         return gone();
     };
-    let server = Arc::clone(&call.server);
+    let server = Arc::clone(&call.peer.server);
     let counters = server.counters(call.method);
     let cx = call.context();
     let mut leader_lost = call.leader_lost();
+    let (cord, mut stop) = (call.cord(), call.peer.stop.clone());
     let status = loop {
         let message = tokio::select! {
-            message = call.inbound.message() => message,
-            _ = call.stop.changed() => break stopped(),
+            message = cord.message() => message,
+            _ = stop.changed() => break stopped(),
             () = leader_lost.as_mut() => break errors::no_leader(),
             () = out.is_reset() => return gone(),
         };
@@ -154,10 +177,10 @@ async fn keep_alive(mut call: GrpcCall) -> Status {
 }
 
 async fn snapshot(mut call: GrpcCall) -> Status {
-    let server = Arc::clone(&call.server);
+    let server = Arc::clone(&call.peer.server);
     let request = match call.message().await {
         Ok(request) => request,
-        Err(status) => return refuse(&mut call, status),
+        Err(status) => return refuse(&call, status),
     };
     let (sender, answers) = mpsc::channel(ANSWERS_MAX);
     let cx = call.context();
@@ -166,10 +189,10 @@ async fn snapshot(mut call: GrpcCall) -> Status {
 }
 
 async fn observe(mut call: GrpcCall) -> Status {
-    let server = Arc::clone(&call.server);
+    let server = Arc::clone(&call.peer.server);
     let request = match call.message().await {
         Ok(request) => request,
-        Err(status) => return refuse(&mut call, status),
+        Err(status) => return refuse(&call, status),
     };
     let (sender, answers) = mpsc::channel(ANSWERS_MAX);
     let cx = call.context();
@@ -178,10 +201,10 @@ async fn observe(mut call: GrpcCall) -> Status {
 }
 
 async fn health_watch(mut call: GrpcCall) -> Status {
-    let server = Arc::clone(&call.server);
+    let server = Arc::clone(&call.peer.server);
     let request = match call.message().await {
         Ok(request) => request,
-        Err(status) => return refuse(&mut call, status),
+        Err(status) => return refuse(&call, status),
     };
     let (sender, answers) = mpsc::channel(ANSWERS_MAX);
     let cx = call.context();
@@ -189,14 +212,14 @@ async fn health_watch(mut call: GrpcCall) -> Status {
     pass_on(call, work, answers).await
 }
 
-fn refuse(call: &mut GrpcCall, status: Status) -> Status {
+fn refuse(call: &GrpcCall, status: Status) -> Status {
     call.finish(Err(status.clone()));
     status
 }
 
 /// Sends what `work` makes until it ends, the client leaves, or this server stops.
 async fn pass_on<M: Message>(
-    mut call: GrpcCall,
+    call: GrpcCall,
     work: impl Future<Output = Result<(), Status>>,
     mut answers: mpsc::Receiver<M>,
 ) -> Status {
@@ -204,6 +227,7 @@ async fn pass_on<M: Message>(
     let mut out: Option<Outbound> = None;
     let mut ended = None;
     let mut leader_lost = call.leader_lost();
+    let (cord, mut stop) = (call.cord(), call.peer.stop.clone());
     let status = loop {
         let answer = tokio::select! {
             biased;
@@ -212,9 +236,9 @@ async fn pass_on<M: Message>(
                 ended = Some(end);
                 continue;
             }
-            _ = call.stop.changed() => break stopped(),
+            _ = stop.changed() => break stopped(),
             () = leader_lost.as_mut() => break errors::no_leader(),
-            () = left(out.as_mut(), &mut call.respond) => return gone(),
+            () = cord.gone() => return gone(),
         };
         let Some(answer) = answer else {
             break match ended {
@@ -222,7 +246,7 @@ async fn pass_on<M: Message>(
                 Some(Ok(())) | None => Status::ok(),
             };
         };
-        if send(&mut call, &mut out, &answer).await.is_err() {
+        if send(&call, &mut out, &answer).await.is_err() {
             return gone();
         }
     };
@@ -230,25 +254,17 @@ async fn pass_on<M: Message>(
         Some(out) => Ok(out),
         None if status.code() == Code::Ok => {
             let island = call.island();
-            Outbound::begin(&mut call.respond, island)
+            Outbound::begin(&call.cord(), island)
         }
-        None => return refuse(&mut call, status),
+        None => return refuse(&call, status),
     };
     // A client that has left need not be told.
     begun.and_then(|out| out.end(&status)).ok();
     status
 }
 
-/// Waits until the client takes the call back, answered or not.
-async fn left(out: Option<&mut Outbound>, respond: &mut SendResponse<Bytes>) {
-    match out {
-        Some(out) => out.is_reset().await,
-        None => was_reset(respond).await,
-    }
-}
-
 async fn send<M: Message>(
-    call: &mut GrpcCall,
+    call: &GrpcCall,
     out: &mut Option<Outbound>,
     answer: &M,
 ) -> Result<(), Gone> {
@@ -256,9 +272,9 @@ async fn send<M: Message>(
         Some(out) => out,
         None => {
             let island = call.island();
-            out.insert(Outbound::begin(&mut call.respond, island)?)
+            out.insert(Outbound::begin(&call.cord(), island)?)
         }
     };
-    call.server.counters(call.method).send();
+    call.server().counters(call.method).send();
     out.send(whole(answer)).await
 }

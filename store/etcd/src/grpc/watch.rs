@@ -1,33 +1,41 @@
-//! The watch stream: many watches on one call.
+//! Watch streams: many watches on one call, and many calls on one connection.
 //!
 //! Answers are made only while the client's window is open: the hub holds a cursor for each
-//! watch, and this task holds one batch of at most 256 KiB, or a single revision that is larger.
+//! watch, and a stream holds one batch of at most 256 KiB, or a single revision that is larger.
 //! A client that stops reading costs that and nothing more.
 //!
-//! What would surprise: streams of one connection mostly say the same, byte by byte, for clients
-//! number their watches alike. So the connection keeps the newest answer in its frame.
+//! What would surprise: a watch stream has no future of its own. The hub rings for a group of a
+//! connection's streams, and the connection's task writes what each has to say. Streams of one
+//! connection mostly say the same, byte by byte, for clients number their watches alike. So the
+//! connection keeps the newest answer in its frame.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use holm_kv::WatchAnswer;
+use holm_base::Time;
+use holm_http2::Key;
+use holm_kv::{View, WatchAnswer};
 use tokio::time::Instant;
 
-use super::call::{GrpcCall, decode};
+use super::call::{CallHead, Peer, context, decode};
 use super::frame;
-use super::outbound::{Gone, Outbound};
+use super::method::Method;
+use super::outbound;
 use super::reply::{self, Header};
-use crate::errors;
+use super::ring::{Note, Pen, Ring};
+use super::wire::State;
+use crate::context::Context;
 use crate::proto::etcdserverpb::WatchRequest;
-use crate::seat::Seat;
+use crate::seat::{Seat, Wake};
 use crate::services::watching;
 use crate::status::{Code, Status};
 
 /// What is asked of the hub at once.
 const BATCH_BYTES: usize = 256 << 10;
-/// How often progress is thought of when nobody says when.
-const IDLE: Duration = Duration::from_secs(60);
+/// Streams that the hub rings for together: more save rings when all have something, fewer save
+/// looks when one has.
+const GROUP_MAX: usize = 64;
 
 /// The longest answer that a connection keeps.
 const NEWEST_BYTES_MAX: usize = 64 << 10;
@@ -58,112 +66,216 @@ impl Newest {
     }
 }
 
-/// Runs the call to its end; gives the status it ended with.
-pub(crate) async fn run(mut call: GrpcCall) -> Status {
-    let island = call.island();
-    let Ok(mut out) = Outbound::begin(&mut call.respond, island) else {
-        return Status::new(Code::Canceled, "");
-    };
-    let server = Arc::clone(&call.server);
-    let seat = Seat::share(server.services.handle().hub(), &call.bells);
-    let mut has_more_requests = true;
-    let mut leader_lost = call.leader_lost();
-    let mut timer = std::pin::pin!(tokio::time::sleep(IDLE));
-    let status = loop {
-        let mut rung = std::pin::pin!(seat.bell.rung());
-        rung.as_mut().enable();
-        if call.bells.is_stopping() {
-            break Status::new(Code::Unavailable, "etcdserver: server stopped");
+/// A connection's watch streams, in groups that the hub rings for.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    groups: Vec<Group>,
+}
+
+struct Group {
+    pen: Arc<Pen>,
+    ring: Wake,
+    members: Vec<Key>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group")
+            .field("members", &self.members)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Groups {
+    /// Finds a group for one more stream; which it is, and what the hub is to call.
+    fn join(&mut self, key: Key, ring: &Arc<Ring>) -> (usize, Wake) {
+        let place = self
+            .groups
+            .iter()
+            .position(|it| it.members.len() < GROUP_MAX);
+        let place = place.unwrap_or_else(|| {
+            let pen = Pen::new(ring, Note::Bell(self.groups.len()));
+            let rung = Arc::clone(&pen);
+            self.groups.push(Group {
+                pen,
+                ring: Arc::new(move || rung.write()),
+                members: Vec::new(),
+            });
+            self.groups.len() - 1
+        });
+        let group = &mut self.groups[place];
+        group.members.push(key);
+        (place, Arc::clone(&group.ring))
+    }
+
+    /// The members of a group that was rung for, from now on to be rung for again.
+    pub(crate) fn rung(&self, group: usize, into: &mut Vec<Key>) {
+        let group = &self.groups[group];
+        group.pen.lift();
+        into.clear();
+        into.extend_from_slice(&group.members);
+    }
+
+    pub(crate) fn leave(&mut self, group: usize, key: Key) {
+        self.groups[group].members.retain(|it| *it != key);
+    }
+}
+
+/// What streams are told at one moment, looked up once for all of them.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    view: Arc<View>,
+    now: Time,
+    term: u64,
+}
+
+impl Moment {
+    pub(crate) fn of(peer: &Peer) -> Self {
+        let services = &peer.server.services;
+        let view = services.handle().view();
+        let term = services.term_of(&view);
+        let now = services.handle().now();
+        Self { view, now, term }
+    }
+}
+
+/// A watch stream.
+#[derive(Debug)]
+pub(crate) struct WatchCall {
+    pub(crate) key: Key,
+    pub(crate) group: usize,
+    pub(crate) begun: Instant,
+    pub(crate) demands_leader: bool,
+    /// When there will be something to say of progress.
+    pub(crate) due: Option<Instant>,
+    seat: Seat,
+    cx: Context,
+    /// Whether the client may say more.
+    is_listening: bool,
+}
+
+/// Whether a watch stream goes on.
+pub(crate) type GoesOn = Result<(), Status>;
+
+impl WatchCall {
+    /// Begins to answer.
+    pub(crate) fn begin(
+        (peer, state): (&Peer, &mut State),
+        key: Key,
+        head: &CallHead,
+        begun: Instant,
+        (groups, ring): (&mut Groups, &Arc<Ring>),
+    ) -> Self {
+        let services = &peer.server.services;
+        outbound::begin(&mut state.http, key, services.island().as_deref());
+        let (group, wake) = groups.join(key, ring);
+        Self {
+            key,
+            group,
+            begun,
+            demands_leader: head.demands_leader,
+            due: None,
+            seat: Seat::open(services.handle().hub(), wake),
+            cx: context(peer, head),
+            is_listening: true,
         }
-        match send_ready(&call, &seat, &mut out).await {
-            Ok(Sent::Full) => continue,
-            // Should something be left, the hub has rung by now.
-            Ok(Sent::All) => {}
-            Err(Gone) => return Status::new(Code::Canceled, ""),
-        }
-        let takes_requests = has_more_requests && seat.hub.takes_requests(seat.stream);
-        if let Some(due) = seat.hub.next_progress(seat.stream) {
-            let patience = due.since(server.services.handle().now());
-            timer.as_mut().reset(Instant::now() + patience);
-        }
-        tokio::select! {
-            biased;
-            // Requests come first: events may never cease.
-            message = call.inbound.message(), if takes_requests => match message {
-                Ok(Some(message)) => {
-                    if let Err(status) = take(&call, &seat, message) {
-                        break status;
-                    }
+    }
+
+    /// Acts on what the client has said, as far as the hub takes it.
+    pub(crate) fn listen(&mut self, peer: &Peer, state: &mut State) -> GoesOn {
+        let services = &peer.server.services;
+        let (hub, stream) = (&self.seat.hub, self.seat.stream);
+        while self.is_listening && hub.takes_requests(stream) {
+            match state.next_message(self.key)? {
+                Some(Some(message)) => {
+                    let request: WatchRequest = decode(message)?;
+                    peer.server.counters(Method::Watch).receive();
+                    watching::take(services, &self.cx, hub, stream, request)?;
+                    self.due = hub.next_progress(stream).map(|due| {
+                        let patience = due.since(services.handle().now());
+                        Instant::now() + patience
+                    });
                 }
                 // A client that has said everything may go on listening.
-                Ok(None) => has_more_requests = false,
-                Err(status) => break status,
-            },
-            () = rung => {}
-            () = leader_lost.as_mut() => break errors::no_leader(),
-            // What a client still says tells that it takes the call back, too.
-            () = out.is_reset(), if !takes_requests => return Status::new(Code::Canceled, ""),
-            () = timer.as_mut() => timer.as_mut().reset(Instant::now() + IDLE),
+                Some(None) => self.is_listening = false,
+                None => break,
+            }
         }
-    };
-    // A client that has left need not be told.
-    out.end(&status).ok();
-    status
-}
-
-/// How much was sent.
-enum Sent {
-    /// As much as is asked for at once: there may be more.
-    Full,
-    /// What there was.
-    All,
-}
-
-/// Sends what the hub has.
-async fn send_ready(call: &GrpcCall, seat: &Seat, out: &mut Outbound) -> Result<Sent, Gone> {
-    // Before anything is taken from the hub, for what is taken must be held.
-    out.opened().await?;
-    let handle = call.server.services.handle();
-    let view = handle.view();
-    let now = handle.now();
-    let answers = seat.hub.poll(seat.stream, now, &view, BATCH_BYTES);
-    if answers.is_empty() {
-        return Ok(Sent::All);
+        Ok(())
     }
-    let identity = handle.identity();
-    let term = call.server.services.term_of(&view);
-    if let [answer] = answers.as_slice()
-        && answer.events.len() == 1
-    {
-        let header = Header::new(identity, answer.revision, term);
-        let framed = call.newest.frame(header, answer);
-        call.server.counters(call.method).send();
-        let is_full = framed.len() >= BATCH_BYTES;
-        out.send(framed).await?;
-        return Ok(if is_full { Sent::Full } else { Sent::All });
-    }
-    let (mut batch, mut is_full) = (BytesMut::new(), false);
-    for answer in answers {
-        let header = Header::new(identity, answer.revision, term);
-        write(&mut batch, header, &answer);
-        drop(answer);
-        call.server.counters(call.method).send();
-        // Many watches may share one large event.
-        if batch.len() >= BATCH_BYTES {
-            out.send(batch.split().freeze()).await?;
-            is_full = true;
+
+    /// Sends what the hub has, as far as the client takes it.
+    pub(crate) fn speak(&mut self, peer: &Peer, state: &mut State, moment: &Moment) -> GoesOn {
+        // Before anything is taken from the hub, for what is taken must be held.
+        while state.http.has_room(self.key) {
+            let (hub, stream) = (&self.seat.hub, self.seat.stream);
+            let answers = hub.poll(stream, moment.now, &moment.view, BATCH_BYTES);
+            if answers.is_empty() {
+                return Ok(());
+            }
+            let bytes = self.say(peer, state, &answers, moment);
+            // What waits to be taken until the hub has room for its answer.
+            self.listen(peer, state)?;
+            // Should something be left, the hub has rung by now.
+            if bytes < BATCH_BYTES {
+                return Ok(());
+            }
         }
+        state.http.await_room(self.key);
+        Ok(())
     }
-    out.send(batch.freeze()).await?;
-    Ok(if is_full { Sent::Full } else { Sent::All })
+
+    /// Sends answers; how many bytes they were.
+    fn say(
+        &self,
+        peer: &Peer,
+        state: &mut State,
+        answers: &[WatchAnswer],
+        moment: &Moment,
+    ) -> usize {
+        let services = &peer.server.services;
+        let (identity, counters) = (
+            services.handle().identity(),
+            peer.server.counters(Method::Watch),
+        );
+        let header = |answer: &WatchAnswer| Header::new(identity, answer.revision, moment.term);
+        if let [answer] = answers
+            && answer.events.len() == 1
+        {
+            let framed = peer.newest.frame(header(answer), answer);
+            counters.send();
+            let bytes = framed.len();
+            state.http.data(self.key, framed);
+            return bytes;
+        }
+        let mut batch = BytesMut::new();
+        for answer in answers {
+            write(&mut batch, header(answer), answer);
+            counters.send();
+        }
+        let bytes = batch.len();
+        state.http.data(self.key, batch.freeze());
+        bytes
+    }
+
+    /// A time has come: whether there is something to say of progress.
+    pub(crate) fn is_due(&mut self, peer: &Peer, now: Instant) -> bool {
+        if self.due.is_none_or(|it| it > now) {
+            return false;
+        }
+        let clock = peer.server.services.handle().now();
+        let next = self.seat.hub.next_progress(self.seat.stream);
+        self.due = next.map(|it| now + it.since(clock).max(PROGRESS_REST));
+        true
+    }
 }
 
-/// Acts on one message of the client.
-fn take(call: &GrpcCall, seat: &Seat, message: Bytes) -> Result<(), Status> {
-    let request: WatchRequest = decode(message)?;
-    call.server.counters(call.method).receive();
-    let services = &call.server.services;
-    watching::take(services, &call.context(), &seat.hub, seat.stream, request)
+/// The least time between two looks for progress.
+const PROGRESS_REST: Duration = Duration::from_millis(10);
+
+/// What streams are told when this server stops.
+pub(crate) fn stopped() -> Status {
+    Status::new(Code::Unavailable, "etcdserver: server stopped")
 }
 
 /// Appends an answer in its frame: a head of a few bytes, then the shared event bytes.

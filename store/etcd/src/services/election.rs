@@ -29,6 +29,7 @@ impl Services {
         cx: &Context,
         request: election::CampaignRequest,
     ) -> Result<election::CampaignResponse, Status> {
+        self.check_exclusive()?;
         self.run_for(cx, request).await.map_err(as_unknown)
     }
 
@@ -109,6 +110,7 @@ impl Services {
         cx: &Context,
         request: election::LeaderRequest,
     ) -> Result<election::LeaderResponse, Status> {
+        self.check_exclusive()?;
         let prefix = prefix_of(&request.name);
         let (header, leader) = self.oldest(cx, &prefix).await.map_err(as_unknown)?;
         if leader.is_none() {
@@ -147,6 +149,7 @@ impl Services {
         request: election::LeaderRequest,
         answers: mpsc::Sender<election::LeaderResponse>,
     ) -> Result<(), Status> {
+        self.check_exclusive()?;
         let prefix = prefix_of(&request.name);
         tokio::select! {
             () = answers.closed() => Ok(()),

@@ -11,21 +11,30 @@ use std::time::Duration;
 use holm_base::NodeId;
 use holm_kv::command::{Command, Proposal};
 use holm_kv::outcome::Outcome;
-use holm_runtime::DEFAULT;
+use holm_local_first::{Schema, Type, Vector};
+use holm_runtime::{DEFAULT, unix_ms};
 
 use super::Services;
 use crate::context::Context;
 use crate::holm::{
-    KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
-    KeyspaceRemoveRequest, KeyspaceSite, KeyspaceStatus, KeyspaceView,
+    IslandStatus, KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
+    KeyspaceRemoveRequest, KeyspaceSite, KeyspaceStatus, KeyspaceView, SlotSeq,
 };
-use crate::keyspaces::{self, Entry, KEYSPACES_MAX, Place, Table};
+use crate::keyspaces::{self, Entry, Islands, KEYSPACES_MAX, Place, Table};
 use crate::members::Member;
 use crate::status::{Code, Status};
 
 /// How long a change of a keyspace's sites may take until its caller is told that it goes on.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(7);
 const CHANGE_LOOK: Duration = Duration::from_millis(50);
+
+const LOCAL_FIRST: &str = "local-first";
+/// The longest schema, in bytes: it is in the table of keyspaces.
+const SCHEMA_MAX: usize = 64 << 10;
+const GUARANTEES: &str = "`linearizable` and `local-first`";
+
+/// At how many sites a local-first keyspace may be: each speaks to all others.
+const ISLANDS_MAX: usize = 16;
 
 /// How often a change is tried that others were faster with.
 const TRIES: usize = 16;
@@ -60,9 +69,11 @@ impl Services {
         if let Some(why) = keyspaces::misnamed(&request.name) {
             return Err(invalid(why));
         }
-        check_guarantee(&request.guarantee)?;
+        check_guarantee(&request.guarantee, &request.merge)?;
+        check_schema(&request)?;
         let members = self.members().await?;
         let sites = chosen(&members, &request.sites)?;
+        let islands = self.islands(&request, &sites, &members)?;
         let listen = places(&members, &sites, &request.listen)?;
         let nodes: Vec<u64> = sites.iter().map(|it| it.value()).collect();
         self.edit(|table| {
@@ -82,10 +93,11 @@ impl Services {
             check_unused(table, &listen)?;
             let added = table.add(Entry {
                 name: request.name.clone(),
-                guarantee: "linearizable".to_owned(),
+                guarantee: guarantee(&request).to_owned(),
                 founders: nodes.clone(),
                 sites: nodes.clone(),
                 listen: listen.clone(),
+                islands: islands.clone(),
                 ..Entry::default()
             });
             let used_up = || not_now("all ids of keyspaces have been used");
@@ -112,7 +124,7 @@ impl Services {
         self.check_login(cx)?;
         let members = self.members().await?;
         let table = self.keyspace_table()?;
-        let mut all = vec![default_view(&members)];
+        let mut all = vec![self.default_view(&members)];
         all.extend(table.keyspaces.iter().map(|it| self.view_of(it, &members)));
         all[1..].sort_by(|one, two| one.name.cmp(&two.name));
         if !request.name.is_empty() {
@@ -296,7 +308,74 @@ impl Services {
             leader: handle.leader().map_or(0, NodeId::value),
             addresses: handle.identity().client_urls.clone(),
             alarms: u64::try_from(view.alarms.len()).unwrap_or(u64::MAX),
+            guarantee: self.guarantee().to_owned(),
+            vector: view
+                .island
+                .as_ref()
+                .map_or_else(Vec::new, |it| seqs(&it.vector)),
+            conflicts: view.island.as_ref().map_or(0, |it| it.conflicts),
+            islands: Vec::new(),
         }
+    }
+
+    /// What the keyspace guarantees.
+    pub(super) fn guarantee(&self) -> &'static str {
+        match self.handle().view().island {
+            Some(_) => LOCAL_FIRST,
+            None => "linearizable",
+        }
+    }
+
+    /// As [`Services::keyspace_statuses`], with what the engines' threads know of other islands.
+    pub(super) async fn keyspace_statuses_told(&self) -> Result<Vec<KeyspaceStatus>, Status> {
+        let mut all = vec![self.status_told().await?];
+        let is_home = self.handle().group() == DEFAULT;
+        let others = self.shared.neighbours.get().filter(|_| is_home);
+        for other in others.map(|it| it.keyspaces()).unwrap_or_default() {
+            all.push(other.status_told().await?);
+        }
+        Ok(all)
+    }
+
+    async fn status_told(&self) -> Result<KeyspaceStatus, Status> {
+        let mut status = self.keyspace_status();
+        if self.handle().view().island.is_none() {
+            return Ok(status);
+        }
+        let names = match self.home() {
+            Ok(home) => home.members().await.unwrap_or_default(),
+            Err(_unknown) => Vec::new(),
+        };
+        let standing = self.handle().standing().await?;
+        let islands = standing.neighbours.iter().map(|it| {
+            let member = names.iter().find(|member| member.node == it.node);
+            IslandStatus {
+                node: it.node.value(),
+                name: member.map_or_else(String::new, |member| member.name.clone()),
+                slot: u32::from(it.slot.value()),
+                silent_for_ms: it.silent_for.map(millis),
+                is_cut: it.is_cut,
+                vector: seqs(&it.vector),
+            }
+        });
+        status.islands = islands.collect();
+        Ok(status)
+    }
+
+    /// A keyspace beside this one that is open here.
+    pub(super) fn neighbour(&self, name: &str) -> Option<Self> {
+        let others = self.shared.neighbours.get()?.keyspaces();
+        others.into_iter().find(|it| it.handle().keyspace() == name)
+    }
+
+    /// What the sites of a local-first keyspace are called, by slot.
+    pub(super) async fn sites_by_slot(&self, name: &str) -> Result<Vec<(u32, String)>, Status> {
+        let members = self.members().await?;
+        let table = self.keyspace_table()?;
+        let islands = table.find(name).and_then(|it| it.islands.as_ref());
+        let slots = islands.into_iter().flat_map(|it| &it.slots);
+        let named = slots.map(|(node, slot)| (u32::from(*slot), name_of(&members, *node)));
+        Ok(named.collect())
     }
 
     /// The gauges of all keyspaces that are open here, as text for a scrape.
@@ -409,6 +488,39 @@ impl Services {
         home.ok_or_else(|| not_now("this node does not know keyspace default yet: try again"))
     }
 
+    /// What a local-first keyspace is beyond its sites.
+    fn islands(
+        &self,
+        request: &KeyspaceCreateRequest,
+        sites: &[NodeId],
+        members: &[Member],
+    ) -> Result<Option<Islands>, Status> {
+        if guarantee(request) != LOCAL_FIRST {
+            return Ok(None);
+        }
+        if self.handle().bootstrap().is_none() {
+            return Err(not_now(
+                "a local-first keyspace is for several sites, and this node is alone: start sites with `holm up \
+                 --sites 3` or `holm up --join`, or create a linearizable keyspace",
+            ));
+        }
+        if sites.len() > ISLANDS_MAX {
+            return Err(not_now(format!(
+                "a local-first keyspace is at {ISLANDS_MAX} sites at most: name fewer with --sites"
+            )));
+        }
+        // Slots are in the order of names, so that tables and vectors are read alike.
+        let mut sites: Vec<u64> = sites.iter().map(|it| it.value()).collect();
+        sites.sort_by_key(|node| name_of(members, *node));
+        let slots = sites.into_iter().zip(1..);
+        Ok(Some(Islands {
+            merge: merge(&request.merge)?.name().to_owned(),
+            schema: request.schema.clone(),
+            since_unix_ms: unix_ms(),
+            slots: slots.collect(),
+        }))
+    }
+
     fn shown(&self, name: &str, members: &[Member]) -> Result<KeyspaceView, Status> {
         let table = self.keyspace_table()?;
         let entry = table.find(name).ok_or_else(|| no_such(name))?;
@@ -425,6 +537,7 @@ impl Services {
                 standing: standing.to_owned(),
                 addresses: place.addresses,
                 error: place.error,
+                slot: entry.islands.as_ref().map_or(0, |it| slot(it, *node)),
             }
         };
         let voting = entry.sites.iter().map(|it| (it, "member"));
@@ -439,8 +552,35 @@ impl Services {
             guarantee: entry.guarantee.clone(),
             state: if is_ready { "ready" } else { "opening" }.to_owned(),
             sites,
+            merge: entry
+                .islands
+                .as_ref()
+                .map_or("", |it| it.merge.as_str())
+                .to_owned(),
+            here: self.handle().identity().node.value(),
         }
     }
+
+    fn default_view(&self, members: &[Member]) -> KeyspaceView {
+        let here = self.handle().identity().node.value();
+        default_view(members, here)
+    }
+}
+
+fn seqs(vector: &Vector) -> Vec<SlotSeq> {
+    let all = vector.iter().map(|(slot, seq)| SlotSeq {
+        slot: u32::from(slot.value()),
+        seq,
+    });
+    all.collect()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn slot(islands: &Islands, node: u64) -> u32 {
+    islands.slots.get(&node).copied().map_or(0, u32::from)
 }
 
 fn begin_joining(
@@ -449,6 +589,7 @@ fn begin_joining(
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
+    check_fixed(entry)?;
     if entry.left.contains(&node) || entry.leaving.contains(&node) {
         return Err(not_now(format!(
             "site {site} was let go from keyspace {name}, and who was let go cannot come back: \
@@ -467,6 +608,7 @@ fn begin_leaving(
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
+    check_fixed(entry)?;
     if entry.leaving.contains(&node) {
         return Ok(());
     }
@@ -487,15 +629,71 @@ fn begin_leaving(
     Ok(())
 }
 
-fn check_guarantee(guarantee: &str) -> Result<(), Status> {
+/// The sites of a local-first keyspace stay those that it began with, in this release.
+fn check_fixed(entry: &Entry) -> Result<(), Status> {
+    if entry.islands.is_none() {
+        return Ok(());
+    }
+    let name = &entry.name;
+    let text = format!(
+        "keyspace {name} is local-first, and its sites cannot be changed yet: create another one with \
+         the sites that it shall have, and copy its keys"
+    );
+    Err(Status::new(Code::Unimplemented, text))
+}
+
+fn guarantee(request: &KeyspaceCreateRequest) -> &str {
+    match request.guarantee.as_str() {
+        "" => "linearizable",
+        other => other,
+    }
+}
+
+fn merge(name: &str) -> Result<Type, Status> {
+    let named = match name {
+        "" => Some(Type::Lww),
+        name => Type::named(name),
+    };
+    named.ok_or_else(|| {
+        invalid(format!(
+            "there is no type `{name}`: there are `lww` (the latest is shown), `mv` (all concurrent writes are siblings), \
+             `set` (keys are members), `counter` (additions all count) and `json` (documents merge part by part)"
+        ))
+    })
+}
+
+/// A schema is for documents, and one that can be read.
+fn check_schema(request: &KeyspaceCreateRequest) -> Result<(), Status> {
+    if request.schema.is_empty() {
+        return Ok(());
+    }
+    if request.merge != Type::Json.name() {
+        return Err(invalid(
+            "--schema says how documents merge: add --type json",
+        ));
+    }
+    if request.schema.len() > SCHEMA_MAX {
+        return Err(invalid(format!("--schema has at most {SCHEMA_MAX} bytes")));
+    }
+    let read = Schema::parse(request.schema.as_bytes());
+    read.map(drop)
+        .map_err(|why| invalid(format!("--schema: {why}")))
+}
+
+fn check_guarantee(guarantee: &str, merge: &str) -> Result<(), Status> {
     match guarantee {
-        "" | "linearizable" => Ok(()),
-        "local-first" | "ledger" => Err(Status::new(
+        "" | "linearizable" if merge.is_empty() => Ok(()),
+        "" | "linearizable" => Err(invalid(format!(
+            "--type {merge} says how concurrent writes become one, and a linearizable keyspace has none: \
+             leave it out, or add --guarantee local-first"
+        ))),
+        LOCAL_FIRST => self::merge(merge).map(drop),
+        "ledger" => Err(Status::new(
             Code::Unimplemented,
-            format!("guarantee {guarantee} is not built yet: this release has `linearizable`"),
+            format!("guarantee {guarantee} is not built yet: this release has {GUARANTEES}"),
         )),
         other => Err(invalid(format!(
-            "there is no guarantee `{other}`: this release has `linearizable`"
+            "there is no guarantee `{other}`: this release has {GUARANTEES}"
         ))),
     }
 }
@@ -591,7 +789,7 @@ fn check_unused(table: &Table, listen: &BTreeMap<u64, Vec<String>>) -> Result<()
     Ok(())
 }
 
-fn default_view(members: &[Member]) -> KeyspaceView {
+fn default_view(members: &[Member], here: u64) -> KeyspaceView {
     let site = |member: &Member| KeyspaceSite {
         name: member.name.clone(),
         node: member.node.value(),
@@ -603,6 +801,7 @@ fn default_view(members: &[Member]) -> KeyspaceView {
         .to_owned(),
         addresses: member.client_urls.clone(),
         error: String::new(),
+        slot: 0,
     };
     let mut sites: Vec<KeyspaceSite> = members.iter().map(site).collect();
     sites.sort_by(|one, two| one.name.cmp(&two.name));
@@ -613,5 +812,7 @@ fn default_view(members: &[Member]) -> KeyspaceView {
         guarantee: "linearizable".to_owned(),
         state: if is_ready { "ready" } else { "opening" }.to_owned(),
         sites,
+        merge: String::new(),
+        here,
     }
 }

@@ -17,6 +17,7 @@ impl Services {
     ///
     /// If there is no such lease, or it ends while waiting. All leave as Unknown.
     pub async fn lock(&self, cx: &Context, request: LockRequest) -> Result<LockResponse, Status> {
+        self.check_exclusive()?;
         self.acquire(cx, request).await.map_err(as_unknown)
     }
 

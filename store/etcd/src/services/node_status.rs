@@ -34,7 +34,7 @@ impl Services {
         Ok(NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             keyspace: handle.keyspace().to_owned(),
-            guarantee: "linearizable".to_owned(),
+            guarantee: self.guarantee().to_owned(),
             cluster: handle.identity().cluster.value(),
             node: handle.identity().node.value(),
             is_leader: handle.leader() == Some(handle.identity().node),
@@ -76,7 +76,7 @@ impl Services {
                 is_authority: it.is_authority,
             }),
             invitations: self.invitations(),
-            keyspaces: self.keyspace_statuses(),
+            keyspaces: self.keyspace_statuses_told().await?,
         })
     }
 

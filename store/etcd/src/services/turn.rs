@@ -56,6 +56,14 @@ pub(super) struct Taken {
 }
 
 impl Services {
+    /// Refuses locks and elections where islands write apart.
+    pub(super) fn check_exclusive(&self) -> Result<(), Status> {
+        if self.handle().view().island.is_some() {
+            return Err(errors::no_mutual_exclusion());
+        }
+        Ok(())
+    }
+
     /// The lease that was brought, or a new one.
     pub(super) async fn lease_or_new(&self, cx: &Context, lease: i64) -> Result<i64, Status> {
         if lease != 0 {

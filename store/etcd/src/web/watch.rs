@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::gateway::Exchange;
 use crate::context::Context;
 use crate::proto::etcdserverpb::{WatchRequest, WatchResponse};
-use crate::seat::Seat;
+use crate::seat::{Bell, Seat};
 use crate::services::{Services, watching};
 use crate::status::Status;
 
@@ -29,10 +29,11 @@ pub(crate) async fn run(
         mut requests,
         answers,
     } = exchange;
-    let seat = Seat::take(services.handle().hub());
+    let bell = Bell::new();
+    let seat = Seat::open(services.handle().hub(), bell.wake());
     let mut asks = true;
     loop {
-        let mut rung = std::pin::pin!(seat.bell.rung());
+        let mut rung = std::pin::pin!(bell.rung());
         rung.as_mut().enable();
         if send_ready(&services, &seat, &answers).await? {
             continue;

@@ -12,19 +12,19 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GO_AWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
 
 #[expect(clippy::big_endian_bytes, reason = "the order of HTTP/2")]
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len())
         .expect("it is short")
         .to_be_bytes();
-    let head = [
-        length[1], length[2], length[3], kind, flags, 0, 0, 0, stream,
-    ];
-    [&head, payload].concat()
+    let head = [length[1], length[2], length[3], kind, flags];
+    [&head, &stream.to_be_bytes()[..], payload].concat()
 }
 
 /// Kind, flags, payload.
@@ -44,6 +44,20 @@ fn frames(mut said: &[u8]) -> Vec<Frame> {
         said = rest;
     }
     frames
+}
+
+/// The head of a call of a method, each field written out.
+fn call_of(path: &str) -> Vec<u8> {
+    let field = |index: &[u8], text: &str| {
+        let length = u8::try_from(text.len()).expect("it is short");
+        [index, &[length], text.as_bytes()].concat()
+    };
+    [
+        vec![0x83, 0x86],
+        field(&[0x04], path),
+        field(&[0x0f, 0x10], "application/grpc"),
+    ]
+    .concat()
 }
 
 /// Says these bytes and gives all that comes back until the server ends the connection, or
@@ -132,4 +146,41 @@ fn a_silent_client_is_asked_and_then_left() {
         let asked = answers.iter().filter(|it| it.0 == PING && it.1 == 0);
         assert_eq!(asked.count(), 1);
     });
+}
+
+/// Says this to a node, which must end the connection and go on.
+fn is_too_much(said: Vec<u8>) {
+    with_node(|services| async move {
+        let front = Front::new(services);
+        let hello = [PREFACE.to_vec(), frame(SETTINGS, 0, 0, &[])].concat();
+        let answers = exchange(&front, &[hello, said].concat(), (GO_AWAY, 1)).await;
+        let (_, _, last) = answers.last().expect("it says why");
+        assert_eq!(last[4..8], [0, 0, 0, 11]);
+        let mut client = front.connect().await;
+        assert_eq!(client.page("/livez").await.0, 200);
+    });
+}
+
+#[test]
+fn calls_that_are_taken_back_as_soon_as_they_are_made_end_the_connection() {
+    let call = call_of("/v3lockpb.Lock/Lock");
+    let calls = (0..=1_000).map(|count| {
+        let stream = 2 * count + 1;
+        let begun = frame(HEADERS, 4, stream, &call);
+        [begun, frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
+    });
+    is_too_much(calls.collect::<Vec<_>>().concat());
+}
+
+#[test]
+fn a_head_that_never_ends_ends_the_connection() {
+    let begun = frame(HEADERS, 0, 1, &call_of("/v3lockpb.Lock/Lock"));
+    is_too_much([begun, frame(CONTINUATION, 0, 1, &[]).repeat(40)].concat());
+}
+
+#[test]
+fn frames_that_say_nothing_end_the_connection() {
+    is_too_much(frame(SETTINGS, 0, 0, &[]).repeat(1_001));
+    let begun = frame(HEADERS, 4, 1, &call_of("/v3lockpb.Lock/Lock"));
+    is_too_much([begun, frame(DATA, 0, 1, &[]).repeat(10_001)].concat());
 }

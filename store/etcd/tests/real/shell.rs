@@ -486,3 +486,15 @@ fn a_message_within_the_frame_limit_may_hold_any_value() {
         assert!(found.encoded_len() > 256);
     });
 }
+
+#[test]
+fn what_is_no_grpc_is_answered_over_http2_as_over_http1() {
+    with_node(|services| async move {
+        let mut client = Front::new(services).connect().await;
+        assert_eq!(client.page("/livez").await, (200, "ok\n".to_owned()));
+        let (status, said) = client.page("/metrics").await;
+        assert_eq!(status, 200);
+        assert!(said.contains("\netcd_server_has_leader 1\n"));
+        assert_eq!(client.page("/nothing").await.0, 404);
+    });
+}

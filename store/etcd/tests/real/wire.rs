@@ -119,6 +119,24 @@ impl Front {
 }
 
 impl Client {
+    /// Asks for a page: its status, and what it says.
+    pub(crate) async fn page(&mut self, path: &str) -> (u16, String) {
+        let request = Request::get(format!("http://holm{path}"));
+        let request = request.body(()).expect("the head is sound");
+        let (answer, _) = self.calls.send_request(request, true).expect("it begins");
+        let answer = answer.await.expect("there is an answer");
+        let status = answer.status().as_u16();
+        let (mut body, mut said) = (answer.into_body(), Vec::new());
+        while let Some(piece) = body.data().await {
+            let piece = piece.expect("the answer is whole");
+            body.flow_control()
+                .release_capacity(piece.len())
+                .expect("it was received");
+            said.extend_from_slice(&piece);
+        }
+        (status, String::from_utf8(said).expect("a page is text"))
+    }
+
     pub(crate) async fn open(&mut self, path: &str, head: &[(&str, &str)]) -> Call {
         let mut request = Request::post(format!("http://holm{path}"))
             .header("content-type", "application/grpc")

@@ -142,6 +142,7 @@ impl<'a> Reader<'a> {
                 expected: self.optional()?,
                 value: self.bytes()?,
             },
+            13 => self.island()?,
             _ => {
                 return Err(DecodeError::Invalid {
                     what: "command tag",
@@ -149,6 +150,17 @@ impl<'a> Reader<'a> {
                 });
             }
         })
+    }
+
+    /// The rest is the entry of an island.
+    fn island(&mut self) -> Result<Command, DecodeError> {
+        let at = self.at;
+        let rest = self.bytes.slice(at..);
+        self.at = self.bytes.len();
+        let what = "an island's entry";
+        let read = holm_local_first::Proposal::decode(&rest);
+        let proposal = read.map_err(|_error| DecodeError::Invalid { what, at })?;
+        Ok(Command::Island(proposal))
     }
 
     fn alarm(&mut self) -> Result<Command, DecodeError> {

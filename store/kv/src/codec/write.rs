@@ -34,6 +34,7 @@ pub(super) fn size_hint(command: &Command) -> usize {
         | Command::Auth(_)
         | Command::Cluster { .. }
         | Command::ClusterSwap { .. } => 128,
+        Command::Island(proposal) => proposal.size_hint() + 16,
     }
 }
 
@@ -123,6 +124,10 @@ pub(super) fn command(out: &mut BytesMut, command: &Command) {
             bytes(out, name.as_bytes());
             optional(out, expected.as_ref());
             bytes(out, value);
+        }
+        Command::Island(proposal) => {
+            out.put_u8(13);
+            proposal.encode(out);
         }
     }
 }

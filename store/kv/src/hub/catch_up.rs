@@ -20,7 +20,7 @@ use crate::refusal::Refusal;
 use crate::root::{Change, Root};
 
 /// How many revisions one slice covers at most.
-const REVISIONS_MAX: i64 = 1_000;
+const REVISIONS_MAX: usize = 1_000;
 
 /// How many watchers share a slice.
 pub(super) const LAGS_MAX: usize = 256;
@@ -79,10 +79,10 @@ impl Slice {
         if from > root.revision() {
             return;
         }
-        let last = Revision::new(from.value().saturating_add(REVISIONS_MAX - 1));
-        let upto = root.revision().min(last);
+        let upto = root.revision();
         let mut failed = None;
-        let read = root.changes_while(from, upto, bytes_max, &mut |change| {
+        let most = (bytes_max, REVISIONS_MAX);
+        let read = root.changes_while(from, upto, most, &mut |change| {
             if let Err(error) = self.take(root, &change) {
                 failed.get_or_insert(error);
             }

@@ -165,8 +165,9 @@ impl State {
         let created = WatchAnswer::created(watch_id, revision);
         stream.outbox.push_back(created);
         let compacted = view.root.compacted();
-        if request.start > 0 && request.start < compacted.value() {
-            let answer = WatchAnswer::compacted(watch_id, compacted);
+        let is_gone = request.start < compacted.value() || view.root.is_foreign(request.start);
+        if request.start > 0 && is_gone {
+            let answer = WatchAnswer::compacted(watch_id, view.root.oldest());
             stream.outbox.push_back(answer);
             stream.end(watch_id, config.stream_watchers_max);
             return;

@@ -120,7 +120,7 @@ impl Export {
         let (mut from, mut next) = (Revision::new(start.0), None);
         while next.is_none() && from <= root.revision() {
             let upto = root.revision();
-            from = root.changes_while(from, upto, self.goal, &mut |change| {
+            from = root.changes_while(from, upto, (self.goal, usize::MAX), &mut |change| {
                 let place = (change.main.value(), change.sub);
                 if next.is_some() {
                     return ControlFlow::Break(());

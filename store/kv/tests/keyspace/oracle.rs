@@ -31,6 +31,7 @@ impl History {
             version: before.map_or(0, |it| it.version) + 1,
             value: value.clone(),
             lease: 0,
+            mark: Bytes::new(),
         };
         self.live.insert(key.clone(), parts.clone());
         self.changes.push((false, parts));

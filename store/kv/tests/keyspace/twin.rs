@@ -142,6 +142,7 @@ impl Twin {
             version: before.as_ref().map_or(0, |it| it.version) + 1,
             value: kept.map_or_else(|| put.value.clone(), |it| it.value),
             lease: 0,
+            mark: Bytes::new(),
         };
         after.insert(put.key.clone(), parts);
         let prev = before.filter(|_| put.prev_kv);

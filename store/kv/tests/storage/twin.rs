@@ -103,6 +103,7 @@ impl Twin {
                         version: before.map_or(0, |it| it.version) + 1,
                         value: value.clone(),
                         lease: *lease,
+                        mark: Bytes::new(),
                     };
                     self.add(key, sub, Some(parts));
                     sub += 1;

@@ -314,6 +314,7 @@ impl World {
             }
             Proposal::Stage { session, states } => self.site(own).stage(session, states),
             Proposal::Install { session, keys } => self.install(own, session, keys),
+            Proposal::Forget(_) => unreachable!("plain values need it not"),
             Proposal::GiveUp { session } => {
                 self.site(own).island.give_up(session);
                 self.tell(own, Input::Applied(Applied::GaveUp(session)));

@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "the modules of one test")]
 
+mod islands;
 mod lease;
 mod site;
 mod snapshot;

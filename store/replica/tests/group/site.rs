@@ -2,11 +2,12 @@
 
 use bytes::{Bytes, BytesMut};
 use holm_base::{ByteCount, ClusterId, GroupId, NodeId, RequestId, Time, WriteId};
-use holm_kv::Config;
+use holm_kv::{Config, IslandConfig};
 use holm_log::{Log, LogConfig, Urgency};
 use holm_machine::Effects;
 use holm_replica::{
-    Answer, Effect, Event, GroupConfig, Input, Message, OpenError, Opened, Replica, open_in_group,
+    Answer, Effect, Event, GroupConfig, Input, Message, OpenError, Opened, Replica, Shores,
+    open_in_group,
 };
 use holm_sequencer::Record;
 use holm_virtual::{Storage, Survival};
@@ -39,10 +40,12 @@ pub struct Site {
     pub out: Vec<Frame>,
     pub events: Vec<Event>,
     /// How often something was sent, by kind of frame less 16.
-    pub sent: [u64; 3],
+    pub sent: [u64; 4],
     /// How many chunks of snapshots were sent, and how many of the next are to be spoiled.
     pub chunks_sent: u64,
     pub spoils: u64,
+    /// What it is among islands, and the others, if it is one.
+    pub island: Option<(IslandConfig, Shores)>,
 }
 
 impl Site {
@@ -57,7 +60,8 @@ impl Site {
             answers: Vec::new(),
             out: Vec::new(),
             events: Vec::new(),
-            sent: [0; 3],
+            sent: [0; 4],
+            island: None,
             chunks_sent: 0,
             spoils: 0,
         }
@@ -71,12 +75,14 @@ impl Site {
         };
         let config = Config {
             node: self.node,
+            island: self.island.as_ref().map(|(island, _)| island.clone()),
             ..Config::default()
         };
         let group = GroupConfig {
             kept_ops: self.kept_ops,
             laggard_bytes_min: self.laggard_bytes_min,
             chunk_bytes: 2048,
+            shores: self.island.as_ref().map(|(_, shores)| shores.clone()),
             ..GroupConfig::new(self.node, self.voters.clone())
         };
         open_in_group(&*self.storage.root(), GROUP, (log_config, config), &group)

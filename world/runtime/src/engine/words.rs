@@ -65,7 +65,7 @@ impl Words {
 const fn is_word(message: &Message) -> bool {
     match message {
         Message::Raft(raft) => matches!(raft.body, Body::Commit { .. }),
-        Message::Ask(_) | Message::Told(_) => false,
+        Message::Ask(_) | Message::Told(_) | Message::Island(_) => false,
     }
 }
 

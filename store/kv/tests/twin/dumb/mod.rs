@@ -65,7 +65,8 @@ impl Dumb {
             | Command::Alarm { .. }
             | Command::Auth(_)
             | Command::Cluster { .. }
-            | Command::ClusterSwap { .. } => panic!("the twin is not asked this"),
+            | Command::ClusterSwap { .. }
+            | Command::Island(_) => panic!("the twin is not asked this"),
         };
         self.end_revision();
         answer
@@ -121,6 +122,7 @@ impl Dumb {
             } else {
                 put.lease
             },
+            mark: Bytes::new(),
         };
         self.push(&put.key, Some(parts));
         let prev = previous.filter(|_| put.prev_kv);

@@ -1,0 +1,231 @@
+//! The islands of a local-first keyspace: how far each is, and waiting until others have seen what one has.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+use clap::Args;
+use holm_etcd::holm::{IslandStatus, KeyspaceStatus, NodeStatus, NodeStatusRequest, SlotSeq};
+use serde_json::{Value, json};
+
+use super::Found;
+use crate::client::Client;
+use crate::quantity;
+use crate::screen::{Screen, Table};
+
+/// How often it is looked whether others have seen something.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// For whom is waited.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Wait {
+    /// The keyspace's name
+    name: String,
+    /// The sites that shall have seen it, commas between; all others if left out
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    seen_by: Vec<String>,
+    /// A revision of the site that is asked; what it has now if left out
+    revision: Option<i64>,
+    /// How long at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    within: u64,
+}
+
+/// Shows how far each island is, as the site that is asked knows.
+pub(super) async fn status(
+    client: &mut Client,
+    name: &str,
+    screen: Screen,
+) -> anyhow::Result<Found> {
+    let (node, keyspace) = asked(client, name).await?;
+    let shown = json!({
+        "keyspace": keyspace.name,
+        "site": node.name,
+        "revision": keyspace.revision,
+        "vector": vector(&keyspace.vector),
+        "conflicts": keyspace.conflicts,
+        "islands": keyspace.islands.iter().map(|it| json(&keyspace, it)).collect::<Value>(),
+    });
+    screen.show(&text(&node, &keyspace), &shown)?;
+    Ok(Found::Yes)
+}
+
+/// Waits until other sites have seen all that the one that is asked has.
+pub(super) async fn wait(
+    client: &mut Client,
+    wait: &Wait,
+    screen: Screen,
+) -> anyhow::Result<Found> {
+    let begun = Instant::now();
+    let (_node, wanted) = asked(client, &wait.name).await?;
+    if let Some(revision) = wait.revision {
+        ensure!(
+            revision <= wanted.revision,
+            "revision {revision} is yet to come at this site, which is at {}",
+            wanted.revision
+        );
+    }
+    for site in &wait.seen_by {
+        let is_known = wanted.islands.iter().any(|it| it.name == *site);
+        ensure!(
+            is_known,
+            "keyspace {} is not at another site {site}: `holm keyspace show {0}` shows where it is",
+            wait.name
+        );
+    }
+    let is_asked = |it: &&IslandStatus| wait.seen_by.is_empty() || wait.seen_by.contains(&it.name);
+    loop {
+        let (_node, now) = asked(client, &wait.name).await?;
+        let lacking = now.islands.iter().filter(is_asked);
+        let lacking: Vec<&IslandStatus> = lacking
+            .filter(|it| lacks(&wanted.vector, &it.vector) > 0)
+            .collect();
+        if lacking.is_empty() {
+            let seen = now
+                .islands
+                .iter()
+                .filter(is_asked)
+                .map(|it| it.name.as_str());
+            let seen: Vec<&str> = seen.collect();
+            let took = begun.elapsed();
+            screen.show(
+                &format!("seen by {} within {} ms", seen.join(", "), took.as_millis()),
+                &json!({ "seen_by": seen, "revision": wanted.revision, "ms": took.as_millis() }),
+            )?;
+            return Ok(Found::Yes);
+        }
+        if begun.elapsed() >= Duration::from_secs(wait.within) {
+            let who = lacking.iter().map(|it| {
+                let lacks = quantity::count(lacks(&wanted.vector, &it.vector));
+                format!("{}{} ({lacks} updates)", it.name, silence(it))
+            });
+            bail!(
+                "not seen within {} s by {}; it is kept here and goes to them when they can be reached",
+                wait.within,
+                who.collect::<Vec<_>>().join(", ")
+            );
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The site that is asked, and its part of a local-first keyspace.
+async fn asked(client: &mut Client, name: &str) -> anyhow::Result<(NodeStatus, KeyspaceStatus)> {
+    let node: NodeStatus = client
+        .call("/holm.v1.Node/Status", &NodeStatusRequest {})
+        .await?;
+    let found = node.keyspaces.iter().find(|it| it.name == name).cloned();
+    let Some(keyspace) = found else {
+        bail!(
+            "site {} does not serve keyspace {name}: `holm keyspace show {name}` tells where it is",
+            node.name
+        );
+    };
+    ensure!(
+        keyspace.guarantee == "local-first",
+        "keyspace {name} is {}: only a local-first one has islands",
+        keyspace.guarantee
+    );
+    Ok((node, keyspace))
+}
+
+/// How many updates one has that another lacks.
+fn lacks(has: &[SlotSeq], other: &[SlotSeq]) -> u64 {
+    let seq = |slot: u32| {
+        other
+            .iter()
+            .find(|it| it.slot == slot)
+            .map_or(0, |it| it.seq)
+    };
+    has.iter()
+        .map(|it| it.seq.saturating_sub(seq(it.slot)))
+        .sum()
+}
+
+/// How many updates an island has not seen, and how many it has that are missing here.
+pub(super) fn differences(here: &KeyspaceStatus, other: &IslandStatus) -> (u64, u64) {
+    (
+        lacks(&here.vector, &other.vector),
+        lacks(&other.vector, &here.vector),
+    )
+}
+
+/// That an island is cut off, and since when.
+pub(super) fn silence(other: &IslandStatus) -> String {
+    match other.silent_for_ms {
+        _ if !other.is_cut => String::new(),
+        Some(ms) => format!(" cut {} s", quantity::count(ms / 1_000)),
+        None => " cut, not heard of since this site started".to_owned(),
+    }
+}
+
+fn text(node: &NodeStatus, keyspace: &KeyspaceStatus) -> String {
+    let mut table = Table::titled(&["SITE", "SLOT", "STATE", "UNSEEN THERE", "MISSING HERE"]);
+    for it in &keyspace.islands {
+        let (unseen, missing) = differences(keyspace, it);
+        let state = match silence(it) {
+            silence if silence.is_empty() => "in reach".to_owned(),
+            silence => silence.trim().to_owned(),
+        };
+        table.row(vec![
+            it.name.clone(),
+            it.slot.to_string(),
+            state,
+            quantity::count(unseen),
+            quantity::count(missing),
+        ]);
+    }
+    let conflicts = match keyspace.conflicts {
+        0 => "no conflicts".to_owned(),
+        1 => "1 key with concurrent writes".to_owned(),
+        many => format!("{} keys with concurrent writes", quantity::count(many)),
+    };
+    format!(
+        "keyspace {} at site {}  local-first  revision {}  keys {}  {conflicts}\n\n{}",
+        keyspace.name,
+        node.name,
+        keyspace.revision,
+        quantity::count(keyspace.keys),
+        table.text()
+    )
+}
+
+fn vector(vector: &[SlotSeq]) -> Value {
+    let all = vector.iter().map(|it| (it.slot.to_string(), json!(it.seq)));
+    Value::Object(all.collect())
+}
+
+pub(super) fn json(here: &KeyspaceStatus, other: &IslandStatus) -> Value {
+    let (unseen, missing) = differences(here, other);
+    json!({
+        "site": other.name,
+        "node": format!("{:016x}", other.node),
+        "slot": other.slot,
+        "is_cut": other.is_cut,
+        "silent_for_ms": other.silent_for_ms,
+        "vector": vector(&other.vector),
+        "unseen": unseen,
+        "missing": missing,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_lack_is_counted_slot_by_slot() {
+        let seq = |slot, seq| SlotSeq { slot, seq };
+        let here = KeyspaceStatus {
+            vector: vec![seq(1, 10), seq(2, 4)],
+            ..KeyspaceStatus::default()
+        };
+        let other = IslandStatus {
+            vector: vec![seq(1, 7), seq(2, 9), seq(3, 1)],
+            is_cut: true,
+            silent_for_ms: Some(41_300),
+            ..IslandStatus::default()
+        };
+        assert_eq!(differences(&here, &other), (3, 6));
+        assert_eq!(silence(&other), " cut 41 s");
+    }
+}

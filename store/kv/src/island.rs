@@ -1,0 +1,635 @@
+//! A local-first keyspace at its site: the island that the engine's keys are.
+//!
+//! Commands of clients change keys as ever, and each that changed something becomes an update
+//! for other islands. Updates of others come as commands too, through the same log, and change
+//! keys by the rules of `holm-local-first`.
+//!
+//! ```text
+//! record of a key: ... 100 mark (who wrote it)     all that most keys need
+//! fact State/key:  all writes that none saw        only keys with several, or whose record
+//!                                                  has another mark
+//! fact Island:     what was taken in               with the sequencer's words (I16)
+//! fact Staged/key: what another has                while a session is open
+//! fact Conflict/n: which concurrent writes met     the newest, by number
+//! ```
+//!
+//! What would surprise: nothing is decided by this node's clock. The time of an entry stands in
+//! it, so that every replay comes to the same.
+
+mod list;
+mod met;
+mod streams;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use holm_base::Revision;
+use holm_local_first::{
+    Applied, Cause, Chain, Change, Conflict, Dot, Hlc, Intake, Island, Mark, Proposal, Rules,
+    Sealed, Session, Sibling, Slot, Stamp, State, Type, Update, Vector, conflicts,
+};
+
+use crate::apply::Work;
+use crate::command::Put;
+use crate::error::StoreError;
+use crate::layout::count;
+use crate::outcome::Outcome;
+use crate::range::KeyRange;
+use crate::refusal::Refusal;
+use crate::root::Root;
+use crate::store::{FactKind, Store};
+
+pub use list::States;
+use met::Met;
+pub use met::MetLine;
+pub(crate) use met::behind;
+use streams::Streams;
+
+/// What a keyspace must know of itself to be an island.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IslandConfig {
+    /// Its place among the sites of the keyspace.
+    pub slot: Slot,
+    /// The table of members that it goes by.
+    pub epoch: u32,
+    /// When it got its slot, in milliseconds of Unix time: its revisions begin there.
+    pub since_unix_ms: u64,
+    /// What its values are: what concurrent writes of a key become.
+    pub rules: Rules,
+    /// How many bytes of updates are kept for sites that lack them; who lacks older ones is sent
+    /// all keys.
+    pub updates_bytes_max: usize,
+}
+
+/// What readers are shown of an island.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IslandView {
+    /// Whose revisions are its own: see [`holm_local_first::whose`].
+    pub since: Stamp,
+    /// Up to where it has taken in everything.
+    pub vector: Vector,
+    /// How many keys have concurrent writes of which one is shown.
+    pub conflicts: u64,
+}
+
+/// The island of a keyspace.
+#[derive(Debug)]
+pub(crate) struct Isle {
+    config: IslandConfig,
+    island: Island,
+    streams: Streams,
+    /// Of the command in hand: its time, and what it changed.
+    unix_ms: u64,
+    changes: Vec<Change>,
+    /// What was taken in since it was last asked for.
+    applied: Vec<Applied>,
+    /// How many keys have a fact beside their record.
+    conflicts: u64,
+    met: Met,
+    /// Keys with additions that are not folded yet.
+    loose: BTreeSet<Bytes>,
+}
+
+impl Isle {
+    /// The island of a store. Fails if what it kept is damaged.
+    pub(crate) fn open(config: IslandConfig, store: &mut Store) -> Result<Self, StoreError> {
+        let damaged = |error: holm_local_first::DecodeError| StoreError::Damaged {
+            file: "the island's fact".to_owned(),
+            at: holm_base::ByteCount::ZERO,
+            found: error.to_string(),
+        };
+        let island = match store.fact(FactKind::Island, b"") {
+            Some(kept) => Island::decode(&kept).map_err(damaged)?,
+            None => Island::new(config.slot, config.epoch),
+        };
+        store.begin_at(Stamp::since(config.slot, config.since_unix_ms));
+        let (mut conflicts, mut loose) = (0, BTreeSet::new());
+        store.facts(FactKind::State, &mut |key, state| {
+            conflicts += 1;
+            let state = State::decode(state.clone());
+            if state.is_ok_and(|it| !it.deltas().is_empty()) {
+                loose.insert(Bytes::copy_from_slice(key));
+            }
+        });
+        Ok(Self {
+            streams: Streams::new(config.updates_bytes_max, island.vector()),
+            config,
+            island,
+            unix_ms: 0,
+            changes: Vec::new(),
+            applied: Vec::new(),
+            conflicts,
+            met: Met::open(store),
+            loose,
+        })
+    }
+
+    pub(crate) const fn island(&self) -> &Island {
+        &self.island
+    }
+
+    pub(crate) fn view(&self) -> IslandView {
+        IslandView {
+            since: Stamp::since(self.config.slot, self.config.since_unix_ms),
+            vector: self.island.vector().clone(),
+            conflicts: self.conflicts,
+        }
+    }
+
+    /// What was taken in since this was last asked.
+    pub(crate) fn take_applied(&mut self) -> Vec<Applied> {
+        std::mem::take(&mut self.applied)
+    }
+
+    /// Updates of a slot behind a number, as many as fit and at least one. `None` if the first
+    /// of them is not kept any more.
+    pub(crate) fn read(&self, slot: Slot, after: u64, bytes_max: usize) -> Option<Vec<Bytes>> {
+        let last = self.island.vector().seq(slot);
+        self.streams.read(slot, (after, last), bytes_max)
+    }
+
+    /// All keys as they are now.
+    pub(crate) fn states(&self, store: &Store) -> States {
+        States {
+            root: store.snapshot(),
+            facts: store.facts.clone(),
+            tips: self.island.tips().clone(),
+        }
+    }
+
+    /// Whether there are additions that are not folded.
+    pub(crate) fn is_loose(&self) -> bool {
+        !self.loose.is_empty()
+    }
+
+    /// A command begins, which was proposed at that time.
+    pub(crate) fn begin(&mut self, store: &mut Store, unix_ms: u64) {
+        self.unix_ms = unix_ms;
+        store.begin_revision(next(store.root(), unix_ms));
+    }
+
+    /// A command of a client has ended: what it changed is an update.
+    pub(crate) fn end(&mut self) {
+        if self.changes.is_empty() {
+            return;
+        }
+        let changes = std::mem::take(&mut self.changes);
+        let sealed = self.island.originate(changes, self.unix_ms);
+        self.keep(sealed);
+    }
+
+    fn keep(&mut self, sealed: Sealed) {
+        self.streams.push(sealed.update.dot, sealed.bytes.clone());
+        self.applied.push(Applied::Update(sealed));
+    }
+
+    /// A client's command writes a key. Gives the record's mark.
+    pub(crate) fn wrote(
+        &mut self,
+        store: &mut Store,
+        key: &Bytes,
+        value: &Bytes,
+        lease: i64,
+    ) -> Bytes {
+        let (key, value) = (key.clone(), value.clone());
+        // A client has seen all that is here.
+        self.keep_state(store, &key, None);
+        self.changes.push(Change::Put { key, lease, value });
+        let (dot, hlc) = self.island.next(self.unix_ms);
+        Mark { dot, hlc }.encode()
+    }
+
+    /// A client's command deletes the keys of a range, of which these were there.
+    pub(crate) fn deleted(&mut self, store: &mut Store, range: &KeyRange, keys: &[Bytes]) {
+        if keys.is_empty() {
+            return;
+        }
+        for key in keys {
+            self.keep_state(store, key, None);
+        }
+        self.changes.push(match range {
+            KeyRange::One(key) => Change::Delete { key: key.clone() },
+            KeyRange::Between(key, end) => Change::DeleteRange {
+                key: key.clone(),
+                end: end.clone(),
+            },
+            KeyRange::From(key) => Change::DeleteRange {
+                key: key.clone(),
+                end: Bytes::new(),
+            },
+        });
+    }
+
+    /// What a key holds once a lease has ended, if a write that does not hang on it was
+    /// concurrent to the one that does. A counter or a document ends whole.
+    pub(crate) fn survivor(&self, store: &Store, key: &Bytes, lease: i64) -> Option<Bytes> {
+        if self.reads_first() {
+            return None;
+        }
+        let bytes = self.kept_state(store, key)?;
+        let state = State::decode(bytes).ok()?;
+        let rest = state.siblings().iter();
+        let rest = rest.filter(|it| it.lease != lease || it.dot.slot != self.config.slot);
+        let best = rest.max_by_key(|it| (it.hlc, it.dot.slot));
+        best.map(|it| it.value.clone())
+    }
+
+    fn kept_state(&self, store: &Store, key: &[u8]) -> Option<Bytes> {
+        let may_be = self.conflicts > 0;
+        may_be.then(|| store.fact(FactKind::State, key)).flatten()
+    }
+
+    /// Keeps a key's whole state beside its record, or nothing.
+    fn keep_state(&mut self, store: &mut Store, key: &[u8], state: Option<&State>) {
+        let was = self.kept_state(store, key).is_some();
+        if state.is_none() && !was {
+            return;
+        }
+        store.set_fact(FactKind::State, key, state.map(State::encode));
+        self.conflicts += u64::from(state.is_some());
+        self.conflicts -= u64::from(was);
+        if state.is_some_and(|it| !it.deltas().is_empty()) {
+            self.loose.insert(Bytes::copy_from_slice(key));
+        }
+    }
+
+    /// Whether what a put changes depends on what is there.
+    const fn reads_first(&self) -> bool {
+        matches!(self.config.rules.kind, Type::Counter | Type::Json)
+    }
+
+    /// Whether a client's put fits the keyspace's type; changes nothing.
+    pub(crate) fn check(&self, store: &Store, put: &Put) -> Result<(), Refusal> {
+        // What a put keeps was put once.
+        if !self.reads_first() || put.ignore_value {
+            return Ok(());
+        }
+        let (state, _recorded) = self.state(store, &put.key)?;
+        let written = (put.key.clone(), put.lease, put.value.clone());
+        self.config.rules.put(&state, written)?;
+        Ok(())
+    }
+
+    /// All that is known of a key, and which update its record names.
+    fn state(&self, store: &Store, key: &[u8]) -> Result<(State, Option<Dot>), Refusal> {
+        let kept = self.kept_state(store, key);
+        state_of(store.root(), key, kept)
+    }
+
+    /// Which concurrent writes meet at keys that are about to become others.
+    fn met_at(&self, turns: &BTreeMap<Bytes, Turn>, update: Option<&Update>) -> Vec<Conflict> {
+        let mut met = Vec::new();
+        for (key, turn) in turns {
+            let change = update.zip(turn.by);
+            let cause = change.map_or(Cause::Install, |(update, at)| {
+                Cause::Update(update, &update.changes[at])
+            });
+            let states = (&turn.was, &turn.is);
+            met.extend(conflicts(self.config.rules.kind, key, states, cause, None));
+        }
+        met
+    }
+
+    fn is_seen(&self, was: &State, is: &State) -> bool {
+        let seen = |it: &Sibling| (it.value.clone(), it.lease);
+        let kind = self.config.rules.kind;
+        if kind == Type::Mv {
+            let all = |state: &State| state.siblings().iter().map(seen).collect::<Vec<_>>();
+            return all(was) != all(is);
+        }
+        let seen = |state: &State| kind.shown(state).map(|it| (it.value, it.lease));
+        seen(was) != seen(is)
+    }
+}
+
+/// A key's whole state: what is kept beside its record, or what the record says.
+fn state_of(root: &Root, key: &[u8], kept: Option<Bytes>) -> Result<(State, Option<Dot>), Refusal> {
+    let corrupt = |found: String| Refusal::Corrupt {
+        place: format!("the state of a key of {} bytes: {found}", key.len()),
+    };
+    if let Some(kept) = kept {
+        let state = State::decode(kept).map_err(|error| corrupt(error.to_string()))?;
+        return Ok((state, None));
+    }
+    let Some(meta) = root.get(key) else {
+        return Ok((State::new(), None));
+    };
+    let parts = root.read(&meta)?.decode();
+    let parts = parts.ok_or_else(|| corrupt("its record is none".to_owned()))?;
+    let mark = Mark::decode(&parts.mark).map_err(|error| corrupt(error.to_string()))?;
+    let mut state = State::new();
+    let sibling = Sibling {
+        dot: mark.dot,
+        hlc: mark.hlc,
+        lease: parts.lease,
+        value: parts.value,
+    };
+    state.put(&Vector::new(), sibling);
+    Ok((state, Some(mark.dot)))
+}
+
+/// The revision that a command makes which was proposed at that time.
+fn next(root: &Root, unix_ms: u64) -> Revision {
+    let now = Stamp::of(root.revision()).expect("I1: an island's revisions are stamps");
+    now.next(unix_ms).revision()
+}
+
+/// A key that is about to become another.
+#[derive(Debug)]
+struct Turn {
+    was: State,
+    is: State,
+    /// The change that last touched it, by its place in the update.
+    by: Option<usize>,
+    /// The update that its record names.
+    recorded: Option<Dot>,
+}
+
+impl Work<'_> {
+    /// A client's command writes a key of an island. What it writes fits: that was checked.
+    pub(crate) fn put_island(
+        &mut self,
+        key: &Bytes,
+        (value, lease): (&Bytes, i64),
+    ) -> Result<(), Refusal> {
+        let isle = self.isle.as_deref_mut().expect("it was asked for");
+        if !isle.reads_first() {
+            let mark = isle.wrote(self.store, key, value, lease);
+            self.write(key, (value, lease), mark, lease);
+            return Ok(());
+        }
+        let mut turn = self.turn(key)?;
+        let isle = self.isle();
+        let written = (key.clone(), lease, value.clone());
+        let change = isle.config.rules.put(&turn.was, written)?;
+        let (dot, hlc) = isle.island.next(isle.unix_ms);
+        let update = Update {
+            dot,
+            epoch: isle.island.epoch(),
+            hlc,
+            deps: isle.island.vector().clone(),
+            prev: Chain::default(),
+            is_reissued: false,
+            changes: Vec::new(),
+        };
+        change.apply(&update, &mut turn.is);
+        isle.changes.push(change);
+        self.show_one(key, &turn, true);
+        Ok(())
+    }
+
+    /// Something of other islands is taken in, or prepared.
+    pub(crate) fn island(&mut self, proposal: &Proposal) -> Result<Outcome, Refusal> {
+        if self.isle.is_none() {
+            let place = "an island's entry in a keyspace that is none".to_owned();
+            return Err(Refusal::Corrupt { place });
+        }
+        match proposal {
+            Proposal::Updates(updates) => {
+                for bytes in updates {
+                    self.take_in(bytes)?;
+                }
+            }
+            Proposal::Begin(session) => {
+                self.clear_staged();
+                let isle = self.isle();
+                isle.island.begin(session.clone());
+                isle.applied.push(Applied::Began(session.clone()));
+            }
+            Proposal::Stage { session, states } => {
+                if self.is_open(*session) {
+                    // What is no state is left out: then the count is wrong, and nothing is installed.
+                    let are_fit = |it: &&(Bytes, Bytes)| State::decode(it.1.clone()).is_ok();
+                    for (key, state) in states.iter().filter(are_fit) {
+                        // A copy: a slice would keep the whole entry in memory.
+                        let state = Bytes::copy_from_slice(state);
+                        self.store.set_fact(FactKind::Staged, key, Some(state));
+                    }
+                }
+            }
+            Proposal::Install { session, keys } => self.install(*session, *keys)?,
+            Proposal::GiveUp { session } => self.give_up(*session),
+            Proposal::Forget(stable) => self.settle(stable)?,
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn isle(&mut self) -> &mut Isle {
+        self.isle.as_deref_mut().expect("it was asked for")
+    }
+
+    fn is_open(&mut self, id: u64) -> bool {
+        let session = self.isle().island.session();
+        session.is_some_and(|open| open.id == id)
+    }
+
+    /// An update of another, if it is the next: as one revision.
+    fn take_in(&mut self, bytes: &Bytes) -> Result<(), Refusal> {
+        let isle = self.isle();
+        let Intake::Next(sealed) = isle.island.judge(bytes, isle.unix_ms) else {
+            // It came twice, or before what it needs: whoever has it sends it again.
+            return Ok(());
+        };
+        let mut turns = BTreeMap::new();
+        for (at, change) in sealed.update.changes.iter().enumerate() {
+            for key in self.touched(change) {
+                if !turns.contains_key(&key) {
+                    let turn = self.turn(&key)?;
+                    turns.insert(key.clone(), turn);
+                }
+                let turn = turns.get_mut(&key).expect("it was just added");
+                change.apply(&sealed.update, &mut turn.is);
+                turn.by = Some(at);
+            }
+        }
+        let isle = self.isle();
+        let unix_ms = isle.unix_ms;
+        let met = isle.met_at(&turns, Some(&sealed.update));
+        isle.island.take(&sealed);
+        isle.keep(sealed);
+        self.show(turns, unix_ms);
+        self.remember_met(met, unix_ms);
+        Ok(())
+    }
+
+    /// The keys that a change may touch: of a range, those that are there.
+    fn touched(&self, change: &Change) -> Vec<Bytes> {
+        let (key, end) = match change {
+            Change::Put { key, .. }
+            | Change::Delete { key }
+            | Change::Add { key, .. }
+            | Change::Paths { key, .. }
+            | Change::Erase { key } => return vec![key.clone()],
+            Change::DeleteRange { key, end } => (key.clone(), end.clone()),
+        };
+        let range = if end.is_empty() {
+            KeyRange::From(key)
+        } else {
+            KeyRange::Between(key, end)
+        };
+        let mut keys = Vec::new();
+        self.store.root().scan(&range, None, &mut |key, _meta| {
+            keys.push(Bytes::copy_from_slice(key));
+            ControlFlow::Continue(())
+        });
+        keys
+    }
+
+    fn turn(&mut self, key: &Bytes) -> Result<Turn, Refusal> {
+        let isle = self.isle.as_deref().expect("it was asked for");
+        let (was, recorded) = isle.state(self.store, key)?;
+        let is = was.clone();
+        Ok(Turn {
+            was,
+            is,
+            by: None,
+            recorded,
+        })
+    }
+
+    /// Shows keys as they are from now on, all in one revision.
+    fn show(&mut self, turns: BTreeMap<Bytes, Turn>, unix_ms: u64) {
+        self.store.begin_revision(next(self.store.root(), unix_ms));
+        for (key, turn) in turns {
+            self.show_one(&key, &turn, false);
+        }
+        self.store.end_revision();
+    }
+
+    /// A client's own write is a change even if it changes nothing.
+    fn show_one(&mut self, key: &Bytes, turn: &Turn, is_own: bool) {
+        let isle = self.isle.as_deref_mut().expect("it was asked for");
+        let is_seen = is_own || isle.is_seen(&turn.was, &turn.is);
+        let Some(shown) = isle.config.rules.kind.shown(&turn.is) else {
+            isle.keep_state(self.store, key, None);
+            self.delete_key(key);
+            return;
+        };
+        let is_recorded = is_seen || turn.recorded == Some(shown.mark.dot);
+        let kept = (!turn.is.is_plain() || !is_recorded).then_some(&turn.is);
+        isle.keep_state(self.store, key, kept);
+        if is_seen {
+            // Other islands' leases do not end here.
+            let is_held = self.leases.contains(shown.lease);
+            let holder = if is_held { shown.lease } else { 0 };
+            let value = (&shown.value, shown.lease);
+            self.write(key, value, shown.mark.encode(), holder);
+        }
+    }
+
+    /// Folds additions that no island can be without any more.
+    fn settle(&mut self, stable: &Vector) -> Result<(), Refusal> {
+        let isle = self.isle.as_deref_mut().expect("it was asked for");
+        for key in std::mem::take(&mut isle.loose) {
+            let Some(kept) = isle.kept_state(self.store, &key) else {
+                continue;
+            };
+            let (mut state, _recorded) = state_of(self.store.root(), &key, Some(kept))?;
+            state.settle(stable);
+            isle.keep_state(self.store, &key, Some(&state));
+        }
+        Ok(())
+    }
+
+    /// What was staged and what is here become one.
+    fn install(&mut self, id: u64, keys: u64) -> Result<(), Refusal> {
+        if !self.is_open(id) {
+            return Ok(());
+        }
+        let mut theirs = BTreeMap::new();
+        self.store.facts(FactKind::Staged, &mut |key, state| {
+            theirs.insert(Bytes::copy_from_slice(key), state.clone());
+        });
+        if count(theirs.len()) != keys {
+            self.give_up(id);
+            return Ok(());
+        }
+        let isle = self.isle();
+        let session = isle.island.session().expect("it is open").clone();
+        let seen = isle.island.vector().clone();
+        let (turns, newest) = self.joined(theirs, &seen, &session)?;
+        if newest.is_too_far_ahead(self.isle().unix_ms) {
+            // As an update is held whose clock is that far ahead: it would carry ours with it.
+            self.give_up(id);
+            return Ok(());
+        }
+        self.clear_staged();
+        let isle = self.isle();
+        let unix_ms = isle.unix_ms;
+        let met = isle.met_at(&turns, None);
+        isle.island.install(id, newest);
+        isle.streams.skip_to(isle.island.vector());
+        isle.applied.push(Applied::Installed(id, newest));
+        self.show(turns, unix_ms);
+        self.remember_met(met, unix_ms);
+        Ok(())
+    }
+
+    fn remember_met(&mut self, met: Vec<Conflict>, unix_ms: u64) {
+        let revision = self.store.root().revision();
+        let isle = self.isle.as_deref_mut().expect("it was asked for");
+        for conflict in met {
+            isle.met.push(self.store, (revision, unix_ms), conflict);
+        }
+    }
+
+    /// Those keys that joining changes, and the latest time of what the other side has.
+    fn joined(
+        &mut self,
+        theirs: BTreeMap<Bytes, Bytes>,
+        seen: &Vector,
+        session: &Session,
+    ) -> Result<(BTreeMap<Bytes, Turn>, Hlc), Refusal> {
+        let told = session.vector();
+        let none = State::new();
+        let (mut turns, mut newest) = (BTreeMap::new(), Hlc::default());
+        let mut join = |key: &Bytes, other: &State, mut turn: Turn| {
+            let times = other.siblings().iter().map(|it| it.hlc);
+            newest = times.max().unwrap_or_default().max(newest);
+            turn.is = State::joined((&turn.was, seen), (other, &told));
+            if turn.is != turn.was {
+                turns.insert(key.clone(), turn);
+            }
+        };
+        let every = KeyRange::From(Bytes::new());
+        let mut ours = Vec::new();
+        self.store.root().scan(&every, None, &mut |key, _meta| {
+            if !theirs.contains_key(key) {
+                ours.push(Bytes::copy_from_slice(key));
+            }
+            ControlFlow::Continue(())
+        });
+        for key in ours {
+            let turn = self.turn(&key)?;
+            join(&key, &none, turn);
+        }
+        for (key, state) in theirs {
+            let other = State::decode(state).map_err(|error| Refusal::Corrupt {
+                place: format!("a state that another island sent: {error}"),
+            })?;
+            let turn = self.turn(&key)?;
+            join(&key, &other, turn);
+        }
+        Ok((turns, newest))
+    }
+
+    fn give_up(&mut self, id: u64) {
+        if self.is_open(id) {
+            self.clear_staged();
+        }
+        let isle = self.isle();
+        isle.island.give_up(id);
+        isle.applied.push(Applied::GaveUp(id));
+    }
+
+    fn clear_staged(&mut self) {
+        let mut keys = Vec::new();
+        self.store.facts(FactKind::Staged, &mut |key, _state| {
+            keys.push(Bytes::copy_from_slice(key));
+        });
+        for key in keys {
+            self.store.set_fact(FactKind::Staged, &key, None);
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! Where an island meets the others: what its leader says to them, and what it takes from them.
+//!
+//! What would surprise: what other islands sent goes through this site's own log like anyone's
+//! command. The machine that decides all of it is `holm_local_first::Exchange`; here it gets what
+//! the engine has taken in, and is given what it asks for.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use holm_base::{NodeId, Time};
+use holm_kv::States;
+use holm_kv::command::{Command, Proposal};
+use holm_local_first::{
+    Config, Effect as Wanted, Exchange, Input as Told, Message as Word, Proposal as Entry, Slot,
+    Stability, Vector,
+};
+use holm_machine::{Effects, Machine};
+
+use crate::input::{Effect, Event};
+use crate::message::Message;
+use crate::replica::{OWN, Replica};
+
+/// How many bytes of updates share a message, or an entry of the log, unless one alone is longer.
+const TOGETHER_MAX: usize = 256 << 10;
+
+/// Words of others that may wait for this site to lead.
+const WAITING_MAX: usize = 64;
+
+/// Which other islands there are, and how they are spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shores {
+    /// The slot and the node of each of the others.
+    pub peers: Vec<(Slot, NodeId)>,
+    /// How often each is told how far this site is.
+    pub beat_every: Duration,
+    /// After how long without a word a site counts as cut off.
+    pub silence: Duration,
+}
+
+impl Shores {
+    /// These others, a word a second, cut off after five.
+    #[must_use]
+    pub const fn new(peers: Vec<(Slot, NodeId)>) -> Self {
+        Self {
+            peers,
+            beat_every: Duration::from_secs(1),
+            silence: Duration::from_secs(5),
+        }
+    }
+
+    fn config(&self, boot: u64) -> Config {
+        Config {
+            peers: self.peers.iter().map(|(slot, _)| *slot).collect(),
+            beat_every: self.beat_every,
+            silence: self.silence,
+            patience: Duration::from_secs(5),
+            updates_max: 8_192,
+            bytes_max: 1 << 20,
+            boot,
+        }
+    }
+}
+
+/// How another island stands, as far as is known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its slot.
+    pub slot: Slot,
+    /// Its node.
+    pub node: NodeId,
+    /// How far it said that it is.
+    pub vector: Vector,
+    /// How long ago it last said something; `None` if it never did since this site leads.
+    pub silent_for: Option<Duration>,
+    /// Whether that is too long ago.
+    pub is_cut: bool,
+}
+
+/// An island's side of the exchange with others.
+#[derive(Debug)]
+pub(crate) struct Shore {
+    shores: Shores,
+    /// While this site leads.
+    machine: Option<Exchange>,
+    told: VecDeque<Told>,
+    wanted: Effects<Wanted>,
+    pins: BTreeMap<Slot, (u64, States)>,
+    /// What the wall clock said, and when.
+    wall: (Time, u64),
+    waiting: Vec<(Slot, Word)>,
+    updates: Vec<Bytes>,
+    /// What nothing concurrent can come to any more, and how far that was said in the log.
+    stability: Stability,
+    forgot: Vector,
+}
+
+impl Shore {
+    pub(crate) fn new(shores: Shores) -> Self {
+        Self {
+            stability: Stability::new(shores.peers.iter().map(|(slot, _)| *slot)),
+            forgot: Vector::new(),
+            shores,
+            machine: None,
+            told: VecDeque::new(),
+            wanted: Effects::new(),
+            pins: BTreeMap::new(),
+            wall: (Time::ZERO, 0),
+            waiting: Vec::new(),
+            updates: Vec::new(),
+        }
+    }
+
+    /// What the wall clock says now, in milliseconds of Unix time.
+    pub(crate) fn unix_ms(&self, now: Time) -> u64 {
+        let (at, unix_ms) = self.wall;
+        let since = if now > at {
+            now.since(at)
+        } else {
+            Duration::ZERO
+        };
+        unix_ms.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn slot(&self, node: NodeId) -> Option<Slot> {
+        let found = self.shores.peers.iter().find(|(_, it)| *it == node);
+        found.map(|(slot, _)| *slot)
+    }
+
+    fn node(&self, slot: Slot) -> Option<NodeId> {
+        let found = self.shores.peers.iter().find(|(it, _)| *it == slot);
+        found.map(|(_, node)| *node)
+    }
+
+    pub(crate) fn wake_at(&self) -> Option<Time> {
+        self.machine.as_ref().and_then(Machine::wake_at)
+    }
+
+    /// How the others stand.
+    pub(crate) fn neighbours(&self, now: Time) -> Vec<Neighbour> {
+        let all = self.shores.peers.iter().map(|&(slot, node)| {
+            let seen = self.machine.as_ref().and_then(|it| it.peer(slot));
+            let heard = seen.as_ref().and_then(|(_, heard)| *heard);
+            Neighbour {
+                slot,
+                node,
+                vector: seen.map(|(vector, _)| vector.clone()).unwrap_or_default(),
+                silent_for: heard.map(|at| now.since(at)),
+                is_cut: heard.is_none_or(|at| now >= at + self.shores.silence),
+            }
+        });
+        all.collect()
+    }
+}
+
+impl Replica {
+    /// The wall clock's time, in milliseconds of Unix time: to be said before each batch to a
+    /// replica of a local-first keyspace, and of no account to others.
+    pub fn set_wall(&mut self, now: Time, unix_ms: u64) {
+        if let Some(shore) = &mut self.shore {
+            shore.wall = (now, unix_ms);
+        }
+    }
+
+    /// Whether its keyspace is local-first: then its commands are to have their time.
+    #[must_use]
+    pub const fn is_island(&self) -> bool {
+        self.shore.is_some()
+    }
+
+    /// Another island spoke.
+    pub(crate) fn hear_island(&mut self, from: NodeId, word: Word) {
+        let Some(shore) = &mut self.shore else {
+            return;
+        };
+        let Some(slot) = shore.slot(from) else {
+            return;
+        };
+        // It is a lost message to its sender, who says it again.
+        if shore.waiting.len() < WAITING_MAX {
+            shore.waiting.push((slot, word));
+        }
+    }
+
+    /// Tells the exchange what was taken in and what was heard, and does what it wants.
+    pub(crate) fn tend_shore(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        let leads = self.is_leading();
+        let Some(shore) = &mut self.shore else {
+            return;
+        };
+        if !leads {
+            shore.machine = None;
+            shore.waiting.clear();
+            shore.pins.clear();
+            drop(self.keyspace.take_applied());
+            return;
+        }
+        if shore.machine.is_none() {
+            let island = self.keyspace.island().expect("it is one").clone();
+            let boot = match &self.sequencer {
+                crate::replica::Sequencer::Solo { solo, .. } => solo.term(),
+                crate::replica::Sequencer::Raft(group) => group.raft.term(),
+            };
+            shore.machine = Some(Exchange::new(shore.shores.config(boot.value()), island));
+            drop(self.keyspace.take_applied());
+            shore.told.push_back(Told::Start);
+        }
+        let applied = self.keyspace.take_applied();
+        shore.told.extend(applied.into_iter().map(Told::Applied));
+        let unix_ms = shore.unix_ms(now);
+        let ours = self.keyspace.island().expect("it is one").vector();
+        shore.stability.advance(ours);
+        for (from, message) in shore.waiting.drain(..) {
+            if let Word::Beat { vector, .. } = &message {
+                shore.stability.report(from, vector, ours, unix_ms);
+            }
+            shore.told.push_back(Told::Message {
+                from,
+                message,
+                unix_ms,
+            });
+        }
+        let is_due = shore.wake_at().is_some_and(|at| at <= now);
+        let mut forget = None;
+        if is_due {
+            shore.told.push_back(Told::Wake);
+            let stable = shore.stability.stable(ours);
+            if self.keyspace.has_to_forget() && stable != shore.forgot {
+                shore.forgot.clone_from(&stable);
+                forget = Some(stable);
+            }
+        }
+        self.step_shore(now, effects);
+        if let Some(stable) = forget {
+            self.propose_island(now, Entry::Forget(stable), effects);
+        }
+    }
+
+    fn step_shore(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        let mut said = Said::default();
+        loop {
+            let Some(shore) = &mut self.shore else {
+                return;
+            };
+            let (Some(machine), Some(told)) = (&mut shore.machine, shore.told.pop_front()) else {
+                break;
+            };
+            machine.step(now, told, &mut shore.wanted);
+            let mut wanted = core::mem::take(&mut shore.wanted);
+            for effect in wanted.drain() {
+                self.obey_shore(now, effect, (&mut said, effects));
+            }
+            if let Some(shore) = &mut self.shore {
+                shore.wanted = wanted;
+            }
+        }
+        said.end(effects);
+        self.propose_updates(now, effects);
+    }
+
+    fn obey_shore(
+        &mut self,
+        now: Time,
+        effect: Wanted,
+        (said, effects): (&mut Said, &mut Effects<Effect>),
+    ) {
+        let Some(shore) = &mut self.shore else {
+            return;
+        };
+        match effect {
+            Wanted::Send { to, message } => {
+                if let Some(node) = shore.node(to) {
+                    said.say(node, message, effects);
+                }
+            }
+            Wanted::Propose(Entry::Updates(updates)) => shore.updates.extend(updates),
+            Wanted::Propose(proposal) => {
+                self.propose_updates(now, effects);
+                self.propose_island(now, proposal, effects);
+            }
+            Wanted::Read {
+                to,
+                slot,
+                after,
+                bytes_max,
+            } => {
+                let updates = self.keyspace.updates(slot, after, bytes_max);
+                shore.told.push_back(Told::Found { to, slot, updates });
+            }
+            Wanted::Pin { to, session } => {
+                let states = self.keyspace.states().expect("it is an island");
+                let tips = states.tips().clone();
+                shore.pins.insert(to, (session, states));
+                shore.told.push_back(Told::Pinned { to, session, tips });
+            }
+            Wanted::ReadStates {
+                to,
+                session,
+                after,
+                bytes_max,
+            } => shore.read_states((to, session), after, bytes_max),
+            Wanted::Unpin { to } => drop(shore.pins.remove(&to)),
+            Wanted::Note(note) => effects.push(Effect::Note(Event::Island(note))),
+        }
+    }
+
+    /// Puts what others did into this site's log.
+    fn propose_updates(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        let Some(shore) = &mut self.shore else {
+            return;
+        };
+        let (mut together, mut bytes) = (Vec::new(), 0);
+        for update in core::mem::take(&mut shore.updates) {
+            if bytes + update.len() > TOGETHER_MAX && !together.is_empty() {
+                let full = core::mem::take(&mut together);
+                self.propose_island(now, Entry::Updates(full), effects);
+                bytes = 0;
+            }
+            bytes += update.len();
+            together.push(update);
+        }
+        if !together.is_empty() {
+            self.propose_island(now, Entry::Updates(together), effects);
+        }
+    }
+
+    fn propose_island(&mut self, now: Time, entry: Entry, effects: &mut Effects<Effect>) {
+        let unix_ms = self.shore.as_ref().map_or(0, |it| it.unix_ms(now));
+        let proposal = Proposal {
+            caller: None,
+            command: Command::Island(entry),
+        };
+        // What is not taken is asked for again.
+        self.propose(now, OWN, proposal.encode_at(unix_ms), false, effects);
+    }
+}
+
+impl Shore {
+    fn read_states(&mut self, (to, session): (Slot, u64), after: Option<Bytes>, bytes_max: usize) {
+        let Some((_, states)) = self.pins.get(&to).filter(|(pinned, _)| *pinned == session) else {
+            return;
+        };
+        // Damage here must not pass for keys that are not there: the other side gives up, and
+        // reading them here says what is wrong.
+        let Ok((found, is_last)) = states.list(after.as_ref(), bytes_max) else {
+            return;
+        };
+        if is_last {
+            self.pins.remove(&to);
+        }
+        let message = Word::States {
+            session,
+            after,
+            states: found,
+            is_last,
+        };
+        self.told.push_back(Told::States { to, message });
+    }
+}
+
+/// Updates that are said in one message to each.
+#[derive(Debug, Default)]
+struct Said {
+    last: BTreeMap<NodeId, (Slot, Vec<Bytes>, usize)>,
+}
+
+impl Said {
+    fn say(&mut self, to: NodeId, message: Word, effects: &mut Effects<Effect>) {
+        let Word::Updates { slot, updates } = message else {
+            self.end_one(to, effects);
+            let message = Message::Island(message);
+            let after = None;
+            effects.push(Effect::Send { to, message, after });
+            return;
+        };
+        let bytes: usize = updates.iter().map(Bytes::len).sum();
+        if let Some((of, all, length)) = self.last.get_mut(&to)
+            && *of == slot
+            && *length + bytes <= TOGETHER_MAX
+        {
+            *length += bytes;
+            all.extend(updates);
+            return;
+        }
+        self.end_one(to, effects);
+        self.last.insert(to, (slot, updates, bytes));
+    }
+
+    /// What was said to a site arrives in order.
+    fn end_one(&mut self, to: NodeId, effects: &mut Effects<Effect>) {
+        if let Some((slot, updates, _)) = self.last.remove(&to) {
+            let message = Message::Island(Word::Updates { slot, updates });
+            let after = None;
+            effects.push(Effect::Send { to, message, after });
+        }
+    }
+
+    fn end(&mut self, effects: &mut Effects<Effect>) {
+        while let Some(to) = self.last.keys().next().copied() {
+            self.end_one(to, effects);
+        }
+    }
+}

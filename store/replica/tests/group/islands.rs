@@ -1,0 +1,342 @@
+//! Islands: three groups of one with engines, logs and disks, cut apart, ended by power cuts, and
+//! held against a twin that keeps every update.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use holm_base::{NodeId, Prng, RequestId, Time};
+use holm_kv::IslandConfig;
+use holm_kv::command::{Command, DeleteRange, Proposal, Put};
+use holm_local_first::{Change, Note, Rules, Sealed, Slot, State, Type, Update, Vector};
+use holm_replica::{Answer, Event, Input, Shores};
+
+use crate::site::Site;
+
+const TICK: Duration = Duration::from_millis(5);
+const UNIX_MS: u64 = 1_800_000_000_000;
+const SITES: u8 = 3;
+/// How many random worlds; sixty of each were played when this was written.
+const SEEDS: u64 = 10;
+
+fn slot(number: u8) -> Slot {
+    Slot::new(number).expect("slots begin at 1")
+}
+
+/// How far the clock of a site is off, in milliseconds; the second is ten seconds ahead.
+type ClocksOff = [u64; 3];
+
+struct World {
+    sites: Vec<Site>,
+    /// Frames on their way from one to another, in order.
+    mail: BTreeMap<(usize, usize), VecDeque<(u8, Bytes)>>,
+    cut: Vec<(usize, usize)>,
+    now: Time,
+    prng: Prng,
+    off: ClocksOff,
+    /// Every update that its site has committed, and what the next of a slot is read with.
+    all: Vec<Update>,
+    known: BTreeMap<Slot, Vector>,
+    /// Puts that were acknowledged: at which site, key and value.
+    acknowledged: u64,
+    asked: u64,
+}
+
+impl World {
+    fn new(seed: u64, updates_bytes_max: usize, off: ClocksOff) -> Self {
+        let mut sites = Vec::new();
+        for number in 1..=SITES {
+            let mut site = Site::new(u64::from(number), &[u64::from(number)]);
+            let others = (1..=SITES).filter(|other| *other != number);
+            let peers = others.map(|other| (slot(other), NodeId::new(u64::from(other))));
+            let island = IslandConfig {
+                slot: slot(number),
+                epoch: 1,
+                since_unix_ms: UNIX_MS,
+                rules: Rules {
+                    kind: [Type::Lww, Type::Mv][usize::from(seed.is_multiple_of(3))],
+                    ..Rules::default()
+                },
+                updates_bytes_max,
+            };
+            site.island = Some((island, Shores::new(peers.collect())));
+            site.start(Time::ZERO);
+            sites.push(site);
+        }
+        Self {
+            sites,
+            mail: BTreeMap::new(),
+            cut: Vec::new(),
+            now: Time::ZERO,
+            prng: Prng::new(seed),
+            off,
+            all: Vec::new(),
+            known: BTreeMap::new(),
+            acknowledged: 0,
+            asked: 0,
+        }
+    }
+
+    fn unix_ms(&self, at: usize) -> u64 {
+        let since = self.now.since(Time::ZERO).as_millis();
+        UNIX_MS + u64::try_from(since).expect("it is short") + self.off[at]
+    }
+
+    fn below(&mut self, bound: u64) -> usize {
+        usize::try_from(self.prng.below(bound)).expect("a few")
+    }
+
+    /// A client's command at a site that is up.
+    fn change(&mut self, at: usize, command: Command) {
+        let unix_ms = self.unix_ms(at);
+        self.asked += 1;
+        let proposal = Proposal {
+            caller: None,
+            command,
+        };
+        let input = Input::Propose {
+            request: RequestId::new(self.asked),
+            body: proposal.encode_at(unix_ms),
+            takes_space: true,
+        };
+        let now = self.now;
+        self.sites[at].step(now, input);
+    }
+
+    fn put(&mut self, at: usize, key: &str, value: &str) {
+        let put = Put {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            ..Put::default()
+        };
+        self.change(at, Command::Put(put));
+    }
+
+    fn change_something(&mut self, at: usize) {
+        let (key, number) = (self.below(6), self.asked);
+        if self.below(5) == 0 {
+            let delete = DeleteRange {
+                key: Bytes::from(format!("k{key}")),
+                range_end: Bytes::from(format!("k{}", key + 2)),
+                prev_kv: false,
+            };
+            self.change(at, Command::DeleteRange(delete));
+        } else {
+            self.put(at, &format!("k{key}"), &format!("{at}-{number}"));
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now = self.now + TICK;
+        for ((from, to), frames) in core::mem::take(&mut self.mail) {
+            let is_cut = self.cut.contains(&(from, to)) || self.cut.contains(&(to, from));
+            let (node, unix_ms, now) = (self.sites[from].node, self.unix_ms(to), self.now);
+            for (kind, body) in frames {
+                let site = &mut self.sites[to];
+                if is_cut || site.up.is_none() {
+                    continue;
+                }
+                let up = site.up.as_mut().expect("it is up");
+                up.replica.set_wall(now, unix_ms);
+                site.hear(now, node, kind, &body);
+            }
+        }
+        for at in 0..self.sites.len() {
+            let (now, unix_ms) = (self.now, self.unix_ms(at));
+            let site = &mut self.sites[at];
+            let Some(up) = site.up.as_mut() else {
+                continue;
+            };
+            up.replica.set_wall(now, unix_ms);
+            site.step(now, Input::Wake);
+            site.settle(now);
+            while site.has_unflushed() {
+                site.flush(now);
+            }
+            self.collect(at);
+        }
+    }
+
+    fn collect(&mut self, at: usize) {
+        let site = &mut self.sites[at];
+        for (to, kind, body) in core::mem::take(&mut site.out) {
+            let to = usize::try_from(to.value() - 1).expect("a few");
+            self.mail
+                .entry((at, to))
+                .or_default()
+                .push_back((kind, body));
+        }
+        for (_request, answer) in core::mem::take(&mut site.answers) {
+            if let Answer::Applied(Ok(applied)) = answer {
+                assert!(applied.result.is_ok(), "{applied:?}");
+                self.acknowledged += 1;
+            }
+        }
+        let keyspace = site.replica().keyspace();
+        let own = keyspace.island().expect("it is one").slot();
+        let known = self.known.entry(own).or_default();
+        let found = keyspace.updates(own, known.seq(own), usize::MAX);
+        for bytes in found.expect("what is new is kept") {
+            let sealed = Sealed::decode(&bytes, known).expect("its own");
+            *known = sealed.update.deps.clone();
+            known.raise(own, sealed.update.dot.seq);
+            self.all.push(sealed.update);
+        }
+    }
+
+    fn run(&mut self, millis: u64) {
+        let until = self.now + Duration::from_millis(millis);
+        while self.now < until {
+            self.tick();
+        }
+    }
+
+    fn states(&self, at: usize) -> BTreeMap<Bytes, State> {
+        let keyspace = self.sites[at].replica().keyspace();
+        let states = keyspace.states().expect("it is an island");
+        let (found, is_last) = states.list(None, usize::MAX).expect("nothing is damaged");
+        assert!(is_last, "a few keys");
+        let read = |bytes| State::decode(bytes).expect("it was just written");
+        found.into_iter().map(|(key, it)| (key, read(it))).collect()
+    }
+
+    fn vector(&self, at: usize) -> Vector {
+        let island = self.sites[at].replica().keyspace().island();
+        island.expect("it is one").vector().clone()
+    }
+
+    /// Each site that is up shows what the twin says.
+    fn judge(&self) {
+        for at in 0..self.sites.len() {
+            if self.sites[at].up.is_some() {
+                let vector = self.vector(at);
+                let expected = twin(&self.all, &vector);
+                assert_eq!(self.states(at), expected, "site {at} at {vector}");
+            }
+        }
+    }
+
+    fn heal(&mut self) {
+        self.cut.clear();
+        for at in 0..self.sites.len() {
+            if self.sites[at].up.is_none() {
+                let now = self.now;
+                self.sites[at].start(now);
+            }
+        }
+        for _ in 0..4_000 {
+            self.tick();
+            let first = self.vector(0);
+            let is_equal = (1..3).all(|at| self.vector(at) == first);
+            if is_equal && first.count() == u64::try_from(self.all.len()).expect("a few") {
+                self.judge();
+                return;
+            }
+        }
+        panic!(
+            "they do not become one: {:?}",
+            [0, 1, 2].map(|at| self.vector(at).to_string())
+        );
+    }
+
+    fn notes(&self, at: usize) -> impl Iterator<Item = &Note> {
+        self.sites[at]
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Island(note) => Some(note),
+                _other => None,
+            })
+    }
+}
+
+/// What the keys must be where exactly these updates were taken in.
+fn twin(all: &[Update], vector: &Vector) -> BTreeMap<Bytes, State> {
+    let here: Vec<&Update> = all.iter().filter(|it| vector.covers(it.dot)).collect();
+    let mut keys: BTreeMap<Bytes, State> = BTreeMap::new();
+    for update in &here {
+        for change in &update.changes {
+            let Change::Put { key, .. } = change else {
+                continue;
+            };
+            let touches = |other: &Update| other.changes.iter().any(|it| it.touches(key));
+            let is_seen = |other: &&Update| other.deps.covers(update.dot) && touches(other);
+            if !here.iter().any(is_seen) {
+                let alone = Update {
+                    deps: Vector::new(),
+                    ..(*update).clone()
+                };
+                change.apply(&alone, keys.entry(key.clone()).or_default());
+            }
+        }
+    }
+    keys
+}
+
+fn play(seed: u64, updates_bytes_max: usize) -> World {
+    let mut world = World::new(seed, updates_bytes_max, [0, 900, 1_700]);
+    world.run(3_000);
+    for _ in 0..120 {
+        let (at, other) = (world.below(3), world.below(3));
+        match world.below(20) {
+            0..=9 if world.sites[at].up.is_some() => world.change_something(at),
+            10 if at != other => world.cut.push((at, other)),
+            11 => world.cut.clear(),
+            12 => {
+                world.sites[at].crash();
+                world.mail.retain(|(from, to), _| *from != at && *to != at);
+            }
+            13 => {
+                let now = world.now;
+                if world.sites[at].up.is_none() {
+                    world.sites[at].start(now);
+                }
+            }
+            14 => world.run(6_000),
+            _ => {}
+        }
+        let millis = world.prng.below(60);
+        world.run(millis);
+        world.judge();
+    }
+    world.heal();
+    world
+}
+
+#[test]
+fn islands_survive_cuts_and_power_cuts_and_become_one() {
+    let mut acknowledged = 0;
+    for seed in 0..SEEDS {
+        acknowledged += play(seed, 1 << 20).acknowledged;
+    }
+    assert!(acknowledged > 200, "only {acknowledged} answers");
+}
+
+#[test]
+fn who_lacks_what_is_not_kept_any_more_is_sent_all_keys() {
+    let mut sessions = 0;
+    for seed in 0..SEEDS {
+        let world = play(seed, 900);
+        let done = |note: &&Note| matches!(note, Note::SessionDone(_));
+        sessions += (0..3)
+            .map(|at| world.notes(at).filter(done).count())
+            .sum::<usize>();
+    }
+    assert!(sessions > 3, "only {sessions} sessions");
+}
+
+#[test]
+fn what_a_clock_far_ahead_wrote_waits_until_it_is_time() {
+    let mut world = World::new(1, 1 << 20, [0, 10_000, 0]);
+    world.run(3_000);
+    world.put(1, "early", "of b");
+    world.run(2_000);
+    assert!(world.states(0).is_empty(), "it is held back at a");
+    assert!(world.notes(0).any(|note| matches!(note, Note::Held(..))));
+    world.put(0, "now", "of a");
+    world.run(1_000);
+    assert_eq!(world.states(1).len(), 2, "nothing of a is held at b");
+    world.run(8_000);
+    assert_eq!(world.states(0).len(), 2, "its time has come");
+    world.heal();
+}

@@ -1,0 +1,449 @@
+//! Local-first keyspaces at three real sites: cut apart they all write on, healed they are one; and what no island can
+//! promise is refused with the reason.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use holm_base::Prng;
+use holm_process_tests::base64::encode;
+use holm_process_tests::gateway::{Stream, number};
+use holm_process_tests::oracle::{Key, Oracle, State};
+use holm_process_tests::sites::{Sites, eventually, signal_process, until};
+use holm_process_tests::{Gateway, Program, Server, Setup, server};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const LINKS: [(&str, &str); 3] = [("a", "b"), ("a", "c"), ("b", "c")];
+
+fn etcdctl(endpoint: &str, words: &[&str]) -> Result<Output> {
+    let program = server::installed("etcdctl").context("no etcdctl on this machine")?;
+    let output = Command::new(program)
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", endpoint])
+        .args(words)
+        .output()?;
+    Ok(output)
+}
+
+fn done(endpoint: &str, words: &[&str]) -> Result<String> {
+    let output = etcdctl(endpoint, words)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "etcdctl {words:?}: {said}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn refused(endpoint: &str, words: &[&str]) -> Result<String> {
+    let output = etcdctl(endpoint, words)?;
+    ensure!(!output.status.success(), "etcdctl {words:?} was taken");
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Runs a command of ours against site a.
+fn holm(sites: &Sites, words: &[&str]) -> Result<Output> {
+    let endpoint = sites.endpoint("a")?.to_string();
+    let output = Command::new(server::locate(Program::Holm)?)
+        .args(words)
+        .args(["--endpoints", &endpoint])
+        .output()?;
+    Ok(output)
+}
+
+fn ask(sites: &Sites, words: &[&str]) -> Result<Value> {
+    let output = holm(sites, &[words, &["--json"]].concat())?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{words:?}: {said}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn refusal(sites: &Sites, words: &[&str]) -> Result<String> {
+    let output = holm(sites, words)?;
+    ensure!(!output.status.success(), "{words:?} was taken");
+    // Wrapped to the width of a terminal.
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok(said.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Makes a keyspace of three islands; where clients reach each.
+fn create(sites: &Sites, merge: &str) -> Result<Vec<String>> {
+    let words = [
+        "keyspace",
+        "create",
+        "fleet",
+        "--guarantee",
+        "local-first",
+        "--type",
+        merge,
+    ];
+    let view = ask(sites, &words)?;
+    ensure!(view["guarantee"] == "local-first", "{view}");
+    let islands = view["sites"].as_array().context("sites")?.iter();
+    let address = |site: &Value| Some(site["addresses"][0].as_str()?.to_owned());
+    let found: Vec<String> = islands.filter_map(address).collect();
+    ensure!(found.len() == 3, "{view}");
+    Ok(found)
+}
+
+fn gateway(address: &str) -> Result<Gateway> {
+    let place = address.trim_start_matches("http://");
+    Ok(Gateway::new(place.parse::<SocketAddr>()?))
+}
+
+fn cut_all(sites: &Sites) -> Result<()> {
+    for (one, two) in LINKS {
+        let output = sites.run(&["link", "cut", one, two])?;
+        ensure!(output.status.success(), "{output:?}");
+    }
+    Ok(())
+}
+
+fn heal(sites: &Sites) -> Result<()> {
+    let output = sites.run(&["link", "heal"])?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(())
+}
+
+/// All keys with their values, and the revision that they were read at.
+fn all(gateway: &mut Gateway) -> Result<(BTreeMap<String, String>, i64)> {
+    let range = json!({"key": encode(b"\0"), "range_end": encode(b"\0")});
+    let answer = gateway.post("kv/range", &range)?;
+    ensure!(answer.is_ok(), "{}", answer.body);
+    let kvs = answer.body["kvs"].as_array().into_iter().flatten();
+    let state: State = kvs.map(Key::read).collect();
+    let values = state
+        .iter()
+        .map(|(key, it)| (key.clone(), it.value.clone()));
+    Ok((values.collect(), answer.revision()))
+}
+
+fn watch(gateway: &Gateway, start: i64) -> Result<Stream> {
+    let create = json!({"key": encode(b"\0"), "range_end": encode(b"\0"), "start_revision": start});
+    let mut stream = gateway.follow("watch", &json!({"create_request": create}))?;
+    let first = stream.next_result()?.context("an answer")?;
+    ensure!(first["created"] == true, "{first}");
+    Ok(stream)
+}
+
+/// The state that a watch alone rebuilds, up to a revision that it comes by.
+fn rebuilt(gateway: &Gateway, start: i64, last: i64) -> Result<State> {
+    let (mut stream, mut oracle) = (watch(gateway, start)?, Oracle::new(false));
+    while oracle.revision() < last {
+        let response = stream.next_result()?.context("the watch ended")?;
+        ensure!(response.get("canceled").is_none(), "canceled: {response}");
+        oracle.take(&response).map_err(anyhow::Error::msg)?;
+    }
+    Ok(oracle.at(last).cloned().unwrap_or_default())
+}
+
+/// Random writes at an island until told to stop; how many were taken, and the slowest.
+fn write(address: &str, seed: u64, stop: &AtomicBool) -> Result<(u64, Duration)> {
+    let mut gateway = gateway(address)?;
+    let mut prng = Prng::new(seed);
+    let (mut taken, mut slowest) = (0, Duration::ZERO);
+    while !stop.load(Ordering::Relaxed) {
+        let key = format!("k{}", prng.below(40));
+        let begun = Instant::now();
+        if prng.below(6) == 0 {
+            let answer = gateway.post("kv/deleterange", &json!({"key": encode(key.as_bytes())}))?;
+            ensure!(answer.is_ok(), "{}", answer.body);
+        } else {
+            gateway.put(&key, &format!("{seed}-{taken}"))?;
+        }
+        slowest = slowest.max(begun.elapsed());
+        taken += 1;
+        thread::sleep(Duration::from_millis(prng.below(4)));
+    }
+    Ok((taken, slowest))
+}
+
+fn seconds() -> Result<u64> {
+    let said = std::env::var("HOLM_ISLANDS_SECONDS").unwrap_or_else(|_unset| "6".to_owned());
+    said.parse().context("HOLM_ISLANDS_SECONDS")
+}
+
+#[test]
+fn three_islands_write_apart_and_become_one() -> Result<()> {
+    let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
+    let islands = create(&sites, "lww")?;
+    let mut starts = Vec::new();
+    for address in &islands {
+        starts.push(all(&mut gateway(address)?)?.1 + 1);
+    }
+    let seconds = seconds()?;
+    let stop = AtomicBool::new(false);
+    let taken = thread::scope(|scope| -> Result<u64> {
+        let stop = &stop;
+        let writers: Vec<_> = (1_u64..)
+            .zip(&islands)
+            .map(|(seed, address)| scope.spawn(move || write(address, seed, stop)))
+            .collect();
+        let acts = || -> Result<()> {
+            thread::sleep(Duration::from_millis(500));
+            cut_all(&sites)?;
+            thread::sleep(Duration::from_secs(seconds));
+            heal(&sites)?;
+            thread::sleep(Duration::from_millis(1_500));
+            Ok(())
+        };
+        let acted = acts();
+        stop.store(true, Ordering::Relaxed);
+        let mut taken = 0;
+        for writer in writers {
+            let (count, _slowest) = writer.join().expect("a writer does not panic")?;
+            ensure!(count > 0, "an island took nothing");
+            taken += count;
+        }
+        acted.map(|()| taken)
+    })?;
+    ensure!(taken > 100, "only {taken} writes");
+    let mut gateways = Vec::new();
+    for address in &islands {
+        gateways.push(gateway(address)?);
+    }
+    until("they are equal", || {
+        let (first, ..) = all(&mut gateways[0])?;
+        for other in &mut gateways[1..] {
+            if all(other)?.0 != first {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })?;
+    // Each island's watch alone, from its beginning, rebuilds what it shows.
+    for (gateway, start) in gateways.iter_mut().zip(&starts) {
+        // A delete leaves no key that names it: one write more is the newest for sure.
+        let last = gateway.put("newest", "of all")?;
+        let told = rebuilt(gateway, *start, last)?;
+        until("a read at that revision tells the same", || {
+            let range = json!({"key": encode(b"\0"), "range_end": encode(b"\0"), "revision": last});
+            let answer = gateway.post("kv/range", &range)?;
+            let kvs = answer.body["kvs"].as_array().into_iter().flatten();
+            let read: State = kvs.map(Key::read).collect();
+            ensure!(read == told, "the watch told {told:?}, a read {read:?}");
+            Ok(true)
+        })?;
+    }
+    sites.stop()?;
+    Ok(())
+}
+
+#[test]
+fn an_island_that_was_killed_while_it_was_cut_off_has_lost_nothing() -> Result<()> {
+    let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
+    let islands = create(&sites, "lww")?;
+    done(&islands[0], &["put", "before", "1"])?;
+    until("all have it", || {
+        let found = done(&islands[2], &["get", "before", "--print-value-only"])?;
+        Ok(found == "1\n")
+    })?;
+    cut_all(&sites)?;
+    done(&islands[2], &["put", "alone", "at c"])?;
+    done(&islands[0], &["put", "before", "2"])?;
+    let id = sites.site("c")?["pid"].as_u64().context("a process")?;
+    signal_process(id, Signal::KILL)?;
+    eventually("c is started again", || {
+        let output = sites.run(&["site", "start", "c"])?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(())
+    })?;
+    // Its own keys are there while it is still cut off, and it takes writes.
+    eventually("it serves again", || {
+        let found = done(&islands[2], &["get", "alone", "--print-value-only"])?;
+        ensure!(found == "at c\n", "{found}");
+        Ok(())
+    })?;
+    done(&islands[2], &["put", "again", "at c"])?;
+    done(&islands[2], &["put", "before", "3"])?;
+    ensure!(
+        !holm(&sites, &["keyspace", "conflicts", "fleet"])?
+            .status
+            .success()
+    );
+    // What others have not seen is told, and waited for.
+    let status = ask(&sites, &["keyspace", "status", "fleet"])?;
+    ensure!(
+        status["islands"].as_array().map(Vec::len) == Some(2),
+        "{status}"
+    );
+    let said = refusal(
+        &sites,
+        &[
+            "keyspace",
+            "wait",
+            "fleet",
+            "--seen-by",
+            "c",
+            "--within",
+            "1",
+        ],
+    )?;
+    ensure!(said.contains("not seen within 1 s by c"), "{said}");
+    heal(&sites)?;
+    let seen = ask(&sites, &["keyspace", "wait", "fleet", "--seen-by", "b,c"])?;
+    ensure!(seen["seen_by"] == json!(["b", "c"]), "{seen}");
+    for island in &islands {
+        until("all have all", || {
+            let found = done(island, &["get", "", "--prefix"])?;
+            Ok(found == "again\nat c\nalone\nat c\nbefore\n3\n")
+        })?;
+    }
+    // What lost is told: it is not lost unseen.
+    let met = ask(&sites, &["keyspace", "conflicts", "fleet"])?;
+    let first = &met["conflicts"][0];
+    ensure!(
+        first["kind"] == "concurrent_put" && first["key"] == "before",
+        "{met}"
+    );
+    ensure!(
+        first["winner"]["value"] == "3" && first["winner"]["site"] == "c",
+        "{met}"
+    );
+    ensure!(
+        first["losers"][0]["value"] == "2" && first["losers"][0]["site"] == "a",
+        "{met}"
+    );
+    sites.stop()?;
+    Ok(())
+}
+
+#[test]
+fn additions_at_islands_that_are_cut_apart_all_count() -> Result<()> {
+    let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
+    let islands = create(&sites, "counter")?;
+    done(&islands[0], &["put", "parts", "100"])?;
+    until("all have it", || {
+        Ok(done(&islands[1], &["get", "parts", "--print-value-only"])? == "100\n")
+    })?;
+    cut_all(&sites)?;
+    for island in &islands[..2] {
+        done(island, &["put", "parts", "+7"])?;
+        done(island, &["put", "--", "parts", "-2"])?;
+        ensure!(done(island, &["get", "parts", "--print-value-only"])? == "105\n");
+    }
+    let said = refused(&islands[0], &["put", "parts", "some"])?;
+    ensure!(said.contains("a counter takes a whole number"), "{said}");
+    heal(&sites)?;
+    for island in &islands {
+        until("all count", || {
+            Ok(done(island, &["get", "parts", "--print-value-only"])? == "110\n")
+        })?;
+    }
+    sites.stop()?;
+    Ok(())
+}
+
+#[test]
+fn what_islands_cannot_promise_is_refused_with_the_reason() -> Result<()> {
+    let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
+    let islands = create(&sites, "mv")?;
+    let [a, b] = [&islands[0], &islands[1]];
+    for words in [&["lock", "it", "true"][..], &["elect", "it", "me"]] {
+        let said = refused(a, words)?;
+        ensure!(
+            said.contains("cannot promise mutual exclusion"),
+            "{words:?}: {said}"
+        );
+    }
+    let mut gateways = [gateway(a)?, gateway(b)?];
+    let lock = gateways[0].ask("POST", "/v3/lock/lock", b"{\"name\": \"aXQ=\"}")?;
+    ensure!(
+        lock.message().contains("cannot promise mutual exclusion"),
+        "{}",
+        lock.body
+    );
+    let theirs = gateways[1].put("door", "open")?;
+    until("it has come", || {
+        Ok(gateways[0].value("door")?.as_deref() == Some("open"))
+    })?;
+    // A client that was moved here with revisions of there lists anew, as after a compaction.
+    let said = refused(a, &["get", "door", "--rev", &theirs.to_string()])?;
+    ensure!(said.contains("has been compacted"), "{said}");
+    let mut stream = gateways[0].follow(
+        "watch",
+        &json!({"create_request": {"key": encode(b"door"), "start_revision": theirs}}),
+    )?;
+    let told = stream.next_result()?.context("an answer")?;
+    let told = if told["canceled"] == true {
+        told
+    } else {
+        stream.next_result()?.context("an end")?
+    };
+    ensure!(
+        told["canceled"] == true && number(&told["compact_revision"]) > 0,
+        "{told}"
+    );
+    let compare = |result: &str| {
+        json!({
+            "compare": [{"key": encode(b"door"), "target": "MOD", "result": result, "mod_revision": theirs}],
+            "success": [{"request_put": {"key": encode(b"door"), "value": encode(b"shut")}}],
+        })
+    };
+    let equal = gateways[0].post("kv/txn", &compare("EQUAL"))?;
+    ensure!(
+        equal.is_ok() && equal.body.get("succeeded").is_none(),
+        "{}",
+        equal.body
+    );
+    let greater = gateways[0].post("kv/txn", &compare("GREATER"))?;
+    ensure!(
+        greater.message().contains("belongs to another site"),
+        "{}",
+        greater.body
+    );
+    let own = refusal(&sites, &["keyspace", "members", "fleet", "remove", "c"])?;
+    ensure!(own.contains("cannot be changed yet"), "{own}");
+    let said = refused(a, &["user", "add", "ann:secret"])?;
+    ensure!(
+        said.contains("no users") || said.contains("users of a local-first"),
+        "{said}"
+    );
+    for (words, text) in [
+        (
+            &[
+                "keyspace",
+                "create",
+                "x",
+                "--guarantee",
+                "local-first",
+                "--type",
+                "escrow",
+            ][..],
+            "there is no type",
+        ),
+        (
+            &["keyspace", "create", "x", "--type", "mv"],
+            "linearizable keyspace has none",
+        ),
+        (&["keyspace", "status", "default"], "only a local-first one"),
+        (
+            &["keyspace", "wait", "fleet", "--seen-by", "z"],
+            "not at another site z",
+        ),
+    ] {
+        let said = refusal(&sites, words)?;
+        ensure!(said.contains(text), "{words:?}: {said}");
+    }
+    // Each island is a cluster of one member to its clients: they never spread over islands.
+    let members = done(a, &["member", "list"])?;
+    ensure!(
+        members.lines().count() == 1 && members.contains(a.as_str()),
+        "{members}"
+    );
+    sites.stop()?;
+
+    let alone = Server::start(Setup::new(Program::Holm).in_memory())?;
+    let output = Command::new(server::locate(Program::Holm)?)
+        .args(["keyspace", "create", "x", "--guarantee", "local-first"])
+        .args(["--endpoints", &alone.address().to_string()])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        !output.status.success() && said.contains("this node is alone"),
+        "{said}"
+    );
+    Ok(())
+}
