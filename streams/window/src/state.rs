@@ -135,7 +135,7 @@ impl State {
     }
 
     /// Adds rows to their slots, in the order of rows (I5).
-    #[expect(clippy::too_many_lines, reason = "a dispatch over kinds of state")]
+    #[expect(clippy::too_many_lines, reason = "a dispatch over the states")]
     pub(crate) fn add(
         &mut self,
         aggregate: Aggregate,
