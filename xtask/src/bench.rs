@@ -139,7 +139,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 /// Streams have no server: their engine is loaded where it is.
 fn streams(rest: &[String]) -> Result<()> {
-    let mut command = cargo(&["run", "--release", "-q", "-p", "holm-bench-streams", "--"]);
+    let mut command = cargo(&["run", "--release", "-q", "-p", "holm-streams", "--"]);
     let ended = command.args(rest).status().context("run cargo")?;
     ensure!(
         ended.success(),

@@ -12,8 +12,8 @@ pub(crate) struct Column {
 /// How a value is written in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
-    I64,
-    I32,
+    Long,
+    Int,
     F32,
 }
 
@@ -57,40 +57,40 @@ const fn column(at: usize, wire: Wire, made: Made) -> Column {
     Column { at, wire, made }
 }
 
-const TIME: Column = column(0, Wire::I64, Made::Time);
+const TIME: Column = column(0, Wire::Long, Made::Time);
 
 const CLUSTER: &[Column] = &[
     TIME,
-    column(8, Wire::I64, Made::Below(8_192)),
-    column(32, Wire::I32, Made::Kind(3)),
-    column(40, Wire::I32, Made::Below(4)),
+    column(8, Wire::Long, Made::Below(8_192)),
+    column(32, Wire::Int, Made::Kind(3)),
+    column(40, Wire::Int, Made::Below(4)),
     column(48, Wire::F32, Made::Real(1_000)),
 ];
 const GRID: &[Column] = &[
     TIME,
     column(8, Wire::F32, Made::Real(100_000)),
-    column(16, Wire::I32, Made::Below(4)),
-    column(20, Wire::I32, Made::Below(14)),
-    column(24, Wire::I32, Made::Below(40)),
+    column(16, Wire::Int, Made::Below(4)),
+    column(20, Wire::Int, Made::Below(14)),
+    column(24, Wire::Int, Made::Below(40)),
 ];
 const ROAD: &[Column] = &[
     TIME,
-    column(8, Wire::I32, Made::Car),
+    column(8, Wire::Int, Made::Car),
     column(12, Wire::F32, Made::Real(100_000)),
-    column(16, Wire::I32, Made::Highway),
-    column(24, Wire::I32, Made::Direction),
-    column(28, Wire::I32, Made::Position),
+    column(16, Wire::Int, Made::Highway),
+    column(24, Wire::Int, Made::Direction),
+    column(28, Wire::Int, Made::Position),
 ];
 const ADS: &[Column] = &[
     TIME,
-    column(40, Wire::I64, Made::Below(1_000)),
-    column(56, Wire::I64, Made::Kind(3)),
+    column(40, Wire::Long, Made::Below(1_000)),
+    column(56, Wire::Long, Made::Kind(3)),
 ];
 const BIDS: &[Column] = &[
     TIME,
-    column(16, Wire::I64, Made::Below(1_000)),
-    column(24, Wire::I64, Made::Below(10_000)),
-    column(32, Wire::I64, Made::Below(100_000)),
+    column(16, Wire::Long, Made::Below(1_000)),
+    column(24, Wire::Long, Made::Below(10_000)),
+    column(32, Wire::Long, Made::Below(100_000)),
 ];
 const MACHINES: &[Column] = &[
     TIME,

@@ -45,8 +45,8 @@ pub(crate) fn rows(case: &Case, count: usize) -> Rows {
             let made = value(column, case, row, &mut prng);
             let place = &mut record[column.at..];
             match column.wire {
-                Wire::I64 => place[..8].copy_from_slice(&made.to_le_bytes()),
-                Wire::I32 => {
+                Wire::Long => place[..8].copy_from_slice(&made.to_le_bytes()),
+                Wire::Int => {
                     let made = i32::try_from(made).expect("it is made small");
                     place[..4].copy_from_slice(&made.to_le_bytes());
                 }
@@ -71,13 +71,13 @@ pub(crate) fn lanes(case: &Case, records: &[u8]) -> Batch {
         let rows = records.chunks_exact(case.row);
         let (at, end) = (column.at, column.at + 8);
         Arc::new(Lane::dense(match column.wire {
-            Wire::I64 => Values::Int(
+            Wire::Long => Values::Int(
                 rows.map(|row| {
                     i64::from_le_bytes(*row[at..end].first_chunk().expect("eight bytes"))
                 })
                 .collect(),
             ),
-            Wire::I32 => Values::Int(
+            Wire::Int => Values::Int(
                 rows.map(|row| {
                     i64::from(i32::from_le_bytes(
                         *row[at..].first_chunk().expect("four bytes"),

@@ -190,10 +190,6 @@ impl Config {
             };
         let heartbeat = values.read_with("heartbeat-interval", value::milliseconds)?;
         let election_timeout = values.read_with("election-timeout", value::milliseconds)?;
-        let log = LogConfig {
-            level: values.text("log-level").text,
-            format: values.read_with("log-format", value::log_format)?,
-        };
         let config = Self {
             data_dir,
             name,
@@ -220,7 +216,7 @@ impl Config {
             retention: retention(values)?,
             auth_token: values.read_with("auth-token", value::auth_token)?,
             auth_token_ttl: values.read_with("auth-token-ttl", value::seconds)?,
-            log,
+            log: log(values)?,
             record: record(values)?,
             remarks: Vec::new(),
         };
@@ -392,6 +388,13 @@ fn check_listener(address: &Address, tls: &Tls) -> anyhow::Result<()> {
         bail!("listener {socket} is an https URL: add --cert-file and --key-file");
     }
     Ok(())
+}
+
+fn log(values: &Values) -> anyhow::Result<LogConfig> {
+    Ok(LogConfig {
+        level: values.text("log-level").text,
+        format: values.read_with("log-format", value::log_format)?,
+    })
 }
 
 fn retention(values: &Values) -> anyhow::Result<Retention> {

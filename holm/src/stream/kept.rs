@@ -248,6 +248,10 @@ fn listen_for_signals(stopped: &Arc<AtomicBool>) -> Result<(), Ended> {
                     _ = interrupt.recv() => {}
                 }
                 if stopped.swap(true, Ordering::SeqCst) {
+                    #[expect(
+                        clippy::exit,
+                        reason = "who asks a second time does not want to wait"
+                    )]
                     std::process::exit(1);
                 }
             }

@@ -35,6 +35,7 @@ With --state a run that was ended goes on where it was, whatever ended it; a fil
 once. Exit codes: 0 complete; 1 input or output failed; 2 refused; 3 rows late or diverted (--strict).";
 
 /// What the command line says.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
 pub(crate) struct Asked {
     #[command(flatten)]

@@ -18,6 +18,7 @@ mod island;
 mod keyspaces;
 mod kv;
 mod lease;
+mod local_first;
 mod lock;
 mod maintenance;
 mod membership;

@@ -469,7 +469,7 @@ fn where_deletes_win_a_put_over_what_was_deleted_is_only_reported_and_times_only
     assert_eq!(made.reissued[0].update.changes, [put("here", "2")]);
     assert_eq!(made.reissued[0].update.hlc, latest);
     assert!(made.reissued[0].update.is_reissued);
-    // Once more makes nothing: at most once (I12).
+    // A second time makes nothing: I12.
     let again = rebase(&members, &mut island, &own, latest, &|_| false);
     assert_eq!((again.reissued.len(), again.waits), (0, None));
 }

@@ -231,6 +231,25 @@ fn three_islands_write_apart_and_become_one() -> Result<()> {
     Ok(())
 }
 
+/// It is not lost unseen.
+fn what_lost_is_told(sites: &Sites) -> Result<()> {
+    let met = ask(sites, &["keyspace", "conflicts", "fleet"])?;
+    let first = &met["conflicts"][0];
+    ensure!(
+        first["kind"] == "concurrent_put" && first["key"] == "before",
+        "{met}"
+    );
+    ensure!(
+        first["winner"]["value"] == "3" && first["winner"]["site"] == "c",
+        "{met}"
+    );
+    ensure!(
+        first["losers"][0]["value"] == "2" && first["losers"][0]["site"] == "a",
+        "{met}"
+    );
+    Ok(())
+}
+
 #[test]
 fn an_island_that_was_killed_while_it_was_cut_off_has_lost_nothing() -> Result<()> {
     let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
@@ -291,21 +310,7 @@ fn an_island_that_was_killed_while_it_was_cut_off_has_lost_nothing() -> Result<(
             Ok(found == "again\nat c\nalone\nat c\nbefore\n3\n")
         })?;
     }
-    // What lost is told: it is not lost unseen.
-    let met = ask(&sites, &["keyspace", "conflicts", "fleet"])?;
-    let first = &met["conflicts"][0];
-    ensure!(
-        first["kind"] == "concurrent_put" && first["key"] == "before",
-        "{met}"
-    );
-    ensure!(
-        first["winner"]["value"] == "3" && first["winner"]["site"] == "c",
-        "{met}"
-    );
-    ensure!(
-        first["losers"][0]["value"] == "2" && first["losers"][0]["site"] == "a",
-        "{met}"
-    );
+    what_lost_is_told(&sites)?;
     sites.stop()?;
     Ok(())
 }
@@ -336,6 +341,49 @@ fn additions_at_islands_that_are_cut_apart_all_count() -> Result<()> {
     Ok(())
 }
 
+/// A client that was moved here with revisions of there lists anew, as after a compaction.
+fn revisions_of_another_island_are_none(
+    here: &str,
+    gateway: &mut Gateway,
+    theirs: i64,
+) -> Result<()> {
+    let said = refused(here, &["get", "door", "--rev", &theirs.to_string()])?;
+    ensure!(said.contains("has been compacted"), "{said}");
+    let mut stream = gateway.follow(
+        "watch",
+        &json!({"create_request": {"key": encode(b"door"), "start_revision": theirs}}),
+    )?;
+    let told = stream.next_result()?.context("an answer")?;
+    let told = if told["canceled"] == true {
+        told
+    } else {
+        stream.next_result()?.context("an end")?
+    };
+    ensure!(
+        told["canceled"] == true && number(&told["compact_revision"]) > 0,
+        "{told}"
+    );
+    let compare = |result: &str| {
+        json!({
+            "compare": [{"key": encode(b"door"), "target": "MOD", "result": result, "mod_revision": theirs}],
+            "success": [{"request_put": {"key": encode(b"door"), "value": encode(b"shut")}}],
+        })
+    };
+    let equal = gateway.post("kv/txn", &compare("EQUAL"))?;
+    ensure!(
+        equal.is_ok() && equal.body.get("succeeded").is_none(),
+        "{}",
+        equal.body
+    );
+    let greater = gateway.post("kv/txn", &compare("GREATER"))?;
+    ensure!(
+        greater.message().contains("belongs to another site"),
+        "{}",
+        greater.body
+    );
+    Ok(())
+}
+
 #[test]
 fn what_islands_cannot_promise_is_refused_with_the_reason() -> Result<()> {
     let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
@@ -359,41 +407,7 @@ fn what_islands_cannot_promise_is_refused_with_the_reason() -> Result<()> {
     until("it has come", || {
         Ok(gateways[0].value("door")?.as_deref() == Some("open"))
     })?;
-    // A client that was moved here with revisions of there lists anew, as after a compaction.
-    let said = refused(a, &["get", "door", "--rev", &theirs.to_string()])?;
-    ensure!(said.contains("has been compacted"), "{said}");
-    let mut stream = gateways[0].follow(
-        "watch",
-        &json!({"create_request": {"key": encode(b"door"), "start_revision": theirs}}),
-    )?;
-    let told = stream.next_result()?.context("an answer")?;
-    let told = if told["canceled"] == true {
-        told
-    } else {
-        stream.next_result()?.context("an end")?
-    };
-    ensure!(
-        told["canceled"] == true && number(&told["compact_revision"]) > 0,
-        "{told}"
-    );
-    let compare = |result: &str| {
-        json!({
-            "compare": [{"key": encode(b"door"), "target": "MOD", "result": result, "mod_revision": theirs}],
-            "success": [{"request_put": {"key": encode(b"door"), "value": encode(b"shut")}}],
-        })
-    };
-    let equal = gateways[0].post("kv/txn", &compare("EQUAL"))?;
-    ensure!(
-        equal.is_ok() && equal.body.get("succeeded").is_none(),
-        "{}",
-        equal.body
-    );
-    let greater = gateways[0].post("kv/txn", &compare("GREATER"))?;
-    ensure!(
-        greater.message().contains("belongs to another site"),
-        "{}",
-        greater.body
-    );
+    revisions_of_another_island_are_none(a, &mut gateways[0], theirs)?;
     let own = refusal(&sites, &["keyspace", "members", "fleet", "remove", "c"])?;
     ensure!(own.contains("cannot be changed yet"), "{own}");
     let said = refused(a, &["user", "add", "ann:secret"])?;
@@ -434,7 +448,11 @@ fn what_islands_cannot_promise_is_refused_with_the_reason() -> Result<()> {
         "{members}"
     );
     sites.stop()?;
+    Ok(())
+}
 
+#[test]
+fn a_node_alone_is_no_island() -> Result<()> {
     let alone = Server::start(Setup::new(Program::Holm).in_memory())?;
     let output = Command::new(server::locate(Program::Holm)?)
         .args(["keyspace", "create", "x", "--guarantee", "local-first"])

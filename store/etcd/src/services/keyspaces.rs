@@ -11,13 +11,13 @@ use std::time::Duration;
 use holm_base::NodeId;
 use holm_kv::command::{Command, Proposal};
 use holm_kv::outcome::Outcome;
-use holm_local_first::{Schema, Type, Vector};
-use holm_runtime::{DEFAULT, unix_ms};
+use holm_local_first::Vector;
+use holm_runtime::DEFAULT;
 
 use super::Services;
 use crate::context::Context;
 use crate::holm::{
-    IslandStatus, KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
+    KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
     KeyspaceRemoveRequest, KeyspaceSite, KeyspaceStatus, KeyspaceView, SlotSeq,
 };
 use crate::keyspaces::{self, Entry, Islands, KEYSPACES_MAX, Place, Table};
@@ -28,22 +28,17 @@ use crate::status::{Code, Status};
 const CHANGE_PATIENCE: Duration = Duration::from_secs(7);
 const CHANGE_LOOK: Duration = Duration::from_millis(50);
 
-const LOCAL_FIRST: &str = "local-first";
-/// The longest schema, in bytes: it is in the table of keyspaces.
-const SCHEMA_MAX: usize = 64 << 10;
+pub(super) const LOCAL_FIRST: &str = "local-first";
 const GUARANTEES: &str = "`linearizable` and `local-first`";
-
-/// At how many sites a local-first keyspace may be: each speaks to all others.
-const ISLANDS_MAX: usize = 16;
 
 /// How often a change is tried that others were faster with.
 const TRIES: usize = 16;
 
-fn invalid(text: impl Into<String>) -> Status {
+pub(super) fn invalid(text: impl Into<String>) -> Status {
     Status::new(Code::InvalidArgument, text.into())
 }
 
-fn not_now(text: impl Into<String>) -> Status {
+pub(super) fn not_now(text: impl Into<String>) -> Status {
     Status::new(Code::FailedPrecondition, text.into())
 }
 
@@ -70,7 +65,7 @@ impl Services {
             return Err(invalid(why));
         }
         check_guarantee(&request.guarantee, &request.merge)?;
-        check_schema(&request)?;
+        super::local_first::check_schema(&request)?;
         let members = self.members().await?;
         let sites = chosen(&members, &request.sites)?;
         let islands = self.islands(&request, &sites, &members)?;
@@ -297,7 +292,7 @@ impl Services {
         all
     }
 
-    fn keyspace_status(&self) -> KeyspaceStatus {
+    pub(super) fn keyspace_status(&self) -> KeyspaceStatus {
         let (handle, view) = (self.handle(), self.handle().view());
         KeyspaceStatus {
             name: handle.keyspace().to_owned(),
@@ -324,58 +319,6 @@ impl Services {
             Some(_) => LOCAL_FIRST,
             None => "linearizable",
         }
-    }
-
-    /// As [`Services::keyspace_statuses`], with what the engines' threads know of other islands.
-    pub(super) async fn keyspace_statuses_told(&self) -> Result<Vec<KeyspaceStatus>, Status> {
-        let mut all = vec![self.status_told().await?];
-        let is_home = self.handle().group() == DEFAULT;
-        let others = self.shared.neighbours.get().filter(|_| is_home);
-        for other in others.map(|it| it.keyspaces()).unwrap_or_default() {
-            all.push(other.status_told().await?);
-        }
-        Ok(all)
-    }
-
-    async fn status_told(&self) -> Result<KeyspaceStatus, Status> {
-        let mut status = self.keyspace_status();
-        if self.handle().view().island.is_none() {
-            return Ok(status);
-        }
-        let names = match self.home() {
-            Ok(home) => home.members().await.unwrap_or_default(),
-            Err(_unknown) => Vec::new(),
-        };
-        let standing = self.handle().standing().await?;
-        let islands = standing.neighbours.iter().map(|it| {
-            let member = names.iter().find(|member| member.node == it.node);
-            IslandStatus {
-                node: it.node.value(),
-                name: member.map_or_else(String::new, |member| member.name.clone()),
-                slot: u32::from(it.slot.value()),
-                silent_for_ms: it.silent_for.map(millis),
-                is_cut: it.is_cut,
-                vector: seqs(&it.vector),
-            }
-        });
-        status.islands = islands.collect();
-        Ok(status)
-    }
-
-    /// A keyspace beside this one that is open here.
-    pub(super) fn neighbour(&self, name: &str) -> Option<Self> {
-        let others = self.shared.neighbours.get()?.keyspaces();
-        others.into_iter().find(|it| it.handle().keyspace() == name)
-    }
-
-    /// What the sites of a local-first keyspace are called, by slot.
-    pub(super) async fn sites_by_slot(&self, name: &str) -> Result<Vec<(u32, String)>, Status> {
-        let members = self.members().await?;
-        let table = self.keyspace_table()?;
-        let islands = table.find(name).and_then(|it| it.islands.as_ref());
-        let slots = islands.into_iter().flat_map(|it| &it.slots);
-        let named = slots.map(|(node, slot)| (u32::from(*slot), name_of(&members, *node)));
-        Ok(named.collect())
     }
 
     /// The gauges of all keyspaces that are open here, as text for a scrape.
@@ -483,42 +426,9 @@ impl Services {
         Err(crate::errors::timed_out())
     }
 
-    fn home(&self) -> Result<Self, Status> {
+    pub(super) fn home(&self) -> Result<Self, Status> {
         let home = self.shared.neighbours.get().and_then(|it| it.home());
         home.ok_or_else(|| not_now("this node does not know keyspace default yet: try again"))
-    }
-
-    /// What a local-first keyspace is beyond its sites.
-    fn islands(
-        &self,
-        request: &KeyspaceCreateRequest,
-        sites: &[NodeId],
-        members: &[Member],
-    ) -> Result<Option<Islands>, Status> {
-        if guarantee(request) != LOCAL_FIRST {
-            return Ok(None);
-        }
-        if self.handle().bootstrap().is_none() {
-            return Err(not_now(
-                "a local-first keyspace is for several sites, and this node is alone: start sites with `holm up \
-                 --sites 3` or `holm up --join`, or create a linearizable keyspace",
-            ));
-        }
-        if sites.len() > ISLANDS_MAX {
-            return Err(not_now(format!(
-                "a local-first keyspace is at {ISLANDS_MAX} sites at most: name fewer with --sites"
-            )));
-        }
-        // Slots are in the order of names, so that tables and vectors are read alike.
-        let mut sites: Vec<u64> = sites.iter().map(|it| it.value()).collect();
-        sites.sort_by_key(|node| name_of(members, *node));
-        let slots = sites.into_iter().zip(1..);
-        Ok(Some(Islands {
-            merge: merge(&request.merge)?.name().to_owned(),
-            schema: request.schema.clone(),
-            since_unix_ms: unix_ms(),
-            slots: slots.collect(),
-        }))
     }
 
     fn shown(&self, name: &str, members: &[Member]) -> Result<KeyspaceView, Status> {
@@ -567,16 +477,12 @@ impl Services {
     }
 }
 
-fn seqs(vector: &Vector) -> Vec<SlotSeq> {
+pub(super) fn seqs(vector: &Vector) -> Vec<SlotSeq> {
     let all = vector.iter().map(|(slot, seq)| SlotSeq {
         slot: u32::from(slot.value()),
         seq,
     });
     all.collect()
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn slot(islands: &Islands, node: u64) -> u32 {
@@ -642,42 +548,11 @@ fn check_fixed(entry: &Entry) -> Result<(), Status> {
     Err(Status::new(Code::Unimplemented, text))
 }
 
-fn guarantee(request: &KeyspaceCreateRequest) -> &str {
+pub(super) fn guarantee(request: &KeyspaceCreateRequest) -> &str {
     match request.guarantee.as_str() {
         "" => "linearizable",
         other => other,
     }
-}
-
-fn merge(name: &str) -> Result<Type, Status> {
-    let named = match name {
-        "" => Some(Type::Lww),
-        name => Type::named(name),
-    };
-    named.ok_or_else(|| {
-        invalid(format!(
-            "there is no type `{name}`: there are `lww` (the latest is shown), `mv` (all concurrent writes are siblings), \
-             `set` (keys are members), `counter` (additions all count) and `json` (documents merge part by part)"
-        ))
-    })
-}
-
-/// A schema is for documents, and one that can be read.
-fn check_schema(request: &KeyspaceCreateRequest) -> Result<(), Status> {
-    if request.schema.is_empty() {
-        return Ok(());
-    }
-    if request.merge != Type::Json.name() {
-        return Err(invalid(
-            "--schema says how documents merge: add --type json",
-        ));
-    }
-    if request.schema.len() > SCHEMA_MAX {
-        return Err(invalid(format!("--schema has at most {SCHEMA_MAX} bytes")));
-    }
-    let read = Schema::parse(request.schema.as_bytes());
-    read.map(drop)
-        .map_err(|why| invalid(format!("--schema: {why}")))
 }
 
 fn check_guarantee(guarantee: &str, merge: &str) -> Result<(), Status> {
@@ -687,7 +562,7 @@ fn check_guarantee(guarantee: &str, merge: &str) -> Result<(), Status> {
             "--type {merge} says how concurrent writes become one, and a linearizable keyspace has none: \
              leave it out, or add --guarantee local-first"
         ))),
-        LOCAL_FIRST => self::merge(merge).map(drop),
+        LOCAL_FIRST => super::local_first::merge(merge).map(drop),
         "ledger" => Err(Status::new(
             Code::Unimplemented,
             format!("guarantee {guarantee} is not built yet: this release has {GUARANTEES}"),
@@ -735,7 +610,7 @@ fn site_named(members: &[Member], name: &str) -> Result<NodeId, Status> {
     })
 }
 
-fn name_of(members: &[Member], node: u64) -> String {
+pub(super) fn name_of(members: &[Member], node: u64) -> String {
     let found = members.iter().find(|it| it.node.value() == node);
     found.map_or_else(|| format!("{node:x}"), |it| it.name.clone())
 }
