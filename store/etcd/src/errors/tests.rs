@@ -46,6 +46,7 @@ const EXPECTED: &[(u16, &[&str])] = &[
     (
         9,
         &[
+            "this keyspace is local-first: it cannot promise mutual exclusion; use a linearizable keyspace",
             "lease already exists",
             "root user does not exist",
             "root user does not have root role",
@@ -88,6 +89,7 @@ const EXPECTED: &[(u16, &[&str])] = &[
             "server stopped",
         ],
     ),
+    (12, &["users of a local-first keyspace are not built yet"]),
     (15, &["corrupt cluster"]),
     (16, &["invalid auth token"]),
 ];
@@ -164,6 +166,14 @@ fn each_refusal_of_the_engine_has_its_row() {
         (Refusal::PermissionNotGiven, "permission not given"),
         (Refusal::InvalidAuthManagement, "invalid auth management"),
         (Refusal::AuthNotEnabled, "authentication is not enabled"),
+        (
+            Refusal::NoMutualExclusion,
+            "this keyspace is local-first: it cannot promise mutual exclusion; use a linearizable keyspace",
+        ),
+        (
+            Refusal::NoUsers,
+            "users of a local-first keyspace are not built yet",
+        ),
         (
             Refusal::AuthFailed,
             "authentication failed, invalid user ID or password",
