@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn a_wrong_flag_is_named_with_what_would_be_right() {
         for (words, complaint) in [
-            ("sql", "there is one benchmark"),
+            ("sql", "there are two benchmarks"),
             ("kv --speed 3", "bench knows no --speed"),
             ("kv --rounds", "--rounds needs a value"),
             ("kv --rounds --json", "--rounds needs a value"),
