@@ -59,6 +59,7 @@
 //! step(Input::Opened(Found::default()));
 //! step(Input::Answered { sink: 0, output: 0 });
 //! step(Input::Loaded);
+//! step(Input::Assembled { sequence: 1, output: 0 }); // the record that opens a run
 //! let wanted = step(Input::Received { source: 0 });
 //! let write = WriteId::new(2);
 //! let after = Some(write);

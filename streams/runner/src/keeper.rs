@@ -345,7 +345,7 @@ impl Keeper {
         self.snapshots.push(of);
     }
 
-    /// The records up to the last of [`Keeper::entries`] are durable.
+    /// The records up to the last that was appended are durable.
     pub fn flushed(&mut self, now: Time, write: WriteId) {
         for effect in self.step(now, holm_once::Input::Durable { write }) {
             self.carry(effect);
