@@ -42,7 +42,7 @@ pub(crate) struct At {
     at: String,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// A stream by its name.
@@ -219,7 +219,12 @@ impl At {
     }
 
     /// One request, one answer of JSON.
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Ended> {
+    pub(super) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Ended> {
         let (status, answer) = self.exchange(method, path, body)?;
         let value: Value = serde_json::from_str(&answer).map_err(|_json| {
             let at = &self.at;

@@ -1,8 +1,7 @@
 //! `holm stream top`: what the queries of a site do, as figures with sparklines.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,6 +10,7 @@ use serde_json::Value;
 use super::Ended;
 use super::draw::{rate, real, size, sparkline};
 use super::output::grouped;
+use super::site::At;
 use crate::quantity::parse_duration;
 use crate::screen::Screen;
 
@@ -23,30 +23,17 @@ Examples:
 It reads the address where the site shows its queries, or where `holm stream run --page ADDRESS` does.
 Exit codes: 0 complete; 1 nobody answers there.";
 
-/// The longest answer that is read.
-const ANSWER_MAX: u64 = 4 << 20;
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Cells of a sparkline.
 const SPARKS: usize = 24;
 
 /// What the command line says.
 #[derive(Debug, Args)]
 pub(crate) struct Asked {
-    /// Where queries are shown
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:2385",
-        env = "HOLM_STREAMS"
-    )]
-    at: String,
+    #[command(flatten)]
+    at: At,
     /// Show it once
     #[arg(long)]
     once: bool,
-    /// Print a line of JSON for each look
-    #[arg(long)]
-    json: bool,
     /// How often to look
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_duration)]
     every: Duration,
@@ -61,22 +48,22 @@ struct Seen {
 
 /// Shows figures until it is ended.
 pub(crate) fn top(asked: &Asked) -> Result<u8, Ended> {
-    let screen = Screen::new(asked.json);
+    let screen = Screen::new(asked.at.json);
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
     let is_terminal = std::io::stdout().is_terminal();
     let mut before: Option<Instant> = None;
     let mut drawn = 0;
     loop {
-        let answer = look(&asked.at)?;
+        let answer = asked.at.ask("GET", "/views", None)?;
         let passed = before.map(|at| at.elapsed());
         before = Some(Instant::now());
         note(&mut seen, &answer, passed);
         // A rate needs two looks.
-        let is_shown = asked.json || !asked.once || passed.is_some();
+        let is_shown = asked.at.json || !asked.once || passed.is_some();
         if is_shown {
             let mut text = table(&answer, &seen);
             let lines = text.matches('\n').count();
-            if is_terminal && drawn > 0 && !asked.json {
+            if is_terminal && drawn > 0 && !asked.at.json {
                 text = format!("\x1b[{drawn}A\x1b[J{text}");
             }
             drawn = lines;
@@ -88,32 +75,6 @@ pub(crate) fn top(asked: &Asked) -> Result<u8, Ended> {
         }
         std::thread::sleep(asked.every.max(Duration::from_millis(50)));
     }
-}
-
-/// Asks for the figures.
-fn look(at: &str) -> Result<Value, Ended> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Ended::Failed(format!(
-            "ask {at}: {error}; a site shows its queries there if it serves streams, and so does holm stream run --page"
-        ))
-    };
-    let mut stream = TcpStream::connect(at).map_err(|error| failed(&error))?;
-    let ready = stream
-        .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
-        .and_then(|()| {
-            let request = format!("GET /views HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes())
-        });
-    ready.map_err(|error| failed(&error))?;
-    let mut bytes = Vec::new();
-    let read = stream.take(ANSWER_MAX).read_to_end(&mut bytes);
-    read.map_err(|error| failed(&error))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let parts = text.split_once("\r\n\r\n");
-    let body = parts.filter(|(head, _)| head.starts_with("HTTP/1.1 200"));
-    let parsed = body.and_then(|(_, body)| serde_json::from_str(body).ok());
-    parsed.ok_or_else(|| failed(&"what is there shows no queries"))
 }
 
 fn figure(view: &Value, name: &str) -> u64 {

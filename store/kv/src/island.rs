@@ -65,8 +65,6 @@ pub struct IslandConfig {
 /// What readers are shown of an island.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IslandView {
-    /// Whose revisions are its own: see [`holm_local_first::whose`].
-    pub since: Stamp,
     /// Up to where it has taken in everything.
     pub vector: Vector,
     /// How many keys have concurrent writes of which one is shown.
@@ -131,7 +129,6 @@ impl Isle {
 
     pub(crate) fn view(&self) -> IslandView {
         IslandView {
-            since: Stamp::since(self.config.slot, self.config.since_unix_ms),
             vector: self.island.vector().clone(),
             conflicts: self.conflicts,
         }

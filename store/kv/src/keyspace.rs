@@ -290,12 +290,6 @@ impl Keyspace {
         Ok(proposal)
     }
 
-    /// Whether it is an island of a local-first keyspace: its commands are to have their time.
-    #[must_use]
-    pub const fn is_island(&self) -> bool {
-        self.isle.is_some()
-    }
-
     /// What the island has taken in, if it is one.
     #[must_use]
     pub fn island(&self) -> Option<&holm_local_first::Island> {

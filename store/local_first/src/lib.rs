@@ -86,7 +86,7 @@
 //! assert_eq!(door.siblings().len(), 2, "the other is kept until a write that saw it");
 //! ```
 //!
-//! Limits: 255 slots, 2 MiB an update, and what [`Config`] says of updates on their way; what is
+//! Limits: 255 slots, 4 MiB an update, and what [`Config`] says of updates on their way; what is
 //! full makes the other side pull later; documents have 1 MiB, 64 levels, 10,000 paths. Tests:
 //! `tests/exhaustive.rs` and `tests/small.rs` are every order of small worlds, `tests/islands.rs`
 //! random ones with cuts, crashes and truncated logs, `tests/kinds.rs` those of every type, all

@@ -38,7 +38,7 @@ const HEAD: usize = 8;
 /// that what is cut off or asked for can begin there.
 pub(crate) const FULL_EVERY: u64 = 64;
 /// The longest update, in bytes.
-pub const UPDATE_MAX: usize = 2 << 20;
+pub const UPDATE_MAX: usize = 4 << 20;
 
 /// A hash of an update, and so of all updates of its slot up to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -24,6 +24,9 @@ use crate::replica::{OWN, Replica};
 /// How many bytes of updates share a message, or an entry of the log, unless one alone is longer.
 const TOGETHER_MAX: usize = 256 << 10;
 
+/// How long the states in one message may be: a frame takes 8 MiB.
+const STATES_MAX: usize = 7 << 20;
+
 /// Words of others that may wait for this site to lead.
 const WAITING_MAX: usize = 64;
 
@@ -298,7 +301,11 @@ impl Replica {
                 session,
                 after,
                 bytes_max,
-            } => shore.read_states((to, session), after, bytes_max),
+            } => {
+                if let Err(what) = shore.read_states((to, session), after, bytes_max) {
+                    effects.push(Effect::Note(Event::Broken { what }));
+                }
+            }
             Wanted::Unpin { to } => drop(shore.pins.remove(&to)),
             Wanted::Note(note) => effects.push(Effect::Note(Event::Island(note))),
         }
@@ -336,15 +343,25 @@ impl Replica {
 }
 
 impl Shore {
-    fn read_states(&mut self, (to, session): (Slot, u64), after: Option<Bytes>, bytes_max: usize) {
+    fn read_states(
+        &mut self,
+        (to, session): (Slot, u64),
+        after: Option<Bytes>,
+        bytes_max: usize,
+    ) -> Result<(), &'static str> {
         let Some((_, states)) = self.pins.get(&to).filter(|(pinned, _)| *pinned == session) else {
-            return;
+            return Ok(());
         };
-        // Damage here must not pass for keys that are not there: the other side gives up, and
-        // reading them here says what is wrong.
+        // Damage must not pass for keys that are not there: the other side gives up.
         let Ok((found, is_last)) = states.list(after.as_ref(), bytes_max) else {
-            return;
+            return Err("a key's state is damaged: another island cannot be sent all keys");
         };
+        let bytes: usize = found.iter().map(|(key, it)| key.len() + it.len()).sum();
+        if bytes > STATES_MAX {
+            return Err(
+                "concurrent writes of a key are too long to be sent: write the key once more",
+            );
+        }
         if is_last {
             self.pins.remove(&to);
         }
@@ -355,6 +372,7 @@ impl Shore {
             is_last,
         };
         self.told.push_back(Told::States { to, message });
+        Ok(())
     }
 }
 

@@ -90,12 +90,6 @@ impl Once {
         least.copied().unwrap_or(self.assembled.output)
     }
 
-    /// What a sink has.
-    #[must_use]
-    pub fn committed_by(&self, sink: usize) -> u64 {
-        self.committed[sink]
-    }
-
     /// Whether all that was received is durable, and all that came of it is with the sinks.
     #[must_use]
     pub fn is_settled(&self) -> bool {

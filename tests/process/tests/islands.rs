@@ -384,37 +384,7 @@ fn revisions_of_another_island_are_none(
     Ok(())
 }
 
-#[test]
-fn what_islands_cannot_promise_is_refused_with_the_reason() -> Result<()> {
-    let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
-    let islands = create(&sites, "mv")?;
-    let [a, b] = [&islands[0], &islands[1]];
-    for words in [&["lock", "it", "true"][..], &["elect", "it", "me"]] {
-        let said = refused(a, words)?;
-        ensure!(
-            said.contains("cannot promise mutual exclusion"),
-            "{words:?}: {said}"
-        );
-    }
-    let mut gateways = [gateway(a)?, gateway(b)?];
-    let lock = gateways[0].ask("POST", "/v3/lock/lock", b"{\"name\": \"aXQ=\"}")?;
-    ensure!(
-        lock.message().contains("cannot promise mutual exclusion"),
-        "{}",
-        lock.body
-    );
-    let theirs = gateways[1].put("door", "open")?;
-    until("it has come", || {
-        Ok(gateways[0].value("door")?.as_deref() == Some("open"))
-    })?;
-    revisions_of_another_island_are_none(a, &mut gateways[0], theirs)?;
-    let own = refusal(&sites, &["keyspace", "members", "fleet", "remove", "c"])?;
-    ensure!(own.contains("cannot be changed yet"), "{own}");
-    let said = refused(a, &["user", "add", "ann:secret"])?;
-    ensure!(
-        said.contains("no users") || said.contains("users of a local-first"),
-        "{said}"
-    );
+fn what_cannot_be_made_is_refused(sites: &Sites) -> Result<()> {
     for (words, text) in [
         (
             &[
@@ -438,9 +408,57 @@ fn what_islands_cannot_promise_is_refused_with_the_reason() -> Result<()> {
             "not at another site z",
         ),
     ] {
-        let said = refusal(&sites, words)?;
+        let said = refusal(sites, words)?;
         ensure!(said.contains(text), "{words:?}: {said}");
     }
+    Ok(())
+}
+
+#[test]
+fn what_islands_cannot_promise_is_refused_with_the_reason() -> Result<()> {
+    let words = [
+        "--election-timeout=500",
+        "--heartbeat-interval=50",
+        "--max-request-bytes=8MiB",
+    ];
+    let mut sites = Sites::start(3, &words)?;
+    let islands = create(&sites, "mv")?;
+    let [a, b] = [&islands[0], &islands[1]];
+    for words in [&["lock", "it", "true"][..], &["elect", "it", "me"]] {
+        let said = refused(a, words)?;
+        ensure!(
+            said.contains("cannot promise mutual exclusion"),
+            "{words:?}: {said}"
+        );
+    }
+    let mut gateways = [gateway(a)?, gateway(b)?];
+    let lock = gateways[0].ask("POST", "/v3/lock/lock", b"{\"name\": \"aXQ=\"}")?;
+    ensure!(
+        lock.message().contains("cannot promise mutual exclusion"),
+        "{}",
+        lock.body
+    );
+    // What one island takes all others must be able to take.
+    let long = json!({"key": encode(b"long"), "value": encode(&vec![b'v'; 3 << 20])});
+    let said = gateways[0].post("kv/put", &long)?;
+    ensure!(
+        said.message().contains("request is too large"),
+        "{}",
+        said.body
+    );
+    let theirs = gateways[1].put("door", "open")?;
+    until("it has come", || {
+        Ok(gateways[0].value("door")?.as_deref() == Some("open"))
+    })?;
+    revisions_of_another_island_are_none(a, &mut gateways[0], theirs)?;
+    let own = refusal(&sites, &["keyspace", "members", "fleet", "remove", "c"])?;
+    ensure!(own.contains("cannot be changed yet"), "{own}");
+    let said = refused(a, &["user", "add", "ann:secret"])?;
+    ensure!(
+        said.contains("no users") || said.contains("users of a local-first"),
+        "{said}"
+    );
+    what_cannot_be_made_is_refused(&sites)?;
     // Each island is a cluster of one member to its clients: they never spread over islands.
     let members = done(a, &["member", "list"])?;
     ensure!(

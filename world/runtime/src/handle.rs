@@ -34,6 +34,10 @@ pub struct Identity {
     pub client_urls: Vec<String>,
 }
 
+/// How long a command of a local-first keyspace may be. The update that it becomes is about as
+/// long; parts of documents have their paths with them.
+const ISLAND_BODY_MAX: usize = holm_local_first::UPDATE_MAX / 2;
+
 /// What the engine and the front share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -67,12 +71,16 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// A proposal as the log takes it.
-    fn body(&self, proposal: &Proposal) -> Bytes {
-        if self.is_island {
-            proposal.encode_at(unix_ms())
-        } else {
-            proposal.encode()
+    fn body(&self, proposal: &Proposal) -> Result<Bytes, Refusal> {
+        if !self.is_island {
+            return Ok(proposal.encode());
         }
+        let body = proposal.encode_at(unix_ms());
+        // What one island takes all others must be able to take.
+        if body.len() > ISLAND_BODY_MAX {
+            return Err(Refusal::TooLarge);
+        }
+        Ok(body)
     }
 }
 
@@ -159,7 +167,7 @@ impl Handle {
     pub async fn propose(&self, proposal: Proposal) -> Result<Applied, Refusal> {
         let ask = Ask::Propose {
             takes_space: takes_space(&proposal.command),
-            body: self.shared.body(&proposal),
+            body: self.shared.body(&proposal)?,
         };
         let begun = self.now();
         let answer = self.ask(ask).await?;
@@ -184,7 +192,7 @@ impl Handle {
         let begun = self.now();
         let ask = Ask::Propose {
             takes_space: takes_space(&proposal.command),
-            body: self.shared.body(&proposal),
+            body: self.shared.body(&proposal)?,
         };
         let (sender, receiver) = oneshot::channel();
         let _counted = Counted::new(&self.shared.pending);

@@ -11,10 +11,12 @@ use holm_kv::command::{Command, DeleteRange, Proposal, Put, Txn, TxnOp};
 use holm_kv::outcome::Applied;
 use holm_kv::{ChangeKind, Config, IslandConfig, KeyRange, Keyspace, View};
 use holm_local_first::{
-    Change, Proposal as Entry, Rules, Sealed, Session, Slot, Stamp, State, Type, Update, Vector,
-    whose,
+    Proposal as Entry, Rules, Sealed, Session, Slot, Stamp, State, Type, Update, Vector, whose,
 };
 use holm_virtual::Storage;
+
+#[path = "../../../local_first/tests/twins/plain.rs"]
+mod plain;
 
 pub(crate) const UNIX_MS: u64 = 1_800_000_000_000;
 
@@ -203,30 +205,6 @@ impl Site {
     }
 }
 
-/// What the keys must be where exactly these updates were taken in: each put that no other
-/// update saw that touches its key.
-pub(crate) fn twin(all: &[Update], vector: &Vector) -> BTreeMap<Bytes, State> {
-    let here: Vec<&Update> = all.iter().filter(|it| vector.covers(it.dot)).collect();
-    let mut keys: BTreeMap<Bytes, State> = BTreeMap::new();
-    for update in &here {
-        for change in &update.changes {
-            let Change::Put { key, .. } = change else {
-                continue;
-            };
-            let touches = |other: &Update| other.changes.iter().any(|it| it.touches(key));
-            let is_seen = |other: &&Update| other.deps.covers(update.dot) && touches(other);
-            if !here.iter().any(is_seen) {
-                let alone = Update {
-                    deps: Vector::new(),
-                    ..(*update).clone()
-                };
-                change.apply(&alone, keys.entry(key.clone()).or_default());
-            }
-        }
-    }
-    keys
-}
-
 impl World {
     pub(crate) fn new(count: u8, kind: Type) -> Self {
         Self {
@@ -345,7 +323,7 @@ impl World {
         for at in 0..self.sites.len() {
             let site = &mut self.sites[at];
             let (vector, states) = (site.vector(), site.states());
-            let expected = twin(&self.all, &vector);
+            let expected = plain::twin(&self.all, &vector);
             if states != expected {
                 return Some(format!(
                     "site {at} at {vector}: {states:?}, not {expected:?}"

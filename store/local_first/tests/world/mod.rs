@@ -15,36 +15,14 @@ use holm_local_first::{
 };
 use holm_machine::{Effects, Machine};
 
+#[path = "../twins/plain.rs"]
+mod plain;
+pub(crate) use plain::twin;
+
 pub(crate) type Keys = BTreeMap<Bytes, State>;
 
 pub(crate) fn slot(number: u8) -> Slot {
     Slot::new(number).expect("slots begin at 1")
-}
-
-/// What the keys must be where exactly the updates that a vector covers were taken in: each put
-/// that no other update saw that touches its key.
-pub(crate) fn twin(all: &[Update], vector: &Vector) -> Keys {
-    let here: Vec<&Update> = all.iter().filter(|it| vector.covers(it.dot)).collect();
-    let mut keys = Keys::new();
-    for update in &here {
-        for change in &update.changes {
-            let Change::Put { key, .. } = change else {
-                continue;
-            };
-            let touches = |other: &Update| other.changes.iter().any(|it| it.touches(key));
-            let is_seen = |other: &&&Update| other.deps.covers(update.dot) && touches(other);
-            if !here.iter().any(|other| is_seen(&other)) {
-                change.apply(
-                    &Update {
-                        deps: Vector::new(),
-                        ..(*update).clone()
-                    },
-                    keys.entry(key.clone()).or_default(),
-                );
-            }
-        }
-    }
-    keys
 }
 
 /// Carries an update out on keys.

@@ -8,10 +8,13 @@ use bytes::Bytes;
 use holm_base::{NodeId, Prng, RequestId, Time};
 use holm_kv::IslandConfig;
 use holm_kv::command::{Command, DeleteRange, Proposal, Put};
-use holm_local_first::{Change, Note, Rules, Sealed, Slot, State, Type, Update, Vector};
+use holm_local_first::{Note, Rules, Sealed, Slot, State, Type, Update, Vector};
 use holm_replica::{Answer, Event, Input, Shores};
 
 use crate::site::Site;
+
+#[path = "../../../local_first/tests/twins/plain.rs"]
+mod plain;
 
 const TICK: Duration = Duration::from_millis(5);
 const UNIX_MS: u64 = 1_800_000_000_000;
@@ -210,7 +213,7 @@ impl World {
         for at in 0..self.sites.len() {
             if self.sites[at].up.is_some() {
                 let vector = self.vector(at);
-                let expected = twin(&self.all, &vector);
+                let expected = plain::twin(&self.all, &vector);
                 assert_eq!(self.states(at), expected, "site {at} at {vector}");
             }
         }
@@ -248,29 +251,6 @@ impl World {
                 _other => None,
             })
     }
-}
-
-/// What the keys must be where exactly these updates were taken in.
-fn twin(all: &[Update], vector: &Vector) -> BTreeMap<Bytes, State> {
-    let here: Vec<&Update> = all.iter().filter(|it| vector.covers(it.dot)).collect();
-    let mut keys: BTreeMap<Bytes, State> = BTreeMap::new();
-    for update in &here {
-        for change in &update.changes {
-            let Change::Put { key, .. } = change else {
-                continue;
-            };
-            let touches = |other: &Update| other.changes.iter().any(|it| it.touches(key));
-            let is_seen = |other: &&Update| other.deps.covers(update.dot) && touches(other);
-            if !here.iter().any(is_seen) {
-                let alone = Update {
-                    deps: Vector::new(),
-                    ..(*update).clone()
-                };
-                change.apply(&alone, keys.entry(key.clone()).or_default());
-            }
-        }
-    }
-    keys
 }
 
 fn play(seed: u64, updates_bytes_max: usize) -> World {
