@@ -7,7 +7,7 @@
 //! bytes when the engine makes a checkpoint, and only those that changed; a start reads them
 //! and hashes nothing.
 //!
-//! What would surprise: a key of more than 1 KiB stands in it as its first 992 bytes and the
+//! What would surprise: a key of 1 KiB or more stands in it as its first 992 bytes and the
 //! hash of all of it ([`Tree::name`]), so that each page holds several. Who finds such a name
 //! to differ asks the engine which key it is. The tree never learns whether a page was written
 //! in vain: pages that are not needed any more may be used again only once the new root is
@@ -27,7 +27,7 @@ use crate::ranges::{Digest, Index, Short, Sum, separator};
 use page::{ENTRIES_BYTES, child_bytes, leaf_bytes};
 pub use page::{PAGE_BYTES, Written};
 
-/// A key of more bytes stands as its beginning and its hash.
+/// A key of so many bytes or more stands as its beginning and its hash, which are as many.
 const NAME_MAX: usize = 1024;
 const HASH_BYTES: usize = 32;
 /// A page of fewer bytes is put together with its neighbour if both fit into one.
@@ -88,13 +88,19 @@ impl Tree {
     /// What a key is called in the index: itself, unless it is long.
     #[must_use]
     pub fn name(key: &Bytes) -> Bytes {
-        if key.len() <= NAME_MAX {
+        if key.len() < NAME_MAX {
             return key.clone();
         }
         let mut name = BytesMut::with_capacity(NAME_MAX);
         name.extend_from_slice(&key[..NAME_MAX - HASH_BYTES]);
         name.extend_from_slice(&Sha256::digest(key));
         name.freeze()
+    }
+
+    /// How much of the key a name begins with that is not the key itself.
+    #[must_use]
+    pub fn cut_in(name: &Bytes) -> Option<Bytes> {
+        (name.len() == NAME_MAX).then(|| name.slice(..NAME_MAX - HASH_BYTES))
     }
 
     /// A key has a digest from now on, or is gone. Cost: one page a level.

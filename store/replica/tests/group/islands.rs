@@ -151,6 +151,7 @@ impl World {
                 continue;
             };
             up.replica.set_wall(now, unix_ms);
+            site.sweep();
             site.step(now, Input::Wake);
             site.settle(now);
             while site.has_unflushed() {
@@ -293,7 +294,7 @@ fn islands_survive_cuts_and_power_cuts_and_become_one() {
 }
 
 #[test]
-fn who_lacks_what_is_not_kept_any_more_is_sent_all_keys() {
+fn who_lacks_what_is_not_kept_any_more_is_sent_what_differs() {
     let mut sessions = 0;
     for seed in 0..SEEDS {
         let world = play(seed, 900);
