@@ -179,7 +179,7 @@ impl Isle {
     }
 
     pub(crate) fn index_some(&mut self, store: &Store) -> bool {
-        self.digests.make_some(store)
+        self.digests.make_some(store, self.conflicts > 0)
     }
 
     fn touch(&mut self, key: &[u8]) {
@@ -201,7 +201,8 @@ impl Isle {
 
     /// A command of a client has ended: what it changed is an update.
     pub(crate) fn end(&mut self, store: &Store) {
-        self.digests.note_touched(store, &mut self.touched);
+        let has_kept = self.conflicts > 0;
+        self.digests.note_touched(store, &mut self.touched, has_kept);
         if self.changes.is_empty() {
             return;
         }

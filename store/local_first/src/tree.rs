@@ -65,6 +65,22 @@ struct Child {
     node: Arc<Node>,
 }
 
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    was: Option<Digest>,
+    is: Option<Digest>,
+}
+
+impl Turn {
+    /// What something amounts to that has the key in it.
+    fn on(&self, sum: &Sum) -> Sum {
+        let one = |it: &Digest| Sum::default().with(it);
+        let rest = self.was.map_or(*sum, |was| sum.minus(&one(&was)));
+        self.is.map_or(rest, |is| rest.with(&is))
+    }
+}
+
 impl Default for Kids {
     fn default() -> Self {
         Self::Leaf(Vec::new())
@@ -105,14 +121,16 @@ impl Tree {
 
     /// A key has a digest from now on, or is gone. Cost: one page a level.
     pub fn set(&mut self, key: &Bytes, digest: Option<Digest>) {
-        if self.digest(key) == digest {
+        let was = self.digest(key);
+        if was == digest {
             // Nothing is copied, nor written again, for what is so.
             return;
         }
+        let turn = Turn { was, is: digest };
         // A copy: a slice would keep in memory what it was cut from.
         let name = Bytes::copy_from_slice(&Self::name(key));
         let Self { root, dead } = self;
-        let split = own(root, dead).set(&name, digest, dead);
+        let split = own(root, dead).set(&name, turn, dead);
         if let Some((first, right)) = split {
             let left = core::mem::take(root);
             let kids = [(Bytes::new(), left), (first, right)];
@@ -216,13 +234,13 @@ impl Node {
     fn set(
         &mut self,
         name: &Bytes,
-        digest: Option<Digest>,
+        turn: Turn,
         dead: &mut Vec<u64>,
     ) -> Option<(Bytes, Arc<Self>)> {
         // Who adds keys in order leaves full pages behind.
         let mut is_last = false;
         match &mut self.kids {
-            Kids::Leaf(keys) => match (keys.binary_search_by(|(it, _)| it.cmp(name)), digest) {
+            Kids::Leaf(keys) => match (keys.binary_search_by(|(it, _)| it.cmp(name)), turn.is) {
                 (Ok(at), Some(digest)) => keys[at].1 = digest,
                 (Ok(at), None) => drop(keys.remove(at)),
                 (Err(at), Some(digest)) => {
@@ -234,9 +252,10 @@ impl Node {
             Kids::Inner(children) => {
                 let at = child_at(children, name);
                 let child = &mut children[at];
-                let split = own(&mut child.node, dead).set(name, digest, dead);
-                child.sum = child.node.kids.sum();
+                let split = own(&mut child.node, dead).set(name, turn, dead);
+                child.sum = turn.on(&child.sum);
                 if let Some((first, right)) = split {
+                    child.sum = child.node.kids.sum();
                     is_last = at + 1 == children.len();
                     children.insert(at + 1, Child::new(first, right));
                 } else if child.node.kids.bytes() < LOW_BYTES {

@@ -4,7 +4,9 @@
 //! to date from then on by each command that changes a key. An island that never needs a session
 //! never pays for one.
 //!
-//! What would surprise: it is in memory only, about 130 bytes and a key, and a start forgets it.
+//! What would surprise: it is in memory only, about 200 bytes a key, and a start forgets it. So
+//! does the island itself, once commands have touched as many keys since a session last asked as
+//! there are: from then on it would cost more to keep than to make again.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -14,6 +16,7 @@ use bytes::Bytes;
 use holm_local_first::{Digest, State, Tree};
 
 use super::state_of;
+use crate::layout::count;
 use crate::range::KeyRange;
 use crate::refusal::Refusal;
 use crate::root::Root;
@@ -21,6 +24,9 @@ use crate::store::{FactKind, Store};
 
 /// How many keys are read and hashed at a time.
 const SLICE: usize = 64;
+
+/// An index is not let go before so many keys were touched.
+const KEPT_MIN: u64 = 4_096;
 
 /// How far the index is.
 #[derive(Debug, Default)]
@@ -30,8 +36,8 @@ pub(super) enum Digests {
     Off,
     /// It holds all keys up to this one; with none, nothing yet.
     Making(Tree, Option<Bytes>),
-    /// It holds every key.
-    Whole(Tree),
+    /// It holds every key; so many were touched since it was last asked for.
+    Whole(Tree, u64),
     /// A key could not be read.
     Failed,
 }
@@ -50,8 +56,10 @@ pub enum Indexed {
 impl Digests {
     /// Makes one, if nobody has.
     pub(super) fn begin(&mut self) {
-        if let Self::Off = self {
-            *self = Self::Making(Tree::new(), None);
+        match self {
+            Self::Off => *self = Self::Making(Tree::new(), None),
+            Self::Whole(_, touched) => *touched = 0,
+            Self::Making(..) | Self::Failed => {}
         }
     }
 
@@ -62,13 +70,14 @@ impl Digests {
     pub(super) fn indexed(&self) -> Indexed {
         match self {
             Self::Off | Self::Making(..) => Indexed::NotYet,
-            Self::Whole(tree) => Indexed::Whole(tree.clone()),
+            Self::Whole(tree, _) => Indexed::Whole(tree.clone()),
             Self::Failed => Indexed::Damaged,
         }
     }
 
-    /// The next keys; whether there are more.
-    pub(super) fn make_some(&mut self, store: &Store) -> bool {
+    /// The next keys; whether there are more. `has_kept`: whether any key's whole state is kept
+    /// beside its record.
+    pub(super) fn make_some(&mut self, store: &Store, has_kept: bool) -> bool {
         let Self::Making(tree, behind) = self else {
             return false;
         };
@@ -85,27 +94,32 @@ impl Digests {
             }
         });
         let Some(last) = keys.last().cloned() else {
-            *self = Self::Whole(mem::take(tree));
+            *self = Self::Whole(mem::take(tree), 0);
             return false;
         };
         *behind = Some(last);
-        self.note(store, keys.iter());
+        self.note(store, keys.iter(), has_kept);
         self.is_making()
     }
 
     /// These keys are otherwise now.
-    fn note<'a>(&mut self, store: &Store, keys: impl Iterator<Item = &'a Bytes>) {
+    fn note<'a>(
+        &mut self,
+        store: &Store,
+        keys: impl Iterator<Item = &'a Bytes>,
+        has_kept: bool,
+    ) {
         let (tree, behind) = match self {
             Self::Off | Self::Failed => return,
             Self::Making(tree, behind) => (tree, Some(&*behind)),
-            Self::Whole(tree) => (tree, None),
+            Self::Whole(tree, _) => (tree, None),
         };
         for key in keys {
             // What lies ahead is still to be read.
             if behind.is_some_and(|it| it.as_ref().is_none_or(|it| key > it)) {
                 continue;
             }
-            match digest(store, key) {
+            match digest(store, key, has_kept) {
                 Ok(digest) => tree.set(key, digest),
                 Err(_damage) => {
                     *self = Self::Failed;
@@ -116,21 +130,35 @@ impl Digests {
     }
 
     /// A command has ended that touched these keys.
-    pub(super) fn note_touched(&mut self, store: &Store, touched: &mut BTreeSet<Bytes>) {
-        if !touched.is_empty() {
-            self.note(store, touched.iter());
-            touched.clear();
+    pub(super) fn note_touched(
+        &mut self,
+        store: &Store,
+        touched: &mut BTreeSet<Bytes>,
+        has_kept: bool,
+    ) {
+        if touched.is_empty() {
+            return;
         }
+        if let Self::Whole(tree, all) = self {
+            *all += count(touched.len());
+            if *all > tree.total().count.max(KEPT_MIN) {
+                *self = Self::Off;
+            }
+        }
+        if self.is_kept() {
+            self.note(store, touched.iter(), has_kept);
+        }
+        touched.clear();
     }
 
     /// Whether commands are to say which keys they touch.
     pub(super) const fn is_kept(&self) -> bool {
-        matches!(self, Self::Making(..) | Self::Whole(_))
+        matches!(self, Self::Making(..) | Self::Whole(..))
     }
 }
 
-fn digest(store: &Store, key: &Bytes) -> Result<Option<Digest>, Refusal> {
-    let kept = store.fact(FactKind::State, key);
+fn digest(store: &Store, key: &Bytes, has_kept: bool) -> Result<Option<Digest>, Refusal> {
+    let kept = has_kept.then(|| store.fact(FactKind::State, key)).flatten();
     let (state, _recorded): (State, _) = state_of(store.root(), key, kept)?;
     Ok((!state.is_empty()).then(|| state.digest(key)))
 }
