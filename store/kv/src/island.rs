@@ -202,7 +202,8 @@ impl Isle {
     /// A command of a client has ended: what it changed is an update.
     pub(crate) fn end(&mut self, store: &Store) {
         let has_kept = self.conflicts > 0;
-        self.digests.note_touched(store, &mut self.touched, has_kept);
+        self.digests
+            .note_touched(store, &mut self.touched, has_kept);
         if self.changes.is_empty() {
             return;
         }

@@ -231,12 +231,7 @@ impl Node {
     }
 
     /// Changes a key below. What does not fit any more comes back, with the bound before it.
-    fn set(
-        &mut self,
-        name: &Bytes,
-        turn: Turn,
-        dead: &mut Vec<u64>,
-    ) -> Option<(Bytes, Arc<Self>)> {
+    fn set(&mut self, name: &Bytes, turn: Turn, dead: &mut Vec<u64>) -> Option<(Bytes, Arc<Self>)> {
         // Who adds keys in order leaves full pages behind.
         let mut is_last = false;
         match &mut self.kids {

@@ -103,12 +103,7 @@ impl Digests {
     }
 
     /// These keys are otherwise now.
-    fn note<'a>(
-        &mut self,
-        store: &Store,
-        keys: impl Iterator<Item = &'a Bytes>,
-        has_kept: bool,
-    ) {
+    fn note<'a>(&mut self, store: &Store, keys: impl Iterator<Item = &'a Bytes>, has_kept: bool) {
         let (tree, behind) = match self {
             Self::Off | Self::Failed => return,
             Self::Making(tree, behind) => (tree, Some(&*behind)),
