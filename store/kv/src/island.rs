@@ -62,7 +62,7 @@ pub struct IslandConfig {
     /// What its values are: what concurrent writes of a key become.
     pub rules: Rules,
     /// How many bytes of updates are kept for sites that lack them; who lacks older ones is sent
-    /// all keys.
+    /// the keys that differ.
     pub updates_bytes_max: usize,
 }
 
