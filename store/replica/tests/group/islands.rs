@@ -319,7 +319,7 @@ fn end_within_a_session(ticks: u64, ended: usize) -> bool {
     }
     world.cut.clear();
     let has = |world: &World, wanted: fn(&Note) -> bool| {
-        (0..3).any(|at| world.notes(at).any(|note| wanted(note)))
+        (0..3).any(|at| world.notes(at).any(wanted))
     };
     let opened = |note: &Note| matches!(note, Note::SessionOpened(_));
     for _ in 0..1_000 {
