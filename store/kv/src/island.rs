@@ -16,6 +16,8 @@
 //! What would surprise: nothing is decided by this node's clock. The time of an entry stands in
 //! it, so that every replay comes to the same.
 
+mod digests;
+mod face;
 mod list;
 mod met;
 mod streams;
@@ -40,6 +42,8 @@ use crate::refusal::Refusal;
 use crate::root::Root;
 use crate::store::{FactKind, Store};
 
+pub use digests::Indexed;
+use digests::{Digests, named};
 pub use list::States;
 use met::Met;
 pub use met::MetLine;
@@ -58,7 +62,7 @@ pub struct IslandConfig {
     /// What its values are: what concurrent writes of a key become.
     pub rules: Rules,
     /// How many bytes of updates are kept for sites that lack them; who lacks older ones is sent
-    /// all keys.
+    /// the keys that differ.
     pub updates_bytes_max: usize,
 }
 
@@ -87,6 +91,9 @@ pub(crate) struct Isle {
     met: Met,
     /// Keys with additions that are not folded yet.
     loose: BTreeSet<Bytes>,
+    digests: Digests,
+    /// Keys that the command in hand touches, while there is an index.
+    touched: BTreeSet<Bytes>,
 }
 
 impl Isle {
@@ -120,6 +127,8 @@ impl Isle {
             conflicts,
             met: Met::open(store),
             loose,
+            digests: Digests::default(),
+            touched: BTreeSet::new(),
         })
     }
 
@@ -152,6 +161,30 @@ impl Isle {
             root: store.snapshot(),
             facts: store.facts.clone(),
             tips: self.island.tips().clone(),
+            tree: match self.digests.indexed() {
+                Indexed::Whole(tree) => Some(tree),
+                Indexed::NotYet | Indexed::Damaged => None,
+            },
+        }
+    }
+
+    /// The index of all keys; from here on one is made, if there is none.
+    pub(crate) fn index(&mut self) -> Indexed {
+        self.digests.begin();
+        self.digests.indexed()
+    }
+
+    pub(crate) const fn is_indexing(&self) -> bool {
+        self.digests.is_making()
+    }
+
+    pub(crate) fn index_some(&mut self, store: &Store) -> bool {
+        self.digests.make_some(store, self.conflicts > 0)
+    }
+
+    fn touch(&mut self, key: &[u8]) {
+        if self.digests.is_kept() {
+            self.touched.insert(Bytes::copy_from_slice(key));
         }
     }
 
@@ -167,7 +200,10 @@ impl Isle {
     }
 
     /// A command of a client has ended: what it changed is an update.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end(&mut self, store: &Store) {
+        let has_kept = self.conflicts > 0;
+        self.digests
+            .note_touched(store, &mut self.touched, has_kept);
         if self.changes.is_empty() {
             return;
         }
@@ -239,6 +275,7 @@ impl Isle {
 
     /// Keeps a key's whole state beside its record, or nothing.
     fn keep_state(&mut self, store: &mut Store, key: &[u8], state: Option<&State>) {
+        self.touch(key);
         let was = self.kept_state(store, key).is_some();
         if state.is_none() && !was {
             return;
@@ -332,6 +369,15 @@ fn next(root: &Root, unix_ms: u64) -> Revision {
     now.next(unix_ms).revision()
 }
 
+/// What the keys are that were staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Staged {
+    /// All that the other side has: what is not among them it lacks. So older logs have it.
+    All,
+    /// Those that differ.
+    Differing,
+}
+
 /// A key that is about to become another.
 #[derive(Debug)]
 struct Turn {
@@ -399,13 +445,20 @@ impl Work<'_> {
                     // What is no state is left out: then the count is wrong, and nothing is installed.
                     let are_fit = |it: &&(Bytes, Bytes)| State::decode(it.1.clone()).is_ok();
                     for (key, state) in states.iter().filter(are_fit) {
+                        // What is absent there goes by its name in the index.
+                        let is_absent = *state == State::new().encode();
+                        let whole = is_absent.then(|| named(self.store.root(), key)).flatten();
+                        let key = whole.as_ref().unwrap_or(key);
                         // A copy: a slice would keep the whole entry in memory.
                         let state = Bytes::copy_from_slice(state);
                         self.store.set_fact(FactKind::Staged, key, Some(state));
                     }
                 }
             }
-            Proposal::Install { session, keys } => self.install(*session, *keys)?,
+            Proposal::Install { session, keys } => self.install((*session, *keys), Staged::All)?,
+            Proposal::Join { session, keys } => {
+                self.install((*session, *keys), Staged::Differing)?;
+            }
             Proposal::GiveUp { session } => self.give_up(*session),
             Proposal::Forget(stable) => self.settle(stable)?,
         }
@@ -530,7 +583,7 @@ impl Work<'_> {
     }
 
     /// What was staged and what is here become one.
-    fn install(&mut self, id: u64, keys: u64) -> Result<(), Refusal> {
+    fn install(&mut self, (id, keys): (u64, u64), staged: Staged) -> Result<(), Refusal> {
         if !self.is_open(id) {
             return Ok(());
         }
@@ -545,7 +598,7 @@ impl Work<'_> {
         let isle = self.isle();
         let session = isle.island.session().expect("it is open").clone();
         let seen = isle.island.vector().clone();
-        let (turns, newest) = self.joined(theirs, &seen, &session)?;
+        let (turns, newest) = self.joined((theirs, staged), &seen, &session)?;
         if newest.is_too_far_ahead(self.isle().unix_ms) {
             // As an update is held whose clock is that far ahead: it would carry ours with it.
             self.give_up(id);
@@ -574,7 +627,7 @@ impl Work<'_> {
     /// Those keys that joining changes, and the latest time of what the other side has.
     fn joined(
         &mut self,
-        theirs: BTreeMap<Bytes, Bytes>,
+        (theirs, staged): (BTreeMap<Bytes, Bytes>, Staged),
         seen: &Vector,
         session: &Session,
     ) -> Result<(BTreeMap<Bytes, Turn>, Hlc), Refusal> {
@@ -582,21 +635,22 @@ impl Work<'_> {
         let none = State::new();
         let (mut turns, mut newest) = (BTreeMap::new(), Hlc::default());
         let mut join = |key: &Bytes, other: &State, mut turn: Turn| {
-            let times = other.siblings().iter().map(|it| it.hlc);
-            newest = times.max().unwrap_or_default().max(newest);
+            newest = other.newest().map_or(newest, |it| it.hlc.max(newest));
             turn.is = State::joined((&turn.was, seen), (other, &told));
             if turn.is != turn.was {
                 turns.insert(key.clone(), turn);
             }
         };
-        let every = KeyRange::From(Bytes::new());
         let mut ours = Vec::new();
-        self.store.root().scan(&every, None, &mut |key, _meta| {
-            if !theirs.contains_key(key) {
-                ours.push(Bytes::copy_from_slice(key));
-            }
-            ControlFlow::Continue(())
-        });
+        if staged == Staged::All {
+            let every = KeyRange::From(Bytes::new());
+            self.store.root().scan(&every, None, &mut |key, _meta| {
+                if !theirs.contains_key(key) {
+                    ours.push(Bytes::copy_from_slice(key));
+                }
+                ControlFlow::Continue(())
+            });
+        }
         for key in ours {
             let turn = self.turn(&key)?;
             join(&key, &none, turn);

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::counts::Counts;
 use crate::error::StoreError;
 use crate::hub::{Event, Hub, StreamId};
-use crate::island::{Isle, States};
+use crate::island::Isle;
 use crate::job::{Job, JobDone};
 use crate::lease::{Leases, Timers};
 use crate::outcome::{Alarm, Applied, LeaseView, Outcome};
@@ -34,7 +34,7 @@ const SWEEP_SLICE: usize = 128;
 /// The engine of one keyspace. One thread owns it.
 #[derive(Debug)]
 pub struct Keyspace {
-    store: Store,
+    pub(crate) store: Store,
     leases: Leases,
     timers: Timers,
     auth: Arc<AuthState>,
@@ -55,7 +55,7 @@ pub struct Keyspace {
     harm: Option<String>,
     counts: Counts,
     /// The island that it is, if it is local-first.
-    isle: Option<Box<Isle>>,
+    pub(crate) isle: Option<Box<Isle>>,
     /// How often the store was replaced by another, and which jobs of it are under way: those
     /// of this one, and of those before.
     era: u32,
@@ -268,7 +268,7 @@ impl Keyspace {
         };
         self.look_for_harm(&result);
         if let Some(isle) = &mut self.isle {
-            isle.end();
+            isle.end(&self.store);
         }
         self.store.end_command(op, term);
         self.space.applied();
@@ -288,45 +288,6 @@ impl Keyspace {
         let (proposal, unix_ms) = Proposal::decode_at(body)?;
         isle.begin(&mut self.store, unix_ms);
         Ok(proposal)
-    }
-
-    /// What the island has taken in, if it is one.
-    #[must_use]
-    pub fn island(&self) -> Option<&holm_local_first::Island> {
-        self.isle.as_deref().map(Isle::island)
-    }
-
-    /// What the island took in since this was last asked, in order.
-    pub fn take_applied(&mut self) -> Vec<holm_local_first::Applied> {
-        self.isle
-            .as_deref_mut()
-            .map(Isle::take_applied)
-            .unwrap_or_default()
-    }
-
-    /// Whether the island has something to forget once it is stable: additions to fold.
-    #[must_use]
-    pub fn has_to_forget(&self) -> bool {
-        self.isle.as_deref().is_some_and(Isle::is_loose)
-    }
-
-    /// Updates of a slot behind a number, as many as fit and at least one. `None` if the first
-    /// of them is not kept any more.
-    #[must_use]
-    pub fn updates(
-        &self,
-        slot: holm_local_first::Slot,
-        after: u64,
-        bytes_max: usize,
-    ) -> Option<Vec<Bytes>> {
-        self.isle.as_deref()?.read(slot, after, bytes_max)
-    }
-
-    /// All keys of the island as they are now. Call it between commands.
-    #[must_use]
-    pub fn states(&self) -> Option<States> {
-        let isle = self.isle.as_deref()?;
-        Some(isle.states(&self.store))
     }
 
     /// I17: damage is this node's own, and so must not pass for what applying gives.
@@ -742,18 +703,20 @@ impl Keyspace {
         self.store.must_wait()
     }
 
-    /// Drops a slice of what compaction left; whether there is more.
+    /// Drops a slice of what compaction left, and makes a slice of an island's index; whether
+    /// there is more.
     pub fn sweep(&mut self) -> bool {
         if self.is_sweeping {
             self.is_sweeping = self.store.sweep(SWEEP_SLICE) == SweepProgress::More;
         }
-        self.is_sweeping
+        let is_indexing = self.index_some();
+        self.is_sweeping || is_indexing
     }
 
     /// Whether [`Keyspace::sweep`] has something to do.
     #[must_use]
-    pub const fn is_sweeping(&self) -> bool {
-        self.is_sweeping
+    pub fn is_sweeping(&self) -> bool {
+        self.is_sweeping || self.is_indexing()
     }
 
     /// The log was synced, which took so long: the cleaner goes slower if that is unusual.

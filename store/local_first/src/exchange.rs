@@ -7,7 +7,8 @@
 //! ```
 //!
 //! In step, each own update is pushed as soon as it is committed here. Who was away sees from a
-//! beat what it lacks and pulls it. Where that is not kept any more, a session lists all states.
+//! beat what it lacks and pulls it. Where that is not kept any more, a session finds the keys that
+//! differ.
 //!
 //! What would surprise: two views of the island are kept. One is what the site's log has
 //! committed, the only one that others are told of (I8). The other runs ahead of it by what was
@@ -27,9 +28,15 @@ use holm_machine::{Effects, Machine};
 use crate::clock::Hlc;
 use crate::island::{Intake, Island, Session, Tip, dot_of};
 use crate::message::Message;
+use crate::ranges::Short;
+use crate::seek::Ask;
+use crate::tree::Tree;
 use crate::update::Sealed;
 use crate::vector::{Dot, Slot, Vector};
 use session::Asking;
+
+/// After so many times the patience, what is pinned for a site that asks nothing more goes.
+const PINNED: u32 = 4;
 
 /// Limits and times; all of them are in every site's table of settings.
 #[derive(Clone, Debug)]
@@ -77,7 +84,7 @@ pub enum Input {
         /// Each as its site wrote it; none if what comes first is not kept any more.
         updates: Option<Vec<Bytes>>,
     },
-    /// The states are pinned, as of these tips.
+    /// The states are pinned with their index, as of these tips.
     Pinned {
         /// For whom.
         to: Slot,
@@ -85,12 +92,21 @@ pub enum Input {
         session: u64,
         /// How far this site was in that moment.
         tips: BTreeMap<Slot, Tip>,
+        /// What all keys amount to.
+        total: Short,
     },
-    /// States that were pinned.
-    States {
-        /// Who wants them.
+    /// The index of all keys as they are now.
+    Indexed {
+        /// For which session.
+        session: u64,
+        /// The index.
+        tree: Tree,
+    },
+    /// An answer from what was pinned.
+    Answered {
+        /// Who wants it.
         to: Slot,
-        /// The message that has them.
+        /// The message that is it.
         message: Message,
     },
 }
@@ -131,22 +147,26 @@ pub enum Effect {
         /// As many as fit, and at least one.
         bytes_max: usize,
     },
-    /// Keep all states as they are now, in place of what was kept for that site.
+    /// Keep all states and their index as they are in one moment, now or once there is an index,
+    /// in place of what was kept for that site.
     Pin {
         /// For whom.
         to: Slot,
         /// For which session.
         session: u64,
     },
-    /// Read states that are kept, behind a key, as many as fit.
-    ReadStates {
-        /// For whom.
-        to: Slot,
-        /// Of which session.
+    /// Give the index of all keys as they are, now or once there is one.
+    Index {
+        /// For which session.
         session: u64,
-        /// Behind which key.
-        after: Option<Bytes>,
-        /// As many as fit, and at least one.
+    },
+    /// Answer from what is pinned for the session that the question names.
+    Answer {
+        /// Whom.
+        to: Slot,
+        /// The question.
+        ask: Ask,
+        /// As many bytes as may be told, and one thing at least.
         bytes_max: usize,
     },
     /// States need not be kept any more.
@@ -172,7 +192,8 @@ pub enum Proposal {
         /// Keys with their states, as they are written.
         states: Vec<(Bytes, Bytes)>,
     },
-    /// What was staged is to be joined with what is here, if all of it was staged.
+    /// What was staged is to be joined with what is here, if all of it was staged: the whole of
+    /// what the other side has. Not proposed any more; it stands in logs.
     Install {
         /// The session.
         session: u64,
@@ -186,6 +207,14 @@ pub enum Proposal {
     },
     /// Nothing concurrent to what this covers can come any more.
     Forget(Vector),
+    /// What was staged is to be joined with what is here, if all of it was staged: the keys that
+    /// differ, an empty state for one that the other side lacks.
+    Join {
+        /// The session.
+        session: u64,
+        /// How many keys were staged.
+        keys: u64,
+    },
 }
 
 /// What an operator or a test should know.
@@ -197,9 +226,9 @@ pub enum Note {
     Held(Dot, Hlc),
     /// A site sent what is no update.
     Refused(Slot),
-    /// All states of a site are asked for.
+    /// A site is asked for what differs.
     SessionOpened(Slot),
-    /// All states of a site are here.
+    /// All that it had is here.
     SessionDone(Slot),
 }
 
@@ -220,7 +249,8 @@ struct Peer {
     pulling: Option<(Slot, Time)>,
     /// What to ask for next, where order is known.
     wants: Option<Slot>,
-    is_pinned: bool,
+    /// When something that is pinned for it was last asked for.
+    pinned: Option<Time>,
 }
 
 /// The machine.
@@ -405,28 +435,29 @@ impl Exchange {
             }
             Message::Truncated { slot } => self.truncated(now, (from, slot), effects),
             Message::Open { session } => {
-                peer.is_pinned = true;
+                peer.pinned = Some(now);
                 effects.push(Effect::Pin { to: from, session });
             }
-            Message::Opened { session, tips } => {
-                self.opened(now, from, Session { id: session, tips }, effects);
-            }
-            Message::More { session, after } => {
-                let bytes_max = self.config.bytes_max;
-                let to = from;
-                effects.push(Effect::ReadStates {
-                    to,
-                    session,
-                    after,
-                    bytes_max,
-                });
-            }
-            Message::States {
+            Message::Opened {
                 session,
-                after,
-                states,
-                is_last,
-            } => self.staged(now, session, (after, states, is_last), effects),
+                tips,
+                total,
+            } => {
+                let session = Session { id: session, tips };
+                self.opened(now, from, (session, total), effects);
+            }
+            Message::Ask(ask) => {
+                peer.pinned = peer.pinned.map(|_| now);
+                let (to, bytes_max) = (from, self.config.bytes_max);
+                effects.push(Effect::Answer { to, ask, bytes_max });
+            }
+            Message::Tell(tell) => self.told(now, (from, tell), effects),
+            // Whose it was is not asked: a pin that is missed is asked for again.
+            Message::Done { .. } => {
+                if peer.pinned.take().is_some() {
+                    effects.push(Effect::Unpin { to: from });
+                }
+            }
         }
     }
 
@@ -541,6 +572,7 @@ impl Exchange {
         if self.beat.is_some_and(|at| now >= at) {
             self.beat_all(now, effects);
         }
+        let patience = self.config.patience;
         for to in self.config.peers.clone() {
             let is_heard = self.is_heard(to, now);
             if let Some(peer) = self.peers.get_mut(&to)
@@ -550,9 +582,11 @@ impl Exchange {
                 peer.on_way_bytes = 0;
                 peer.pushed = 0;
                 peer.pulling = None;
-                if core::mem::take(&mut peer.is_pinned) {
-                    effects.push(Effect::Unpin { to });
-                }
+            }
+            let peer = self.peers.get_mut(&to);
+            let is_over = |at: &mut Time| !is_heard || now >= *at + PINNED * patience;
+            if peer.is_some_and(|it| it.pinned.take_if(is_over).is_some()) {
+                effects.push(Effect::Unpin { to });
             }
             if is_heard {
                 self.pull(now, to, effects);
@@ -592,11 +626,21 @@ impl Machine for Exchange {
                 };
                 effects.push(Effect::Send { to, message });
             }
-            Input::Pinned { to, session, tips } => {
-                let message = Message::Opened { session, tips };
+            Input::Pinned {
+                to,
+                session,
+                tips,
+                total,
+            } => {
+                let message = Message::Opened {
+                    session,
+                    tips,
+                    total,
+                };
                 effects.push(Effect::Send { to, message });
             }
-            Input::States { to, message } => effects.push(Effect::Send { to, message }),
+            Input::Indexed { session, tree } => self.indexed(now, session, tree, effects),
+            Input::Answered { to, message } => effects.push(Effect::Send { to, message }),
         }
     }
 

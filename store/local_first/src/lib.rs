@@ -59,9 +59,7 @@
 //!
 //! # What it does not do
 //!
-//! It keeps no keys, reads no disk and signs nothing: engine and log are its callers'. A session
-//! lists all keys yet: [`Ranges`] over a [`Tree`] finds those that differ, and the exchange does
-//! not ask it. Of a part of a document or an addition that lost to a delete, the conflict names
+//! It keeps no keys, reads no disk and signs nothing: engine and log are its callers'. Of a part of a document or an addition that lost to a delete, the conflict names
 //! the update and not the value; what fell to a delete that a *session* brought is not told.
 //!
 //! ```

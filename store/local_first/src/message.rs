@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::island::Tip;
+use crate::ranges::Short;
+use crate::seek::{Ask, Tell};
 use crate::vector::{Slot, Vector};
 
 /// One thing that a site tells another.
@@ -37,34 +39,27 @@ pub enum Message {
         /// Whose.
         slot: Slot,
     },
-    /// Asks for everything there is.
+    /// Asks for what differs, whatever it is.
     Open {
         /// The session's number.
         session: u64,
     },
-    /// The states are pinned.
+    /// The states are pinned, with an index of them.
     Opened {
         /// The session's number.
         session: u64,
         /// How far the site was when it pinned them.
         tips: BTreeMap<Slot, Tip>,
+        /// What all of its keys amount to.
+        total: Short,
     },
-    /// Asks for the next states, behind a key; none for the first.
-    More {
+    /// What the asker of a session has of some ranges, and whose states it wants.
+    Ask(Ask),
+    /// What the other side has of them, and states.
+    Tell(Tell),
+    /// The session is over: nothing need be pinned for it any more.
+    Done {
         /// The session's number.
         session: u64,
-        /// The last key that the asker has.
-        after: Option<Bytes>,
-    },
-    /// States in order of their keys.
-    States {
-        /// The session's number.
-        session: u64,
-        /// Behind which key they begin.
-        after: Option<Bytes>,
-        /// Keys with their states, as they are written.
-        states: Vec<(Bytes, Bytes)>,
-        /// Whether these are the last.
-        is_last: bool,
     },
 }

@@ -185,7 +185,7 @@ impl Ranges {
     pub fn first(index: &impl Index, theirs: &Short) -> Self {
         let mut ranges = Self::default();
         if index.sum(b"", b"").short() != *theirs {
-            ranges.cut(index, (b"", b""));
+            ranges.cut(&mut Sums::new(index), (b"", b""));
         }
         ranges
     }
@@ -211,13 +211,14 @@ impl Ranges {
     pub fn answer_within(&self, index: &impl Index, bytes_max: usize) -> Answer {
         let mut answer = Answer::default();
         let (mut from, mut bytes) = (Bytes::new(), 0);
+        let mut sums = Sums::new(index);
         for (to, claim) in &self.parts {
             let is_short = bytes >= bytes_max;
             let (parts, keys) = (answer.ranges.parts.len(), answer.differing.len());
             match claim {
                 Claim::Skip => answer.ranges.skip(to),
                 Claim::Digest(_) | Claim::List(_) if is_short => {
-                    let ours = index.sum(&from, to).short();
+                    let ours = sums.of(&from, to).short();
                     if *claim == Claim::Digest(ours) {
                         answer.ranges.skip(to);
                     } else {
@@ -225,14 +226,14 @@ impl Ranges {
                     }
                 }
                 Claim::Digest(short) => {
-                    if index.sum(&from, to).short() == *short {
+                    if sums.of(&from, to).short() == *short {
                         answer.ranges.skip(to);
                     } else {
-                        answer.ranges.cut(index, (&from, to));
+                        answer.ranges.cut(&mut sums, (&from, to));
                     }
                 }
-                Claim::List(_) if index.sum(&from, to).count > MANY => {
-                    answer.ranges.cut(index, (&from, to));
+                Claim::List(_) if sums.of(&from, to).count > MANY => {
+                    answer.ranges.cut(&mut sums, (&from, to));
                 }
                 Claim::List(theirs) => {
                     let ours = index.list(&from, to);
@@ -265,8 +266,9 @@ impl Ranges {
     }
 
     /// Says more of a range: in parts of as many keys each, or key by key.
-    fn cut(&mut self, index: &impl Index, (from, to): (&[u8], &[u8])) {
-        let count = index.sum(from, to).count;
+    fn cut(&mut self, sums: &mut Sums<'_, impl Index>, (from, to): (&[u8], &[u8])) {
+        let count = sums.of(from, to).count;
+        let (index, first) = (sums.index, sums.before(from).count);
         let end = Bytes::copy_from_slice(to);
         if count <= LIST_MAX {
             self.parts.push((end, Claim::List(index.list(from, to))));
@@ -278,11 +280,11 @@ impl Ranges {
                 end.clone()
             } else {
                 let place = count * part / WAYS;
-                let before = index.key(from, to, place - 1);
-                let key = index.key(from, to, place);
+                let before = index.key(b"", b"", first + place - 1);
+                let key = index.key(b"", b"", first + place);
                 separator(&before.unwrap_or_default(), &key.unwrap_or_default())
             };
-            let short = index.sum(&begin, &bound).short();
+            let short = sums.of(&begin, &bound).short();
             self.parts.push((bound.clone(), Claim::Digest(short)));
             begin = bound;
         }
@@ -358,6 +360,48 @@ impl Ranges {
         }
         reader.end(what)?;
         Ok(Self { parts })
+    }
+}
+
+/// Sums of ranges of which one mostly begins where the one before it ended, or ends where that
+/// did: each bound costs one way through the index.
+struct Sums<'a, I> {
+    index: &'a I,
+    /// The bounds that were asked for last, and what lies before each.
+    known: [(Bytes, Sum); 2],
+}
+
+impl<'a, I: Index> Sums<'a, I> {
+    fn new(index: &'a I) -> Self {
+        let none = (Bytes::new(), Sum::default());
+        let known = [none.clone(), none];
+        Self { index, known }
+    }
+
+    /// What all keys before a bound amount to; nothing lies before the empty one.
+    fn before(&mut self, bound: &[u8]) -> Sum {
+        if bound.is_empty() {
+            return Sum::default();
+        }
+        let found = self.known.iter().find(|(it, _)| **it == *bound);
+        if let Some((_, sum)) = found {
+            return *sum;
+        }
+        let sum = self.index.sum(b"", bound);
+        self.known.swap(0, 1);
+        self.known[1] = (Bytes::copy_from_slice(bound), sum);
+        sum
+    }
+
+    fn of(&mut self, from: &[u8], to: &[u8]) -> Sum {
+        if to.is_empty() && from.is_empty() {
+            return self.index.sum(b"", b"");
+        }
+        if to.is_empty() {
+            return self.index.sum(b"", b"").minus(&self.before(from));
+        }
+        let before = self.before(from);
+        self.before(to).minus(&before)
     }
 }
 

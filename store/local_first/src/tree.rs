@@ -7,7 +7,7 @@
 //! bytes when the engine makes a checkpoint, and only those that changed; a start reads them
 //! and hashes nothing.
 //!
-//! What would surprise: a key of more than 1 KiB stands in it as its first 992 bytes and the
+//! What would surprise: a key of 1 KiB or more stands in it as its first 992 bytes and the
 //! hash of all of it ([`Tree::name`]), so that each page holds several. Who finds such a name
 //! to differ asks the engine which key it is. The tree never learns whether a page was written
 //! in vain: pages that are not needed any more may be used again only once the new root is
@@ -27,7 +27,7 @@ use crate::ranges::{Digest, Index, Short, Sum, separator};
 use page::{ENTRIES_BYTES, child_bytes, leaf_bytes};
 pub use page::{PAGE_BYTES, Written};
 
-/// A key of more bytes stands as its beginning and its hash.
+/// A key of so many bytes or more stands as its beginning and its hash, which are as many.
 const NAME_MAX: usize = 1024;
 const HASH_BYTES: usize = 32;
 /// A page of fewer bytes is put together with its neighbour if both fit into one.
@@ -65,6 +65,22 @@ struct Child {
     node: Arc<Node>,
 }
 
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    was: Option<Digest>,
+    is: Option<Digest>,
+}
+
+impl Turn {
+    /// What something amounts to that has the key in it.
+    fn on(&self, sum: &Sum) -> Sum {
+        let one = |it: &Digest| Sum::default().with(it);
+        let rest = self.was.map_or(*sum, |was| sum.minus(&one(&was)));
+        self.is.map_or(rest, |is| rest.with(&is))
+    }
+}
+
 impl Default for Kids {
     fn default() -> Self {
         Self::Leaf(Vec::new())
@@ -88,7 +104,7 @@ impl Tree {
     /// What a key is called in the index: itself, unless it is long.
     #[must_use]
     pub fn name(key: &Bytes) -> Bytes {
-        if key.len() <= NAME_MAX {
+        if key.len() < NAME_MAX {
             return key.clone();
         }
         let mut name = BytesMut::with_capacity(NAME_MAX);
@@ -97,16 +113,24 @@ impl Tree {
         name.freeze()
     }
 
+    /// How much of the key a name begins with that is not the key itself.
+    #[must_use]
+    pub fn cut_in(name: &Bytes) -> Option<Bytes> {
+        (name.len() == NAME_MAX).then(|| name.slice(..NAME_MAX - HASH_BYTES))
+    }
+
     /// A key has a digest from now on, or is gone. Cost: one page a level.
     pub fn set(&mut self, key: &Bytes, digest: Option<Digest>) {
-        if self.digest(key) == digest {
+        let was = self.digest(key);
+        if was == digest {
             // Nothing is copied, nor written again, for what is so.
             return;
         }
+        let turn = Turn { was, is: digest };
         // A copy: a slice would keep in memory what it was cut from.
         let name = Bytes::copy_from_slice(&Self::name(key));
         let Self { root, dead } = self;
-        let split = own(root, dead).set(&name, digest, dead);
+        let split = own(root, dead).set(&name, turn, dead);
         if let Some((first, right)) = split {
             let left = core::mem::take(root);
             let kids = [(Bytes::new(), left), (first, right)];
@@ -207,16 +231,11 @@ impl Node {
     }
 
     /// Changes a key below. What does not fit any more comes back, with the bound before it.
-    fn set(
-        &mut self,
-        name: &Bytes,
-        digest: Option<Digest>,
-        dead: &mut Vec<u64>,
-    ) -> Option<(Bytes, Arc<Self>)> {
+    fn set(&mut self, name: &Bytes, turn: Turn, dead: &mut Vec<u64>) -> Option<(Bytes, Arc<Self>)> {
         // Who adds keys in order leaves full pages behind.
         let mut is_last = false;
         match &mut self.kids {
-            Kids::Leaf(keys) => match (keys.binary_search_by(|(it, _)| it.cmp(name)), digest) {
+            Kids::Leaf(keys) => match (keys.binary_search_by(|(it, _)| it.cmp(name)), turn.is) {
                 (Ok(at), Some(digest)) => keys[at].1 = digest,
                 (Ok(at), None) => drop(keys.remove(at)),
                 (Err(at), Some(digest)) => {
@@ -228,9 +247,10 @@ impl Node {
             Kids::Inner(children) => {
                 let at = child_at(children, name);
                 let child = &mut children[at];
-                let split = own(&mut child.node, dead).set(name, digest, dead);
-                child.sum = child.node.kids.sum();
+                let split = own(&mut child.node, dead).set(name, turn, dead);
+                child.sum = turn.on(&child.sum);
                 if let Some((first, right)) = split {
+                    child.sum = child.node.kids.sum();
                     is_last = at + 1 == children.len();
                     children.insert(at + 1, Child::new(first, right));
                 } else if child.node.kids.bytes() < LOW_BYTES {

@@ -6,13 +6,14 @@
 //! island    u8 version 1, u8 slot, u32 epoch, u64 hlc, tips, u8 1 and a session or u8 0
 //!
 //! slot      u8                          number   varint
-//! key       varint length, bytes        maybe    u8 0, or u8 1 and the thing
-//! list      varint count, the elements  vector   u8 n, n x (u8 slot, varint seq)
-//! session   u64 id, tips
+//! key       varint length, bytes        list     varint count, the elements
+//! vector    u8 n, n x (u8 slot, varint seq)
+//! session   u64 id, tips            ask, tell  a body, as `seek` says
 //! tips      u8 n, n x (u8 slot, varint seq, [32] chain, vector)
 //! ```
 //!
-//! Numbers of a fixed length are little-endian. What is large in what was read is a slice of
+//! Kinds 6 to 8 of messages were a session that listed all keys; proposal 4 ends one, and stands
+//! in logs. Numbers of a fixed length are little-endian. What is large in what was read is a slice of
 //! the bytes that it was read from.
 
 use alloc::collections::BTreeMap;
@@ -25,6 +26,8 @@ use crate::encode::{DecodeError, Reader, put_body, put_varint};
 use crate::exchange::Proposal;
 use crate::island::{Island, Session, Tip};
 use crate::message::Message;
+use crate::ranges::Short;
+use crate::seek::{Ask, Tell};
 use crate::update::Chain;
 use crate::vector::{Dot, Slot, Vector};
 
@@ -58,27 +61,27 @@ impl Message {
                 out.put_u8(5);
                 out.put_u64_le(*session);
             }
-            Self::Opened { session, tips } => {
-                out.put_u8(6);
+            Self::Opened {
+                session,
+                tips,
+                total,
+            } => {
+                out.put_u8(9);
                 out.put_u64_le(*session);
                 put_tips(out, tips);
+                out.put_slice(total);
             }
-            Self::More { session, after } => {
-                out.put_u8(7);
-                out.put_u64_le(*session);
-                put_maybe(out, after.as_ref());
+            Self::Ask(ask) => {
+                out.put_u8(10);
+                put_body(out, &ask.encode());
             }
-            Self::States {
-                session,
-                after,
-                states,
-                is_last,
-            } => {
-                out.put_u8(8);
+            Self::Tell(tell) => {
+                out.put_u8(11);
+                put_body(out, &tell.encode());
+            }
+            Self::Done { session } => {
+                out.put_u8(12);
                 out.put_u64_le(*session);
-                put_maybe(out, after.as_ref());
-                put_states(out, states);
-                out.put_u8(u8::from(*is_last));
             }
         }
     }
@@ -110,19 +113,15 @@ impl Message {
             5 => Self::Open {
                 session: reader.u64(what)?,
             },
-            6 => Self::Opened {
+            9 => Self::Opened {
                 session: reader.u64(what)?,
                 tips: tips(&mut reader, what)?,
+                total: short(&mut reader, what)?,
             },
-            7 => Self::More {
+            10 => Self::Ask(Ask::decode(reader.body(what)?)?),
+            11 => Self::Tell(Tell::decode(reader.body(what)?)?),
+            12 => Self::Done {
                 session: reader.u64(what)?,
-                after: maybe(&mut reader, what)?,
-            },
-            8 => Self::States {
-                session: reader.u64(what)?,
-                after: maybe(&mut reader, what)?,
-                states: states(&mut reader, what)?,
-                is_last: flag(&mut reader, what)?,
             },
             _unknown => return Err(DecodeError::Wrong { what }),
         };
@@ -162,6 +161,11 @@ impl Proposal {
                 out.put_u8(6);
                 stable.encode(out);
             }
+            Self::Join { session, keys } => {
+                out.put_u8(7);
+                out.put_u64_le(*session);
+                put_varint(out, *keys);
+            }
         }
     }
 
@@ -176,7 +180,7 @@ impl Proposal {
             }
             Self::Begin(session) => session.tips.len() * 64,
             Self::Forget(stable) => stable.iter().count() * 11,
-            Self::Install { .. } | Self::GiveUp { .. } => 0,
+            Self::Install { .. } | Self::Join { .. } | Self::GiveUp { .. } => 0,
         };
         bodies + 32
     }
@@ -204,6 +208,10 @@ impl Proposal {
                 session: reader.u64(what)?,
             },
             6 => Self::Forget(Vector::decode(&mut reader)?),
+            7 => Self::Join {
+                session: reader.u64(what)?,
+                keys: reader.varint(what)?,
+            },
             _unknown => return Err(DecodeError::Wrong { what }),
         };
         reader.end(what)?;
@@ -269,16 +277,10 @@ fn flag(reader: &mut Reader, what: &'static str) -> Result<bool, DecodeError> {
     }
 }
 
-fn put_maybe(out: &mut BytesMut, body: Option<&Bytes>) {
-    out.put_u8(u8::from(body.is_some()));
-    if let Some(body) = body {
-        put_body(out, body);
-    }
-}
-
-fn maybe(reader: &mut Reader, what: &'static str) -> Result<Option<Bytes>, DecodeError> {
-    let is_there = flag(reader, what)?;
-    is_there.then(|| reader.body(what)).transpose()
+fn short(reader: &mut Reader, what: &'static str) -> Result<Short, DecodeError> {
+    let mut short = Short::default();
+    short.copy_from_slice(&reader.take(16, what)?);
+    Ok(short)
 }
 
 fn put_count(out: &mut BytesMut, count: usize) {

@@ -112,6 +112,7 @@ fn each_mistake_of_an_engine_is_found() {
         Mistake::VectorJoinedEarly,
         Mistake::HalfTaken,
         Mistake::PutReplacesAll,
+        Mistake::AskerPinnedFirst,
     ] {
         let found = (0..600).find(|seed| run(*seed, 400, mistake).is_err());
         assert!(found.is_some(), "{mistake:?} is not found");

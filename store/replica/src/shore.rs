@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use holm_base::{NodeId, Time};
-use holm_kv::States;
 use holm_kv::command::{Command, Proposal};
+use holm_kv::{Indexed, States};
 use holm_local_first::{
-    Config, Effect as Wanted, Exchange, Input as Told, Message as Word, Proposal as Entry, Slot,
-    Stability, Vector,
+    Ask, Config, Effect as Wanted, Exchange, Input as Told, Message as Word, Proposal as Entry,
+    Slot, Stability, Vector,
 };
 use holm_machine::{Effects, Machine};
 
@@ -24,8 +24,8 @@ use crate::replica::{OWN, Replica};
 /// How many bytes of updates share a message, or an entry of the log, unless one alone is longer.
 const TOGETHER_MAX: usize = 256 << 10;
 
-/// How long the states in one message may be: a frame takes 8 MiB.
-const STATES_MAX: usize = 7 << 20;
+/// How long an answer with states may be: a frame takes 8 MiB.
+const TELL_MAX: usize = 7 << 20;
 
 /// Words of others that may wait for this site to lead.
 const WAITING_MAX: usize = 64;
@@ -89,6 +89,9 @@ pub(crate) struct Shore {
     told: VecDeque<Told>,
     wanted: Effects<Wanted>,
     pins: BTreeMap<Slot, (u64, States)>,
+    /// Which sessions wait for an index of the keys: of others, and an own one.
+    to_pin: BTreeMap<Slot, u64>,
+    to_seek: Option<u64>,
     /// What the wall clock said, and when.
     wall: (Time, u64),
     waiting: Vec<(Slot, Word)>,
@@ -108,6 +111,8 @@ impl Shore {
             told: VecDeque::new(),
             wanted: Effects::new(),
             pins: BTreeMap::new(),
+            to_pin: BTreeMap::new(),
+            to_seek: None,
             wall: (Time::ZERO, 0),
             waiting: Vec::new(),
             updates: Vec::new(),
@@ -195,6 +200,8 @@ impl Replica {
             shore.machine = None;
             shore.waiting.clear();
             shore.pins.clear();
+            shore.to_pin.clear();
+            shore.to_seek = None;
             drop(self.keyspace.take_applied());
             return;
         }
@@ -233,6 +240,7 @@ impl Replica {
                 forget = Some(stable);
             }
         }
+        self.serve_index(effects);
         self.step_shore(now, effects);
         if let Some(stable) = forget {
             self.propose_island(now, Entry::Forget(stable), effects);
@@ -291,23 +299,59 @@ impl Replica {
                 shore.told.push_back(Told::Found { to, slot, updates });
             }
             Wanted::Pin { to, session } => {
-                let states = self.keyspace.states().expect("it is an island");
-                let tips = states.tips().clone();
-                shore.pins.insert(to, (session, states));
-                shore.told.push_back(Told::Pinned { to, session, tips });
+                shore.pins.remove(&to);
+                shore.to_pin.insert(to, session);
+                self.serve_index(effects);
             }
-            Wanted::ReadStates {
-                to,
-                session,
-                after,
-                bytes_max,
-            } => {
-                if let Err(what) = shore.read_states((to, session), after, bytes_max) {
+            Wanted::Index { session } => {
+                shore.to_seek = Some(session);
+                self.serve_index(effects);
+            }
+            Wanted::Answer { to, ask, bytes_max } => {
+                if let Err(what) = shore.answer(to, &ask, bytes_max) {
                     effects.push(Effect::Note(Event::Broken { what }));
                 }
             }
-            Wanted::Unpin { to } => drop(shore.pins.remove(&to)),
+            Wanted::Unpin { to } => {
+                shore.to_pin.remove(&to);
+                shore.pins.remove(&to);
+            }
             Wanted::Note(note) => effects.push(Effect::Note(Event::Island(note))),
+        }
+    }
+
+    /// Pins the keys for those who wait for an index of them, once there is one.
+    fn serve_index(&mut self, effects: &mut Effects<Effect>) {
+        let Some(shore) = &mut self.shore else {
+            return;
+        };
+        if shore.to_pin.is_empty() && shore.to_seek.is_none() {
+            return;
+        }
+        let tree = match self.keyspace.index().expect("it is an island") {
+            Indexed::NotYet => return,
+            Indexed::Whole(tree) => tree,
+            Indexed::Damaged => {
+                shore.to_pin.clear();
+                shore.to_seek = None;
+                let what = "a key's state is damaged: no session with another island is possible";
+                effects.push(Effect::Note(Event::Broken { what }));
+                return;
+            }
+        };
+        for (to, session) in core::mem::take(&mut shore.to_pin) {
+            let states = self.keyspace.states().expect("it is an island");
+            let (tips, total) = (states.tips().clone(), tree.total().short());
+            shore.pins.insert(to, (session, states));
+            shore.told.push_back(Told::Pinned {
+                to,
+                session,
+                tips,
+                total,
+            });
+        }
+        if let Some(session) = shore.to_seek.take() {
+            shore.told.push_back(Told::Indexed { session, tree });
         }
     }
 
@@ -343,35 +387,24 @@ impl Replica {
 }
 
 impl Shore {
-    fn read_states(
-        &mut self,
-        (to, session): (Slot, u64),
-        after: Option<Bytes>,
-        bytes_max: usize,
-    ) -> Result<(), &'static str> {
-        let Some((_, states)) = self.pins.get(&to).filter(|(pinned, _)| *pinned == session) else {
+    fn answer(&mut self, to: Slot, ask: &Ask, bytes_max: usize) -> Result<(), &'static str> {
+        let pin = self.pins.get(&to);
+        let Some((_, states)) = pin.filter(|(pinned, _)| *pinned == ask.session) else {
             return Ok(());
         };
         // Damage must not pass for keys that are not there: the other side gives up.
-        let Ok((found, is_last)) = states.list(after.as_ref(), bytes_max) else {
-            return Err("a key's state is damaged: another island cannot be sent all keys");
+        let Ok(told) = states.tell(ask, bytes_max) else {
+            return Err("a key's state is damaged: another island cannot be told of it");
         };
-        let bytes: usize = found.iter().map(|(key, it)| key.len() + it.len()).sum();
-        if bytes > STATES_MAX {
+        let message = Word::Tell(told.expect("it was pinned with its index"));
+        let mut bytes = BytesMut::new();
+        message.encode(&mut bytes);
+        if bytes.len() > TELL_MAX {
             return Err(
                 "concurrent writes of a key are too long to be sent: write the key once more",
             );
         }
-        if is_last {
-            self.pins.remove(&to);
-        }
-        let message = Word::States {
-            session,
-            after,
-            states: found,
-            is_last,
-        };
-        self.told.push_back(Told::States { to, message });
+        self.told.push_back(Told::Answered { to, message });
         Ok(())
     }
 }

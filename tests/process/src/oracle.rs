@@ -79,6 +79,11 @@ impl Oracle {
             .map(|(_, state)| state)
     }
 
+    /// Forgets what was before the last revision: for a watch that is followed for long.
+    pub fn forget(&mut self) {
+        self.past = self.past.split_off(&self.revision);
+    }
+
     /// Takes one response of the watch.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,9 +13,11 @@ use anyhow::{Context, Result, ensure};
 use holm_base::Prng;
 use holm_process_tests::base64::encode;
 use holm_process_tests::gateway::{Stream, number};
+use holm_process_tests::lan::{Lan, SITES};
 use holm_process_tests::oracle::{Key, Oracle, State};
 use holm_process_tests::sites::{Sites, eventually, signal_process, until};
-use holm_process_tests::{Gateway, Program, Server, Setup, server};
+use holm_process_tests::trio::{Plan, Trio};
+use holm_process_tests::{Gateway, Program, Server, Setup, not_tested, server};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -68,6 +71,24 @@ fn refusal(sites: &Sites, words: &[&str]) -> Result<String> {
     Ok(said.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
+/// Makes a keyspace of three islands in networks of their own; where clients reach each there.
+fn create_apart(lan: &Lan) -> Result<Vec<SocketAddr>> {
+    let program = server::locate(Program::Holm)?;
+    let words = ["keyspace", "create", "fleet", "--guarantee", "local-first"];
+    let output = lan.space(0).within(|| {
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .args(["--endpoints", "127.0.0.1:2379", "--json"]);
+        Ok(command.output()?)
+    })?;
+    ensure!(output.status.success(), "{output:?}");
+    addresses(&serde_json::from_slice(&output.stdout)?)?
+        .iter()
+        .map(|it| Ok(it.trim_start_matches("http://").parse()?))
+        .collect()
+}
+
 /// Makes a keyspace of three islands; where clients reach each.
 fn create(sites: &Sites, merge: &str) -> Result<Vec<String>> {
     let words = [
@@ -81,6 +102,10 @@ fn create(sites: &Sites, merge: &str) -> Result<Vec<String>> {
     ];
     let view = ask(sites, &words)?;
     ensure!(view["guarantee"] == "local-first", "{view}");
+    addresses(&view)
+}
+
+fn addresses(view: &Value) -> Result<Vec<String>> {
     let islands = view["sites"].as_array().context("sites")?.iter();
     let address = |site: &Value| Some(site["addresses"][0].as_str()?.to_owned());
     let found: Vec<String> = islands.filter_map(address).collect();
@@ -139,11 +164,10 @@ fn rebuilt(gateway: &Gateway, start: i64, last: i64) -> Result<State> {
     Ok(oracle.at(last).cloned().unwrap_or_default())
 }
 
-/// Random writes at an island until told to stop; how many were taken, and the slowest.
-fn write(address: &str, seed: u64, stop: &AtomicBool) -> Result<(u64, Duration)> {
-    let mut gateway = gateway(address)?;
+/// Random writes at an island until told to stop: when each began, and how long it took.
+fn write(mut gateway: Gateway, seed: u64, stop: &AtomicBool) -> Result<Vec<(Instant, Duration)>> {
     let mut prng = Prng::new(seed);
-    let (mut taken, mut slowest) = (0, Duration::ZERO);
+    let mut taken = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let key = format!("k{}", prng.below(40));
         let begun = Instant::now();
@@ -151,13 +175,12 @@ fn write(address: &str, seed: u64, stop: &AtomicBool) -> Result<(u64, Duration)>
             let answer = gateway.post("kv/deleterange", &json!({"key": encode(key.as_bytes())}))?;
             ensure!(answer.is_ok(), "{}", answer.body);
         } else {
-            gateway.put(&key, &format!("{seed}-{taken}"))?;
+            gateway.put(&key, &format!("{seed}-{}", taken.len()))?;
         }
-        slowest = slowest.max(begun.elapsed());
-        taken += 1;
+        taken.push((begun, begun.elapsed()));
         thread::sleep(Duration::from_millis(prng.below(4)));
     }
-    Ok((taken, slowest))
+    Ok(taken)
 }
 
 fn seconds() -> Result<u64> {
@@ -175,11 +198,11 @@ fn three_islands_write_apart_and_become_one() -> Result<()> {
     }
     let seconds = seconds()?;
     let stop = AtomicBool::new(false);
-    let taken = thread::scope(|scope| -> Result<u64> {
+    let taken = thread::scope(|scope| -> Result<usize> {
         let stop = &stop;
         let writers: Vec<_> = (1_u64..)
             .zip(&islands)
-            .map(|(seed, address)| scope.spawn(move || write(address, seed, stop)))
+            .map(|(seed, address)| scope.spawn(move || write(gateway(address)?, seed, stop)))
             .collect();
         let acts = || -> Result<()> {
             thread::sleep(Duration::from_millis(500));
@@ -193,7 +216,7 @@ fn three_islands_write_apart_and_become_one() -> Result<()> {
         stop.store(true, Ordering::Relaxed);
         let mut taken = 0;
         for writer in writers {
-            let (count, _slowest) = writer.join().expect("a writer does not panic")?;
+            let count = writer.join().expect("a writer does not panic")?.len();
             ensure!(count > 0, "an island took nothing");
             taken += count;
         }
@@ -229,6 +252,105 @@ fn three_islands_write_apart_and_become_one() -> Result<()> {
     }
     sites.stop()?;
     Ok(())
+}
+
+/// What a watch tells from a revision on, until a key of that name has come.
+fn follow(gateway: &Gateway, start: i64, until: &str) -> Result<State> {
+    let (mut stream, mut oracle) = (watch(gateway, start)?, Oracle::new(false));
+    loop {
+        let response = stream.next_result()?.context("the watch ended")?;
+        ensure!(response.get("canceled").is_none(), "canceled: {response}");
+        oracle.take(&response).map_err(anyhow::Error::msg)?;
+        oracle.forget();
+        let state = oracle.at(oracle.revision());
+        if let Some(state) = state.filter(|it| it.contains_key(until)) {
+            return Ok(state.clone());
+        }
+    }
+}
+
+fn state(gateway: &mut Gateway) -> Result<State> {
+    let range = json!({"key": encode(b"\0"), "range_end": encode(b"\0")});
+    let answer = gateway.post("kv/range", &range)?;
+    ensure!(answer.is_ok(), "{}", answer.body);
+    let kvs = answer.body["kvs"].as_array().into_iter().flatten();
+    Ok(kvs.map(Key::read).collect())
+}
+
+/// How many writes there were, and what half and ninety-nine of a hundred took at most.
+fn told(name: &str, taken: impl Iterator<Item = Duration>) -> Result<usize> {
+    let mut taken: Vec<Duration> = taken.collect();
+    taken.sort_unstable();
+    let count = taken.len();
+    ensure!(count > 100, "only {count} writes while {name}");
+    let (half, most) = (taken[count / 2], taken[count * 99 / 100]);
+    println!("{name}: {count} writes, p50 {half:.2?}, p99 {most:.2?}");
+    Ok(count)
+}
+
+/// By hand, for minutes: `HOLM_ISLANDS_SECONDS=180 cargo test -p holm-process-tests --test islands kernel -- --nocapture`.
+#[test]
+fn islands_that_the_kernel_cuts_apart_write_on_and_become_one() -> Result<()> {
+    let words = ["--election-timeout=500", "--heartbeat-interval=50"];
+    let Some(trio) = Trio::apart(&Plan::new(Program::Holm, &words))? else {
+        not_tested("only root can make networks of its own, where the kernel has veth and bridge");
+        return Ok(());
+    };
+    let lan = trio.lan()?;
+    let islands = create_apart(lan)?;
+    let client = |at: usize| Gateway::in_space(islands[at], Arc::clone(lan.space(at)));
+    let starts = (0..SITES).map(|at| Ok(all(&mut client(at))?.1 + 1));
+    let starts: Vec<i64> = starts.collect::<Result<_>>()?;
+    let (seconds, stop, client) = (seconds()?, AtomicBool::new(false), &client);
+    let (stop, starts) = (&stop, &starts);
+    thread::scope(|scope| -> Result<()> {
+        let followers: Vec<_> = (0..SITES)
+            .map(|at| scope.spawn(move || follow(&client(at), starts[at], "newest")))
+            .collect();
+        let writers: Vec<_> = (1..)
+            .zip(0..SITES)
+            .map(|(seed, at)| scope.spawn(move || write(client(at), seed, stop)))
+            .collect();
+        let acts = || -> Result<(Instant, Instant)> {
+            thread::sleep(Duration::from_secs(seconds / 2));
+            (0..SITES).try_for_each(|at| lan.unplug(at))?;
+            let cut = Instant::now();
+            thread::sleep(Duration::from_secs(seconds));
+            let healed = Instant::now();
+            lan.heal()?;
+            thread::sleep(Duration::from_secs(2));
+            Ok((cut, healed))
+        };
+        let acted = acts();
+        stop.store(true, Ordering::Relaxed);
+        let mut taken = Vec::new();
+        for writer in writers {
+            taken.extend(writer.join().expect("a writer does not panic")?);
+        }
+        let (cut, healed) = acted?;
+        let of = |from: Option<Instant>, to: Instant| {
+            let within = move |at: &Instant| from.is_none_or(|from| *at >= from) && *at < to;
+            taken.iter().filter(move |it| within(&it.0)).map(|it| it.1)
+        };
+        told("joined", of(None, cut))?;
+        told("cut", of(Some(cut), healed))?;
+        let begun = Instant::now();
+        until("they are equal", || {
+            let first = all(&mut client(0))?.0;
+            Ok((1..SITES).all(|at| all(&mut client(at)).is_ok_and(|it| it.0 == first)))
+        })?;
+        println!("equal {:.1?} after the last write", begun.elapsed());
+        client(0).put("newest", "of all")?;
+        for (at, follower) in followers.into_iter().enumerate() {
+            let told = follower.join().expect("a follower does not panic")?;
+            let read = state(&mut client(at))?;
+            ensure!(
+                told == read,
+                "at {at} a watch told {told:?}, a read {read:?}"
+            );
+        }
+        Ok(())
+    })
 }
 
 /// It is not lost unseen.

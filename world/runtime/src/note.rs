@@ -58,9 +58,9 @@ fn note_island(note: &holm_local_first::Note) {
         }
         Note::Refused(slot) => tracing::warn!(%slot, "what a site sent is no update"),
         Note::SessionOpened(slot) => {
-            tracing::info!(%slot, "lacks updates that are not kept any more, asks for all keys");
+            tracing::info!(%slot, "lacks updates that are not kept any more, asks for what differs");
         }
-        Note::SessionDone(slot) => tracing::info!(%slot, "has all keys that were asked for"),
+        Note::SessionDone(slot) => tracing::info!(%slot, "has what differed"),
     }
 }
 

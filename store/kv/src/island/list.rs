@@ -1,11 +1,12 @@
-//! All keys of an island with their states, as they were at a moment: what a session is sent.
+//! All keys of an island with their states, as they were at a moment: what a session is told of.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use holm_local_first::{Slot, Tip};
+use holm_local_first::{Ask, Slot, Tell, Tip, Tree, tell};
 
+use super::digests::named;
 use super::state_of;
 use crate::checkpoint::Fact;
 use crate::index::Index;
@@ -24,6 +25,7 @@ pub struct States {
     pub(super) root: Root,
     pub(super) facts: Index<Fact>,
     pub(super) tips: BTreeMap<Slot, Tip>,
+    pub(super) tree: Option<Tree>,
 }
 
 /// Keys with their states, as they are sent, and whether they are the last.
@@ -34,6 +36,43 @@ impl States {
     #[must_use]
     pub const fn tips(&self) -> &BTreeMap<Slot, Tip> {
         &self.tips
+    }
+
+    /// The index of its keys, if there was one.
+    #[must_use]
+    pub const fn tree(&self) -> Option<&Tree> {
+        self.tree.as_ref()
+    }
+
+    /// Answers a session's question. `None` if there was no index. Cost: what [`tell`] says,
+    /// and a read for each state.
+    ///
+    /// # Errors
+    ///
+    /// If a record is damaged: that must not pass for a key that is not there.
+    pub fn tell(&self, ask: &Ask, bytes_max: usize) -> Result<Option<Tell>, Refusal> {
+        let Some(tree) = &self.tree else {
+            return Ok(None);
+        };
+        let mut failed = None;
+        let told = tell(ask, tree, bytes_max, |name| {
+            let key = named(&self.root, name)?;
+            match self.state(&key) {
+                Ok(state) => Some((key, state)),
+                Err(refusal) => {
+                    failed = Some(refusal);
+                    None
+                }
+            }
+        });
+        failed.map_or(Ok(Some(told)), Err)
+    }
+
+    fn state(&self, key: &[u8]) -> Result<Bytes, Refusal> {
+        let kept = self.facts.get(&FactKind::State.key(key));
+        let kept = kept.map(|fact| fact.0.clone());
+        let (state, _recorded) = state_of(&self.root, key, kept)?;
+        Ok(state.encode())
     }
 
     /// Keys behind one, as many as fit and at least one. Cost: a read for each.
@@ -56,11 +95,8 @@ impl States {
                     is_last = false;
                     return ControlFlow::Break(());
                 }
-                let kept = self.facts.get(&FactKind::State.key(key));
-                let kept = kept.map(|fact| fact.0.clone());
-                match state_of(&self.root, key, kept) {
-                    Ok((state, _recorded)) => {
-                        let state = state.encode();
+                match self.state(key) {
+                    Ok(state) => {
                         bytes += key.len() + state.len();
                         found.push((Bytes::copy_from_slice(key), state));
                         ControlFlow::Continue(())

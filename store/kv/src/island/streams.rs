@@ -1,7 +1,8 @@
 //! The newest updates of each slot, kept for sites that lack them.
 //!
 //! What would surprise: nothing is lost with them. A site that lacks one that is not kept gets
-//! all keys instead. After a start they are those that the log still held.
+//! the keys that differ instead. After a start they are those that the log held above the
+//! engine's last flush.
 
 use std::collections::{BTreeMap, VecDeque};
 

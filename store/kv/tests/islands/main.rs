@@ -20,6 +20,10 @@ fn play(seed: u64, mistake: Mistake) -> Option<String> {
     let one = |prng: &mut Prng| usize::try_from(prng.below(3)).expect("it fits");
     for _ in 0..60 {
         let (at, to) = (one(&mut prng), one(&mut prng));
+        if seed.is_multiple_of(3) {
+            // From here on each command keeps it up to date.
+            drop(world.sites[at].index());
+        }
         match prng.below(12) {
             0..=5 => world.change_something(&mut prng, at),
             6..=7 if at != to => world.carry(at, to),
@@ -48,6 +52,61 @@ fn islands_show_what_the_twin_says_and_become_one() {
     for seed in 0..400 {
         assert_eq!(play(seed, Mistake::None), None, "seed {seed}");
     }
+}
+
+#[test]
+fn while_an_index_is_made_commands_go_on() {
+    let mut world = World::new(1, Type::Lww);
+    let mut prng = Prng::new(3);
+    for number in 0..300 {
+        world.put(0, &format!("k{number:03}"), "1");
+    }
+    let mut slices = 0;
+    while let Some(holm_kv::Indexed::NotYet) = world.sites[0].keyspace.index() {
+        world.sites[0].keyspace.sweep();
+        world.put(0, &format!("k{:03}", prng.below(300)), "2");
+        world.put(0, &format!("m{:03}", prng.below(300)), "3");
+        world.command(0, world::delete(&format!("k{:03}", prng.below(300)), ""));
+        slices += 1;
+    }
+    assert!(slices > 4, "{slices}");
+    assert_eq!(world.wrong(), None, "the index too");
+}
+
+#[test]
+fn long_keys_differ_and_are_deleted_by_sessions() {
+    let mut world = World::new(2, Type::Lww);
+    let keys = [1_023, 1_024, 1_025, 4_000].map(|length| "k".repeat(length));
+    for key in &keys {
+        world.put(0, key, "1");
+        world.put(1, key, "2");
+    }
+    world.session(0, 1);
+    world.session(1, 0);
+    assert_eq!(world.sites[0].states(), world.sites[1].states());
+    assert_eq!(world.sites[0].states().len(), 4);
+    for key in &keys[1..] {
+        world.command(0, world::delete(key, ""));
+    }
+    world.session(0, 1);
+    assert_eq!(world.sites[1].states().len(), 1);
+    assert_eq!(world.wrong(), None);
+}
+
+#[test]
+fn a_session_that_lists_all_keys_is_still_read_from_a_log() {
+    let mut world = World::new(2, Type::Lww);
+    world.put(0, "both", "1");
+    world.old_session(0, 1);
+    world.command(0, world::delete("both", ""));
+    world.put(0, "new", "2");
+    world.put(1, "own", "3");
+    world.old_session(0, 1);
+    let read = world.sites[1].read();
+    assert_eq!(read.len(), 2, "what the other side has deleted is gone");
+    world.sites[1].crash();
+    assert_eq!(world.sites[1].read(), read);
+    assert_eq!(world.wrong(), None);
 }
 
 #[test]
@@ -289,7 +348,7 @@ fn a_session_with_a_clock_far_ahead_or_with_no_states_is_given_up() {
             session: 77,
             states: vec![(bytes("k"), bytes("no state"))],
         },
-        Entry::Install {
+        Entry::Join {
             session: 77,
             keys: 1,
         },

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use holm_base::{ByteCount, Op, Prng, Revision, Term, Time};
 use holm_kv::command::{Command, DeleteRange, Proposal, Put, Txn, TxnOp};
 use holm_kv::outcome::Applied;
-use holm_kv::{ChangeKind, Config, IslandConfig, KeyRange, Keyspace, View};
+use holm_kv::{ChangeKind, Config, Indexed, IslandConfig, KeyRange, Keyspace, View};
 use holm_local_first::{
-    Proposal as Entry, Rules, Sealed, Session, Slot, Stamp, State, Type, Update, Vector, whose,
+    Index as _, Named, Proposal as Entry, Rules, Sealed, Seek, Session, Short, Slot, Stamp, State,
+    Tree, Type, Update, Vector, whose,
 };
 use holm_virtual::Storage;
 
@@ -109,6 +110,21 @@ impl Site {
         applied
     }
 
+    fn log_entry(&mut self, unix_ms: u64, entry: Entry) {
+        drop(self.log_it(unix_ms, Command::Island(entry)));
+    }
+
+    /// The index, as a session gets it.
+    pub(crate) fn index(&mut self) -> Tree {
+        loop {
+            match self.keyspace.index().expect("it is an island") {
+                Indexed::Whole(tree) => return tree,
+                Indexed::NotYet => drop(self.keyspace.sweep()),
+                Indexed::Damaged => panic!("nothing is damaged"),
+            }
+        }
+    }
+
     /// Keys with what they show.
     pub(crate) fn shown(&self) -> BTreeMap<Bytes, Bytes> {
         let states = self.states();
@@ -131,6 +147,18 @@ impl Site {
                 return all;
             }
         }
+    }
+
+    /// What is wrong with the index, if there is one and something is.
+    fn wrong_index(&self, states: &BTreeMap<Bytes, State>) -> Option<String> {
+        let pinned = self.keyspace.states().expect("it is an island");
+        let tree = pinned.tree()?;
+        let expected = states
+            .iter()
+            .map(|(key, it)| (Tree::name(key), it.digest(key).short()));
+        let expected: BTreeMap<Bytes, Short> = expected.collect();
+        let found: BTreeMap<Bytes, Short> = tree.list(b"", b"").into_iter().collect();
+        (found != expected).then(|| format!("its index has {found:?}, not {expected:?}"))
     }
 
     /// What a client reads now.
@@ -253,33 +281,49 @@ impl World {
     }
 
     pub(crate) fn session(&mut self, from: usize, to: usize) {
+        self.sites[from].index();
+        let states = self.sites[from].keyspace.states().expect("it is an island");
+        let theirs = states.tree().expect("there is an index");
+        let (unix_ms, mistake) = (self.unix_ms, self.mistake);
+        let site = &mut self.sites[to];
+        site.sessions += 1;
+        let session = site.sessions;
+        site.log_entry(
+            unix_ms,
+            Entry::Begin(Session {
+                id: session,
+                tips: states.tips().clone(),
+            }),
+        );
+        let mut seek = Seek::new(session, site.index(), &theirs.total().short());
+        let mut keys = 0;
+        while let Some(ask) = seek.ask() {
+            let told = states.tell(&ask, 60).expect("it is well");
+            let mut named = seek.told(told.expect("there is an index"));
+            if mistake == Mistake::KeyLeftOut {
+                named.pop();
+            }
+            keys += u64::try_from(named.len()).expect("it fits");
+            let found = |it: Named| it.found.unwrap_or((it.name, State::new().encode()));
+            let states = named.into_iter().map(found).collect();
+            site.log_entry(unix_ms, Entry::Stage { session, states });
+        }
+        site.log_entry(unix_ms, Entry::Join { session, keys });
+    }
+
+    /// As nodes did it before there were indexes: all keys are listed.
+    pub(crate) fn old_session(&mut self, from: usize, to: usize) {
         let states = self.sites[from].keyspace.states().expect("it is an island");
         let unix_ms = self.unix_ms;
         let site = &mut self.sites[to];
         site.sessions += 1;
         let session = site.sessions;
-        let mut log = |entry| drop(site.log_it(unix_ms, Command::Island(entry)));
-        log(Entry::Begin(Session {
-            id: session,
-            tips: states.tips().clone(),
-        }));
-        let (mut after, mut keys) = (None, 0);
-        loop {
-            let (mut found, is_last) = states.list(after.as_ref(), 60).expect("it is well");
-            after = found.last().map(|(key, _)| key.clone());
-            if self.mistake == Mistake::KeyLeftOut {
-                found.pop();
-            }
-            keys += u64::try_from(found.len()).expect("it fits");
-            log(Entry::Stage {
-                session,
-                states: found,
-            });
-            if is_last {
-                break;
-            }
-        }
-        log(Entry::Install { session, keys });
+        let tips = states.tips().clone();
+        site.log_entry(unix_ms, Entry::Begin(Session { id: session, tips }));
+        let (states, _is_last) = states.list(None, usize::MAX).expect("it is well");
+        let keys = u64::try_from(states.len()).expect("it fits");
+        site.log_entry(unix_ms, Entry::Stage { session, states });
+        site.log_entry(unix_ms, Entry::Install { session, keys });
     }
 
     /// A random command of a client.
@@ -328,6 +372,9 @@ impl World {
                 return Some(format!(
                     "site {at} at {vector}: {states:?}, not {expected:?}"
                 ));
+            }
+            if let Some(wrong) = site.wrong_index(&states) {
+                return Some(format!("site {at}: {wrong}"));
             }
             if site.shown() != site.read() {
                 return Some(format!("site {at} shows {:?}", site.read()));

@@ -1,12 +1,15 @@
-//! A session: everything that another site has, listed, staged, and joined at once.
+//! A session: the keys that another site has otherwise, found, staged, and joined at once.
 //!
 //! ```text
-//! asker: Open ─► Opened ─► Begin in the log ─► More ─► States ─► Stage ... ─► Install
-//!                 ▲ the other has pinned        ▲ nothing of others is taken in from here on
+//! asker: Open ─► Opened ─► Begin in the log ─► Ask ─► Tell ─► Stage ... ─► Join
+//!                 ▲ the other has pinned        ▲ the asker's index is pinned, and nothing of
+//!                                                 others is taken in from here on
 //! ```
 //!
 //! The order is the point. The asker is pinned after the other side: were it before, the other
 //! could have removed a newer write of the asker, which then would stay at the asker for ever.
+//! Before it opens, it sees to it that it has an index, so that it is not closed while one is
+//! made.
 
 use alloc::vec::Vec;
 
@@ -17,6 +20,10 @@ use holm_machine::Effects;
 use super::{Effect, Exchange, Note, Proposal};
 use crate::island::Session;
 use crate::message::Message;
+use crate::ranges::Short;
+use crate::seek::{Named, Seek, Tell};
+use crate::state::State;
+use crate::tree::Tree;
 use crate::vector::Slot;
 
 /// What this site asks of another.
@@ -24,14 +31,34 @@ use crate::vector::Slot;
 pub(super) struct Asking {
     id: u64,
     peer: Slot,
-    /// The last key that was listed.
-    after: Option<Bytes>,
-    keys: u64,
-    is_begun: bool,
-    /// Whether all that the other side has is on its way into the log.
-    is_listed: bool,
+    stage: Stage,
     /// The last progress.
     pub(super) since: Time,
+}
+
+/// How far it has come.
+#[derive(Clone, Debug)]
+enum Stage {
+    /// An index is made here, if there is none.
+    Preparing,
+    /// The other side pins.
+    Opening,
+    /// The log is to close this site; the other side's keys amount to this.
+    Closing(Short),
+    /// What differs is looked for; so many keys are on their way into the log.
+    Seeking(Seek<Tree>, u64),
+    /// All of it is on its way into the log.
+    Joining,
+}
+
+impl Stage {
+    /// Whether the log was asked to close this site.
+    const fn is_begun(&self) -> bool {
+        match self {
+            Self::Preparing | Self::Opening => false,
+            Self::Closing(_) | Self::Seeking(..) | Self::Joining => true,
+        }
+    }
 }
 
 impl Exchange {
@@ -51,19 +78,45 @@ impl Exchange {
             return;
         }
         self.sessions += 1;
-        let id = (self.config.boot << 16) | self.sessions;
+        let session = (self.config.boot << 16) | self.sessions;
         self.asking = Some(Asking {
-            id,
+            id: session,
             peer: from,
-            after: None,
-            keys: 0,
-            is_begun: false,
-            is_listed: false,
+            stage: Stage::Preparing,
             since: now,
         });
         effects.push(Effect::Note(Note::SessionOpened(from)));
-        let message = Message::Open { session: id };
-        effects.push(Effect::Send { to: from, message });
+        effects.push(Effect::Index { session });
+    }
+
+    /// Here is the index: to begin with only that there is one matters, and once nothing of
+    /// others is taken in, what it says.
+    pub(super) fn indexed(
+        &mut self,
+        now: Time,
+        session: u64,
+        tree: Tree,
+        effects: &mut Effects<Effect>,
+    ) {
+        let is_open = self.taken.session().is_some_and(|open| open.id == session);
+        let Some(asking) = self.asking.as_mut().filter(|it| it.id == session) else {
+            return;
+        };
+        match &asking.stage {
+            Stage::Preparing => {
+                asking.stage = Stage::Opening;
+                asking.since = now;
+                let (to, message) = (asking.peer, Message::Open { session });
+                effects.push(Effect::Send { to, message });
+            }
+            Stage::Closing(total) if is_open => {
+                let seek = Seek::new(session, tree, total);
+                asking.stage = Stage::Seeking(seek, 0);
+                asking.since = now;
+                asking.ask_on(effects);
+            }
+            Stage::Opening | Stage::Closing(_) | Stage::Seeking(..) | Stage::Joining => {}
+        }
     }
 
     /// The other side has pinned its states.
@@ -71,70 +124,64 @@ impl Exchange {
         &mut self,
         now: Time,
         from: Slot,
-        session: Session,
+        (session, total): (Session, Short),
         effects: &mut Effects<Effect>,
     ) {
         let Some(asking) = self.asking.as_mut() else {
             return;
         };
-        if asking.id == session.id && asking.peer == from && !asking.is_begun {
+        let is_awaited = matches!(asking.stage, Stage::Opening);
+        if asking.id == session.id && asking.peer == from && is_awaited {
             asking.since = now;
-            asking.is_begun = true;
+            asking.stage = Stage::Closing(total);
             effects.push(Effect::Propose(Proposal::Begin(session)));
         }
     }
 
     /// From here on nothing of others is taken in.
-    pub(super) fn began(&mut self, now: Time, id: u64, effects: &mut Effects<Effect>) {
+    pub(super) fn began(&mut self, now: Time, session: u64, effects: &mut Effects<Effect>) {
         match self.asking.as_mut() {
-            Some(asking) if asking.id == id => {
+            Some(asking) if asking.id == session => {
                 asking.since = now;
-                let message = Message::More {
-                    session: id,
-                    after: None,
-                };
-                let to = asking.peer;
-                effects.push(Effect::Send { to, message });
+                effects.push(Effect::Index { session });
             }
             // It came after patience had ended.
-            Some(_) | None => effects.push(Effect::Propose(Proposal::GiveUp { session: id })),
+            Some(_) | None => effects.push(Effect::Propose(Proposal::GiveUp { session })),
         }
     }
 
-    /// States of the other side have come.
-    pub(super) fn staged(
+    /// The other side has said what it has, and told states.
+    pub(super) fn told(
         &mut self,
         now: Time,
-        session: u64,
-        (after, states, is_last): (Option<Bytes>, Vec<(Bytes, Bytes)>, bool),
+        (from, tell): (Slot, Tell),
         effects: &mut Effects<Effect>,
     ) {
+        let session = tell.session;
         let is_open = self.taken.session().is_some_and(|open| open.id == session);
         let Some(asking) = self.asking.as_mut() else {
             return;
         };
-        if !is_open || asking.id != session || asking.is_listed || asking.after != after {
+        if !is_open || asking.id != session || asking.peer != from {
             return;
         }
+        let Stage::Seeking(seek, keys) = &mut asking.stage else {
+            return;
+        };
         asking.since = now;
-        asking.keys += u64::try_from(states.len()).expect("a message is short");
-        let last = states.last().map(|(key, _)| key.clone());
+        let named = seek.told(tell);
+        if !named.iter().all(is_named_well) {
+            // Nothing that it says is believed; patience ends the session.
+            effects.push(Effect::Note(Note::Refused(from)));
+            asking.stage = Stage::Joining;
+            return;
+        }
+        let states: Vec<(Bytes, Bytes)> = named.into_iter().map(to_stage).collect();
+        *keys += u64::try_from(states.len()).expect("a message is short");
         if !states.is_empty() {
             effects.push(Effect::Propose(Proposal::Stage { session, states }));
         }
-        if is_last {
-            let keys = asking.keys;
-            asking.is_listed = true;
-            effects.push(Effect::Propose(Proposal::Install { session, keys }));
-        } else {
-            asking.after = last;
-            let message = Message::More {
-                session,
-                after: asking.after.clone(),
-            };
-            let to = asking.peer;
-            effects.push(Effect::Send { to, message });
-        }
+        asking.ask_on(effects);
     }
 
     pub(super) fn installed(&mut self, id: u64, effects: &mut Effects<Effect>) {
@@ -148,10 +195,41 @@ impl Exchange {
         let patience = self.config.patience;
         let lost = self.asking.take_if(|asking| now >= asking.since + patience);
         if let Some(asking) = lost
-            && asking.is_begun
+            && asking.stage.is_begun()
         {
             let session = asking.id;
             effects.push(Effect::Propose(Proposal::GiveUp { session }));
         }
     }
+}
+
+impl Asking {
+    /// Asks what is to be asked next; if all is known, it is joined.
+    fn ask_on(&mut self, effects: &mut Effects<Effect>) {
+        let Stage::Seeking(seek, keys) = &mut self.stage else {
+            return;
+        };
+        let (to, session, keys) = (self.peer, self.id, *keys);
+        if let Some(ask) = seek.ask() {
+            let message = Message::Ask(ask);
+            effects.push(Effect::Send { to, message });
+        } else if seek.is_done() {
+            self.stage = Stage::Joining;
+            effects.push(Effect::Propose(Proposal::Join { session, keys }));
+            let message = Message::Done { session };
+            effects.push(Effect::Send { to, message });
+        }
+    }
+}
+
+fn is_named_well(named: &Named) -> bool {
+    let found = named.found.as_ref();
+    found.is_none_or(|(key, _)| Tree::name(key) == named.name)
+}
+
+/// A key that the other side lacks is staged with an empty state, under its name: only who has
+/// it knows what it is called.
+fn to_stage(named: Named) -> (Bytes, Bytes) {
+    let absent = || (named.name.clone(), State::new().encode());
+    named.found.unwrap_or_else(absent)
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use holm_base::{Prng, Time};
 use holm_local_first::{
-    Applied, Change, Config, Effect, Exchange, Hlc, Input, Intake, Island, Message, Note, Proposal,
-    Sealed, Session, Slot, State, Update, Vector,
+    Applied, Ask, Change, Config, Effect, Exchange, Hlc, Input, Intake, Island, Message, Note,
+    Proposal, Sealed, Session, Slot, State, Tree, Update, Vector, tell,
 };
 use holm_machine::{Effects, Machine};
 
@@ -52,6 +52,8 @@ pub(crate) enum Mistake {
     VectorJoinedEarly,
     /// Of a transaction with several changes, only the first is carried out.
     HalfTaken,
+    /// The asker of a session looks for differences in an index of before the other side pinned.
+    AskerPinnedFirst,
     /// A put replaces everything, though it saw only some of it.
     PutReplacesAll,
 }
@@ -68,6 +70,7 @@ pub(crate) struct Stream {
 struct Pin {
     session: u64,
     keys: Keys,
+    tree: Tree,
 }
 
 pub(crate) struct Site {
@@ -76,6 +79,8 @@ pub(crate) struct Site {
     streams: BTreeMap<Slot, Stream>,
     staged: Keys,
     pins: BTreeMap<Slot, Pin>,
+    /// The index when a session of this site last asked for it.
+    early: BTreeMap<u64, Tree>,
     machine: Exchange,
     /// Proposed and not committed.
     log: VecDeque<Proposal>,
@@ -132,6 +137,7 @@ impl World {
                 streams: BTreeMap::new(),
                 staged: Keys::new(),
                 pins: BTreeMap::new(),
+                early: BTreeMap::new(),
                 log: VecDeque::new(),
                 boots: 0,
                 clock_off_ms: u64::from(own.value()) * 700,
@@ -184,22 +190,34 @@ impl World {
             }
             Effect::Pin { to, session } => {
                 let site = self.site(own);
+                let (tree, keys) = (site.index(), site.keys.clone());
+                let total = tree.total().short();
                 let pin = Pin {
                     session,
-                    keys: site.keys.clone(),
+                    keys,
+                    tree,
                 };
                 site.pins.insert(to, pin);
                 let tips = site.island.tips().clone();
-                self.tell(own, Input::Pinned { to, session, tips });
+                let input = Input::Pinned {
+                    to,
+                    session,
+                    tips,
+                    total,
+                };
+                self.tell(own, input);
             }
-            Effect::ReadStates {
-                to,
-                session,
-                after,
-                bytes_max: _,
-            } => {
-                if let Some(message) = self.site(own).list(to, session, after) {
-                    self.tell(own, Input::States { to, message });
+            Effect::Index { session } => {
+                let is_early = self.mistake == Mistake::AskerPinnedFirst;
+                let site = self.site(own);
+                let fresh = site.index();
+                let kept = site.early.insert(session, fresh.clone());
+                let tree = kept.filter(|_| is_early).unwrap_or(fresh);
+                self.tell(own, Input::Indexed { session, tree });
+            }
+            Effect::Answer { to, ask, .. } => {
+                if let Some(message) = self.site(own).answer(to, &ask) {
+                    self.tell(own, Input::Answered { to, message });
                 }
             }
             Effect::Unpin { to } => drop(self.site(own).pins.remove(&to)),
@@ -254,7 +272,8 @@ impl World {
             Mistake::None
             | Mistake::LosersDropped
             | Mistake::JoinedWithoutVectors
-            | Mistake::VectorJoinedEarly => {}
+            | Mistake::VectorJoinedEarly
+            | Mistake::AskerPinnedFirst => {}
         }
         carry_out(&update, &mut site.keys);
         if mistake == Mistake::LosersDropped {
@@ -291,7 +310,8 @@ impl World {
                 self.tell(own, Input::Applied(Applied::Began(session)));
             }
             Proposal::Stage { session, states } => self.site(own).stage(session, states),
-            Proposal::Install { session, keys } => self.install(own, session, keys),
+            Proposal::Join { session, keys } => self.install(own, session, keys),
+            Proposal::Install { .. } => unreachable!("it stands in old logs only"),
             Proposal::Forget(_) => unreachable!("plain values need it not"),
             Proposal::GiveUp { session } => {
                 self.site(own).island.give_up(session);
@@ -485,22 +505,22 @@ impl Site {
         (!found.is_empty()).then_some(found)
     }
 
-    /// Two keys at a time.
-    fn list(&self, to: Slot, session: u64, after: Option<Bytes>) -> Option<Message> {
-        let pin = self.pins.get(&to).filter(|pin| pin.session == session)?;
-        let behind = pin
-            .keys
-            .iter()
-            .filter(|(key, _)| after.as_ref().is_none_or(|it| *key > it));
-        let all: Vec<(Bytes, Bytes)> = behind.map(|(key, it)| (key.clone(), it.encode())).collect();
-        let is_last = all.len() <= 2;
-        let states = all.into_iter().take(2).collect();
-        Some(Message::States {
-            session,
-            after,
-            states,
-            is_last,
-        })
+    fn index(&self) -> Tree {
+        let mut tree = Tree::new();
+        for (key, state) in &self.keys {
+            tree.set(key, Some(state.digest(key)));
+        }
+        tree
+    }
+
+    /// A few bytes at a time.
+    fn answer(&self, to: Slot, ask: &Ask) -> Option<Message> {
+        let pin = self.pins.get(&to).filter(|it| it.session == ask.session)?;
+        let told = tell(ask, &pin.tree, 8, |name| {
+            let state = pin.keys.get(name)?;
+            Some((name.clone(), state.encode()))
+        });
+        Some(Message::Tell(told))
     }
 
     fn stage(&mut self, session: u64, states: Vec<(Bytes, Bytes)>) {
@@ -517,13 +537,8 @@ impl Site {
         let theirs = core::mem::take(&mut self.staged);
         let (seen, told) = (self.island.vector().clone(), session.vector());
         let mut newest = Hlc::default();
-        let mut all: Vec<Bytes> = self.keys.keys().chain(theirs.keys()).cloned().collect();
-        all.sort_unstable();
-        all.dedup();
-        for key in all {
-            let none = State::new();
-            let ours = self.keys.get(&key).cloned().unwrap_or_default();
-            let other = theirs.get(&key).unwrap_or(&none);
+        for (key, other) in &theirs {
+            let ours = self.keys.get(key).cloned().unwrap_or_default();
             let nothing = Vector::new();
             let joined = if mistake == Mistake::JoinedWithoutVectors {
                 State::joined((&ours, &nothing), (other, &nothing))
@@ -532,7 +547,7 @@ impl Site {
             };
             let times = joined.siblings().iter().map(|it| it.hlc);
             newest = times.max().unwrap_or_default().max(newest);
-            self.keys.insert(key, joined);
+            self.keys.insert(key.clone(), joined);
         }
         self.keys.retain(|_, state| !state.is_empty());
         newest

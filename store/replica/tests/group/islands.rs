@@ -151,6 +151,7 @@ impl World {
                 continue;
             };
             up.replica.set_wall(now, unix_ms);
+            site.sweep();
             site.step(now, Input::Wake);
             site.settle(now);
             while site.has_unflushed() {
@@ -293,7 +294,7 @@ fn islands_survive_cuts_and_power_cuts_and_become_one() {
 }
 
 #[test]
-fn who_lacks_what_is_not_kept_any_more_is_sent_all_keys() {
+fn who_lacks_what_is_not_kept_any_more_is_sent_what_differs() {
     let mut sessions = 0;
     for seed in 0..SEEDS {
         let world = play(seed, 900);
@@ -303,6 +304,57 @@ fn who_lacks_what_is_not_kept_any_more_is_sent_all_keys() {
             .sum::<usize>();
     }
     assert!(sessions > 3, "only {sessions} sessions");
+}
+
+/// Ends a site by a power cut so many ticks after a session began, while all sites write on.
+/// Whether the session was over by then.
+fn end_within_a_session(ticks: u64, ended: usize) -> bool {
+    let mut world = World::new(ticks, 900, [0, 900, 1_700]);
+    world.run(2_000);
+    world.cut = vec![(0, 2), (1, 2)];
+    world.run(6_000);
+    for _ in 0..12 {
+        (0..3).for_each(|at| world.change_something(at));
+        world.run(10);
+    }
+    world.cut.clear();
+    let has = |world: &World, wanted: fn(&Note) -> bool| {
+        (0..3).any(|at| world.notes(at).any(wanted))
+    };
+    let opened = |note: &Note| matches!(note, Note::SessionOpened(_));
+    for _ in 0..1_000 {
+        if has(&world, opened) {
+            break;
+        }
+        world.tick();
+    }
+    assert!(has(&world, opened), "no session began");
+    for _ in 0..ticks {
+        (0..3).for_each(|at| world.change_something(at));
+        world.tick();
+        world.judge();
+    }
+    let is_over = has(&world, |note| matches!(note, Note::SessionDone(_)));
+    world.sites[ended].crash();
+    world
+        .mail
+        .retain(|(from, to), _| *from != ended && *to != ended);
+    world.change_something((ended + 1) % 3);
+    world.run(100);
+    let now = world.now;
+    world.sites[ended].start(now);
+    world.change_something(ended);
+    world.heal();
+    is_over
+}
+
+#[test]
+fn a_session_that_a_power_cut_ends_at_any_step_does_no_harm() {
+    for ended in [0, 2] {
+        let over = (0..20).filter(|ticks| end_within_a_session(*ticks, ended));
+        let over = over.count();
+        assert!((1..=16).contains(&over), "{over} were over in time");
+    }
 }
 
 #[test]

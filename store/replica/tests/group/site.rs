@@ -131,6 +131,12 @@ impl Site {
         stepped.expect("no job has failed");
     }
 
+    /// The engine's own work between batches.
+    pub fn sweep(&mut self) {
+        let up = self.up.as_mut().expect("it is up");
+        while up.replica.sweep() {}
+    }
+
     pub fn hear(&mut self, now: Time, from: NodeId, kind: u8, body: &Bytes) {
         let message = Message::decode(kind, body).expect("it came from a replica");
         self.step(now, Input::Message { from, message });
