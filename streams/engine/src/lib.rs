@@ -46,6 +46,7 @@ mod join;
 mod lookup;
 mod order;
 mod plan;
+mod read;
 mod report;
 mod run;
 mod stage;

@@ -53,9 +53,10 @@ impl Run {
                 | Node::Order { .. } => None,
             });
         }
+        let read = plan.read();
         Self {
             stages: (0..plan.nodes.len())
-                .map(|node| Stage::new(plan, node, limits, &tables))
+                .map(|node| Stage::new(plan, node, (limits, &read[node]), &tables))
                 .collect(),
             marks: plan
                 .sources

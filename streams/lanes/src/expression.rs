@@ -145,6 +145,12 @@ impl Expr {
                 right,
                 kind,
             } => {
+                if let (Arithmetic::Divide, Self::Literal(Scalar::Int(by), _)) = (op, &right.0) {
+                    let lane = left.0.lane(batch, active, faults);
+                    if let Some(lane) = arithmetic::divide_small(&lane, *by) {
+                        return Arc::new(lane);
+                    }
+                }
                 let sides = (
                     (left.0.lane(batch, active, faults), left.1),
                     (right.0.lane(batch, active, faults), right.1),
@@ -154,6 +160,11 @@ impl Expr {
             }
             Self::Compare(comparison, left, right) => {
                 let left = left.lane(batch, active, faults);
+                if let Self::Literal(Scalar::Int(right), _) = **right
+                    && let Some(lane) = compare::compare_with(*comparison, &left, right)
+                {
+                    return Arc::new(lane);
+                }
                 let right = right.lane(batch, active, faults);
                 Arc::new(compare::compare(*comparison, &left, &right))
             }

@@ -149,21 +149,24 @@ impl Assembler {
         }
     }
 
-    /// The states of the window of panes `from..end`. Windows come in order.
+    /// Hands out the states of the window of panes `from..end`. Windows come in order.
     pub(crate) fn close(
         &mut self,
         calls: &[Call],
         panes: &Panes,
         (from, end): (i64, i64),
-    ) -> Slice {
+        out: impl FnOnce(&Slice),
+    ) {
         match self {
-            Self::Recompute => sum_of(calls, panes.range(from..end).map(|(_, pane)| pane)),
+            Self::Recompute => {
+                sum_of(calls, panes.range(from..end).map(|(_, pane)| pane), out);
+            }
             Self::Running { sum, to } => {
                 for (_, pane) in panes.range((*to).max(from)..end) {
                     sum.merge(calls, pane);
                 }
                 *to = end;
-                sum.clone()
+                out(sum);
             }
             Self::TwoStacks {
                 front,
@@ -192,7 +195,8 @@ impl Assembler {
                 }
                 *to = end;
                 let older = front.range(from..).next().map(|(_, sum)| sum);
-                sum_of(calls, older.into_iter().chain(std::iter::once(&*back)))
+                let newer = (!back.is_empty()).then_some(&*back);
+                sum_of(calls, older.into_iter().chain(newer), out);
             }
             Self::Prefix {
                 sum,
@@ -207,7 +211,7 @@ impl Assembler {
                     sum.merge(calls, pane);
                 }
                 *to = end;
-                sum.clone()
+                out(sum);
             }
         }
     }
@@ -268,13 +272,21 @@ impl Assembler {
     }
 }
 
-fn sum_of<'a>(calls: &[Call], mut slices: impl Iterator<Item = &'a Slice>) -> Slice {
+fn sum_of<'a>(
+    calls: &[Call],
+    mut slices: impl Iterator<Item = &'a Slice>,
+    out: impl FnOnce(&Slice),
+) {
     let Some(first) = slices.next() else {
-        return Slice::new(calls, false);
+        return out(&Slice::new(calls, false));
+    };
+    let Some(second) = slices.next() else {
+        return out(first);
     };
     let mut sum = first.clone();
+    sum.merge(calls, second);
     slices.for_each(|slice| sum.merge(calls, slice));
-    sum
+    out(&sum);
 }
 
 pub(crate) fn save_panes(panes: &Panes, to: &mut Saver) {

@@ -33,9 +33,29 @@ impl Closed {
         }
     }
 
-    /// Adds all keys of a window.
+    /// Adds all keys of a window, a result after the other.
     pub(crate) fn add(&mut self, calls: &[Call], (start, end): (i64, i64), slice: &Slice) {
-        for (code, slot) in slice.present() {
+        let present = slice.present();
+        let rows = self.codes.len();
+        let states = slice.states().iter().zip(calls);
+        let is_whole = states
+            .zip(&mut self.results)
+            .all(|((state, call), result)| {
+                let slots = (&*present, slice.rows());
+                state.finish_all(call.aggregate, slots, result).is_ok()
+            });
+        if is_whole {
+            let all = rows + present.len();
+            self.starts.resize(all, start);
+            self.ends.resize(all, end);
+            self.codes.extend(present.iter().map(|(code, _)| *code));
+            return;
+        }
+        // Some result does not fit: each key by itself.
+        self.results
+            .iter_mut()
+            .for_each(|result| result.truncate(rows));
+        for (code, slot) in present {
             self.add_slot(calls, (start, end), code, (slice, slot));
         }
     }
@@ -50,7 +70,7 @@ impl Closed {
         let rows = self.codes.len();
         let calls = slice.states().iter().zip(calls);
         for ((state, call), result) in calls.zip(&mut self.results) {
-            let finished = state.finish(call.aggregate, slot, slice.rows(slot), result);
+            let finished = state.finish(call.aggregate, slot, slice.rows()[slot], result);
             if let Err(fault) = finished {
                 // A row that does not fit leaves no part of itself.
                 self.results

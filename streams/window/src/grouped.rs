@@ -69,11 +69,15 @@ impl Grouped {
         let calls = &self.calls;
         let rows = self.coder.rows(batch, calls, None, &origin);
         let codes = &rows.codes;
+        let ints = |lane: usize| batch.lanes[lane].ints().unwrap_or_default();
+        let window = self.window.map(|(start, end)| (ints(start), ints(end)));
+        let of =
+            |row: usize| window.map_or((Marks::END, 0), |(starts, ends)| (ends[row], starts[row]));
         let mut from = 0;
         while from < batch.rows {
-            let window = self.window_of(batch, from);
+            let window = of(from);
             let run = (from..batch.rows)
-                .take_while(|row| codes[*row] != NO_CODE && self.window_of(batch, *row) == window)
+                .take_while(|row| codes[*row] != NO_CODE && of(*row) == window)
                 .count();
             if run == 0 {
                 let limit = self.coder.keys().limit();
@@ -89,13 +93,6 @@ impl Grouped {
         }
         self.close(batch.marks.after, &mut pushed);
         pushed
-    }
-
-    fn window_of(&self, batch: &Batch, row: usize) -> (i64, i64) {
-        self.window.map_or((Marks::END, 0), |(start, end)| {
-            let at = |lane: usize| batch.lanes[lane].ints().map_or(0, |times| times[row]);
-            (at(end), at(start))
-        })
     }
 
     fn close(&mut self, mark: i64, pushed: &mut Pushed) {

@@ -46,6 +46,7 @@
 mod aggregate;
 mod assembler;
 mod closed;
+mod counts;
 mod gauge;
 mod grid;
 mod grouped;

@@ -95,6 +95,10 @@ impl Windows {
             Some(marks) => {
                 let mut from = 0;
                 for (row, mark) in marks.iter().enumerate() {
+                    // The pane of a row that is not below the mark ends above it.
+                    if times[row] >= *mark {
+                        continue;
+                    }
                     let pane = self.grid.pane_of(times[row]);
                     if self.grid.start_of(pane + 1) <= *mark {
                         self.add_all(&rows, from..row, &mut pushed);
@@ -117,10 +121,7 @@ impl Windows {
         while from < range.end {
             let pane = self.grid.pane_of(times[from]);
             let (start, end) = (self.grid.start_of(pane), self.grid.start_of(pane + 1));
-            let run = times[from..range.end]
-                .iter()
-                .take_while(|time| (start..end).contains(*time))
-                .count();
+            let run = run_within(&times[from..range.end], start, end);
             self.add_run(rows, (pane, from..from + run), pushed);
             from += run;
         }
@@ -163,13 +164,14 @@ impl Windows {
         }
     }
 
+    /// Whether a new pane has a slot for each code: few do no harm, and many are used if the
+    /// pane before used a quarter.
     fn is_dense(&self) -> bool {
         let panes = usize::try_from(self.grid.panes()).unwrap_or(usize::MAX);
-        self.coder
-            .keys()
-            .len()
-            .saturating_mul(panes.saturating_add(1))
-            <= DENSE_SLOTS
+        let keys = self.coder.keys().len();
+        let slots = keys.saturating_mul(panes.saturating_add(1));
+        let before = || self.panes.last_key_value().map_or(0, |(_, it)| it.live());
+        slots <= DENSE_SLOTS || before() * 4 >= keys
     }
 
     /// Adds a row whose pane is due: it counts in those of its windows that are open (I4).
@@ -216,9 +218,10 @@ impl Windows {
                 break;
             }
             let range = self.grid.range(window);
-            let slice = self.assembler.close(&self.calls, &self.panes, range);
-            let start = self.grid.start_of(range.0);
-            pushed.closed.add(&self.calls, (start, end), &slice);
+            let (calls, start) = (&self.calls, self.grid.start_of(range.0));
+            self.assembler.close(calls, &self.panes, range, |slice| {
+                pushed.closed.add(calls, (start, end), slice);
+            });
             self.next = window + 1;
             self.retire();
         }
@@ -239,6 +242,21 @@ impl Windows {
             self.assembler.retire(pane, &slice);
         }
     }
+}
+
+/// How many times from the first on lie in a pane.
+fn run_within(times: &[i64], start: i64, end: i64) -> usize {
+    const BLOCK: usize = 256;
+    let mut run = 0;
+    for block in times.chunks(BLOCK) {
+        // Of a time outside one of the two differences is below zero, also where it wraps.
+        let outside = |time: &i64| time.wrapping_sub(start) | (end - 1).wrapping_sub(*time);
+        if block.iter().fold(0, |any, time| any | outside(time)) < 0 {
+            return run + block.iter().take_while(|time| outside(time) >= 0).count();
+        }
+        run += block.len();
+    }
+    run
 }
 
 /// State as bytes, and back.
