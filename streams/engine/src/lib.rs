@@ -42,6 +42,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod buffer;
+mod fold;
 mod join;
 mod lookup;
 mod order;

@@ -6,6 +6,7 @@ use holm_lanes::{Batch, LoadError, Loader, Marks, Saver};
 use holm_window::{Gauge, Watermark};
 use thiserror::Error;
 
+use crate::fold::Fold;
 use crate::plan::{Limits, Node, Plan};
 use crate::report::{Counts, Diverted, Late, Report};
 use crate::stage::{self, Done, Stage};
@@ -25,6 +26,8 @@ pub struct Full {
 pub struct Run {
     plan: Plan,
     stages: Vec<Stage>,
+    /// What each stage with one input reads.
+    inputs: Vec<Option<usize>>,
     marks: Vec<Watermark>,
     /// The source whose lines the rows of a node still are.
     origins: Vec<Option<usize>>,
@@ -54,10 +57,13 @@ impl Run {
             });
         }
         let read = plan.read();
+        let stages = (0..plan.nodes.len())
+            .map(|node| Stage::new(plan, node, (limits, &read[node]), &tables))
+            .collect();
+        let (inputs, stages) = folded(plan, stages);
         Self {
-            stages: (0..plan.nodes.len())
-                .map(|node| Stage::new(plan, node, (limits, &read[node]), &tables))
-                .collect(),
+            stages,
+            inputs,
             marks: plan
                 .sources
                 .iter()
@@ -199,18 +205,20 @@ impl Run {
                 }
                 (self.stages[number].join(left, right)?, None)
             }
-            Node::Filter { input, .. }
-            | Node::Project { input, .. }
-            | Node::Window { input, .. }
-            | Node::Assign { input, .. }
-            | Node::Group { input, .. }
-            | Node::Lookup { input, .. }
-            | Node::Top { input, .. }
-            | Node::Order { input, .. } => {
-                let Some(batch) = &outs[*input] else {
+            Node::Filter { .. }
+            | Node::Project { .. }
+            | Node::Window { .. }
+            | Node::Assign { .. }
+            | Node::Group { .. }
+            | Node::Lookup { .. }
+            | Node::Top { .. }
+            | Node::Order { .. } => {
+                let input = self.inputs[number];
+                let Some((input, batch)) = input.and_then(|it| Some((it, outs[it].as_ref()?)))
+                else {
                     return Ok(None);
                 };
-                (self.stages[number].step(batch)?, Some((*input, batch)))
+                (self.stages[number].step(batch)?, Some((input, batch)))
             }
         };
         Ok(Some(self.note(done, input)))
@@ -243,6 +251,28 @@ impl Run {
         }
         done.batch
     }
+}
+
+/// What stages with one input read, and the stages, where groups do the work of the windows that
+/// they count.
+fn folded(plan: &Plan, mut stages: Vec<Stage>) -> (Vec<Option<usize>>, Vec<Stage>) {
+    let only = |node: &Node| node.inputs().first().copied();
+    let mut inputs: Vec<Option<usize>> = plan.nodes.iter().map(only).collect();
+    for number in 0..stages.len() {
+        let Some(fold) = Fold::of(plan, number) else {
+            continue;
+        };
+        let Node::Group { calls, .. } = &plan.nodes[number] else {
+            panic!("only a group is a fold");
+        };
+        let windows = std::mem::replace(&mut stages[fold.window], Stage::Folded);
+        stages[number] = windows.counted_by(&fold.parts, calls.len());
+        inputs[number] = inputs[fold.window].take();
+        for node in fold.between {
+            inputs[node] = None;
+        }
+    }
+    (inputs, stages)
 }
 
 fn count(rows: usize) -> u64 {

@@ -44,6 +44,8 @@ impl Done {
 #[derive(Clone, Debug)]
 pub(crate) enum Stage {
     Source,
+    /// A later node does its work.
+    Folded,
     /// With the columns that are read behind it.
     Filter(Expr, Vec<bool>),
     Project(Vec<Expr>),
@@ -165,10 +167,18 @@ impl Stage {
         }
     }
 
+    /// Windows that count the keys of each group, out of those.
+    pub(crate) fn counted_by(self, parts: &[(usize, Shape)], results: usize) -> Self {
+        let Self::Windows(windows) = self else {
+            panic!("only windows on a grid are folded");
+        };
+        Self::Windows(windows.counted_by(parts, results))
+    }
+
     /// What it does with a batch of its only input.
     pub(crate) fn step(&mut self, batch: &Batch) -> Result<Done, Full> {
         match self {
-            Self::Source | Self::Join(_) => Ok(Done::clean(batch.clone())),
+            Self::Source | Self::Folded | Self::Join(_) => Ok(Done::clean(batch.clone())),
             Self::Filter(condition, read) => Ok(filter(condition, read, batch)),
             Self::Project(columns) => Ok(project(columns, batch)),
             Self::Windows(windows) => {
@@ -226,6 +236,7 @@ impl Stage {
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.gauge(),
             Self::Join(join) => join.left.0.gauge().and(join.right.0.gauge()),
             Self::Source
+            | Self::Folded
             | Self::Filter(..)
             | Self::Project(_)
             | Self::Assign(..)
@@ -487,6 +498,7 @@ impl Stage {
         match self {
             // What a lookup reads is kept apart: it never changes.
             Self::Source
+            | Self::Folded
             | Self::Filter(..)
             | Self::Project(_)
             | Self::Assign(..)
@@ -507,6 +519,7 @@ impl Stage {
     pub(crate) fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
         match self {
             Self::Source
+            | Self::Folded
             | Self::Filter(..)
             | Self::Project(_)
             | Self::Assign(..)

@@ -321,6 +321,13 @@ impl Keys {
         self.table = table;
     }
 
+    /// Some lanes of tuples by their codes.
+    #[must_use]
+    pub fn parts(&self, parts: &[usize], codes: &[u32]) -> Vec<Lane> {
+        let parts = parts.iter();
+        parts.map(|part| self.columns[*part].take(codes)).collect()
+    }
+
     /// The lanes of tuples by their codes.
     #[must_use]
     pub fn tuples(&self, codes: &[u32]) -> Vec<Lane> {

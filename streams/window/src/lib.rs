@@ -51,6 +51,7 @@ mod gauge;
 mod grid;
 mod grouped;
 mod limits;
+mod regroup;
 mod rows;
 mod session;
 mod slice;

@@ -42,13 +42,22 @@ impl Slice {
         }
     }
 
+    /// Makes the slots of codes, where slots are codes.
+    fn reach(&mut self, codes: &[u32]) {
+        // All bits of all codes together are no less than the largest, and quicker found.
+        let all = codes.iter().fold(0, |all, code| all | code);
+        if index(all) >= self.rows.len() {
+            let most = codes.iter().max().map_or(0, |code| index(*code) + 1);
+            self.resize(most);
+        }
+    }
+
     /// The slot of each code, made where there is none.
     fn slots(&mut self, codes: &[u32], slots: &mut Vec<u32>) {
         slots.clear();
         let Some(known) = &mut self.codes else {
             slots.extend_from_slice(codes);
-            let most = codes.iter().max().map_or(0, |code| index(*code) + 1);
-            self.resize(most);
+            self.reach(codes);
             return;
         };
         if self.places.is_empty() {
@@ -79,8 +88,7 @@ impl Slice {
     ) {
         let mut slots = Vec::new();
         let slots = if self.codes.is_none() {
-            let most = codes.iter().max().map_or(0, |code| index(*code) + 1);
-            self.resize(most);
+            self.reach(codes);
             codes
         } else {
             self.slots(codes, &mut slots);
@@ -94,8 +102,9 @@ impl Slice {
             let slots = (slots, &*self.rows);
             state.add(call.aggregate, rows.clone(), slots, inputs(number));
         }
+        let counts = self.rows.as_mut_slice();
         for slot in slots {
-            self.rows[index(*slot)] += 1;
+            counts[index(*slot)] += 1;
         }
     }
 
@@ -200,8 +209,7 @@ impl Slice {
         let slots = other.rows.len();
         match &other.codes {
             Some(codes) if self.codes.is_none() => {
-                let most = codes.iter().max().map_or(0, |code| index(*code) + 1);
-                self.resize(most);
+                self.reach(codes);
                 act(self, &Into::At(codes));
             }
             Some(codes) => {
@@ -250,6 +258,15 @@ impl Slice {
         moved(&mut self.rows, slots, places);
         for state in &mut self.states {
             state.relocate(slots, places);
+        }
+    }
+
+    /// Hands out the codes that have rows, in no order.
+    pub(crate) fn each_present(&self, mut out: impl FnMut(u32)) {
+        let slots = (0..).zip(&self.rows).filter(|(_, rows)| **rows > 0);
+        match &self.codes {
+            None => slots.for_each(|(slot, _)| out(slot)),
+            Some(codes) => slots.for_each(|(slot, _)| out(codes[index(slot)])),
         }
     }
 

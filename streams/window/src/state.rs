@@ -285,12 +285,14 @@ impl State {
         let places = slots.iter().map(|slot| index(*slot));
         match (self, values) {
             (Self::Real(sums, counts), Some(Values::Real(values))) => {
+                let sums = sums.as_mut_slice();
                 for (value, slot) in values[rows.clone()].iter().zip(places) {
                     sums[slot] += value;
                 }
                 counts.add_all(slots);
             }
             (Self::Exact(sums, counts), Some(Values::Int(values))) => {
+                let sums = sums.as_mut_slice();
                 for (value, slot) in values[rows.clone()].iter().zip(places) {
                     sums[slot] += i128::from(*value);
                 }

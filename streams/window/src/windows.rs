@@ -6,10 +6,11 @@ use holm_lanes::{Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Saver, S
 
 use crate::aggregate::Call;
 use crate::assembler::{Assembler, Cost, Panes, Strategy, load_panes, save_panes};
-use crate::closed::Pushed;
+use crate::closed::{Closed, Pushed};
 use crate::gauge::Gauge;
 use crate::grid::Grid;
 use crate::limits::Limits;
+use crate::regroup::Regroup;
 use crate::rows::{Coder, Rows};
 use crate::slice::Slice;
 
@@ -26,6 +27,7 @@ pub struct Windows {
     limits: Limits,
     panes: Panes,
     assembler: Assembler,
+    regroup: Option<Regroup>,
     /// The first window that has not closed.
     next: i64,
     mark: i64,
@@ -49,6 +51,7 @@ impl Windows {
             assembler: Assembler::new(strategy, &calls),
             calls,
             limits,
+            regroup: None,
             panes: BTreeMap::new(),
             next: i64::MIN,
             mark: Marks::START,
@@ -62,10 +65,19 @@ impl Windows {
         self
     }
 
-    /// The key of each code.
+    /// What comes out is grouped again, by some parts of the key: how many keys each group has,
+    /// as so many results.
     #[must_use]
-    pub const fn keys(&self) -> &Keys {
-        self.coder.keys()
+    pub fn counted_by(mut self, parts: &[(usize, Shape)], results: usize) -> Self {
+        self.regroup = Some(Regroup::new(parts, results, self.limits));
+        self
+    }
+
+    /// The key of each code that comes out.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        let groups = self.regroup.as_ref().map(Regroup::groups);
+        groups.unwrap_or(self.coder.keys())
     }
 
     /// How much it keeps.
@@ -74,8 +86,11 @@ impl Windows {
         let panes: usize = self.panes.values().map(Slice::bytes).sum();
         Gauge {
             panes: self.panes.len(),
-            keys: self.keys().len(),
-            bytes: panes + self.assembler.bytes() + self.coder.bytes(),
+            keys: self.coder.keys().len(),
+            bytes: panes
+                + self.assembler.bytes()
+                + self.coder.bytes()
+                + self.regroup.as_ref().map_or(0, Regroup::bytes),
         }
     }
 
@@ -86,6 +101,9 @@ impl Windows {
     /// If the column of times holds no times.
     pub fn push(&mut self, batch: &Batch) -> Pushed {
         let mut pushed = Pushed::new(&self.calls);
+        if let Some(regroup) = &self.regroup {
+            pushed.closed = Closed::of_counts(regroup.results());
+        }
         let rows = self
             .coder
             .rows(batch, &self.calls, Some(self.time), &batch.origin);
@@ -219,9 +237,12 @@ impl Windows {
             }
             let range = self.grid.range(window);
             let (calls, start) = (&self.calls, self.grid.start_of(range.0));
-            self.assembler.close(calls, &self.panes, range, |slice| {
-                pushed.closed.add(calls, (start, end), slice);
-            });
+            let (keys, regroup) = (self.coder.keys(), &mut self.regroup);
+            let out = |slice: &Slice| match regroup {
+                Some(regroup) => regroup.add(keys, (start, end), slice, pushed),
+                None => pushed.closed.add(calls, (start, end), slice),
+            };
+            self.assembler.close(calls, &self.panes, range, out);
             self.next = window + 1;
             self.retire();
         }
@@ -268,6 +289,7 @@ impl Windows {
         self.coder.save(to);
         save_panes(&self.panes, to);
         self.assembler.save(to);
+        self.regroup.iter().for_each(|regroup| regroup.save(to));
     }
 
     /// Takes over what windows of the same query wrote; these must have seen nothing yet.
@@ -281,6 +303,9 @@ impl Windows {
         self.coder.load(from)?;
         self.panes = load_panes(&self.calls, from)?;
         self.assembler = Assembler::load(&self.calls, from)?;
-        Ok(())
+        match &mut self.regroup {
+            Some(regroup) => regroup.load(from),
+            None => Ok(()),
+        }
     }
 }
