@@ -1,6 +1,7 @@
 //! Runs that take turns, and what they come to.
 
 use std::hint::black_box;
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use holm_engine::{Limits, Run};
@@ -102,6 +103,27 @@ fn rows_in(case: &Case, planned: &Planned, rows: &Rows) -> (f64, u64) {
     (begun.elapsed().as_secs_f64(), run.counts().out)
 }
 
+/// The same with one thread that takes records apart and one that runs the query, as sources and
+/// keepers of streams are.
+fn rows_in_two(case: &Case, planned: &Planned, rows: &Rows) -> f64 {
+    let mut run = run_of(case, planned);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let (full, batches) = sync_channel(2);
+        scope.spawn(move || {
+            for (at, piece) in rows.bytes.chunks(case.row * BATCH).enumerate() {
+                let batch = data::lanes(case, &planned.needed[0], piece);
+                full.send(data::numbered(batch, at * BATCH))
+                    .expect("the query takes all batches");
+            }
+        });
+        for batch in batches {
+            push(&mut run, batch);
+        }
+    });
+    begun.elapsed().as_secs_f64()
+}
+
 /// Seconds for all records as columns.
 fn columns_in(case: &Case, planned: &Planned, columns: &[Batch]) -> (f64, u64) {
     let mut run = run_of(case, planned);
@@ -123,11 +145,12 @@ pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
     let rows = data::rows(case, asked.rows);
     let columns = data::columns(case, &planned.needed[0], &rows);
     let digest = digest(case, &planned, &columns);
-    let (mut by_rows, mut by_columns) = (Vec::new(), Vec::new());
+    let (mut by_rows, mut by_two, mut by_columns) = (Vec::new(), Vec::new(), Vec::new());
     let mut came = 0;
     for _ in 0..asked.rounds {
         let (seconds, out) = rows_in(case, &planned, &rows);
         by_rows.push(seconds);
+        by_two.push(rows_in_two(case, &planned, &rows));
         let (seconds, other) = columns_in(case, &planned, &columns);
         by_columns.push(seconds);
         assert_eq!(out, other, "rows and columns are the same records");
@@ -145,15 +168,17 @@ pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
         (rate / 1e6, speed / 1e9, speed / memory * 100.0)
     };
     let (rate, speed, part) = figure(middle(by_rows, asked.is_best), case.row);
+    let (two, ..) = figure(middle(by_two, asked.is_best), case.row);
     let (column_rate, column_speed, column_part) =
         figure(middle(by_columns, asked.is_best), needed * 8);
     format!(
-        "|{}|{}|{rate:.1}|{speed:.2}|{part:.0} %|{}|{column_rate:.1}|{column_speed:.2}|{column_part:.0} %|{}|{:.2}|{:.2}|{came}|{digest:08x}|",
+        "|{}|{}|{rate:.1}|{speed:.2}|{part:.0} %|{two:.1}|{}|{column_rate:.1}|{column_speed:.2}|{column_part:.0} %|{}|{:.2}|{:.2}|{:.2}|{came}|{digest:08x}|",
         case.name,
         case.row,
         needed * 8,
         case.lightsaber,
         rate / case.lightsaber,
+        two / case.lightsaber,
         column_rate / case.lightsaber,
     )
 }

@@ -88,6 +88,12 @@ impl Keys {
         tuples + recent + 8 * self.hashes.len() + 4 * (self.table.len() + self.direct.len())
     }
 
+    /// Whether there are as many as there may be: rows may have no code then.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.count >= self.limit
+    }
+
     /// The most there may be.
     #[must_use]
     pub const fn limit(&self) -> usize {
@@ -133,8 +139,7 @@ impl Keys {
             self.is_small &= self.count == 0;
             self.direct = vec![NO_CODE; DIRECT + 1];
         }
-        look_up(&self.direct, values, codes);
-        if codes.iter().all(|code| *code != NO_CODE) {
+        if look_up(&self.direct, values, codes) {
             return;
         }
         for (row, code) in codes.iter_mut().enumerate() {
@@ -194,8 +199,7 @@ impl Keys {
         if self.direct.is_empty() {
             self.direct = vec![NO_CODE; DIRECT + 1];
         }
-        look_up(&self.direct, &places, codes);
-        if codes.iter().all(|code| *code != NO_CODE) {
+        if look_up(&self.direct, &places, codes) {
             return true;
         }
         for (row, code) in codes.iter_mut().enumerate() {
@@ -219,18 +223,28 @@ impl Keys {
             self.recent = vec![(-1, NO_CODE); wanted];
         }
         let mask = self.recent.len() - 1;
-        for (row, word) in words.iter().enumerate() {
-            let place = low(stir(self.seed, word.cast_unsigned())) & mask;
-            let (met, code) = self.recent[place];
-            if met == *word {
-                codes.push(code);
+        let seed = self.seed;
+        let place_of = |word: i64| low(stir(seed, word.cast_unsigned())) & mask;
+        // No branch depends on what memory says, so that many rows wait for it together.
+        let recent = self.recent.as_slice();
+        codes.extend(words.iter().map(|word| {
+            let (met, code) = recent[place_of(*word)];
+            if met == *word { code } else { NO_CODE }
+        }));
+        for row in 0..words.len() {
+            if codes[row] != NO_CODE {
                 continue;
             }
-            let code = self.find_or_add(lanes, row);
-            if code != NO_CODE {
-                self.recent[place] = (*word, code);
+            let (word, place) = (words[row], place_of(words[row]));
+            let (met, code) = self.recent[place];
+            codes[row] = if met == word {
+                code
+            } else {
+                self.find_or_add(lanes, row)
+            };
+            if codes[row] != NO_CODE {
+                self.recent[place] = (word, codes[row]);
             }
-            codes.push(code);
         }
     }
 
@@ -346,10 +360,16 @@ fn place_of(value: i64) -> usize {
         .min(DIRECT)
 }
 
-/// What the array says of each value.
-fn look_up(direct: &[u32], values: &[i64], codes: &mut Vec<u32>) {
+/// What the array says of each value, and whether it knows all of them.
+fn look_up(direct: &[u32], values: &[i64], codes: &mut Vec<u32>) -> bool {
     let direct = &direct[..=DIRECT];
-    codes.extend(values.iter().map(|value| direct[place_of(*value)]));
+    let mut has_all = true;
+    codes.extend(values.iter().map(|value| {
+        let code = direct[place_of(*value)];
+        has_all &= code != NO_CODE;
+        code
+    }));
+    has_all
 }
 
 fn low(hash: u64) -> usize {

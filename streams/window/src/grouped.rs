@@ -89,7 +89,8 @@ impl Grouped {
             let slice = slice.or_insert_with(|| Slice::new(calls, false));
             let run = from..from + run;
             from = run.end;
-            slice.add(calls, run.clone(), &codes[run], |call| rows.input(call));
+            let mine = (&codes[run.clone()], self.coder.keys().len());
+            slice.add(calls, run, mine, |call| rows.input(call));
         }
         self.close(batch.marks.after, &mut pushed);
         pushed

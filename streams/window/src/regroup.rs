@@ -65,15 +65,23 @@ impl Regroup {
         slice: &Slice,
         pushed: &mut Pushed,
     ) {
-        self.learn(keys, slice);
-        let mut beyond = 0_usize;
+        self.of.resize(keys.len(), UNKNOWN);
+        let (mut unknown, mut beyond) = (Vec::new(), 0_usize);
         slice.each_present(|code| {
             self.seen += 1;
-            match self.counts.get_mut(index(self.of[index(code)])) {
+            let group = self.of[index(code)];
+            match self.counts.get_mut(index(group)) {
                 Some(count) => *count += 1,
+                None if group == UNKNOWN => unknown.push(code),
                 None => beyond += 1,
             }
         });
+        for group in self.learn(keys, unknown) {
+            match self.counts.get_mut(index(group)) {
+                Some(count) => *count += 1,
+                None => beyond += 1,
+            }
+        }
         let limit = self.groups.limit();
         let faults = std::iter::repeat_n(Fault::Keys { limit }, beyond);
         pushed.closed.faults.extend(faults);
@@ -81,23 +89,20 @@ impl Regroup {
     }
 
     /// Finds the groups of keys that no window has shown yet, in the order of their codes.
-    fn learn(&mut self, keys: &Keys, slice: &Slice) {
-        self.of.resize(keys.len(), UNKNOWN);
-        let mut unknown = Vec::new();
-        slice.each_present(|code| {
-            if self.of[index(code)] == UNKNOWN {
-                unknown.push(code);
-            }
-        });
+    fn learn(&mut self, keys: &Keys, mut unknown: Vec<u32>) -> Vec<u32> {
+        let mut groups = Vec::new();
+        if unknown.is_empty() {
+            return groups;
+        }
         unknown.sort_unstable();
         let tuples = keys.parts(&self.parts, &unknown);
         let tuples: Vec<&Lane> = tuples.iter().collect();
-        let mut groups = Vec::new();
         self.groups.code(&tuples, unknown.len(), &mut groups);
-        for (code, group) in unknown.iter().zip(groups) {
-            self.of[index(*code)] = group;
+        for (code, group) in unknown.iter().zip(&groups) {
+            self.of[index(*code)] = *group;
         }
         self.counts.resize(self.groups.len(), 0);
+        groups
     }
 }
 

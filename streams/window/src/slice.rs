@@ -42,13 +42,10 @@ impl Slice {
         }
     }
 
-    /// Makes the slots of codes, where slots are codes.
-    fn reach(&mut self, codes: &[u32]) {
-        // All bits of all codes together are no less than the largest, and quicker found.
-        let all = codes.iter().fold(0, |all, code| all | code);
-        if index(all) >= self.rows.len() {
-            let most = codes.iter().max().map_or(0, |code| index(*code) + 1);
-            self.resize(most);
+    /// Makes a slot for each of so many codes, where slots are codes.
+    fn reach(&mut self, codes: usize) {
+        if self.codes.is_none() {
+            self.resize(codes);
         }
     }
 
@@ -57,7 +54,7 @@ impl Slice {
         slots.clear();
         let Some(known) = &mut self.codes else {
             slots.extend_from_slice(codes);
-            self.reach(codes);
+            self.reach(bound(codes));
             return;
         };
         if self.places.is_empty() {
@@ -78,17 +75,17 @@ impl Slice {
         self.resize(count);
     }
 
-    /// Adds rows, given with their codes, in order.
+    /// Adds rows, given with their codes, in order. All codes are below a bound.
     pub(crate) fn add<'a>(
         &mut self,
         calls: &[Call],
         rows: std::ops::Range<usize>,
-        codes: &[u32],
+        (codes, bound): (&[u32], usize),
         inputs: impl Fn(usize) -> Input<'a>,
     ) {
         let mut slots = Vec::new();
         let slots = if self.codes.is_none() {
-            self.reach(codes);
+            self.reach(bound);
             codes
         } else {
             self.slots(codes, &mut slots);
@@ -209,7 +206,7 @@ impl Slice {
         let slots = other.rows.len();
         match &other.codes {
             Some(codes) if self.codes.is_none() => {
-                self.reach(codes);
+                self.reach(bound(codes));
                 act(self, &Into::At(codes));
             }
             Some(codes) => {
@@ -298,6 +295,11 @@ impl Slice {
     pub(crate) fn states(&self) -> &[State] {
         &self.states
     }
+}
+
+/// No code of these is as large.
+fn bound(codes: &[u32]) -> usize {
+    codes.iter().max().map_or(0, |code| index(*code) + 1)
 }
 
 /// The slot of all rows, if they have one.

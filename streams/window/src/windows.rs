@@ -167,7 +167,9 @@ impl Windows {
         }
         let slice = self.panes.get_mut(&pane).expect("it was just made");
         let mine = &rows.codes[run.clone()];
-        if !mine.contains(&NO_CODE) {
+        let keys = self.coder.keys();
+        if !keys.is_full() || !mine.contains(&NO_CODE) {
+            let mine = (mine, keys.len());
             slice.add(&self.calls, run, mine, |call| rows.input(call));
             return;
         }
@@ -176,7 +178,7 @@ impl Windows {
             if rows.codes[row] == NO_CODE {
                 pushed.diverted.push((row, Fault::Keys { limit }));
             } else {
-                let code = &rows.codes[row..=row];
+                let code = (&rows.codes[row..=row], keys.len());
                 slice.add(&self.calls, row..row + 1, code, |call| rows.input(call));
             }
         }
@@ -214,10 +216,9 @@ impl Windows {
             return;
         }
         let calls = &self.calls;
+        let code = (&rows.codes[row..=row], self.coder.keys().len());
         self.assembler.amend(pane, |sum| {
-            sum.add(calls, row..row + 1, &rows.codes[row..=row], |call| {
-                rows.input(call)
-            });
+            sum.add(calls, row..row + 1, code, |call| rows.input(call));
         });
         self.add_run(rows, (pane, row..row + 1), pushed);
     }
