@@ -160,6 +160,16 @@ impl Slice {
         self.places = Vec::new();
     }
 
+    /// The same with some of its aggregates.
+    pub(crate) fn pick(&self, picked: &[usize]) -> Self {
+        Self {
+            codes: self.codes.clone(),
+            places: Vec::new(),
+            rows: self.rows.clone(),
+            states: picked.iter().map(|at| self.states[*at].clone()).collect(),
+        }
+    }
+
     /// Whether it has no slots.
     pub(crate) const fn is_empty(&self) -> bool {
         self.rows.is_empty()
