@@ -4,20 +4,22 @@
 //! *Rows in*: records of fixed width lie one behind the other in memory, and are taken apart into
 //! lanes within the clock. *Columns in*: lanes are there, and keys are coded within the clock.
 //! Neither is quoted for the other. Runs are on one thread, from DRAM, but for *two threads*: one
-//! takes records apart and one runs the query. Each prints how many bytes a record is, how many bytes a second that makes, and what part of the memory's measured
-//! bandwidth that is.
+//! takes records apart and one runs the query. Each prints how many bytes a record is, how many
+//! bytes a second that makes, and what part of the memory's measured bandwidth that is.
 
 #![forbid(unsafe_code)]
 
 mod case;
 mod data;
 mod measure;
+mod priorities;
+mod sharing;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use case::CASES;
-use measure::{Asked, bandwidth, measure};
+use measure::{Asked, Only, bandwidth, measure};
 
 /// As the binary has it.
 #[global_allocator]
@@ -27,6 +29,8 @@ const PAGE: &str = "
   cargo xtask bench streams                     every query
   cargo xtask bench streams CM1 YSB             some of them
   cargo xtask bench streams --rows 4000000 --rounds 5
+  cargo xtask bench streams --only sharing      ten queries together, and each alone
+  cargo xtask bench streams --only priorities   a live query beside one that reads all it can
   cargo xtask bench streams --best              the best of rounds, not their median
 
 Prints medians of rounds that take turns: rows in, columns in.
@@ -37,6 +41,7 @@ fn asked() -> Result<Asked, String> {
         rows: 4_000_000,
         rounds: 3,
         is_best: false,
+        only: None,
         names: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
@@ -45,6 +50,7 @@ fn asked() -> Result<Asked, String> {
         match word.as_str() {
             "--rows" => asked.rows = number().ok_or("--rows N")?,
             "--rounds" => asked.rounds = number().ok_or("--rounds N")?,
+            "--only" => asked.only = Some(only(words.next().as_deref())?),
             "--best" => asked.is_best = true,
             name if CASES.iter().any(|case| case.name == name) => asked.names.push(word),
             other => return Err(format!("{other} is no query here{PAGE}")),
@@ -56,6 +62,14 @@ fn asked() -> Result<Asked, String> {
     Ok(asked)
 }
 
+fn only(word: Option<&str>) -> Result<Only, String> {
+    match word {
+        Some("sharing") => Ok(Only::Sharing),
+        Some("priorities") => Ok(Only::Priorities),
+        Some(_) | None => Err(format!("--only sharing or --only priorities{PAGE}")),
+    }
+}
+
 fn main() -> ExitCode {
     let mut out = std::io::stdout().lock();
     let asked = match asked() {
@@ -65,6 +79,14 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(only) = asked.only {
+        let text = match only {
+            Only::Sharing => sharing::measure(&asked),
+            Only::Priorities => priorities::measure(&asked),
+        };
+        drop(write!(out, "{text}"));
+        return ExitCode::SUCCESS;
+    }
     let memory = bandwidth();
     let head = format!(
         "one thread reads {:.1} GB/s from DRAM; {} records, {} of {}\n\n\

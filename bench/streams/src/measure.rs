@@ -19,6 +19,14 @@ pub(crate) struct Asked {
     /// The best of all rounds, not their median: where others use the machine, too.
     pub(crate) is_best: bool,
     pub(crate) names: Vec<String>,
+    pub(crate) only: Option<Only>,
+}
+
+/// What is measured in place of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Only {
+    Sharing,
+    Priorities,
 }
 
 /// Bytes a second that one thread reads from memory, the best of five.
@@ -44,13 +52,18 @@ pub(crate) fn bandwidth() -> f64 {
 }
 
 fn planned(case: &Case) -> Planned {
-    let script = parse(case.sql).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.name));
+    planned_of(case.sql)
+}
+
+/// The plan of a query that is known to be right.
+pub(crate) fn planned_of(sql: &str) -> Planned {
+    let script = parse(sql).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"));
     let tables = script.tables().iter().map(|table| table.name.clone());
     let known = Known {
         bounded: tables.collect(),
         ..Known::default()
     };
-    plan(&script, &known).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.name))
+    plan(&script, &known).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"))
 }
 
 fn run_of(case: &Case, planned: &Planned) -> Run {
@@ -134,7 +147,7 @@ fn columns_in(case: &Case, planned: &Planned, columns: &[Batch]) -> (f64, u64) {
     (begun.elapsed().as_secs_f64(), run.counts().out)
 }
 
-fn middle(mut values: Vec<f64>, is_best: bool) -> f64 {
+pub(crate) fn middle(mut values: Vec<f64>, is_best: bool) -> f64 {
     values.sort_by(f64::total_cmp);
     values[if is_best { 0 } else { values.len() / 2 }]
 }
@@ -184,6 +197,6 @@ pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
-const fn real(count: usize) -> f64 {
+pub(crate) const fn real(count: usize) -> f64 {
     count as f64
 }

@@ -19,7 +19,7 @@ pub(crate) struct Fold {
 
 impl Fold {
     /// The fold of a group, if it is one.
-    pub(crate) fn of(plan: &Plan, number: usize) -> Option<Self> {
+    pub(crate) fn of(plan: &Plan, outputs: &[usize], number: usize) -> Option<Self> {
         let Node::Group {
             input,
             window: Some(window),
@@ -40,12 +40,14 @@ impl Fold {
             columns: made,
         } = &plan.nodes[node]
         {
-            if readers(plan, node) != 1 {
+            if readers(plan, outputs, node) != 1 {
                 return None;
             }
-            let below = |column: usize| match made[column] {
-                Expr::Column(below) => Some(below),
-                _ => None,
+            let below = |column: usize| {
+                let Expr::Column(below) = made[column] else {
+                    return None;
+                };
+                Some(below)
             };
             columns = columns.into_iter().map(below).collect::<Option<_>>()?;
             // What nobody reads may still fail.
@@ -63,7 +65,7 @@ impl Fold {
         else {
             return None;
         };
-        if !calls.is_empty() || readers(plan, node) != 1 || columns[..2] != [0, 1] {
+        if !calls.is_empty() || readers(plan, outputs, node) != 1 || columns[..2] != [0, 1] {
             return None;
         }
         let part = |column: &usize| {
@@ -82,7 +84,7 @@ fn counts_rows(call: &Call) -> bool {
     call.aggregate == Aggregate::CountRows && call.filter.is_none()
 }
 
-fn readers(plan: &Plan, node: usize) -> usize {
+fn readers(plan: &Plan, outputs: &[usize], node: usize) -> usize {
     let readers = plan.nodes.iter().filter(|it| it.inputs().contains(&node));
-    readers.count() + usize::from(node + 1 == plan.nodes.len())
+    readers.count() + usize::from(outputs.contains(&node))
 }

@@ -8,9 +8,16 @@ impl Plan {
     /// For each node the columns that a later node, or the result, reads.
     #[must_use]
     pub fn read(&self) -> Vec<BTreeSet<usize>> {
+        self.read_by(&[self.nodes.len().saturating_sub(1)])
+    }
+
+    /// The same for several results.
+    pub(crate) fn read_by(&self, outputs: &[usize]) -> Vec<BTreeSet<usize>> {
         let mut wanted: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.nodes.len()];
-        if let Some(last) = wanted.last_mut() {
-            last.extend(0..self.kinds.last().map_or(0, Vec::len));
+        for output in outputs {
+            if let Some(wanted) = wanted.get_mut(*output) {
+                wanted.extend(0..self.kinds[*output].len());
+            }
         }
         for number in (0..self.nodes.len()).rev() {
             let mine = wanted[number].clone();

@@ -7,7 +7,7 @@ use holm_lanes::{
     Batch, Expr, Fault, Faults, Keys, Kind, Lane, LoadError, Loader, Marks, Origin, Saver, Shape,
     Values, index, number,
 };
-use holm_window::{Gauge, Grouped, Pushed, Sessions, Windows};
+use holm_window::{Gauge, Grouped, Pushed, Sessions, Shared, Windows};
 
 use crate::buffer::Buffer;
 use crate::join;
@@ -15,10 +15,11 @@ use crate::lookup::{self, Table};
 use crate::order;
 use crate::plan::{Limits, Node, Plan, WindowKind};
 use crate::run::Full;
+use crate::several;
 use crate::top;
 
 /// What a node did with a batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Done {
     pub(crate) batch: Batch,
     /// Rows of the input that came too late.
@@ -50,6 +51,8 @@ pub(crate) enum Stage {
     Filter(Expr, Vec<bool>),
     Project(Vec<Expr>),
     Windows(Windows),
+    /// Of these nodes, which read the same.
+    Shared(Box<Shared>, Vec<usize>),
     Sessions(Sessions),
     Assign(holm_window::Grid, usize),
     Grouped(Grouped, bool),
@@ -167,6 +170,23 @@ impl Stage {
         }
     }
 
+    /// Windows of several nodes over common panes.
+    pub(crate) fn sharing(plan: &Plan, nodes: &[usize], limits: Limits) -> Self {
+        let Node::Window {
+            input, time, keys, ..
+        } = &plan.nodes[nodes[0]]
+        else {
+            panic!("only windows share panes");
+        };
+        let shape = |column: &usize| (*column, plan.kinds[*input][*column].shape());
+        let keys: Vec<(usize, Shape)> = keys.iter().map(shape).collect();
+        let queries = nodes.iter().filter_map(|node| several::query(plan, *node));
+        let queries: Vec<_> = queries.collect();
+        let shared = Shared::new(*time, &keys, &queries, limits.window);
+        let shared = shared.expect("it was found out that they can share");
+        Self::Shared(Box::new(shared), nodes.to_vec())
+    }
+
     /// Windows that count the keys of each group, out of those.
     pub(crate) fn counted_by(self, parts: &[(usize, Shape)], results: usize) -> Self {
         let Self::Windows(windows) = self else {
@@ -179,6 +199,7 @@ impl Stage {
     pub(crate) fn step(&mut self, batch: &Batch) -> Result<Done, Full> {
         match self {
             Self::Source | Self::Folded | Self::Join(_) => Ok(Done::clean(batch.clone())),
+            Self::Shared(..) => panic!("a run takes what shared windows did from where it waits"),
             Self::Filter(condition, read) => Ok(filter(condition, read, batch)),
             Self::Project(columns) => Ok(project(columns, batch)),
             Self::Windows(windows) => {
@@ -231,6 +252,7 @@ impl Stage {
     pub(crate) fn gauge(&self) -> Gauge {
         match self {
             Self::Windows(windows) => windows.gauge(),
+            Self::Shared(shared, _) => shared.gauge(),
             Self::Sessions(sessions) => sessions.gauge(),
             Self::Grouped(grouped, _) => grouped.gauge(),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.gauge(),
@@ -434,6 +456,15 @@ pub(crate) fn prepare(
     without(batch, &faults)
 }
 
+/// What windows over common panes do with a batch, by node.
+pub(crate) fn shared(shared: &mut Shared, batch: &Batch) -> Vec<Done> {
+    let pushed = shared.push(batch).into_iter().enumerate();
+    let after = batch.marks.after;
+    pushed
+        .map(|(member, pushed)| closed(pushed, shared.keys_of(member), after, true))
+        .collect()
+}
+
 /// Rows of closed windows as a batch: start, end, key, results; or without start and end.
 fn closed(pushed: Pushed, keys: &Keys, after: i64, has_window: bool) -> Done {
     let Pushed {
@@ -504,6 +535,7 @@ impl Stage {
             | Self::Assign(..)
             | Self::Lookup(..) => {}
             Self::Windows(windows) => windows.save(to),
+            Self::Shared(shared, _) => shared.save(to),
             Self::Sessions(sessions) => sessions.save(to),
             Self::Grouped(grouped, _) => grouped.save(to),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.save(to),
@@ -525,6 +557,7 @@ impl Stage {
             | Self::Assign(..)
             | Self::Lookup(..) => Ok(()),
             Self::Windows(windows) => windows.load(from),
+            Self::Shared(shared, _) => shared.load(from),
             Self::Sessions(sessions) => sessions.load(from),
             Self::Grouped(grouped, _) => grouped.load(from),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.load(from),

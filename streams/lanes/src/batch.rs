@@ -144,6 +144,33 @@ impl Batch {
         Self::of(lanes.collect())
     }
 
+    /// Some rows that follow one another, as they come from a source: it has no marks yet.
+    ///
+    /// # Panics
+    ///
+    /// If it has marks: those of a part are others.
+    #[must_use]
+    pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
+        assert_eq!(
+            self.marks.after,
+            Marks::START,
+            "a batch is cut before it is marked"
+        );
+        let origin = match &self.origin {
+            Origin::Run(_) => Origin::Run(self.origin.at(rows.start)),
+            Origin::Rows(numbers) => Origin::Rows(numbers[rows.clone()].to_vec()),
+        };
+        let lanes = self.lanes.iter();
+        Self {
+            lanes: lanes
+                .map(|lane| Arc::new(lane.slice(rows.clone())))
+                .collect(),
+            rows: rows.len(),
+            origin,
+            marks: self.marks.clone(),
+        }
+    }
+
     /// The same rows with other lanes.
     ///
     /// # Panics

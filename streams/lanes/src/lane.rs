@@ -184,6 +184,14 @@ impl Lane {
         }
     }
 
+    /// Some rows that follow one another.
+    #[must_use]
+    pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
+        let mut builder = LaneBuilder::new(self.shape());
+        builder.extend_from(self, rows);
+        builder.finish()
+    }
+
     /// The rows that are named, in the order in which they are.
     #[must_use]
     pub fn take(&self, rows: &[u32]) -> Self {
