@@ -149,7 +149,12 @@ fn take_apart<const ROW: usize>(column: &Column, block: &[[u8; ROW]], part: &mut
 }
 
 /// All records as columns, batch by batch.
-pub(crate) fn columns(case: &Case, needed: &[bool], rows: &Rows) -> Vec<Batch> {
+pub(crate) fn columns(case: &Case, rows: &Rows) -> Vec<Batch> {
+    columns_read(case, &vec![true; case.columns.len()], rows)
+}
+
+/// The same of those columns that somebody reads.
+pub(crate) fn columns_read(case: &Case, needed: &[bool], rows: &Rows) -> Vec<Batch> {
     let pieces = rows.bytes.chunks(case.row * BATCH);
     pieces.map(|piece| lanes(case, needed, piece)).collect()
 }

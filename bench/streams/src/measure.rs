@@ -51,7 +51,7 @@ pub(crate) fn bandwidth() -> f64 {
     best
 }
 
-fn planned(case: &Case) -> Planned {
+pub(crate) fn planned(case: &Case) -> Planned {
     planned_of(case.sql)
 }
 
@@ -85,9 +85,8 @@ fn digest(case: &Case, planned: &Planned, columns: &[Batch]) -> u32 {
     let mut run = run_of(case, planned);
     let mut digest = 0xcbf2_9ce4_8422_2325_u64;
     let mut note = |word: u64| {
-        digest = (digest ^ word)
-            .wrapping_mul(0x0100_0000_01b3)
-            .rotate_left(29)
+        let mixed = (digest ^ word).wrapping_mul(0x0100_0000_01b3);
+        digest = mixed.rotate_left(29);
     };
     for (at, batch) in columns.iter().enumerate() {
         let batch = data::numbered(batch.clone(), at * BATCH);
@@ -156,7 +155,7 @@ pub(crate) fn middle(mut values: Vec<f64>, is_best: bool) -> f64 {
 pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
     let planned = planned(case);
     let rows = data::rows(case, asked.rows);
-    let columns = data::columns(case, &planned.needed[0], &rows);
+    let columns = data::columns_read(case, &planned.needed[0], &rows);
     let digest = digest(case, &planned, &columns);
     let (mut by_rows, mut by_two, mut by_columns) = (Vec::new(), Vec::new(), Vec::new());
     let mut came = 0;

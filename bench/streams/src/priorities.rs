@@ -1,9 +1,9 @@
 //! A live query on a thread that a batch query would like to have, too.
 //!
 //! Every millisecond 64 records come for the live query (CM1); from when they are due until their
-//! turn is over is their delay, also where the thread was late to look. The batch query (CM2) has
-//! all of its records from the beginning. The ways: the live query *solo*; *turns*, as
-//! `holm_engine::Turns` gives them; *first come*: the batch query runs batches of 16,384 records,
+//! stint is over is their delay, also where the thread was late to look. The batch query (CM2) has
+//! all of its records from the beginning. The ways: the live query *solo*; *stints*, as
+//! `holm_engine::Stints` gives them; *first come*: the batch query runs batches of 16,384 records,
 //! each of which was there before the live query's next ones; and *whole*, where it is not cut at
 //! all, as a query is that somebody just runs.
 
@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use holm_engine::{Class, Limits, Run, Turns};
+use holm_engine::{Class, Limits, Run, Stints};
 use holm_lanes::Batch;
 
 use crate::case::{CASES, Case};
@@ -25,7 +25,7 @@ const LASTS: Duration = Duration::from_secs(3);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Solo,
-    Turns,
+    Stints,
     FirstCome,
     Whole,
 }
@@ -52,7 +52,7 @@ impl Live {
         self.next == self.batches.len()
     }
 
-    fn turn(&mut self) {
+    fn stint(&mut self) {
         push(&mut self.run, self.batches[self.next].clone());
         self.delays
             .push(self.begun.elapsed().saturating_sub(self.due()));
@@ -70,7 +70,7 @@ struct Greedy {
 
 impl Greedy {
     /// Runs so many records, and says how many there were.
-    fn turn(&mut self, rows: usize) -> usize {
+    fn stint(&mut self, rows: usize) -> usize {
         let end = self.records.rows.min(self.at + rows);
         let piece = self.records.slice(self.at..end);
         let rows = piece.rows;
@@ -126,8 +126,8 @@ fn greedy(rows: usize) -> Greedy {
 /// Runs both until all live records went.
 fn together(way: Way, rows: usize) -> (Live, Greedy) {
     let (mut live, mut greedy) = (live(), greedy(rows));
-    let mut turns = Turns::new();
-    let (batch, first) = (turns.add(Class::Batch), turns.add(Class::Live));
+    let mut stints = Stints::new();
+    let (batch, first) = (stints.add(Class::Batch), stints.add(Class::Live));
     live.begun = Instant::now();
     while !live.is_over() {
         let wants = way != Way::Solo;
@@ -139,7 +139,7 @@ fn together(way: Way, rows: usize) -> (Live, Greedy) {
             }
         };
         let chosen = match way {
-            Way::Solo | Way::Turns => turns.next(has_rows),
+            Way::Solo | Way::Stints => stints.next(has_rows),
             Way::FirstCome | Way::Whole => Some(batch),
         };
         let Some(query) = chosen else {
@@ -148,20 +148,20 @@ fn together(way: Way, rows: usize) -> (Live, Greedy) {
         };
         let begun = Instant::now();
         let took = if query == first {
-            live.turn();
+            live.stint();
             LIVE
         } else {
-            greedy.turn(match way {
-                Way::Turns => turns.rows(query),
+            greedy.stint(match way {
+                Way::Stints => stints.rows(query),
                 Way::Whole => rows,
                 Way::Solo | Way::FirstCome => BATCH,
             })
         };
         let nanoseconds = u64::try_from(begun.elapsed().as_nanos()).expect("it took no centuries");
-        turns.took(query, took, nanoseconds);
+        stints.took(query, took, nanoseconds);
         // Who came while that ran goes in the order of coming: before the next batch.
         while matches!(way, Way::FirstCome | Way::Whole) && live.has_rows() {
-            live.turn();
+            live.stint();
         }
     }
     (live, greedy)
@@ -170,7 +170,7 @@ fn together(way: Way, rows: usize) -> (Live, Greedy) {
 pub(crate) fn measure(asked: &Asked) -> String {
     let mut text =
         String::from("|way|p50, us|p99, us|most, us|batch, M records/s|\n|--|--|--|--|--|\n");
-    for way in [Way::Solo, Way::Turns, Way::FirstCome, Way::Whole] {
+    for way in [Way::Solo, Way::Stints, Way::FirstCome, Way::Whole] {
         let (mut live, greedy) = together(way, asked.rows);
         let lasted = live.begun.elapsed().as_secs_f64();
         live.delays.sort_unstable();
@@ -181,7 +181,7 @@ pub(crate) fn measure(asked: &Asked) -> String {
         let rate = crate::measure::real(greedy.taken) / lasted / 1e6;
         let name = match way {
             Way::Solo => "solo",
-            Way::Turns => "turns",
+            Way::Stints => "stints",
             Way::FirstCome => "first come",
             Way::Whole => "whole",
         };

@@ -54,10 +54,14 @@ fn alone(plans: &[Plan], batches: &[Batch]) -> (f64, Vec<u64>) {
     (seconds, runs.iter().map(|run| run.counts().out).collect())
 }
 
-fn together(plans: &[Plan], batches: &[Batch]) -> (f64, Vec<u64>) {
+fn several(plans: &[Plan]) -> Several {
     let none: &[Batch] = &[];
     let queries: Vec<(&Plan, &[Batch])> = plans.iter().map(|plan| (plan, none)).collect();
-    let mut several = Several::new(&queries, Limits::default());
+    Several::new(&queries, Limits::default())
+}
+
+fn together(plans: &[Plan], batches: &[Batch]) -> (f64, Vec<u64>) {
+    let mut several = several(plans);
     let begun = Instant::now();
     for batch in batches {
         let out = several.push(0, batch.clone());
@@ -72,9 +76,8 @@ pub(crate) fn measure(asked: &Asked) -> String {
     let case = CASES.first().expect("there are queries");
     let plans = queries();
     let rows = data::rows(case, asked.rows);
-    let needed = vec![true; case.columns.len()];
     let batches: Vec<Batch> = (0..)
-        .zip(data::columns(case, &needed, &rows))
+        .zip(data::columns(case, &rows))
         .map(|(at, batch)| data::numbered(batch, at * data::BATCH))
         .collect();
     let (mut by_one, mut by_all) = (Vec::new(), Vec::new());
@@ -87,6 +90,10 @@ pub(crate) fn measure(asked: &Asked) -> String {
     }
     let (apart, shared) = (middle(by_one, asked.is_best), middle(by_all, asked.is_best));
     let mut text = String::new();
+    for (queries, pane) in several(&plans).shares() {
+        let pane = holm_sql::length(pane);
+        writeln!(text, "queries {queries:?} share panes of {pane}").expect("a string takes all");
+    }
     writeln!(
         text,
         "{} queries over {} records: each alone {:.3} s, together {:.3} s: {:.1} times as fast; {:.1} M records/s for all",

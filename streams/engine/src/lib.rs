@@ -55,11 +55,11 @@ mod report;
 mod run;
 mod several;
 mod stage;
+mod stints;
 mod top;
-mod turns;
 
 pub use plan::{Limits, Node, Plan, Source, WindowKind};
 pub use report::{Counts, Diverted, Late, Report};
 pub use run::{Full, Run};
 pub use several::Several;
-pub use turns::{Class, Turns};
+pub use stints::{Class, Stints};

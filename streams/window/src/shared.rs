@@ -128,7 +128,7 @@ impl Shared {
     #[must_use]
     pub fn keys_of(&self, member: usize) -> &Keys {
         let groups = self.members[member].regroup.as_ref();
-        groups.map_or(self.coder.keys(), Regroup::groups)
+        groups.map_or_else(|| self.coder.keys(), Regroup::groups)
     }
 
     /// How much it keeps.

@@ -306,10 +306,12 @@ impl State {
 
     /// The sum of a slot that rows may be added to without a look at each, if it is of floats.
     pub(crate) fn plain_sum(&mut self, slot: usize) -> Option<&mut f64> {
-        match self {
-            Self::Real(sums, counts) if counts.are_rows() => Some(&mut sums[slot]),
-            _ => None,
+        if let Self::Real(sums, counts) = self
+            && counts.are_rows()
+        {
+            return Some(&mut sums[slot]);
         }
+        None
     }
 
     /// Adds the slots of another slice to ours. Both slices' rows are those before.
@@ -428,7 +430,15 @@ impl State {
                 out.extend_ints(counts);
                 Ok(())
             }
-            _ => slots
+            Self::Count(_)
+            | Self::Exact(..)
+            | Self::Real(..)
+            | Self::Best(_)
+            | Self::BestInt(..)
+            | Self::BestReal(..)
+            | Self::Edges(_)
+            | Self::Distinct(_)
+            | Self::Moments(_) => slots
                 .iter()
                 .try_for_each(|(_, slot)| self.finish(aggregate, *slot, rows[*slot], out)),
         }

@@ -1,13 +1,13 @@
-//! Whose turn it is: live queries before batch queries, in pieces short enough that nobody waits.
+//! Whose stint is next: live queries before batch queries, in pieces short enough that nobody waits.
 //!
-//! Queries that share a thread take turns. A turn is a batch of so many rows as the query is
-//! expected to need 100 us for, by what its turns took so far: whoever comes waits no longer than
-//! that for the turn that runs. A live query that has rows goes before every batch query, but for
-//! one turn in twenty while both have rows, so that a batch query ends some day. Within a class
+//! Queries that share a thread take turns, a stint each. A stint is a batch of so many rows as the query is
+//! expected to need 100 us for, by what its stints took so far: whoever comes waits no longer than
+//! that for the stint that runs. A live query that has rows goes before every batch query, but for
+//! one stint in twenty while both have rows, so that a batch query ends some day. Within a class
 //! the one that waited longest goes first.
 //!
 //! To suspend a query is not to push its next piece: no output depends on where its input is cut.
-//! A turn is as long as its piece makes it, also where that closes a window of very many keys.
+//! A stint is as long as its piece makes it, also where that closes a window of very many keys.
 //!
 //! It is pure: the caller measures, and says what it measured.
 
@@ -20,35 +20,35 @@ pub enum Class {
     Batch,
 }
 
-/// The time that a turn is to take, in nanoseconds.
-const TURN: u64 = 100_000;
-/// Rows of a turn at least and at most.
+/// The time that a stint is to take, in nanoseconds.
+const STINT: u64 = 100_000;
+/// Rows of a stint at least and at most.
 const ROWS: (usize, usize) = (64, 16_384);
-/// Of so many turns one is a batch query's while live ones wait, too.
+/// Of so many stints one is a batch query's while live ones wait, too.
 const SHARE: u32 = 20;
 
 /// What is known of a query.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     class: Class,
-    /// Picoseconds a row, an average in which the last turn counts a quarter.
+    /// Picoseconds a row, an average in which the last stint counts a quarter.
     cost: u64,
-    /// When it last had a turn.
+    /// When it last had a stint.
     last: u64,
 }
 
-/// Turns of queries on one thread.
+/// Stints of queries on one thread, one after the other.
 #[derive(Clone, Debug, Default)]
-pub struct Turns {
+pub struct Stints {
     known: Vec<Known>,
-    /// Turns so far.
-    turns: u64,
-    /// Turns of live queries since a batch query that waited had one.
+    /// Stints so far.
+    stints: u64,
+    /// Stints of live queries since a batch query that waited had one.
     passed: u32,
 }
 
-impl Turns {
-    /// Nobody's turn.
+impl Stints {
+    /// Nobody has had one.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -65,7 +65,7 @@ impl Turns {
         self.known.len() - 1
     }
 
-    /// Whose turn it is, of those that have rows.
+    /// Whose stint is next, of those that have rows.
     pub fn next(&mut self, has_rows: impl Fn(usize) -> bool) -> Option<usize> {
         let of = |class: Class| {
             let queries = (0..self.known.len()).filter(|query| has_rows(*query));
@@ -85,27 +85,27 @@ impl Turns {
         if self.known[chosen].class == Class::Batch {
             self.passed = 0;
         }
-        self.turns += 1;
-        self.known[chosen].last = self.turns;
+        self.stints += 1;
+        self.known[chosen].last = self.stints;
         Some(chosen)
     }
 
-    /// How many rows a turn of a query is.
+    /// How many rows a stint of a query is.
     #[must_use]
     pub fn rows(&self, query: usize) -> usize {
-        let rows = TURN * 1_000 / self.known[query].cost.max(1);
+        let rows = STINT * 1_000 / self.known[query].cost.max(1);
         usize::try_from(rows)
             .unwrap_or(ROWS.1)
             .clamp(ROWS.0, ROWS.1)
     }
 
-    /// Notes what a turn took. A turn that took longer than it was to is taken at its word, so
+    /// Notes what a stint took. A stint that took longer than it was to is taken at its word, so
     /// that the next one is short.
     pub fn took(&mut self, query: usize, rows: usize, nanoseconds: u64) {
         let rows = u64::try_from(rows.max(1)).unwrap_or(u64::MAX);
         let cost = nanoseconds.saturating_mul(1_000) / rows;
         let known = &mut self.known[query];
-        known.cost = if nanoseconds > 2 * TURN {
+        known.cost = if nanoseconds > 2 * STINT {
             known.cost.max(cost)
         } else {
             (known.cost / 4).saturating_mul(3).saturating_add(cost / 4)
@@ -119,38 +119,38 @@ mod tests {
 
     #[test]
     fn live_queries_go_before_batch_queries_but_for_one_turn_in_twenty() {
-        let mut turns = Turns::new();
-        let batch = turns.add(Class::Batch);
-        let live = turns.add(Class::Live);
-        let of: Vec<usize> = (0..60).filter_map(|_| turns.next(|_| true)).collect();
+        let mut stints = Stints::new();
+        let batch = stints.add(Class::Batch);
+        let live = stints.add(Class::Live);
+        let of: Vec<usize> = (0..60).filter_map(|_| stints.next(|_| true)).collect();
         assert_eq!(of.iter().filter(|query| **query == batch).count(), 3);
         assert_eq!(of[..19], [live; 19]);
-        assert_eq!(turns.next(|query| query == batch), Some(batch));
-        assert_eq!(turns.next(|_| true), Some(live));
-        assert_eq!(turns.next(|_| false), None);
+        assert_eq!(stints.next(|query| query == batch), Some(batch));
+        assert_eq!(stints.next(|_| true), Some(live));
+        assert_eq!(stints.next(|_| false), None);
     }
 
     #[test]
-    fn a_class_takes_turns() {
-        let mut turns = Turns::new();
-        let three: Vec<usize> = (0..3).map(|_| turns.add(Class::Batch)).collect();
-        let of: Vec<usize> = (0..6).filter_map(|_| turns.next(|_| true)).collect();
+    fn a_class_goes_round() {
+        let mut stints = Stints::new();
+        let three: Vec<usize> = (0..3).map(|_| stints.add(Class::Batch)).collect();
+        let of: Vec<usize> = (0..6).filter_map(|_| stints.next(|_| true)).collect();
         assert_eq!(of[..3], three);
         assert_eq!(of[3..], three);
     }
 
     #[test]
     fn a_turn_is_as_many_rows_as_fit_its_time() {
-        let mut turns = Turns::new();
-        let query = turns.add(Class::Batch);
-        assert_eq!(turns.rows(query), 1_000);
+        let mut stints = Stints::new();
+        let query = stints.add(Class::Batch);
+        assert_eq!(stints.rows(query), 1_000);
         for _ in 0..40 {
-            turns.took(query, 1_000, 20_000);
+            stints.took(query, 1_000, 20_000);
         }
-        assert!((4_900..5_300).contains(&turns.rows(query)), "20 ns a row");
-        turns.took(query, 5_000, 5_000_000);
-        assert_eq!(turns.rows(query), 100, "one turn was far too long");
-        turns.took(query, 1, u64::MAX);
-        assert_eq!(turns.rows(query), 64);
+        assert!((4_900..5_300).contains(&stints.rows(query)), "20 ns a row");
+        stints.took(query, 5_000, 5_000_000);
+        assert_eq!(stints.rows(query), 100, "one stint was far too long");
+        stints.took(query, 1, u64::MAX);
+        assert_eq!(stints.rows(query), 64);
     }
 }
