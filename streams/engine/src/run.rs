@@ -215,8 +215,8 @@ impl Run {
 
     /// What was counted so far.
     #[must_use]
-    pub fn counts(&self) -> Counts {
-        self.queries[0].report.counts
+    pub const fn counts(&self) -> Counts {
+        self.queries.as_slice()[0].report.counts
     }
 
     /// Notes a row that had no value before it came here.
