@@ -65,48 +65,98 @@ const fn single(value: f64) -> f32 {
     value as f32
 }
 
-/// Takes records apart, column by column.
-pub(crate) fn lanes(case: &Case, records: &[u8]) -> Batch {
-    let lane = |column: &Column| {
-        let rows = records.chunks_exact(case.row);
-        let (at, end) = (column.at, column.at + 8);
-        Arc::new(Lane::dense(match column.wire {
-            Wire::Long => Values::Int(
-                rows.map(|row| {
-                    i64::from_le_bytes(*row[at..end].first_chunk().expect("eight bytes"))
-                })
-                .collect(),
-            ),
-            Wire::Int => Values::Int(
-                rows.map(|row| {
-                    i64::from(i32::from_le_bytes(
-                        *row[at..].first_chunk().expect("four bytes"),
-                    ))
-                })
-                .collect(),
-            ),
-            Wire::F32 => Values::Real(
-                rows.map(|row| {
-                    f64::from(f32::from_le_bytes(
-                        *row[at..].first_chunk().expect("four bytes"),
-                    ))
-                })
-                .collect(),
-            ),
+/// Records that are taken apart together: they stay in a core's first cache while they are.
+const BLOCK: usize = 128;
+
+/// Values of a column so far.
+enum Part {
+    Ints(Vec<i64>),
+    Reals(Vec<f64>),
+}
+
+/// Takes records apart, a few at a time, and of those the columns that somebody reads.
+pub(crate) fn lanes(case: &Case, needed: &[bool], records: &[u8]) -> Batch {
+    match case.row {
+        32 => apart::<32>(case, needed, records),
+        64 => apart::<64>(case, needed, records),
+        128 => apart::<128>(case, needed, records),
+        other => panic!("records have 32, 64 or 128 bytes, not {other}"),
+    }
+}
+
+fn apart<const ROW: usize>(case: &Case, needed: &[bool], records: &[u8]) -> Batch {
+    let (rows, _) = records.as_chunks::<ROW>();
+    let columns = || case.columns.iter().zip(needed);
+    let mut parts: Vec<Part> = columns()
+        .map(|(column, is_needed)| match (column.wire, is_needed) {
+            (_, false) => Part::Ints(Vec::new()),
+            (Wire::Long | Wire::Int, true) => Part::Ints(Vec::with_capacity(rows.len())),
+            (Wire::F32, true) => Part::Reals(Vec::with_capacity(rows.len())),
+        })
+        .collect();
+    for block in rows.chunks(BLOCK) {
+        for ((column, is_needed), part) in columns().zip(&mut parts) {
+            if *is_needed {
+                take_apart(column, block, part);
+            }
+        }
+    }
+    let lane = |part| {
+        Arc::new(Lane::dense(match part {
+            Part::Ints(values) => Values::Int(values),
+            Part::Reals(values) => Values::Real(values),
         }))
     };
-    let lanes: Vec<Arc<Lane>> = case.columns.iter().map(lane).collect();
-    let rows = records.len() / case.row;
+    let mut lanes: Vec<Arc<Lane>> = parts.into_iter().map(lane).collect();
+    // Where nobody reads, times stand as well as anything.
+    let times = Arc::clone(&lanes[0]);
+    for (lane, is_needed) in lanes.iter_mut().zip(needed) {
+        if !is_needed {
+            *lane = Arc::clone(&times);
+        }
+    }
     let mut batch = Batch::of(Vec::new());
     batch.lanes = lanes;
-    batch.rows = rows;
+    batch.rows = rows.len();
     batch
+}
+
+fn take_apart<const ROW: usize>(column: &Column, block: &[[u8; ROW]], part: &mut Part) {
+    let at = column.at;
+    let wide = if column.wire == Wire::Long { 8 } else { 4 };
+    assert!(at + wide <= ROW, "a column lies within its record");
+    let four = |row: &[u8; ROW]| *row[at..].first_chunk::<4>().expect("four bytes");
+    match (part, column.wire) {
+        (Part::Ints(values), Wire::Long) => values.extend(
+            block
+                .iter()
+                .map(|row| i64::from_le_bytes(*row[at..].first_chunk().expect("eight bytes"))),
+        ),
+        (Part::Ints(values), Wire::Int) => values.extend(
+            block
+                .iter()
+                .map(|row| i64::from(i32::from_le_bytes(four(row)))),
+        ),
+        (Part::Reals(values), Wire::F32) => values.extend(
+            block
+                .iter()
+                .map(|row| f64::from(f32::from_le_bytes(four(row)))),
+        ),
+        (Part::Ints(_), Wire::F32) | (Part::Reals(_), Wire::Long | Wire::Int) => {
+            panic!("a column keeps its type")
+        }
+    }
 }
 
 /// All records as columns, batch by batch.
 pub(crate) fn columns(case: &Case, rows: &Rows) -> Vec<Batch> {
+    columns_read(case, &vec![true; case.columns.len()], rows)
+}
+
+/// The same of those columns that somebody reads.
+pub(crate) fn columns_read(case: &Case, needed: &[bool], rows: &Rows) -> Vec<Batch> {
     let pieces = rows.bytes.chunks(case.row * BATCH);
-    pieces.map(|piece| lanes(case, piece)).collect()
+    pieces.map(|piece| lanes(case, needed, piece)).collect()
 }
 
 /// The table of ads: each is of one of a hundred campaigns.

@@ -3,21 +3,23 @@
 //!
 //! *Rows in*: records of fixed width lie one behind the other in memory, and are taken apart into
 //! lanes within the clock. *Columns in*: lanes are there, and keys are coded within the clock.
-//! Neither is quoted for the other. All runs are on one thread, from DRAM; each prints how many
-//! bytes a record is, how many bytes a second that makes, and what part of the memory's measured
-//! bandwidth that is.
+//! Neither is quoted for the other. Runs are on one thread, from DRAM, but for *two threads*: one
+//! takes records apart and one runs the query. Each prints how many bytes a record is, how many
+//! bytes a second that makes, and what part of the memory's measured bandwidth that is.
 
 #![forbid(unsafe_code)]
 
 mod case;
 mod data;
 mod measure;
+mod priorities;
+mod sharing;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use case::CASES;
-use measure::{Asked, bandwidth, measure};
+use measure::{Asked, Only, bandwidth, measure};
 
 /// As the binary has it.
 #[global_allocator]
@@ -27,6 +29,9 @@ const PAGE: &str = "
   cargo xtask bench streams                     every query
   cargo xtask bench streams CM1 YSB             some of them
   cargo xtask bench streams --rows 4000000 --rounds 5
+  cargo xtask bench streams --only sharing      ten queries together, and each alone
+  cargo xtask bench streams --only priorities   a live query beside one that reads all it can
+  cargo xtask bench streams --best              the best of rounds, not their median
 
 Prints medians of rounds that take turns: rows in, columns in.
 ";
@@ -35,6 +40,8 @@ fn asked() -> Result<Asked, String> {
     let mut asked = Asked {
         rows: 4_000_000,
         rounds: 3,
+        is_best: false,
+        only: None,
         names: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
@@ -43,6 +50,8 @@ fn asked() -> Result<Asked, String> {
         match word.as_str() {
             "--rows" => asked.rows = number().ok_or("--rows N")?,
             "--rounds" => asked.rounds = number().ok_or("--rounds N")?,
+            "--only" => asked.only = Some(only(words.next().as_deref())?),
+            "--best" => asked.is_best = true,
             name if CASES.iter().any(|case| case.name == name) => asked.names.push(word),
             other => return Err(format!("{other} is no query here{PAGE}")),
         }
@@ -51,6 +60,14 @@ fn asked() -> Result<Asked, String> {
         return Err("at least one round of 100,000 rows".to_owned());
     }
     Ok(asked)
+}
+
+fn only(word: Option<&str>) -> Result<Only, String> {
+    match word {
+        Some("sharing") => Ok(Only::Sharing),
+        Some("priorities") => Ok(Only::Priorities),
+        Some(_) | None => Err(format!("--only sharing or --only priorities{PAGE}")),
+    }
 }
 
 fn main() -> ExitCode {
@@ -62,13 +79,22 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(only) = asked.only {
+        let text = match only {
+            Only::Sharing => sharing::measure(&asked),
+            Only::Priorities => priorities::measure(&asked),
+        };
+        drop(write!(out, "{text}"));
+        return ExitCode::SUCCESS;
+    }
     let memory = bandwidth();
     let head = format!(
-        "one thread reads {:.1} GB/s from DRAM; {} records, medians of {}\n\n\
-         |query|row B|rows in, M/s|GB/s|of memory|columns B|columns in, M/s|GB/s|of memory|LightSaber, M/s|rows x|columns x|rows out|\n\
-         |--|--|--|--|--|--|--|--|--|--|--|--|--|",
+        "one thread reads {:.1} GB/s from DRAM; {} records, {} of {}\n\n\
+         |query|row B|rows in, M/s|GB/s|of memory|two threads, M/s|columns B|columns in, M/s|GB/s|of memory|LightSaber, M/s|rows x|two x|columns x|rows out|digest|\n\
+         |--|--|--|--|--|--|--|--|--|--|--|--|--|--|--|--|",
         memory / 1e9,
         asked.rows,
+        if asked.is_best { "the best" } else { "medians" },
         asked.rounds
     );
     if writeln!(out, "{head}").is_err() {

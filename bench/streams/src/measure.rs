@@ -1,10 +1,11 @@
 //! Runs that take turns, and what they come to.
 
 use std::hint::black_box;
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use holm_engine::{Limits, Run};
-use holm_lanes::Batch;
+use holm_lanes::{Batch, Values};
 use holm_sql::{Known, Planned, parse, plan};
 
 use crate::case::Case;
@@ -15,7 +16,17 @@ use crate::data::{self, BATCH, Rows};
 pub(crate) struct Asked {
     pub(crate) rows: usize,
     pub(crate) rounds: usize,
+    /// The best of all rounds, not their median: where others use the machine, too.
+    pub(crate) is_best: bool,
     pub(crate) names: Vec<String>,
+    pub(crate) only: Option<Only>,
+}
+
+/// What is measured in place of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Only {
+    Sharing,
+    Priorities,
 }
 
 /// Bytes a second that one thread reads from memory, the best of five.
@@ -40,14 +51,19 @@ pub(crate) fn bandwidth() -> f64 {
     best
 }
 
-fn planned(case: &Case) -> Planned {
-    let script = parse(case.sql).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.name));
+pub(crate) fn planned(case: &Case) -> Planned {
+    planned_of(case.sql)
+}
+
+/// The plan of a query that is known to be right.
+pub(crate) fn planned_of(sql: &str) -> Planned {
+    let script = parse(sql).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"));
     let tables = script.tables().iter().map(|table| table.name.clone());
     let known = Known {
         bounded: tables.collect(),
         ..Known::default()
     };
-    plan(&script, &known).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.name))
+    plan(&script, &known).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"))
 }
 
 fn run_of(case: &Case, planned: &Planned) -> Run {
@@ -64,6 +80,28 @@ fn push(run: &mut Run, batch: Batch) {
     black_box(out.rows);
 }
 
+/// What comes out, as one number: two builds that give equal rows give equal numbers.
+fn digest(case: &Case, planned: &Planned, columns: &[Batch]) -> u32 {
+    let mut run = run_of(case, planned);
+    let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+    let mut note = |word: u64| {
+        let mixed = (digest ^ word).wrapping_mul(0x0100_0000_01b3);
+        digest = mixed.rotate_left(29);
+    };
+    for (at, batch) in columns.iter().enumerate() {
+        let batch = data::numbered(batch.clone(), at * BATCH);
+        let out = run.push(0, batch).expect("it holds what it must");
+        for lane in &out.lanes {
+            match lane.values() {
+                Values::Int(values) => values.iter().for_each(|value| note(value.cast_unsigned())),
+                Values::Real(values) => values.iter().for_each(|value| note(value.to_bits())),
+                other => panic!("no query here gives {:?}", other.len()),
+            }
+        }
+    }
+    u32::try_from(digest >> 32).expect("half of a word")
+}
+
 /// Seconds for all records as rows, and how many rows came out.
 fn rows_in(case: &Case, planned: &Planned, rows: &Rows) -> (f64, u64) {
     let mut run = run_of(case, planned);
@@ -71,10 +109,31 @@ fn rows_in(case: &Case, planned: &Planned, rows: &Rows) -> (f64, u64) {
     for (at, piece) in rows.bytes.chunks(case.row * BATCH).enumerate() {
         push(
             &mut run,
-            data::numbered(data::lanes(case, piece), at * BATCH),
+            data::numbered(data::lanes(case, &planned.needed[0], piece), at * BATCH),
         );
     }
     (begun.elapsed().as_secs_f64(), run.counts().out)
+}
+
+/// The same with one thread that takes records apart and one that runs the query, as sources and
+/// keepers of streams are.
+fn rows_in_two(case: &Case, planned: &Planned, rows: &Rows) -> f64 {
+    let mut run = run_of(case, planned);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let (full, batches) = sync_channel(2);
+        scope.spawn(move || {
+            for (at, piece) in rows.bytes.chunks(case.row * BATCH).enumerate() {
+                let batch = data::lanes(case, &planned.needed[0], piece);
+                full.send(data::numbered(batch, at * BATCH))
+                    .expect("the query takes all batches");
+            }
+        });
+        for batch in batches {
+            push(&mut run, batch);
+        }
+    });
+    begun.elapsed().as_secs_f64()
 }
 
 /// Seconds for all records as columns.
@@ -87,21 +146,23 @@ fn columns_in(case: &Case, planned: &Planned, columns: &[Batch]) -> (f64, u64) {
     (begun.elapsed().as_secs_f64(), run.counts().out)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn middle(mut values: Vec<f64>, is_best: bool) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    values[if is_best { 0 } else { values.len() / 2 }]
 }
 
 /// A case as a line of the table.
 pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
     let planned = planned(case);
     let rows = data::rows(case, asked.rows);
-    let columns = data::columns(case, &rows);
-    let (mut by_rows, mut by_columns) = (Vec::new(), Vec::new());
+    let columns = data::columns_read(case, &planned.needed[0], &rows);
+    let digest = digest(case, &planned, &columns);
+    let (mut by_rows, mut by_two, mut by_columns) = (Vec::new(), Vec::new(), Vec::new());
     let mut came = 0;
     for _ in 0..asked.rounds {
         let (seconds, out) = rows_in(case, &planned, &rows);
         by_rows.push(seconds);
+        by_two.push(rows_in_two(case, &planned, &rows));
         let (seconds, other) = columns_in(case, &planned, &columns);
         by_columns.push(seconds);
         assert_eq!(out, other, "rows and columns are the same records");
@@ -118,20 +179,23 @@ pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
         let speed = rate * real(bytes);
         (rate / 1e6, speed / 1e9, speed / memory * 100.0)
     };
-    let (rate, speed, part) = figure(median(by_rows), case.row);
-    let (column_rate, column_speed, column_part) = figure(median(by_columns), needed * 8);
+    let (rate, speed, part) = figure(middle(by_rows, asked.is_best), case.row);
+    let (two, ..) = figure(middle(by_two, asked.is_best), case.row);
+    let (column_rate, column_speed, column_part) =
+        figure(middle(by_columns, asked.is_best), needed * 8);
     format!(
-        "|{}|{}|{rate:.1}|{speed:.2}|{part:.0} %|{}|{column_rate:.1}|{column_speed:.2}|{column_part:.0} %|{}|{:.2}|{:.2}|{came}|",
+        "|{}|{}|{rate:.1}|{speed:.2}|{part:.0} %|{two:.1}|{}|{column_rate:.1}|{column_speed:.2}|{column_part:.0} %|{}|{:.2}|{:.2}|{:.2}|{came}|{digest:08x}|",
         case.name,
         case.row,
         needed * 8,
         case.lightsaber,
         rate / case.lightsaber,
+        two / case.lightsaber,
         column_rate / case.lightsaber,
     )
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
-const fn real(count: usize) -> f64 {
+pub(crate) const fn real(count: usize) -> f64 {
     count as f64
 }

@@ -52,15 +52,21 @@ impl Buffer {
             let limit = self.limit;
             return Err(Full { what, limit });
         }
-        for row in 0..batch.rows {
-            let key = self.window.map_or((Marks::END, 0), |(start, end)| {
-                let at = |lane: usize| batch.lanes[lane].ints().map_or(0, |times| times[row]);
-                (at(end), at(start))
-            });
+        let ints = |lane: usize| batch.lanes[lane].ints().unwrap_or_default();
+        let window = self.window.map(|(start, end)| (ints(start), ints(end)));
+        let of =
+            |row: usize| window.map_or((Marks::END, 0), |(starts, ends)| (ends[row], starts[row]));
+        let mut from = 0;
+        while from < batch.rows {
+            let key = of(from);
+            let end = (from..batch.rows)
+                .find(|row| of(*row) != key)
+                .unwrap_or(batch.rows);
             let held = self.open.entry(key).or_insert_with(|| Held::like(batch));
             for (builder, lane) in held.builders.iter_mut().zip(&batch.lanes) {
-                builder.push_from(lane, row);
+                builder.extend_from(lane, from..end);
             }
+            from = end;
         }
         Ok(())
     }

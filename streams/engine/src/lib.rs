@@ -36,21 +36,30 @@
 //! assert_eq!(out.rows, 2);
 //! ```
 //!
-//! Read `plan.rs`, then `run.rs` and the stages that it names.
+//! Several queries over the same sources run as one ([`Several`]): equal nodes run once, and windows
+//! share panes.
+//!
+//! Read `plan.rs`, then `run.rs` and the stages that it names, `several.rs`.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod buffer;
+mod fold;
 mod join;
 mod lookup;
 mod order;
 mod plan;
+mod read;
 mod report;
 mod run;
+mod several;
 mod stage;
+mod stints;
 mod top;
 
 pub use plan::{Limits, Node, Plan, Source, WindowKind};
 pub use report::{Counts, Diverted, Late, Report};
 pub use run::{Full, Run};
+pub use several::Several;
+pub use stints::{Class, Stints};

@@ -6,8 +6,10 @@ use holm_lanes::{Batch, LoadError, Loader, Marks, Saver};
 use holm_window::{Gauge, Watermark};
 use thiserror::Error;
 
+use crate::fold::Fold;
 use crate::plan::{Limits, Node, Plan};
 use crate::report::{Counts, Diverted, Late, Report};
+use crate::several;
 use crate::stage::{self, Done, Stage};
 
 /// More rows wait than may: the run ends.
@@ -25,9 +27,23 @@ pub struct Full {
 pub struct Run {
     plan: Plan,
     stages: Vec<Stage>,
+    /// What each stage with one input reads.
+    inputs: Vec<Option<usize>>,
     marks: Vec<Watermark>,
     /// The source whose lines the rows of a node still are.
     origins: Vec<Option<usize>>,
+    queries: Vec<Query>,
+    /// What windows that share panes did in this round, by their nodes.
+    waiting: Vec<Option<Done>>,
+}
+
+/// One of the queries that a plan answers: most plans answer one.
+#[derive(Clone, Debug)]
+struct Query {
+    /// The node whose rows are the result.
+    output: usize,
+    /// Which nodes it needs.
+    nodes: Vec<bool>,
     report: Report,
     /// Lines that were counted as late or diverted in this round.
     seen_late: BTreeSet<(usize, u64)>,
@@ -38,6 +54,17 @@ impl Run {
     /// A run that has seen nothing. `tables` are those that lookups name.
     #[must_use]
     pub fn new(plan: &Plan, limits: Limits, tables: Vec<Batch>) -> Self {
+        let last = plan.nodes.len().saturating_sub(1);
+        Self::of_several(plan, &[last], limits, &tables)
+    }
+
+    /// A run of a plan that answers several queries, each with its last node.
+    pub(crate) fn of_several(
+        plan: &Plan,
+        outputs: &[usize],
+        limits: Limits,
+        tables: &[Batch],
+    ) -> Self {
         let mut origins: Vec<Option<usize>> = Vec::new();
         for node in &plan.nodes {
             origins.push(match node {
@@ -53,20 +80,23 @@ impl Run {
                 | Node::Order { .. } => None,
             });
         }
+        let read = plan.read_by(outputs);
+        let mut stages: Vec<Stage> = (0..plan.nodes.len())
+            .map(|node| Stage::new(plan, node, (limits, &read[node]), tables))
+            .collect();
+        let inputs = folded(plan, outputs, &mut stages);
+        if outputs.len() > 1 {
+            share(plan, &inputs, limits, &mut stages);
+        }
+        let marks = plan.sources.iter();
         Self {
-            stages: (0..plan.nodes.len())
-                .map(|node| Stage::new(plan, node, limits, &tables))
-                .collect(),
-            marks: plan
-                .sources
-                .iter()
-                .map(|source| Watermark::new(source.bound))
-                .collect(),
+            waiting: vec![None; stages.len()],
+            stages,
+            inputs,
+            marks: marks.map(|source| Watermark::new(source.bound)).collect(),
             origins,
+            queries: outputs.iter().map(|node| Query::of(plan, *node)).collect(),
             plan: plan.clone(),
-            report: Report::default(),
-            seen_late: BTreeSet::new(),
-            seen_diverted: BTreeSet::new(),
         }
     }
 
@@ -82,12 +112,28 @@ impl Run {
     ///
     /// If more rows wait than may; the run is over then.
     pub fn push(&mut self, source: usize, batch: Batch) -> Result<Batch, Full> {
-        self.report.counts.rows += count(batch.rows);
+        self.push_all(source, batch).map(only)
+    }
+
+    /// The same with the rows that come out by query.
+    pub(crate) fn push_all(&mut self, source: usize, batch: Batch) -> Result<Vec<Batch>, Full> {
+        let reads = self
+            .queries
+            .iter()
+            .map(|query| query.reads(&self.plan, source));
+        let reads: Vec<bool> = reads.collect();
+        let readers = || (0..reads.len()).filter(|query| reads[*query]);
+        for query in readers() {
+            self.queries[query].report.counts.rows += count(batch.rows);
+        }
         let described = &self.plan.sources[source];
         let (time, original) = (described.time, batch.origin.clone());
         let mut done = stage::prepare(&described.computed, time, batch);
         for (row, fault) in std::mem::take(&mut done.diverted) {
-            self.divert(Some((source, original.at(row))), fault);
+            for query in readers() {
+                let line = Some((source, original.at(row)));
+                self.queries[query].divert(line, fault.clone());
+            }
         }
         if let Some(time) = time {
             let times = done.batch.lanes[time].ints().unwrap_or_default();
@@ -102,6 +148,11 @@ impl Run {
     ///
     /// If more rows wait than may.
     pub fn end(&mut self, source: usize) -> Result<Batch, Full> {
+        self.end_all(source).map(only)
+    }
+
+    /// The same with the rows that come out by query.
+    pub(crate) fn end_all(&mut self, source: usize) -> Result<Vec<Batch>, Full> {
         let described = &self.plan.sources[source];
         let kinds: Vec<_> = described
             .fields
@@ -114,10 +165,26 @@ impl Run {
 
     /// What was counted and set aside since it was last asked.
     pub fn report(&mut self) -> Report {
-        let counts = self.report.counts;
-        let report = std::mem::take(&mut self.report);
-        self.report.counts = counts;
-        report
+        self.report_of(0)
+    }
+
+    /// The same of one of its queries.
+    pub(crate) fn report_of(&mut self, query: usize) -> Report {
+        let report = &mut self.queries[query].report;
+        let counts = report.counts;
+        let said = std::mem::take(report);
+        report.counts = counts;
+        said
+    }
+
+    /// The nodes of windows that share panes.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = &[usize]> {
+        self.stages.iter().filter_map(|stage| {
+            let Stage::Shared(_, nodes) = stage else {
+                return None;
+            };
+            Some(nodes.as_slice())
+        })
     }
 
     /// How much all nodes keep: open panes, sessions and windows, keys, and about so many bytes.
@@ -149,35 +216,34 @@ impl Run {
     /// What was counted so far.
     #[must_use]
     pub const fn counts(&self) -> Counts {
-        self.report.counts
+        self.queries.as_slice()[0].report.counts
     }
 
     /// Notes a row that had no value before it came here.
     pub fn divert(&mut self, line: Option<(usize, u64)>, fault: holm_lanes::Fault) {
-        if line.is_none_or(|line| self.seen_diverted.insert(line)) {
-            self.report.counts.diverted += 1;
-            self.report.diverted.push(Diverted { line, fault });
+        for query in &mut self.queries {
+            query.divert(line, fault.clone());
         }
     }
 
-    fn round(&mut self, source: usize, batch: Batch) -> Result<Batch, Full> {
+    fn round(&mut self, source: usize, batch: Batch) -> Result<Vec<Batch>, Full> {
         let mut outs: Vec<Option<Batch>> = Vec::with_capacity(self.stages.len());
         for number in 0..self.stages.len() {
             let out = self.step(number, (source, &batch), &outs)?;
             outs.push(out);
         }
-        self.seen_late.clear();
-        self.seen_diverted.clear();
-        let kinds = self
-            .plan
-            .kinds
-            .last()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let out = outs.pop().flatten();
-        let out = out.unwrap_or_else(|| stage::empty(kinds, Marks::START));
-        self.report.counts.out += count(out.rows);
-        Ok(out)
+        let mut found = Vec::with_capacity(self.queries.len());
+        for query in &mut self.queries {
+            query.seen_late.clear();
+            query.seen_diverted.clear();
+            let kinds = self.plan.kinds.get(query.output);
+            let kinds = kinds.map(Vec::as_slice).unwrap_or_default();
+            let out = outs.get(query.output).cloned().flatten();
+            let out = out.unwrap_or_else(|| stage::empty(kinds, Marks::START));
+            query.report.counts.out += count(out.rows);
+            found.push(out);
+        }
+        Ok(found)
     }
 
     fn step(
@@ -198,24 +264,35 @@ impl Run {
                 }
                 (self.stages[number].join(left, right)?, None)
             }
-            Node::Filter { input, .. }
-            | Node::Project { input, .. }
-            | Node::Window { input, .. }
-            | Node::Assign { input, .. }
-            | Node::Group { input, .. }
-            | Node::Lookup { input, .. }
-            | Node::Top { input, .. }
-            | Node::Order { input, .. } => {
-                let Some(batch) = &outs[*input] else {
+            Node::Filter { .. }
+            | Node::Project { .. }
+            | Node::Window { .. }
+            | Node::Assign { .. }
+            | Node::Group { .. }
+            | Node::Lookup { .. }
+            | Node::Top { .. }
+            | Node::Order { .. } => {
+                let input = self.inputs[number];
+                let Some((input, batch)) = input.and_then(|it| Some((it, outs[it].as_ref()?)))
+                else {
                     return Ok(None);
                 };
-                (self.stages[number].step(batch)?, Some((*input, batch)))
+                if let Stage::Shared(shared, nodes) = &mut self.stages[number] {
+                    for (node, done) in nodes.iter().zip(stage::shared(shared, batch)) {
+                        self.waiting[*node] = Some(done);
+                    }
+                }
+                let done = match self.waiting[number].take() {
+                    Some(done) => done,
+                    None => self.stages[number].step(batch)?,
+                };
+                (done, Some((input, batch)))
             }
         };
-        Ok(Some(self.note(done, input)))
+        Ok(Some(self.note(number, done, input)))
     }
 
-    fn note(&mut self, done: Done, input: Option<(usize, &Batch)>) -> Batch {
+    fn note(&mut self, node: usize, done: Done, input: Option<(usize, &Batch)>) -> Batch {
         let line_of = |row: usize| {
             let (node, batch) = input?;
             Some((self.origins[node]?, batch.origin.at(row)))
@@ -226,21 +303,99 @@ impl Run {
             .into_iter()
             .map(|(row, fault)| (line_of(row), fault))
             .collect();
-        for (source, line) in late {
-            if self.seen_late.insert((source, line)) {
-                self.report.counts.late += 1;
-                if self.plan.sources[source].keeps_late {
-                    self.report.late.push(Late { source, line });
+        for query in self.queries.iter_mut().filter(|query| query.nodes[node]) {
+            for (source, line) in &late {
+                query.note_late((*source, *line), self.plan.sources[*source].keeps_late);
+            }
+            for (line, fault) in &diverted {
+                query.divert(*line, fault.clone());
+            }
+            for fault in &done.lost {
+                query.divert(None, fault.clone());
+            }
+        }
+        done.batch
+    }
+}
+
+impl Query {
+    fn of(plan: &Plan, output: usize) -> Self {
+        let mut nodes = vec![false; plan.nodes.len()];
+        if let Some(own) = nodes.get_mut(output) {
+            *own = true;
+        }
+        for number in (0..plan.nodes.len()).rev() {
+            if nodes[number] {
+                for input in plan.nodes[number].inputs() {
+                    nodes[input] = true;
                 }
             }
         }
-        for (line, fault) in diverted {
-            self.divert(line, fault);
+        Self {
+            output,
+            nodes,
+            report: Report::default(),
+            seen_late: BTreeSet::new(),
+            seen_diverted: BTreeSet::new(),
         }
-        for fault in done.lost {
-            self.divert(None, fault);
+    }
+
+    /// Whether it reads a source; a query alone counts the rows of all.
+    fn reads(&self, plan: &Plan, source: usize) -> bool {
+        let mut nodes = plan.nodes.iter().zip(&self.nodes);
+        nodes.any(|(node, is_mine)| *is_mine && *node == Node::Source(source))
+    }
+
+    fn note_late(&mut self, (source, line): (usize, u64), is_kept: bool) {
+        if self.seen_late.insert((source, line)) {
+            self.report.counts.late += 1;
+            if is_kept {
+                self.report.late.push(Late { source, line });
+            }
         }
-        done.batch
+    }
+
+    fn divert(&mut self, line: Option<(usize, u64)>, fault: holm_lanes::Fault) {
+        if line.is_none_or(|line| self.seen_diverted.insert(line)) {
+            self.report.counts.diverted += 1;
+            self.report.diverted.push(Diverted { line, fault });
+        }
+    }
+}
+
+/// The rows of the only query.
+fn only(mut found: Vec<Batch>) -> Batch {
+    found.pop().expect("a plan answers a query")
+}
+
+/// What stages with one input read, where groups do the work of the windows that they count.
+fn folded(plan: &Plan, outputs: &[usize], stages: &mut [Stage]) -> Vec<Option<usize>> {
+    let only = |node: &Node| node.inputs().first().copied();
+    let mut inputs: Vec<Option<usize>> = plan.nodes.iter().map(only).collect();
+    for number in 0..plan.nodes.len() {
+        let Some(fold) = Fold::of(plan, outputs, number) else {
+            continue;
+        };
+        let Node::Group { calls, .. } = &plan.nodes[number] else {
+            panic!("only a group is a fold");
+        };
+        let windows = std::mem::replace(&mut stages[fold.window], Stage::Folded);
+        stages[number] = windows.counted_by(&fold.parts, calls.len());
+        inputs[number] = inputs[fold.window].take();
+        for node in fold.between {
+            inputs[node] = None;
+        }
+    }
+    inputs
+}
+
+/// Lets windows of equal rows and keys share panes: the first of them does the work of all.
+fn share(plan: &Plan, inputs: &[Option<usize>], limits: Limits, stages: &mut [Stage]) {
+    for nodes in several::sharing(plan, |node| inputs[node].is_some()) {
+        stages[nodes[0]] = Stage::sharing(plan, &nodes, limits);
+        for node in &nodes[1..] {
+            stages[*node] = Stage::Folded;
+        }
     }
 }
 
@@ -257,15 +412,17 @@ impl Run {
     /// runs write equal bytes.
     pub fn save(&self, to: &mut Saver) {
         to.small(VERSION);
-        let Counts {
-            rows,
-            late,
-            diverted,
-            out,
-        } = self.report.counts;
-        [rows, late, diverted, out]
-            .iter()
-            .for_each(|count| to.word(*count));
+        for query in &self.queries {
+            let Counts {
+                rows,
+                late,
+                diverted,
+                out,
+            } = query.report.counts;
+            [rows, late, diverted, out]
+                .iter()
+                .for_each(|count| to.word(*count));
+        }
         self.marks.iter().for_each(|mark| to.int(mark.now()));
         self.stages.iter().for_each(|stage| stage.save(to));
     }
@@ -279,12 +436,14 @@ impl Run {
         if from.small()? != VERSION {
             return Err(LoadError::Invalid { what: "version" });
         }
-        self.report.counts = Counts {
-            rows: from.word()?,
-            late: from.word()?,
-            diverted: from.word()?,
-            out: from.word()?,
-        };
+        for query in &mut self.queries {
+            query.report.counts = Counts {
+                rows: from.word()?,
+                late: from.word()?,
+                diverted: from.word()?,
+                out: from.word()?,
+            };
+        }
         for mark in &mut self.marks {
             mark.resume(from.int()?);
         }

@@ -1,23 +1,25 @@
 //! What each node keeps while it runs, and what it does with a batch.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holm_lanes::{
     Batch, Expr, Fault, Faults, Keys, Kind, Lane, LoadError, Loader, Marks, Origin, Saver, Shape,
     Values, index, number,
 };
-use holm_window::{Gauge, Grouped, Pushed, Sessions, Windows};
+use holm_window::{Gauge, Grouped, Pushed, Sessions, Shared, Windows};
 
 use crate::buffer::Buffer;
 use crate::join;
-use crate::lookup::Table;
+use crate::lookup::{self, Table};
 use crate::order;
 use crate::plan::{Limits, Node, Plan, WindowKind};
 use crate::run::Full;
+use crate::several;
 use crate::top;
 
 /// What a node did with a batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Done {
     pub(crate) batch: Batch,
     /// Rows of the input that came too late.
@@ -43,13 +45,19 @@ impl Done {
 #[derive(Clone, Debug)]
 pub(crate) enum Stage {
     Source,
-    Filter(Expr),
+    /// A later node does its work.
+    Folded,
+    /// With the columns that are read behind it.
+    Filter(Expr, Vec<bool>),
     Project(Vec<Expr>),
     Windows(Windows),
+    /// Of these nodes, which read the same.
+    Shared(Box<Shared>, Vec<usize>),
     Sessions(Sessions),
     Assign(holm_window::Grid, usize),
     Grouped(Grouped, bool),
-    Lookup(Table, Vec<usize>, bool),
+    /// With the columns that are read behind it, also of the table.
+    Lookup(Table, lookup::Terms),
     Top(Buffer, Top),
     Order(Buffer, Vec<(usize, bool)>, Option<usize>),
     Join(Box<Join>),
@@ -84,15 +92,22 @@ pub(crate) fn empty(kinds: &[Kind], after: i64) -> Batch {
 }
 
 impl Stage {
-    pub(crate) fn new(plan: &Plan, number: usize, limits: Limits, tables: &[Batch]) -> Self {
+    pub(crate) fn new(
+        plan: &Plan,
+        number: usize,
+        (limits, read): (Limits, &BTreeSet<usize>),
+        tables: &[Batch],
+    ) -> Self {
         let node = &plan.nodes[number];
+        let read = (0..plan.kinds[number].len()).map(|column| read.contains(&column));
+        let read: Vec<bool> = read.collect();
         let shapes = |input: usize, columns: &[usize]| -> Vec<(usize, Shape)> {
             let shape = |column: &usize| (*column, plan.kinds[input][*column].shape());
             columns.iter().map(shape).collect()
         };
         match node {
             Node::Source(_) => Self::Source,
-            Node::Filter { condition, .. } => Self::Filter(condition.clone()),
+            Node::Filter { condition, .. } => Self::Filter(condition.clone(), read),
             Node::Project { columns, .. } => Self::Project(columns.clone()),
             Node::Window {
                 input,
@@ -133,7 +148,7 @@ impl Stage {
                 keys,
                 keeps_left,
                 ..
-            } => lookup(&tables[*table], keys, *keeps_left),
+            } => lookup(&tables[*table], keys, (*keeps_left, read)),
             Node::Top {
                 input,
                 window,
@@ -155,11 +170,37 @@ impl Stage {
         }
     }
 
+    /// Windows of several nodes over common panes.
+    pub(crate) fn sharing(plan: &Plan, nodes: &[usize], limits: Limits) -> Self {
+        let Node::Window {
+            input, time, keys, ..
+        } = &plan.nodes[nodes[0]]
+        else {
+            panic!("only windows share panes");
+        };
+        let shape = |column: &usize| (*column, plan.kinds[*input][*column].shape());
+        let keys: Vec<(usize, Shape)> = keys.iter().map(shape).collect();
+        let queries = nodes.iter().filter_map(|node| several::query(plan, *node));
+        let queries: Vec<_> = queries.collect();
+        let shared = Shared::new(*time, &keys, &queries, limits.window);
+        let shared = shared.expect("it was found out that they can share");
+        Self::Shared(Box::new(shared), nodes.to_vec())
+    }
+
+    /// Windows that count the keys of each group, out of those.
+    pub(crate) fn counted_by(self, parts: &[(usize, Shape)], results: usize) -> Self {
+        let Self::Windows(windows) = self else {
+            panic!("only windows on a grid are folded");
+        };
+        Self::Windows(windows.counted_by(parts, results))
+    }
+
     /// What it does with a batch of its only input.
     pub(crate) fn step(&mut self, batch: &Batch) -> Result<Done, Full> {
         match self {
-            Self::Source | Self::Join(_) => Ok(Done::clean(batch.clone())),
-            Self::Filter(condition) => Ok(filter(condition, batch)),
+            Self::Source | Self::Folded | Self::Join(_) => Ok(Done::clean(batch.clone())),
+            Self::Shared(..) => panic!("a run takes what shared windows did from where it waits"),
+            Self::Filter(condition, read) => Ok(filter(condition, read, batch)),
             Self::Project(columns) => Ok(project(columns, batch)),
             Self::Windows(windows) => {
                 let pushed = windows.push(batch);
@@ -179,9 +220,7 @@ impl Stage {
                 ))
             }
             Self::Assign(grid, time) => Ok(assign(grid, *time, batch)),
-            Self::Lookup(table, columns, keeps_left) => {
-                Ok(Done::clean(table.beside(batch, columns, *keeps_left)))
-            }
+            Self::Lookup(table, terms) => Ok(Done::clean(table.beside(batch, terms))),
             Self::Top(buffer, of) => {
                 buffer.hold(batch, "a list of first rows")?;
                 let mut parts = Vec::new();
@@ -213,12 +252,14 @@ impl Stage {
     pub(crate) fn gauge(&self) -> Gauge {
         match self {
             Self::Windows(windows) => windows.gauge(),
+            Self::Shared(shared, _) => shared.gauge(),
             Self::Sessions(sessions) => sessions.gauge(),
             Self::Grouped(grouped, _) => grouped.gauge(),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.gauge(),
             Self::Join(join) => join.left.0.gauge().and(join.right.0.gauge()),
             Self::Source
-            | Self::Filter(_)
+            | Self::Folded
+            | Self::Filter(..)
             | Self::Project(_)
             | Self::Assign(..)
             | Self::Lookup(..) => Gauge::default(),
@@ -317,7 +358,7 @@ fn together(none: &Batch, parts: &[Batch], after: i64) -> Batch {
         .collect();
     for part in parts {
         for (builder, lane) in builders.iter_mut().zip(&part.lanes) {
-            (0..part.rows).for_each(|row| builder.push_from(lane, row));
+            builder.extend_from(lane, 0..part.rows);
         }
     }
     let mut batch = Batch::of(builders.into_iter().map(LaneBuilder::finish).collect());
@@ -325,10 +366,14 @@ fn together(none: &Batch, parts: &[Batch], after: i64) -> Batch {
     batch
 }
 
-fn lookup(table: &Batch, keys: &[(usize, usize)], keeps_left: bool) -> Stage {
+fn lookup(table: &Batch, keys: &[(usize, usize)], (keeps_left, read): (bool, Vec<bool>)) -> Stage {
     let theirs: Vec<usize> = keys.iter().map(|(_, column)| *column).collect();
-    let ours = keys.iter().map(|(column, _)| *column).collect();
-    Stage::Lookup(Table::new(table, &theirs), ours, keeps_left)
+    let terms = lookup::Terms {
+        columns: keys.iter().map(|(column, _)| *column).collect(),
+        keeps_left,
+        read,
+    };
+    Stage::Lookup(Table::new(table, &theirs), terms)
 }
 
 /// The batch without its faulty rows, and those.
@@ -347,24 +392,19 @@ fn without(batch: Batch, faults: &Faults) -> Done {
     done
 }
 
-fn filter(condition: &Expr, batch: &Batch) -> Done {
+fn filter(condition: &Expr, read: &[bool], batch: &Batch) -> Done {
     let mut faults = Faults::default();
     let truths = condition.evaluate(batch, &mut faults);
     let kept: Vec<u32> = match (truths.values(), truths.nulls(), faults.is_empty()) {
-        (Values::Bool(values), None, true) => {
-            let rows = (0..number(batch.rows)).zip(values);
-            rows.filter(|(_, holds)| **holds)
-                .map(|(row, _)| row)
-                .collect()
-        }
+        (Values::Bool(values), None, true) => chosen(values),
         _ => (0..number(batch.rows))
             .filter(|row| truths.is_true(index(*row)) && !faults.has(index(*row)))
             .collect(),
     };
     let out = if kept.len() == batch.rows {
-        batch.clone()
+        batch.read_only(|lane| read[lane])
     } else {
-        batch.take(&kept)
+        batch.take_read(&kept, |lane| read[lane])
     };
     let mut done = Done::clean(out);
     done.diverted = faults
@@ -372,6 +412,18 @@ fn filter(condition: &Expr, batch: &Batch) -> Done {
         .map(|(row, fault)| (row, fault.clone()))
         .collect();
     done
+}
+
+/// The rows that are true, without a branch for each.
+fn chosen(truths: &[bool]) -> Vec<u32> {
+    let mut rows = vec![0; truths.len()];
+    let mut count = 0;
+    for (row, is_true) in (0..).zip(truths) {
+        rows[count] = row;
+        count += usize::from(*is_true);
+    }
+    rows.truncate(count);
+    rows
 }
 
 fn project(columns: &[Expr], batch: &Batch) -> Done {
@@ -402,6 +454,15 @@ pub(crate) fn prepare(
         rows.for_each(|(row, _)| faults.note(row, Fault::Null));
     }
     without(batch, &faults)
+}
+
+/// What windows over common panes do with a batch, by node.
+pub(crate) fn shared(shared: &mut Shared, batch: &Batch) -> Vec<Done> {
+    let pushed = shared.push(batch).into_iter().enumerate();
+    let after = batch.marks.after;
+    pushed
+        .map(|(member, pushed)| closed(pushed, shared.keys_of(member), after, true))
+        .collect()
 }
 
 /// Rows of closed windows as a batch: start, end, key, results; or without start and end.
@@ -468,11 +529,13 @@ impl Stage {
         match self {
             // What a lookup reads is kept apart: it never changes.
             Self::Source
-            | Self::Filter(_)
+            | Self::Folded
+            | Self::Filter(..)
             | Self::Project(_)
             | Self::Assign(..)
             | Self::Lookup(..) => {}
             Self::Windows(windows) => windows.save(to),
+            Self::Shared(shared, _) => shared.save(to),
             Self::Sessions(sessions) => sessions.save(to),
             Self::Grouped(grouped, _) => grouped.save(to),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.save(to),
@@ -488,11 +551,13 @@ impl Stage {
     pub(crate) fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
         match self {
             Self::Source
-            | Self::Filter(_)
+            | Self::Folded
+            | Self::Filter(..)
             | Self::Project(_)
             | Self::Assign(..)
             | Self::Lookup(..) => Ok(()),
             Self::Windows(windows) => windows.load(from),
+            Self::Shared(shared, _) => shared.load(from),
             Self::Sessions(sessions) => sessions.load(from),
             Self::Grouped(grouped, _) => grouped.load(from),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.load(from),

@@ -40,6 +40,26 @@ pub(crate) fn compute(
     Lane::new(values, nulls)
 }
 
+/// Small numbers by a small constant, with a multiplication in place of a division: exact for
+/// dividends and divisors of 32 bits (Lemire, Kaser, Kurz: Faster remainder by direct computation,
+/// section 3). `None` where a number is negative or larger. What fits stays in the dividend's type.
+pub(crate) fn divide_small(lane: &Lane, by: i64) -> Option<Lane> {
+    let values = lane.ints().filter(|_| lane.nulls().is_none())?;
+    let by = u64::from(u32::try_from(by).ok().filter(|by| *by > 1)?);
+    let all = values.iter().fold(0, |all, value| all | *value);
+    u32::try_from(all).ok()?;
+    let inverse = u128::from(u64::MAX / by + 1);
+    let quotient = |value: &i64| {
+        let product = inverse * u128::from(value.cast_unsigned());
+        u64::try_from(product >> 64)
+            .expect("the upper half is a word")
+            .cast_signed()
+    };
+    Some(Lane::dense(Values::Int(
+        values.iter().map(quotient).collect(),
+    )))
+}
+
 fn scale_of(kind: Kind) -> u8 {
     kind.decimal().map_or(0, |(_, scale)| scale)
 }
@@ -52,28 +72,52 @@ fn integers(
 ) -> Vec<i64> {
     let (least, most) = kind.bounds();
     let mut results = Vec::with_capacity(left.len());
-    for (row, (left, right)) in left.iter().zip(right).enumerate() {
-        let result = match op {
-            Arithmetic::Add => left.checked_add(*right),
-            Arithmetic::Subtract => left.checked_sub(*right),
-            Arithmetic::Multiply => left.checked_mul(*right),
-            Arithmetic::Divide | Arithmetic::Remainder if *right == 0 => {
-                fail(row, Fault::DivisionByZero);
-                results.push(0);
-                continue;
-            }
-            Arithmetic::Divide => left.checked_div(*right),
-            // The remainder by -1 is zero, also of the least integer.
-            Arithmetic::Remainder => Some(left.checked_rem(*right).unwrap_or(0)),
-        };
-        match result.filter(|result| (least..=most).contains(result)) {
-            Some(result) => results.push(result),
-            None => {
-                let what = format!("{left} {} {right}", sign(op));
-                fail(row, Fault::overflow(what, kind));
-                results.push(0);
-            }
+    let mut push = |row: usize, sides: (i64, i64), result: Option<i64>| {
+        let result = result.filter(|result| (least..=most).contains(result));
+        results.push(result.unwrap_or_else(|| {
+            let what = format!("{} {} {}", sides.0, sign(op), sides.1);
+            fail(row, Fault::overflow(what, kind));
+            0
+        }));
+    };
+    let pairs = left.iter().zip(right).enumerate();
+    let pairs = pairs.map(|(row, (left, right))| (row, (*left, *right)));
+    match op {
+        Arithmetic::Add => pairs.for_each(|(row, it)| push(row, it, it.0.checked_add(it.1))),
+        Arithmetic::Subtract => pairs.for_each(|(row, it)| push(row, it, it.0.checked_sub(it.1))),
+        Arithmetic::Multiply => pairs.for_each(|(row, it)| push(row, it, it.0.checked_mul(it.1))),
+        Arithmetic::Divide | Arithmetic::Remainder => {
+            return quotients(op, pairs, (least, most), (kind, fail));
         }
+    }
+    results
+}
+
+/// Quotients or remainders.
+fn quotients(
+    op: Arithmetic,
+    pairs: impl Iterator<Item = (usize, (i64, i64))>,
+    (least, most): (i64, i64),
+    (kind, fail): (Kind, &mut dyn FnMut(usize, Fault)),
+) -> Vec<i64> {
+    let mut results = Vec::new();
+    for (row, (left, right)) in pairs {
+        let result = if right == 0 {
+            fail(row, Fault::DivisionByZero);
+            results.push(0);
+            continue;
+        } else if op == Arithmetic::Divide {
+            left.checked_div(right)
+        } else {
+            // The remainder by -1 is zero, also of the least integer.
+            Some(left.checked_rem(right).unwrap_or(0))
+        };
+        let result = result.filter(|result| (least..=most).contains(result));
+        results.push(result.unwrap_or_else(|| {
+            let what = format!("{left} {} {right}", sign(op));
+            fail(row, Fault::overflow(what, kind));
+            0
+        }));
     }
     results
 }

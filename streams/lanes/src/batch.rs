@@ -23,6 +23,15 @@ impl Origin {
             Self::Rows(rows) => rows[row],
         }
     }
+
+    /// The numbers of the rows that are named.
+    #[must_use]
+    pub fn take(&self, rows: &[u32]) -> Self {
+        Self::Rows(match self {
+            Self::Run(first) => rows.iter().map(|row| first + u64::from(*row)).collect(),
+            Self::Rows(numbers) => rows.iter().map(|row| numbers[index(*row)]).collect(),
+        })
+    }
 }
 
 /// The watermark around a batch: no row below it is expected.
@@ -81,14 +90,16 @@ impl Batch {
     /// The rows that are named, with their origins and marks.
     #[must_use]
     pub fn take(&self, rows: &[u32]) -> Self {
+        self.take_read(rows, |_lane| true)
+    }
+
+    /// The same of lanes that somebody reads; one of those stands where nobody does.
+    #[must_use]
+    pub fn take_read(&self, rows: &[u32], is_read: impl Fn(usize) -> bool) -> Self {
         Self {
-            lanes: self
-                .lanes
-                .iter()
-                .map(|lane| Arc::new(lane.take(rows)))
-                .collect(),
+            lanes: self.each_read(is_read, |lane| Arc::new(lane.take(rows))),
             rows: rows.len(),
-            origin: Origin::Rows(rows.iter().map(|row| self.origin.at(index(*row))).collect()),
+            origin: self.origin.take(rows),
             marks: Marks {
                 after: self.marks.after,
                 rows: self
@@ -100,16 +111,64 @@ impl Batch {
         }
     }
 
+    /// All rows of lanes that somebody reads; one of those stands where nobody does.
+    #[must_use]
+    pub fn read_only(&self, is_read: impl Fn(usize) -> bool) -> Self {
+        self.with_lanes(self.each_read(is_read, Arc::clone))
+    }
+
+    fn each_read(
+        &self,
+        is_read: impl Fn(usize) -> bool,
+        made: impl Fn(&Arc<Lane>) -> Arc<Lane>,
+    ) -> Vec<Arc<Lane>> {
+        let lanes = 0..self.lanes.len();
+        let first = lanes.clone().find(|lane| is_read(*lane)).unwrap_or(0);
+        let standing = self.lanes.get(first).map(&made);
+        let lane = |at: usize| match &standing {
+            Some(standing) if at == first || !is_read(at) => Arc::clone(standing),
+            Some(_) | None => made(&self.lanes[at]),
+        };
+        lanes.map(lane).collect()
+    }
+
     /// These rows, and those of another batch of the same columns after them.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         let lanes = self.lanes.iter().zip(&other.lanes).map(|(ours, theirs)| {
             let mut lane = LaneBuilder::new(ours.shape());
-            (0..self.rows).for_each(|row| lane.push_from(ours, row));
-            (0..other.rows).for_each(|row| lane.push_from(theirs, row));
+            lane.extend_from(ours, 0..self.rows);
+            lane.extend_from(theirs, 0..other.rows);
             lane.finish()
         });
         Self::of(lanes.collect())
+    }
+
+    /// Some rows that follow one another, as they come from a source: it has no marks yet.
+    ///
+    /// # Panics
+    ///
+    /// If it has marks: those of a part are others.
+    #[must_use]
+    pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
+        assert_eq!(
+            self.marks.after,
+            Marks::START,
+            "a batch is cut before it is marked"
+        );
+        let origin = match &self.origin {
+            Origin::Run(_) => Origin::Run(self.origin.at(rows.start)),
+            Origin::Rows(numbers) => Origin::Rows(numbers[rows.clone()].to_vec()),
+        };
+        let lanes = self.lanes.iter();
+        Self {
+            lanes: lanes
+                .map(|lane| Arc::new(lane.slice(rows.clone())))
+                .collect(),
+            rows: rows.len(),
+            origin,
+            marks: self.marks.clone(),
+        }
     }
 
     /// The same rows with other lanes.

@@ -73,25 +73,32 @@ pub fn order(left: &Lane, at: usize, right: &Lane, row: usize) -> Ordering {
 }
 
 /// A loop for each comparison, which the compiler makes of vectors.
-fn integers(comparison: Comparison, left: &[i64], right: &[i64]) -> Vec<bool> {
-    fn each(left: &[i64], right: &[i64], holds: impl Fn(i64, i64) -> bool) -> Vec<bool> {
-        let pairs = left.iter().zip(right);
-        pairs.map(|(left, right)| holds(*left, *right)).collect()
-    }
+fn integers(comparison: Comparison, pairs: impl Iterator<Item = (i64, i64)>) -> Vec<bool> {
     match comparison {
-        Comparison::Equal => each(left, right, |left, right| left == right),
-        Comparison::NotEqual => each(left, right, |left, right| left != right),
-        Comparison::Less => each(left, right, |left, right| left < right),
-        Comparison::LessOrEqual => each(left, right, |left, right| left <= right),
-        Comparison::Greater => each(left, right, |left, right| left > right),
-        Comparison::GreaterOrEqual => each(left, right, |left, right| left >= right),
+        Comparison::Equal => pairs.map(|(left, right)| left == right).collect(),
+        Comparison::NotEqual => pairs.map(|(left, right)| left != right).collect(),
+        Comparison::Less => pairs.map(|(left, right)| left < right).collect(),
+        Comparison::LessOrEqual => pairs.map(|(left, right)| left <= right).collect(),
+        Comparison::Greater => pairs.map(|(left, right)| left > right).collect(),
+        Comparison::GreaterOrEqual => pairs.map(|(left, right)| left >= right).collect(),
     }
+}
+
+/// Compares a lane of integers with one number; `None` if it is a lane of others.
+pub(crate) fn compare_with(comparison: Comparison, left: &Lane, right: i64) -> Option<Lane> {
+    let values = left.ints()?;
+    let truths = integers(comparison, values.iter().map(|left| (*left, right)));
+    let nulls = left.nulls().map(<[bool]>::to_vec);
+    Some(Lane::new(Values::Bool(truths), nulls))
 }
 
 /// Compares two lanes row by row; NULL where either is.
 pub(crate) fn compare(comparison: Comparison, left: &Lane, right: &Lane) -> Lane {
     let truths: Vec<bool> = match (left.values(), right.values()) {
-        (Values::Int(left), Values::Int(right)) => integers(comparison, left, right),
+        (Values::Int(left), Values::Int(right)) => {
+            let pairs = left.iter().zip(right);
+            integers(comparison, pairs.map(|(left, right)| (*left, *right)))
+        }
         (Values::Real(left), Values::Real(right)) => left
             .iter()
             .zip(right)

@@ -145,15 +145,16 @@ impl Expr {
                 right,
                 kind,
             } => {
-                let sides = (
-                    (left.0.lane(batch, active, faults), left.1),
-                    (right.0.lane(batch, active, faults), right.1),
-                );
-                let mut note = noting(active, faults);
-                Arc::new(arithmetic::compute(*op, &sides, *kind, &mut note))
+                let operands = ((&left.0, left.1), (&right.0, right.1));
+                computed(*op, operands, *kind, (batch, active), faults)
             }
             Self::Compare(comparison, left, right) => {
                 let left = left.lane(batch, active, faults);
+                if let Self::Literal(Scalar::Int(right), _) = **right
+                    && let Some(lane) = compare::compare_with(*comparison, &left, right)
+                {
+                    return Arc::new(lane);
+                }
                 let right = right.lane(batch, active, faults);
                 Arc::new(compare::compare(*comparison, &left, &right))
             }
@@ -202,6 +203,28 @@ impl Expr {
             }
         }
     }
+}
+
+/// Two operands put together; a small constant divides without a division.
+fn computed(
+    op: Arithmetic,
+    (left, right): ((&Expr, Kind), (&Expr, Kind)),
+    kind: Kind,
+    (batch, active): (&Batch, Active<'_>),
+    faults: &mut Faults,
+) -> Arc<Lane> {
+    let lane = left.0.lane(batch, active, faults);
+    if let (Arithmetic::Divide, Expr::Literal(Scalar::Int(by), _)) = (op, right.0)
+        && let Some(lane) = arithmetic::divide_small(&lane, *by)
+    {
+        return Arc::new(lane);
+    }
+    let sides = (
+        (lane, left.1),
+        (right.0.lane(batch, active, faults), right.1),
+    );
+    let mut note = noting(active, faults);
+    Arc::new(arithmetic::compute(op, &sides, kind, &mut note))
 }
 
 /// Notes faults of rows that are looked at (I4).

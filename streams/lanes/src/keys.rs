@@ -13,8 +13,11 @@ pub const NO_CODE: u32 = u32::MAX;
 const EMPTY: u32 = u32::MAX;
 /// Integers from 0 to below this are looked up in an array.
 const DIRECT: usize = 1 << 16;
-/// With more tuples than places there is no use in trying.
-const PACKED_MAX: usize = DIRECT;
+/// Tuples of no more bits than this are compared as one word.
+const PACKED_BITS: u32 = 62;
+/// Tuples that are found without looking at their parts: at least and at most so many.
+const RECENT_MIN: usize = 1 << 12;
+const RECENT_MAX: usize = 1 << 20;
 
 /// The tuples that were seen, with their codes.
 #[derive(Clone, Debug)]
@@ -23,7 +26,10 @@ pub struct Keys {
     shapes: Vec<Shape>,
     hashes: Vec<u64>,
     table: Vec<u32>,
+    /// Codes by value, and one place more for all that is too large: it is never filled.
     direct: Vec<u32>,
+    /// Words of tuples that were met lately, with their codes; -1 is no word.
+    recent: Vec<(i64, u32)>,
     /// How many bits each column has in a place of the array, where there are several.
     bits: Vec<u32>,
     /// Whether all tuples that were seen are in the array, of one column.
@@ -47,6 +53,7 @@ impl Keys {
             hashes: Vec::new(),
             table: vec![EMPTY; 64],
             direct: Vec::new(),
+            recent: Vec::new(),
             bits: Vec::new(),
             is_small: true,
             count: 0,
@@ -77,7 +84,14 @@ impl Keys {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let tuples: usize = self.columns.iter().map(LaneBuilder::bytes).sum();
-        tuples + 8 * self.hashes.len() + 4 * (self.table.len() + self.direct.len())
+        let recent = 16 * self.recent.len();
+        tuples + recent + 8 * self.hashes.len() + 4 * (self.table.len() + self.direct.len())
+    }
+
+    /// Whether there are as many as there may be: rows may have no code then.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.count >= self.limit
     }
 
     /// The most there may be.
@@ -111,7 +125,7 @@ impl Keys {
             return self.code_ints(lane, values, codes);
         }
         self.is_small = false;
-        if self.count <= PACKED_MAX && self.code_packed(lanes, codes) {
+        if self.code_packed(lanes, codes) {
             return;
         }
         for row in 0..rows {
@@ -123,26 +137,31 @@ impl Keys {
     fn code_ints(&mut self, lane: &Lane, values: &[i64], codes: &mut Vec<u32>) {
         if self.direct.is_empty() {
             self.is_small &= self.count == 0;
-            self.direct = vec![NO_CODE; DIRECT];
+            self.direct = vec![NO_CODE; DIRECT + 1];
         }
-        for (row, value) in values.iter().enumerate() {
-            let place = usize::try_from(*value).ok().filter(|place| *place < DIRECT);
-            let known = place.map_or(NO_CODE, |place| self.direct[place]);
-            if known != NO_CODE {
-                codes.push(known);
+        if look_up(&self.direct, values, codes) {
+            return;
+        }
+        for (row, code) in codes.iter_mut().enumerate() {
+            if *code != NO_CODE {
                 continue;
             }
-            let code = self.find_or_add(&[lane], row);
-            match place {
-                Some(place) => self.direct[place] = code,
-                None => self.is_small = false,
+            let place = place_of(values[row]);
+            // It may have been added a few rows ago.
+            *code = self.direct[place];
+            if *code == NO_CODE {
+                *code = self.find_or_add(&[lane], row);
+                if place < DIRECT {
+                    self.direct[place] = *code;
+                } else {
+                    self.is_small = false;
+                }
             }
-            codes.push(code);
         }
     }
 
-    /// Several lanes of small integers: their bits side by side are a place in the array.
-    /// Whether they are small enough; nothing was coded if not.
+    /// Several lanes of small integers: their bits side by side are a place in the array, or a
+    /// word that is quick to compare. Whether they are small enough; nothing was coded if not.
     fn code_packed(&mut self, lanes: &[&Lane], codes: &mut Vec<u32>) -> bool {
         let mut columns: Vec<&[i64]> = Vec::with_capacity(lanes.len());
         let mut bits = self.bits.clone();
@@ -158,13 +177,14 @@ impl Keys {
             *bits = (*bits).max(64 - most.leading_zeros());
             columns.push(values);
         }
-        if bits.iter().sum::<u32>() > DIRECT.ilog2() {
+        let width = bits.iter().sum::<u32>();
+        if width > PACKED_BITS {
             return false;
         }
-        if bits != self.bits || self.direct.is_empty() {
+        if bits != self.bits {
             // Places have moved; they are found anew, as they are needed.
-            self.direct = vec![NO_CODE; DIRECT];
-            self.bits = bits;
+            (self.direct, self.bits) = (Vec::new(), bits);
+            self.recent.clear();
         }
         let mut places = vec![0_i64; columns[0].len()];
         for (values, bits) in columns.iter().zip(&self.bits) {
@@ -172,16 +192,60 @@ impl Keys {
                 *place = (*place << bits) | value;
             }
         }
-        for (row, place) in places.iter().enumerate() {
-            let place = usize::try_from(*place).expect("its bits were counted");
-            let mut code = self.direct[place];
-            if code == NO_CODE {
-                code = self.find_or_add(lanes, row);
-                self.direct[place] = code;
+        if width > DIRECT.ilog2() {
+            self.code_recent(lanes, &places, codes);
+            return true;
+        }
+        if self.direct.is_empty() {
+            self.direct = vec![NO_CODE; DIRECT + 1];
+        }
+        if look_up(&self.direct, &places, codes) {
+            return true;
+        }
+        for (row, code) in codes.iter_mut().enumerate() {
+            if *code == NO_CODE {
+                let place = place_of(places[row]);
+                if self.direct[place] == NO_CODE {
+                    self.direct[place] = self.find_or_add(lanes, row);
+                }
+                *code = self.direct[place];
             }
-            codes.push(code);
         }
         true
+    }
+
+    /// The code of each word: those that were met lately stand in one place of memory each.
+    fn code_recent(&mut self, lanes: &[&Lane], words: &[i64], codes: &mut Vec<u32>) {
+        let wanted = (self.count * 4)
+            .next_power_of_two()
+            .clamp(RECENT_MIN, RECENT_MAX);
+        if self.recent.len() < wanted {
+            self.recent = vec![(-1, NO_CODE); wanted];
+        }
+        let mask = self.recent.len() - 1;
+        let seed = self.seed;
+        let place_of = |word: i64| low(stir(seed, word.cast_unsigned())) & mask;
+        // No branch depends on what memory says, so that many rows wait for it together.
+        let recent = self.recent.as_slice();
+        codes.extend(words.iter().map(|word| {
+            let (met, code) = recent[place_of(*word)];
+            if met == *word { code } else { NO_CODE }
+        }));
+        for row in 0..words.len() {
+            if codes[row] != NO_CODE {
+                continue;
+            }
+            let (word, place) = (words[row], place_of(words[row]));
+            let (met, code) = self.recent[place];
+            codes[row] = if met == word {
+                code
+            } else {
+                self.find_or_add(lanes, row)
+            };
+            if codes[row] != NO_CODE {
+                self.recent[place] = (word, codes[row]);
+            }
+        }
     }
 
     /// The code of each row's tuple, [`NO_CODE`] where it was not seen, if there is one lane of
@@ -196,12 +260,7 @@ impl Keys {
         if !self.is_small || self.direct.is_empty() {
             return false;
         }
-        let code = |value: &i64| {
-            let place = usize::try_from(*value).ok();
-            let place = place.and_then(|place| self.direct.get(place));
-            place.copied().unwrap_or(NO_CODE)
-        };
-        codes.extend(values.iter().map(code));
+        look_up(&self.direct, values, codes);
         true
     }
 
@@ -276,6 +335,13 @@ impl Keys {
         self.table = table;
     }
 
+    /// Some lanes of tuples by their codes.
+    #[must_use]
+    pub fn parts(&self, parts: &[usize], codes: &[u32]) -> Vec<Lane> {
+        let parts = parts.iter();
+        parts.map(|part| self.columns[*part].take(codes)).collect()
+    }
+
     /// The lanes of tuples by their codes.
     #[must_use]
     pub fn tuples(&self, codes: &[u32]) -> Vec<Lane> {
@@ -284,6 +350,26 @@ impl Keys {
             .map(|column| column.take(codes))
             .collect()
     }
+}
+
+/// Where a value stands in the array: the last place if it is too large or below zero.
+#[inline]
+fn place_of(value: i64) -> usize {
+    usize::try_from(value.cast_unsigned())
+        .unwrap_or(DIRECT)
+        .min(DIRECT)
+}
+
+/// What the array says of each value, and whether it knows all of them.
+fn look_up(direct: &[u32], values: &[i64], codes: &mut Vec<u32>) -> bool {
+    let direct = &direct[..=DIRECT];
+    let mut has_all = true;
+    codes.extend(values.iter().map(|value| {
+        let code = direct[place_of(*value)];
+        has_all &= code != NO_CODE;
+        code
+    }));
+    has_all
 }
 
 fn low(hash: u64) -> usize {

@@ -184,6 +184,14 @@ impl Lane {
         }
     }
 
+    /// Some rows that follow one another.
+    #[must_use]
+    pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
+        let mut builder = LaneBuilder::new(self.shape());
+        builder.extend_from(self, rows);
+        builder.finish()
+    }
+
     /// The rows that are named, in the order in which they are.
     #[must_use]
     pub fn take(&self, rows: &[u32]) -> Self {
@@ -211,8 +219,8 @@ fn take(values: &Values, rows: &[u32]) -> Values {
 #[derive(Clone, Debug)]
 pub struct LaneBuilder {
     values: Values,
+    /// Which rows are NULL; left empty for as long as none is.
     nulls: Vec<bool>,
-    has_nulls: bool,
 }
 
 impl LaneBuilder {
@@ -222,20 +230,27 @@ impl LaneBuilder {
         Self {
             values: Values::empty(shape),
             nulls: Vec::new(),
-            has_nulls: false,
         }
     }
 
     /// How many rows it has.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.nulls.len()
+        self.values.len()
     }
 
     /// Whether it has none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.nulls.is_empty()
+        self.values.is_empty()
+    }
+
+    /// Notes that the row that was just added has a value.
+    #[inline]
+    fn has_value(&mut self) {
+        if !self.nulls.is_empty() {
+            self.nulls.push(false);
+        }
     }
 
     /// About how many bytes it takes.
@@ -271,8 +286,9 @@ impl LaneBuilder {
             Values::Real(values) => values.push(0.0),
             Values::Text(values) => values.push(""),
         }
+        let rows = self.values.len();
+        self.nulls.resize(rows - 1, false);
         self.nulls.push(true);
-        self.has_nulls = true;
     }
 
     /// Adds a value.
@@ -290,7 +306,7 @@ impl LaneBuilder {
             (Values::Text(values), Scalar::Text(value)) => values.push(value),
             (values, scalar) => panic!("I1: {scalar:?} does not go into {values:?}"),
         }
-        self.nulls.push(false);
+        self.has_value();
     }
 
     /// Adds an integer, date or time.
@@ -299,7 +315,7 @@ impl LaneBuilder {
             panic!("I1: an integer goes into a lane of integers");
         };
         values.push(value);
-        self.nulls.push(false);
+        self.has_value();
     }
 
     /// Adds a decimal.
@@ -308,7 +324,7 @@ impl LaneBuilder {
             panic!("I1: a decimal goes into a lane of decimals");
         };
         values.push(value);
-        self.nulls.push(false);
+        self.has_value();
     }
 
     /// Adds a float.
@@ -317,7 +333,7 @@ impl LaneBuilder {
             panic!("I1: a float goes into a lane of floats");
         };
         values.push(value);
-        self.nulls.push(false);
+        self.has_value();
     }
 
     /// Adds a truth.
@@ -326,7 +342,7 @@ impl LaneBuilder {
             panic!("I1: a truth goes into a lane of truths");
         };
         values.push(value);
-        self.nulls.push(false);
+        self.has_value();
     }
 
     /// Adds a string.
@@ -335,7 +351,7 @@ impl LaneBuilder {
             panic!("I1: a string goes into a lane of strings");
         };
         values.push(value);
-        self.nulls.push(false);
+        self.has_value();
     }
 
     /// Adds the value of a row of a lane of the same shape.
@@ -352,10 +368,49 @@ impl LaneBuilder {
         }
     }
 
+    /// Adds integers, dates or times.
+    pub fn extend_ints(&mut self, more: impl Iterator<Item = i64>) {
+        let Values::Int(values) = &mut self.values else {
+            panic!("I1: integers go into a lane of integers");
+        };
+        values.extend(more);
+        self.have_values();
+    }
+
+    /// Adds floats.
+    pub fn extend_reals(&mut self, more: impl Iterator<Item = f64>) {
+        let Values::Real(values) = &mut self.values else {
+            panic!("I1: floats go into a lane of floats");
+        };
+        values.extend(more);
+        self.have_values();
+    }
+
+    /// Notes that all rows that were just added have values.
+    fn have_values(&mut self) {
+        if !self.nulls.is_empty() {
+            self.nulls.resize(self.values.len(), false);
+        }
+    }
+
+    /// Adds some rows of a lane of the same shape.
+    pub fn extend_from(&mut self, lane: &Lane, rows: std::ops::Range<usize>) {
+        match (&mut self.values, lane.values(), lane.nulls()) {
+            (Values::Int(ours), Values::Int(theirs), None) => {
+                ours.extend_from_slice(&theirs[rows]);
+            }
+            (Values::Real(ours), Values::Real(theirs), None) => {
+                ours.extend_from_slice(&theirs[rows]);
+            }
+            (_, _, _) => return rows.for_each(|row| self.push_from(lane, row)),
+        }
+        self.have_values();
+    }
+
     /// Whether a row is NULL.
     #[must_use]
     pub fn is_null(&self, row: usize) -> bool {
-        self.has_nulls && self.nulls[row]
+        !self.nulls.is_empty() && self.nulls[row]
     }
 
     /// The values so far.
@@ -368,13 +423,14 @@ impl LaneBuilder {
     #[must_use]
     pub fn take(&self, rows: &[u32]) -> Lane {
         let nulls = || rows.iter().map(|row| self.nulls[index(*row)]).collect();
-        Lane::new(take(&self.values, rows), self.has_nulls.then(nulls))
+        let has_nulls = !self.nulls.is_empty();
+        Lane::new(take(&self.values, rows), has_nulls.then(nulls))
     }
 
     /// The lane.
     #[must_use]
     pub fn finish(self) -> Lane {
-        let nulls = self.has_nulls.then_some(self.nulls);
-        Lane::new(self.values, nulls)
+        let has_nulls = !self.nulls.is_empty();
+        Lane::new(self.values, has_nulls.then_some(self.nulls))
     }
 }

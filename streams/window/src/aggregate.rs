@@ -71,6 +71,23 @@ impl Aggregate {
         }
     }
 
+    /// Whether its result does not depend, to the last bit, on how rows were put together.
+    #[must_use]
+    pub const fn is_exact(self) -> bool {
+        match self {
+            // Of two zeros the least is the one that came first, by pane and then by row.
+            Self::Sum(kind) | Self::Average(kind) | Self::Least(kind) | Self::Greatest(kind) => {
+                !kind.is_float()
+            }
+            Self::Spread { .. } => false,
+            Self::CountRows
+            | Self::Count
+            | Self::CountDistinct
+            | Self::First(_)
+            | Self::Last(_) => true,
+        }
+    }
+
     /// Its name in SQL.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -10,6 +10,7 @@
 //! The unit of cost is one addition of a pane's states. A way that needs memory for every pane
 //! pays for it in the unit, too: two stacks write what they read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -17,6 +18,7 @@ use holm_lanes::{LoadError, Loader, Saver};
 
 use crate::aggregate::Call;
 use crate::grid::Grid;
+use crate::shared::seen;
 use crate::slice::Slice;
 
 /// A way to put panes together.
@@ -149,21 +151,25 @@ impl Assembler {
         }
     }
 
-    /// The states of the window of panes `from..end`. Windows come in order.
+    /// Hands out the states of the window of panes `from..end`. Windows come in order.
     pub(crate) fn close(
         &mut self,
         calls: &[Call],
-        panes: &Panes,
+        (panes, picked): (&Panes, Option<&[usize]>),
         (from, end): (i64, i64),
-    ) -> Slice {
+        out: impl FnOnce(&Slice),
+    ) {
         match self {
-            Self::Recompute => sum_of(calls, panes.range(from..end).map(|(_, pane)| pane)),
+            Self::Recompute => {
+                let panes = panes.range(from..end);
+                sum_of(calls, panes.map(|(_, pane)| seen(pane, picked)), out);
+            }
             Self::Running { sum, to } => {
                 for (_, pane) in panes.range((*to).max(from)..end) {
-                    sum.merge(calls, pane);
+                    sum.merge(calls, &seen(pane, picked));
                 }
                 *to = end;
-                sum.clone()
+                out(sum);
             }
             Self::TwoStacks {
                 front,
@@ -175,7 +181,7 @@ impl Assembler {
                     front.clear();
                     let mut next: Option<Slice> = None;
                     for (number, pane) in panes.range(from..end).rev() {
-                        let mut sum = pane.clone();
+                        let mut sum = seen(pane, picked).into_owned();
                         if let Some(next) = &next {
                             sum.merge(calls, next);
                         }
@@ -187,12 +193,14 @@ impl Assembler {
                     *back = Slice::new(calls, false);
                 } else {
                     for (_, pane) in panes.range((*to).max(*flip)..end) {
-                        back.merge(calls, pane);
+                        back.merge(calls, &seen(pane, picked));
                     }
                 }
                 *to = end;
                 let older = front.range(from..).next().map(|(_, sum)| sum);
-                sum_of(calls, older.into_iter().chain(std::iter::once(&*back)))
+                let newer = (!back.is_empty()).then_some(&*back);
+                let both = older.into_iter().chain(newer);
+                sum_of(calls, both.map(Cow::Borrowed), out);
             }
             Self::Prefix {
                 sum,
@@ -204,10 +212,10 @@ impl Assembler {
                     (*cycle, *to) = (from, from);
                 }
                 for (_, pane) in panes.range(*to..end) {
-                    sum.merge(calls, pane);
+                    sum.merge(calls, &seen(pane, picked));
                 }
                 *to = end;
-                sum.clone()
+                out(sum);
             }
         }
     }
@@ -253,12 +261,12 @@ impl Assembler {
     }
 
     /// Lets go of a pane that no later window has.
-    pub(crate) fn retire(&mut self, number: i64, pane: &Slice) {
+    pub(crate) fn retire(&mut self, number: i64, (pane, picked): (&Slice, Option<&[usize]>)) {
         match self {
             Self::Recompute | Self::Prefix { .. } => {}
             Self::Running { sum, to } => {
                 if number < *to {
-                    sum.subtract(pane);
+                    sum.subtract(&seen(pane, picked));
                 }
             }
             Self::TwoStacks { front, .. } => {
@@ -268,13 +276,21 @@ impl Assembler {
     }
 }
 
-fn sum_of<'a>(calls: &[Call], mut slices: impl Iterator<Item = &'a Slice>) -> Slice {
+fn sum_of<'a>(
+    calls: &[Call],
+    mut slices: impl Iterator<Item = Cow<'a, Slice>>,
+    out: impl FnOnce(&Slice),
+) {
     let Some(first) = slices.next() else {
-        return Slice::new(calls, false);
+        return out(&Slice::new(calls, false));
     };
-    let mut sum = first.clone();
-    slices.for_each(|slice| sum.merge(calls, slice));
-    sum
+    let Some(second) = slices.next() else {
+        return out(&first);
+    };
+    let mut sum = first.into_owned();
+    sum.merge(calls, &second);
+    slices.for_each(|slice| sum.merge(calls, &slice));
+    out(&sum);
 }
 
 pub(crate) fn save_panes(panes: &Panes, to: &mut Saver) {

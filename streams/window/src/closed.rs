@@ -1,6 +1,6 @@
 //! What closed windows give: rows of (start, end, key code, results), in the order of closing.
 
-use holm_lanes::{Fault, Lane, LaneBuilder};
+use holm_lanes::{Fault, Lane, LaneBuilder, Shape, index};
 
 use crate::aggregate::Call;
 use crate::slice::Slice;
@@ -33,11 +33,54 @@ impl Closed {
         }
     }
 
-    /// Adds all keys of a window.
+    /// With results that are integers.
+    pub(crate) fn of_counts(results: usize) -> Self {
+        let results = (0..results).map(|_| LaneBuilder::new(Shape::Int));
+        Self {
+            results: results.collect(),
+            ..Self::new(&[])
+        }
+    }
+
+    /// Adds all keys of a window, a result after the other.
     pub(crate) fn add(&mut self, calls: &[Call], (start, end): (i64, i64), slice: &Slice) {
-        for (code, slot) in slice.present() {
+        let present = slice.present();
+        let rows = self.codes.len();
+        let states = slice.states().iter().zip(calls);
+        let is_whole = states
+            .zip(&mut self.results)
+            .all(|((state, call), result)| {
+                let slots = (&*present, slice.rows());
+                state.finish_all(call.aggregate, slots, result).is_ok()
+            });
+        if is_whole {
+            let all = rows + present.len();
+            self.starts.resize(all, start);
+            self.ends.resize(all, end);
+            self.codes.extend(present.iter().map(|(code, _)| *code));
+            return;
+        }
+        // Some result does not fit: each key by itself.
+        self.results
+            .iter_mut()
+            .for_each(|result| result.truncate(rows));
+        for (code, slot) in present {
             self.add_slot(calls, (start, end), code, (slice, slot));
         }
+    }
+
+    /// Adds a window's counts by code, each as all results, and leaves zeros.
+    pub(crate) fn add_counts(&mut self, (start, end): (i64, i64), counts: &mut [i64]) {
+        let rows = self.codes.len();
+        let found = (0..).zip(&*counts).filter(|(_, count)| **count > 0);
+        self.codes.extend(found.map(|(code, _)| code));
+        self.starts.resize(self.codes.len(), start);
+        self.ends.resize(self.codes.len(), end);
+        for result in &mut self.results {
+            let codes = self.codes[rows..].iter();
+            result.extend_ints(codes.map(|code| counts[index(*code)]));
+        }
+        counts.fill(0);
     }
 
     pub(crate) fn add_slot(
@@ -50,7 +93,7 @@ impl Closed {
         let rows = self.codes.len();
         let calls = slice.states().iter().zip(calls);
         for ((state, call), result) in calls.zip(&mut self.results) {
-            let finished = state.finish(call.aggregate, slot, slice.rows(slot), result);
+            let finished = state.finish(call.aggregate, slot, slice.rows()[slot], result);
             if let Err(fault) = finished {
                 // A row that does not fit leaves no part of itself.
                 self.results

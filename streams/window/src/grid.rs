@@ -45,7 +45,7 @@ pub struct Grid {
     shape: Shape,
 }
 
-const fn gcd(mut left: i64, mut right: i64) -> i64 {
+pub(crate) const fn gcd(mut left: i64, mut right: i64) -> i64 {
     while right != 0 {
         (left, right) = (right, left % right);
     }
@@ -117,6 +117,41 @@ impl Grid {
     #[must_use]
     pub const fn pane(&self) -> i64 {
         self.pane
+    }
+
+    pub(crate) const fn origin(&self) -> i64 {
+        self.origin
+    }
+
+    /// The same windows over shorter panes, counted from another origin; `None` if they do not
+    /// fit, or would be too many.
+    #[must_use]
+    pub fn over(&self, pane: i64, origin: i64) -> Option<Self> {
+        let times = self.pane / pane;
+        let (shape, period) = match self.shape {
+            Shape::Hop { size, slide } => {
+                let (size, slide) = (size.checked_mul(times)?, slide.checked_mul(times)?);
+                (Shape::Hop { size, slide }, slide)
+            }
+            // A window ends with each of its panes: they stay as they are.
+            Shape::Cumulate { size } if times == 1 => (self.shape, size),
+            Shape::Cumulate { .. } => return None,
+        };
+        let away = self.origin.checked_sub(origin)?;
+        let fits = self.pane % pane == 0 && away % period.checked_mul(pane)? == 0;
+        let grid = Self::bounded(pane, origin, shape).ok()?;
+        fits.then_some(grid)
+    }
+
+    /// The panes of a window, if there is such a window.
+    pub(crate) fn checked_range(&self, window: i64) -> Option<(i64, i64)> {
+        match self.shape {
+            Shape::Hop { size, slide } => {
+                let from = window.checked_mul(slide)?;
+                Some((from, from.checked_add(size)?))
+            }
+            Shape::Cumulate { .. } => window.checked_add(1).map(|_| self.range(window)),
+        }
     }
 
     /// How many panes the longest window has.

@@ -69,11 +69,15 @@ impl Grouped {
         let calls = &self.calls;
         let rows = self.coder.rows(batch, calls, None, &origin);
         let codes = &rows.codes;
+        let ints = |lane: usize| batch.lanes[lane].ints().unwrap_or_default();
+        let window = self.window.map(|(start, end)| (ints(start), ints(end)));
+        let of =
+            |row: usize| window.map_or((Marks::END, 0), |(starts, ends)| (ends[row], starts[row]));
         let mut from = 0;
         while from < batch.rows {
-            let window = self.window_of(batch, from);
+            let window = of(from);
             let run = (from..batch.rows)
-                .take_while(|row| codes[*row] != NO_CODE && self.window_of(batch, *row) == window)
+                .take_while(|row| codes[*row] != NO_CODE && of(*row) == window)
                 .count();
             if run == 0 {
                 let limit = self.coder.keys().limit();
@@ -85,17 +89,11 @@ impl Grouped {
             let slice = slice.or_insert_with(|| Slice::new(calls, false));
             let run = from..from + run;
             from = run.end;
-            slice.add(calls, run.clone(), &codes[run], |call| rows.input(call));
+            let mine = (&codes[run.clone()], self.coder.keys().len());
+            slice.add(calls, run, mine, |call| rows.input(call));
         }
         self.close(batch.marks.after, &mut pushed);
         pushed
-    }
-
-    fn window_of(&self, batch: &Batch, row: usize) -> (i64, i64) {
-        self.window.map_or((Marks::END, 0), |(start, end)| {
-            let at = |lane: usize| batch.lanes[lane].ints().map_or(0, |times| times[row]);
-            (at(end), at(start))
-        })
     }
 
     fn close(&mut self, mark: i64, pushed: &mut Pushed) {

@@ -20,9 +20,9 @@
 //! - I5 Integers and decimals are exact; floats are added in the order of rows, and never
 //!   subtracted.
 //! - I6 Open panes, keys and panes of a window are bounded; each bound has an answer.
+//! - I7 Queries that share panes ([`Shared`]) give what each alone gives, to the last bit.
 //!
-//! What it deliberately does not do: threads, corrections of closed windows, sharing of panes
-//! among queries.
+//! What it deliberately does not do: threads, corrections of closed windows.
 //!
 //! ```
 //! use holm_lanes::{Batch, Lane, Values};
@@ -38,7 +38,7 @@
 //! # Ok::<(), holm_window::GridError>(())
 //! ```
 //!
-//! Read `rows.rs`, `grid.rs`, `slice.rs`, `assembler.rs`, `windows.rs`, then `session.rs`.
+//! Read `rows.rs`, `grid.rs`, `slice.rs`, `assembler.rs`, `shared.rs`, then `session.rs`.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -46,12 +46,15 @@
 mod aggregate;
 mod assembler;
 mod closed;
+mod counts;
 mod gauge;
 mod grid;
 mod grouped;
 mod limits;
+mod regroup;
 mod rows;
 mod session;
+mod shared;
 mod slice;
 mod state;
 mod watermark;
@@ -65,5 +68,6 @@ pub use grid::{Grid, GridError, PANES_MAX};
 pub use grouped::Grouped;
 pub use limits::Limits;
 pub use session::Sessions;
+pub use shared::{Query, Shared};
 pub use watermark::Watermark;
 pub use windows::Windows;

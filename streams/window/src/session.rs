@@ -142,7 +142,9 @@ impl Sessions {
             }
         }
         let mut states = states.unwrap_or_else(|| Slice::new(&self.calls, true));
-        states.add(&self.calls, row..row + 1, &[0], |call| rows.input(call));
+        states.add(&self.calls, row..row + 1, (&[0], 1), |call| {
+            rows.input(call)
+        });
         self.ends.insert((end, code, start));
         self.open.insert((code, start), Open { end, states });
     }

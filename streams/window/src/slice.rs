@@ -3,12 +3,14 @@
 //! Dense slices have a slot for each code. Sparse ones have a slot for each code that came, and
 //! find it by an array of the size of all codes, which is made again when it is needed.
 
-use holm_lanes::{LoadError, Loader, Saver, index, number};
+use holm_lanes::{LoadError, Loader, Saver, Values, index, number};
 
 use crate::aggregate::Call;
-use crate::state::{Input, State};
+use crate::state::{Input, Into, State, moved};
 
 const NO_SLOT: u32 = u32::MAX;
+/// Fewer slots than this are kept, with rows or without.
+const THIN_MIN: usize = 1 << 12;
 
 /// Partial states of one piece of time.
 #[derive(Clone, Debug)]
@@ -40,13 +42,19 @@ impl Slice {
         }
     }
 
+    /// Makes a slot for each of so many codes, where slots are codes.
+    fn reach(&mut self, codes: usize) {
+        if self.codes.is_none() {
+            self.resize(codes);
+        }
+    }
+
     /// The slot of each code, made where there is none.
     fn slots(&mut self, codes: &[u32], slots: &mut Vec<u32>) {
         slots.clear();
         let Some(known) = &mut self.codes else {
             slots.extend_from_slice(codes);
-            let most = codes.iter().max().map_or(0, |code| index(*code) + 1);
-            self.resize(most);
+            self.reach(bound(codes));
             return;
         };
         if self.places.is_empty() {
@@ -67,29 +75,62 @@ impl Slice {
         self.resize(count);
     }
 
-    /// Adds rows, given with their codes, in order.
+    /// Adds rows, given with their codes, in order. All codes are below a bound.
     pub(crate) fn add<'a>(
         &mut self,
         calls: &[Call],
         rows: std::ops::Range<usize>,
-        codes: &[u32],
+        (codes, bound): (&[u32], usize),
         inputs: impl Fn(usize) -> Input<'a>,
     ) {
         let mut slots = Vec::new();
         let slots = if self.codes.is_none() {
-            let most = codes.iter().max().map_or(0, |code| index(*code) + 1);
-            self.resize(most);
+            self.reach(bound);
             codes
         } else {
             self.slots(codes, &mut slots);
             &slots
         };
-        for slot in slots {
-            self.rows[index(*slot)] += 1;
+        if let Some(slot) = only(slots) {
+            self.add_run(calls, rows, (slots, slot), inputs);
+            return;
         }
         for (number, (state, call)) in self.states.iter_mut().zip(calls).enumerate() {
+            let slots = (slots, &*self.rows);
             state.add(call.aggregate, rows.clone(), slots, inputs(number));
         }
+        let counts = self.rows.as_mut_slice();
+        for slot in slots {
+            counts[index(*slot)] += 1;
+        }
+    }
+
+    /// Adds rows of one slot: sums of floats go side by side, for each waits for itself (I5).
+    fn add_run<'a>(
+        &mut self,
+        calls: &[Call],
+        rows: std::ops::Range<usize>,
+        (slots, slot): (&[u32], usize),
+        inputs: impl Fn(usize) -> Input<'a>,
+    ) {
+        let mut sums: Vec<(&mut f64, &[f64])> = Vec::new();
+        for (number, (state, call)) in self.states.iter_mut().zip(calls).enumerate() {
+            let input = inputs(number);
+            let values = input
+                .lane
+                .filter(|_| input.is_dense())
+                .map(|it| it.values());
+            if let Some(Values::Real(values)) = values
+                && state.plain_sum(slot).is_some()
+            {
+                let sum = state.plain_sum(slot).expect("it was just there");
+                sums.push((sum, &values[rows.clone()]));
+                continue;
+            }
+            state.add(call.aggregate, rows.clone(), (slots, &self.rows), input);
+        }
+        sum_side_by_side(&mut sums);
+        self.rows[slot] += u64::try_from(slots.len()).expect("a batch is in memory");
     }
 
     /// About how many bytes it takes.
@@ -119,38 +160,121 @@ impl Slice {
         self.places = Vec::new();
     }
 
+    /// The same with some of its aggregates.
+    pub(crate) fn pick(&self, picked: &[usize]) -> Self {
+        Self {
+            codes: self.codes.clone(),
+            places: Vec::new(),
+            rows: self.rows.clone(),
+            states: picked.iter().map(|at| self.states[*at].clone()).collect(),
+        }
+    }
+
+    /// Whether it has no slots.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// How many slots have rows.
+    pub(crate) fn live(&self) -> usize {
+        self.rows.iter().filter(|rows| **rows > 0).count()
+    }
+
     /// Adds another slice.
     pub(crate) fn merge(&mut self, calls: &[Call], other: &Self) {
-        let into = self.slots_of(other);
-        for (from, to) in into.iter().enumerate() {
-            self.rows[index(*to)] += other.rows[from];
-        }
-        for ((ours, theirs), call) in self.states.iter_mut().zip(&other.states).zip(calls) {
-            ours.merge(call.aggregate, &into, theirs);
-        }
+        self.with_places(other, |ours, into| {
+            let states = ours.states.iter_mut().zip(&other.states).zip(calls);
+            for ((state, theirs), call) in states {
+                state.merge(call.aggregate, into, (&ours.rows, &other.rows), theirs);
+            }
+            match into {
+                Into::Same(_) => {
+                    let pairs = ours.rows.iter_mut().zip(&other.rows);
+                    pairs.for_each(|(ours, theirs)| *ours = ours.wrapping_add(*theirs));
+                }
+                Into::At(_) => into
+                    .pairs()
+                    .for_each(|(from, to)| ours.rows[to] += other.rows[from]),
+            }
+        });
     }
 
     /// Takes another slice away, which was added before.
     pub(crate) fn subtract(&mut self, other: &Self) {
-        let into = self.slots_of(other);
-        for (from, to) in into.iter().enumerate() {
-            self.rows[index(*to)] -= other.rows[from];
-        }
-        for (ours, theirs) in self.states.iter_mut().zip(&other.states) {
-            ours.subtract(&into, theirs);
+        self.with_places(other, |ours, into| {
+            for (state, theirs) in ours.states.iter_mut().zip(&other.states) {
+                state.subtract(into, (&ours.rows, &other.rows), theirs);
+            }
+            into.pairs()
+                .for_each(|(from, to)| ours.rows[to] -= other.rows[from]);
+        });
+        self.thin_out();
+    }
+
+    /// Does something with the places of another slice's slots in ours, made where there are none.
+    fn with_places(&mut self, other: &Self, act: impl FnOnce(&mut Self, &Into<'_>)) {
+        let slots = other.rows.len();
+        match &other.codes {
+            Some(codes) if self.codes.is_none() => {
+                self.reach(bound(codes));
+                act(self, &Into::At(codes));
+            }
+            Some(codes) => {
+                let mut into = Vec::new();
+                self.slots(codes, &mut into);
+                act(self, &Into::At(&into));
+            }
+            None => {
+                self.spread();
+                self.resize(slots);
+                act(self, &Into::Same(slots));
+            }
         }
     }
 
-    fn slots_of(&mut self, other: &Self) -> Vec<u32> {
-        let mut into = Vec::new();
-        match &other.codes {
-            Some(codes) => self.slots(codes, &mut into),
-            None => {
-                let codes: Vec<u32> = (0..number(other.rows.len())).collect();
-                self.slots(&codes, &mut into);
-            }
+    /// Makes slots the codes.
+    fn spread(&mut self) {
+        let Some(codes) = self.codes.take() else {
+            return;
+        };
+        self.places = Vec::new();
+        let most = codes.iter().max().map_or(0, |code| index(*code) + 1);
+        self.relocate(most, &codes);
+    }
+
+    /// Lets go of slots without rows when there are too many of them.
+    fn thin_out(&mut self) {
+        let Some(codes) = &self.codes else {
+            return;
+        };
+        if codes.len() < THIN_MIN || self.live() * 2 > codes.len() {
+            return;
         }
-        into
+        let present = self.present();
+        let mut places = vec![NO_SLOT; self.rows.len()];
+        for (to, (_, from)) in present.iter().enumerate() {
+            places[*from] = number(to);
+        }
+        self.codes = Some(present.iter().map(|(code, _)| *code).collect());
+        self.places = Vec::new();
+        self.relocate(present.len(), &places);
+    }
+
+    /// Moves each slot to another one of so many; those without a place have no rows.
+    fn relocate(&mut self, slots: usize, places: &[u32]) {
+        moved(&mut self.rows, slots, places);
+        for state in &mut self.states {
+            state.relocate(slots, places);
+        }
+    }
+
+    /// Hands out the codes that have rows, in no order.
+    pub(crate) fn each_present(&self, mut out: impl FnMut(u32)) {
+        let slots = (0..).zip(&self.rows).filter(|(_, rows)| **rows > 0);
+        match &self.codes {
+            None => slots.for_each(|(slot, _)| out(slot)),
+            Some(codes) => slots.for_each(|(slot, _)| out(codes[index(slot)])),
+        }
     }
 
     /// The slots that have rows, in the order of their codes.
@@ -159,6 +283,13 @@ impl Slice {
         let slots = (0..self.rows.len()).filter(live);
         match &self.codes {
             None => slots.map(|slot| (number(slot), slot)).collect(),
+            // Where most codes have a slot, a walk over all codes costs less than a sort.
+            Some(codes) if self.places.len() / 16 < codes.len() && !self.places.is_empty() => {
+                let places = (0..).zip(&self.places);
+                let known = places.filter(|(_, slot)| **slot != NO_SLOT);
+                let known = known.map(|(code, slot)| (code, index(*slot)));
+                known.filter(|(_, slot)| live(slot)).collect()
+            }
             Some(codes) => {
                 let mut found: Vec<(u32, usize)> = slots.map(|slot| (codes[slot], slot)).collect();
                 found.sort_unstable();
@@ -167,12 +298,58 @@ impl Slice {
         }
     }
 
-    pub(crate) fn rows(&self, slot: usize) -> u64 {
-        self.rows[slot]
+    pub(crate) fn rows(&self) -> &[u64] {
+        &self.rows
     }
 
     pub(crate) fn states(&self) -> &[State] {
         &self.states
+    }
+}
+
+/// No code of these is as large.
+fn bound(codes: &[u32]) -> usize {
+    codes.iter().max().map_or(0, |code| index(*code) + 1)
+}
+
+/// The slot of all rows, if they have one.
+fn only(slots: &[u32]) -> Option<usize> {
+    let first = *slots.first()?;
+    let few = slots.len().min(16);
+    let differ = |slots: &[u32]| slots.iter().fold(0, |differ, slot| differ | (slot ^ first)) != 0;
+    (!differ(&slots[..few]) && !differ(slots)).then(|| index(first))
+}
+
+/// Adds each run of values to its sum, one after the other within a run.
+fn sum_side_by_side(sums: &mut [(&mut f64, &[f64])]) {
+    for four in sums.chunks_mut(4) {
+        match four {
+            [a, b, c, d] => {
+                let mut sum = [*a.0, *b.0, *c.0, *d.0];
+                let (left, right) = (a.1.iter().zip(b.1), c.1.iter().zip(d.1));
+                for ((a, b), (c, d)) in left.zip(right) {
+                    sum = [sum[0] + a, sum[1] + b, sum[2] + c, sum[3] + d];
+                }
+                (*a.0, *b.0, *c.0, *d.0) = (sum[0], sum[1], sum[2], sum[3]);
+            }
+            [a, b, c] => {
+                let mut sum = [*a.0, *b.0, *c.0];
+                for ((a, b), c) in a.1.iter().zip(b.1).zip(c.1) {
+                    sum = [sum[0] + a, sum[1] + b, sum[2] + c];
+                }
+                (*a.0, *b.0, *c.0) = (sum[0], sum[1], sum[2]);
+            }
+            [a, b] => {
+                let mut sum = [*a.0, *b.0];
+                for (a, b) in a.1.iter().zip(b.1) {
+                    sum = [sum[0] + a, sum[1] + b];
+                }
+                (*a.0, *b.0) = (sum[0], sum[1]);
+            }
+            few => few.iter_mut().for_each(|(sum, values)| {
+                **sum = values.iter().fold(**sum, |sum, value| sum + value);
+            }),
+        }
     }
 }
 
@@ -190,7 +367,9 @@ impl Slice {
         to.count(self.rows.len());
         self.rows.iter().for_each(|rows| to.word(*rows));
         self.codes.iter().flatten().for_each(|code| to.small(*code));
-        self.states.iter().for_each(|state| state.save(to));
+        self.states
+            .iter()
+            .for_each(|state| state.save(&self.rows, to));
     }
 
     pub(crate) fn load(calls: &[Call], from: &mut Loader<'_>) -> Result<Self, LoadError> {
@@ -202,7 +381,7 @@ impl Slice {
             slice.codes = Some(from.many(slots, Loader::small)?);
         }
         for state in &mut slice.states {
-            state.load(slots, from)?;
+            state.load(&slice.rows, from)?;
         }
         Ok(slice)
     }

@@ -12,6 +12,7 @@ use holm_lanes::{
 };
 
 use crate::aggregate::Aggregate;
+use crate::counts::Counts;
 
 /// The earliest or latest value so far.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,9 +35,9 @@ pub(crate) struct Moments {
 pub(crate) enum State {
     /// COUNT(*) lives in the slice.
     Rows,
-    Count(Vec<u64>),
-    Exact(Vec<i128>, Vec<u64>),
-    Real(Vec<f64>, Vec<u64>),
+    Count(Counts),
+    Exact(Vec<i128>, Counts),
+    Real(Vec<f64>, Counts),
     Best(Vec<Option<Scalar>>),
     BestInt(Vec<i64>, Vec<bool>),
     BestReal(Vec<f64>, Vec<bool>),
@@ -57,7 +58,33 @@ pub(crate) struct Input<'a> {
     pub(crate) sequences: &'a holm_lanes::Origin,
 }
 
+/// Where the slots of one slice lie in another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Into<'a> {
+    /// In the same places, so many.
+    Same(usize),
+    /// In these.
+    At(&'a [u32]),
+}
+
+impl Into<'_> {
+    /// From which slot to which.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
+        let (same, at) = match self {
+            Self::Same(slots) => (0..*slots, &[][..]),
+            Self::At(places) => (0..0, *places),
+        };
+        let same = same.map(|slot| (slot, slot));
+        same.chain(at.iter().map(|slot| index(*slot)).enumerate())
+    }
+}
+
 impl Input<'_> {
+    /// Whether each row counts and has a value.
+    pub(crate) fn is_dense(&self) -> bool {
+        self.filter.is_none() && self.lane.is_none_or(|lane| lane.nulls().is_none())
+    }
+
     fn edge(&self, row: usize) -> Edge {
         Edge {
             time: self.times.map_or(0, |times| times[row]),
@@ -71,13 +98,13 @@ impl State {
     pub(crate) fn new(aggregate: Aggregate, has_filter: bool) -> Self {
         match aggregate {
             Aggregate::CountRows if !has_filter => Self::Rows,
-            Aggregate::CountRows | Aggregate::Count => Self::Count(Vec::new()),
+            Aggregate::CountRows | Aggregate::Count => Self::Count(Counts::default()),
             Aggregate::CountDistinct => Self::Distinct(Vec::new()),
             Aggregate::Sum(kind) | Aggregate::Average(kind) => {
                 if kind.is_float() {
-                    Self::Real(Vec::new(), Vec::new())
+                    Self::Real(Vec::new(), Counts::default())
                 } else {
-                    Self::Exact(Vec::new(), Vec::new())
+                    Self::Exact(Vec::new(), Counts::default())
                 }
             }
             Aggregate::Least(kind) | Aggregate::Greatest(kind) => match kind.shape() {
@@ -93,14 +120,14 @@ impl State {
     pub(crate) fn resize(&mut self, slots: usize) {
         match self {
             Self::Rows => {}
-            Self::Count(counts) => counts.resize(slots, 0),
+            Self::Count(counts) => counts.resize(slots),
             Self::Exact(sums, counts) => {
                 sums.resize(slots, 0);
-                counts.resize(slots, 0);
+                counts.resize(slots);
             }
             Self::Real(sums, counts) => {
                 sums.resize(slots, 0.0);
-                counts.resize(slots, 0);
+                counts.resize(slots);
             }
             Self::Best(values) => values.resize(slots, None),
             Self::BestInt(values, set) => {
@@ -117,12 +144,40 @@ impl State {
         }
     }
 
+    /// Moves each slot to another one of so many, unless it has none.
+    pub(crate) fn relocate(&mut self, slots: usize, places: &[u32]) {
+        match self {
+            Self::Rows => {}
+            Self::Count(counts) => counts.relocate(slots, places),
+            Self::Exact(sums, counts) => {
+                moved(sums, slots, places);
+                counts.relocate(slots, places);
+            }
+            Self::Real(sums, counts) => {
+                moved(sums, slots, places);
+                counts.relocate(slots, places);
+            }
+            Self::Best(values) => moved(values, slots, places),
+            Self::BestInt(values, set) => {
+                moved(values, slots, places);
+                moved(set, slots, places);
+            }
+            Self::BestReal(values, set) => {
+                moved(values, slots, places);
+                moved(set, slots, places);
+            }
+            Self::Edges(edges) => moved(edges, slots, places),
+            Self::Distinct(sets) => moved(sets, slots, places),
+            Self::Moments(moments) => moved(moments, slots, places),
+        }
+    }
+
     /// About how many bytes it takes.
     pub(crate) fn bytes(&self) -> usize {
         const VALUE: usize = 40;
         match self {
             Self::Rows => 0,
-            Self::Count(counts) => 8 * counts.len(),
+            Self::Count(_) => 0,
             Self::Exact(sums, _) => 24 * sums.len(),
             Self::Real(sums, _) => 16 * sums.len(),
             Self::Best(values) => VALUE * values.len(),
@@ -134,17 +189,17 @@ impl State {
         }
     }
 
-    /// Adds rows to their slots, in the order of rows (I5).
+    /// Adds rows to their slots, in the order of rows (I5). The slice had so many rows by slot
+    /// before these.
     #[expect(clippy::too_many_lines, reason = "a dispatch over the states")]
     pub(crate) fn add(
         &mut self,
         aggregate: Aggregate,
         rows: Range<usize>,
-        slots: &[u32],
+        (slots, before): (&[u32], &[u64]),
         input: Input<'_>,
     ) {
-        let has_all = input.filter.is_none() && input.lane.is_none_or(|it| it.nulls().is_none());
-        if has_all && self.add_dense(&rows, slots, input.lane.map(Lane::values)) {
+        if input.is_dense() && self.add_dense(&rows, slots, input.lane.map(Lane::values)) {
             return;
         }
         let wanted = |row: usize| {
@@ -157,20 +212,26 @@ impl State {
         let values = input.lane.map(Lane::values);
         match (self, values) {
             (Self::Rows, _) => {}
-            (Self::Count(counts), _) => pairs.for_each(|(_, slot)| counts[slot] += 1),
+            (Self::Count(counts), _) => {
+                let counts = counts.apart(before);
+                pairs.for_each(|(_, slot)| counts[slot] += 1);
+            }
             (Self::Exact(sums, counts), Some(Values::Int(values))) => {
+                let counts = counts.apart(before);
                 for (row, slot) in pairs {
                     sums[slot] += i128::from(values[row]);
                     counts[slot] += 1;
                 }
             }
             (Self::Exact(sums, counts), Some(Values::Wide(values))) => {
+                let counts = counts.apart(before);
                 for (row, slot) in pairs {
                     sums[slot] += values[row];
                     counts[slot] += 1;
                 }
             }
             (Self::Real(sums, counts), Some(Values::Real(values))) => {
+                let counts = counts.apart(before);
                 for (row, slot) in pairs {
                     sums[slot] += values[row];
                     counts[slot] += 1;
@@ -221,55 +282,68 @@ impl State {
 
     /// Adds rows of which each counts and has a value, where that is worth a loop of its own.
     fn add_dense(&mut self, rows: &Range<usize>, slots: &[u32], values: Option<&Values>) -> bool {
-        let is_one = slots.len() > 1 && slots.iter().all(|slot| *slot == slots[0]);
-        let slots = slots.iter().map(|slot| index(*slot));
+        let places = slots.iter().map(|slot| index(*slot));
         match (self, values) {
-            (Self::Real(sums, counts), Some(Values::Real(values))) if is_one => {
-                let Some(slot) = slots.clone().next() else {
-                    return true;
-                };
-                let of_run = &values[rows.clone()];
-                // One after the other, as rows come (I5).
-                sums[slot] = of_run.iter().fold(sums[slot], |sum, value| sum + value);
-                counts[slot] += u64::try_from(of_run.len()).expect("a batch is in memory");
-            }
             (Self::Real(sums, counts), Some(Values::Real(values))) => {
-                for (value, slot) in values[rows.clone()].iter().zip(slots) {
+                let sums = sums.as_mut_slice();
+                for (value, slot) in values[rows.clone()].iter().zip(places) {
                     sums[slot] += value;
-                    counts[slot] += 1;
                 }
+                counts.add_all(slots);
             }
             (Self::Exact(sums, counts), Some(Values::Int(values))) => {
-                for (value, slot) in values[rows.clone()].iter().zip(slots) {
+                let sums = sums.as_mut_slice();
+                for (value, slot) in values[rows.clone()].iter().zip(places) {
                     sums[slot] += i128::from(*value);
-                    counts[slot] += 1;
                 }
+                counts.add_all(slots);
             }
-            (Self::Count(counts), _) => slots.for_each(|slot| counts[slot] += 1),
+            (Self::Count(counts), _) => counts.add_all(slots),
             _ => return false,
         }
         true
     }
 
-    /// Adds the slots of another slice to ours.
-    pub(crate) fn merge(&mut self, aggregate: Aggregate, into: &[u32], other: &Self) {
-        let pairs = into.iter().map(|slot| index(*slot)).enumerate();
+    /// The sum of a slot that rows may be added to without a look at each, if it is of floats.
+    pub(crate) fn plain_sum(&mut self, slot: usize) -> Option<&mut f64> {
+        if let Self::Real(sums, counts) = self
+            && counts.are_rows()
+        {
+            return Some(&mut sums[slot]);
+        }
+        None
+    }
+
+    /// Adds the slots of another slice to ours. Both slices' rows are those before.
+    pub(crate) fn merge(
+        &mut self,
+        aggregate: Aggregate,
+        into: &Into<'_>,
+        (rows, other_rows): (&[u64], &[u64]),
+        other: &Self,
+    ) {
+        let pairs = into.pairs();
+        let add = |ours: u64, theirs: u64| ours + theirs;
         match (self, other) {
             (Self::Rows, Self::Rows) => {}
             (Self::Count(ours), Self::Count(theirs)) => {
-                pairs.for_each(|(from, to)| ours[to] += theirs[from]);
+                ours.merge(rows, (theirs, other_rows), pairs, add);
             }
             (Self::Exact(sums, counts), Self::Exact(other_sums, other_counts)) => {
-                for (from, to) in pairs {
-                    sums[to] += other_sums[from];
-                    counts[to] += other_counts[from];
-                }
+                into.pairs()
+                    .for_each(|(from, to)| sums[to] += other_sums[from]);
+                counts.merge(rows, (other_counts, other_rows), pairs, add);
             }
             (Self::Real(sums, counts), Self::Real(other_sums, other_counts)) => {
-                for (from, to) in pairs {
-                    sums[to] += other_sums[from];
-                    counts[to] += other_counts[from];
+                if let Into::Same(_) = into {
+                    sums.iter_mut()
+                        .zip(other_sums)
+                        .for_each(|(sum, other)| *sum += other);
+                } else {
+                    into.pairs()
+                        .for_each(|(from, to)| sums[to] += other_sums[from]);
                 }
+                counts.merge(rows, (other_counts, other_rows), pairs, add);
             }
             (Self::BestInt(best, set), Self::BestInt(other, other_set)) => {
                 for (from, to) in pairs.filter(|(from, _)| other_set[*from]) {
@@ -312,20 +386,61 @@ impl State {
     }
 
     /// Takes the slots of another slice away from ours: exact ones only (I5).
-    pub(crate) fn subtract(&mut self, into: &[u32], other: &Self) {
-        let pairs = into.iter().map(|slot| index(*slot)).enumerate();
+    pub(crate) fn subtract(
+        &mut self,
+        into: &Into<'_>,
+        (rows, other_rows): (&[u64], &[u64]),
+        other: &Self,
+    ) {
+        let pairs = into.pairs();
+        let take = |ours: u64, theirs: u64| ours - theirs;
         match (self, other) {
             (Self::Rows, Self::Rows) => {}
             (Self::Count(ours), Self::Count(theirs)) => {
-                pairs.for_each(|(from, to)| ours[to] -= theirs[from]);
+                ours.merge(rows, (theirs, other_rows), pairs, take);
             }
             (Self::Exact(sums, counts), Self::Exact(other_sums, other_counts)) => {
-                for (from, to) in pairs {
-                    sums[to] -= other_sums[from];
-                    counts[to] -= other_counts[from];
-                }
+                into.pairs()
+                    .for_each(|(from, to)| sums[to] -= other_sums[from]);
+                counts.merge(rows, (other_counts, other_rows), pairs, take);
             }
             (ours, _) => panic!("I5: {ours:?} has no inverse"),
+        }
+    }
+
+    /// Writes the results of slots that all have rows; a fault leaves part of them written.
+    pub(crate) fn finish_all(
+        &self,
+        aggregate: Aggregate,
+        (slots, rows): (&[(u32, usize)], &[u64]),
+        out: &mut LaneBuilder,
+    ) -> Result<(), Fault> {
+        match self {
+            Self::Real(sums, counts) if counts.are_rows() && aggregate.gives() == Kind::Double => {
+                let sums = slots.iter().map(|(_, slot)| (sums[*slot], rows[*slot]));
+                if matches!(aggregate, Aggregate::Average(_)) {
+                    out.extend_reals(sums.map(|(sum, rows)| sum / rows as f64));
+                } else {
+                    out.extend_reals(sums.map(|(sum, _)| sum));
+                }
+                Ok(())
+            }
+            Self::Rows => {
+                let counts = slots.iter().map(|(_, slot)| rows[*slot].cast_signed());
+                out.extend_ints(counts);
+                Ok(())
+            }
+            Self::Count(_)
+            | Self::Exact(..)
+            | Self::Real(..)
+            | Self::Best(_)
+            | Self::BestInt(..)
+            | Self::BestReal(..)
+            | Self::Edges(_)
+            | Self::Distinct(_)
+            | Self::Moments(_) => slots
+                .iter()
+                .try_for_each(|(_, slot)| self.finish(aggregate, *slot, rows[*slot], out)),
         }
     }
 
@@ -342,12 +457,12 @@ impl State {
         };
         match self {
             Self::Rows => out.push_int(count(rows)?),
-            Self::Count(counts) => out.push_int(count(counts[slot])?),
+            Self::Count(counts) => out.push_int(count(counts.at(slot, rows))?),
             Self::Distinct(sets) => {
                 out.push_int(i64::try_from(sets[slot].len()).expect("memory is smaller"));
             }
-            Self::Exact(sums, counts) => exact(aggregate, sums[slot], counts[slot], out)?,
-            Self::Real(sums, counts) => real(aggregate, sums[slot], counts[slot], out),
+            Self::Exact(sums, counts) => exact(aggregate, sums[slot], counts.at(slot, rows), out)?,
+            Self::Real(sums, counts) => real(aggregate, sums[slot], counts.at(slot, rows), out),
             Self::Best(best) => out.push(best[slot].as_ref().unwrap_or(&Scalar::Null)),
             Self::BestInt(values, set) if set[slot] => out.push_int(values[slot]),
             Self::BestReal(values, set) if set[slot] => out.push_real(values[slot]),
@@ -360,6 +475,17 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// What stands in each slot, moved; one past all slots is none.
+pub(crate) fn moved<T: Default>(values: &mut Vec<T>, slots: usize, places: &[u32]) {
+    let mut all: Vec<T> = (0..slots).map(|_| T::default()).collect();
+    for (value, place) in values.drain(..).zip(places) {
+        if let Some(to) = all.get_mut(index(*place)) {
+            *to = value;
+        }
+    }
+    *values = all;
 }
 
 fn order_reals(left: f64, right: f64) -> Ordering {
@@ -510,22 +636,22 @@ impl Moments {
 
 /// State as bytes, and back.
 impl State {
-    pub(crate) fn save(&self, to: &mut Saver) {
+    pub(crate) fn save(&self, rows: &[u64], to: &mut Saver) {
         match self {
             Self::Rows => {}
             Self::Count(counts) => {
-                to.count(counts.len());
-                counts.iter().for_each(|count| to.word(*count));
+                to.count(rows.len());
+                counts.save(rows, to);
             }
             Self::Exact(sums, counts) => {
                 to.count(sums.len());
                 sums.iter().for_each(|sum| to.wide(*sum));
-                counts.iter().for_each(|count| to.word(*count));
+                counts.save(rows, to);
             }
             Self::Real(sums, counts) => {
                 to.count(sums.len());
                 sums.iter().for_each(|sum| to.real(*sum));
-                counts.iter().for_each(|count| to.word(*count));
+                counts.save(rows, to);
             }
             Self::Best(values) => {
                 to.count(values.len());
@@ -576,24 +702,24 @@ impl State {
     }
 
     /// Reads what a state of the same aggregate wrote; there are as many as slots.
-    pub(crate) fn load(&mut self, slots: usize, from: &mut Loader<'_>) -> Result<(), LoadError> {
+    pub(crate) fn load(&mut self, rows: &[u64], from: &mut Loader<'_>) -> Result<(), LoadError> {
         if matches!(self, Self::Rows) {
             return Ok(());
         }
         let n = from.count(1)?;
-        if n != slots {
+        if n != rows.len() {
             return Err(LoadError::Invalid { what: "state" });
         }
         match self {
             Self::Rows => {}
-            Self::Count(counts) => *counts = from.many(n, Loader::word)?,
+            Self::Count(counts) => *counts = Counts::load(rows, from)?,
             Self::Exact(sums, counts) => {
                 *sums = from.many(n, Loader::wide)?;
-                *counts = from.many(n, Loader::word)?;
+                *counts = Counts::load(rows, from)?;
             }
             Self::Real(sums, counts) => {
                 *sums = from.many(n, Loader::real)?;
-                *counts = from.many(n, Loader::word)?;
+                *counts = Counts::load(rows, from)?;
             }
             Self::Best(values) => {
                 *values = from.many(n, |from| optional(from, |from| from.scalar()))?;

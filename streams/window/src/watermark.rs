@@ -27,13 +27,21 @@ impl Watermark {
 
     /// Passes over the times of a batch, and says how it stood before each row if one is not above.
     pub fn pass(&mut self, times: &[i64]) -> Marks {
+        const BLOCK: usize = 512;
         let before = self.now;
         let mut now = before;
         let mut is_any_below = false;
-        for time in times {
-            // A row at the watermark counts: a session that ends there has closed before it.
-            is_any_below |= *time <= now;
-            now = now.max(time.saturating_sub(self.bound));
+        for block in times.chunks(BLOCK) {
+            let (first, last) = (block[0], block[block.len() - 1]);
+            if first > now && self.rises(block) {
+                now = now.max(last.saturating_sub(self.bound));
+                continue;
+            }
+            for time in block {
+                // A row at the watermark counts: a session that ends there has closed before it.
+                is_any_below |= *time <= now;
+                now = now.max(time.saturating_sub(self.bound));
+            }
         }
         self.now = now;
         let rows = is_any_below.then(|| {
@@ -51,6 +59,20 @@ impl Watermark {
             after: self.now,
             rows,
         }
+    }
+
+    /// Whether times rise, so that none is at or below the watermark that those before it made.
+    fn rises(&self, times: &[i64]) -> bool {
+        // Differences of such times do not wrap.
+        const FAR: i64 = 1 << 61;
+        let least = i64::from(self.bound == 0);
+        let far = |time: &i64| time.wrapping_add(FAR) & !(2 * FAR - 1);
+        let is_far = times.iter().fold(0, |any, time| any | far(time)) != 0;
+        let steps = times.iter().zip(&times[1..]);
+        let falls = steps.fold(0, |any, (from, to)| {
+            any | to.wrapping_sub(*from).wrapping_sub(least)
+        });
+        !is_far && falls >= 0
     }
 }
 

@@ -1,38 +1,28 @@
-//! Windows on a grid: rows into panes, panes into windows when the watermark passes their end.
+//! Windows of one query on a grid: rows into panes, panes into windows when the watermark passes
+//! their end. All of it is [`Shared`], with one member.
 
-use std::collections::BTreeMap;
-
-use holm_lanes::{Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Saver, Shape};
+use holm_lanes::{Batch, Keys, LoadError, Loader, Saver, Shape};
 
 use crate::aggregate::Call;
-use crate::assembler::{Assembler, Cost, Panes, Strategy, load_panes, save_panes};
+use crate::assembler::Strategy;
 use crate::closed::Pushed;
 use crate::gauge::Gauge;
 use crate::grid::Grid;
 use crate::limits::Limits;
-use crate::rows::{Coder, Rows};
-use crate::slice::Slice;
-
-/// A slice may have a slot for each code while this many fit all of its panes.
-const DENSE_SLOTS: usize = 1 << 16;
+use crate::shared::{Query, Shared};
 
 /// Aggregates of windows on a grid, by key.
 #[derive(Clone, Debug)]
 pub struct Windows {
-    grid: Grid,
-    time: usize,
-    coder: Coder,
-    calls: Vec<Call>,
-    limits: Limits,
-    panes: Panes,
-    assembler: Assembler,
-    /// The first window that has not closed.
-    next: i64,
-    mark: i64,
+    alone: Shared,
 }
 
 impl Windows {
     /// Windows over the times of a column, by the columns of a key, with the cheapest strategy.
+    ///
+    /// # Panics
+    ///
+    /// Never: a query shares with itself.
     #[must_use]
     pub fn new(
         grid: Grid,
@@ -41,42 +31,43 @@ impl Windows {
         calls: Vec<Call>,
         limits: Limits,
     ) -> Self {
-        let strategy = Cost::of(&grid, &calls).cheapest();
-        Self {
+        let strategy = None;
+        let query = Query {
             grid,
-            time,
-            coder: Coder::new(keys, &calls, limits),
-            assembler: Assembler::new(strategy, &calls),
             calls,
-            limits,
-            panes: BTreeMap::new(),
-            next: i64::MIN,
-            mark: Marks::START,
+            strategy,
+        };
+        let alone = Shared::new(time, keys, &[query], limits);
+        Self {
+            alone: alone.expect("a query shares with itself"),
         }
     }
 
     /// The same with a strategy that is named, whatever it costs.
     #[must_use]
     pub fn with_strategy(mut self, strategy: Strategy) -> Self {
-        self.assembler = Assembler::new(strategy, &self.calls);
+        self.alone.set_strategy(0, strategy);
         self
     }
 
-    /// The key of each code.
+    /// What comes out is grouped again, by some parts of the key: how many keys each group has,
+    /// as so many results.
     #[must_use]
-    pub const fn keys(&self) -> &Keys {
-        self.coder.keys()
+    pub fn counted_by(mut self, parts: &[(usize, Shape)], results: usize) -> Self {
+        self.alone.count_by(0, parts, results);
+        self
+    }
+
+    /// The key of each code that comes out.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        self.alone.keys_of(0)
     }
 
     /// How much it keeps.
     #[must_use]
     pub fn gauge(&self) -> Gauge {
-        let panes: usize = self.panes.values().map(Slice::bytes).sum();
-        Gauge {
-            panes: self.panes.len(),
-            keys: self.keys().len(),
-            bytes: panes + self.assembler.bytes() + self.coder.bytes(),
-        }
+        self.alone.gauge()
     }
 
     /// Takes a batch, and closes what its watermark passes.
@@ -85,171 +76,12 @@ impl Windows {
     ///
     /// If the column of times holds no times.
     pub fn push(&mut self, batch: &Batch) -> Pushed {
-        let mut pushed = Pushed::new(&self.calls);
-        let rows = self
-            .coder
-            .rows(batch, &self.calls, Some(self.time), &batch.origin);
-        let times = rows.times();
-        match &batch.marks.rows {
-            None => self.add_all(&rows, 0..batch.rows, &mut pushed),
-            Some(marks) => {
-                let mut from = 0;
-                for (row, mark) in marks.iter().enumerate() {
-                    let pane = self.grid.pane_of(times[row]);
-                    if self.grid.start_of(pane + 1) <= *mark {
-                        self.add_all(&rows, from..row, &mut pushed);
-                        self.advance(*mark, &mut pushed);
-                        self.add_late(&rows, row, &mut pushed);
-                        from = row + 1;
-                    }
-                }
-                self.add_all(&rows, from..batch.rows, &mut pushed);
-            }
-        }
-        self.advance(batch.marks.after, &mut pushed);
-        pushed.diverted.sort_by_key(|(row, _)| *row);
-        pushed
+        self.alone.push(batch).pop().expect("it has one member")
     }
 
-    /// Adds rows none of which is late for any window.
-    fn add_all(&mut self, rows: &Rows<'_>, range: std::ops::Range<usize>, pushed: &mut Pushed) {
-        let (times, mut from) = (rows.times(), range.start);
-        while from < range.end {
-            let pane = self.grid.pane_of(times[from]);
-            let (start, end) = (self.grid.start_of(pane), self.grid.start_of(pane + 1));
-            let run = times[from..range.end]
-                .iter()
-                .take_while(|time| (start..end).contains(*time))
-                .count();
-            self.add_run(rows, (pane, from..from + run), pushed);
-            from += run;
-        }
-    }
-
-    fn add_run(
-        &mut self,
-        rows: &Rows<'_>,
-        (pane, run): (i64, std::ops::Range<usize>),
-        pushed: &mut Pushed,
-    ) {
-        if self.grid.first_with(pane) > self.grid.last_with(pane) {
-            return;
-        }
-        if !self.panes.contains_key(&pane) {
-            if self.panes.len() >= self.limits.panes {
-                let limit = self.limits.panes;
-                pushed
-                    .diverted
-                    .extend(run.map(|row| (row, Fault::Panes { limit })));
-                return;
-            }
-            let slice = Slice::new(&self.calls, self.is_dense());
-            self.panes.insert(pane, slice);
-        }
-        let slice = self.panes.get_mut(&pane).expect("it was just made");
-        let mine = &rows.codes[run.clone()];
-        if !mine.contains(&NO_CODE) {
-            slice.add(&self.calls, run, mine, |call| rows.input(call));
-            return;
-        }
-        let limit = self.coder.keys().limit();
-        for row in run {
-            if rows.codes[row] == NO_CODE {
-                pushed.diverted.push((row, Fault::Keys { limit }));
-            } else {
-                let code = &rows.codes[row..=row];
-                slice.add(&self.calls, row..row + 1, code, |call| rows.input(call));
-            }
-        }
-    }
-
-    fn is_dense(&self) -> bool {
-        let panes = usize::try_from(self.grid.panes()).unwrap_or(usize::MAX);
-        self.coder
-            .keys()
-            .len()
-            .saturating_mul(panes.saturating_add(1))
-            <= DENSE_SLOTS
-    }
-
-    /// Adds a row whose pane is due: it counts in those of its windows that are open (I4).
-    fn add_late(&mut self, rows: &Rows<'_>, row: usize, pushed: &mut Pushed) {
-        let pane = self.grid.pane_of(rows.times()[row]);
-        let (first, last) = (self.grid.first_with(pane), self.grid.last_with(pane));
-        if first > last {
-            return;
-        }
-        if last < self.next {
-            pushed.late.push(row);
-            return;
-        }
-        if rows.codes[row] == NO_CODE {
-            let limit = self.coder.keys().limit();
-            pushed.diverted.push((row, Fault::Keys { limit }));
-            return;
-        }
-        if !self.panes.contains_key(&pane) && self.panes.len() >= self.limits.panes {
-            let limit = self.limits.panes;
-            pushed.diverted.push((row, Fault::Panes { limit }));
-            return;
-        }
-        let calls = &self.calls;
-        self.assembler.amend(pane, |sum| {
-            sum.add(calls, row..row + 1, &rows.codes[row..=row], |call| {
-                rows.input(call)
-            });
-        });
-        self.add_run(rows, (pane, row..row + 1), pushed);
-    }
-
-    /// Closes the windows that end at or before a mark.
-    fn advance(&mut self, mark: i64, pushed: &mut Pushed) {
-        if mark <= self.mark {
-            return;
-        }
-        self.mark = mark;
-        let is_end = mark == Marks::END;
-        while let Some((pane, _)) = self.panes.first_key_value() {
-            let window = self.grid.first_with(*pane).max(self.next);
-            let end = self.grid.end_of(window);
-            if !is_end && end > mark {
-                break;
-            }
-            let range = self.grid.range(window);
-            let slice = self.assembler.close(&self.calls, &self.panes, range);
-            let start = self.grid.start_of(range.0);
-            pushed.closed.add(&self.calls, (start, end), &slice);
-            self.next = window + 1;
-            self.retire();
-        }
-        if !is_end {
-            self.next = self.next.max(self.grid.open_at(mark));
-            self.retire();
-        }
-    }
-
-    /// Lets go of panes that are part of no open window.
-    fn retire(&mut self) {
-        let needed = self.grid.range(self.next).0;
-        while let Some(entry) = self.panes.first_entry() {
-            if *entry.key() >= needed {
-                break;
-            }
-            let (pane, slice) = entry.remove_entry();
-            self.assembler.retire(pane, &slice);
-        }
-    }
-}
-
-/// State as bytes, and back.
-impl Windows {
     /// Writes all that it holds.
     pub fn save(&self, to: &mut Saver) {
-        to.int(self.next);
-        to.int(self.mark);
-        self.coder.save(to);
-        save_panes(&self.panes, to);
-        self.assembler.save(to);
+        self.alone.save(to);
     }
 
     /// Takes over what windows of the same query wrote; these must have seen nothing yet.
@@ -258,11 +90,6 @@ impl Windows {
     ///
     /// If it is not what was written.
     pub fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
-        self.next = from.int()?;
-        self.mark = from.int()?;
-        self.coder.load(from)?;
-        self.panes = load_panes(&self.calls, from)?;
-        self.assembler = Assembler::load(&self.calls, from)?;
-        Ok(())
+        self.alone.load(from)
     }
 }
