@@ -260,7 +260,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         snapshot_interval_ms: 1,
         log: Config {
-            segment_bytes: 1 << 10,
+            segment_bytes: 1 << 8,
             ..Config::default()
         },
         ..Settings::default()
