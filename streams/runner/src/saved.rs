@@ -4,16 +4,19 @@
 //! u32 version   u32 digest of the plan   u64 through   u64 output   u64 rows that were none
 //! sources x { bytes position, u64 lines, u8 ended }
 //! sinks x { u64 rows that it had }
+//! since version 2: sources x keys x { bytes name, u64 digest }
 //! the engine's state
 //! ```
 
-use holm_connect::Position;
+use holm_connect::{Key, KeyRing, Position};
 use holm_engine::Run;
 use holm_lanes::{LoadError, Loader, Saver};
 use holm_once::Snapshot;
 
 pub(crate) const KIND: u32 = 1;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The layout without keys, which is read too.
+const WITHOUT_KEYS: u32 = 1;
 const PREFIX: &str = "snapshot-";
 
 /// How far a source is.
@@ -33,6 +36,21 @@ pub(crate) struct Saved {
     pub(crate) bad: u64,
     pub(crate) reached: Vec<Reached>,
     pub(crate) committed: Vec<u64>,
+    /// For each source the names under which rows were sent last.
+    pub(crate) keys: Vec<KeyRing>,
+}
+
+/// State that no longer changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Frozen {
+    pub(crate) saved: Saved,
+    pub(crate) run: Run,
+}
+
+impl Frozen {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.saved.bytes(&self.run)
+    }
 }
 
 pub(crate) fn name(of: Snapshot) -> String {
@@ -64,13 +82,21 @@ impl Saved {
         }
         to.count(self.committed.len());
         self.committed.iter().for_each(|output| to.word(*output));
+        for ring in &self.keys {
+            to.count(ring.len());
+            for key in ring.iter() {
+                to.bytes(key.name.as_bytes());
+                to.word(key.digest);
+            }
+        }
         run.save(&mut to);
         to.finish()
     }
 
     /// What stands before the engine's state.
     pub(crate) fn read(from: &mut Loader<'_>) -> Result<Self, LoadError> {
-        if from.small()? != VERSION {
+        let version = from.small()?;
+        if version != VERSION && version != WITHOUT_KEYS {
             return Err(LoadError::Invalid { what: "version" });
         }
         let plan = from.small()?;
@@ -89,12 +115,30 @@ impl Saved {
             })
         })?;
         let sinks = from.count(8)?;
+        let committed = from.many(sinks, |from| from.word())?;
+        let mut keys = vec![KeyRing::default(); sources];
+        if version == VERSION {
+            for ring in &mut keys {
+                for _ in 0..from.count(16)? {
+                    ring.add(key(from.bytes()?, from)?);
+                }
+            }
+        }
         Ok(Self {
             plan,
             of,
             bad,
             reached,
-            committed: from.many(sinks, |from| from.word())?,
+            committed,
+            keys,
         })
     }
+}
+
+fn key(name: &[u8], from: &mut Loader<'_>) -> Result<Key, LoadError> {
+    let name = std::str::from_utf8(name).map_err(|_wrong| LoadError::Invalid { what: "key" })?;
+    Ok(Key {
+        name: name.into(),
+        digest: from.word()?,
+    })
 }
