@@ -12,6 +12,7 @@
 mod case;
 mod data;
 mod measure;
+mod once;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -54,6 +55,9 @@ fn asked() -> Result<Asked, String> {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--once") {
+        return once::main();
+    }
     let mut out = std::io::stdout().lock();
     let asked = match asked() {
         Ok(asked) => asked,

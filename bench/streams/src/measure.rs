@@ -40,7 +40,7 @@ pub(crate) fn bandwidth() -> f64 {
     best
 }
 
-fn planned(case: &Case) -> Planned {
+pub(crate) fn planned(case: &Case) -> Planned {
     let script = parse(case.sql).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.name));
     let tables = script.tables().iter().map(|table| table.name.clone());
     let known = Known {
