@@ -220,7 +220,12 @@ impl<'a> Bench<'a> {
         let mut text = String::new();
         let mut put = |rows: &Batch| {
             text.clear();
-            write_rows(Format::JsonLines, &self.planned.plan.fields, rows, &mut text);
+            write_rows(
+                Format::JsonLines,
+                &self.planned.plan.fields,
+                rows,
+                &mut text,
+            );
         };
         for batch in from {
             put(&run.push(0, batch).expect("it holds what it must"));
@@ -235,8 +240,7 @@ impl<'a> Bench<'a> {
         let fields = self.planned.plan.fields.clone();
         let state = RealFolder::open(&folder.join("state")).expect("a folder of ours");
         let out = RealFolder::open(&folder.join("out")).expect("a folder of ours");
-        let sink: Box<dyn Sink> =
-            Box::new(FileSink::new(out, "rows", Format::JsonLines, &fields));
+        let sink: Box<dyn Sink> = Box::new(FileSink::new(out, "rows", Format::JsonLines, &fields));
         let source = &self.planned.plan.sources[0];
         let job = Job {
             inputs: vec![Input {
@@ -255,7 +259,14 @@ impl<'a> Bench<'a> {
         let tables = self.tables();
         let rows = move || Ok(tables.clone());
         let listener = Box::new(|_asides| {});
-        start(state, job, ends, Settings::default(), Box::new(rows), listener)
+        start(
+            state,
+            job,
+            ends,
+            Settings::default(),
+            Box::new(rows),
+            listener,
+        )
     }
 
     /// Records a second with all of it, and bytes of the last snapshot.
@@ -268,7 +279,11 @@ impl<'a> Bench<'a> {
         }
         let seconds = begun.elapsed().as_secs_f64();
         let status = handle.status();
-        assert_eq!(handle.join(), Phase::Complete, "it ends when its source does");
+        assert_eq!(
+            handle.join(),
+            Phase::Complete,
+            "it ends when its source does"
+        );
         (real(status.counts.rows) / seconds, status.snapshot.1)
     }
 
@@ -347,7 +362,9 @@ impl<'a> Bench<'a> {
         let (width, encoded) = self.encoded();
         let times = self.back(once / 2.0, asked.kills);
         let millis = |time: Option<&Duration>| {
-            time.map_or_else(String::new, |time| format!("{:.0}", time.as_secs_f64() * 1e3))
+            time.map_or_else(String::new, |time| {
+                format!("{:.0}", time.as_secs_f64() * 1e3)
+            })
         };
         format!(
             "|{}|{:.1}|{:.1}|{:.2}|{width:.2}|{:.0}|{:.0}|{}|{}|",

@@ -5,7 +5,7 @@
 //!   Feed::offer(rows, told) ─► waits, within its limit ─► take ─► given ─ acknowledge ─► told()
 //! ```
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -73,7 +73,7 @@ struct Sent {
 #[derive(Default)]
 struct SentKeys {
     ring: KeyRing,
-    places: HashMap<Arc<str>, Sent>,
+    places: BTreeMap<Arc<str>, Sent>,
     /// Whether the log has said what it knows.
     is_complete: bool,
 }
@@ -378,7 +378,11 @@ impl Source for FedSource {
         {
             durable.push(told);
             let sent = name.and_then(|name| state.sent.places.get_mut(&name));
-            durable.extend(sent.and_then(|sent| sent.waiting.take()).into_iter().flatten());
+            durable.extend(
+                sent.and_then(|sent| sent.waiting.take())
+                    .into_iter()
+                    .flatten(),
+            );
         }
         drop(state);
         self.shared.changed.notify_all();
@@ -399,7 +403,8 @@ impl Source for FedSource {
 
     fn remember(&mut self, keys: &KeyRing) {
         let mut state = self.shared.state();
-        keys.iter().for_each(|key| state.sent.add(key.clone(), None));
+        keys.iter()
+            .for_each(|key| state.sent.add(key.clone(), None));
         state.sent.is_complete = true;
     }
 

@@ -25,7 +25,11 @@ pub(crate) fn pack(values: impl Iterator<Item = u64>, width: u8, out: &mut Vec<u
         if bits >= 64 {
             out.extend_from_slice(&held.to_le_bytes());
             bits -= 64;
-            held = if bits == 0 { 0 } else { value >> (width - bits) };
+            held = if bits == 0 {
+                0
+            } else {
+                value >> (width - bits)
+            };
         }
     }
     let rest = usize::try_from(bits.div_ceil(8)).expect("eight at most");

@@ -53,4 +53,5 @@ mod top;
 
 pub use plan::{Limits, Node, Plan, Source, WindowKind};
 pub use report::{Counts, Diverted, Late, Report};
+pub use holm_window::Gauge;
 pub use run::{Full, Run};

@@ -207,7 +207,11 @@ impl World {
             }
             Effect::Snapshot { of, .. } => self.saving = Some((of, true)),
             Effect::Truncate { below } => {
-                let newest = self.disk.snapshots.last().map_or(below, |it| it.through + 1);
+                let newest = self
+                    .disk
+                    .snapshots
+                    .last()
+                    .map_or(below, |it| it.through + 1);
                 let below = match mutant {
                     Mutant::TruncatesEarly => newest,
                     Mutant::None

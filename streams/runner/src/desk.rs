@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use holm_base::{Time, WriteId};
 use holm_connect::{Position, SinkError};
 use holm_durable::{Log, LogError};
+use holm_engine::Gauge;
 use holm_machine::Folder;
 
 use crate::ends::{serve_files, serve_log, serve_sink, serve_source};
@@ -26,6 +27,8 @@ use crate::waiting::{Credit, Post, hold};
 const SHOWN: usize = 20;
 /// How long a stream that is told to stop waits for its sinks.
 const PARTING: Duration = Duration::from_secs(5);
+/// How often state is measured, all of which is looked at for it.
+const GAUGED: Duration = Duration::from_millis(250);
 /// How often a full log is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(500);
 
@@ -59,6 +62,11 @@ pub(crate) struct Desk {
     flushing: usize,
     waits: Option<String>,
     log_bytes: u64,
+    logged: u64,
+    /// Rows that were there when it was started.
+    rows_before: u64,
+    busy: Duration,
+    gauge: (Gauge, Option<Instant>),
     snapshot: (u64, u64),
     pace: Pace,
     asides: VecDeque<Aside>,
@@ -101,7 +109,11 @@ impl Desk {
             undurable: 0,
             flushing: 0,
             waits: None,
-            log_bytes: log.bytes(),
+            log_bytes: log.used(),
+            logged: 0,
+            rows_before: keeper.counts().rows,
+            busy: Duration::ZERO,
+            gauge: (Gauge::default(), None),
             snapshot: (0, 0),
             pace: Pace::new(settings.replay_max),
             asides: VecDeque::new(),
@@ -147,7 +159,11 @@ impl Desk {
         Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    pub(crate) fn serve(&mut self, orders: &Orders, status: &Mutex<Status>) -> Result<Phase, RunnerError> {
+    pub(crate) fn serve(
+        &mut self,
+        orders: &Orders,
+        status: &Mutex<Status>,
+    ) -> Result<Phase, RunnerError> {
         let mut told: Option<Instant> = None;
         loop {
             for mail in self.mail.drain(Duration::from_millis(20)) {
@@ -256,12 +272,13 @@ impl Desk {
         &mut self,
         records: Vec<Filed>,
         write: WriteId,
-        ended: Result<u64, LogError>,
+        ended: Result<(u64, u64), LogError>,
     ) -> Result<(), RunnerError> {
         self.is_flushing = false;
         match ended {
-            Ok(bytes) => {
+            Ok((bytes, added)) => {
                 self.log_bytes = bytes;
+                self.logged += added;
                 self.credit.free(std::mem::take(&mut self.flushing));
                 if self
                     .waits
@@ -298,7 +315,9 @@ impl Desk {
             let (arrived, bytes, took) = next.expect("it has something");
             let now = self.now();
             self.keeper.take(now, source, arrived)?;
-            self.pace.worked(took + (self.now() - now));
+            let ran = self.now() - now;
+            self.busy += ran;
+            self.pace.worked(took + ran);
             self.undurable += bytes;
             let asides = self.keeper.take_asides();
             if !asides.is_empty() {
@@ -393,6 +412,10 @@ impl Desk {
 
     pub(crate) fn show(&mut self, status: &Mutex<Status>, phase: Option<Phase>) {
         self.shown_at = Instant::now();
+        let measured = self.gauge.1;
+        if measured.is_none_or(|at| at.elapsed() > GAUGED) || phase.is_none() {
+            self.gauge = (self.keeper.gauge(), Some(self.shown_at));
+        }
         let mut status = hold(status);
         if let Some(phase) = phase {
             status.phase = phase;
@@ -405,6 +428,10 @@ impl Desk {
         status.marks = sources.map(|source| self.keeper.mark(source)).collect();
         status.records = self.keeper.records();
         status.log_bytes = self.log_bytes;
+        let rows = status.counts.rows - self.rows_before;
+        status.logged = (self.logged, rows);
+        status.busy = self.busy;
+        status.gauge = self.gauge.0;
         status.credit_bytes = self.credit.held();
         status.snapshot = self.snapshot;
         status.asides = self.asides.iter().cloned().collect();

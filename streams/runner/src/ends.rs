@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use holm_connect::{Position, Reader, Sink, SinkError, Source, SourceError, Taken};
+use holm_connect::{Piece, Position, Reader, Sink, SinkError, Source, SourceError, Taken};
 use holm_durable::{Entry, Log, keep};
 use holm_machine::Folder;
 
@@ -18,7 +18,8 @@ pub(crate) fn serve_log(mut log: Log, post: &Post<LogWork>, mail: &Post<Mail>) {
         match work {
             LogWork::Append(records, write) => {
                 let entries: Vec<Entry> = records.iter().map(Filed::entry).collect();
-                let ended = log.append(&entries).map(|()| log.bytes());
+                let bodies: usize = entries.iter().map(|entry| entry.body.len()).sum();
+                let ended = log.append(&entries).map(|()| (log.used(), wide(bodies)));
                 mail.push(Mail::Flushed {
                     records,
                     write,
@@ -50,7 +51,12 @@ pub(crate) fn serve_files(folder: &dyn Folder, post: &Post<FileWork>, mail: &Pos
     }
 }
 
-pub(crate) fn serve_sink(mut sink: Box<dyn Sink>, number: usize, post: &Post<Commit>, mail: &Post<Mail>) {
+pub(crate) fn serve_sink(
+    mut sink: Box<dyn Sink>,
+    number: usize,
+    post: &Post<Commit>,
+    mail: &Post<Mail>,
+) {
     while let Some(commit) = post.pop() {
         let ended = loop {
             match sink.put(commit.first, &commit.rows) {
@@ -77,14 +83,14 @@ pub(crate) fn serve_sink(mut sink: Box<dyn Sink>, number: usize, post: &Post<Com
 
 pub(crate) fn serve_source(
     (mut source, reader): (Box<dyn Source>, Reader),
-    (number, piece): (usize, usize),
+    (number, piece_bytes): (usize, usize),
     heard: &Post<Position>,
     mail: &Post<Mail>,
     credit: &Credit,
 ) {
     // A row may be longer than a piece; the source waits for more credit then.
     const ROW: usize = 1 << 20;
-    let mut wanted = piece;
+    let mut wanted = piece_bytes;
     let mut unheard = 0_usize;
     while !credit.is_over() {
         for position in heard.drain(Duration::ZERO) {
@@ -98,25 +104,11 @@ pub(crate) fn serve_source(
         // Whoever waits for an acknowledgement shall not wait for the next row.
         let wait = Duration::from_millis(if unheard > 0 { 1 } else { 50 });
         match source.take(wanted.min(free), wait) {
-            Ok(Taken::Rows(rows)) => {
-                let bytes = rows.rows.len();
-                wanted = piece;
-                credit.charge(bytes);
-                let begun = Instant::now();
-                let read = reader.read(&rows.rows, rows.first_row);
-                let arrived = Arrived::Rows {
-                    read,
-                    position: rows.position,
-                    bytes: (wide(bytes), crc32c::crc32c(&rows.rows)),
-                    key: rows.key,
-                };
+            Ok(Taken::Rows(piece)) => {
+                wanted = piece_bytes;
+                credit.charge(piece.rows.len());
                 unheard += 1;
-                mail.push(Mail::Taken {
-                    source: number,
-                    arrived,
-                    bytes,
-                    took: begun.elapsed(),
-                });
+                mail.push(understood(number, piece, &reader));
             }
             Ok(Taken::Columns(columns)) => {
                 let bytes = columns.bytes;
@@ -130,7 +122,7 @@ pub(crate) fn serve_source(
                 });
             }
             Ok(Taken::Nothing) => {
-                wanted = piece.max(ROW);
+                wanted = piece_bytes.max(ROW);
                 mail.push(Mail::Idle { source: number });
             }
             Ok(Taken::End) => {
@@ -156,5 +148,23 @@ pub(crate) fn serve_source(
     mail.push(Mail::Gone { source: number });
     while let Some(position) = heard.pop() {
         source.acknowledge(&position);
+    }
+}
+
+/// Rows as the keeper takes them.
+fn understood(source: usize, piece: Piece, reader: &Reader) -> Mail {
+    let begun = Instant::now();
+    let bytes = piece.rows.len();
+    let arrived = Arrived::Rows {
+        read: reader.read(&piece.rows, piece.first_row),
+        position: piece.position,
+        bytes: (wide(bytes), crc32c::crc32c(&piece.rows)),
+        key: piece.key,
+    };
+    Mail::Taken {
+        source,
+        arrived,
+        bytes,
+        took: begun.elapsed(),
     }
 }

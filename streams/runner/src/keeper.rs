@@ -6,7 +6,7 @@ use std::sync::Arc;
 use holm_base::{Time, WriteId};
 use holm_connect::{Columns, Key, KeyRing, Position, Read};
 use holm_durable::{Data, Entry, Offsets, Record};
-use holm_engine::{Counts, Run};
+use holm_engine::{Counts, Gauge, Run};
 use holm_lanes::{Batch, LaneBuilder};
 use holm_machine::{Effects, Machine};
 use holm_once::{Effect, Once, Snapshot};
@@ -530,6 +530,12 @@ impl Keeper {
         counts.rows += self.bad;
         counts.diverted += self.bad;
         counts
+    }
+
+    /// How much its windows keep.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        self.run.gauge()
     }
 
     /// The watermark of a source.

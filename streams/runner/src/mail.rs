@@ -33,7 +33,8 @@ pub(crate) enum Mail {
     Flushed {
         records: Vec<Filed>,
         write: WriteId,
-        ended: Result<u64, LogError>,
+        /// Bytes of the log, and of these records.
+        ended: Result<(u64, u64), LogError>,
     },
     Put {
         sink: usize,

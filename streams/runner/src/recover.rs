@@ -172,7 +172,13 @@ impl Way<'_> {
             self.opened.keeper.is_open,
             "once I6: the way ends at the sources"
         );
-        for (source, keys) in self.opened.ends.sources.iter_mut().zip(&self.opened.keeper.keys) {
+        for (source, keys) in self
+            .opened
+            .ends
+            .sources
+            .iter_mut()
+            .zip(&self.opened.keeper.keys)
+        {
             source.remember(keys);
         }
         // What is said about rows was said when they ran first.

@@ -69,6 +69,13 @@ pub(crate) fn named(name: &str) -> Option<Snapshot> {
 impl Saved {
     pub(crate) fn bytes(&self, run: &Run) -> Vec<u8> {
         let mut to = Saver::new();
+        self.head(&mut to);
+        run.save(&mut to);
+        to.finish()
+    }
+
+    /// What stands before the engine's state.
+    fn head(&self, to: &mut Saver) {
         to.small(VERSION);
         to.small(self.plan);
         to.word(self.of.through);
@@ -89,11 +96,9 @@ impl Saved {
                 to.word(key.digest);
             }
         }
-        run.save(&mut to);
-        to.finish()
     }
 
-    /// What stands before the engine's state.
+    /// Reads what stands before the engine's state.
     pub(crate) fn read(from: &mut Loader<'_>) -> Result<Self, LoadError> {
         let version = from.small()?;
         if version != VERSION && version != WITHOUT_KEYS {
@@ -141,4 +146,59 @@ fn key(name: &[u8], from: &mut Loader<'_>) -> Result<Key, LoadError> {
         name: name.into(),
         digest: from.word()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved() -> Saved {
+        let mut keys = KeyRing::default();
+        keys.add(Key {
+            name: "a key".into(),
+            digest: 77,
+        });
+        Saved {
+            plan: 9,
+            of: Snapshot {
+                through: 12,
+                output: 34,
+            },
+            bad: 2,
+            reached: vec![Reached {
+                position: Position::of(&[5, 6]),
+                lines: 7,
+                is_over: false,
+            }],
+            committed: vec![30],
+            keys: vec![keys],
+        }
+    }
+
+    /// What stands before the engine's state, of both versions.
+    #[test]
+    fn snapshots_of_both_versions_are_read() {
+        let one = &include_bytes!("../tests/compat/v1-snapshot")[..];
+        let two = &include_bytes!("../tests/compat/v2-snapshot")[..];
+        let mut without = saved();
+        without.keys = vec![KeyRing::default()];
+        for (bytes, wanted) in [(one, without), (two, saved())] {
+            let mut from = Loader::new(bytes);
+            assert_eq!(Saved::read(&mut from), Ok(wanted));
+            assert!(from.is_done());
+            for end in 0..bytes.len() {
+                Saved::read(&mut Loader::new(&bytes[..end])).expect_err("it is cut");
+            }
+        }
+        let mut to = Saver::new();
+        saved().head(&mut to);
+        assert_eq!(to.finish(), two, "and it is still written so");
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let bytes = [3, 0, 0, 0, 9, 0, 0, 0];
+        let wanted = Err(LoadError::Invalid { what: "version" });
+        assert_eq!(Saved::read(&mut Loader::new(&bytes)), wanted);
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use holm_engine::Counts;
+use holm_engine::{Counts, Gauge};
 use holm_lanes::Batch;
 use holm_machine::Folder;
 
@@ -54,6 +54,12 @@ pub struct Status {
     pub records: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
+    /// Bytes that were logged since it was started, and rows that came since then.
+    pub logged: (u64, u64),
+    /// How much its windows keep.
+    pub gauge: Gauge,
+    /// For how long rows were run.
+    pub busy: Duration,
     /// Bytes that were taken and not yet run.
     pub credit_bytes: usize,
     /// The record of the last snapshot, and its bytes.
@@ -74,6 +80,9 @@ impl Status {
             committed: vec![0; sinks],
             records: 0,
             log_bytes: 0,
+            logged: (0, 0),
+            gauge: Gauge::default(),
+            busy: Duration::ZERO,
             credit_bytes: 0,
             snapshot: (0, 0),
             recovered: (Duration::ZERO, 0),

@@ -61,7 +61,9 @@ fn crash_everywhere(case: &Case, name: &str) {
 /// its beginning.
 fn damage(storage: &Storage) -> Option<bool> {
     let names = storage.names();
-    let newest = names.iter().rfind(|it| it.starts_with("stream/snapshot-"))?;
+    let newest = names
+        .iter()
+        .rfind(|it| it.starts_with("stream/snapshot-"))?;
     if newest.ends_with(".new") {
         return None;
     }
