@@ -172,7 +172,12 @@ impl Feed {
         let mut state = self.0.state();
         if let Some(key) = &key {
             if !state.sent.is_complete {
-                return Err(Unfed::Recovering);
+                let is_over = state.is_stopped || state.failed.is_some();
+                return Err(if is_over {
+                    Unfed::Stopped
+                } else {
+                    Unfed::Recovering
+                });
             }
             if let Some(sent) = state.sent.places.get_mut(&key.name) {
                 if sent.digest != key.digest {
