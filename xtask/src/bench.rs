@@ -34,6 +34,7 @@ pub(crate) const PAGE: &str = "
   cargo xtask bench kv --json                         the whole table as one JSON object
   cargo xtask bench streams                           rows in and columns in, beside LightSaber's
   cargo xtask bench streams CM1 YSB --rows 4000000    some queries
+  cargo xtask bench streams --once                    exactly once beside none, and the way back
 
 Builds holm for release, starts `holm up` and etcd on free loopback ports, each with a fresh
 data directory on the same disk, and lets `holm bench kv` load one and the other in turn:

@@ -12,6 +12,7 @@
 mod case;
 mod data;
 mod measure;
+mod once;
 mod priorities;
 mod sharing;
 
@@ -71,6 +72,9 @@ fn only(word: Option<&str>) -> Result<Only, String> {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--once") {
+        return once::main();
+    }
     let mut out = std::io::stdout().lock();
     let asked = match asked() {
         Ok(asked) => asked,

@@ -184,6 +184,7 @@ impl Live {
             diverted: counts.diverted + bad,
             bytes: self.bytes,
             log_bytes: 0,
+            logged: (0, 0),
             state_bytes: long(gauge.bytes),
             panes: long(gauge.panes),
             keys: long(gauge.keys),

@@ -121,12 +121,14 @@ fn span(us: i64) -> String {
 
 fn line(view: &Value, seen: &Seen) -> [String; 13] {
     let rows = figure(view, "rows");
-    let per = |name: &str| {
+    let per = |name: &str, rows: u64| {
         if rows == 0 || figure(view, name) == 0 {
             return "-".to_owned();
         }
         format!("{:.1}", real(figure(view, name)) / real(rows))
     };
+    // Since it was started; what was before is not known.
+    let since = figure(view, "logged_rows");
     let time = view["figures"]["watermark_us"].as_i64().map(|us| {
         let mut text = String::new();
         holm_lanes::write_timestamp(us, 3, &mut text);
@@ -142,7 +144,7 @@ fn line(view: &Value, seen: &Seen) -> [String; 13] {
             rate(seen.rates.back().copied().unwrap_or(0.0))
         },
         grouped(rows),
-        per("busy_ns"),
+        per("busy_ns", if since > 0 { since } else { rows }),
         time.unwrap_or_else(|| "-".to_owned()),
         view["figures"]["lag_us"]
             .as_i64()
@@ -152,7 +154,7 @@ fn line(view: &Value, seen: &Seen) -> [String; 13] {
         grouped(figure(view, "panes")),
         grouped(figure(view, "keys")),
         size(figure(view, "state_bytes")),
-        per("log_bytes"),
+        per("logged_bytes", since),
     ]
 }
 

@@ -5,7 +5,7 @@
 //!   Feed::offer(rows, told) ─► waits, within its limit ─► take ─► given ─ acknowledge ─► told()
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::file_source::LINE_MAX;
+use crate::keys::{Key, KeyRing};
 use crate::source::{Piece, Position, Source, SourceError, Taken};
 
 /// Offers that may be on their way, waiting or given and not yet durable.
@@ -41,11 +42,55 @@ pub enum Unfed {
     /// The source takes nothing any more.
     #[error("the source has stopped")]
     Stopped,
+    /// Rows with a key, and what was sent before a restart is not known yet.
+    #[error("the stream comes back; keys are not known yet")]
+    Recovering,
+    /// Other rows were sent under this key.
+    #[error("other rows were sent under this key before")]
+    Other,
+}
+
+/// What becomes of rows that were taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// They count.
+    New,
+    /// They came before, under the same key, and count once.
+    Again,
+}
+
+/// Those who wait for the same rows.
+const REPEATS_MAX: usize = 64;
+
+/// A key that was sent.
+struct Sent {
+    digest: u64,
+    /// Who waits until its rows are durable; `None` when they are.
+    waiting: Option<Vec<Told>>,
+}
+
+/// Keys that were sent, by the log and since.
+#[derive(Default)]
+struct SentKeys {
+    ring: KeyRing,
+    places: BTreeMap<Arc<str>, Sent>,
+    /// Whether the log has said what it knows.
+    is_complete: bool,
+}
+
+impl SentKeys {
+    fn add(&mut self, key: Key, waiting: Option<Vec<Told>>) {
+        let (name, digest) = (Arc::clone(&key.name), key.digest);
+        self.places.insert(name, Sent { digest, waiting });
+        if let Some(gone) = self.ring.add(key) {
+            self.places.remove(&gone.name);
+        }
+    }
 }
 
 struct Offer {
     rows: Vec<u8>,
-    key: Option<String>,
+    key: Option<Key>,
     told: Told,
 }
 
@@ -54,7 +99,8 @@ struct State {
     waiting: VecDeque<Offer>,
     bytes: usize,
     /// Offers that were given, by their number, until they are durable.
-    given: VecDeque<(u64, Told)>,
+    given: VecDeque<(u64, Told, Option<Arc<str>>)>,
+    sent: SentKeys,
     offers: u64,
     rows: u64,
     is_ended: bool,
@@ -116,16 +162,44 @@ pub fn fed(name: &str, header: Option<String>, limit: usize) -> (Feed, FedSource
 
 impl Feed {
     /// Takes whole rows in, if there is room. `told` hears when they are durable; if that never
-    /// happens it is dropped.
+    /// happens it is dropped. Rows under a key that was sent before are not taken again, and
+    /// `told` hears of the first ones.
     ///
     /// # Errors
     ///
     /// As [`Unfed`] says.
-    pub fn offer(&self, rows: Vec<u8>, key: Option<String>, told: Told) -> Result<(), Unfed> {
+    pub fn offer(&self, rows: Vec<u8>, key: Option<Key>, told: Told) -> Result<Offered, Unfed> {
         let mut state = self.0.state();
+        if let Some(key) = &key {
+            if !state.sent.is_complete {
+                let is_over = state.is_stopped || state.failed.is_some();
+                return Err(if is_over {
+                    Unfed::Stopped
+                } else {
+                    Unfed::Recovering
+                });
+            }
+            if let Some(sent) = state.sent.places.get_mut(&key.name) {
+                if sent.digest != key.digest {
+                    return Err(Unfed::Other);
+                }
+                match &mut sent.waiting {
+                    Some(waiting) if waiting.len() >= REPEATS_MAX => return Err(Unfed::Full),
+                    Some(waiting) => waiting.push(told),
+                    None => {
+                        drop(state);
+                        told();
+                    }
+                }
+                return Ok(Offered::Again);
+            }
+        }
         self.admit(&state, rows.len())?;
+        if let Some(key) = &key {
+            state.sent.add(key.clone(), Some(Vec::new()));
+        }
         self.add(&mut state, Offer { rows, key, told });
-        Ok(())
+        Ok(Offered::New)
     }
 
     /// Takes whole rows in, and waits for room.
@@ -238,7 +312,9 @@ fn join(state: &mut State, credit: usize) -> Option<Piece> {
         };
         state.bytes -= offer.rows.len();
         state.offers += 1;
-        state.given.push_back((state.offers, offer.told));
+        let name = offer.key.as_ref().map(|key| Arc::clone(&key.name));
+        let number = state.offers;
+        state.given.push_back((number, offer.told, name));
         is_alone = offer.key.is_some();
         key = offer.key;
         if rows.is_empty() {
@@ -302,13 +378,20 @@ impl Source for FedSource {
         while state
             .given
             .front()
-            .is_some_and(|(number, _)| *number <= through)
+            .is_some_and(|(number, ..)| *number <= through)
+            && let Some((_, told, name)) = state.given.pop_front()
         {
-            durable.extend(state.given.pop_front());
+            durable.push(told);
+            let sent = name.and_then(|name| state.sent.places.get_mut(&name));
+            durable.extend(
+                sent.and_then(|sent| sent.waiting.take())
+                    .into_iter()
+                    .flatten(),
+            );
         }
         drop(state);
         self.shared.changed.notify_all();
-        durable.into_iter().for_each(|(_, told)| told());
+        durable.into_iter().for_each(|told| told());
     }
 
     fn seek(&mut self, position: &Position) -> Result<(), SourceError> {
@@ -321,6 +404,13 @@ impl Source for FedSource {
 
     fn replayable(&self) -> bool {
         false
+    }
+
+    fn remember(&mut self, keys: &KeyRing) {
+        let mut state = self.shared.state();
+        keys.iter()
+            .for_each(|key| state.sent.add(key.clone(), None));
+        state.sent.is_complete = true;
     }
 
     fn stop(&mut self) {
@@ -336,8 +426,9 @@ impl Drop for FedSource {
         let mut state = self.shared.state();
         let waiting = std::mem::take(&mut state.waiting);
         let given = std::mem::take(&mut state.given);
+        let sent = std::mem::take(&mut state.sent);
         drop(state);
-        drop((waiting, given));
+        drop((waiting, given, sent));
     }
 }
 
@@ -349,7 +440,7 @@ mod tests {
 
     const WAIT: Duration = Duration::from_millis(1);
 
-    fn rows(taken: Taken) -> Option<(String, Option<String>, Position)> {
+    fn rows(taken: Taken) -> Option<(String, Option<Key>, Position)> {
         let Taken::Rows(piece) = taken else {
             return None;
         };
@@ -360,19 +451,20 @@ mod tests {
     #[test]
     fn offers_are_told_once_they_are_durable() {
         let (feed, mut source) = fed("http", None, 100);
+        source.remember(&KeyRing::default());
         let told = Arc::new(AtomicUsize::new(0));
         for text in ["a", "b\n", "c"] {
             let told = Arc::clone(&told);
             let tell = Box::new(move || {
                 told.fetch_add(1, Ordering::Relaxed);
             });
-            let key = (text == "c").then(|| "k".to_owned());
+            let key = (text == "c").then(|| Key::of("k", b"c"));
             feed.offer(text.into(), key, tell).unwrap();
         }
         let (text, key, first) = rows(source.take(100, WAIT).unwrap()).unwrap();
         assert_eq!((text.as_str(), key), ("a\nb\n", None));
         let (text, key, second) = rows(source.take(100, WAIT).unwrap()).unwrap();
-        assert_eq!((text.as_str(), key.as_deref()), ("c\n", Some("k")));
+        assert_eq!((text.as_str(), key), ("c\n", Some(Key::of("k", b"c"))));
         assert_eq!(told.load(Ordering::Relaxed), 0);
         source.acknowledge(&first);
         assert_eq!(told.load(Ordering::Relaxed), 2);
@@ -386,16 +478,58 @@ mod tests {
         let (feed, mut source) = fed("http", None, 4);
         let offer = |text: &str| feed.offer(text.into(), None, Box::new(|| ()));
         assert_eq!(offer("12345"), Err(Unfed::TooLong { bytes: 5, limit: 4 }));
-        assert_eq!(offer("123\n"), Ok(()));
+        assert_eq!(offer("123\n"), Ok(Offered::New));
         assert!(feed.is_full());
         assert_eq!(offer("1\n"), Err(Unfed::Full));
         assert_eq!(source.take(2, WAIT), Ok(Taken::Nothing));
         assert!(rows(source.take(4, WAIT).unwrap()).is_some());
-        assert_eq!(offer("1\n"), Ok(()));
+        assert_eq!(offer("1\n"), Ok(Offered::New));
         source.stop();
         assert_eq!(offer("1\n"), Err(Unfed::Stopped));
         assert!(rows(source.take(4, WAIT).unwrap()).is_some());
         assert_eq!(source.take(4, WAIT), Ok(Taken::End));
+    }
+
+    #[test]
+    fn rows_under_a_key_count_once() {
+        let (feed, mut source) = fed("http", None, 100);
+        let told = Arc::new(AtomicUsize::new(0));
+        let offer = |name: &str, body: &str| {
+            let told = Arc::clone(&told);
+            let tell = Box::new(move || {
+                told.fetch_add(1, Ordering::Relaxed);
+            });
+            feed.offer(body.into(), Some(Key::of(name, body.as_bytes())), tell)
+        };
+        assert_eq!(offer("a", "1"), Err(Unfed::Recovering));
+        let mut known = KeyRing::default();
+        known.add(Key::of("old", b"0"));
+        source.remember(&known);
+        // What is durable is answered at once, whoever else waits.
+        assert_eq!(offer("old", "0"), Ok(Offered::Again));
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+        assert_eq!(offer("old", "1"), Err(Unfed::Other));
+        assert_eq!(offer("a", "1"), Ok(Offered::New));
+        assert_eq!(offer("a", "1"), Ok(Offered::Again));
+        assert_eq!(offer("a", "2"), Err(Unfed::Other));
+        let (text, _, first) = rows(source.take(100, WAIT).unwrap()).unwrap();
+        assert_eq!(text, "1\n");
+        assert_eq!(source.take(100, WAIT), Ok(Taken::Nothing));
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+        source.acknowledge(&first);
+        assert_eq!(told.load(Ordering::Relaxed), 3);
+        assert_eq!(offer("a", "1"), Ok(Offered::Again));
+        assert_eq!(told.load(Ordering::Relaxed), 4);
+    }
+
+    #[test]
+    fn so_many_wait_for_one_key_and_no_more() {
+        let (feed, mut source) = fed("http", None, 100);
+        source.remember(&KeyRing::default());
+        let offer = || feed.offer(b"1".to_vec(), Some(Key::of("a", b"1")), Box::new(|| ()));
+        assert_eq!(offer(), Ok(Offered::New));
+        (0..REPEATS_MAX).for_each(|_| assert_eq!(offer(), Ok(Offered::Again)));
+        assert_eq!(offer(), Err(Unfed::Full));
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Where rows come from, as the runner of a query sees it: a port that gives whole rows on
 //! credit, and hears when they are durable.
 //!
-//! A source hands out bytes, not values: what it gives is written in its format, row after row,
-//! and a [`Reader`](crate::Reader) understands it. Behind each piece stands a [`Position`], which
+//! Most sources hand out bytes, not values: what they give is written in their format, row after
+//! row, and a [`Reader`](crate::Reader) understands it. Some have columns. Behind each piece stands a [`Position`], which
 //! means something to the source alone.
 
 use std::fmt;
 use std::time::Duration;
 
+use holm_lanes::Batch;
 use thiserror::Error;
+
+use crate::keys::{Key, KeyRing};
 
 /// The longest position.
 pub const POSITION_MAX: usize = 64;
@@ -83,14 +86,30 @@ pub struct Piece {
     pub position: Position,
     /// The name under which a client sends these very rows again if it heard nothing; rows with
     /// a key are a piece of their own.
-    pub key: Option<String>,
+    pub key: Option<Key>,
+}
+
+/// Rows that need no reading: they come as columns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Columns {
+    /// The rows.
+    pub batch: Batch,
+    /// How far the source has been read with these rows. A source that gives its rows again gives
+    /// them in the same batches.
+    pub position: Position,
+    /// About how many bytes they take, for the credit.
+    pub bytes: usize,
+    /// A checksum of what they were made of.
+    pub crc: u32,
 }
 
 /// What a source gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Taken {
-    /// Rows.
+    /// Rows, as they are written.
     Rows(Piece),
+    /// Rows as columns.
+    Columns(Columns),
     /// None came while it waited, or the next one is longer than the credit.
     Nothing,
     /// There are no more, now and ever.
@@ -183,6 +202,10 @@ pub trait Source: Send + fmt::Debug {
     /// Whether rows that it gave can be had again after a restart, by their position. What
     /// cannot is logged before it is acknowledged.
     fn replayable(&self) -> bool;
+
+    /// What clients sent last under names of their own, by the log: the same again is not taken.
+    /// Called once, before anything is taken.
+    fn remember(&mut self, _keys: &KeyRing) {}
 
     /// Takes no more from outside: those who send are told to come again. What was taken in
     /// before is still given.

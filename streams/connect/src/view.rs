@@ -33,6 +33,8 @@ pub struct Figures {
     pub bytes: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
+    /// Bytes that were logged since it was started, and rows that came since then.
+    pub logged: (u64, u64),
     /// Bytes of state.
     pub state_bytes: u64,
     /// Panes that are open.
@@ -62,7 +64,7 @@ impl Figures {
         let time = |time: Option<i64>| time.map_or_else(|| "null".to_owned(), |us| us.to_string());
         format!(
             "{{\"rows\":{},\"out\":{},\"late\":{},\"diverted\":{},\"bytes\":{},\"log_bytes\":{},\
-             \"state_bytes\":{},\"panes\":{},\"keys\":{},\"busy_ns\":{},\"watermark_us\":{},\
+             \"logged_bytes\":{},\"logged_rows\":{},\"state_bytes\":{},\"panes\":{},\"keys\":{},\"busy_ns\":{},\"watermark_us\":{},\
              \"clock_us\":{},\"lag_us\":{},\"ended\":{}}}",
             self.rows,
             self.out,
@@ -70,6 +72,8 @@ impl Figures {
             self.diverted,
             self.bytes,
             self.log_bytes,
+            self.logged.0,
+            self.logged.1,
             self.state_bytes,
             self.panes,
             self.keys,

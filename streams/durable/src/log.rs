@@ -195,10 +195,17 @@ impl Log {
         self.next
     }
 
-    /// Bytes of all segments.
+    /// Bytes of all segments, room that was made ahead among them.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|it| it.bytes).sum()
+    }
+
+    /// Bytes of all segments that records take.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        let room = self.current.as_ref().map_or(0, |(_, at, len)| len - at);
+        self.bytes() - wide(room)
     }
 
     /// Makes records durable: one write, one sync (I1).

@@ -3,7 +3,8 @@
 //! |kind|record|says|
 //! |--|--|--|
 //! |1|opened|the log was opened; the epoch is in the frame|
-//! |2|data|a batch of a source that gives its rows once: columns, line numbers, place|
+//! |2|data|a batch of a source that gives its rows once: columns, line numbers, place; in version 2
+//! with the name under which it would be sent again|
 //! |3|offsets|a batch of a source that gives them again: where it ended, how long, checksum|
 //! |4|ended|a source has ended|
 
@@ -16,12 +17,16 @@ use thiserror::Error;
 use crate::frame::Entry;
 
 const VERSION: u8 = 1;
+/// Of data with a key.
+const KEYED: u8 = 2;
+const DATA: u8 = 2;
 /// The most rows of a batch: a mebibyte of the shortest ones has fewer.
 const ROWS_MAX: usize = 1 << 20;
 
 /// A batch with its rows.
 ///
 /// ```text
+/// in version 2: bytes name of the key   u64 digest of the body
 /// u32 source   bytes position   u64 lines   u64 bad   u64 rows
 /// u8 0, u64 first line  or  u8 1, and the lines as the first of the columns
 /// u32 columns   bytes columns, as streams/encode writes them
@@ -36,6 +41,8 @@ pub struct Data {
     pub lines: u64,
     /// Lines of this batch that were no rows.
     pub bad: u64,
+    /// The name under which a client sends it again, and a digest of what it sent.
+    pub key: Option<(String, u64)>,
     /// The rows.
     pub batch: Batch,
 }
@@ -97,11 +104,17 @@ impl Record {
     #[must_use]
     pub fn entry(&self, sequence: u64, epoch: u64) -> Entry {
         let mut to = Saver::new();
+        let mut version = VERSION;
         let kind = match self {
             Self::Opened => 1,
             Self::Data(data) => {
+                if let Some((name, digest)) = &data.key {
+                    version = KEYED;
+                    to.bytes(name.as_bytes());
+                    to.word(*digest);
+                }
                 write_data(data, &mut to);
-                2
+                DATA
             }
             Self::Offsets(offsets) => {
                 to.small(offsets.source);
@@ -120,7 +133,7 @@ impl Record {
             sequence,
             epoch,
             kind,
-            version: VERSION,
+            version,
             body: to.finish(),
         }
     }
@@ -132,13 +145,14 @@ impl Record {
     /// If it is of a kind that this build does not know, or says nothing.
     pub fn read(entry: &Entry) -> Result<Self, RecordError> {
         let (kind, version) = (entry.kind, entry.version);
-        if version != VERSION {
+        let is_keyed = kind == DATA && version == KEYED;
+        if version != VERSION && !is_keyed {
             return Err(RecordError::Unknown { kind, version });
         }
         let mut from = Loader::new(&entry.body);
         let record = match kind {
             1 => Ok(Self::Opened),
-            2 => read_data(&mut from).map(|data| Self::Data(Box::new(data))),
+            DATA => read_data(&mut from, is_keyed).map(|data| Self::Data(Box::new(data))),
             3 => read_offsets(&mut from).map(Self::Offsets),
             4 => from.small().map(|source| Self::Ended { source }),
             _ => return Err(RecordError::Unknown { kind, version }),
@@ -179,7 +193,13 @@ fn write_data(data: &Data, to: &mut Saver) {
     to.bytes(&columns);
 }
 
-fn read_data(from: &mut Loader<'_>) -> Result<Data, LoadError> {
+fn read_data(from: &mut Loader<'_>, is_keyed: bool) -> Result<Data, LoadError> {
+    let mut key = None;
+    if is_keyed {
+        let name = std::str::from_utf8(from.bytes()?);
+        let name = name.map_err(|_wrong| LoadError::Invalid { what: "key" })?;
+        key = Some((name.to_owned(), from.word()?));
+    }
     let source = from.small()?;
     let position = from.bytes()?.to_vec();
     let (lines, bad) = (from.word()?, from.word()?);
@@ -217,6 +237,7 @@ fn read_data(from: &mut Loader<'_>) -> Result<Data, LoadError> {
         position,
         lines,
         bad,
+        key,
         batch: Batch {
             lanes: lanes.into_iter().map(Arc::new).collect(),
             rows,

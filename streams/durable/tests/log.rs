@@ -37,6 +37,26 @@ fn entry(sequence: u64) -> Entry {
     }
 }
 
+/// A segment that version 1 wrote is read, and is still written so.
+#[test]
+fn segments_of_version_one_are_read() {
+    let bytes = &include_bytes!("compat/v1-segment")[..];
+    let name = "log/log-00000000000000000001";
+    let storage = Storage::new();
+    let (mut log, _) = open(&storage).expect("it is there");
+    log.append(&[entry(1), entry(2)]).expect("there is room");
+    log.append(&[entry(3)]).expect("there is room");
+    let written = storage.bytes(name).expect("it is there");
+    assert_eq!(written[..bytes.len()], *bytes, "and what is behind is room");
+    assert!(written[bytes.len()..].iter().all(|byte| *byte == 0));
+    let storage = Storage::new();
+    folder(&storage);
+    storage.put(name, bytes);
+    let (log, extent) = open(&storage).expect("it is whole");
+    assert_eq!((extent.first, extent.last, extent.epoch), (1, 3, 3));
+    assert_eq!(all(&log), [entry(1), entry(2), entry(3)]);
+}
+
 fn all(log: &Log) -> Vec<Entry> {
     log.replay(1)
         .collect::<Result<_, _>>()

@@ -10,7 +10,7 @@ fn wide(count: usize) -> u64 {
     u64::try_from(count).expect("what is in memory is counted in 64 bits")
 }
 
-fn data(origin: Origin) -> Record {
+fn data(origin: Origin, key: Option<(String, u64)>) -> Record {
     let mut text = Text::default();
     ["a", "b", "a", ""].iter().for_each(|it| text.push(it));
     let lanes = [
@@ -26,6 +26,7 @@ fn data(origin: Origin) -> Record {
         position: vec![7, 8, 9],
         lines: 44,
         bad: 1,
+        key,
         batch: Batch {
             lanes: lanes.into_iter().map(Arc::new).collect(),
             rows: 4,
@@ -38,11 +39,12 @@ fn data(origin: Origin) -> Record {
     }))
 }
 
-fn records() -> [Record; 5] {
+fn records() -> [Record; 6] {
     [
         Record::Opened,
-        data(Origin::Run(40)),
-        data(Origin::Rows(vec![40, 41, 43, 44])),
+        data(Origin::Run(40), None),
+        data(Origin::Rows(vec![40, 41, 43, 44]), None),
+        data(Origin::Run(40), Some(("a key".to_owned(), 77))),
         Record::Offsets(Offsets {
             source: 0,
             position: vec![1; 16],
@@ -130,12 +132,13 @@ fn noise_is_refused_or_is_a_record() {
 
 /// Bytes that were written stay readable, and are still written so.
 #[test]
-fn bytes_of_version_one_are_read() {
-    let [opened, run, rows, offsets, ended] = records();
+fn bytes_that_were_written_are_read() {
+    let [opened, run, rows, keyed, offsets, ended] = records();
     for (bytes, record) in [
         (&include_bytes!("compat/v1-opened")[..], opened),
         (&include_bytes!("compat/v1-data-run")[..], run),
         (&include_bytes!("compat/v1-data-rows")[..], rows),
+        (&include_bytes!("compat/v2-data-keyed")[..], keyed),
         (&include_bytes!("compat/v1-offsets")[..], offsets),
         (&include_bytes!("compat/v1-ended")[..], ended),
     ] {

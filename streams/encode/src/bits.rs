@@ -11,25 +11,29 @@ pub(crate) fn packed_bytes(count: usize, width: u8) -> usize {
     (count * usize::from(width)).div_ceil(8)
 }
 
+/// Writes numbers of so many bits each, of which they have no more.
 pub(crate) fn pack(values: impl Iterator<Item = u64>, width: u8, out: &mut Vec<u8>) {
-    let mut held = 0_u128;
+    let width = u32::from(width);
+    if width == 0 {
+        return;
+    }
+    let mut held = 0_u64;
     let mut bits = 0_u32;
     for value in values {
-        held |= u128::from(value) << bits;
-        bits += u32::from(width);
-        while bits >= 8 {
-            out.push(low_byte(held));
-            held >>= 8;
-            bits -= 8;
+        held |= value << bits;
+        bits += width;
+        if bits >= 64 {
+            out.extend_from_slice(&held.to_le_bytes());
+            bits -= 64;
+            held = if bits == 0 {
+                0
+            } else {
+                value >> (width - bits)
+            };
         }
     }
-    if bits > 0 {
-        out.push(low_byte(held));
-    }
-}
-
-fn low_byte(held: u128) -> u8 {
-    u8::try_from(held & 0xFF).expect("a masked byte is one")
+    let rest = usize::try_from(bits.div_ceil(8)).expect("eight at most");
+    out.extend_from_slice(&held.to_le_bytes()[..rest]);
 }
 
 /// So many numbers of so many bits; `None` if the bytes are too few.
@@ -42,18 +46,20 @@ pub(crate) fn unpack(bytes: &[u8], count: usize, width: u8) -> Option<Vec<u64>> 
     } else {
         (1 << width) - 1
     };
-    let mut values = Vec::with_capacity(count);
-    let mut rest = bytes.iter();
-    let (mut held, mut bits) = (0_u128, 0_u32);
-    for _ in 0..count {
-        while bits < u32::from(width) {
-            held |= u128::from(*rest.next()?) << bits;
-            bits += 8;
+    // A word is read at each value's first byte, so that there must be some behind the last.
+    let mut padded = Vec::with_capacity(bytes.len() + 16);
+    padded.extend_from_slice(bytes);
+    padded.resize(bytes.len() + 16, 0);
+    let width = usize::from(width);
+    let value = |at: usize| {
+        let place = at * width;
+        let (byte, shift) = (place / 8, place % 8);
+        let word = padded[byte..].first_chunk().expect("it was padded");
+        let mut value = u64::from_le_bytes(*word) >> shift;
+        if shift + width > 64 {
+            value |= u64::from(padded[byte + 8]) << (64 - shift);
         }
-        let value = held & u128::from(mask);
-        values.push(u64::try_from(value).ok()?);
-        held >>= width;
-        bits -= u32::from(width);
-    }
-    Some(values)
+        value & mask
+    };
+    Some((0..count).map(value).collect())
 }

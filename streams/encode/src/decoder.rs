@@ -4,8 +4,8 @@ use holm_lanes::{Lane, Text, Values};
 use thiserror::Error;
 
 use crate::bits::unpack;
-use crate::decimal::value_of;
-use crate::{BLOCK, CODES, CONSTANT, DECIMAL, DELTA, PACKED, RAW, RUNS, XOR};
+use crate::decimal::{Precision, value_of};
+use crate::{BLOCK, CODES, CONSTANT, DECIMAL, DELTA, PACKED, RAW, RUNS, SINGLE, XOR};
 
 /// The most text of one lane.
 const TEXT_MAX: usize = 256 << 20;
@@ -230,7 +230,8 @@ fn ints(block: &Block<'_>, count: usize) -> Result<Vec<i64>, DecodeError> {
 
 fn reals(block: &Block<'_>, count: usize) -> Result<Vec<f64>, DecodeError> {
     match block.way {
-        DECIMAL => decimals(block, count),
+        DECIMAL => decimals(block, count, Precision::Double),
+        SINGLE => decimals(block, count, Precision::Single),
         XOR => xored(block, count),
         _ => {
             let words = words(block, count)?.ok_or(invalid("way for floats"))?;
@@ -239,7 +240,11 @@ fn reals(block: &Block<'_>, count: usize) -> Result<Vec<f64>, DecodeError> {
     }
 }
 
-fn decimals(block: &Block<'_>, count: usize) -> Result<Vec<f64>, DecodeError> {
+fn decimals(
+    block: &Block<'_>,
+    count: usize,
+    precision: Precision,
+) -> Result<Vec<f64>, DecodeError> {
     let mut from = Decoder::new(block.bytes);
     let width = from.take(1, "a width")?[0];
     let pair = |from: &mut Decoder<'_>| -> Result<u16, DecodeError> {
@@ -256,7 +261,8 @@ fn decimals(block: &Block<'_>, count: usize) -> Result<Vec<f64>, DecodeError> {
     }
     let digits = packed(&mut from, count, width)?;
     let power = block.parameter;
-    let values: Option<Vec<f64>> = digits.into_iter().map(|it| value_of(it, power)).collect();
+    let values = digits.into_iter().map(|it| value_of(it, power, precision));
+    let values: Option<Vec<f64>> = values.collect();
     let mut values = values.ok_or(invalid("power of ten"))?;
     for (at, bits) in exceptions {
         values[at] = f64::from_bits(bits);

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use holm_lanes::{Lane, Shape, Text, Values};
 
 use crate::bits::{pack, packed_bytes, width_of};
-use crate::decimal::decimals;
+use crate::decimal::{Precision, decimals};
 use crate::decoder::Decoder;
-use crate::{BLOCK, CODES, CONSTANT, DECIMAL, DELTA, PACKED, RAW, RUNS, XOR};
+use crate::{BLOCK, CODES, CONSTANT, DECIMAL, DELTA, PACKED, RAW, RUNS, SINGLE, XOR};
 
 /// One block in so many is decoded again where debug assertions are off (I3).
 const VERIFIED: u64 = 1_024;
@@ -102,7 +102,54 @@ fn block(way: u8, parameter: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<
 
 /// How many runs of equal values there are.
 fn runs<T: PartialEq>(values: &[T]) -> usize {
-    1 + values.windows(2).filter(|pair| pair[0] != pair[1]).count()
+    let next = values.iter().skip(1);
+    1 + values.iter().zip(next).filter(|(a, b)| a != b).count()
+}
+
+/// Whether all are equal to the first. Without a branch, for most blocks are not.
+fn is_constant(words: impl Iterator<Item = u64>, first: u64) -> bool {
+    words.fold(0, |all, word| all | (word ^ first)) == 0
+}
+
+/// Some pairs of neighbours of a block, which say what is worth trying.
+struct Sample {
+    pairs: usize,
+    changes: usize,
+    /// Bits of values above the least, and of differences; `None` if one overflows.
+    width: u8,
+    delta_width: Option<u8>,
+}
+
+impl Sample {
+    fn of(values: &[i64]) -> Self {
+        const PAIRS: usize = 32;
+        let step = (values.len() / PAIRS).max(1);
+        let all = values.iter().zip(values.iter().skip(1));
+        let (mut some, mut deltas) = (Vec::with_capacity(PAIRS * 2), Vec::new());
+        let mut changes = 0;
+        for (a, b) in all.step_by(step) {
+            some.extend([*a, *b]);
+            deltas.push(b.checked_sub(*a));
+            changes += usize::from(a != b);
+        }
+        let deltas: Option<Vec<i64>> = deltas.into_iter().collect();
+        Self {
+            pairs: some.len() / 2,
+            changes,
+            width: Packed::of(&some).width,
+            delta_width: deltas.map(|deltas| Packed::of(&deltas).width),
+        }
+    }
+
+    const fn has_runs(&self) -> bool {
+        self.changes * RUN <= self.pairs
+    }
+
+    fn has_deltas(&self, count: usize) -> bool {
+        let bytes = |width, count| packed_bytes(count, width);
+        self.delta_width
+            .is_some_and(|width| 8 + bytes(width, count - 1) < bytes(self.width, count))
+    }
 }
 
 fn write_runs(words: &[u64], out: &mut Vec<u8>) {
@@ -121,8 +168,22 @@ pub(crate) struct Packed {
 
 impl Packed {
     fn of(values: &[i64]) -> Self {
-        let least = values.iter().min().copied().unwrap_or(0);
-        let width = width_of(values.iter().map(|value| above(*value, least)));
+        const LANES: usize = 8;
+        let Some(first) = values.first() else {
+            return Self { least: 0, width: 0 };
+        };
+        let (mut low, mut high) = ([*first; LANES], [*first; LANES]);
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for ((low, high), value) in low.iter_mut().zip(&mut high).zip(chunk) {
+                *low = (*low).min(*value);
+                *high = (*high).max(*value);
+            }
+        }
+        let least = low.iter().chain(rest).min().copied().unwrap_or(*first);
+        let most = high.iter().chain(rest).max().copied().unwrap_or(*first);
+        // What is furthest above the least has the most bits.
+        let width = width_of([above(most, least)].into_iter());
         Self { least, width }
     }
 
@@ -145,58 +206,70 @@ const fn above(value: i64, least: i64) -> u64 {
     value.wrapping_sub(least).cast_unsigned()
 }
 
+/// The differences; `None` if one overflows.
 fn differences(values: &[i64]) -> Option<Vec<i64>> {
-    let pairs = values.windows(2);
-    pairs.map(|pair| pair[1].checked_sub(pair[0])).collect()
+    let pairs = || values.iter().zip(values.iter().skip(1));
+    let deltas: Vec<i64> = pairs().map(|(a, b)| b.wrapping_sub(*a)).collect();
+    let overflows = pairs().zip(&deltas).fold(0, |all, ((a, b), delta)| {
+        // The sign changed where it may not.
+        all | ((b ^ a) & (b ^ delta))
+    });
+    (overflows >= 0).then_some(deltas)
 }
 
 fn ints(values: &[i64], out: &mut Vec<u8>) {
     let count = values.len();
-    let runs = runs(values);
-    if runs == 1 {
+    let words = || values.iter().map(|it| it.cast_unsigned());
+    if is_constant(words(), values[0].cast_unsigned()) {
         return block(CONSTANT, 0, out, |out| {
             out.extend_from_slice(&values[0].to_le_bytes());
         });
     }
+    let sample = Sample::of(values);
+    let runs = if sample.has_runs() {
+        runs(values)
+    } else {
+        count
+    };
+    let runs_bytes = if runs * RUN <= count {
+        runs * 10
+    } else {
+        usize::MAX
+    };
+    let deltas = sample.has_deltas(count).then(|| differences(values));
+    let delta = deltas.flatten().map(|deltas| (Packed::of(&deltas), deltas));
+    let delta = delta.filter(|(delta, _)| 8 + delta.bytes(count - 1) < runs_bytes.min(count * 8));
+    if let Some((delta, deltas)) = delta {
+        return block(DELTA, delta.width, out, |out| {
+            out.extend_from_slice(&values[0].to_le_bytes());
+            delta.write(&deltas, out);
+        });
+    }
     let packed = Packed::of(values);
-    let mut best = (packed.bytes(count), PACKED);
-    if runs * RUN <= count && runs * 10 < best.0 {
-        best = (runs * 10, RUNS);
-    }
-    let deltas = differences(values);
-    let delta = deltas.as_ref().map(|deltas| Packed::of(deltas));
-    if let Some(delta) = &delta
-        && 8 + delta.bytes(count - 1) < best.0
-    {
-        best = (8 + delta.bytes(count - 1), DELTA);
-    }
-    match (best.1, deltas, delta) {
-        (_, _, _) if best.0 >= count * 8 => block(RAW, 0, out, |out| {
+    let best = packed.bytes(count).min(runs_bytes);
+    if best >= count * 8 {
+        block(RAW, 0, out, |out| {
             values
                 .iter()
                 .for_each(|it| out.extend_from_slice(&it.to_le_bytes()));
-        }),
-        (DELTA, Some(deltas), Some(delta)) => block(DELTA, delta.width, out, |out| {
-            out.extend_from_slice(&values[0].to_le_bytes());
-            delta.write(&deltas, out);
-        }),
-        (RUNS, _, _) => {
-            let words: Vec<u64> = values.iter().map(|it| it.cast_unsigned()).collect();
-            block(RUNS, 0, out, |out| write_runs(&words, out));
-        }
-        (_, _, _) => block(PACKED, packed.width, out, |out| packed.write(values, out)),
+        });
+    } else if best == runs_bytes {
+        let words: Vec<u64> = words().collect();
+        block(RUNS, 0, out, |out| write_runs(&words, out));
+    } else {
+        block(PACKED, packed.width, out, |out| packed.write(values, out));
     }
 }
 
 fn reals(values: &[f64], out: &mut Vec<u8>) {
     let count = values.len();
     let words: Vec<u64> = values.iter().map(|value| value.to_bits()).collect();
-    let runs = runs(&words);
-    if runs == 1 {
+    if is_constant(words.iter().copied(), words[0]) {
         return block(CONSTANT, 0, out, |out| {
             out.extend_from_slice(&words[0].to_le_bytes());
         });
     }
+    let runs = runs(&words);
     let decimals = decimals(values);
     let packed = decimals.as_ref().map(|it| Packed::of(&it.digits));
     let decimal = decimals.zip(packed);
@@ -208,14 +281,21 @@ fn reals(values: &[f64], out: &mut Vec<u8>) {
     } else {
         usize::MAX
     };
-    let xored = xor(&words);
+    // Decimals of half a word or less are not beaten by what follows, so it is not tried.
+    let is_short = decimal_bytes <= count * 4;
+    let xored = if is_short { Vec::new() } else { xor(&words) };
+    let xored_bytes = if is_short { usize::MAX } else { xored.len() };
     let best = decimal_bytes
         .min(runs_bytes)
-        .min(xored.len())
+        .min(xored_bytes)
         .min(count * 8);
     match decimal {
         Some((decimals, packed)) if best == decimal_bytes => {
-            block(DECIMAL, decimals.power, out, |out| {
+            let way = match decimals.precision {
+                Precision::Double => DECIMAL,
+                Precision::Single => SINGLE,
+            };
+            block(way, decimals.power, out, |out| {
                 out.push(packed.width);
                 let exceptions = u16::try_from(decimals.exceptions.len());
                 let exceptions = exceptions.expect("a block is smaller");
@@ -230,7 +310,7 @@ fn reals(values: &[f64], out: &mut Vec<u8>) {
         Some(_) | None if best == runs_bytes => {
             block(RUNS, 0, out, |out| write_runs(&words, out));
         }
-        Some(_) | None if best == xored.len() && best < count * 8 => {
+        Some(_) | None if best == xored_bytes && best < count * 8 => {
             block(XOR, 0, out, |out| out.extend_from_slice(&xored));
         }
         Some(_) | None => block(RAW, 0, out, |out| {

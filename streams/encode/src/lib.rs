@@ -14,6 +14,7 @@
 //! |5|codes into the column's own values|strings|more than half of them differ|
 //! |6|decimal: an integer and a power of ten|floats|more than one in 16 is none|
 //! |7|XOR with the value before|floats|never|
+//! |9|as 6, rounded to a single float|floats that are single ones|more than one in 16 is none|
 //!
 //! # Layout
 //!
@@ -70,3 +71,4 @@ pub(crate) const DELTA: u8 = 4;
 pub(crate) const CODES: u8 = 5;
 pub(crate) const DECIMAL: u8 = 6;
 pub(crate) const XOR: u8 = 7;
+pub(crate) const SINGLE: u8 = 9;

@@ -92,6 +92,41 @@ fn each_way_is_taken_where_it_is_best() {
     }
 }
 
+fn single(value: f64) -> f64 {
+    #[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
+    f64::from(value as f32)
+}
+
+/// Decimals that a sensor gave as single floats are decimals still, and odd ones are exceptions.
+#[test]
+fn single_floats_are_decimals() {
+    let mut prng = Prng::new(4);
+    let mut draw = |bound: u64| i64::try_from(prng.below(bound)).expect("it is there");
+    let mut values: Vec<f64> = (0..4_096)
+        .map(|_| single(draw(100_000) as f64 / 1_000.0))
+        .collect();
+    let bytes = round(Values::Real(values.clone()), None);
+    assert_eq!(way(&bytes), 9);
+    assert!(bytes.len() < 4_096 * 22 / 10, "{}", bytes.len());
+    for (at, odd) in (0..).step_by(50).zip([
+        -0.0,
+        f64::NAN,
+        f64::from_bits(0x7ff8_0000_0000_0001),
+        f64::INFINITY,
+        1e300,
+        std::f64::consts::PI,
+        4_503_599_627_370_497.0,
+        -2_251_799_813_685_249.0,
+        5e-324,
+    ]) {
+        values[at] = odd;
+    }
+    assert_eq!(way(&round(Values::Real(values), None)), 9);
+    let bytes = &include_bytes!("compat/v1-singles")[..];
+    let wanted = Values::Real((0..40).map(|at| single(f64::from(at) / 10.0)).collect());
+    assert_eq!(encoded(&Lane::dense(wanted)), bytes);
+}
+
 #[test]
 fn sensor_columns_take_few_bytes() {
     let mut prng = Prng::new(3);

@@ -60,6 +60,7 @@ mod top;
 
 pub use plan::{Limits, Node, Plan, Source, WindowKind};
 pub use report::{Counts, Diverted, Late, Report};
+pub use holm_window::Gauge;
 pub use run::{Full, Run};
 pub use several::Several;
 pub use stints::{Class, Stints};

@@ -1,5 +1,6 @@
-//! Every order of three batches, two sinks, flushes, snapshots and crashes: each sink has every
-//! output once and in order, and no acknowledged batch is lost.
+//! Every order of three batches, two sinks, flushes, snapshots and crashes, one of which may also
+//! damage the snapshot that is wanted next: each sink has every output once and in order, and no
+//! acknowledged batch is lost.
 //!
 //! The world beside the machine is as small as it can be: a batch n has n outputs, a flush makes
 //! all that waits durable, a crash takes what does not. States that were seen are not seen again.
@@ -21,6 +22,10 @@ enum Mutant {
     DoesNotHold,
     /// The newest snapshot is loaded whoever is behind.
     NewestSnapshot,
+    /// The log is cut below the newest snapshot, not below the one before.
+    TruncatesEarly,
+    /// A snapshot is let go as soon as there is a newer one.
+    ForgetsEarly,
 }
 
 /// What survives a crash.
@@ -35,6 +40,17 @@ struct Disk {
     sinks: Vec<Vec<u64>>,
     /// Batches that the source knows to be safe.
     acknowledged: usize,
+    /// The snapshot that cannot be read, once one was damaged.
+    damaged: Option<u64>,
+}
+
+impl Disk {
+    /// The snapshot that is loaded next: the newest that no sink is behind.
+    fn wanted(&self) -> Option<Snapshot> {
+        let least = self.sinks.iter().map(|sink| wide(sink.len())).min();
+        let fits = |it: &&Snapshot| it.output <= least.unwrap_or(0);
+        self.snapshots.iter().rev().find(fits).copied()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +66,8 @@ struct World {
     given: usize,
     time: u64,
     crashes: usize,
+    /// Why it did not come back.
+    wrong: Option<String>,
 }
 
 fn wide(count: usize) -> u64 {
@@ -78,6 +96,7 @@ impl World {
             saving: None,
             time: 0,
             crashes,
+            wrong: None,
             disk,
         };
         let snapshots = world.disk.snapshots.clone();
@@ -98,7 +117,8 @@ impl World {
         while let Some(effect) = effects.pop_front() {
             effects.extend(world.recover(effect, mutant));
         }
-        assert!(world.once.is_running(), "I6: it comes back");
+        let is_back = world.once.is_running() || world.wrong.is_some();
+        assert!(is_back, "I6: it comes back");
         world
     }
 
@@ -134,6 +154,9 @@ impl World {
                 if let Some(through) = through {
                     let is_there = self.disk.snapshots.iter().any(|it| it.through == through);
                     assert!(is_there, "I3: what is loaded is there");
+                    if self.disk.damaged == Some(through) {
+                        return self.step(Input::Damaged);
+                    }
                 }
                 self.step(Input::Loaded)
             }
@@ -142,7 +165,10 @@ impl World {
                 let output = outputs_of(&self.disk.log[..index(sequence)]);
                 self.step(Input::Assembled { sequence, output })
             }
-            Effect::Refuse(refusal) => panic!("it has no reason: {refusal:?}"),
+            Effect::Refuse(refusal) => {
+                self.wrong = Some(format!("I4: it does not come back: {refusal:?}"));
+                Vec::new()
+            }
             other => {
                 self.run(other, mutant);
                 Vec::new()
@@ -180,7 +206,21 @@ impl World {
                 self.disk.acknowledged = batch.unwrap_or(self.given);
             }
             Effect::Snapshot { of, .. } => self.saving = Some((of, true)),
-            Effect::Truncate { below } => self.disk.below = self.disk.below.max(below),
+            Effect::Truncate { below } => {
+                let newest = self
+                    .disk
+                    .snapshots
+                    .last()
+                    .map_or(below, |it| it.through + 1);
+                let below = match mutant {
+                    Mutant::TruncatesEarly => newest,
+                    Mutant::None
+                    | Mutant::DoesNotHold
+                    | Mutant::NewestSnapshot
+                    | Mutant::ForgetsEarly => below,
+                };
+                self.disk.below = self.disk.below.max(below);
+            }
             Effect::Forget { through } => {
                 self.disk.snapshots.retain(|it| it.through != through);
             }
@@ -193,6 +233,9 @@ impl World {
     }
 
     fn check(&self) -> Result<(), String> {
+        if let Some(wrong) = &self.wrong {
+            return Err(wrong.clone());
+        }
         for sink in &self.disk.sinks {
             let dense = sink
                 .iter()
@@ -265,6 +308,10 @@ impl World {
         if let Some((of, true)) = self.saving {
             let mut world = self.clone();
             world.saving = None;
+            if mutant == Mutant::ForgetsEarly {
+                let held = |it: &Snapshot| it.output > of.output;
+                world.disk.snapshots.retain(held);
+            }
             world.disk.snapshots.push(of);
             worlds.extend(world.crash(mutant));
             let through = of.through;
@@ -285,8 +332,20 @@ impl World {
         worlds
     }
 
-    fn crash(&self, mutant: Mutant) -> Option<Self> {
-        (self.crashes > 0).then(|| Self::start(self.disk.clone(), self.crashes - 1, mutant))
+    fn crash(&self, mutant: Mutant) -> Vec<Self> {
+        let mut worlds = Vec::new();
+        if self.crashes > 0 {
+            worlds.push(Self::start(self.disk.clone(), self.crashes - 1, mutant));
+            // Bits rot once: two good snapshots are kept, not three.
+            if self.disk.damaged.is_none()
+                && let Some(wanted) = self.disk.wanted()
+            {
+                let mut disk = self.disk.clone();
+                disk.damaged = Some(wanted.through);
+                worlds.push(Self::start(disk, self.crashes - 1, mutant));
+            }
+        }
+        worlds
     }
 }
 
@@ -351,6 +410,18 @@ fn a_world_in_which_nothing_waits_for_the_disk_is_caught() {
 fn a_world_that_loads_the_newest_snapshot_regardless_is_caught() {
     let wrong = explore(Mutant::NewestSnapshot).expect_err("it is refused");
     assert!(wrong.starts_with("I2"), "{wrong}");
+}
+
+#[test]
+fn a_log_that_is_cut_one_snapshot_too_early_is_caught() {
+    let wrong = explore(Mutant::TruncatesEarly).expect_err("it is refused");
+    assert!(wrong.starts_with("I4"), "{wrong}");
+}
+
+#[test]
+fn a_snapshot_that_is_let_go_too_early_is_caught() {
+    let wrong = explore(Mutant::ForgetsEarly).expect_err("it is refused");
+    assert!(wrong.starts_with("I4"), "{wrong}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a stream is: its plan, how its input is written, what it may hold.
 
+use std::time::Duration;
+
 use holm_connect::{Format, Sink, Source};
 use holm_engine::{Limits, Plan};
 use holm_lanes::{Batch, Field};
@@ -51,18 +53,23 @@ pub struct Settings {
     pub pending_rows_max: usize,
     /// The least time between snapshots.
     pub snapshot_interval_ms: u64,
+    /// What may have to be done again after a crash, as the time that it took; a snapshot is made
+    /// before it is more, and earlier where it costs next to nothing.
+    pub replay_max: Duration,
     /// The log.
     pub log: holm_durable::Config,
 }
 
 impl Default for Settings {
-    /// 32 MiB of credit, pieces of 256 KiB, 1 Mi rows that wait, snapshots every 250 ms.
+    /// 32 MiB of credit, pieces of 256 KiB, 1 Mi rows that wait, a snapshot for
+    /// each 250 ms of work and for no less than that.
     fn default() -> Self {
         Self {
             credit_bytes: 32 << 20,
             piece_bytes: 256 << 10,
             pending_rows_max: 1 << 20,
             snapshot_interval_ms: 250,
+            replay_max: Duration::from_millis(250),
             log: holm_durable::Config::default(),
         }
     }

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use holm_base::{Time, WriteId};
-use holm_connect::{Position, Read};
+use holm_connect::{Columns, Key, KeyRing, Position, Read};
 use holm_durable::{Data, Entry, Offsets, Record};
-use holm_engine::{Counts, Run};
+use holm_engine::{Counts, Gauge, Run};
 use holm_lanes::{Batch, LaneBuilder};
 use holm_machine::{Effects, Machine};
 use holm_once::{Effect, Once, Snapshot};
 
 use crate::error::RunnerError;
 use crate::job::Aside;
-use crate::saved::{Reached, Saved};
+use crate::saved::{Frozen, Reached, Saved};
 
 /// What a source gave, understood.
 #[derive(Clone, Debug)]
@@ -26,9 +26,44 @@ pub enum Arrived {
         position: Position,
         /// How many bytes they were, and their checksum.
         bytes: (u64, u32),
+        /// Under which name they would be sent again.
+        key: Option<Key>,
     },
     /// There are no more.
     End,
+}
+
+impl Arrived {
+    /// Rows that need no reading.
+    #[must_use]
+    pub fn of_columns(columns: Columns) -> Self {
+        Self::Rows {
+            read: Read {
+                lines: wide(columns.batch.rows),
+                batch: columns.batch,
+                bad: Vec::new(),
+            },
+            position: columns.position,
+            bytes: (wide(columns.bytes), columns.crc),
+            key: None,
+        }
+    }
+}
+
+/// A record with its place in the log; its bytes are made where there is time for it.
+#[derive(Clone, Debug)]
+pub struct Filed {
+    sequence: u64,
+    epoch: u64,
+    record: Record,
+}
+
+impl Filed {
+    /// The record as the log has it.
+    #[must_use]
+    pub fn entry(&self) -> Entry {
+        self.record.entry(self.sequence, self.epoch)
+    }
 }
 
 /// Rows for a sink.
@@ -55,10 +90,18 @@ pub struct Save {
     pub name: String,
     /// The last record in it.
     pub through: u64,
-    /// Its bytes.
-    pub body: Vec<u8>,
+    /// The state as it was, to be written whenever.
+    frozen: Box<Frozen>,
     /// How many rows each sink had by then.
     pub committed: Vec<u64>,
+}
+
+impl Save {
+    /// The state as bytes. This is most of the work of a snapshot, and any thread may do it.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        self.frozen.bytes()
+    }
 }
 
 /// A stream, and what it wants done.
@@ -72,6 +115,8 @@ pub struct Keeper {
     pub(crate) reached: Vec<Reached>,
     /// Whether a source gives its rows again.
     pub(crate) is_replayable: Vec<bool>,
+    /// For each source the names under which rows were sent last.
+    pub(crate) keys: Vec<KeyRing>,
     /// Lines that were no rows.
     pub(crate) bad: u64,
     /// For each sink that keeps no numbers, what a snapshot that is durable says it has; those
@@ -85,10 +130,10 @@ pub struct Keeper {
     positions: BTreeMap<u64, (usize, Position)>,
     /// Batches that came out, by the number of their first row, until each sink has them.
     outputs: VecDeque<(u64, Arc<Batch>)>,
-    /// The writes of the records in `entries` end with this one.
+    /// The writes of `records` end with this one.
     write: WriteId,
     /// To be flushed.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) records: Vec<Filed>,
     /// To be put, for each sink.
     pub(crate) commits: Vec<VecDeque<Commit>>,
     /// Sources that are to hear of it.
@@ -114,6 +159,7 @@ impl Keeper {
             plan: 0,
             reached: vec![Reached::default(); sources],
             is_replayable: vec![false; sources],
+            keys: vec![KeyRing::default(); sources],
             bad: 0,
             recorded: vec![None; sinks],
             has: vec![0; sinks],
@@ -122,7 +168,7 @@ impl Keeper {
             positions: BTreeMap::new(),
             outputs: VecDeque::new(),
             write: WriteId::ZERO,
-            entries: Vec::new(),
+            records: Vec::new(),
             commits: vec![VecDeque::new(); sinks],
             acknowledged: Vec::new(),
             save: None,
@@ -164,7 +210,12 @@ impl Keeper {
                 } => {
                     let record = record.take().expect("a batch is one record");
                     self.write = write;
-                    self.entries.push(record.entry(sequence, self.epoch));
+                    let epoch = self.epoch;
+                    self.records.push(Filed {
+                        sequence,
+                        epoch,
+                        record,
+                    });
                     let position = self.reached[source].position.clone();
                     self.positions.insert(sequence, (source, position));
                 }
@@ -192,7 +243,11 @@ impl Keeper {
                 read,
                 position,
                 bytes: (bytes, crc),
+                key,
             } => {
+                if let Some(key) = key {
+                    self.keys[source].add(key.clone());
+                }
                 reached.position = position.clone();
                 reached.lines += read.lines;
                 let position = position.as_bytes().to_vec();
@@ -210,6 +265,7 @@ impl Keeper {
                     position,
                     lines: reached.lines,
                     bad: wide(read.bad.len()),
+                    key: key.clone().map(|key| (key.name.to_string(), key.digest)),
                     batch: read.batch.clone(),
                 }))
             }
@@ -335,12 +391,16 @@ impl Keeper {
             bad: self.bad,
             reached: self.reached.clone(),
             committed: self.has.clone(),
+            keys: self.keys.clone(),
         };
         self.save = Some(Save {
             name: crate::saved::name(of),
             through: of.through,
-            body: saved.bytes(&self.run),
-            committed: saved.committed,
+            committed: saved.committed.clone(),
+            frozen: Box::new(Frozen {
+                saved,
+                run: self.run.clone(),
+            }),
         });
         self.snapshots.push(of);
     }
@@ -381,11 +441,14 @@ impl Keeper {
         }
     }
 
-    /// The time has come to look whether state should be saved.
-    pub fn wake(&mut self, now: Time) {
-        for effect in self.step(now, holm_once::Input::Wake) {
+    /// The time has come to look whether state should be saved. Whether it is being saved now.
+    pub fn wake(&mut self, now: Time) -> bool {
+        let effects = self.step(now, holm_once::Input::Wake);
+        let is_saved = !effects.is_empty();
+        for effect in effects {
             self.carry(effect);
         }
+        is_saved
     }
 
     fn let_outputs_go(&mut self) {
@@ -398,9 +461,9 @@ impl Keeper {
     }
 
     /// Takes the records that are to be flushed, and the write that they end with.
-    pub fn take_entries(&mut self) -> Option<(Vec<Entry>, WriteId)> {
-        let entries = std::mem::take(&mut self.entries);
-        (!entries.is_empty()).then_some((entries, self.write))
+    pub fn take_records(&mut self) -> Option<(Vec<Filed>, WriteId)> {
+        let records = std::mem::take(&mut self.records);
+        (!records.is_empty()).then_some((records, self.write))
     }
 
     /// Takes what a sink is to be given next: all that waits for it, up to a bound, for each
@@ -469,6 +532,12 @@ impl Keeper {
         counts
     }
 
+    /// How much its windows keep.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        self.run.gauge()
+    }
+
     /// The watermark of a source.
     #[must_use]
     pub fn mark(&self, source: usize) -> i64 {
@@ -509,7 +578,7 @@ impl Keeper {
     /// Whether nothing is left to do for what was taken.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.entries.is_empty() && self.held.is_empty() && self.pending() == 0
+        self.records.is_empty() && self.held.is_empty() && self.pending() == 0
     }
 
     /// When it wants to be woken.

@@ -25,13 +25,17 @@
 //! [`Source`](holm_connect::Source), [`Sink`](holm_connect::Sink) and
 //! [`Folder`](holm_machine::Folder).
 //!
-//! Read `job.rs`, `keeper.rs`, `recover.rs`, then `threads.rs`.
+//! Read `job.rs`, `keeper.rs`, `recover.rs`, then `threads.rs`, `desk.rs`, `ends.rs` and `pace.rs`.
 
 #![forbid(unsafe_code)]
 
+mod desk;
+mod ends;
 mod error;
 mod job;
 mod keeper;
+mod mail;
+mod pace;
 mod recover;
 mod saved;
 mod threads;
@@ -40,7 +44,7 @@ mod waiting;
 
 pub use error::RunnerError;
 pub use job::{Aside, Ends, Input, Job, Settings};
-pub use keeper::{Arrived, Commit, Keeper, Save};
+pub use keeper::{Arrived, Commit, Filed, Keeper, Save};
 pub use recover::{Opened, open};
 pub use threads::{Handle, Listener, Phase, Status, TableRows, start};
 pub use verify::{Verified, verify};

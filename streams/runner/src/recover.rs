@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_base::Time;
 use holm_connect::{
-    Guarantee, Position, Read, Reader, Sink, SinkError, Source, SourceError, Taken,
+    Columns, Guarantee, Key, Position, Read, Reader, Sink, SinkError, Source, SourceError, Taken,
 };
 use holm_durable::{Extent, Log, Offsets, Record, Replay, fetch, keep, leftovers};
 use holm_engine::Run;
@@ -172,6 +172,15 @@ impl Way<'_> {
             self.opened.keeper.is_open,
             "once I6: the way ends at the sources"
         );
+        for (source, keys) in self
+            .opened
+            .ends
+            .sources
+            .iter_mut()
+            .zip(&self.opened.keeper.keys)
+        {
+            source.remember(keys);
+        }
         // What is said about rows was said when they ran first.
         self.opened.keeper.take_asides();
         Ok(())
@@ -283,6 +292,7 @@ impl Way<'_> {
                 }
                 keeper.reached = saved.reached;
                 keeper.bad = saved.bad;
+                keeper.keys = saved.keys;
                 keeper.run = run;
                 true
             }
@@ -323,6 +333,10 @@ impl Way<'_> {
                     lines: 0,
                 };
                 self.opened.keeper.bad += data.bad;
+                if let Some((name, digest)) = data.key {
+                    let name = name.into();
+                    self.opened.keeper.keys[source].add(Key { name, digest });
+                }
                 Some(self.rows(source, read, (data.position, data.lines))?)
             }
         };
@@ -353,6 +367,7 @@ impl Way<'_> {
             read,
             position,
             bytes: (0, 0),
+            key: None,
         };
         keeper.execute(source, arrived)
     }
@@ -360,8 +375,11 @@ impl Way<'_> {
     /// What a source gave once, given again (I2).
     fn read_again(&mut self, source: usize, offsets: &Offsets) -> Result<Read, RunnerError> {
         let port = &mut self.opened.ends.sources[source];
-        let (rows, first, position) = gather(&mut **port, offsets.bytes, self.is_stopped)?;
-        let crc = crc32c::crc32c(&rows);
+        let again = gather(&mut **port, offsets.bytes, self.is_stopped)?;
+        let (position, crc) = match &again {
+            Again::Text { rows, position, .. } => (position, crc32c::crc32c(rows)),
+            Again::Columns(columns) => (&columns.position, columns.crc),
+        };
         if position.as_bytes() != offsets.position || crc != offsets.crc {
             return Err(RunnerError::Refused(format!(
                 "{}: rows up to {position:?} are not those that were read before the restart; a \
@@ -369,7 +387,14 @@ impl Way<'_> {
                 port.name()
             )));
         }
-        Ok(self.opened.readers[source].read(&rows, first))
+        Ok(match again {
+            Again::Text { rows, first, .. } => self.opened.readers[source].read(&rows, first),
+            Again::Columns(Columns { batch, .. }) => Read {
+                lines: wide(batch.rows),
+                batch,
+                bad: Vec::new(),
+            },
+        })
     }
 
     /// Gives the sinks what the replay brings, before it goes on: nothing piles up.
@@ -450,12 +475,24 @@ fn rest(wanted: Duration, is_stopped: &dyn Fn() -> bool) -> Result<(), RunnerErr
     Ok(())
 }
 
-/// So many bytes of a source, with the number of the first row and the place behind them.
+/// What a source gave again.
+enum Again {
+    /// Rows as they are written, the number of the first and the place behind them.
+    Text {
+        rows: Vec<u8>,
+        first: u64,
+        position: Position,
+    },
+    /// Rows that need no reading.
+    Columns(Columns),
+}
+
+/// So many bytes of a source.
 fn gather(
     port: &mut dyn Source,
     bytes: u64,
     is_stopped: &dyn Fn() -> bool,
-) -> Result<(Vec<u8>, u64, Position), RunnerError> {
+) -> Result<Again, RunnerError> {
     let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
     let mut rows = Vec::new();
     let (mut first, mut position) = (0, Position::START);
@@ -470,6 +507,7 @@ fn gather(
                 rows.extend_from_slice(&piece.rows);
                 position = piece.position;
             }
+            Ok(Taken::Columns(columns)) => return Ok(Again::Columns(columns)),
             Ok(Taken::Nothing) if waited < AGAIN && !is_stopped() => waited += step,
             Err(SourceError::Unavailable { retry, .. }) => rest(retry, is_stopped)?,
             Err(error) => return Err(error.into()),
@@ -483,5 +521,9 @@ fn gather(
             }
         }
     }
-    Ok((rows, first, position))
+    Ok(Again::Text {
+        rows,
+        first,
+        position,
+    })
 }

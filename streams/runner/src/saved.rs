@@ -4,16 +4,19 @@
 //! u32 version   u32 digest of the plan   u64 through   u64 output   u64 rows that were none
 //! sources x { bytes position, u64 lines, u8 ended }
 //! sinks x { u64 rows that it had }
+//! since version 2: sources x keys x { bytes name, u64 digest }
 //! the engine's state
 //! ```
 
-use holm_connect::Position;
+use holm_connect::{Key, KeyRing, Position};
 use holm_engine::Run;
 use holm_lanes::{LoadError, Loader, Saver};
 use holm_once::Snapshot;
 
 pub(crate) const KIND: u32 = 1;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The layout without keys, which is read too.
+const WITHOUT_KEYS: u32 = 1;
 const PREFIX: &str = "snapshot-";
 
 /// How far a source is.
@@ -33,6 +36,21 @@ pub(crate) struct Saved {
     pub(crate) bad: u64,
     pub(crate) reached: Vec<Reached>,
     pub(crate) committed: Vec<u64>,
+    /// For each source the names under which rows were sent last.
+    pub(crate) keys: Vec<KeyRing>,
+}
+
+/// State that no longer changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Frozen {
+    pub(crate) saved: Saved,
+    pub(crate) run: Run,
+}
+
+impl Frozen {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.saved.bytes(&self.run)
+    }
 }
 
 pub(crate) fn name(of: Snapshot) -> String {
@@ -51,6 +69,13 @@ pub(crate) fn named(name: &str) -> Option<Snapshot> {
 impl Saved {
     pub(crate) fn bytes(&self, run: &Run) -> Vec<u8> {
         let mut to = Saver::new();
+        self.head(&mut to);
+        run.save(&mut to);
+        to.finish()
+    }
+
+    /// What stands before the engine's state.
+    fn head(&self, to: &mut Saver) {
         to.small(VERSION);
         to.small(self.plan);
         to.word(self.of.through);
@@ -64,13 +89,19 @@ impl Saved {
         }
         to.count(self.committed.len());
         self.committed.iter().for_each(|output| to.word(*output));
-        run.save(&mut to);
-        to.finish()
+        for ring in &self.keys {
+            to.count(ring.len());
+            for key in ring.iter() {
+                to.bytes(key.name.as_bytes());
+                to.word(key.digest);
+            }
+        }
     }
 
-    /// What stands before the engine's state.
+    /// Reads what stands before the engine's state.
     pub(crate) fn read(from: &mut Loader<'_>) -> Result<Self, LoadError> {
-        if from.small()? != VERSION {
+        let version = from.small()?;
+        if version != VERSION && version != WITHOUT_KEYS {
             return Err(LoadError::Invalid { what: "version" });
         }
         let plan = from.small()?;
@@ -89,12 +120,85 @@ impl Saved {
             })
         })?;
         let sinks = from.count(8)?;
+        let committed = from.many(sinks, |from| from.word())?;
+        let mut keys = vec![KeyRing::default(); sources];
+        if version == VERSION {
+            for ring in &mut keys {
+                for _ in 0..from.count(16)? {
+                    ring.add(key(from.bytes()?, from)?);
+                }
+            }
+        }
         Ok(Self {
             plan,
             of,
             bad,
             reached,
-            committed: from.many(sinks, |from| from.word())?,
+            committed,
+            keys,
         })
+    }
+}
+
+fn key(name: &[u8], from: &mut Loader<'_>) -> Result<Key, LoadError> {
+    let name = std::str::from_utf8(name).map_err(|_wrong| LoadError::Invalid { what: "key" })?;
+    Ok(Key {
+        name: name.into(),
+        digest: from.word()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved() -> Saved {
+        let mut keys = KeyRing::default();
+        keys.add(Key {
+            name: "a key".into(),
+            digest: 77,
+        });
+        Saved {
+            plan: 9,
+            of: Snapshot {
+                through: 12,
+                output: 34,
+            },
+            bad: 2,
+            reached: vec![Reached {
+                position: Position::of(&[5, 6]),
+                lines: 7,
+                is_over: false,
+            }],
+            committed: vec![30],
+            keys: vec![keys],
+        }
+    }
+
+    /// What stands before the engine's state, of both versions.
+    #[test]
+    fn snapshots_of_both_versions_are_read() {
+        let one = &include_bytes!("../tests/compat/v1-snapshot")[..];
+        let two = &include_bytes!("../tests/compat/v2-snapshot")[..];
+        let mut without = saved();
+        without.keys = vec![KeyRing::default()];
+        for (bytes, wanted) in [(one, without), (two, saved())] {
+            let mut from = Loader::new(bytes);
+            assert_eq!(Saved::read(&mut from), Ok(wanted));
+            assert!(from.is_done());
+            for end in 0..bytes.len() {
+                Saved::read(&mut Loader::new(&bytes[..end])).expect_err("it is cut");
+            }
+        }
+        let mut to = Saver::new();
+        saved().head(&mut to);
+        assert_eq!(to.finish(), two, "and it is still written so");
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let bytes = [3, 0, 0, 0, 9, 0, 0, 0];
+        let wanted = Err(LoadError::Invalid { what: "version" });
+        assert_eq!(Saved::read(&mut Loader::new(&bytes)), wanted);
     }
 }

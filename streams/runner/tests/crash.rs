@@ -1,8 +1,10 @@
 //! A crash at every write of log, snapshots and sink, with every survival: the sink's bytes are
-//! those of a run that nothing interrupted.
+//! those of a run that nothing interrupted. So they are if the crash takes the newest snapshot with
+//! it, which shows whether the one before, and the log behind that one, are really kept.
 
 mod support;
 
+use holm_base::ByteCount;
 use holm_connect::Guarantee;
 use holm_virtual::{Storage, Survival};
 use support::{Case, Mischief, QUERIES, rows, work};
@@ -52,6 +54,52 @@ fn crash_everywhere(case: &Case, name: &str) {
             let found = crashed(case, step, survival, Mischief::None);
             assert_eq!(found, wanted, "{name}, step {step}, {survival:?}");
         }
+    }
+}
+
+/// Damages the newest snapshot, if there is one; whether there is, and whether the log goes back to
+/// its beginning.
+fn damage(storage: &Storage) -> Option<bool> {
+    let names = storage.names();
+    let newest = names
+        .iter()
+        .rfind(|it| it.starts_with("stream/snapshot-"))?;
+    if newest.ends_with(".new") {
+        return None;
+    }
+    storage.patch(newest, ByteCount::new(40), &[0xff; 8]);
+    let first = "stream/log-00000000000000000001";
+    Some(names.iter().any(|name| name == first))
+}
+
+/// Crashes everywhere and damages the newest snapshot; how often the log had been cut by then.
+fn crash_and_damage_everywhere(case: &Case, name: &str) {
+    let (wanted, steps) = undisturbed(case, 1);
+    let mut cut = 0;
+    for step in 1..=steps {
+        let storage = Storage::new();
+        storage.crash_at(step);
+        work(&storage, case, 1, Mischief::None).expect_err("the power failed");
+        for survival in [Survival::Drop, Survival::Keep] {
+            let after = storage.reopen(survival);
+            let Some(is_whole) = damage(&after) else {
+                continue;
+            };
+            cut += usize::from(!is_whole);
+            work(&after, case, step, Mischief::None)
+                .unwrap_or_else(|error| panic!("{name}, step {step}, {survival:?}: {error}"));
+            assert_eq!(rows(&after), wanted, "{name}, step {step}, {survival:?}");
+        }
+    }
+    assert!(cut > 20, "the log was cut {cut} times, which shows little");
+}
+
+#[test]
+fn a_damaged_snapshot_changes_nothing() {
+    for (query, is_replayable) in [(QUERIES[3], true), (QUERIES[0], false)] {
+        let mut case = Case::new(query, 200);
+        case.is_replayable = is_replayable;
+        crash_and_damage_everywhere(&case, query.0);
     }
 }
 

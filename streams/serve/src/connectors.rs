@@ -136,7 +136,8 @@ fn promise(sources: &[Box<dyn Source>], sink: &dyn Sink) -> String {
         }
         (Guarantee::ExactlyOnce, []) => "exactly once".to_owned(),
         (Guarantee::ExactlyOnce, sent) => format!(
-            "exactly once for what was acknowledged; what {} sends again counts again",
+            "exactly once for what was acknowledged; what {} sends again counts again, unless \
+             it comes by HTTP with an Idempotency-Key",
             sent.join(", ")
         ),
     }
@@ -189,11 +190,7 @@ impl Made {
                 let fields = (input.fields.clone(), input.needed.clone());
                 let reader = Reader::new(input.format, fields.0, fields.1, None);
                 let reader = reader.map_err(|error| refused(error.to_string()))?;
-                self.door = Some(Door {
-                    feed,
-                    reader,
-                    keeps_keys: false,
-                });
+                self.door = Some(Door { feed, reader });
                 Ok(Box::new(source))
             }
             "mqtt" => {

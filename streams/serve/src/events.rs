@@ -2,15 +2,18 @@
 //!
 //! |answer|means|
 //! |--|--|
-//! |200|all rows are durable|
+//! |200|all rows are durable, now or since they were sent before under the same key|
 //! |400|a row is none: its line and column are named, and nothing was taken|
 //! |413|the body is longer than 8 MiB|
-//! |422|an `Idempotency-Key`, where keys are not remembered|
+//! |422|another body was sent under this `Idempotency-Key`; nothing was taken|
 //! |429|out of credit: again after `Retry-After`|
-//! |503|the stream has stopped; whether the rows count is not known|
+//! |503|the stream has stopped, and whether the rows count is not known; or it comes back from a
+//! restart and does not know its keys yet: again after `Retry-After`|
+//!
+//! Of each table the last 65,536 keys are remembered, restarts and crashes included.
 
 use bytes::Bytes;
-use holm_connect::{Unfed, rows_of};
+use holm_connect::{KEY_BYTES_MAX, Key, Offered, Unfed, rows_of};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -21,7 +24,6 @@ use crate::answer::{self, AnswerBody};
 use crate::front::Door;
 
 const BODY_MAX: usize = 8 << 20;
-const KEY_MAX: usize = 256;
 
 /// Takes the rows of a request.
 pub(crate) async fn take<B>(head: &Parts, body: B, door: &Door) -> Response<AnswerBody>
@@ -29,8 +31,8 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::fmt::Display,
 {
-    let key = match key(head, door) {
-        Ok(key) => key,
+    let name = match key(head) {
+        Ok(name) => name,
         Err(refused) => return *refused,
     };
     if door.feed.is_full() {
@@ -47,23 +49,28 @@ where
     if rows.is_empty() {
         return answer::text(StatusCode::OK, "no rows");
     }
+    let key = name.map(|name| Key::of(name, &body));
     let (durable, told) = oneshot::channel();
     let tell = Box::new(move || {
         // The client may have gone.
         durable.send(()).ok();
     });
-    match door.feed.offer(rows, key, tell) {
-        Ok(()) => {}
+    let word = match door.feed.offer(rows, key, tell) {
+        Ok(Offered::New) => "durable",
+        Ok(Offered::Again) => "durable; these rows were sent before",
+        Err(error @ Unfed::Other) => {
+            return answer::text(StatusCode::UNPROCESSABLE_ENTITY, error);
+        }
         Err(Unfed::Full) => return full(),
         Err(error @ Unfed::TooLong { .. }) => {
             return answer::text(StatusCode::PAYLOAD_TOO_LARGE, error);
         }
-        Err(error @ Unfed::Stopped) => {
+        Err(error @ (Unfed::Stopped | Unfed::Recovering)) => {
             return answer::later(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
         }
-    }
+    };
     match told.await {
-        Ok(()) => answer::text(StatusCode::OK, "durable"),
+        Ok(()) => answer::text(StatusCode::OK, word),
         Err(_dropped) => {
             let why = "the stream stopped; whether these rows count is not known";
             answer::later(StatusCode::SERVICE_UNAVAILABLE, why)
@@ -77,21 +84,17 @@ fn full() -> Response<AnswerBody> {
 
 type Refused = Box<Response<AnswerBody>>;
 
-fn key(head: &Parts, door: &Door) -> Result<Option<String>, Refused> {
+/// The name under which the client would send these rows again.
+fn key(head: &Parts) -> Result<Option<&str>, Refused> {
     let Some(value) = head.headers.get("idempotency-key") else {
         return Ok(None);
     };
-    let refuse = |status, why: &str| Err(Box::new(answer::text(status, why)));
-    if !door.keeps_keys {
-        let why = "keys are not remembered here: the same rows again would count twice";
-        return refuse(StatusCode::UNPROCESSABLE_ENTITY, why);
-    }
     match value.to_str() {
-        Ok(key) if key.len() <= KEY_MAX => Ok(Some(key.to_owned())),
-        _ => refuse(
-            StatusCode::BAD_REQUEST,
-            "an Idempotency-Key is text of 256 bytes at most",
-        ),
+        Ok(name) if !name.is_empty() && name.len() <= KEY_BYTES_MAX => Ok(Some(name)),
+        _ => {
+            let why = "an Idempotency-Key is text of 1 to 256 bytes";
+            Err(Box::new(answer::text(StatusCode::BAD_REQUEST, why)))
+        }
     }
 }
 

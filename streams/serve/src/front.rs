@@ -33,8 +33,6 @@ pub struct Door {
     pub feed: Feed,
     /// What they must be.
     pub reader: Reader,
-    /// Whether an `Idempotency-Key` is remembered; it is refused where it is not.
-    pub keeps_keys: bool,
 }
 
 /// The front. Cheap to clone: all clones are one.

@@ -421,12 +421,20 @@ fn figures(status: &Status, is_ended: bool) -> Figures {
         late: status.counts.late,
         diverted: status.counts.diverted,
         log_bytes: status.log_bytes,
-        state_bytes: status.snapshot.1,
+        logged: status.logged,
+        state_bytes: wide(status.gauge.bytes),
+        panes: wide(status.gauge.panes),
+        keys: wide(status.gauge.keys),
+        busy_ns: u64::try_from(status.busy.as_nanos()).unwrap_or(u64::MAX),
         watermark: lowest.filter(|mark| *mark != i64::MIN && *mark != i64::MAX),
         clock: clock.unwrap_or(0),
         is_ended,
         ..Figures::default()
     }
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// A stream as JSON.
@@ -464,7 +472,8 @@ fn shown(stream: &Stream) -> Value {
         "rows_in": status.counts.rows, "late": status.counts.late,
         "diverted": status.counts.diverted, "rows_out": status.output,
         "committed": status.committed, "records": status.records,
-        "log_bytes": status.log_bytes, "credit_bytes": status.credit_bytes,
+        "panes": status.gauge.panes, "keys": status.gauge.keys,
+        "log_bytes": status.log_bytes, "logged_bytes": status.logged.0, "credit_bytes": status.credit_bytes,
         "snapshot": { "record": status.snapshot.0, "bytes": status.snapshot.1 },
         "watermarks": status.marks.iter().map(time).collect::<Vec<_>>(),
         "recovered_ms": recovered.as_secs_f64() * 1e3, "replayed": replayed, "asides": asides,

@@ -89,10 +89,10 @@ fn events_by_http_are_answered_for_what_they_are() -> Result<()> {
         (vec![], list.as_str(), 200, "durable"),
         (vec![], bad.as_str(), 400, "line 2, k: \"x\" is not INT"),
         (
-            vec![("idempotency-key", "a")],
+            vec![("idempotency-key", "")],
             list.as_str(),
-            422,
-            "would count twice",
+            400,
+            "1 to 256 bytes",
         ),
         (
             vec![("origin", "http://elsewhere")],
@@ -114,6 +114,73 @@ fn events_by_http_are_answered_for_what_they_are() -> Result<()> {
         let found = std::fs::read_to_string(&into).unwrap_or_default();
         Ok(found == "{\"window_start\":\"2026-01-05T10:00:00.000\",\"k\":1,\"n\":1}\n")
     })
+}
+
+/// A client that heard nothing sends again, before and after a crash: its rows count once.
+#[test]
+fn a_post_that_is_sent_again_counts_once() -> Result<()> {
+    let folder = TempDir::with_prefix("holm-edge-")?;
+    let into = folder.path().join("out.jsonl");
+    let mut server = site()?;
+    create(address(&server)?, "push", ("'connector'='http'", &into))?;
+    let post = |server: &Server, key: &str, body: &str| {
+        let mut client = Connection::open(address(server)?)?;
+        let headers = [("idempotency-key", key)];
+        client.ask("POST", "/streams/push/events", &headers, body.as_bytes())
+    };
+    let same = row(0, 1) + &row(0, 1);
+    let mut first = None;
+    until("the stream has come up", || {
+        let reply = post(&server, "a", &same)?;
+        let is_up = reply.status != 503;
+        first = is_up.then_some(reply);
+        Ok(is_up)
+    })?;
+    let first = first.context("it was answered")?;
+    ensure!(first.text() == "durable\n", "{}", first.text());
+    let second = post(&server, "a", &same)?;
+    ensure!(second.status == 200 && second.text().contains("sent before"));
+    let other = post(&server, "a", &row(0, 1))?;
+    ensure!(other.status == 422 && other.text().contains("other rows"));
+    server.kill()?;
+    server.again()?;
+    let mut third = None;
+    until("the stream has come back", || {
+        let reply = post(&server, "a", &same)?;
+        // Whoever comes too early is told when to come again.
+        let is_back = reply.status != 503 && reply.status != 404;
+        third = is_back.then_some(reply);
+        Ok(is_back)
+    })?;
+    let third = third.context("it was answered")?;
+    ensure!(
+        third.status == 200 && third.text().contains("sent before"),
+        "{}",
+        third.text()
+    );
+    let other = post(&server, "a", &row(0, 1))?;
+    ensure!(other.status == 422, "{}", other.text());
+    ensure!(post(&server, "b", &row(2, 1))?.text() == "durable\n");
+    until("the first window is out", || {
+        let found = std::fs::read_to_string(&into).unwrap_or_default();
+        Ok(found == "{\"window_start\":\"2026-01-05T10:00:00.000\",\"k\":1,\"n\":2}\n")
+    })?;
+    let long = vec![b' '; (8 << 20) + 1];
+    let mut client = Connection::open(address(&server)?)?;
+    let reply = client.ask("POST", "/streams/push/events", &[], &long)?;
+    ensure!(reply.status == 413, "{}", reply.text());
+    let top = Command::new(locate(Program::Holm)?)
+        .args(["stream", "top", "--once", "--json", "--at"])
+        .arg(address(&server)?.to_string())
+        .output()?;
+    let top: Value = serde_json::from_slice(&top.stdout)?;
+    let figures = &top["views"][0]["figures"];
+    ensure!(figures["panes"] == 1 && figures["keys"] == 1, "{top}");
+    ensure!(
+        figures["logged_rows"] == 1 && figures["busy_ns"].as_u64() > Some(0),
+        "{top}"
+    );
+    Ok(())
 }
 
 /// A broker of Debian's, on a port of its own, on loopback alone.

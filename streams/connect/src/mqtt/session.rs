@@ -221,8 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 }
             });
             match self.of.feed.offer(payload.clone(), None, told) {
-                Ok(()) => return Ok(()),
-                Err(Unfed::Full) => {}
+                Ok(_) => return Ok(()),
+                // The last two are of keys, which messages have none of.
+                Err(Unfed::Full | Unfed::Recovering | Unfed::Other) => {}
                 Err(Unfed::TooLong { .. }) => return self.pass_over(id, 0).await,
                 Err(Unfed::Stopped) => {
                     self.line.send(&GOODBYE).await?;

@@ -8,11 +8,11 @@ use holm_connect::{
     Format, Generator, Guarantee, Position, Recipe, Sink, SinkError, Source, SourceError, Taken,
     write,
 };
-use holm_durable::{Config, fetch, keep};
+use holm_durable::{Config, Entry, fetch, keep};
 use holm_engine::Limits;
 use holm_lanes::{Batch, Field};
 use holm_machine::{Disk, DiskError, Folder};
-use holm_runner::{Arrived, Ends, Input, Job, Opened, RunnerError, Settings, open};
+use holm_runner::{Arrived, Ends, Filed, Input, Job, Opened, RunnerError, Settings, open};
 use holm_sql::{Known, parse, plan};
 use holm_virtual::Storage;
 
@@ -260,7 +260,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         snapshot_interval_ms: 1,
         log: Config {
-            segment_bytes: 1 << 10,
+            segment_bytes: 1 << 8,
             ..Config::default()
         },
         ..Settings::default()
@@ -336,7 +336,7 @@ pub(crate) fn work(
                 now += 2_000_000;
                 opened.keeper.wake(Time::from_nanos(now));
                 if let Some(save) = opened.keeper.take_save() {
-                    keep(&*folder, &save.name, 1, &save.body)?;
+                    keep(&*folder, &save.name, 1, &save.body())?;
                     opened.keeper.saved(at, save.through, &save.committed);
                 }
             }
@@ -358,7 +358,8 @@ pub(crate) fn work(
 }
 
 fn flush(opened: &mut Opened, at: Time, mischief: Mischief) -> Result<(), RunnerError> {
-    if let Some((entries, write)) = opened.keeper.take_entries() {
+    if let Some((records, write)) = opened.keeper.take_records() {
+        let entries: Vec<Entry> = records.iter().map(Filed::entry).collect();
         if mischief == Mischief::AcknowledgesFirst {
             opened.keeper.flushed(at, write);
             // The sink hears of it before the disk does.
@@ -380,7 +381,9 @@ fn feed(opened: &mut Opened, at: Time, credit: usize) -> Result<(), RunnerError>
             read: opened.readers[0].read(&piece.rows, piece.first_row),
             bytes: (wide(piece.rows.len()), crc32c::crc32c(&piece.rows)),
             position: piece.position,
+            key: piece.key,
         },
+        Taken::Columns(columns) => Arrived::of_columns(columns),
         Taken::End => Arrived::End,
         Taken::Nothing => return Ok(()),
     };

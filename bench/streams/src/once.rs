@@ -1,0 +1,427 @@
+//! What it costs to answer once, and how long it takes to come back.
+//!
+//! *None*: the engine alone, fed through a channel, its rows written as text and dropped. *Once*:
+//! the same columns through the runner, on real files: each batch encoded and logged before it
+//! counts, snapshots, and a file that commits its rows. Columns are fed from memory, again and
+//! again, with their time moved on.
+//!
+//! *Back*: a process that takes half of what *once* reached is killed, and the time is taken from
+//! the opening of its folder until the stream runs.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use holm_base::Prng;
+use holm_connect::{
+    Columns, FileSink, Format, Position, Sink, Source, SourceError, Taken, write as write_rows,
+};
+use holm_disk::RealFolder;
+use holm_durable::{Data, Record};
+use holm_engine::{Limits, Run};
+use holm_lanes::{Batch, Lane, Values};
+use holm_runner::{Ends, Handle, Input, Job, Phase, Settings, start};
+use holm_sql::Planned;
+
+use crate::case::{CASES, Case};
+use crate::data;
+use crate::measure::planned;
+
+const PAGE: &str = "
+  cargo xtask bench streams --once                    every query
+  cargo xtask bench streams --once CM1 YSB            some of them
+  cargo xtask bench streams --once --seconds 5 --rounds 3 --kills 20";
+/// Records that are made, and fed again and again.
+const ROWS: usize = 2_000_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Asked {
+    seconds: u64,
+    rounds: usize,
+    kills: u64,
+    names: Vec<String>,
+    /// The folder of a process that is to be killed, and its records a second.
+    child: Option<(String, f64)>,
+}
+
+fn asked() -> Result<Asked, String> {
+    let mut asked = Asked {
+        seconds: 3,
+        rounds: 3,
+        kills: 10,
+        names: Vec::new(),
+        child: None,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || words.next().and_then(|text| text.parse().ok());
+        match word.as_str() {
+            "--once" => {}
+            "--seconds" => asked.seconds = number().ok_or("--seconds N")?,
+            "--rounds" => {
+                let rounds = number().and_then(|it| usize::try_from(it).ok());
+                asked.rounds = rounds.filter(|it| *it > 0).ok_or("--rounds N")?;
+            }
+            "--kills" => asked.kills = number().ok_or("--kills N")?,
+            "--in" => {
+                let folder = words.next().ok_or("--in FOLDER RATE")?;
+                let rate = words.next().and_then(|text| text.parse().ok());
+                asked.child = Some((folder, rate.ok_or("--in FOLDER RATE")?));
+            }
+            name if CASES.iter().any(|case| case.name == name) => asked.names.push(word),
+            other => return Err(format!("{other} is no query here{PAGE}")),
+        }
+    }
+    Ok(asked)
+}
+
+/// Columns without an end.
+#[derive(Clone, Debug)]
+struct Tide {
+    batches: Arc<Vec<Batch>>,
+    /// How far time goes from round to round, in microseconds.
+    span: i64,
+    next: usize,
+    rows: u64,
+    until: Instant,
+    /// Records a second, and since when.
+    rate: Option<(f64, Instant)>,
+    /// Bytes of a record that are read.
+    width: usize,
+}
+
+impl Tide {
+    fn batch(&mut self) -> Option<Batch> {
+        if Instant::now() >= self.until {
+            return None;
+        }
+        let round = i64::try_from(self.next / self.batches.len()).expect("small");
+        let mut batch = self.batches[self.next % self.batches.len()].clone();
+        let times = batch.lanes[0].ints().expect("the first column is a time");
+        let times = times.iter().map(|time| time + round * self.span).collect();
+        batch.lanes[0] = Arc::new(Lane::dense(Values::Int(times)));
+        let first = usize::try_from(self.rows).expect("memory is smaller");
+        self.rows += u64::try_from(batch.rows).expect("small");
+        self.next += 1;
+        Some(data::numbered(batch, first))
+    }
+
+    /// Whether it is too early for more.
+    fn is_early(&self) -> bool {
+        self.rate.is_some_and(|(rate, since)| {
+            #[expect(clippy::cast_precision_loss, reason = "it is a rate")]
+            let rows = self.rows as f64;
+            rows > rate * since.elapsed().as_secs_f64()
+        })
+    }
+}
+
+impl Source for Tide {
+    fn name(&self) -> &str {
+        "columns"
+    }
+
+    fn header(&self) -> Option<&str> {
+        None
+    }
+
+    fn take(&mut self, _credit: usize, wait: Duration) -> Result<Taken, SourceError> {
+        if self.is_early() {
+            thread::sleep(wait.min(Duration::from_micros(200)));
+            return Ok(Taken::Nothing);
+        }
+        let Some(batch) = self.batch() else {
+            return Ok(Taken::End);
+        };
+        Ok(Taken::Columns(Columns {
+            bytes: batch.rows * self.width,
+            batch,
+            position: Position::of(&[self.rows]),
+            crc: 0,
+        }))
+    }
+
+    fn acknowledge(&mut self, _through: &Position) {}
+
+    fn seek(&mut self, _position: &Position) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn replayable(&self) -> bool {
+        false
+    }
+
+    fn stop(&mut self) {}
+}
+
+/// A query with its columns.
+struct Bench<'a> {
+    case: &'a Case,
+    planned: Planned,
+    batches: Arc<Vec<Batch>>,
+    width: usize,
+}
+
+impl<'a> Bench<'a> {
+    fn new(case: &'a Case) -> Self {
+        let planned = planned(case);
+        let mut batches = data::columns(case, &data::rows(case, ROWS));
+        for batch in &mut batches {
+            // As a reader gives them: what nobody reads is not there.
+            for (lane, is_needed) in batch.lanes.iter_mut().zip(&planned.needed[0]) {
+                if !is_needed {
+                    *lane = Arc::new(Lane::dense(Values::Int(vec![0; batch.rows])));
+                }
+            }
+        }
+        let needed = planned.needed[0].iter().filter(|it| **it).count();
+        Self {
+            case,
+            planned,
+            batches: Arc::new(batches),
+            width: needed * 8,
+        }
+    }
+
+    fn tables(&self) -> Vec<Batch> {
+        let has = self.case.has_table;
+        has.then(data::table).into_iter().collect()
+    }
+
+    fn tide(&self, until: Instant, rate: Option<f64>) -> Tide {
+        let span = u64::try_from(ROWS).expect("small") * 1_000_000 / self.case.rate;
+        Tide {
+            batches: Arc::clone(&self.batches),
+            span: span.cast_signed(),
+            next: 0,
+            rows: 0,
+            until,
+            rate: rate.map(|rate| (rate, Instant::now())),
+            width: self.width,
+        }
+    }
+
+    /// Records a second without a log.
+    fn none(&self, time: Duration) -> f64 {
+        let mut run = Run::new(&self.planned.plan, Limits::default(), self.tables());
+        let mut tide = self.tide(Instant::now() + time, None);
+        let (to, from) = sync_channel(64);
+        let begun = Instant::now();
+        let feeder = thread::spawn(move || {
+            while let Some(batch) = tide.batch() {
+                if to.send(batch).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut text = String::new();
+        let mut put = |rows: &Batch| {
+            text.clear();
+            write_rows(
+                Format::JsonLines,
+                &self.planned.plan.fields,
+                rows,
+                &mut text,
+            );
+        };
+        for batch in from {
+            put(&run.push(0, batch).expect("it holds what it must"));
+        }
+        put(&run.end(0).expect("it holds what it must"));
+        let seconds = begun.elapsed().as_secs_f64();
+        feeder.join().expect("it has ended");
+        real(run.counts().rows) / seconds
+    }
+
+    fn start(&self, folder: &Path, tide: Tide) -> Handle {
+        let fields = self.planned.plan.fields.clone();
+        let state = RealFolder::open(&folder.join("state")).expect("a folder of ours");
+        let out = RealFolder::open(&folder.join("out")).expect("a folder of ours");
+        let sink: Box<dyn Sink> = Box::new(FileSink::new(out, "rows", Format::JsonLines, &fields));
+        let source = &self.planned.plan.sources[0];
+        let job = Job {
+            inputs: vec![Input {
+                format: Format::JsonLines,
+                fields: source.fields.clone(),
+                needed: self.planned.needed[0].clone(),
+            }],
+            plan: self.planned.plan.clone(),
+            description: self.case.name.as_bytes().to_vec(),
+            limits: Limits::default(),
+        };
+        let ends = Ends {
+            sources: vec![Box::new(tide)],
+            sinks: vec![sink],
+        };
+        let tables = self.tables();
+        let rows = move || Ok(tables.clone());
+        let listener = Box::new(|_asides| {});
+        start(
+            state,
+            job,
+            ends,
+            Settings::default(),
+            Box::new(rows),
+            listener,
+        )
+    }
+
+    /// Records a second with all of it, and bytes of the last snapshot.
+    fn once(&self, time: Duration) -> (f64, u64) {
+        let folder = tempfile::tempdir().expect("a folder of ours");
+        let begun = Instant::now();
+        let handle = self.start(folder.path(), self.tide(begun + time, None));
+        while !handle.is_over() {
+            thread::sleep(Duration::from_millis(2));
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        let status = handle.status();
+        assert_eq!(
+            handle.join(),
+            Phase::Complete,
+            "it ends when its source does"
+        );
+        (real(status.counts.rows) / seconds, status.snapshot.1)
+    }
+
+    /// Bytes of a record in the log, and how many records a second are encoded.
+    fn encoded(&self) -> (f64, f64) {
+        let (mut bytes, mut rows) = (0, 0);
+        let begun = Instant::now();
+        for batch in self.batches.iter() {
+            rows += batch.rows;
+            let record = Record::Data(Box::new(Data {
+                source: 0,
+                position: vec![0; 8],
+                lines: 0,
+                bad: 0,
+                key: None,
+                batch: batch.clone(),
+            }));
+            bytes += record.entry(1, 1).body.len();
+        }
+        let wide = |count: usize| u64::try_from(count).expect("small");
+        let rate = real(wide(rows)) / begun.elapsed().as_secs_f64();
+        (real(wide(bytes)) / real(wide(rows)), rate)
+    }
+
+    /// Takes rows at a rate until it is killed.
+    fn child(&self, folder: &str, rate: f64) {
+        let tide = self.tide(Instant::now() + PATIENCE, Some(rate));
+        let handle = self.start(Path::new(folder), tide);
+        while !handle.is_over() {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// How long it takes to come back after each kill, least first.
+    fn back(&self, rate: f64, kills: u64) -> Vec<Duration> {
+        let mut prng = Prng::new(5);
+        let mut times = Vec::new();
+        for _ in 0..kills {
+            let folder = tempfile::tempdir().expect("a folder of ours");
+            let program = std::env::current_exe().expect("it runs");
+            let mut command = Command::new(program);
+            command.args(["--once", self.case.name, "--in"]);
+            command.arg(folder.path()).arg(format!("{rate:.0}"));
+            let spawned = command.stdout(Stdio::null()).spawn();
+            let mut child = spawned.expect("we can be started");
+            thread::sleep(Duration::from_millis(1_500 + prng.below(1_000)));
+            child.kill().expect("it runs");
+            child.wait().expect("it was killed");
+            let handle = self.start(folder.path(), self.tide(Instant::now(), None));
+            let begun = Instant::now();
+            while handle.status().phase == Phase::Recovering && begun.elapsed() < PATIENCE {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let status = handle.status();
+            if let Phase::Failed(why) = status.phase {
+                panic!("it does not come back: {why}");
+            }
+            times.push(status.recovered.0);
+            handle.stop();
+            assert_ne!(handle.join(), Phase::Recovering, "it has come back");
+        }
+        times.sort_unstable();
+        times
+    }
+
+    fn line(&self, asked: &Asked) -> String {
+        let time = Duration::from_secs(asked.seconds);
+        let (mut none, mut once, mut state) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..asked.rounds {
+            none.push(self.none(time));
+            let (rate, bytes) = self.once(time);
+            once.push(rate);
+            state = bytes;
+        }
+        let (none, once) = (median(none), median(once));
+        let (width, encoded) = self.encoded();
+        let times = self.back(once / 2.0, asked.kills);
+        let millis = |time: Option<&Duration>| {
+            time.map_or_else(String::new, |time| {
+                format!("{:.0}", time.as_secs_f64() * 1e3)
+            })
+        };
+        format!(
+            "|{}|{:.1}|{:.1}|{:.2}|{width:.2}|{:.0}|{:.0}|{}|{}|",
+            self.case.name,
+            none / 1e6,
+            once / 1e6,
+            once / none,
+            encoded / 1e6,
+            real(state) / 1e3,
+            millis(times.get(times.len() / 2)),
+            millis(times.last()),
+        )
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
+const fn real(count: u64) -> f64 {
+    count as f64
+}
+
+/// Prints the table.
+pub(crate) fn main() -> ExitCode {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let asked = match asked() {
+        Ok(asked) => asked,
+        Err(text) => {
+            drop(writeln!(std::io::stderr(), "{text}"));
+            return ExitCode::from(2);
+        }
+    };
+    let cases = CASES.iter();
+    let cases: Vec<&Case> = cases
+        .filter(|case| asked.names.is_empty() || asked.names.iter().any(|it| it == case.name))
+        .collect();
+    if let Some((folder, rate)) = &asked.child {
+        Bench::new(cases[0]).child(folder, *rate);
+        return ExitCode::SUCCESS;
+    }
+    let head = format!(
+        "columns in; medians of {} rounds of {} s that take turns; {} kills at half load\n\n\
+         |query|none, M/s|once, M/s|once / none|log, B a record|encoding, M/s|state, kB|back, ms: median|most|\n\
+         |--|--|--|--|--|--|--|--|--|",
+        asked.rounds, asked.seconds, asked.kills
+    );
+    if writeln!(out, "{head}").is_err() {
+        return ExitCode::SUCCESS;
+    }
+    for case in cases {
+        if writeln!(out, "{}", Bench::new(case).line(&asked)).is_err() {
+            return ExitCode::SUCCESS;
+        }
+    }
+    ExitCode::SUCCESS
+}
