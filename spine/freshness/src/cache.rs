@@ -155,6 +155,8 @@ pub struct Cache {
     complete: Option<Time>,
     /// All up to this revision is here.
     revision: Revision,
+    /// The shortest round trip since the last report, and those of the quarters before.
+    shortest: Option<Duration>,
     round_trips: VecDeque<Duration>,
     is_slow: bool,
     read: Vec<KeyId>,
@@ -176,6 +178,7 @@ impl Cache {
             sent: VecDeque::new(),
             complete: None,
             revision: Revision::ZERO,
+            shortest: None,
             round_trips: VecDeque::new(),
             is_slow: false,
             read: Vec::new(),
@@ -321,13 +324,18 @@ impl Cache {
             self.sent.pop_front();
             self.complete = Some(at);
             if report == echo {
-                self.note_round_trip(now.since(at), effects);
+                let took = now.since(at);
+                self.shortest = Some(self.shortest.map_or(took, |it| it.min(took)));
             }
         }
     }
 
-    /// Judges whether the way home is quick enough to promise anything.
-    fn note_round_trip(&mut self, took: Duration, effects: &mut Effects<CacheEffect>) {
+    /// Judges, once a quarter, whether the way home is quick enough to promise anything. What
+    /// comes in a burst after a pause counts once.
+    fn judge_way(&mut self, effects: &mut Effects<CacheEffect>) {
+        let Some(took) = self.shortest.take() else {
+            return;
+        };
         if self.round_trips.len() >= ROUND_TRIPS {
             self.round_trips.pop_front();
         }
@@ -398,6 +406,7 @@ impl Cache {
         self.sent.clear();
         self.complete = None;
         self.revision = Revision::ZERO;
+        self.shortest = None;
         self.round_trips.clear();
         self.is_slow = false;
         self.read.clear();
@@ -425,6 +434,7 @@ impl Cache {
         if self.sent.len() > REPORTS_MAX {
             self.sent.pop_front();
         }
+        self.judge_way(effects);
         let read = core::mem::take(&mut self.read);
         effects.push(CacheEffect::Send(ToHome::Report { number, read }));
         self.report = now + self.config.bound / 4;
