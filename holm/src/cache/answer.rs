@@ -20,6 +20,16 @@ pub(super) struct Get {
     pub(super) key: Bytes,
     keys_only: bool,
     count_only: bool,
+    /// The request as it is said at home.
+    at_home: Bytes,
+}
+
+impl Get {
+    /// The request as it is said at home, framed: linearizable, for a home that is behind or cut
+    /// off itself would break the bound that this cache promises.
+    pub(super) fn at_home(&self) -> Bytes {
+        self.at_home.clone()
+    }
 }
 
 /// Whether the call's head leaves the choice of who answers.
@@ -41,7 +51,7 @@ pub(super) fn message(come: &Bytes) -> Option<Bytes> {
 
 /// A read of one key as of now, by a client that is content with what is here.
 pub(super) fn get(message: Bytes) -> Option<Get> {
-    let request = RangeRequest::decode(message).ok()?;
+    let mut request = RangeRequest::decode(message).ok()?;
     let filters = [
         request.min_mod_revision,
         request.max_mod_revision,
@@ -52,7 +62,12 @@ pub(super) fn get(message: Bytes) -> Option<Get> {
     let is_now = request.revision == 0 && filters == [0; 4];
     // A sort that does not exist is home's to judge.
     let is_known = (0..=2).contains(&request.sort_order) && (0..=4).contains(&request.sort_target);
-    (request.serializable && is_one_key && is_now && is_known).then_some(Get {
+    if !(request.serializable && is_one_key && is_now && is_known) {
+        return None;
+    }
+    request.serializable = false;
+    Some(Get {
+        at_home: crate::client::framed(&request),
         key: request.key,
         keys_only: request.keys_only,
         count_only: request.count_only,
@@ -60,7 +75,11 @@ pub(super) fn get(message: Bytes) -> Option<Get> {
 }
 
 /// The answer, framed; an error if what the home sent is no record.
-pub(super) fn framed(get: &Get, home: &Opened, answer: Answer) -> Result<Bytes, prost::DecodeError> {
+pub(super) fn framed(
+    get: &Get,
+    home: &Opened,
+    answer: Answer,
+) -> Result<Bytes, prost::DecodeError> {
     let mut kvs = Vec::new();
     let count = i64::from(answer.found.value.is_some());
     if let Some(record) = answer.found.value.filter(|_| !get.count_only) {
@@ -112,6 +131,13 @@ mod tests {
         assert!(asked(|it| it.key = Bytes::new()).is_none());
         assert!(asked(|it| it.min_mod_revision = 3).is_none());
         assert!(asked(|it| it.sort_order = 9).is_none());
+    }
+
+    #[test]
+    fn what_goes_home_is_asked_linearizably() {
+        let get = asked(|it| it.keys_only = true).unwrap();
+        let asked = RangeRequest::decode(message(&get.at_home()).unwrap()).unwrap();
+        assert!(!asked.serializable && asked.keys_only && asked.key == get.key);
     }
 
     #[test]

@@ -26,6 +26,8 @@ const WINDOW_BYTES: (u32, u32) = (1 << 20, 4 << 20);
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 /// How long a request's message may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(30);
+/// How long the home may take for a read at least.
+const HOME_MIN: Duration = Duration::from_secs(2);
 /// What an answer of the cache says about its age, in milliseconds.
 const AGE: &str = "holm-age-ms";
 
@@ -98,14 +100,16 @@ async fn call(
         respond.send_reset(h2::Reason::CANCEL);
         return;
     };
-    let get = answer::message(&come).filter(|_| is_all).and_then(answer::get);
+    let get = answer::message(&come)
+        .filter(|_| is_all)
+        .and_then(answer::get);
     if let Some(get) = get {
         if let Some(known) = read(keeper, &get, &mut respond).await {
             return show(keeper, &get, known, respond);
         }
         let said = Said {
             head,
-            come,
+            come: get.at_home(),
             rest: None,
         };
         return read_at_home(keeper, upstream, &get, said, respond).await;
@@ -162,11 +166,13 @@ async fn read_at_home(
     mut respond: SendResponse<Bytes>,
 ) {
     if !keeper.is_cut() {
-        let passed = upstream.pass(said, &mut respond, keeper.given_up()).await;
-        let Err(Unreached(why)) = passed else {
-            return;
-        };
-        tracing::debug!(why, "a read did not reach the home");
+        let patience = (keeper.bound() * 2).max(HOME_MIN);
+        let passing = upstream.pass(said, &mut respond, keeper.given_up());
+        match tokio::time::timeout(patience, passing).await {
+            Ok(Ok(())) => return,
+            Ok(Err(Unreached(why))) => tracing::debug!(why, "a read did not reach the home"),
+            Err(_elapsed) => tracing::debug!(?patience, "the home did not answer a read"),
+        }
     }
     match keeper.cut(&get.key) {
         Ok(known) => show(keeper, get, Box::new(known), respond),
@@ -182,7 +188,10 @@ async fn go_home(
 ) {
     let passed = upstream.pass(said, &mut respond, keeper.given_up()).await;
     if let Err(Unreached(why)) = passed {
-        refuse(respond, &format!("cache: only home can do this, and it is out of reach: {why}"));
+        refuse(
+            respond,
+            &format!("cache: only home can do this, and it is out of reach: {why}"),
+        );
     }
 }
 
@@ -219,7 +228,13 @@ fn refuse(mut respond: SendResponse<Bytes>, why: &str) {
     fields.insert("grpc-status", HeaderValue::from_static("14"));
     let plain: String = why
         .chars()
-        .map(|it| if (' '..='~').contains(&it) && it != '%' { it } else { '?' })
+        .map(|it| {
+            if (' '..='~').contains(&it) && it != '%' {
+                it
+            } else {
+                '?'
+            }
+        })
         .collect();
     if let Ok(text) = HeaderValue::try_from(plain) {
         fields.insert("grpc-message", text);

@@ -13,10 +13,13 @@ use holm_base::{RequestId, Time};
 use holm_etcd::holm::cache::{CacheAsk, Opened};
 use holm_freshness::{Answer, Cache, CacheConfig, CacheEffect, CacheInput, OnCut, Tally, ToCache};
 use holm_machine::{Effects, Machine as _};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What waits to be said to the home; more, and the connection begins anew.
 pub(super) const ASKS_MAX: usize = 16_384;
+
+/// The shortest silence of a home that makes it useless to ask it.
+const HICCUP: Duration = Duration::from_secs(1);
 
 /// How the way home is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +66,8 @@ pub(super) struct Keeper {
     start: Instant,
     bound: Duration,
     on_cut: OnCut,
-    /// The connection home is of no use any more.
-    pub(super) hang_up: Notify,
+    /// Counts how often the connection home turned out to be of no use.
+    hang_up: watch::Sender<u64>,
     /// Counts how often the home was given up: what is under way to it is over.
     given_up: watch::Sender<u64>,
 }
@@ -106,7 +109,7 @@ impl Keeper {
             start: Instant::now(),
             bound,
             on_cut,
-            hang_up: Notify::new(),
+            hang_up: watch::Sender::new(0),
             given_up: watch::Sender::new(0),
         }
     }
@@ -162,13 +165,13 @@ impl Keeper {
                     let asks = state.asks.as_ref();
                     // A queue that is full belongs to a connection that does not move.
                     if asks.is_some_and(|it| it.try_send(message.into()).is_err()) {
-                        self.hang_up.notify_one();
+                        self.hang_up.send_modify(|count| *count += 1);
                     }
                     continue;
                 }
                 CacheEffect::HangUp => {
                     tracing::warn!("the home's frames have a gap: all keys are read anew");
-                    self.hang_up.notify_one();
+                    self.hang_up.send_modify(|count| *count += 1);
                     continue;
                 }
                 CacheEffect::Slow { round_trip } => {
@@ -181,7 +184,10 @@ impl Keeper {
                     continue;
                 }
                 CacheEffect::Quick { round_trip } => {
-                    tracing::info!(?round_trip, "the way home is short again: reads are answered here");
+                    tracing::info!(
+                        ?round_trip,
+                        "the way home is short again: reads are answered here"
+                    );
                     continue;
                 }
             };
@@ -213,10 +219,14 @@ impl Keeper {
     pub(super) fn down(&self, link: Link) {
         let mut state = self.lock();
         if state.asks.take().is_some() {
-            self.given_up.send_modify(|count| *count += 1);
+            self.give_up();
         }
+        let input = match link {
+            Link::Refused(_) => CacheInput::Barred,
+            Link::Up | Link::Down => CacheInput::Down,
+        };
         state.link = link;
-        self.step(&mut state, CacheInput::Down, None);
+        self.step(&mut state, input, None);
     }
 
     /// The home spoke.
@@ -239,10 +249,10 @@ impl Keeper {
         self.now().since(self.lock().heard)
     }
 
-    /// Whether there is no use in asking the home.
+    /// Whether there is no use in asking the home: it has been silent for longer than a hiccup.
     pub(super) fn is_cut(&self) -> bool {
         let state = self.lock();
-        let is_silent = self.now().since(state.heard) > self.bound;
+        let is_silent = self.now().since(state.heard) > self.bound.max(HICCUP);
         is_silent && !matches!(state.link, Link::Refused(_))
     }
 
@@ -269,7 +279,17 @@ impl Keeper {
         self.lock().home.clone()
     }
 
-    /// Resolves when the home is given up.
+    /// Gives the home up: calls that are under way to it end.
+    pub(super) fn give_up(&self) {
+        self.given_up.send_modify(|count| *count += 1);
+    }
+
+    /// Changes when the connection home is of no use any more.
+    pub(super) fn hang_up(&self) -> watch::Receiver<u64> {
+        self.hang_up.subscribe()
+    }
+
+    /// Changes when the home is given up.
     pub(super) fn given_up(&self) -> watch::Receiver<u64> {
         self.given_up.subscribe()
     }

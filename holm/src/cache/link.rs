@@ -1,11 +1,12 @@
 //! The connection home over which the cache is told what happens: opened, kept, opened again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use holm_etcd::holm::cache::{Ask, CacheAsk, CacheTell, Open, Tell};
 use holm_freshness::ToCache;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::keeper::{ASKS_MAX, Keeper, Link};
 use crate::ask;
@@ -23,19 +24,41 @@ const SILENCE_MIN: Duration = Duration::from_secs(5);
 /// The home, and what the cache is for.
 #[derive(Clone, Debug)]
 pub(super) struct Home {
-    pub(super) connection: ConnectionOptions,
-    pub(super) keyspace: String,
+    connection: ConnectionOptions,
+    keyspace: String,
+    /// Counts homes that were lost: the next one that was named has its turn.
+    lost: Arc<AtomicUsize>,
 }
 
 impl Home {
+    pub(super) fn new(connection: ConnectionOptions, keyspace: String) -> Self {
+        Self {
+            connection,
+            keyspace,
+            lost: Arc::default(),
+        }
+    }
+
     /// A connection to the keyspace.
     ///
     /// # Errors
     ///
     /// Nobody is there, or nobody there knows the keyspace.
     pub(super) async fn connect(&self) -> anyhow::Result<Client> {
-        let connection = ask::at_keyspace(&self.connection).await?;
-        Ok(Client::connect(&connection).await?)
+        let mut named = self.connection.clone();
+        self.turn(&mut named);
+        let mut found = ask::at_keyspace(&named).await?;
+        if found.endpoints != named.endpoints {
+            self.turn(&mut found);
+        }
+        Ok(Client::connect(&found).await?)
+    }
+
+    /// Puts the one first whose turn it is: one that hangs takes connections too.
+    fn turn(&self, connection: &mut ConnectionOptions) {
+        let endpoints = &mut connection.endpoints;
+        let first = self.lost.load(Ordering::Relaxed) % endpoints.len().max(1);
+        endpoints.rotate_left(first);
     }
 }
 
@@ -56,6 +79,7 @@ pub(super) async fn keep(home: &Home, keeper: &Arc<Keeper>) {
         if keeper.view().link == Link::Up {
             (pause, said) = (AGAIN.0, String::new());
         }
+        home.lost.fetch_add(1, Ordering::Relaxed);
         keeper.down(refused.map_or(Link::Down, Link::Refused));
         tokio::time::sleep(if is_refused { REFUSED_AGAIN } else { pause }).await;
         pause = (pause * 2).min(AGAIN.1);
@@ -69,7 +93,9 @@ fn refusal(error: &anyhow::Error) -> Option<String> {
     const UNIMPLEMENTED: u32 = 12;
     match error.downcast_ref() {
         Some(ClientError::Refused { code, message, .. }) => match *code {
-            UNIMPLEMENTED => Some("the home knows no caches: it is no Holm, or an older one".to_owned()),
+            UNIMPLEMENTED => {
+                Some("the home knows no caches: it is no Holm, or an older one".to_owned())
+            }
             INVALID_ARGUMENT | FAILED_PRECONDITION => Some(message.clone()),
             _ => None,
         },
@@ -98,14 +124,16 @@ async fn follow(home: &Home, keeper: &Arc<Keeper>) -> anyhow::Result<()> {
     };
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     tracing::info!(home = client.endpoint(), "the home tells what happens");
+    let hang_up = keeper.hang_up();
     keeper.up(opened, asks);
-    talk(&mut stream, keeper, asked).await
+    talk(&mut stream, keeper, asked, hang_up).await
 }
 
 async fn talk(
     stream: &mut Stream,
     keeper: &Arc<Keeper>,
     mut asked: mpsc::Receiver<CacheAsk>,
+    mut hang_up: watch::Receiver<u64>,
 ) -> anyhow::Result<()> {
     let patience = (keeper.bound() * 10).max(SILENCE_MIN);
     loop {
@@ -117,7 +145,7 @@ async fn talk(
                 keeper.hear(message);
             }
             Some(ask) = asked.recv() => stream.send(&ask)?,
-            () = keeper.hang_up.notified() => anyhow::bail!("the connection was given up"),
+            _ = hang_up.changed() => anyhow::bail!("the connection was given up"),
             () = tokio::time::sleep(due) => {
                 anyhow::ensure!(keeper.silence() <= patience, "the home has been silent for {patience:?}");
             }

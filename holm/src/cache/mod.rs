@@ -129,7 +129,9 @@ enum Cut {
 
 /// How many reads may wait for a fetch.
 const WAITING_MAX: usize = 10_000;
-/// How long calls in hand may take once it is told to stop.
+/// How long calls in hand may take once it is told to stop, before those that go home are ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// And before all are cut.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a call to find the keyspace may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -195,6 +197,16 @@ async fn live(options: &CacheOptions) -> anyhow::Result<()> {
         end = ends.next() => tracing::info!(?end, "stopping"),
     }
     stop.send_replace(true);
+    let serving = async {
+        // What has an end has a second for it; streams have none.
+        if tokio::time::timeout(LAST_WORDS, &mut serving)
+            .await
+            .is_err()
+        {
+            keeper.give_up();
+            serving.await;
+        }
+    };
     tokio::select! {
         () = serving => {}
         _ = working => {}
@@ -225,19 +237,17 @@ fn certificates(options: &CacheOptions) -> anyhow::Result<Option<Arc<Certificate
 
 fn home(options: &CacheOptions) -> Home {
     let is_default = options.keyspace == "default";
-    Home {
-        connection: ConnectionOptions {
-            endpoints: options.from.clone(),
-            keyspace: (!is_default).then(|| options.keyspace.clone()),
-            user: None,
-            cacert: options.from_cacert.clone(),
-            tls_cert: options.from_cert.clone(),
-            tls_key: options.from_key.clone(),
-            json: false,
-            timeout: PATIENCE,
-        },
-        keyspace: options.keyspace.clone(),
-    }
+    let connection = ConnectionOptions {
+        endpoints: options.from.clone(),
+        keyspace: (!is_default).then(|| options.keyspace.clone()),
+        user: None,
+        cacert: options.from_cacert.clone(),
+        tls_cert: options.from_cert.clone(),
+        tls_key: options.from_key.clone(),
+        json: false,
+        timeout: PATIENCE,
+    };
+    Home::new(connection, options.keyspace.clone())
 }
 
 fn greet(options: &CacheOptions, address: SocketAddr) {

@@ -41,7 +41,9 @@ async fn asked(stream: &mut Stream) -> std::io::Result<Option<String>> {
         }
     }
     let text = String::from_utf8_lossy(&head);
-    let path = text.strip_prefix("GET ").and_then(|it| it.split(' ').next());
+    let path = text
+        .strip_prefix("GET ")
+        .and_then(|it| it.split(' ').next());
     Ok(path.map(str::to_owned))
 }
 
@@ -49,7 +51,11 @@ fn page(path: &str, keeper: &Keeper) -> String {
     let view = keeper.view();
     let (status, kind, body) = match path {
         "/health" => ("200 OK", "application/json", health(&view, keeper.bound())),
-        "/status" => ("200 OK", "application/json", json(&view, keeper.bound()).to_string()),
+        "/status" => (
+            "200 OK",
+            "application/json",
+            json(&view, keeper.bound()).to_string(),
+        ),
         "/metrics" => ("200 OK", holm_telemetry::CONTENT_TYPE, metrics(&view)),
         _ => (
             "404 Not Found",
@@ -139,31 +145,79 @@ fn metrics(view: &View) -> String {
     let mut text = String::new();
     let mut put = |name: &str, kind: &str, help: &str, value: &str| {
         // Writing to a text cannot fail.
-        writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}").ok();
+        writeln!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+        )
+        .ok();
     };
     let counters = [
         ("hits", "Reads answered from memory.", it.hits),
-        ("misses", "Reads answered once their key was fetched.", it.misses),
+        (
+            "misses",
+            "Reads answered once their key was fetched.",
+            it.misses,
+        ),
         ("forwarded", "Reads sent home.", it.forwarded),
         ("refused", "Reads refused while cut off.", view.refused),
-        ("stale", "Reads answered beyond the bound while cut off.", view.stale),
+        (
+            "stale",
+            "Reads answered beyond the bound while cut off.",
+            view.stale,
+        ),
         ("updates", "Values sent by the home unasked.", it.updates),
-        ("invalidations", "Values declared over by the home.", it.invalidations),
+        (
+            "invalidations",
+            "Values declared over by the home.",
+            it.invalidations,
+        ),
         ("evictions", "Values thrown out for room.", it.evictions),
         ("frames", "Frames from the home.", it.frames),
         ("gaps", "Frames that were missing.", it.gaps),
     ];
     for (name, help, value) in counters {
-        put(&format!("holm_cache_{name}_total"), "counter", help, &value.to_string());
+        put(
+            &format!("holm_cache_{name}_total"),
+            "counter",
+            help,
+            &value.to_string(),
+        );
     }
-    let age = view.age.map_or_else(|| "NaN".to_owned(), |it| it.as_secs_f64().to_string());
-    put("holm_cache_age_seconds", "gauge", "How old an answer may be.", &age);
+    let age = view
+        .age
+        .map_or_else(|| "NaN".to_owned(), |it| it.as_secs_f64().to_string());
+    put(
+        "holm_cache_age_seconds",
+        "gauge",
+        "How old an answer may be.",
+        &age,
+    );
     let is_home = view.is_slow || matches!(view.link, Link::Refused(_));
     let passing = u8::from(is_home).to_string();
-    put("holm_cache_pass_through", "gauge", "Whether all reads go home.", &passing);
+    put(
+        "holm_cache_pass_through",
+        "gauge",
+        "Whether all reads go home.",
+        &passing,
+    );
     let up = u8::from(view.link == Link::Up).to_string();
-    put("holm_cache_connected", "gauge", "Whether the home tells what happens.", &up);
-    put("holm_cache_keys", "gauge", "Keys kept.", &view.keys.to_string());
-    put("holm_cache_bytes", "gauge", "Bytes kept.", &view.bytes.to_string());
+    put(
+        "holm_cache_connected",
+        "gauge",
+        "Whether the home tells what happens.",
+        &up,
+    );
+    put(
+        "holm_cache_keys",
+        "gauge",
+        "Keys kept.",
+        &view.keys.to_string(),
+    );
+    put(
+        "holm_cache_bytes",
+        "gauge",
+        "Bytes kept.",
+        &view.bytes.to_string(),
+    );
     text
 }

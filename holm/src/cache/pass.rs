@@ -166,10 +166,7 @@ async fn hear(
     Ok(())
 }
 
-async fn carry(
-    from_home: &mut RecvStream,
-    to_client: &mut SendStream<Bytes>,
-) -> Result<(), Side> {
+async fn carry(from_home: &mut RecvStream, to_client: &mut SendStream<Bytes>) -> Result<(), Side> {
     loop {
         let piece = tokio::select! {
             piece = from_home.data() => piece,

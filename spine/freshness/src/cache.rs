@@ -70,6 +70,8 @@ pub enum CacheInput {
     Message(ToCache),
     /// The connection is gone; the next one begins with a fresh home.
     Down,
+    /// The home may not tell anything any more: nothing that it said is kept.
+    Barred,
     /// The time that was asked for has come.
     Wake,
 }
@@ -139,14 +141,24 @@ pub struct Tally {
     pub gaps: u64,
 }
 
+/// Reads that wait for a fetch.
+#[derive(Clone, Debug)]
+struct Waiting {
+    /// The number of the fetch.
+    fetch: u64,
+    /// When it was sent.
+    since: Time,
+    requests: Vec<RequestId>,
+}
+
 /// The machine of a cache.
 #[derive(Clone, Debug)]
 pub struct Cache {
     config: CacheConfig,
     entries: Entries,
-    /// Reads that wait for a fetch, and since when.
-    waiting: BTreeMap<Bytes, (Time, Vec<RequestId>)>,
+    waiting: BTreeMap<Bytes, Waiting>,
     waiting_count: usize,
+    fetches: u64,
     frames: u64,
     reports: u64,
     /// When reports were sent that were not echoed yet.
@@ -173,6 +185,7 @@ impl Cache {
             config,
             waiting: BTreeMap::new(),
             waiting_count: 0,
+            fetches: 0,
             frames: 0,
             reports: 0,
             sent: VecDeque::new(),
@@ -271,20 +284,22 @@ impl Cache {
             return;
         }
         self.waiting_count += 1;
-        if let Some((_since, waiting)) = self.waiting.get_mut(&key) {
-            waiting.push(request);
+        if let Some(waiting) = self.waiting.get_mut(&key) {
+            waiting.requests.push(request);
         } else {
-            self.waiting
-                .insert(key.clone(), (now, Vec::from([request])));
-            effects.push(CacheEffect::Send(ToHome::Fetch { key }));
+            self.fetches += 1;
+            let number = self.fetches;
+            let waiting = Waiting {
+                fetch: number,
+                since: now,
+                requests: Vec::from([request]),
+            };
+            self.waiting.insert(key.clone(), waiting);
+            effects.push(CacheEffect::Send(ToHome::Fetch { number, key }));
         }
     }
 
-    fn forward(
-        &mut self,
-        (request, key): (RequestId, Bytes),
-        effects: &mut Effects<CacheEffect>,
-    ) {
+    fn forward(&mut self, (request, key): (RequestId, Bytes), effects: &mut Effects<CacheEffect>) {
         self.tally.forwarded += 1;
         effects.push(CacheEffect::Forward { request, key });
     }
@@ -357,14 +372,19 @@ impl Cache {
     fn value(
         &mut self,
         now: Time,
+        number: u64,
         (key, id, found): (Bytes, Option<KeyId>, Found),
         effects: &mut Effects<CacheEffect>,
     ) {
-        if let Some((since, requests)) = self.waiting.remove(&key) {
-            self.waiting_count -= requests.len();
+        // An answer to an earlier fetch, whose readers went home, was read too early for these.
+        let is_theirs = |it: &Waiting| it.fetch <= number;
+        if self.waiting.get(&key).is_some_and(is_theirs)
+            && let Some(waiting) = self.waiting.remove(&key)
+        {
+            self.waiting_count -= waiting.requests.len();
             // It was read after the first of them had asked.
-            let age = now.since(since);
-            for request in requests {
+            let age = now.since(waiting.since);
+            for request in waiting.requests {
                 if age > self.config.bound {
                     self.forward((request, key.clone()), effects);
                     continue;
@@ -415,13 +435,13 @@ impl Cache {
     /// Sends reads home whose fetch began at a time of which `is_over` is true.
     fn release(&mut self, effects: &mut Effects<CacheEffect>, is_over: impl Fn(Time) -> bool) {
         let waiting = core::mem::take(&mut self.waiting);
-        for (key, (since, requests)) in waiting {
-            if !is_over(since) {
-                self.waiting.insert(key, (since, requests));
+        for (key, waiting) in waiting {
+            if !is_over(waiting.since) {
+                self.waiting.insert(key, waiting);
                 continue;
             }
-            self.waiting_count -= requests.len();
-            for request in requests {
+            self.waiting_count -= waiting.requests.len();
+            for request in waiting.requests {
                 self.forward((request, key.clone()), effects);
             }
         }
@@ -457,10 +477,17 @@ impl Machine for Cache {
                 revision,
                 items,
             }) => self.frame(now, (number, echo, revision), items, effects),
-            CacheInput::Message(ToCache::Value { key, id, found }) => {
-                self.value(now, (key, id, found), effects);
-            }
+            CacheInput::Message(ToCache::Value {
+                number,
+                key,
+                id,
+                found,
+            }) => self.value(now, number, (key, id, found), effects),
             CacheInput::Down => self.clear(effects),
+            CacheInput::Barred => {
+                self.clear(effects);
+                self.entries.forget();
+            }
             CacheInput::Wake => {
                 if now >= self.report {
                     self.report(now, effects);

@@ -45,6 +45,8 @@ pub enum HomeInput {
     },
     /// What [`HomeEffect::Read`] asked for.
     Read {
+        /// For which fetch.
+        number: u64,
         /// The key.
         key: Bytes,
         /// What it holds.
@@ -73,6 +75,8 @@ pub enum HomeEffect {
     },
     /// Read a key behind a read index that is taken from now on.
     Read {
+        /// For which fetch.
+        number: u64,
         /// The key.
         key: Bytes,
     },
@@ -82,6 +86,8 @@ pub enum HomeEffect {
 #[derive(Clone, Debug)]
 struct Interest {
     id: KeyId,
+    /// The fetch from which on its changes count.
+    since: u64,
     policy: Policy,
     /// Whether an answer to a fetch is being read.
     is_fetching: bool,
@@ -167,21 +173,26 @@ impl Home {
                     effects.push(HomeEffect::Confirm { number });
                 }
             }
-            ToHome::Fetch { key } => {
+            ToHome::Fetch { number, key } => {
                 // Its changes count from here on: read first, one of them could be missed.
-                self.register(&key);
-                effects.push(HomeEffect::Read { key });
+                self.register(&key, number);
+                effects.push(HomeEffect::Read { number, key });
             }
             ToHome::Evict { id } => self.forget(id),
         }
     }
 
-    fn register(&mut self, key: &Bytes) {
-        if let Some(known) = self.interests.get_mut(key) {
-            known.is_fetching = true;
-            self.idle.remove(&known.id);
-            return;
+    /// Counts a key's changes for a fetch. One that is known begins anew, for what was sent or
+    /// read for an earlier fetch is no answer to this one; only what its past teaches is kept.
+    fn register(&mut self, key: &Bytes, number: u64) {
+        let known = self.interests.get(key).map(|it| (it.id, it.policy));
+        if let Some((id, policy)) = known {
+            self.forget(id);
+            if policy.is_held() {
+                self.forgotten.push(id);
+            }
         }
+        let policy = known.map_or_else(Policy::new, |(_id, policy)| policy);
         if self.interests.len() >= self.config.keys_max && !self.make_room() {
             return;
         }
@@ -189,7 +200,8 @@ impl Home {
         let id = KeyId(self.ids);
         let interest = Interest {
             id,
-            policy: Policy::new(),
+            since: number,
+            policy,
             is_fetching: true,
             changed: None,
             revision: Revision::ZERO,
@@ -247,13 +259,17 @@ impl Home {
         }
     }
 
-    fn read(&mut self, key: Bytes, found: Found, effects: &mut Effects<HomeEffect>) {
+    fn read(
+        &mut self,
+        (number, key): (u64, Bytes),
+        found: Found,
+        effects: &mut Effects<HomeEffect>,
+    ) {
         let mut answer = found;
         let mut id = None;
         if let Some(interest) = self.interests.get_mut(&key) {
-            if interest.changed.is_none() && answer.revision < interest.revision {
-                // The cache was sent something newer already.
-                effects.push(HomeEffect::Read { key });
+            if number < interest.since {
+                // The key was fetched again meanwhile: that fetch is answered.
                 return;
             }
             // A change that overtook the reading is newer than what was read.
@@ -272,6 +288,7 @@ impl Home {
             id = Some(interest.id);
         }
         let value = ToCache::Value {
+            number,
             key,
             id,
             found: answer,
@@ -357,7 +374,7 @@ impl Machine for Home {
         match input {
             HomeInput::Message(message) => self.message(message, effects),
             HomeInput::Written { key, found } => self.written(&key, found, effects),
-            HomeInput::Read { key, found } => self.read(key, found, effects),
+            HomeInput::Read { number, key, found } => self.read((number, key), found, effects),
             HomeInput::Confirmed { number, revision } => {
                 self.confirmed(now, (number, revision), effects);
             }

@@ -38,7 +38,8 @@
 //! reads at a cache; what is full is answered by forgetting a key (first one that the cache does
 //! not hold), by a frame at once, by more frames, by throwing out what was not read for longest,
 //! by going home. Tests:
-//! `tests/policy.rs` against hindsight and plain strategies, `tests/bound.rs` against the truth.
+//! `tests/policy.rs` and `tests/traces.rs` against hindsight and plain strategies, `tests/bound.rs`
+//! against the truth, `tests/way.rs` over a way of fixed length.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]

@@ -35,6 +35,8 @@ pub enum ToCache {
     },
     /// The answer to a fetch.
     Value {
+        /// The number of the fetch.
+        number: u64,
         /// The key.
         key: Bytes,
         /// Its number, if the home tells of its changes from here on; none if its table is full.
@@ -65,6 +67,8 @@ pub enum ToHome {
     },
     /// Asks for a key's value.
     Fetch {
+        /// Its number, rising.
+        number: u64,
         /// The key.
         key: Bytes,
     },

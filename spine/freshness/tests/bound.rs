@@ -32,7 +32,7 @@ enum Mistake {
 enum Arrival {
     Written(Bytes, Found),
     Confirmed(u64),
-    Read(Bytes),
+    Read(u64, Bytes),
 }
 
 struct World {
@@ -45,6 +45,8 @@ struct World {
     to_cache: VecDeque<ToCache>,
     /// From the log to the home, in order.
     log: VecDeque<Arrival>,
+    /// What was read for fetches and is not known to the home yet.
+    reading: VecDeque<(u64, Bytes, Found)>,
     /// What the home has carried out.
     carried: BTreeMap<Bytes, Found>,
     carried_up_to: Revision,
@@ -98,6 +100,7 @@ impl World {
             to_home: VecDeque::new(),
             to_cache: VecDeque::new(),
             log: VecDeque::new(),
+            reading: VecDeque::new(),
             carried: BTreeMap::new(),
             carried_up_to: Revision::ZERO,
             truth: BTreeMap::new(),
@@ -199,9 +202,7 @@ impl World {
         let least = before.map_or(Revision::ZERO, |(_, found)| found.revision);
         let is_true = found.revision == Revision::ZERO || writes.iter().any(|(_, it)| it == found);
         if found.revision < least || !is_true {
-            return Err(format!(
-                "{key:?} was told as {answer:?}; it was {before:?}"
-            ));
+            return Err(format!("{key:?} was told as {answer:?}; it was {before:?}"));
         }
         let then = writes.iter().rev();
         let then = then.map(|(_, it)| it.revision);
@@ -223,12 +224,19 @@ impl World {
                     self.confirm(number);
                 }
                 HomeEffect::Confirm { number } => self.log.push_back(Arrival::Confirmed(number)),
-                HomeEffect::Read { key } if self.mistake == Mistake::ReadWithoutIndex => {
+                HomeEffect::Read { number, key } if self.mistake == Mistake::ReadWithoutIndex => {
                     let found = self.carried.get(&key).cloned().unwrap_or_default();
-                    self.tell_home(HomeInput::Read { key, found });
+                    self.tell_home(HomeInput::Read { number, key, found });
                 }
-                HomeEffect::Read { key } => self.log.push_back(Arrival::Read(key)),
+                HomeEffect::Read { number, key } => self.log.push_back(Arrival::Read(number, key)),
             }
+        }
+    }
+
+    /// What was read arrives, perhaps behind changes that came after it.
+    fn finish_reading(&mut self) {
+        if let Some((number, key, found)) = self.reading.pop_front() {
+            self.tell_home(HomeInput::Read { number, key, found });
         }
     }
 
@@ -246,9 +254,9 @@ impl World {
                 self.tell_home(HomeInput::Written { key, found });
             }
             Some(Arrival::Confirmed(number)) => self.confirm(number),
-            Some(Arrival::Read(key)) => {
+            Some(Arrival::Read(number, key)) => {
                 let found = self.carried.get(&key).cloned().unwrap_or_default();
-                self.tell_home(HomeInput::Read { key, found });
+                self.reading.push_back((number, key, found));
             }
             None => {}
         }
@@ -257,6 +265,7 @@ impl World {
     fn hang_up(&mut self) -> Result<(), String> {
         self.to_home.clear();
         self.to_cache.clear();
+        self.reading.clear();
         self.log.retain(|it| matches!(it, Arrival::Written(..)));
         self.home = home(self.now);
         self.frames = 0;
@@ -314,6 +323,7 @@ fn run(seed: u64, mistake: Mistake) -> Result<Told, String> {
                 slow[at - 16] ^= true;
             }
             18 if world.prng.below(100) == 0 => world.hang_up()?,
+            18 => world.finish_reading(),
             _ => world.pass(Duration::from_millis(17))?,
         }
     }

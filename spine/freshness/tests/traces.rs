@@ -37,18 +37,31 @@ fn zipf(prng: &mut Prng, key: u32) -> Events {
     let share = |rank: u32| 1.0 / f64::from(rank + 1);
     let written = (key * 7 + 3) % KEYS;
     times(prng, 40.0 * share(key), (0.0, 2_000.0), false, &mut events);
-    times(prng, 20.0 * share(written), (0.0, 2_000.0), true, &mut events);
+    times(
+        prng,
+        20.0 * share(written),
+        (0.0, 2_000.0),
+        true,
+        &mut events,
+    );
     events
 }
 
 /// Quiet, then many writes within seconds, then many reads.
 fn bursty(prng: &mut Prng, _key: u32) -> Events {
     let (mut events, mut at) = (Events::new(), 0.0);
-    let seconds = |prng: &mut Prng, most| f64::from(u32::try_from(1 + prng.below(most)).expect("small"));
+    let seconds =
+        |prng: &mut Prng, most| f64::from(u32::try_from(1 + prng.below(most)).expect("small"));
     while at < 2_000.0 {
         let (writing, quiet) = (seconds(prng, 6), seconds(prng, 60));
         times(prng, 10.0, (at, at + writing), true, &mut events);
-        times(prng, 0.3, (at + writing, at + writing + quiet), false, &mut events);
+        times(
+            prng,
+            0.3,
+            (at + writing, at + writing + quiet),
+            false,
+            &mut events,
+        );
         at += writing + quiet;
     }
     events
@@ -59,7 +72,11 @@ fn phases(prng: &mut Prng, _key: u32) -> Events {
     let mut events = Events::new();
     for phase in 0..6_u32 {
         let span = (f64::from(phase) * 1_000.0, f64::from(phase + 1) * 1_000.0);
-        let (reads, writes) = if phase % 2 == 0 { (4.0, 0.2) } else { (0.1, 3.0) };
+        let (reads, writes) = if phase % 2 == 0 {
+            (4.0, 0.2)
+        } else {
+            (0.1, 3.0)
+        };
         times(prng, reads, span, false, &mut events);
         times(prng, writes, span, true, &mut events);
     }
@@ -136,7 +153,9 @@ fn share(of: u64, other: u64) -> String {
 fn on_each_trace_it_costs_a_twentieth_more_than_the_better_at_most_and_twice_hindsight() {
     let traces: [(&str, fn(&mut Prng, u32) -> Events); 3] =
         [("zipf", zipf), ("bursty", bursty), ("phase change", phases)];
-    println!("trace         bound   always send  always tell     ours  of the better  of hindsight");
+    println!(
+        "trace         bound   always send  always tell     ours  of the better  of hindsight"
+    );
     for (name, trace) in traces {
         for bound in [0.1, 1.0, 10.0] {
             let (mut sum, mut prng) = (Costs::default(), Prng::new(11));
@@ -144,7 +163,10 @@ fn on_each_trace_it_costs_a_twentieth_more_than_the_better_at_most_and_twice_hin
                 let one = costs(trace(&mut prng, key), bound / 4.0);
                 // What is begun and cannot be known to be over yet.
                 let slack = 4 * (PRICES.invalidate + PRICES.miss) + 2 * PRICES.update;
-                assert!(one.ours <= 2 * one.best + slack, "{name} {bound} s {key}: {one:?}");
+                assert!(
+                    one.ours <= 2 * one.best + slack,
+                    "{name} {bound} s {key}: {one:?}"
+                );
                 sum.add(one);
             }
             let better = sum.sending.min(sum.telling);

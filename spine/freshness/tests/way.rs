@@ -103,12 +103,12 @@ impl World {
                     let revision = Revision::new(5);
                     self.tell_home(HomeInput::Confirmed { number, revision });
                 }
-                HomeEffect::Read { key } => {
+                HomeEffect::Read { number, key } => {
                     let found = Found {
                         value: Some(key.clone()),
                         revision: Revision::new(5),
                     };
-                    self.tell_home(HomeInput::Read { key, found });
+                    self.tell_home(HomeInput::Read { number, key, found });
                 }
             }
         }
@@ -179,7 +179,10 @@ fn beyond_half_the_bound_reads_go_home_until_the_way_is_short_again() {
     assert_eq!(told.answered, 0, "{told:?}");
     world.way = Duration::from_millis(200);
     let told = world.pass(BOUND * 5);
-    assert_eq!(told.quick, 0, "a little shorter is not short again: {told:?}");
+    assert_eq!(
+        told.quick, 0,
+        "a little shorter is not short again: {told:?}"
+    );
     world.way = Duration::from_millis(100);
     let told = world.pass(BOUND * 5);
     assert_eq!((told.quick, told.slow), (1, 0), "{told:?}");
@@ -195,7 +198,11 @@ fn a_silent_home_keeps_no_reader_and_its_return_is_not_a_long_way() {
     world.read("never read before");
     let told = world.pass(BOUND * 3);
     let reads = world.request.value() - asked.value();
-    assert_eq!(told.answered + told.forwarded, reads, "nobody waits: {told:?}");
+    assert_eq!(
+        told.answered + told.forwarded,
+        reads,
+        "nobody waits: {told:?}"
+    );
     assert!(told.forwarded > 150 && told.oldest <= BOUND, "{told:?}");
     let key = Bytes::from_static(b"a");
     let stale = world.cache.stale(world.now, &key).expect("it is kept");
@@ -203,7 +210,11 @@ fn a_silent_home_keeps_no_reader_and_its_return_is_not_a_long_way() {
     world.is_silent = false;
     world.pass(BOUND / 2);
     let told = world.pass(BOUND * 3);
-    assert_eq!((told.forwarded, told.slow, told.quick), (0, 0, 0), "{told:?}");
+    assert_eq!(
+        (told.forwarded, told.slow, told.quick),
+        (0, 0, 0),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -217,8 +228,16 @@ fn what_a_gone_home_said_is_kept_only_where_it_is_asked_for() {
         let stale = world.cache.stale(world.now, &key);
         assert_eq!(stale.is_some(), on_cut == OnCut::Serve, "{stale:?}");
         assert_eq!(world.cache.bytes() > 0, on_cut == OnCut::Serve);
+        let (told, asked) = (world.told, world.request);
         world.read("a");
-        assert_eq!(world.told.forwarded, world.request.value() - world.told.answered);
+        assert_eq!(world.told.forwarded, told.forwarded + 1, "{asked:?}");
+        world.tell_cache(CacheInput::Barred);
+        assert_eq!(
+            world.cache.stale(world.now, &key),
+            None,
+            "it may not be told"
+        );
+        assert_eq!(world.cache.bytes(), 0);
     }
 }
 

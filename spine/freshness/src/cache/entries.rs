@@ -172,6 +172,11 @@ impl Entries {
         }
     }
 
+    /// Keeps nothing.
+    pub(super) fn forget(&mut self) {
+        *self = Self::new(self.bytes_max, self.on_cut);
+    }
+
     fn drop_past(&mut self, key: &Bytes) {
         if let Some(past) = self.past.remove(key) {
             self.bytes -= weight(key, &past.found);

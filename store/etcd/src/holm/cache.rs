@@ -31,9 +31,9 @@ pub enum Ask {
     /// A moment, and what was read.
     #[prost(message, tag = "2")]
     Report(Report),
-    /// Asks for a key; its bytes.
-    #[prost(bytes = "bytes", tag = "3")]
-    Fetch(Bytes),
+    /// Asks for a key.
+    #[prost(message, tag = "3")]
+    Fetch(Fetch),
     /// A key was thrown out; its number.
     #[prost(uint64, tag = "4")]
     Evict(u64),
@@ -59,6 +59,17 @@ pub struct Report {
     /// Keys that were read for the first time since their last update, by number.
     #[prost(uint64, repeated, tag = "2")]
     pub read: Vec<u64>,
+}
+
+/// Asks for a key.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Fetch {
+    /// Its number, rising.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The key.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub key: Bytes,
 }
 
 /// What a home says.
@@ -151,6 +162,9 @@ pub struct Value {
     /// What it holds.
     #[prost(message, optional, tag = "3")]
     pub found: Option<Holding>,
+    /// The number of the fetch.
+    #[prost(uint64, tag = "4")]
+    pub number: u64,
 }
 
 impl From<ToHome> for CacheAsk {
@@ -160,7 +174,7 @@ impl From<ToHome> for CacheAsk {
                 number,
                 read: read.into_iter().map(|it| it.0).collect(),
             }),
-            ToHome::Fetch { key } => Ask::Fetch(key),
+            ToHome::Fetch { number, key } => Ask::Fetch(Fetch { number, key }),
             ToHome::Evict { id } => Ask::Evict(id.0),
         };
         Self { ask: Some(ask) }
@@ -176,8 +190,10 @@ impl TryFrom<CacheAsk> for ToHome {
                 number,
                 read: read.into_iter().map(KeyId).collect(),
             }),
-            Some(Ask::Fetch(key)) if key.is_empty() => Err(unknown("a fetch without a key")),
-            Some(Ask::Fetch(key)) => Ok(Self::Fetch { key }),
+            Some(Ask::Fetch(fetch)) if fetch.key.is_empty() => {
+                Err(unknown("a fetch without a key"))
+            }
+            Some(Ask::Fetch(Fetch { number, key })) => Ok(Self::Fetch { number, key }),
             Some(Ask::Evict(id)) => Ok(Self::Evict { id: KeyId(id) }),
             Some(Ask::Open(_)) => Err(unknown("a second opening")),
             None => Err(unknown("nothing that is known here")),
@@ -199,7 +215,13 @@ impl From<ToCache> for CacheTell {
                 revision: revision.value(),
                 items: items.into_iter().map(FrameItem::from).collect(),
             }),
-            ToCache::Value { key, id, found } => Tell::Value(Value {
+            ToCache::Value {
+                number,
+                key,
+                id,
+                found,
+            } => Tell::Value(Value {
+                number,
                 key,
                 id: id.map(|it| it.0),
                 found: Some(found.into()),
@@ -220,11 +242,13 @@ impl TryFrom<CacheTell> for ToCache {
                 revision: Revision::new(frame.revision),
                 items: frame.items.into_iter().map(Item::from).collect(),
             }),
-            Some(Tell::Value(Value { key, id, found })) => {
+            Some(Tell::Value(value)) => {
+                let found = value.found;
                 let found = found.ok_or_else(|| unknown("a value that holds nothing"))?;
                 Ok(Self::Value {
-                    key,
-                    id: id.map(KeyId),
+                    number: value.number,
+                    key: value.key,
+                    id: value.id.map(KeyId),
                     found: found.into(),
                 })
             }
@@ -307,6 +331,7 @@ mod tests {
                 read: vec![KeyId(1), KeyId(1 << 40)],
             },
             ToHome::Fetch {
+                number: 3,
                 key: Bytes::from_static(b"a\0"),
             },
             ToHome::Evict { id: KeyId(9) },
@@ -330,6 +355,7 @@ mod tests {
                 ],
             },
             ToCache::Value {
+                number: 8,
                 key: Bytes::from_static(b"a"),
                 id: None,
                 found: found(Some("x")),
@@ -349,7 +375,7 @@ mod tests {
         };
         assert!(ToHome::try_from(again).is_err());
         let nothing = CacheAsk {
-            ask: Some(Ask::Fetch(Bytes::new())),
+            ask: Some(Ask::Fetch(Fetch::default())),
         };
         assert!(ToHome::try_from(nothing).is_err());
     }

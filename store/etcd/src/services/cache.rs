@@ -156,7 +156,7 @@ async fn next(cord: &Cord) -> Result<Option<CacheAsk>, Status> {
 #[derive(Debug, Default)]
 struct Wanted {
     confirm: Option<u64>,
-    reads: Vec<Bytes>,
+    reads: Vec<(u64, Bytes)>,
 }
 
 impl Wanted {
@@ -280,9 +280,9 @@ impl<'a> Session<'a> {
     async fn settle(&mut self, revision: Revision) -> Result<(), Status> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Behind(index, wanted) if revision >= index => {
-                for key in wanted.reads {
+                for (number, key) in wanted.reads {
                     let found = self.read(&key)?;
-                    self.step(HomeInput::Read { key, found }).await;
+                    self.step(HomeInput::Read { number, key, found }).await;
                 }
                 if let Some(number) = wanted.confirm {
                     self.step(HomeInput::Confirmed { number, revision }).await;
@@ -340,7 +340,7 @@ impl<'a> Session<'a> {
                     self.is_left |= self.tells.send(message).await.is_err();
                 }
                 HomeEffect::Confirm { number } => self.wanted.confirm = Some(number),
-                HomeEffect::Read { key } => self.wanted.reads.push(key),
+                HomeEffect::Read { number, key } => self.wanted.reads.push((number, key)),
             }
         }
     }
