@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::ask::{self, Ask, Found};
 use crate::assertion;
 use crate::bench;
+use crate::cache::{self, CacheOptions};
 use crate::client::ConnectionOptions;
 use crate::config::Flags;
 use crate::rehearse::{self, Rehearse};
@@ -72,6 +73,9 @@ enum Command {
     /// Let sites of other machines join; kill, start, stop and pause those of this one
     #[command(after_help = sites::SITE_EXAMPLES)]
     Site(SiteCommand),
+    /// Answer reads of another site's keyspace here, never older than a bound
+    #[command(after_help = cache::EXAMPLES)]
+    Cache(CacheOptions),
     /// Measure a server, or the floor beneath it
     #[command(subcommand, after_help = BENCH_EXAMPLES)]
     Bench(bench::Bench),
@@ -161,6 +165,7 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
         Command::Link(link) => sites::link(link),
         Command::Site(site) => sites::site(site),
         Command::Bench(bench) => bench::run(bench).and_then(|text| say(&text)),
+        Command::Cache(options) => cache::run(options).map(|()| Found::Yes),
         Command::Rehearse(asked) => return rehearse::command(asked),
         Command::Stream(asked) => return stream::command(asked),
         Command::Fail => {

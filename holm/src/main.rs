@@ -3,12 +3,14 @@
 //! Route map: [`command`] names every command. [`config`] makes a node's configuration, [`up`]
 //! runs the node, [`join`] makes it one of a cluster, [`sites`] runs several on one machine. [`ask`] has the client's commands over
 //! [`client`], their output goes to [`screen`]. [`mod@bench`] measures servers, [`rehearse`]
-//! plays scenarios in virtual time, [`stream`] runs SQL over events. [`assertion`] ends the process
+//! plays scenarios in virtual time, [`stream`] runs SQL over events, [`cache`] answers
+//! reads far from home. [`assertion`] ends the process
 //! when an invariant is broken. [`quantity`] reads and writes durations, sizes and counts.
 
 mod ask;
 mod assertion;
 mod bench;
+mod cache;
 mod client;
 mod command;
 mod config;

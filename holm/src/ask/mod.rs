@@ -131,7 +131,9 @@ pub(crate) async fn run(
 }
 
 /// The connection to the keyspace that was named, whose addresses keyspace `default` has.
-async fn at_keyspace(connection: &ConnectionOptions) -> anyhow::Result<ConnectionOptions> {
+pub(crate) async fn at_keyspace(
+    connection: &ConnectionOptions,
+) -> anyhow::Result<ConnectionOptions> {
     let Some(name) = &connection.keyspace else {
         return Ok(connection.clone());
     };

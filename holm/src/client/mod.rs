@@ -203,6 +203,12 @@ impl Client {
         &self.endpoint
     }
 
+    /// The connection itself, for calls that are carried unread, and what their URLs begin with.
+    pub(crate) fn bare(&self) -> (SendRequest<Bytes>, String) {
+        let base = format!("{}://{}", self.scheme, self.endpoint);
+        (self.requests.clone(), base)
+    }
+
     /// One request, one answer.
     ///
     /// # Errors
@@ -321,7 +327,7 @@ where
 }
 
 /// A message with gRPC's five bytes before it.
-fn framed(message: &impl Message) -> Bytes {
+pub(crate) fn framed(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut bytes = BytesMut::with_capacity(length + 5);
     bytes.put_u8(0);

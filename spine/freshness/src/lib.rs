@@ -16,12 +16,13 @@
 //! - I3 A home counts a key's changes from before it reads it for a fetch.
 //! - I4 A key costs at most twice what the best choices would have cost, and a few fetches
 //!   ([`Policy`]).
+//! - I5 What a home tells of a key never goes back to an older revision.
 //!
 //! # What it does not do
 //!
-//! It opens no connection and has no wire format yet, answers single keys only, and writes
-//! nothing: a write goes home. Whether reads that cannot be answered go home or are refused is
-//! the caller's choice.
+//! It opens no connection and has no wire format (`store/etcd` has, and the binary's `holm cache`
+//! is its front), answers single keys only, and writes nothing: a write goes home. Whether reads
+//! that cannot be answered go home or are refused is the caller's choice.
 //!
 //! ```
 //! use holm_freshness::{Choice, Policy, Prices};
@@ -33,9 +34,12 @@
 //! key.read(prices);
 //! ```
 //!
-//! Limits: keys a home knows of, items a frame, bytes and waiting reads at a cache; what is full
-//! is answered by not caching, by more frames, by throwing out, by going home. Tests:
-//! `tests/policy.rs` against hindsight and plain strategies, `tests/bound.rs` against the truth.
+//! Limits: keys a home knows of, bytes that wait for a frame, items a frame, bytes and waiting
+//! reads at a cache; what is full is answered by forgetting a key (first one that the cache does
+//! not hold), by a frame at once, by more frames, by throwing out what was not read for longest,
+//! by going home. Tests:
+//! `tests/policy.rs` and `tests/traces.rs` against hindsight and plain strategies, `tests/bound.rs`
+//! against the truth, `tests/way.rs` over a way of fixed length.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -47,7 +51,7 @@ mod home;
 mod message;
 mod policy;
 
-pub use cache::{Cache, CacheConfig, CacheEffect, CacheInput};
+pub use cache::{Answer, Cache, CacheConfig, CacheEffect, CacheInput, OnCut, Tally};
 pub use home::{Home, HomeConfig, HomeEffect, HomeInput};
 pub use message::{Found, Item, KeyId, ToCache, ToHome};
 pub use policy::{Choice, Policy, Prices};

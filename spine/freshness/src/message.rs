@@ -7,14 +7,14 @@ use holm_base::Revision;
 
 /// A key's number between one home and one cache, for as long as their connection lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KeyId(pub u32);
+pub struct KeyId(pub u64);
 
 /// A value as of a revision; none if the key does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The value.
+    /// The value, in whatever form reads are answered with.
     pub value: Option<Bytes>,
-    /// When the key changed last.
+    /// When the key changed last; of a key that does not exist, any revision since then.
     pub revision: Revision,
 }
 
@@ -28,11 +28,15 @@ pub enum ToCache {
         /// The newest report after whose arrival the home made sure that it lacks nothing; 0 if
         /// there is none.
         echo: u64,
+        /// All up to this revision is in this frame and those before.
+        revision: Revision,
         /// What happened, a key once.
         items: Vec<Item>,
     },
     /// The answer to a fetch.
     Value {
+        /// The number of the fetch.
+        number: u64,
         /// The key.
         key: Bytes,
         /// Its number, if the home tells of its changes from here on; none if its table is full.
@@ -63,6 +67,8 @@ pub enum ToHome {
     },
     /// Asks for a key's value.
     Fetch {
+        /// Its number, rising.
+        number: u64,
         /// The key.
         key: Bytes,
     },

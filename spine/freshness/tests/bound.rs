@@ -7,12 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use holm_base::{Prng, RequestId, Revision, Time};
 use holm_freshness::{
-    Cache, CacheConfig, CacheEffect, CacheInput, Found, Home, HomeConfig, HomeEffect, HomeInput,
-    ToCache, ToHome,
+    Answer, Cache, CacheConfig, CacheEffect, CacheInput, Found, Home, HomeConfig, HomeEffect,
+    HomeInput, OnCut, ToCache, ToHome,
 };
 use holm_machine::{Effects, Machine};
 
 const BOUND: Duration = Duration::from_millis(1_000);
+/// Room for five keys.
+const BYTES_MAX: usize = 5 * 280;
 
 /// A mistake of whoever runs the machines, to see that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ enum Mistake {
 enum Arrival {
     Written(Bytes, Found),
     Confirmed(u64),
-    Read(Bytes),
+    Read(u64, Bytes),
 }
 
 struct World {
@@ -43,14 +45,19 @@ struct World {
     to_cache: VecDeque<ToCache>,
     /// From the log to the home, in order.
     log: VecDeque<Arrival>,
+    /// What was read for fetches and is not known to the home yet.
+    reading: VecDeque<(u64, Bytes, Found)>,
     /// What the home has carried out.
     carried: BTreeMap<Bytes, Found>,
+    carried_up_to: Revision,
     /// Every write, when it was acknowledged.
     truth: BTreeMap<Bytes, Vec<(Time, Found)>>,
     revision: i64,
     requests: BTreeMap<RequestId, Bytes>,
     next: RequestId,
     frames: u64,
+    /// What was told of each key on this connection.
+    newest: BTreeMap<Bytes, Revision>,
     told: Told,
 }
 
@@ -60,6 +67,9 @@ struct Told {
     forwarded: u64,
     hang_ups: u64,
     evicted: u64,
+    slow: u64,
+    quick: u64,
+    stale: u64,
     oldest: Duration,
 }
 
@@ -68,6 +78,7 @@ fn home(now: Time) -> Home {
         bound: BOUND,
         keys_max: 6,
         items_max: 2,
+        bytes_max: 30,
     };
     Home::new(config, now)
 }
@@ -76,8 +87,9 @@ impl World {
     fn new(seed: u64, mistake: Mistake) -> Self {
         let config = CacheConfig {
             bound: BOUND,
-            bytes_max: 400,
+            bytes_max: BYTES_MAX,
             waiting_max: 3,
+            on_cut: OnCut::Serve,
         };
         Self {
             now: Time::ZERO,
@@ -88,12 +100,15 @@ impl World {
             to_home: VecDeque::new(),
             to_cache: VecDeque::new(),
             log: VecDeque::new(),
+            reading: VecDeque::new(),
             carried: BTreeMap::new(),
+            carried_up_to: Revision::ZERO,
             truth: BTreeMap::new(),
             revision: 1,
             requests: BTreeMap::new(),
             next: RequestId::ZERO,
             frames: 0,
+            newest: BTreeMap::new(),
             told: Told::default(),
         }
     }
@@ -127,7 +142,7 @@ impl World {
     fn tell_cache(&mut self, input: CacheInput) -> Result<(), String> {
         let mut effects = Effects::new();
         self.cache.step(self.now, input, &mut effects);
-        assert!(self.cache.bytes() <= 400, "it keeps what it may");
+        assert!(self.cache.bytes() <= BYTES_MAX, "it keeps what it may");
         let mut is_up = true;
         for effect in effects.drain().collect::<Vec<_>>() {
             match effect {
@@ -135,16 +150,19 @@ impl World {
                     self.told.evicted += u64::from(matches!(message, ToHome::Evict { .. }));
                     self.to_home.push_back(message);
                 }
-                CacheEffect::Answer {
-                    request,
-                    found,
-                    age,
-                } => self.judge(request, &found, age)?,
+                CacheEffect::Answer { request, answer } => self.judge(request, &answer)?,
                 CacheEffect::Forward { request, key } => {
-                    assert_eq!(self.requests.remove(&request), Some(key));
                     self.told.forwarded += 1;
+                    // What it would be told if home were out of reach.
+                    if let Some(stale) = self.cache.stale(self.now, &key) {
+                        self.judge_age(&key, &stale)?;
+                        self.told.stale += u64::from(stale.age > BOUND);
+                    }
+                    assert_eq!(self.requests.remove(&request), Some(key));
                 }
                 CacheEffect::HangUp => is_up = false,
+                CacheEffect::Slow { .. } => self.told.slow += 1,
+                CacheEffect::Quick { .. } => self.told.quick += 1,
             }
         }
         if !is_up {
@@ -155,28 +173,43 @@ impl World {
     }
 
     /// An answer is what the key held at some moment that is not longer ago than it says.
-    fn judge(&mut self, request: RequestId, found: &Found, age: Duration) -> Result<(), String> {
+    fn judge(&mut self, request: RequestId, answer: &Answer) -> Result<(), String> {
         let key = self
             .requests
             .remove(&request)
             .expect("it was asked, and is answered once");
-        if age > BOUND {
-            return Err(format!("{age:?} is over the bound"));
+        if answer.age > BOUND {
+            return Err(format!("{:?} is over the bound", answer.age));
         }
-        let since =
-            Time::from_nanos(self.now.nanos() - u64::try_from(age.as_nanos()).expect("short"));
-        let none = Vec::new();
-        let writes = self.truth.get(&key).unwrap_or(&none);
+        self.judge_age(&key, answer)?;
+        let newest = self.newest.entry(key.clone()).or_default();
+        if answer.found.revision < *newest {
+            return Err(format!("{key:?} went back: {answer:?}"));
+        }
+        *newest = answer.found.revision;
+        self.told.hits += 1;
+        self.told.oldest = self.told.oldest.max(answer.age);
+        Ok(())
+    }
+
+    /// Whether what was told is no older than it says, and was true at the revision it names.
+    fn judge_age(&self, key: &Bytes, answer: &Answer) -> Result<(), String> {
+        let age = u64::try_from(answer.age.as_nanos()).expect("short");
+        let since = Time::from_nanos(self.now.nanos() - age);
+        let (found, none) = (&answer.found, Vec::new());
+        let writes = self.truth.get(key).unwrap_or(&none);
         let before = writes.iter().rev().find(|(at, _)| *at < since);
         let least = before.map_or(Revision::ZERO, |(_, found)| found.revision);
         let is_true = found.revision == Revision::ZERO || writes.iter().any(|(_, it)| it == found);
         if found.revision < least || !is_true {
-            return Err(format!(
-                "{key:?} was told as {found:?}, {age:?} old; it was {before:?}"
-            ));
+            return Err(format!("{key:?} was told as {answer:?}; it was {before:?}"));
         }
-        self.told.hits += 1;
-        self.told.oldest = self.told.oldest.max(age);
+        let then = writes.iter().rev();
+        let then = then.map(|(_, it)| it.revision);
+        let then = then.clone().find(|it| *it <= answer.revision);
+        if then.unwrap_or(Revision::ZERO) != found.revision {
+            return Err(format!("{key:?} was not {answer:?} at its revision"));
+        }
         Ok(())
     }
 
@@ -188,16 +221,28 @@ impl World {
             match effect {
                 HomeEffect::Send(message) => self.to_cache.push_back(message),
                 HomeEffect::Confirm { number } if self.mistake == Mistake::ConfirmedAtOnce => {
-                    self.tell_home(HomeInput::Confirmed { number });
+                    self.confirm(number);
                 }
                 HomeEffect::Confirm { number } => self.log.push_back(Arrival::Confirmed(number)),
-                HomeEffect::Read { key } if self.mistake == Mistake::ReadWithoutIndex => {
+                HomeEffect::Read { number, key } if self.mistake == Mistake::ReadWithoutIndex => {
                     let found = self.carried.get(&key).cloned().unwrap_or_default();
-                    self.tell_home(HomeInput::Read { key, found });
+                    self.tell_home(HomeInput::Read { number, key, found });
                 }
-                HomeEffect::Read { key } => self.log.push_back(Arrival::Read(key)),
+                HomeEffect::Read { number, key } => self.log.push_back(Arrival::Read(number, key)),
             }
         }
+    }
+
+    /// What was read arrives, perhaps behind changes that came after it.
+    fn finish_reading(&mut self) {
+        if let Some((number, key, found)) = self.reading.pop_front() {
+            self.tell_home(HomeInput::Read { number, key, found });
+        }
+    }
+
+    fn confirm(&mut self, number: u64) {
+        let revision = self.carried_up_to;
+        self.tell_home(HomeInput::Confirmed { number, revision });
     }
 
     /// The home carries out what comes next in the log.
@@ -205,12 +250,13 @@ impl World {
         match self.log.pop_front() {
             Some(Arrival::Written(key, found)) => {
                 self.carried.insert(key.clone(), found.clone());
+                self.carried_up_to = found.revision;
                 self.tell_home(HomeInput::Written { key, found });
             }
-            Some(Arrival::Confirmed(number)) => self.tell_home(HomeInput::Confirmed { number }),
-            Some(Arrival::Read(key)) => {
+            Some(Arrival::Confirmed(number)) => self.confirm(number),
+            Some(Arrival::Read(number, key)) => {
                 let found = self.carried.get(&key).cloned().unwrap_or_default();
-                self.tell_home(HomeInput::Read { key, found });
+                self.reading.push_back((number, key, found));
             }
             None => {}
         }
@@ -219,9 +265,11 @@ impl World {
     fn hang_up(&mut self) -> Result<(), String> {
         self.to_home.clear();
         self.to_cache.clear();
+        self.reading.clear();
         self.log.retain(|it| matches!(it, Arrival::Written(..)));
         self.home = home(self.now);
         self.frames = 0;
+        self.newest.clear();
         self.tell_cache(CacheInput::Down)
     }
 
@@ -275,6 +323,7 @@ fn run(seed: u64, mistake: Mistake) -> Result<Told, String> {
                 slow[at - 16] ^= true;
             }
             18 if world.prng.below(100) == 0 => world.hang_up()?,
+            18 => world.finish_reading(),
             _ => world.pass(Duration::from_millis(17))?,
         }
     }
@@ -290,10 +339,14 @@ fn no_answer_is_older_than_it_says_or_than_the_bound() {
         sum.forwarded += told.forwarded;
         sum.hang_ups += told.hang_ups;
         sum.evicted += told.evicted;
+        (sum.slow, sum.quick) = (sum.slow + told.slow, sum.quick + told.quick);
+        sum.stale += told.stale;
         sum.oldest = sum.oldest.max(told.oldest);
     }
     assert!(sum.hits > 50_000 && sum.forwarded > 1_000, "{sum:?}");
     assert!(sum.hang_ups > 50 && sum.evicted > 1_000, "{sum:?}");
+    assert!(sum.slow > 0, "a way that is too long is seen: {sum:?}");
+    assert!(sum.stale > 50, "what is over is there: {sum:?}");
     assert!(sum.oldest > BOUND * 9 / 10, "the bound is reached: {sum:?}");
 }
 

@@ -5,6 +5,8 @@
 //!
 //! Fields are numbered as protobuf has them; numbers are never used twice.
 
+pub mod cache;
+
 /// What [`NodeStatus`] is asked with: nothing yet.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct NodeStatusRequest {}

@@ -10,6 +10,7 @@
 //! ```
 
 mod auth;
+mod cache;
 mod cluster;
 mod conflicts;
 mod election;

@@ -143,6 +143,7 @@ impl Method {
             self,
             Self::RangeStream
                 | Self::LeaseKeepAlive
+                | Self::CacheFollow
                 | Self::Snapshot
                 | Self::Observe
                 | Self::HealthWatch
@@ -385,6 +386,7 @@ impl GrpcCall {
             | Method::Watch
             | Method::RangeStream
             | Method::LeaseKeepAlive
+            | Method::CacheFollow
             | Method::Snapshot
             | Method::Observe
             | Method::Lock

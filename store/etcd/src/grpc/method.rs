@@ -110,6 +110,9 @@ methods! {
         KeyspaceMember "KeyspaceMember" Unary
         Conflicts "Conflicts" Unary
     }
+    "holm.v1.Cache" {
+        CacheFollow "Follow" BidiStream
+    }
     "grpc.health.v1.Health" {
         HealthCheck "Check" Unary
         HealthWatch "Watch" ServerStream

@@ -54,6 +54,7 @@ pub(crate) async fn run(mut call: GrpcCall) -> Outcome {
         Method::RangeStream => pages::run(call).await,
         Method::LeaseKeepAlive => keep_alive(call).await,
         Method::Snapshot => snapshot(call).await,
+        Method::CacheFollow => cache_follow(call).await,
         Method::Observe => observe(call).await,
         Method::HealthWatch => health_watch(call).await,
         _ => {
@@ -185,6 +186,15 @@ async fn snapshot(mut call: GrpcCall) -> Status {
     let (sender, answers) = mpsc::channel(ANSWERS_MAX);
     let cx = call.context();
     let work = async move { server.services.snapshot(&cx, request, sender).await };
+    pass_on(call, work, answers).await
+}
+
+/// Tells a cache what happens to its keys.
+async fn cache_follow(call: GrpcCall) -> Status {
+    let services = call.server().services.clone();
+    let (sender, answers) = mpsc::channel(ANSWERS_MAX);
+    let cord = call.cord();
+    let work = async move { services.follow(&cord, sender).await };
     pass_on(call, work, answers).await
 }
 
