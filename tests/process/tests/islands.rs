@@ -278,14 +278,15 @@ fn state(gateway: &mut Gateway) -> Result<State> {
 }
 
 /// How many writes there were, and what half and ninety-nine of a hundred took at most.
-fn told(name: &str, taken: impl Iterator<Item = Duration>) -> Result<usize> {
+fn told(name: &str, taken: impl Iterator<Item = Duration>) -> Result<String> {
     let mut taken: Vec<Duration> = taken.collect();
     taken.sort_unstable();
     let count = taken.len();
     ensure!(count > 100, "only {count} writes while {name}");
     let (half, most) = (taken[count / 2], taken[count * 99 / 100]);
-    println!("{name}: {count} writes, p50 {half:.2?}, p99 {most:.2?}");
-    Ok(count)
+    Ok(format!(
+        "{name}: {count} writes, p50 {half:.2?}, p99 {most:.2?}"
+    ))
 }
 
 /// By hand, for minutes: `HOLM_ISLANDS_SECONDS=180 cargo test -p holm-process-tests --test islands kernel -- --nocapture`.
@@ -332,8 +333,8 @@ fn islands_that_the_kernel_cuts_apart_write_on_and_become_one() -> Result<()> {
             let within = move |at: &Instant| from.is_none_or(|from| *at >= from) && *at < to;
             taken.iter().filter(move |it| within(&it.0)).map(|it| it.1)
         };
-        told("joined", of(None, cut))?;
-        told("cut", of(Some(cut), healed))?;
+        println!("{}", told("joined", of(None, cut))?);
+        println!("{}", told("cut", of(Some(cut), healed))?);
         let begun = Instant::now();
         until("they are equal", || {
             let first = all(&mut client(0))?.0;

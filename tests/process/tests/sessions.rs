@@ -190,7 +190,7 @@ fn session(asker: &mut Site, teller: &Site, id: u64) -> Result<Cost> {
         cost.asker += begun.elapsed();
         let states: Vec<(Bytes, Bytes)> = named
             .into_iter()
-            .map(|it| it.found.unwrap_or((it.name, State::new().encode())))
+            .map(|it| it.found.unwrap_or_else(|| (it.name, State::new().encode())))
             .collect();
         cost.differing += u64::try_from(states.len())?;
         let begun = Instant::now();

@@ -318,9 +318,8 @@ fn end_within_a_session(ticks: u64, ended: usize) -> bool {
         world.run(10);
     }
     world.cut.clear();
-    let has = |world: &World, wanted: fn(&Note) -> bool| {
-        (0..3).any(|at| world.notes(at).any(wanted))
-    };
+    let has =
+        |world: &World, wanted: fn(&Note) -> bool| (0..3).any(|at| world.notes(at).any(wanted));
     let opened = |note: &Note| matches!(note, Note::SessionOpened(_));
     for _ in 0..1_000 {
         if has(&world, opened) {
