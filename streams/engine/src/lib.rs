@@ -51,7 +51,7 @@ mod run;
 mod stage;
 mod top;
 
+pub use holm_window::Gauge;
 pub use plan::{Limits, Node, Plan, Source, WindowKind};
 pub use report::{Counts, Diverted, Late, Report};
-pub use holm_window::Gauge;
 pub use run::{Full, Run};
