@@ -58,9 +58,9 @@ mod stage;
 mod stints;
 mod top;
 
+pub use holm_window::Gauge;
 pub use plan::{Limits, Node, Plan, Source, WindowKind};
 pub use report::{Counts, Diverted, Late, Report};
-pub use holm_window::Gauge;
 pub use run::{Full, Run};
 pub use several::Several;
 pub use stints::{Class, Stints};
