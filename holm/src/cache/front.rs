@@ -105,7 +105,7 @@ async fn call(
         .and_then(answer::get);
     if let Some(get) = get {
         if let Some(known) = read(keeper, &get, &mut respond).await {
-            return show(keeper, &get, known, respond);
+            return show(keeper, &get, *known, respond);
         }
         let said = Said {
             head,
@@ -175,7 +175,7 @@ async fn read_at_home(
         }
     }
     match keeper.cut(&get.key) {
-        Ok(known) => show(keeper, get, Box::new(known), respond),
+        Ok(known) => show(keeper, get, known, respond),
         Err(why) => refuse(respond, &why),
     }
 }
@@ -196,9 +196,9 @@ async fn go_home(
 }
 
 /// Sends an answer of the cache.
-fn show(keeper: &Keeper, get: &Get, known: Box<Answer>, mut respond: SendResponse<Bytes>) {
+fn show(keeper: &Keeper, get: &Get, known: Answer, mut respond: SendResponse<Bytes>) {
     let age = known.age.as_millis();
-    let Ok(framed) = answer::framed(get, &keeper.home(), *known) else {
+    let Ok(framed) = answer::framed(get, &keeper.home(), known) else {
         return refuse(respond, "cache: the home sent a record that cannot be read");
     };
     let mut head = head();

@@ -141,83 +141,62 @@ pub(super) fn json(view: &View, bound: Duration) -> Value {
 }
 
 fn metrics(view: &View) -> String {
-    let it = &view.tally;
     let mut text = String::new();
-    let mut put = |name: &str, kind: &str, help: &str, value: &str| {
-        // Writing to a text cannot fail.
-        writeln!(
-            text,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-        )
-        .ok();
-    };
-    let counters = [
-        ("hits", "Reads answered from memory.", it.hits),
-        (
-            "misses",
-            "Reads answered once their key was fetched.",
-            it.misses,
-        ),
-        ("forwarded", "Reads sent home.", it.forwarded),
-        ("refused", "Reads refused while cut off.", view.refused),
-        (
-            "stale",
-            "Reads answered beyond the bound while cut off.",
-            view.stale,
-        ),
-        ("updates", "Values sent by the home unasked.", it.updates),
-        (
-            "invalidations",
-            "Values declared over by the home.",
-            it.invalidations,
-        ),
-        ("evictions", "Values thrown out for room.", it.evictions),
-        ("frames", "Frames from the home.", it.frames),
-        ("gaps", "Frames that were missing.", it.gaps),
-    ];
-    for (name, help, value) in counters {
+    for (name, help, value) in counters(view) {
         put(
-            &format!("holm_cache_{name}_total"),
-            "counter",
+            &mut text,
+            (&format!("{name}_total"), "counter"),
             help,
             &value.to_string(),
         );
     }
-    let age = view
-        .age
-        .map_or_else(|| "NaN".to_owned(), |it| it.as_secs_f64().to_string());
-    put(
-        "holm_cache_age_seconds",
-        "gauge",
-        "How old an answer may be.",
-        &age,
-    );
-    let is_home = view.is_slow || matches!(view.link, Link::Refused(_));
-    let passing = u8::from(is_home).to_string();
-    put(
-        "holm_cache_pass_through",
-        "gauge",
-        "Whether all reads go home.",
-        &passing,
-    );
-    let up = u8::from(view.link == Link::Up).to_string();
-    put(
-        "holm_cache_connected",
-        "gauge",
-        "Whether the home tells what happens.",
-        &up,
-    );
-    put(
-        "holm_cache_keys",
-        "gauge",
-        "Keys kept.",
-        &view.keys.to_string(),
-    );
-    put(
-        "holm_cache_bytes",
-        "gauge",
-        "Bytes kept.",
-        &view.bytes.to_string(),
-    );
+    for (name, help, value) in gauges(view) {
+        put(&mut text, (name, "gauge"), help, &value);
+    }
     text
+}
+
+fn put(text: &mut String, (name, kind): (&str, &str), help: &str, value: &str) {
+    let name = format!("holm_cache_{name}");
+    // Writing to a text cannot fail.
+    writeln!(
+        text,
+        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+    )
+    .ok();
+}
+
+fn counters(view: &View) -> [(&'static str, &'static str, u64); 10] {
+    let it = &view.tally;
+    let fetched = "Reads answered once their key was fetched.";
+    let stale = "Reads answered beyond the bound while cut off.";
+    let over = "Values declared over by the home.";
+    [
+        ("hits", "Reads answered from memory.", it.hits),
+        ("misses", fetched, it.misses),
+        ("forwarded", "Reads sent home.", it.forwarded),
+        ("refused", "Reads refused while cut off.", view.refused),
+        ("stale", stale, view.stale),
+        ("updates", "Values sent by the home unasked.", it.updates),
+        ("invalidations", over, it.invalidations),
+        ("evictions", "Values thrown out for room.", it.evictions),
+        ("frames", "Frames from the home.", it.frames),
+        ("gaps", "Frames that were missing.", it.gaps),
+    ]
+}
+
+fn gauges(view: &View) -> [(&'static str, &'static str, String); 5] {
+    let age = view.age.map(|it| it.as_secs_f64().to_string());
+    let age = age.unwrap_or_else(|| "NaN".to_owned());
+    let is_home = view.is_slow || matches!(view.link, Link::Refused(_));
+    let flag = |is_so: bool| u8::from(is_so).to_string();
+    let (passing, up) = (flag(is_home), flag(view.link == Link::Up));
+    let told = "Whether the home tells what happens.";
+    [
+        ("age_seconds", "How old an answer may be.", age),
+        ("pass_through", "Whether all reads go home.", passing),
+        ("connected", told, up),
+        ("keys", "Keys kept.", view.keys.to_string()),
+        ("bytes", "Bytes kept.", view.bytes.to_string()),
+    ]
 }

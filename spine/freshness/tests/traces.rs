@@ -18,6 +18,9 @@ const KEYS: u32 = 300;
 /// A key's writes (`true`) and reads, by time.
 type Events = Vec<(f64, bool)>;
 
+/// Makes a key's events.
+type Trace = fn(&mut Prng, u32) -> Events;
+
 /// Times at random, so many a second, within a span.
 fn times(prng: &mut Prng, rate: f64, span: (f64, f64), is_write: bool, events: &mut Events) {
     let mut at = span.0;
@@ -151,8 +154,7 @@ fn share(of: u64, other: u64) -> String {
 
 #[test]
 fn on_each_trace_it_costs_a_twentieth_more_than_the_better_at_most_and_twice_hindsight() {
-    let traces: [(&str, fn(&mut Prng, u32) -> Events); 3] =
-        [("zipf", zipf), ("bursty", bursty), ("phase change", phases)];
+    let traces: [(&str, Trace); 3] = [("zipf", zipf), ("bursty", bursty), ("phase change", phases)];
     println!(
         "trace         bound   always send  always tell     ours  of the better  of hindsight"
     );

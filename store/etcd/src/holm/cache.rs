@@ -307,8 +307,6 @@ fn unknown(what: &str) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
-
     use super::*;
 
     /// A message as the other side reads it.
