@@ -39,6 +39,8 @@ pub(crate) struct Archipelago {
     pub(super) held: BTreeSet<u8>,
     /// When each was last not well, or began.
     unwell: Vec<Time>,
+    /// How often each has ended.
+    ends: Vec<u64>,
     /// What was asked and not answered.
     pub(super) unanswered: Vec<Unanswered>,
 }
@@ -55,6 +57,7 @@ impl Archipelago {
             elections: 0,
             held: BTreeSet::new(),
             unwell: vec![Time::ZERO; nodes],
+            ends: vec![0; nodes],
             unanswered: Vec::new(),
         }
     }
@@ -159,7 +162,9 @@ impl Run<'_> {
         };
         let now = self.world.now();
         for node in self.stage.ids() {
-            if !self.world.is_well(node) {
+            let ends = self.world.ends(node);
+            let has_ended = std::mem::replace(&mut islands.ends[place(node)], ends) != ends;
+            if has_ended || !self.world.is_well(node) {
                 islands.unwell[place(node)] = now;
             }
         }
