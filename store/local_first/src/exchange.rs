@@ -221,6 +221,8 @@ struct Peer {
     /// What to ask for next, where order is known.
     wants: Option<Slot>,
     is_pinned: bool,
+    /// The newest session that it has opened.
+    opened: u64,
 }
 
 /// The machine.
@@ -404,7 +406,12 @@ impl Exchange {
                 });
             }
             Message::Truncated { slot } => self.truncated(now, (from, slot), effects),
+            // A message may come twice. States pinned anew for a session that has its tips would
+            // hold more than those cover, and a write that is in them and not covered comes back
+            // after it was deleted (I6). Numbers of sessions rise.
+            Message::Open { session } if session <= peer.opened => {}
             Message::Open { session } => {
+                peer.opened = session;
                 peer.is_pinned = true;
                 effects.push(Effect::Pin { to: from, session });
             }
