@@ -29,6 +29,10 @@ Examples:
   holm bench kv put             how fast it is
   holm up --sites 3             three sites on this machine, and links to cut
   holm up --cluster shop        found a cluster; `holm site add b` lets another machine join
+  holm keyspace create fleet --guarantee local-first
+                                one that every site writes to, cut off or not
+  holm stream run cm.sql < events.jsonl
+                                windows over events
   holm rehearse cut-wan.toml    what would happen, in virtual time
 
 Exit codes: 0 done, 1 failed, refused or not found, 2 the command line is wrong.";
@@ -45,7 +49,8 @@ Examples:
   holm completions zsh > \"${fpath[1]}/_holm\"
   holm completions fish > ~/.config/fish/completions/holm.fish";
 
-/// An etcd v3 compatible store, its client and its load generator in one binary
+/// State and streams at sites that may be cut off: keyspaces for any etcd client, SQL over events,
+/// and rehearsals of both in virtual time
 #[derive(Debug, Parser)]
 #[command(name = "holm", version, arg_required_else_help = true, after_help = EXAMPLES)]
 #[command(max_term_width = 120, infer_subcommands = false)]

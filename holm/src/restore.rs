@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use holm_base::{ClusterId, NodeId};
 use holm_disk::RealFolder;
 use holm_etcd::snapshot::import::SumCheck;
 use holm_etcd::snapshot::{Import, ImportError};
+use holm_kv::{Restore, Restored};
 use holm_machine::Disk;
+use holm_runtime::SeedError;
 use serde_json::json;
 
 use crate::ask::Found;
@@ -21,7 +24,11 @@ Examples:
   holm snapshot restore member/snap/db --data-dir new --skip-hash-check
 
 The file may come from `holm snapshot save` or `etcdctl snapshot save` (3.4 and newer). Keys keep their
-revisions and versions; leases, users, roles and alarms stay; the cluster and its member are new ones.";
+revisions and versions; leases, users, roles and alarms stay; the cluster and its member are new ones.
+A cluster of several sites is founded with such a file: holm up --cluster NAME --from-snapshot FILE";
+
+/// What fills a store in the making.
+type Fill<'a> = dyn FnMut(Restore) -> Result<Restored, ImportError> + 'a;
 
 /// What to restore, and where to.
 #[derive(Clone, Debug, Args)]
@@ -38,23 +45,14 @@ pub(crate) struct RestoreOptions {
 
 /// Makes a data directory from a file.
 pub(crate) fn restore(options: &RestoreOptions, screen: Screen) -> anyhow::Result<Found> {
-    let disk = open(&options.file)?;
     let check = if options.skip_hash_check {
         SumCheck::Skip
     } else {
         SumCheck::Demand
     };
-    let mut progress = Progress::new();
-    progress.show("checking the snapshot");
-    let import = read(&options.file, &*disk, check)?;
-    let total = import.summary().total_keys;
-    let restored = holm_runtime::seed(&options.data_dir, |restore| {
-        import.run(restore, &mut |done| {
-            progress.show(&format!("restoring: {done} of at most {total}"));
-        })
-    })
-    .with_context(|| format!("restore {}", options.file.display()))?;
-    drop(progress);
+    let restored = import(&options.file, check, |fill| {
+        holm_runtime::seed(&options.data_dir, fill)
+    })?;
     let directory = options.data_dir.display();
     let (revision, compacted) = (restored.revision.value(), restored.compacted.value());
     let keys = restored.sizes.keys;
@@ -70,6 +68,42 @@ pub(crate) fn restore(options: &RestoreOptions, screen: Screen) -> anyhow::Resul
     });
     screen.show(&text, &data)?;
     Ok(Found::Yes)
+}
+
+/// Makes the data directory of a node that founds a cluster of these ids from a file. What
+/// `beside` writes there comes with it or not at all.
+///
+/// # Errors
+///
+/// A file that is no snapshot, a directory that is not empty, what the disk says.
+pub(crate) fn restore_founder(
+    file: &Path,
+    data_dir: &Path,
+    ids: (ClusterId, NodeId),
+    beside: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<Restored> {
+    import(file, SumCheck::Demand, |fill| {
+        holm_runtime::seed_founder(data_dir, ids, fill, |part| beside(part).map_err(Into::into))
+    })
+}
+
+/// Reads a snapshot's file into what `seed` makes, and shows how far that is.
+fn import(
+    file: &Path,
+    check: SumCheck,
+    seed: impl FnOnce(&mut Fill<'_>) -> Result<Restored, SeedError<ImportError>>,
+) -> anyhow::Result<Restored> {
+    let disk = open(file)?;
+    let mut progress = Progress::new();
+    progress.show("checking the snapshot");
+    let import = read(file, &*disk, check)?;
+    let total = import.summary().total_keys;
+    let restored = seed(&mut |restore| {
+        import.run(restore, &mut |done| {
+            progress.show(&format!("restoring: {done} of at most {total}"));
+        })
+    });
+    restored.with_context(|| format!("restore {}", file.display()))
 }
 
 /// Shows what a file holds, in the numbers of `etcdctl snapshot status`.

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use thiserror::Error;
 
 use super::frame::{self, FrameError, FrameHeader, flag, kind};
-use super::hpack::{Decoder, HpackError, Summary};
+use super::hpack::{Blocks, HpackError, Summary};
 
 /// Where payload and ends of streams go. `tag` is what the request was begun with.
 pub(crate) trait Sink {
@@ -133,7 +133,7 @@ pub(crate) struct Session {
     stream_window: i64,
     streams_max: u32,
     taken: u32,
-    decoder: Decoder,
+    blocks: Blocks,
     block: Vec<u8>,
 }
 
@@ -174,7 +174,7 @@ impl Session {
             stream_window: i64::from(WINDOW_DEFAULT),
             streams_max: u32::MAX,
             taken: 0,
-            decoder: Decoder::new(),
+            blocks: Blocks::new(),
             block: Vec::new(),
         }
     }
@@ -333,7 +333,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         let mut summary = Summary::default();
         if header.has(flag::END_HEADERS) && self.block.is_empty() {
-            self.decoder.decode(block, &mut summary)?;
+            self.blocks.read(block, &mut summary)?;
         } else {
             // Rare: a block in pieces. Its END_STREAM flag is on the first piece only, but an answer so large is an
             // error text, and those end the stream with their block.
@@ -347,7 +347,7 @@ impl Session {
                 return Ok(());
             }
             let block = std::mem::take(&mut self.block);
-            self.decoder.decode(&block, &mut summary)?;
+            self.blocks.read(&block, &mut summary)?;
         }
         if header.has(flag::END_STREAM) || summary.grpc.is_some() {
             let outcome = match summary.grpc {

@@ -272,6 +272,17 @@ pub(super) fn wish(values: &Values, kept: Option<Kept>) -> anyhow::Result<Wish> 
         let (found, join) = (&found.source, &join.source);
         bail!("{found} founds a cluster and {join} joins one: leave one of them out");
     }
+    let snapshot = values.given("from-snapshot");
+    if let Some(snapshot) = &snapshot
+        && found.is_none()
+        && kept.is_none()
+    {
+        bail!(
+            "{}: it is for who founds a cluster: add --cluster NAME; a node alone is restored with `holm snapshot \
+             restore`",
+            snapshot.source
+        );
+    }
     let wanted = [&found, &join].into_iter().flatten().next();
     let is_wished = wanted.is_some() || kept.is_some();
     if let Some(said) = BY_HAND.iter().find_map(|name| values.said.get(name))
@@ -305,6 +316,7 @@ pub(super) fn wish(values: &Values, kept: Option<Kept>) -> anyhow::Result<Wish> 
     });
     Ok(Wish {
         found: found.map(|said| said.text),
+        snapshot: snapshot.map(|said| PathBuf::from(said.text)),
         join,
         lifetime,
         kept,

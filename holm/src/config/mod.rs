@@ -500,6 +500,7 @@ const MADE_FOR_SITES: &[&str] = &[
     "advertise-client-urls",
     "initial-advertise-peer-urls",
     "cluster",
+    "from-snapshot",
     "join",
 ];
 

@@ -114,6 +114,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        name: "from-snapshot",
+        value: "FILE",
+        heading: CLUSTER,
+        help: "With --cluster: found it with what this file holds, of `holm snapshot save` or etcd's, in a data \
+               directory that is empty or missing; once founded, of no account",
+        ..ROW
+    },
+    Setting {
         name: "join",
         value: "TOKEN",
         heading: CLUSTER,

@@ -19,6 +19,7 @@ mod kept;
 mod message;
 mod upkeep;
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, ensure};
@@ -35,6 +36,8 @@ use crate::config::Config;
 pub(crate) struct Wish {
     /// The name of the cluster to found, or of the one that was founded.
     pub(crate) found: Option<String>,
+    /// What the founded cluster begins with.
+    pub(crate) snapshot: Option<PathBuf>,
     /// The token to join with.
     pub(crate) join: Option<JoinToken>,
     /// How long certificates are good that this site signs.
@@ -57,7 +60,7 @@ pub(crate) fn settle(config: &mut Config) -> anyhow::Result<()> {
     }
     let kept = match (&wish.found, &wish.join) {
         (None, None) => return Ok(()),
-        (Some(cluster), _) => found::found(config, cluster)?,
+        (Some(cluster), _) => found::found(config, cluster, wish.snapshot.as_deref())?,
         (None, Some(token)) => ask::join(config, token, None)?,
     };
     config.take_up(kept)
@@ -107,7 +110,7 @@ fn check_fresh(config: &Config, wanted: &str) -> anyhow::Result<()> {
     ensure!(
         !config.data_dir.join("identity").exists(),
         "{wanted}: {place} holds the data of a node that was started without it, and its log has another form: choose \
-         an empty --data-dir; keys are copied into the new cluster with `etcdctl make-mirror`, or by an application"
+         an empty --data-dir; the keys come along with `holm snapshot save FILE` from the old one and --from-snapshot FILE"
     );
     Ok(())
 }

@@ -10,14 +10,23 @@ mod fixed;
 mod huffman;
 mod integer;
 
-pub use decoder::Field;
-pub(crate) use decoder::{Decoder, Outcome};
+use core::fmt;
+
+pub use decoder::{Decoder, Field, Outcome};
 pub use encoder::Favourites;
 pub(crate) use encoder::{Encoder, put_literal, put_status};
 
 /// A header block that cannot be read: the connection must end, for its table is unknown now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HpackError;
+pub struct HpackError;
+
+impl fmt::Display for HpackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("read a header block: it breaks the rules of RFC 7541")
+    }
+}
+
+impl core::error::Error for HpackError {}
 
 /// What a field counts for beyond its bytes (RFC 7541, section 4.1).
 pub(crate) const FIELD_OVERHEAD: usize = 32;

@@ -99,5 +99,5 @@ pub use config::Config;
 pub use connection::{Connection, Section};
 pub use event::{Event, Key};
 pub use head::Head;
-pub use hpack::{Favourites, Field};
+pub use hpack::{Decoder, Favourites, Field, HpackError, Outcome};
 pub use reason::Reason;

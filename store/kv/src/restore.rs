@@ -105,6 +105,8 @@ pub struct Restore {
     now: Time,
     /// The op and term that all of it is to be the state at; else each command is one.
     at: Option<(Op, Term)>,
+    /// What the sequencer is to find beside it, if it is known before the end.
+    sequencer: Option<Bytes>,
 }
 
 impl Restore {
@@ -124,6 +126,27 @@ impl Restore {
             bytes: 0,
             now: Time::ZERO,
             at: None,
+            sequencer: None,
+        })
+    }
+
+    /// Begins in an empty folder what is to be the state of a group at an op and its term, with
+    /// what the sequencer is to find beside it. [`Restore::finish`] ends it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Restore::new`].
+    pub fn in_group(
+        folder: Arc<dyn Folder>,
+        config: StoreConfig,
+        at: (Op, Term),
+        sequencer: Bytes,
+    ) -> Result<Self, RestoreError> {
+        let restore = Self::at(folder, config, at)?;
+        let sequencer = Some(sequencer);
+        Ok(Self {
+            sequencer,
+            ..restore
         })
     }
 
@@ -333,7 +356,12 @@ impl Restore {
         if compacted > Revision::ZERO {
             self.store.compact(compacted);
         }
-        self.end_command()?;
+        if let (Some((op, term)), Some(words)) = (self.at, self.sequencer.take()) {
+            self.store.end_command(op, term);
+            self.store.set_sequencer(words);
+        } else {
+            self.end_command()?;
+        }
         while self.store.sweep(SWEEP_SLICE) == SweepProgress::More {}
         self.store.hurry();
         self.work()?;

@@ -70,6 +70,7 @@
 
 mod asks;
 mod cluster;
+mod founded;
 mod group;
 mod input;
 mod message;
@@ -83,6 +84,7 @@ mod stall;
 mod standing;
 mod tape;
 
+pub use founded::Founded;
 pub use input::{Answer, Effect, Event, Input};
 pub use message::{Ask, Message, MessageError, Told, Wish, Word};
 pub use open::{OpenError, Opened, OpenedGroup, engine_folder, open, open_beside};

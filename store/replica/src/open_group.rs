@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use holm_base::{GroupId, NodeId, Op, Term, Time};
 use holm_kv::snapshot::Places;
 use holm_kv::{Config, Keyspace};
-use holm_log::{Log, LogConfig, Urgency};
+use holm_log::{Log, LogConfig, LogError, Urgency};
 use holm_machine::Folder;
 use holm_raft::{Checkpoint, Configuration, Entry, Hard, Manifest, Position, Raft, Restored};
 use holm_sequencer::{Form, Record};
@@ -177,6 +177,22 @@ pub fn open_in_group_beside(
 /// That the replica has to recover is said in the same flush, for then the log looks sound.
 fn skip_damage(log: &mut Log, group: GroupId, checkpoint: &Checkpoint) -> Result<(), OpenError> {
     let hard = log.hard(group);
+    let hard = Record::Hard {
+        term: hard.term,
+        vote: hard.vote,
+        is_recovering: true,
+    };
+    go_on_behind(log, group, checkpoint, hard)?;
+    Ok(())
+}
+
+/// The log goes on behind what the engine knows.
+pub(crate) fn go_on_behind(
+    log: &mut Log,
+    group: GroupId,
+    checkpoint: &Checkpoint,
+    hard: Record,
+) -> Result<(), LogError> {
     let manifest = Manifest {
         checkpoint: checkpoint.clone(),
         chunk_bytes: 1,
@@ -185,22 +201,14 @@ fn skip_damage(log: &mut Log, group: GroupId, checkpoint: &Checkpoint) -> Result
     };
     let mut body = BytesMut::new();
     manifest.encode(&mut body);
-    let records = [
-        Record::Hard {
-            term: hard.term,
-            vote: hard.vote,
-            is_recovering: true,
-        },
-        Record::Installed {
-            term: checkpoint.at.term,
-            op: checkpoint.at.op,
-            is_suffix_kept: false,
-            body: body.freeze(),
-        },
-    ];
-    log.flush(group, &records, Urgency::Reserve)?;
-    log.cut(group, checkpoint.at.op)?;
-    Ok(())
+    let installed = Record::Installed {
+        term: checkpoint.at.term,
+        op: checkpoint.at.op,
+        is_suffix_kept: false,
+        body: body.freeze(),
+    };
+    log.flush(group, &[hard, installed], Urgency::Reserve)?;
+    log.cut(group, checkpoint.at.op)
 }
 
 /// What the log holds, from a little below what the engine knows.

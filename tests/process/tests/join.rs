@@ -212,6 +212,65 @@ fn three_commands_make_three_sites_that_restart_without_flags() -> Result<()> {
 }
 
 #[test]
+fn a_node_alone_becomes_a_cluster_by_its_snapshot() -> Result<()> {
+    let (mut alone, mut a, mut b) = (Machine::new("a")?, Machine::new("a")?, Machine::new("b")?);
+    alone.start(&alone.first(&[]))?;
+    let mut client = alone.client()?;
+    for number in 0..300 {
+        client.put(&format!("k{}", number % 7), &number.to_string())?;
+    }
+    let lease = alone.ask(&["lease", "grant", "600"])?;
+    let id = lease["lease"].as_str().context("a lease")?.to_owned();
+    alone.ask(&["put", "leased", "1", "--lease", &id])?;
+    alone.ask(&["compact", "100"])?;
+    let file = a.folder.path().join("backup.db");
+    let file = file.to_str().context("a path")?;
+    alone.ask(&["snapshot", "save", file])?;
+    let revision = alone.ask(&["status"])?["revision"].clone();
+    // Its own folder has another form, and the refusal says what to do.
+    alone.stop()?;
+    let refusal = alone.refusal(&alone.words(&["--cluster=shop"]))?;
+    ensure!(refusal.contains("--from-snapshot FILE"), "{refusal}");
+    let from = format!("--from-snapshot={file}");
+    let lonely = a.refusal(&a.first(&[&from]))?;
+    ensure!(lonely.contains("add --cluster NAME"), "{lonely}");
+    let missing = a.refusal(&a.first(&["--cluster=shop", "--from-snapshot=/nowhere/x"]))?;
+    ensure!(missing.contains("/nowhere/x"), "{missing}");
+    ensure!(!a.data().exists(), "a refusal left a folder");
+
+    a.start(&a.first(&["--cluster=shop", &from]))?;
+    let join = format!("--join={}", a.token("b", "10m")?);
+    b.start(&b.first(&[&join]))?;
+    until(
+        "both have a vote",
+        || Ok(b.ask(&["status"])?["voters"] == 2),
+    )?;
+    a.kill()?;
+    a.again()?;
+    b.kill()?;
+    b.again()?;
+    for site in [&a, &b] {
+        until("the site leads or follows", || {
+            Ok(site.ask(&["status"])?["leader"].is_string())
+        })?;
+        ensure!(site.ask(&["status"])?["revision"] == revision);
+        let mut client = site.client()?;
+        for number in 293..300 {
+            let found = client.value(&format!("k{}", number % 7))?;
+            ensure!(found == Some(number.to_string()), "{number}: {found:?}");
+        }
+        let old = site.ask(&["get", "k1", "--rev", "150"])?;
+        let old = &old["kvs"][0];
+        ensure!(old["mod_revision"] == 150, "{old}");
+        let kept = site.ask(&["lease", "timetolive", &id])?;
+        ensure!(kept["granted_ttl"] == 600, "{kept}");
+    }
+    let next = b.client()?.put("next", "1")?;
+    ensure!(revision == next - 1, "{revision} and then {next}");
+    Ok(())
+}
+
+#[test]
 fn a_token_is_refused_where_it_must_be_and_nothing_changes() -> Result<()> {
     let (mut a, mut b) = (Machine::new("a")?, Machine::new("b")?);
     let (mut other, stranger) = (Machine::new("x")?, Machine::new("b")?);

@@ -69,4 +69,4 @@ pub use keyspaces::{DEFAULT, KeyspaceConfig, Keyspaces};
 pub use network::{Bootstrap, ClusterConfig, MemberConfig, Network, Parcel};
 pub use node::{Node, NodeConfig, OnFailure, StartError, start, start_recorded};
 pub use recording::{RecordingConfig, ReplayError, recordings, replay};
-pub use restore::{SeedError, seed};
+pub use restore::{SeedError, seed, seed_founder};

@@ -316,7 +316,7 @@ fn base(
     refuse_foreign(&place)?;
     let (cluster, node) = match &config.cluster {
         None => identity_of(&*folder, &place)?,
-        Some(cluster) => claim(&*folder, &place, cluster)?,
+        Some(it) => claim(&*folder, &place, (it.cluster, it.node))?,
     };
     let log_config = LogConfig {
         segment_bytes: config.log_segment_bytes,
@@ -400,12 +400,11 @@ pub(crate) fn identity_of(
 }
 
 /// Makes the directory that of a member, or refuses it.
-fn claim(
+pub(crate) fn claim(
     folder: &dyn Folder,
     place: &Path,
-    cluster: &ClusterConfig,
+    wanted: (ClusterId, NodeId),
 ) -> Result<(ClusterId, NodeId), StartError> {
-    let wanted = (cluster.cluster, cluster.node);
     identity::read_or_claim(folder, wanted).map_err(|source| StartError::Identity {
         place: place.to_owned(),
         source,

@@ -3,22 +3,24 @@
 //! What would surprise: it is made beside its place and renamed at the end, so a directory of
 //! that name is whole or not there.
 
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use holm_base::{Op, Term};
+use holm_base::{ClusterId, NodeId, Op, Term};
 use holm_kv::{Restore, RestoreError, Restored, StoreConfig};
 use holm_log::{Log, LogConfig, LogError, Urgency};
+use holm_replica::Founded;
 use holm_sequencer::Record;
 
 use crate::keyspaces::DEFAULT;
-use crate::node::{StartError, identity_of, open_folder};
+use crate::node::{StartError, claim, identity_of, open_folder};
 
 /// Why no data directory was made.
 #[derive(Debug, thiserror::Error)]
-pub enum SeedError<E: std::error::Error + 'static> {
+pub enum SeedError<E: Error + 'static> {
     /// There is something at its place.
     #[error("{} is not empty: choose a directory that is empty or missing", place.display())]
     Taken {
@@ -48,6 +50,9 @@ pub enum SeedError<E: std::error::Error + 'static> {
     /// The log could not be made.
     #[error("begin the write-ahead log")]
     Log(#[from] LogError),
+    /// What belongs beside the data could not be written.
+    #[error("write what belongs beside the data")]
+    Beside(#[source] Box<dyn Error + Send + Sync>),
     /// What fills it failed.
     #[error(transparent)]
     Fill(E),
@@ -59,9 +64,35 @@ pub enum SeedError<E: std::error::Error + 'static> {
 /// # Errors
 ///
 /// As [`SeedError`] says; `place` is then as it was.
-pub fn seed<E: std::error::Error>(
+pub fn seed<E: Error>(
     place: &Path,
     fill: impl FnOnce(Restore) -> Result<Restored, E>,
+) -> Result<Restored, SeedError<E>> {
+    whole(place, |part| make(part, None, fill))
+}
+
+/// As [`seed`], for the node that founds a cluster of this id. What `beside` writes into the
+/// directory comes with the rest or not at all.
+///
+/// # Errors
+///
+/// As [`SeedError`] says; `place` is then as it was.
+pub fn seed_founder<E: Error>(
+    place: &Path,
+    ids: (ClusterId, NodeId),
+    fill: impl FnOnce(Restore) -> Result<Restored, E>,
+    beside: impl FnOnce(&Path) -> Result<(), Box<dyn Error + Send + Sync>>,
+) -> Result<Restored, SeedError<E>> {
+    whole(place, |part| {
+        let restored = make(part, Some(ids), fill)?;
+        beside(part).map_err(SeedError::Beside)?;
+        Ok(restored)
+    })
+}
+
+fn whole<E: Error>(
+    place: &Path,
+    make: impl FnOnce(&Path) -> Result<Restored, SeedError<E>>,
 ) -> Result<Restored, SeedError<E>> {
     if !is_free(place).map_err(failed(place))? {
         return Err(SeedError::Taken {
@@ -74,7 +105,7 @@ pub fn seed<E: std::error::Error>(
     if part.exists() {
         return Err(SeedError::Unfinished { place: part });
     }
-    let made = make(&part, fill).and_then(|made| {
+    let made = make(&part).and_then(|made| {
         fs::rename(&part, place).map_err(failed(place))?;
         sync_parent(place).map_err(failed(place))?;
         Ok(made)
@@ -86,7 +117,7 @@ pub fn seed<E: std::error::Error>(
     made
 }
 
-fn failed<E: std::error::Error>(place: &Path) -> impl Fn(io::Error) -> SeedError<E> {
+fn failed<E: Error>(place: &Path) -> impl Fn(io::Error) -> SeedError<E> {
     move |source| SeedError::Directory {
         place: place.to_owned(),
         source,
@@ -101,13 +132,18 @@ fn is_free(place: &Path) -> io::Result<bool> {
     }
 }
 
-fn make<E: std::error::Error>(
+fn make<E: Error>(
     part: &Path,
+    founder: Option<(ClusterId, NodeId)>,
     fill: impl FnOnce(Restore) -> Result<Restored, E>,
 ) -> Result<Restored, SeedError<E>> {
     let _lock = holm_disk::lock(part).map_err(StartError::from)?;
     let folder = open_folder(part)?;
-    let (cluster, node) = identity_of(&*folder, part)?;
+    let (cluster, node) = match founder {
+        Some(ids) => claim(&*folder, part, ids)?,
+        None => identity_of(&*folder, part)?,
+    };
+    let founded = founder.map(|(_, node)| Founded::by(node));
     let unreachable = |source| StartError::Folder {
         place: part.to_owned(),
         source,
@@ -123,23 +159,30 @@ fn make<E: std::error::Error>(
         group: DEFAULT,
         ..StoreConfig::default()
     };
-    let restore = Restore::new(engine, config)?;
+    let restore = match &founded {
+        Some(founded) => founded.restore(engine, config)?,
+        None => Restore::new(engine, config)?,
+    };
     let restored = fill(restore).map_err(SeedError::Fill)?;
     let log = folder.folder("log").map_err(unreachable)?;
-    let log = Log::open(log, LogConfig::new(cluster, node))?;
-    begin_log(log, restored.applied)?;
+    let mut log = Log::open(log, LogConfig::new(cluster, node))?;
+    match founded {
+        Some(founded) => founded.begin_log(&mut log, DEFAULT)?,
+        None => fill_log(&mut log, restored.applied)?,
+    }
+    log.close()?;
     folder.sync().map_err(unreachable)?;
     Ok(restored)
 }
 
 /// A log has no gaps: the ops that the engine has applied already are in it, without bodies.
-fn begin_log(mut log: Log, applied: Op) -> Result<(), LogError> {
+fn fill_log(log: &mut Log, applied: Op) -> Result<(), LogError> {
     let entry = |op| Record::plain(Term::new(1), Op::new(op), Bytes::new());
     let records: Vec<Record> = (1..=applied.value()).map(entry).collect();
     for records in records.chunks(1000) {
         log.flush(DEFAULT, records, Urgency::Ordinary)?;
     }
-    log.close()
+    Ok(())
 }
 
 fn sync_parent(place: &Path) -> io::Result<()> {

@@ -119,8 +119,8 @@ impl Known {
     fn cover(&mut self, from: (usize, usize), steps: &[Vec<Step>], news: &mut Vec<(usize, usize)>) {
         let mut open = vec![from];
         while let Some((site, until)) = open.pop() {
-            for at in self.covered[site]..until {
-                let step = &steps[site][at];
+            let covered = self.covered[site];
+            for (at, step) in steps[site].iter().enumerate().take(until).skip(covered) {
                 self.dead.extend(step.died.iter().copied());
                 open.extend(step.covers.iter().copied());
                 news.push((site, at));

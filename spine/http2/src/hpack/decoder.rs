@@ -27,20 +27,20 @@ impl Field {
 
 /// What a block came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// All fields were given.
     Whole,
     /// They were more than allowed; only the first were given.
     TooLarge,
 }
 
-/// The client's table, as we know it.
+/// The other side's table, as we know it: one for each connection, told every block in order.
 #[derive(Debug)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     /// Newest first.
     entries: VecDeque<Field>,
     bytes: usize,
-    /// What the client said that it uses.
+    /// What the other side said that it uses.
     bytes_max: usize,
     /// What we allow.
     bytes_allowed: usize,
@@ -51,7 +51,8 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// An empty table of `bytes_allowed` at most.
-    pub(crate) const fn new(bytes_allowed: usize) -> Self {
+    #[must_use]
+    pub const fn new(bytes_allowed: usize) -> Self {
         Self {
             entries: VecDeque::new(),
             bytes: 0,
@@ -68,7 +69,11 @@ impl Decoder {
     }
 
     /// Reads a whole block, of `list_max` bytes of fields at most.
-    pub(crate) fn decode(
+    ///
+    /// # Errors
+    ///
+    /// If the block breaks the rules; the table may be half changed, and is of no more use.
+    pub fn decode(
         &mut self,
         block: &[u8],
         list_max: usize,
