@@ -4,7 +4,7 @@ use super::load::{Fault, OP_NAMES};
 use super::parts::{Parts, read_sites};
 use super::quantity::{duration, share, split};
 use super::read as quantity;
-use super::tree::Table;
+use super::tree::{Table, Value};
 use crate::refusal::Refusal;
 
 /// A judge.
@@ -201,31 +201,35 @@ pub(crate) fn read(
     promises.collect()
 }
 
+/// What judges are asked for, among those that judge such a keyspace.
+fn checks(table: Table, value: Value, are_islands: bool) -> Result<Promise, Refusal> {
+    let line = value.line;
+    let names = table.names(value, "check")?;
+    let find = |name: &String| {
+        let found = Check::fitting(are_islands).find(|(known, _)| known == name);
+        found.map(|(_, check)| check).ok_or_else(|| {
+            let known = Check::fitting(are_islands).map(|(name, _)| name);
+            let known: Vec<&str> = known.collect();
+            let whose = if are_islands {
+                "local-first"
+            } else {
+                "linearizable"
+            };
+            let what = format!(
+                "{name} is not judged in a {whose} keyspace; these are: {}",
+                known.join(", ")
+            );
+            table.refuse(line, what)
+        })
+    };
+    let checks = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    table.finish()?;
+    Ok(Promise::Check(checks))
+}
+
 fn promise(mut table: Table, parts: &Parts, faults: &[Fault]) -> Result<Promise, Refusal> {
     if let Some(value) = table.take("check") {
-        let line = value.line;
-        let names = table.names(value, "check")?;
-        let are_islands = parts.keyspace.islands.is_some();
-        let find = |name: &String| {
-            let found = Check::fitting(are_islands).find(|(known, _)| known == name);
-            found.map(|(_, check)| check).ok_or_else(|| {
-                let known = Check::fitting(are_islands).map(|(name, _)| name);
-                let known: Vec<&str> = known.collect();
-                let whose = if are_islands {
-                    "local-first"
-                } else {
-                    "linearizable"
-                };
-                let what = format!(
-                    "{name} is not judged in a {whose} keyspace; these are: {}",
-                    known.join(", ")
-                );
-                table.refuse(line, what)
-            })
-        };
-        let checks = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        table.finish()?;
-        return Ok(Promise::Check(checks));
+        return checks(table, value, parts.keyspace.islands.is_some());
     }
     let measure = table.need("measure")?;
     let line = measure.line;
