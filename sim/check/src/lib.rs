@@ -68,6 +68,7 @@ mod durable;
 mod graph;
 mod heals;
 mod history;
+pub mod islands;
 mod lease;
 mod registers;
 mod transactions;

@@ -38,6 +38,8 @@ pub(crate) enum Call {
     Compact { revision: u64 },
     /// Write a key that goes when a lease does.
     Attach { key: Key, lease: i64, mark: u64 },
+    /// Add to a number, in a keyspace of counters.
+    Add { key: Key, amount: i32, mark: u64 },
     /// Nobody asks for this: a lease has ended, and its keys with it. Bit `n` of `keys` is key
     /// `first + n`.
     Gone { first: Key, keys: u64, mark: u64 },
@@ -51,6 +53,7 @@ impl Call {
             | Self::Delete { mark, .. }
             | Self::Txn { mark, .. }
             | Self::Attach { mark, .. }
+            | Self::Add { mark, .. }
             | Self::Gone { mark, .. } => Some(*mark),
             Self::Range { .. } | Self::Compact { .. } => None,
         }
@@ -160,7 +163,11 @@ impl State {
         };
         let is_there = |key: &Key| self.cell(*key).mark != 0;
         match *call {
-            Call::Put { key, mark } | Call::Attach { key, mark, .. } => vec![write(key, mark)],
+            Call::Put { key, mark }
+            | Call::Attach { key, mark, .. }
+            | Call::Add { key, mark, .. } => {
+                vec![write(key, mark)]
+            }
             Call::Delete { key, mark } if is_there(&key) => vec![remove(key, mark)],
             Call::Txn {
                 key,
@@ -205,6 +212,7 @@ impl State {
             | Call::Delete { .. }
             | Call::Compact { .. }
             | Call::Attach { .. }
+            | Call::Add { .. }
             | Call::Gone { .. } => return Reply::Unchanged { revision },
         };
         let there = |key: &Key| self.cell(*key).mark != 0;

@@ -106,7 +106,10 @@ impl PromiseLine {
     pub(crate) fn of_check(check: Check, outcome: &Outcome) -> Self {
         let is_broken = matches!(outcome, Outcome::Failed(_));
         Self {
-            text: check.name().to_owned(),
+            text: match check.words() {
+                Some(words) => format!("{}: {words}", check.name()),
+                None => check.name().to_owned(),
+            },
             interval: None,
             bound: None,
             unit: None,

@@ -10,6 +10,8 @@ mod figures;
 mod front;
 mod goals;
 mod incidents;
+mod intents;
+mod islands;
 mod leases;
 mod ledger;
 mod meter;
@@ -37,6 +39,7 @@ use facts::Bound;
 use goals::Goals;
 pub(crate) use goals::Reached;
 use incidents::Incidents;
+use islands::Archipelago;
 use leases::Leases;
 use ledger::Ledger;
 use meter::Meter;
@@ -121,6 +124,8 @@ pub(crate) struct Run<'a> {
     incidents: Incidents,
     watchers: Watchers,
     ledger: Ledger,
+    /// What was seen of islands; none where there is one order.
+    islands: Option<Archipelago>,
     leases: Leases,
     figures: Figures,
     faults: FaultPlan,
@@ -212,6 +217,9 @@ impl<'a> Run<'a> {
             incidents,
             watchers,
             ledger: Ledger::new(stage),
+            islands: stage
+                .isles
+                .map(|isles| Archipelago::new(stage.site_of.len(), isles)),
             leases: Leases::new(scenario),
             figures: Figures::new(scenario, stage.voters),
             faults: stage.faults.clone(),
@@ -238,6 +246,7 @@ impl<'a> Run<'a> {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.proceed()));
         let mut halted = None;
         match outcome {
+            Ok(Ok(())) if self.islands.is_some() => self.judge_islands(),
             Ok(Ok(())) => self.judge(),
             Ok(Err(why)) => halted = Some(why),
             Err(panic) => {
@@ -258,7 +267,10 @@ impl<'a> Run<'a> {
             counts: self.world.counts(),
             virtual_nanos: self.world.now().nanos(),
             acknowledged: self.askers.acknowledged(),
-            elections: self.ledger.elections(),
+            elections: match &self.islands {
+                Some(islands) => islands.elections,
+                None => self.ledger.elections(),
+            },
             halted,
             violations: self.ledger.violations,
             report: self.world.report().to_vec(),
@@ -359,6 +371,7 @@ impl<'a> Run<'a> {
             }
         }
         self.meter_starts();
+        self.look_after_islands();
         if self.shapes.is_some() {
             self.see_shape();
         }
@@ -429,7 +442,11 @@ impl<'a> Run<'a> {
     }
 
     fn note(&mut self, node: NodeId, event: Event) {
+        if self.islands.is_some() && self.note_island(node, &event) {
+            return;
+        }
         match event {
+            Event::Held(_) | Event::Forked(_) => {}
             Event::Applied(changes) => {
                 let now = self.world.now();
                 for fresh in self.ledger.applied(node, &changes) {
@@ -483,6 +500,9 @@ impl<'a> Run<'a> {
     fn is_at_rest(&self) -> bool {
         if !self.askers.is_idle() {
             return false;
+        }
+        if self.islands.is_some() {
+            return self.are_one();
         }
         let Some(leader) = self.leader().and_then(|leader| self.world.node(leader)) else {
             return false;

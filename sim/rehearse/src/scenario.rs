@@ -2,6 +2,7 @@
 
 mod charge;
 mod goal;
+mod islands;
 mod kept;
 mod load;
 mod parts;
@@ -22,6 +23,7 @@ pub(crate) use promise::{Bound, Check, Measure, Promise, Unit};
 
 use crate::costs::Costs;
 use crate::refusal::Refusal;
+pub(crate) use islands::Islands;
 pub(crate) use quantity::whole;
 use quantity::{duration, share};
 pub(crate) use tree::{Kind, Table, Value, refuse};
@@ -126,6 +128,17 @@ impl Scenario {
         nodes.collect()
     }
 
+    /// How many keys clients ask for; what lies behind belongs to others.
+    pub(crate) fn keys(&self) -> u32 {
+        let keys = self.clients.iter().map(|one| one.keys.count);
+        keys.max().unwrap_or(0)
+    }
+
+    /// What a local-first keyspace is beside others; none, if it is not local-first.
+    pub(crate) const fn islands(&self) -> Option<&Islands> {
+        self.keyspace.islands.as_ref()
+    }
+
     pub(crate) fn judges(&self, check: Check) -> bool {
         self.promises
             .iter()
@@ -160,7 +173,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
     let parts = parts::read(&mut top, purpose)?;
     let clients = load::clients(&mut top, &parts)?;
     let faults = load::faults(&mut top, &parts)?;
-    let chances = load::chances(&mut top, parts.keyspace.engine)?;
+    let chances = load::chances(&mut top, &parts.keyspace)?;
     let goals = goal::read(&mut top)?;
     let promises = promise::read(&mut top, &parts, &faults)?;
     let mut scenario = Scenario {

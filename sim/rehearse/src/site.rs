@@ -13,23 +13,26 @@ mod table;
 mod table_site;
 mod wire;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use holm_base::{NodeId, Op, RequestId, Term, Time, WriteId};
+use holm_local_first::Type;
 use holm_machine::{Class, Driven, Effects, Label, Machine, Observe, Order, Turn};
 use holm_raft::{self as raft, Configuration, Operation, Outcome, ReadMode, Refused, RoleName};
-use holm_virtual::{Node, Want};
+use holm_virtual::{Node, WallTime, Want};
 
-use crate::calls::{Call, Change, Reply, State};
+use crate::calls::{Call, Change, Key, Reply, State};
 use crate::costs::Costs;
 use crate::run::facts::Bound;
 pub(crate) use deck::Shelf;
 use deck::record_hash;
 use label::Sketch;
 use store_site::StoreSite;
+pub(crate) use store_site::unix_ms;
 use table_site::TableSite;
 
 /// What orders and keeps the data.
@@ -58,6 +61,20 @@ pub(crate) struct Setup {
     pub(crate) is_tight: bool,
     /// What its work costs; none if it is free.
     pub(crate) costs: Option<Arc<Costs>>,
+    /// Where each node is an island of its own: what its keyspace is.
+    pub(crate) islands: Option<Isles>,
+}
+
+/// What islands have in common. An island's slot is its node's number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Isles {
+    pub(crate) kind: Type,
+    /// How many bytes of updates are kept for islands that lack them.
+    pub(crate) updates: u64,
+    /// How many there are.
+    pub(crate) count: u64,
+    /// Each island leaves the mark of what it writes at a key of its own: the first of them.
+    pub(crate) trace: Key,
 }
 
 /// What one node says to another.
@@ -193,6 +210,10 @@ pub(crate) enum Event {
     Raft(raft::Event),
     /// Something of what binds it to the engine.
     Bound(Bound),
+    /// An update of this slot is held back, for its island's clock is too far ahead.
+    Held(u8),
+    /// An update of this slot does not follow on what is known of it.
+    Forked(u8),
     /// These changes were applied, in order.
     Applied(Vec<Change>),
     /// The data was replaced by that of this revision.
@@ -283,6 +304,26 @@ pub(crate) struct Holding {
     pub(crate) leases: Vec<(i64, i64)>,
 }
 
+/// How an island stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shore {
+    /// How far it has taken in what each island did, by slot.
+    pub(crate) vector: Vec<(u8, u64)>,
+    /// The latest time that it has given or taken in, in milliseconds of Unix time.
+    pub(crate) unix_ms: u64,
+}
+
+/// What an island shows of all keys at a revision, and which concurrent writes it names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scene {
+    /// Keys, values and leases, byte for byte.
+    pub(crate) bytes: BTreeMap<Bytes, (Bytes, i64)>,
+    /// The write of each key.
+    pub(crate) marks: BTreeMap<Key, u64>,
+    /// Keys and writes that were told of as concurrent.
+    pub(crate) named: BTreeSet<(Key, u64)>,
+}
+
 /// A node of the store under rehearsal.
 #[derive(Debug)]
 pub(crate) enum Site {
@@ -319,6 +360,30 @@ impl Site {
         match self {
             Self::Store(site) => site.holding(),
             Self::Table(site) => site.holding(),
+        }
+    }
+
+    /// How it stands among islands; none if it is none.
+    pub(crate) fn shore(&self) -> Option<Shore> {
+        match self {
+            Self::Store(site) => site.shore(),
+            Self::Table(_) => None,
+        }
+    }
+
+    /// What an island shows.
+    pub(crate) fn scene(&self) -> Scene {
+        match self {
+            Self::Store(site) => site.scene(),
+            Self::Table(_) => Scene::default(),
+        }
+    }
+
+    /// What an island showed of keys at a revision; none if that is compacted.
+    pub(crate) fn read_at(&self, keys: (Key, Key), revision: u64) -> Option<Reply> {
+        match self {
+            Self::Store(site) => site.read_at(keys, revision),
+            Self::Table(_) => None,
         }
     }
 
@@ -420,6 +485,13 @@ impl Node for Site {
             Shelf::Journal(journal) => {
                 Self::Table(Box::new(TableSite::start(setup, id, seed, journal)))
             }
+        }
+    }
+
+    fn tell_wall(&mut self, now: Time, wall: WallTime) {
+        match self {
+            Self::Store(site) => site.tell_wall(now, wall),
+            Self::Table(_) => {}
         }
     }
 

@@ -14,7 +14,7 @@ use holm_virtual::{
 use crate::costs::{Costs, Work as Priced};
 use crate::run::Fronts;
 use crate::scenario::{LinkEnd, Purpose, Scenario, Target};
-use crate::site::{Setup, Site};
+use crate::site::{Isles, Setup, Site};
 
 const OFFSET: Place = Place::new("clock.offset");
 const DRIFT: Place = Place::new("clock.drift");
@@ -41,6 +41,8 @@ pub(crate) struct Stage {
     pub(crate) hosts: usize,
     /// How long a sleeping thread takes to run.
     wake: Quantiles,
+    /// What islands have in common, if the keyspace is local-first.
+    pub(crate) isles: Option<Isles>,
 }
 
 impl Stage {
@@ -90,6 +92,7 @@ impl Stage {
         };
         let gaps = scenario.clients.iter();
         Self {
+            isles: setup.islands,
             spec: WorldSpec {
                 nodes,
                 hosts: hosts.iter().map(|(_, cores)| *cores).collect(),
@@ -266,6 +269,12 @@ fn setup(scenario: &Scenario, voters: usize) -> Setup {
         },
         is_tight: scenario.purpose == Purpose::Hunt,
         costs: scenario.costs.clone(),
+        islands: scenario.islands().map(|islands| Isles {
+            kind: islands.kind,
+            updates: islands.updates,
+            count: u64::try_from(voters).expect("nodes are few"),
+            trace: scenario.keys(),
+        }),
     }
 }
 

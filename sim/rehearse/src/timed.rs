@@ -338,7 +338,7 @@ impl<'a> Series<'a> {
             }
             self.find_or_follow(Measure::Rate(op), &[], None, true);
         }
-        if !self.scenario.faults.is_empty() {
+        if !self.scenario.faults.is_empty() && self.scenario.islands().is_none() {
             self.find_or_follow(Measure::Leaderless, &[], None, false);
             self.find_or_follow(Measure::Heal, &[], None, false);
         }

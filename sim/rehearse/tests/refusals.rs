@@ -38,6 +38,36 @@ fn the_small_scenario_is_well_formed() {
 const CASES: &[(&str, &str, &str)] = &[
     (
         "name = \"k\"",
+        "name = \"k\"\nguarantee = \"ledger\"",
+        "x.toml:14: guarantee ledger is not there yet: write linearizable or local-first",
+    ),
+    (
+        "name = \"k\"",
+        "name = \"k\"\ntype = \"lww\"",
+        "x.toml:14: type: write guarantee = \"local-first\", or leave it out",
+    ),
+    (
+        "name = \"k\"",
+        "name = \"k\"\nguarantee = \"local-first\"\ntype = \"json\"",
+        "x.toml:15: type json is not rehearsed: write lww, mv, set or counter",
+    ),
+    (
+        "name = \"k\"",
+        "name = \"k\"\nguarantee = \"local-first\"",
+        "x.toml:20: linearizable is not judged in a local-first keyspace; these are: watch, ",
+    ),
+    (
+        "check = \"linearizable\"",
+        "check = \"causality\"",
+        "x.toml:19: causality is not judged in a linearizable keyspace; these are: linearizable, ",
+    ),
+    (
+        "rate = \"1/s\"",
+        "rate = \"1/s\"\nmix = { add = 1 }",
+        "x.toml:18: mix: only counters are added to",
+    ),
+    (
+        "name = \"k\"",
         "name = \"k\"\nengine = \"bolt\"",
         "x.toml:14: engine is store or table, not bolt",
     ),

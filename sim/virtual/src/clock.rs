@@ -110,6 +110,11 @@ impl Clock {
         self.wall_ahead = self.wall_ahead.saturating_add(by);
     }
 
+    /// Whether both stand still.
+    pub(crate) const fn is_frozen(&self) -> bool {
+        self.is_frozen
+    }
+
     /// Both clocks stand still until [`Clock::thaw`].
     pub(crate) fn freeze(&mut self, now: Time) {
         self.anchor = (now, self.monotone(now));

@@ -7,9 +7,10 @@
 use std::fmt::Debug;
 use std::hash::Hash;
 
-use holm_base::{NodeId, RequestId, WriteId};
+use holm_base::{NodeId, RequestId, Time, WriteId};
 use holm_machine::{Driven, Machine, Observe, Turn};
 
+use crate::clock::WallTime;
 use crate::shelf::Shelf;
 
 /// A machine that a world can start, feed and crash.
@@ -38,6 +39,9 @@ pub trait Node:
 
     /// A start or restart, from what is durable. `seed` differs between nodes and starts.
     fn boot(setup: &Self::Setup, id: NodeId, seed: u64, shelf: &Self::Shelf) -> Self;
+
+    /// What its wall clock says, at a moment of its monotone one: told before each batch.
+    fn tell_wall(&mut self, _now: Time, _wall: WallTime) {}
 
     /// The input that brings a peer's message.
     fn message(from: NodeId, message: Self::Message) -> Self::Input;

@@ -558,6 +558,8 @@ impl<N: Node> World<N> {
             return false;
         }
         turn.clear();
+        let wall = process.clock.wall(self.now);
+        driver.machine_mut().tell_wall(local, wall);
         let mut recording = Recording {
             trace: &mut self.trace,
             node: process.id,

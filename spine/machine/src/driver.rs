@@ -148,6 +148,12 @@ impl<M: Driven> Driver<M> {
         &self.machine
     }
 
+    /// The machine, to be told what is no input: what a wall clock says, by which nothing is
+    /// decided that an entry does not say again.
+    pub const fn machine_mut(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
     /// The newest write that is known to be durable.
     pub const fn durable(&self) -> WriteId {
         self.durable

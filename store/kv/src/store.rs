@@ -552,12 +552,19 @@ impl Store {
     pub(crate) fn roll(&mut self, len: usize) {
         let continues = self.dirty || self.sequenced.is_some();
         let bytes = Tail::segment_bytes(len).next_multiple_of(4096);
+        // Within an island's revision the next number is not the revision in hand: a reader that
+        // begins at this one would begin here, and miss what lies in the segment before.
+        let first = if self.subs > 0 {
+            self.open_revision()
+        } else {
+            self.root.revision + 1
+        };
         let head = SegmentHead {
             cluster: self.config.cluster,
             group: self.config.group,
             kind: SegmentKind::Tail,
             number: self.next_segment,
-            first: (self.root.revision + 1, self.subs),
+            first: (first, self.subs),
             first_frame: self.tail.next_frame(),
         };
         self.next_segment += 1;

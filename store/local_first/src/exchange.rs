@@ -251,6 +251,8 @@ struct Peer {
     wants: Option<Slot>,
     /// When something that is pinned for it was last asked for.
     pinned: Option<Time>,
+    /// The newest session that it has opened.
+    opened: u64,
 }
 
 /// The machine.
@@ -434,7 +436,12 @@ impl Exchange {
                 });
             }
             Message::Truncated { slot } => self.truncated(now, (from, slot), effects),
+            // A message may come twice. States pinned anew for a session that has its tips would
+            // hold more than those cover, and a write that is in them and not covered comes back
+            // after it was deleted (I6). Numbers of sessions rise.
+            Message::Open { session } if session <= peer.opened => {}
             Message::Open { session } => {
+                peer.opened = session;
                 peer.pinned = Some(now);
                 effects.push(Effect::Pin { to: from, session });
             }

@@ -21,6 +21,7 @@ const KEY: Place = Place::new("client.key");
 const GAP: Place = Place::new("client.gap");
 const LEASE: Place = Place::new("client.lease");
 const COMPACT: Place = Place::new("client.compact");
+const AMOUNT: Place = Place::new("client.amount");
 
 /// When a client gives an operation up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const THINK: Duration = Duration::from_millis(5);
 /// The first of a mix: [`crate::scenario::OP_NAMES`] has its name.
 pub(super) const OP_PUT: usize = 0;
+/// An addition adds less, and takes away no more.
+const ADD_MAX: i32 = 10;
 /// Of so few keys a range reads all.
 const WHOLE_MAX: u32 = 16;
 
@@ -89,8 +92,11 @@ pub(crate) struct Askers {
     patience: VecDeque<(Time, RequestId)>,
     is_patience_set: bool,
     next_mark: u64,
-    /// At which revision each key was last seen to be made.
-    made: Vec<u64>,
+    /// At which revision each key was last seen to be made: at each site where revisions are
+    /// the site's, else in the first place.
+    made: Vec<Vec<u64>>,
+    /// Whether each site has revisions of its own.
+    are_apart: bool,
     /// The newest revision that anybody was told.
     newest: u64,
     acknowledged: u64,
@@ -147,6 +153,7 @@ impl Askers {
             is_patience_set: false,
             next_mark: 1,
             made: Vec::new(),
+            are_apart: scenario.islands().is_some(),
             newest: 1,
             acknowledged: 0,
             is_last: false,
@@ -158,6 +165,16 @@ impl Askers {
     pub(super) fn of_request(&self, request: RequestId) -> Option<(usize, Option<usize>, usize)> {
         let pending = self.pending.get(&request)?;
         Some((pending.group, pending.client, pending.op))
+    }
+
+    /// The site of who asked for an operation.
+    pub(super) fn site_of(&self, who: u64) -> Option<usize> {
+        // A client by its number, a group that asks at a rate by its own, above all those.
+        let group = match who >> 32 {
+            0 => self.clients.get(index(who))?.group,
+            group => index(group - 1),
+        };
+        Some(self.groups.get(group)?.site)
     }
 
     /// The site and the number of clients of each group.
@@ -178,18 +195,30 @@ impl Askers {
         self.pending.is_empty() && (self.is_last || !is_open) && self.clients.iter().all(is_done)
     }
 
-    /// Where a key was last seen to be made.
-    fn made(&self, key: Key) -> u64 {
+    /// Where a key was last seen to be made, by those who ask at a site.
+    fn made(&self, site: usize, key: Key) -> u64 {
+        let site = if self.are_apart { site } else { 0 };
         let at = usize::try_from(key).expect("keys are few");
-        self.made.get(at).copied().unwrap_or(0)
+        let made = self.made.get(site).and_then(|made| made.get(at));
+        made.copied().unwrap_or(0)
     }
 
-    fn saw(&mut self, key: Key, made: u64) {
+    fn made_mut(&mut self, site: usize, key: Key) -> &mut u64 {
+        let site = if self.are_apart { site } else { 0 };
         let at = usize::try_from(key).expect("keys are few");
-        if self.made.len() <= at {
-            self.made.resize(at + 1, 0);
+        if self.made.len() <= site {
+            self.made.resize(site + 1, Vec::new());
         }
-        self.made[at] = self.made[at].max(made);
+        let made = &mut self.made[site];
+        if made.len() <= at {
+            made.resize(at + 1, 0);
+        }
+        &mut made[at]
+    }
+
+    fn saw(&mut self, site: usize, key: Key, revision: u64) {
+        let made = self.made_mut(site, key);
+        *made = (*made).max(revision);
     }
 
     /// Something that nobody asked for is about to be seen.
@@ -200,23 +229,20 @@ impl Askers {
         mark
     }
 
-    fn learn(&mut self, call: &Call, reply: &Reply) {
+    fn learn(&mut self, site: usize, call: &Call, reply: &Reply) {
         self.newest = self.newest.max(reply.revision());
         match (*call, reply) {
-            (Call::Put { key, .. }, Reply::Wrote { revision }) => self.saw(key, *revision),
+            (Call::Put { key, .. } | Call::Add { key, .. }, Reply::Wrote { revision }) => {
+                self.saw(site, key, *revision);
+            }
             (Call::Txn { key, other, .. }, Reply::Wrote { revision }) => {
-                self.saw(key, *revision);
-                self.saw(other, *revision);
+                self.saw(site, key, *revision);
+                self.saw(site, other, *revision);
             }
-            (Call::Delete { key, .. }, Reply::Wrote { .. }) => {
-                let at = usize::try_from(key).expect("keys are few");
-                if let Some(made) = self.made.get_mut(at) {
-                    *made = 0;
-                }
-            }
+            (Call::Delete { key, .. }, Reply::Wrote { .. }) => *self.made_mut(site, key) = 0,
             (_, Reply::Found { cells, .. }) => {
                 for (key, cell) in cells {
-                    self.saw(*key, cell.made);
+                    self.saw(site, *key, cell.made);
                 }
             }
             (_, Reply::Wrote { .. } | Reply::Unchanged { .. }) => {}
@@ -308,11 +334,11 @@ impl Run<'_> {
             self.askers.groups[group].site,
         );
         let wanted = &self.scenario.clients[kind];
-        let (op, wish) = self.draw(wanted);
+        let (op, wish) = self.draw(site, wanted);
         let node = self.target(group, client);
         let now = self.askers.stamp.unwrap_or_else(|| self.world.now());
         let phase = self.figures.asked(now, site, op);
-        let who = client.map_or_else(|| number(group) << 32, number);
+        let who = client.map_or_else(|| number(group + 1) << 32, number);
         let (open, body) = match wish {
             Wish::Call(call) => {
                 let open = Open::Operation(self.askers.history.invoke(who, call));
@@ -370,7 +396,7 @@ impl Run<'_> {
             }
             Some(client) => {
                 let target = self.askers.clients[client].target;
-                if self.scenario.purpose == Purpose::Timed {
+                if self.scenario.purpose == Purpose::Timed || self.askers.are_apart {
                     return group.nodes[target % group.nodes.len()];
                 }
                 let own = group.nodes[0].value() - 1 + number(target);
@@ -389,7 +415,7 @@ impl Run<'_> {
         }
     }
 
-    fn draw(&mut self, wanted: &Clients) -> (usize, Wish) {
+    fn draw(&mut self, site: usize, wanted: &Clients) -> (usize, Wish) {
         let tape = self.world.tape_mut();
         let op = tape.weighted(OP, &wanted.mix.0);
         // The first of a mix may have no weight; then another is the normal one.
@@ -403,7 +429,9 @@ impl Run<'_> {
             return (op, self.draw_lease());
         }
         let key = draw_key(&wanted.keys, tape);
+        let islands = u32::try_from(self.stage.site_of.len()).expect("nodes are few");
         let back = if op == 4 { tape.choose(COMPACT, 24) } else { 0 };
+        let amount = if op == 6 { tape.choose(AMOUNT, 20) } else { 0 };
         let mark = self.askers.next_mark;
         self.askers.next_mark += 1;
         let call = match op {
@@ -412,7 +440,12 @@ impl Run<'_> {
             2 => Call::Txn {
                 key,
                 other: (key + 1) % wanted.keys.count,
-                expected: self.askers.made(key),
+                expected: self.askers.made(site, key),
+                mark,
+            },
+            6 => Call::Add {
+                key,
+                amount: i32::try_from(amount).expect("it is small") - ADD_MAX,
                 mark,
             },
             4 => Call::Compact {
@@ -420,7 +453,10 @@ impl Run<'_> {
             },
             _ if wanted.keys.count <= WHOLE_MAX => Call::Range {
                 first: 0,
-                last: if self.leases.is_used {
+                last: if self.askers.are_apart {
+                    // What each island left its marks at, too.
+                    self.scenario.keys() + islands - 1
+                } else if self.leases.is_used {
                     self.leases.first_key + LEASED_KEYS - 1
                 } else {
                     wanted.keys.count - 1
@@ -505,6 +541,7 @@ impl Run<'_> {
                 Call::Put { key, .. }
                 | Call::Delete { key, .. }
                 | Call::Attach { key, .. }
+                | Call::Add { key, .. }
                 | Call::Txn { key, .. } => u64::from(key),
                 Call::Range { first, .. } => u64::from(first),
                 Call::Compact { revision } => revision,
@@ -531,7 +568,8 @@ impl Run<'_> {
         let revision = reply.revision();
         if let Open::Operation(at) = pending.open {
             let call = self.askers.history.operations()[at].call;
-            self.askers.learn(&call, &reply);
+            let site = self.askers.groups[pending.group].site;
+            self.askers.learn(site, &call, &reply);
             self.askers.history.returned(at, reply);
         }
         self.succeeded(pending, revision);
@@ -572,8 +610,16 @@ impl Run<'_> {
                 self.leases.heard((pending.asked, now), call, None);
             }
         }
-        self.figures
-            .failed(pending.asked, self.askers.groups[pending.group].site);
+        let site = self.askers.groups[pending.group].site;
+        self.figures.failed(pending.asked, site);
+        self.look_after_islands();
+        if let Some(islands) = &mut self.islands {
+            let now = self.world.now();
+            islands.unanswered(
+                self.askers.groups[pending.group].nodes[0],
+                (pending.asked, now),
+            );
+        }
         let Some(client) = pending.client else {
             return;
         };

@@ -135,6 +135,7 @@ const ACKS: [&str; OP_NAMES.len()] = [
     "ack range",
     "ack compact",
     "ack lease",
+    "ack add",
 ];
 const ACK_FIELDS: &[&str] = &["key", "client", "revision"];
 

@@ -299,6 +299,7 @@ impl Run<'_> {
             let (keys, value) = match operation.call {
                 Call::Put { key, mark }
                 | Call::Delete { key, mark }
+                | Call::Add { key, mark, .. }
                 | Call::Attach { key, mark, .. } => ([Some(key), None], mark),
                 Call::Txn {
                     key, other, mark, ..

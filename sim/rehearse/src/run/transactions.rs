@@ -59,6 +59,7 @@ fn seen(call: &Call, reply: Option<&Reply>) -> Vec<(Key, Option<u64>)> {
             | Call::Range { .. }
             | Call::Compact { .. }
             | Call::Attach { .. }
+            | Call::Add { .. }
             | Call::Gone { .. },
             _,
         ) => Vec::new(),

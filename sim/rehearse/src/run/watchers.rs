@@ -49,6 +49,10 @@ impl Watchers {
                 for &site in &kind.at {
                     // In a hunt it goes anywhere, else it stays at its site.
                     let nodes: Vec<NodeId> = match scenario.purpose {
+                        // Revisions are their island's.
+                        Purpose::Hunt if scenario.islands().is_some() => {
+                            stage.of_site(site).collect()
+                        }
                         Purpose::Hunt => stage.ids().collect(),
                         Purpose::Timed => stage.of_site(site).collect(),
                     };
@@ -177,7 +181,14 @@ impl Run<'_> {
     fn end_stream(&mut self, at: usize, next: u64) {
         let ended = std::mem::replace(&mut self.watchers.watchers[at].stream, stream(next));
         if !ended.seen.is_empty() {
-            self.ledger.judge_stream(&ended, 0);
+            let node = self.watchers.watchers[at].node;
+            match &self.islands {
+                Some(islands) => {
+                    let found = islands.judge_stream(node, &ended);
+                    self.ledger.violations.extend(found);
+                }
+                None => self.ledger.judge_stream(&ended, 0),
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Who asks for what, and what goes wrong.
 
-use super::parts::{Disk, Parts, named, read_sites};
+use super::parts::{Disk, Keyspace, Parts, named, read_sites};
 use super::quantity::{bytes, duration, frequency_milli, span, split, whole};
 use super::tree::{Kind, Table, Value};
 use super::{count, read};
@@ -12,11 +12,11 @@ const OPS_MAX: u64 = 10_000_000;
 const KEYS_MAX: u64 = 1_000_000;
 
 /// The operations of a mix, in the order of their weights.
-pub(crate) const OP_NAMES: [&str; 6] = ["put", "delete", "txn", "range", "compact", "lease"];
+pub(crate) const OP_NAMES: [&str; 7] = ["put", "delete", "txn", "range", "compact", "lease", "add"];
 
 /// How often each operation is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mix(pub(crate) [u32; 6]);
+pub(crate) struct Mix(pub(crate) [u32; 7]);
 
 /// Which keys are asked for.
 #[derive(Clone, Debug)]
@@ -168,7 +168,7 @@ fn client(mut table: Table, parts: &Parts) -> Result<Clients, Refusal> {
     );
     let rate = table.take("rate");
     let rate = rate.map(|value| read(&table, value, "rate", frequency_milli));
-    let mix = mix(&mut table, parts.keyspace.engine)?;
+    let mix = mix(&mut table, &parts.keyspace)?;
     let keys = match table.take("keys") {
         None => Keys::uniform(100),
         Some(value) => read(&table, value, "keys", keys)?,
@@ -198,15 +198,15 @@ fn client(mut table: Table, parts: &Parts) -> Result<Clients, Refusal> {
     })
 }
 
-fn mix(table: &mut Table, engine: Engine) -> Result<Mix, Refusal> {
+fn mix(table: &mut Table, keyspace: &Keyspace) -> Result<Mix, Refusal> {
     let Some(value) = table.take("mix") else {
-        return Ok(Mix([1, 0, 0, 1, 0, 0]));
+        return Ok(Mix([1, 0, 0, 1, 0, 0, 0]));
     };
     let line = value.line;
     let Kind::Table(mut weights) = value.kind else {
         return Err(table.refuse(line, "mix is a table, such as { put = 50, range = 50 }"));
     };
-    let mut mix = [0; 6];
+    let mut mix = [0; 7];
     for (name, value) in weights.rest() {
         let Some(at) = OP_NAMES.iter().position(|known| *known == name) else {
             let what = format!(
@@ -215,7 +215,10 @@ fn mix(table: &mut Table, engine: Engine) -> Result<Mix, Refusal> {
             );
             return Err(table.refuse(value.line, what));
         };
-        if engine == Engine::Table && at > 3 {
+        if let Some(what) = keyspace.lacks(&name) {
+            return Err(table.refuse(value.line, what));
+        }
+        if keyspace.engine == Engine::Table && at > 3 {
             let what = format!("mix: a table has no {name}: write engine = \"store\"");
             return Err(table.refuse(value.line, what));
         }
@@ -318,6 +321,10 @@ fn fault(mut table: Table, parts: &Parts) -> Result<Fault, Refusal> {
         let what = format!("a fault says what happens: one of {}", KINDS.join(", "));
         return Err(table.refuse(table.line, what));
     };
+    if kind == "members" && parts.keyspace.islands.is_some() {
+        let what = "members: the sites of a local-first keyspace stay: leave the fault out";
+        return Err(table.refuse(value.line, what));
+    }
     let (action, targets) = if kind == "members" {
         (change(&table, value, parts)?, Vec::new())
     } else {
@@ -440,7 +447,8 @@ fn change(table: &Table, value: Value, parts: &Parts) -> Result<Action, Refusal>
     }
 }
 
-pub(crate) fn chances(top: &mut Table, engine: Engine) -> Result<Chances, Refusal> {
+pub(crate) fn chances(top: &mut Table, keyspace: &Keyspace) -> Result<Chances, Refusal> {
+    let engine = keyspace.engine;
     let Some(mut table) = top.table("faults")? else {
         return Ok(Chances::usual());
     };
@@ -465,6 +473,13 @@ pub(crate) fn chances(top: &mut Table, engine: Engine) -> Result<Chances, Refusa
         }
         if engine == Engine::Table && weights.iter().any(|one| one.0 == "full" && one.1 > 0) {
             let what = "full: a table takes no room: write engine = \"store\"";
+            return Err(table.refuse(line, what));
+        }
+        let is_group = |one: &&(&str, u32)| matches!(one.0, "members" | "suspect") && one.1 > 0;
+        if keyspace.islands.is_some()
+            && let Some((name, _)) = weights.iter().find(is_group)
+        {
+            let what = format!("{name}: an island is a group of one: leave its weight out");
             return Err(table.refuse(line, what));
         }
         chances.weights = weights

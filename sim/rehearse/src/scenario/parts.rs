@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use holm_virtual::{Distribution, Quantiles};
 
+use super::islands::{self, Islands};
 use super::quantity::{bandwidth, distribution, duration, share, span, split, whole};
 use super::tree::{Kind, Table, Value};
 use super::{Purpose, count};
@@ -76,6 +77,8 @@ pub(crate) struct Keyspace {
     pub(crate) engine: Engine,
     /// How many operations the log keeps for who lags.
     pub(crate) kept: Option<u64>,
+    /// What it is if it is local-first.
+    pub(crate) islands: Option<Islands>,
 }
 
 /// What other tables refer to.
@@ -421,14 +424,7 @@ fn ends(table: &Table, value: Value, name: &str, sites: &[Site]) -> Result<Vec<u
 fn keyspace(mut table: Table, sites: &[Site]) -> Result<Keyspace, Refusal> {
     let name = table.need("name")?;
     let name = table.text(name, "name")?;
-    if let Some(value) = table.take("guarantee") {
-        let line = value.line;
-        let guarantee = table.text(value, "guarantee")?;
-        if guarantee != "linearizable" {
-            let what = format!("guarantee {guarantee} is not there yet: write linearizable");
-            return Err(table.refuse(line, what));
-        }
-    }
+    let islands = islands::read(&mut table)?;
     let own = table.need("sites")?;
     let own = read_sites(&table, own, "sites", sites)?;
     let spare = match table.take("spare") {
@@ -468,8 +464,12 @@ fn keyspace(mut table: Table, sites: &[Site]) -> Result<Keyspace, Refusal> {
     if own.iter().any(|site| spare.contains(site)) {
         return Err(table.refuse(table.line, "a site is either in sites or in spare"));
     }
+    if let Some(islands) = &islands {
+        islands.fit(&table, (&own, &spare, sites), (engine, kept))?;
+    }
     table.finish()?;
     Ok(Keyspace {
+        islands,
         name,
         sites: own,
         spare,

@@ -4,7 +4,7 @@ use super::load::{Fault, OP_NAMES};
 use super::parts::{Parts, read_sites};
 use super::quantity::{duration, share, split};
 use super::read as quantity;
-use super::tree::Table;
+use super::tree::{Table, Value};
 use crate::refusal::Refusal;
 
 /// A judge.
@@ -17,10 +17,16 @@ pub(crate) enum Check {
     Lease,
     Invariants,
     Heals,
+    Convergence,
+    Atomic,
+    Sessions,
+    Causality,
+    Intentions,
+    Available,
 }
 
 impl Check {
-    pub(crate) const ALL: [(&'static str, Self); 7] = [
+    pub(crate) const ALL: [(&'static str, Self); 13] = [
         ("linearizable", Self::Linearizable),
         ("watch", Self::Watch),
         ("durable", Self::Durable),
@@ -28,7 +34,56 @@ impl Check {
         ("lease", Self::Lease),
         ("invariants", Self::Invariants),
         ("heals", Self::Heals),
+        ("convergence", Self::Convergence),
+        ("atomic", Self::Atomic),
+        ("sessions", Self::Sessions),
+        ("causality", Self::Causality),
+        ("intentions", Self::Intentions),
+        ("available", Self::Available),
     ];
+
+    /// Whether it is judged where islands write apart, and where there is one order.
+    const fn fits(self) -> (bool, bool) {
+        match self {
+            Self::Watch | Self::Invariants | Self::Heals => (true, true),
+            Self::Linearizable | Self::Durable | Self::Transactions | Self::Lease => (false, true),
+            Self::Convergence
+            | Self::Atomic
+            | Self::Sessions
+            | Self::Causality
+            | Self::Intentions
+            | Self::Available => (true, false),
+        }
+    }
+
+    /// Those that are judged in a keyspace.
+    fn fitting(are_islands: bool) -> impl Iterator<Item = (&'static str, Self)> {
+        Self::ALL.into_iter().filter(move |(_, check)| {
+            let (island, order) = check.fits();
+            if are_islands { island } else { order }
+        })
+    }
+
+    /// What it demands, in words, where islands write apart.
+    pub(crate) const fn words(self) -> Option<&'static str> {
+        match self {
+            Self::Convergence => Some("healed, all islands show the same"),
+            Self::Atomic => Some("a transaction is shown whole, in one revision, at each island"),
+            Self::Sessions => Some("clients of one island see one order, their own writes in it"),
+            Self::Causality => Some("whoever shows a write shows or covers all that it had seen"),
+            Self::Intentions => {
+                Some("each acknowledged write is shown, covered by one that saw it, or told of")
+            }
+            Self::Available => Some("an island answers whatever its links do"),
+            Self::Linearizable
+            | Self::Watch
+            | Self::Durable
+            | Self::Transactions
+            | Self::Lease
+            | Self::Invariants
+            | Self::Heals => None,
+        }
+    }
 
     pub(crate) fn name(self) -> &'static str {
         let found = Self::ALL.iter().find(|(_, check)| *check == self);
@@ -146,21 +201,35 @@ pub(crate) fn read(
     promises.collect()
 }
 
+/// What judges are asked for, among those that judge such a keyspace.
+fn checks(table: Table, value: Value, are_islands: bool) -> Result<Promise, Refusal> {
+    let line = value.line;
+    let names = table.names(value, "check")?;
+    let find = |name: &String| {
+        let found = Check::fitting(are_islands).find(|(known, _)| known == name);
+        found.map(|(_, check)| check).ok_or_else(|| {
+            let known = Check::fitting(are_islands).map(|(name, _)| name);
+            let known: Vec<&str> = known.collect();
+            let whose = if are_islands {
+                "local-first"
+            } else {
+                "linearizable"
+            };
+            let what = format!(
+                "{name} is not judged in a {whose} keyspace; these are: {}",
+                known.join(", ")
+            );
+            table.refuse(line, what)
+        })
+    };
+    let checks = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    table.finish()?;
+    Ok(Promise::Check(checks))
+}
+
 fn promise(mut table: Table, parts: &Parts, faults: &[Fault]) -> Result<Promise, Refusal> {
     if let Some(value) = table.take("check") {
-        let line = value.line;
-        let names = table.names(value, "check")?;
-        let find = |name: &String| {
-            let found = Check::ALL.iter().find(|(known, _)| known == name);
-            found.map(|(_, check)| *check).ok_or_else(|| {
-                let known: Vec<&str> = Check::ALL.iter().map(|(name, _)| *name).collect();
-                let what = format!("{name} is not judged; these are: {}", known.join(", "));
-                table.refuse(line, what)
-            })
-        };
-        let checks = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        table.finish()?;
-        return Ok(Promise::Check(checks));
+        return checks(table, value, parts.keyspace.islands.is_some());
     }
     let measure = table.need("measure")?;
     let line = measure.line;
@@ -179,6 +248,13 @@ fn promise(mut table: Table, parts: &Parts, faults: &[Fault]) -> Result<Promise,
             let what = format!("phase {phase}: there are before, after, and the faults by name");
             return Err(table.refuse(line, what));
         }
+    }
+    if measure.is_whole() && parts.keyspace.islands.is_some() {
+        let what = format!(
+            "{} is measured where one leads: for islands, promise check = \"heals\"",
+            measure.name()
+        );
+        return Err(table.refuse(line, what));
     }
     if measure.is_whole() && (phase.is_some() || !at.is_empty()) {
         let what = format!(

@@ -7,25 +7,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use holm_base::{ByteCount, ClusterId, NodeId, Prng, RequestId, Time, WriteId};
-use holm_kv::{Config, HubConfig, StoreConfig};
+use holm_kv::command::{Proposal, Range};
+use holm_kv::{Config, HubConfig, IslandConfig, StoreConfig};
+use holm_local_first::{Note, Rules, Slot};
 use holm_log::LogConfig;
 use holm_machine::{Effects, Turn};
 use holm_raft::Configuration;
 use holm_replica::{
-    self as replica, GroupConfig, Message, Opened, Replica, Standing, open_in_group,
+    self as replica, GroupConfig, Message, Opened, Replica, Shores, Standing, open_in_group,
 };
+use holm_virtual::WallTime;
 
 use super::deck::{Deck, GROUP};
 use super::label::Sketch;
 use super::labour::Labour;
 use super::readers::Readers;
+use super::wire::Form;
 use super::{
-    Answer, Effect, Event, Frame, Holding, Input, LeaseCall, LeaseReply, Request, Setup, Stand,
-    Stored, Words, wire,
+    Answer, Effect, Event, Frame, Holding, Input, Isles, LeaseCall, LeaseReply, Request, Scene,
+    Setup, Shore, Stand, Stored, Words, wire,
 };
-use crate::calls::{Call, State};
+use crate::calls::{Call, Key, Reply, State};
 use crate::run::facts::Bound;
 
 /// The longest sleep, so that clocks of work that nobody announces are looked at.
@@ -36,6 +40,14 @@ const SOON: Duration = Duration::from_micros(100);
 const JOB_NANOS: (u64, u64) = (1_000_000, 10_000_000);
 /// One job in so many of a hunt takes up to an election.
 const LONG_JOB: u64 = 8;
+
+/// When worlds begin, for those whose clocks are right: a day in 2027.
+const BEGIN_UNIX_MS: u64 = 1_800_000_000_000;
+
+/// What a wall clock says, in milliseconds of Unix time, so long after the beginning.
+pub(crate) const fn unix_ms(since_ms: i64) -> u64 {
+    BEGIN_UNIX_MS.saturating_add_signed(since_ms)
+}
 
 /// The room that most messages need.
 const FRAME_ROOM: usize = 192;
@@ -74,6 +86,10 @@ pub(crate) struct StoreSite {
     is_undecided: bool,
     /// When it wants to be woken. Asked several times a batch, and only a step changes it.
     due: Option<Time>,
+    /// How what is written looks.
+    form: Form,
+    /// What the wall clock says, in milliseconds of Unix time; of account to islands alone.
+    unix_ms: u64,
     /// Empty: the memory for what a step wants.
     own: Effects<Effect>,
     obeyed: Effects<replica::Effect>,
@@ -119,6 +135,8 @@ impl StoreSite {
             labour: Labour::new(setup.costs.clone()),
             is_undecided: false,
             due: None,
+            form: Form::new(setup, node),
+            unix_ms: BEGIN_UNIX_MS,
             own: Effects::new(),
             obeyed: Effects::new(),
         };
@@ -154,7 +172,7 @@ impl StoreSite {
         let found = wire::found(self.revision(), &all.expect("what is there can be read"));
         let mut state = State::new();
         state.revision = found.revision();
-        if let crate::calls::Reply::Found { cells, .. } = found {
+        if let Reply::Found { cells, .. } = found {
             for (key, cell) in cells {
                 state.set(key, cell);
             }
@@ -162,6 +180,50 @@ impl StoreSite {
         let mut leases = Vec::new();
         view.each_lease(&mut |id, ttl, _left| leases.push((id, ttl)));
         Holding { state, leases }
+    }
+
+    /// A proposal as it is put into the log: an island's has its time.
+    fn stamped(&self, proposal: &Proposal) -> Bytes {
+        if self.form.is_island() {
+            proposal.encode_at(self.unix_ms)
+        } else {
+            proposal.encode()
+        }
+    }
+
+    pub(super) fn tell_wall(&mut self, now: Time, wall: WallTime) {
+        if self.form.is_island() {
+            let ms = unix_ms(wall.nanos / 1_000_000);
+            self.unix_ms = ms;
+            self.replica.set_wall(now, ms);
+        }
+    }
+
+    pub(super) fn shore(&self) -> Option<Shore> {
+        let island = self.replica.keyspace().island()?;
+        let vector = island.vector().iter();
+        Some(Shore {
+            vector: vector.map(|(slot, seq)| (slot.value(), seq)).collect(),
+            unix_ms: island.hlc().unix_ms(),
+        })
+    }
+
+    pub(super) fn scene(&self) -> Scene {
+        let view = self.replica.keyspace().reader().view();
+        let all = view.read(&wire::range(0, 99_999_998));
+        let all = all.expect("what is there can be read");
+        let (lines, _) = view.conflicts(None, usize::MAX);
+        wire::scene(&all, lines.into_iter().map(|(_, line)| line))
+    }
+
+    pub(super) fn read_at(&self, (first, last): (Key, Key), revision: u64) -> Option<Reply> {
+        let view = self.replica.keyspace().reader().view();
+        let range = Range {
+            revision: revision.cast_signed(),
+            ..wire::range(first, last)
+        };
+        let found = view.read(&range).ok()?;
+        Some(wire::found(revision, &found))
     }
 
     pub(super) fn watched_through(&self, request: RequestId) -> Option<u64> {
@@ -287,7 +349,8 @@ impl StoreSite {
     fn request(&mut self, now: Time, request: RequestId, body: Request) -> Result<(), String> {
         let (asked, input) = match body {
             Request::Write(call, len) => {
-                let (body, takes_space) = wire::proposal(&call, len);
+                let (body, takes_space) = wire::proposal(&call, len, self.form);
+                let body = self.stamped(&body);
                 let input = replica::Input::Propose {
                     request,
                     body,
@@ -481,8 +544,12 @@ fn note(event: replica::Event, effects: &mut Effects<Effect>) {
     let event = match event {
         replica::Event::Raft(event) => Event::Raft(event),
         replica::Event::Broken { what } => Event::Broken(what.to_owned()),
+        replica::Event::Island(Note::Held(dot, _)) => Event::Held(dot.slot.value()),
+        replica::Event::Island(Note::Forked(dot)) => Event::Forked(dot.slot.value()),
         other @ (replica::Event::Solo(_)
-        | replica::Event::Island(_)
+        | replica::Event::Island(
+            Note::Refused(_) | Note::SessionOpened(_) | Note::SessionDone(_),
+        )
         | replica::Event::Leads { .. }
         | replica::Event::Follows
         | replica::Event::Flooded { .. }
@@ -534,11 +601,38 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// An island is a group of one, and knows the others.
+fn shores(isles: &Isles, node: NodeId) -> Shores {
+    let others = (1..=isles.count).filter(|other| *other != node.value());
+    let peers = others.map(|other| (slot(NodeId::new(other)), NodeId::new(other)));
+    Shores::new(peers.collect())
+}
+
+fn slot(node: NodeId) -> Slot {
+    let number = u8::try_from(node.value()).expect("islands are few");
+    Slot::new(number).expect("nodes count from 1")
+}
+
+fn island(setup: &Setup, node: NodeId) -> Option<IslandConfig> {
+    let isles = setup.islands?;
+    Some(IslandConfig {
+        slot: slot(node),
+        epoch: 1,
+        since_unix_ms: BEGIN_UNIX_MS,
+        rules: Rules {
+            kind: isles.kind,
+            ..Rules::default()
+        },
+        updates_bytes_max: usize::try_from(isles.updates).unwrap_or(usize::MAX),
+    })
+}
+
 fn group_config(setup: &Setup, node: NodeId) -> GroupConfig {
     let usual = GroupConfig::new(node, voters(setup, node));
     let usual = GroupConfig {
         election_timeout: setup.election_timeout,
         heartbeat_interval: setup.heartbeat_interval,
+        shores: setup.islands.as_ref().map(|isles| shores(isles, node)),
         ..usual
     };
     match setup.kept {
@@ -558,6 +652,9 @@ fn group_config(setup: &Setup, node: NodeId) -> GroupConfig {
 }
 
 fn voters(setup: &Setup, node: NodeId) -> Vec<NodeId> {
+    if setup.islands.is_some() {
+        return vec![node];
+    }
     let all = if node.value() <= setup.voters {
         setup.voters
     } else {
@@ -581,6 +678,7 @@ fn config(setup: &Setup, node: NodeId) -> Config {
         node,
         free_bytes_min: 0,
         election_timeout: setup.election_timeout,
+        island: island(setup, node),
         ..Config::default()
     };
     if !setup.is_tight {

@@ -154,7 +154,7 @@ pub(crate) fn encode_call(call: &Call, padding: u32) -> Bytes {
             mark,
         } => (2, key, other, expected, mark),
         Call::Range { first, last } => (3, first, last, 0, 0),
-        Call::Compact { .. } | Call::Attach { .. } | Call::Gone { .. } => {
+        Call::Compact { .. } | Call::Attach { .. } | Call::Add { .. } | Call::Gone { .. } => {
             unreachable!("a scenario that asks a table for {call:?} was refused")
         }
     };

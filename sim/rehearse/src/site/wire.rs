@@ -4,14 +4,16 @@
 //! mark and zeros.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use holm_base::NodeId;
 use holm_kv::command::{
     Command, Compare, CompareResult, CompareTarget, DeleteRange, Proposal, Put, Range, Txn, TxnOp,
 };
 use holm_kv::outcome::{Applied, Outcome, RangeOutcome};
 use holm_kv::record::Parts;
 use holm_kv::{KeyRange, Record, Refusal, WatchAnswer};
+use holm_local_first::{Entry, Type};
 
-use super::{Answer, LeaseCall, LeaseReply};
+use super::{Answer, Isles, LeaseCall, LeaseReply, Scene, Setup};
 use crate::calls::{Call, Cell, Change, Key, Reply, Touch};
 
 /// Leases live a second at least: what is asked for is what there is.
@@ -38,10 +40,16 @@ fn value(mark: u64, len: u32) -> Bytes {
     bytes.freeze()
 }
 
+/// A mark, or the number of a counter. No digit is a zero byte, and no mark needs its last.
 fn mark(value: &[u8]) -> u64 {
-    value
-        .first_chunk()
-        .map_or(0, |head| u64::from_le_bytes(*head))
+    match value.first_chunk::<8>() {
+        Some(head) if head[7] == 0 => u64::from_le_bytes(*head),
+        Some(_) | None => {
+            let number = std::str::from_utf8(value).ok();
+            let number = number.and_then(|text| text.parse::<i64>().ok());
+            number.map_or(0, i64::cast_unsigned)
+        }
+    }
 }
 
 pub(super) fn range(first: Key, last: Key) -> Range {
@@ -52,48 +60,112 @@ pub(super) fn range(first: Key, last: Key) -> Range {
     }
 }
 
-fn put(of: Key, mark: u64, len: u32) -> Put {
-    Put {
-        key: key(of),
-        value: value(mark, len),
-        ..Put::default()
+/// How what a site writes looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    isles: Option<Isles>,
+    node: NodeId,
+}
+
+impl Form {
+    pub(super) const fn new(setup: &Setup, node: NodeId) -> Self {
+        Self {
+            isles: setup.islands,
+            node,
+        }
+    }
+
+    pub(super) const fn is_island(self) -> bool {
+        self.isles.is_some()
+    }
+
+    fn trace(self, call: &Call) -> Option<Key> {
+        self.isles.and_then(|isles| isles.trace(self.node, call))
+    }
+
+    fn put(self, of: Key, mark: u64, len: u32) -> Put {
+        let is_number = self.isles.is_some_and(|it| it.kind == Type::Counter);
+        let value = if is_number {
+            Bytes::from(mark.to_string())
+        } else {
+            value(mark, len)
+        };
+        Put {
+            key: key(of),
+            value,
+            ..Put::default()
+        }
+    }
+}
+
+impl Isles {
+    /// The key that a write of a node leaves its mark at beside those that it is about, if it
+    /// does. What a counter shows says nothing of who wrote it; of deletes it is every other one,
+    /// so that bare ones are there too.
+    pub(crate) fn trace(&self, node: NodeId, call: &Call) -> Option<Key> {
+        let is_number = self.kind == Type::Counter;
+        let leaves = match call {
+            Call::Put { .. } => is_number,
+            Call::Delete { mark, .. } => is_number || mark.is_multiple_of(2),
+            Call::Txn { .. } | Call::Add { .. } => true,
+            Call::Attach { .. } | Call::Range { .. } | Call::Compact { .. } | Call::Gone { .. } => {
+                false
+            }
+        };
+        let number = u32::try_from(node.value() - 1).expect("nodes are few");
+        leaves.then_some(self.trace + number)
     }
 }
 
 /// A call that changes something, as it is proposed, and whether it takes space.
-pub(super) fn proposal(call: &Call, len: u32) -> (Bytes, bool) {
+pub(super) fn proposal(call: &Call, len: u32, form: Form) -> (Proposal, bool) {
+    let trace = form.trace(call).zip(call.mark());
+    let trace = trace.map(|(of, mark)| TxnOp::Put(form.put(of, mark, len)));
     let command = match *call {
-        Call::Put { key, mark } => Command::Put(put(key, mark, len)),
+        Call::Put { key, mark } => with(trace, TxnOp::Put(form.put(key, mark, len))),
+        Call::Add {
+            key: of, amount, ..
+        } => {
+            let put = Put {
+                key: key(of),
+                value: Bytes::from(format!("{amount:+}")),
+                ..Put::default()
+            };
+            with(trace, TxnOp::Put(put))
+        }
         Call::Attach {
             key: of,
             lease,
             mark,
         } => Command::Put(Put {
             lease,
-            ..put(of, mark, len)
+            ..form.put(of, mark, len)
         }),
-        Call::Delete { key: of, .. } => Command::DeleteRange(DeleteRange {
-            key: key(of),
-            ..DeleteRange::default()
-        }),
+        Call::Delete { key: of, .. } => {
+            let delete = DeleteRange {
+                key: key(of),
+                ..DeleteRange::default()
+            };
+            with(trace, TxnOp::DeleteRange(delete))
+        }
         Call::Txn {
             key: of,
             other,
             expected,
             mark,
-        } => Command::Txn(Txn {
-            compare: vec![Compare {
-                key: key(of),
-                range_end: Bytes::new(),
-                result: CompareResult::Equal,
-                target: CompareTarget::Mod(signed(expected)),
-            }],
-            success: vec![
-                TxnOp::Put(put(of, mark, len)),
-                TxnOp::Put(put(other, mark, len)),
-            ],
-            failure: vec![TxnOp::Range(range(of, of))],
-        }),
+        } => {
+            let puts = [of, other].map(|of| TxnOp::Put(form.put(of, mark, len)));
+            Command::Txn(Txn {
+                compare: vec![Compare {
+                    key: key(of),
+                    range_end: Bytes::new(),
+                    result: CompareResult::Equal,
+                    target: CompareTarget::Mod(signed(expected)),
+                }],
+                success: puts.into_iter().chain(trace).collect(),
+                failure: vec![TxnOp::Range(range(of, of))],
+            })
+        }
         Call::Compact { revision } => Command::Compact {
             revision: signed(revision),
         },
@@ -102,7 +174,21 @@ pub(super) fn proposal(call: &Call, len: u32) -> (Bytes, bool) {
         }
     };
     let takes_space = !matches!(command, Command::DeleteRange(_) | Command::Compact { .. });
-    (encode(command), takes_space)
+    let caller = None;
+    (Proposal { caller, command }, takes_space)
+}
+
+/// One operation, in a transaction if it leaves a trace.
+fn with(trace: Option<TxnOp>, op: TxnOp) -> Command {
+    match (trace, op) {
+        (None, TxnOp::Put(put)) => Command::Put(put),
+        (None, TxnOp::DeleteRange(delete)) => Command::DeleteRange(delete),
+        (trace, op) => Command::Txn(Txn {
+            compare: Vec::new(),
+            success: std::iter::once(op).chain(trace).collect(),
+            failure: Vec::new(),
+        }),
+    }
 }
 
 /// A call about a lease that is ordered with the others, as it is proposed.
@@ -181,6 +267,28 @@ pub(super) fn found(revision: u64, found: &RangeOutcome) -> Reply {
         revision,
         cells: cells.collect(),
     }
+}
+
+/// What an island shows of all keys, and which concurrent writes it names.
+pub(super) fn scene(all: &RangeOutcome, lines: impl Iterator<Item = Bytes>) -> Scene {
+    let mut scene = Scene::default();
+    for parts in all.records.iter().filter_map(Record::decode) {
+        if let Some(number) = number(&parts.key) {
+            scene.marks.insert(number, mark(&parts.value));
+        }
+        scene.bytes.insert(parts.key, (parts.value, parts.lease));
+    }
+    for line in lines {
+        let Ok(Entry::Met { conflict, .. }) = Entry::decode(line) else {
+            continue;
+        };
+        let Some(key) = number(&conflict.key) else {
+            continue;
+        };
+        let all = std::iter::once(&conflict.winner).chain(&conflict.losers);
+        scene.named.extend(all.map(|it| (key, mark(&it.value))));
+    }
+    scene
 }
 
 fn cell(parts: &Parts) -> Cell {

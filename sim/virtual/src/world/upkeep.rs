@@ -129,6 +129,17 @@ impl<N: Node> World<N> {
         self.processes[self.index(node)].driver.is_some()
     }
 
+    /// How often a node has ended.
+    pub fn ends(&self, node: NodeId) -> u64 {
+        self.processes[self.index(node)].run
+    }
+
+    /// Whether a node is up, not paused, and its clocks run.
+    pub fn is_well(&self, node: NodeId) -> bool {
+        let process = &self.processes[self.index(node)];
+        process.is_well() && !process.clock.is_frozen()
+    }
+
     /// All faults end: links carry everything, clocks run, pauses are over, nodes are up, and
     /// things happen in timed order, for an odd order is an odd delay.
     ///

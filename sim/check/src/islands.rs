@@ -1,0 +1,225 @@
+//! What islands that write apart have shown, and what was written to them: what all their judges
+//! go by.
+//!
+//! Clients see keys, values and revisions, so the judges do too. Each write carries a mark that no
+//! other has, in its value, and what has seen what follows from where marks were shown: a write at
+//! a site has seen all that this site had shown before. That is less than the site had taken in,
+//! so a judge that goes by it accuses nobody wrongly.
+
+mod atomic;
+mod available;
+mod causality;
+mod convergence;
+mod intentions;
+mod oracle;
+mod sessions;
+mod sums;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use atomic::atomic;
+pub use available::{Unanswered, available};
+pub use causality::causality;
+pub use convergence::convergence;
+pub use intentions::{Ended, intentions};
+pub use oracle::{View, oracle};
+pub use sessions::{Answered, sessions};
+pub use sums::{Count, sums};
+
+/// A key, by its number.
+pub type Key = u64;
+
+/// What makes a write unlike any other of a run; never 0.
+pub type Mark = u64;
+
+/// What one revision of an island showed: keys, each with its write or, if it is gone, none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The island's revision.
+    pub revision: u64,
+    /// In the order of their events.
+    pub touches: Vec<(Key, Option<Mark>)>,
+}
+
+/// A write that a client asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// In the values of the keys that it puts.
+    pub mark: Mark,
+    /// Where it was asked for.
+    pub site: usize,
+    /// The keys that it puts.
+    pub puts: Vec<Key>,
+    /// The keys that it deletes.
+    pub deletes: Vec<Key>,
+    /// At which revision of its site it was acknowledged, if it was.
+    pub acknowledged: Option<u64>,
+}
+
+/// All islands of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Islands {
+    /// What each showed, in the order of revisions.
+    shown: Vec<Vec<Shown>>,
+    /// At which revision each mark was first shown, island by island.
+    first: Vec<BTreeMap<Mark, u64>>,
+    /// How far each had come with what each other did: its revisions, at which it showed a write
+    /// that was later at its own site than any before, and when that was, there.
+    reach: Vec<Vec<Vec<(u64, u64)>>>,
+    intents: BTreeMap<Mark, Intent>,
+    /// Marks of writes that delete a key.
+    deletes: BTreeMap<Key, BTreeSet<Mark>>,
+}
+
+impl Islands {
+    /// What was shown, island by island, and what was written.
+    #[must_use]
+    pub fn new(shown: Vec<Vec<Shown>>, intents: Vec<Intent>) -> Self {
+        let mut deletes: BTreeMap<Key, BTreeSet<Mark>> = BTreeMap::new();
+        for intent in &intents {
+            for key in &intent.deletes {
+                deletes.entry(*key).or_default().insert(intent.mark);
+            }
+        }
+        let first = shown.iter().map(|all| {
+            let mut first = BTreeMap::new();
+            for one in all {
+                for mark in one.touches.iter().filter_map(|(_, mark)| *mark) {
+                    first.entry(mark).or_insert(one.revision);
+                }
+            }
+            first
+        });
+        let mut islands = Self {
+            first: first.collect(),
+            reach: vec![vec![Vec::new(); shown.len()]; shown.len()],
+            shown,
+            intents: intents.into_iter().map(|it| (it.mark, it)).collect(),
+            deletes,
+        };
+        islands.measure();
+        islands
+    }
+
+    fn measure(&mut self) {
+        let mut reach = std::mem::take(&mut self.reach);
+        for (shown, reach) in self.shown.iter().zip(&mut reach) {
+            for one in shown {
+                for mark in one.touches.iter().filter_map(|(_, mark)| *mark) {
+                    let intent = self.intents.get(&mark);
+                    let Some((intent, at)) = intent.and_then(|it| Some((it, self.at(it)?))) else {
+                        continue;
+                    };
+                    let Some(reach) = reach.get_mut(intent.site) else {
+                        continue;
+                    };
+                    if reach.last().is_none_or(|(_, newest)| *newest < at) {
+                        reach.push((one.revision, at));
+                    }
+                }
+            }
+        }
+        self.reach = reach;
+    }
+
+    /// What each island showed.
+    #[must_use]
+    pub fn shown(&self) -> &[Vec<Shown>] {
+        &self.shown
+    }
+
+    /// All writes, by mark.
+    #[must_use]
+    pub const fn intents(&self) -> &BTreeMap<Mark, Intent> {
+        &self.intents
+    }
+
+    /// At which revision of its own site a write happened; none if nobody knows that it did.
+    fn at(&self, intent: &Intent) -> Option<u64> {
+        let shown = self.first.get(intent.site)?.get(&intent.mark).copied();
+        intent.acknowledged.or(shown)
+    }
+
+    /// Whether a write had surely seen another: its site had shown that, or a later one of the
+    /// same site, before.
+    fn saw(&self, later: &Intent, mark: Mark) -> bool {
+        let write = self.intents.get(&mark);
+        let write = write.and_then(|write| Some((write, self.at(write)?)));
+        let (Some((write, made)), Some(at)) = (write, self.at(later)) else {
+            return false;
+        };
+        if write.site == later.site {
+            return made < at;
+        }
+        let reach = self.reach.get(later.site).and_then(|it| it.get(write.site));
+        let reach = reach.map_or(&[][..], Vec::as_slice);
+        let before = reach.partition_point(|(revision, _)| *revision < at);
+        before > 0 && reach[before - 1].1 >= made
+    }
+
+    /// Whether one mark's write had surely seen another's.
+    fn has_seen(&self, later: Mark, mark: Mark) -> bool {
+        let later = self.intents.get(&later);
+        later.is_some_and(|later| self.saw(later, mark))
+    }
+
+    /// Whether a key may be gone though this write of it is there: somebody deleted it, and not
+    /// surely before.
+    fn may_be_gone(&self, key: Key, mark: Mark) -> bool {
+        let all = self.deletes.get(&key).into_iter().flatten();
+        let write = self.intents.get(&mark);
+        let is_before = |delete: &Mark| {
+            let delete = self.intents.get(delete);
+            delete.zip(write).is_some_and(|(delete, write)| {
+                let both = self.at(delete).zip(self.at(write));
+                delete.site == write.site && both.is_some_and(|(delete, write)| delete <= write)
+            })
+        };
+        all.into_iter().any(|delete| !is_before(delete))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A revision at which one key showed a write; or none, for 0.
+    pub(crate) fn shows(revision: u64, touches: &[(Key, Mark)]) -> Shown {
+        let touches = touches.iter();
+        Shown {
+            revision,
+            touches: touches
+                .map(|&(key, mark)| (key, (mark != 0).then_some(mark)))
+                .collect(),
+        }
+    }
+
+    /// A write that was acknowledged at a revision; not at all, for 0.
+    pub(crate) fn wrote(site: usize, mark: Mark, puts: &[Key], at: u64) -> Intent {
+        Intent {
+            mark,
+            site,
+            puts: puts.to_vec(),
+            deletes: Vec::new(),
+            acknowledged: (at != 0).then_some(at),
+        }
+    }
+
+    pub(crate) fn deleted(site: usize, mark: Mark, key: Key, at: u64) -> Intent {
+        Intent {
+            deletes: vec![key],
+            ..wrote(site, mark, &[], at)
+        }
+    }
+
+    #[test]
+    fn a_write_has_seen_what_its_site_showed_before() {
+        let shown = vec![
+            vec![shows(10, &[(1, 5)]), shows(12, &[(1, 6)])],
+            vec![shows(3, &[(1, 5)])],
+        ];
+        let islands = Islands::new(shown, vec![wrote(1, 5, &[1], 3), wrote(0, 6, &[1], 12)]);
+        assert!(islands.has_seen(6, 5) && !islands.has_seen(5, 6));
+        assert!(!islands.may_be_gone(1, 5), "nobody deleted it");
+    }
+}

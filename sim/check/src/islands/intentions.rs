@@ -1,0 +1,148 @@
+//! No intention is lost: each acknowledged write is shown everywhere in the end, or somebody who
+//! had seen it replaced it, or it was told of as a conflict.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Intent, Islands, Key, Mark};
+use crate::verdict::Violation;
+
+const JUDGE: &str = "intentions";
+
+/// How a run of islands ended.
+#[derive(Clone, Debug, Default)]
+pub struct Ended {
+    /// What each key shows, everywhere.
+    pub shown: BTreeMap<Key, Mark>,
+    /// Keys with writes that some island told of as concurrent.
+    pub named: BTreeSet<(Key, Mark)>,
+    /// Keys are members of a set: one that was put at the same time as another put is there, and
+    /// nothing is told.
+    pub is_set: bool,
+    /// Islands whose writes others hold back, and said so.
+    pub held: BTreeSet<usize>,
+}
+
+/// Asks of each acknowledged write what became of it.
+///
+/// # Errors
+///
+/// The first that is not shown and of which nothing is known, or that is there though a later
+/// delete had seen it.
+pub fn intentions(islands: &Islands, ended: &Ended) -> Result<(), Violation> {
+    // Who wrote or deleted each key.
+    let mut by_key: BTreeMap<Key, Vec<&Intent>> = BTreeMap::new();
+    for intent in islands.intents().values() {
+        for key in intent.puts.iter().chain(&intent.deletes) {
+            by_key.entry(*key).or_default().push(intent);
+        }
+    }
+    let acknowledged = islands.intents().values();
+    let acknowledged = acknowledged.filter(|it| it.acknowledged.is_some());
+    for intent in acknowledged.filter(|it| !ended.held.contains(&it.site)) {
+        for key in &intent.puts {
+            let others = by_key.get(key).map_or(&[][..], Vec::as_slice);
+            let is_kept = ended.shown.get(key) == Some(&intent.mark)
+                || ended.named.contains(&(*key, intent.mark))
+                || (ended.is_set && ended.shown.contains_key(key))
+                || others.iter().any(|later| islands.saw(later, intent.mark));
+            if !is_kept {
+                let place = format!(
+                    "write {} of key {key} at island {}, acknowledged at {:?}: {:?} is shown",
+                    intent.mark,
+                    intent.site,
+                    intent.acknowledged,
+                    ended.shown.get(key)
+                );
+                let rule = "an acknowledged write is shown, covered by one that saw it, or told of";
+                return Err(Violation::new(JUDGE, rule, place));
+            }
+        }
+        for key in &intent.deletes {
+            let shown = ended.shown.get(key);
+            if let Some(mark) = shown.filter(|mark| islands.saw(intent, **mark)) {
+                let place = format!(
+                    "key {key} shows {mark}, which delete {} of island {} had seen",
+                    intent.mark, intent.site
+                );
+                let rule = "what a delete had seen is gone";
+                return Err(Violation::new(JUDGE, rule, place));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{deleted, shows, wrote};
+    use super::*;
+
+    /// Island 0 shows 5, island 1 shows 6 of the same key, and in the end 6 is shown.
+    fn judged(ended: Ended, more: &[Intent], first: &[(u64, Mark)]) -> Result<(), &'static str> {
+        let shown = vec![
+            first
+                .iter()
+                .map(|&(at, mark)| shows(at, &[(1, mark)]))
+                .collect(),
+            vec![shows(10, &[(1, 6)])],
+        ];
+        let mut intents = vec![wrote(0, 5, &[1], 10), wrote(1, 6, &[1], 10)];
+        intents.extend_from_slice(more);
+        let islands = Islands::new(shown, intents);
+        intentions(&islands, &ended).map_err(|violation| violation.rule)
+    }
+
+    fn ends(mark: Mark) -> Ended {
+        Ended {
+            shown: BTreeMap::from([(1, mark)]),
+            ..Ended::default()
+        }
+    }
+
+    const LOST: &str = "an acknowledged write is shown, covered by one that saw it, or told of";
+
+    #[test]
+    fn a_loser_that_was_told_of_or_covered_is_no_loss() {
+        let told = Ended {
+            named: BTreeSet::from([(1, 5)]),
+            ..ends(6)
+        };
+        assert_eq!(judged(told, &[], &[(10, 5)]), Ok(()));
+        let later = [wrote(0, 7, &[1], 20)];
+        let named = BTreeSet::from([(1, 6)]);
+        let covered = Ended { named, ..ends(7) };
+        assert_eq!(judged(covered, &later, &[(10, 5), (20, 7)]), Ok(()));
+        let is_set = true;
+        let set = Ended { is_set, ..ends(6) };
+        assert_eq!(judged(set, &[], &[(10, 5)]), Ok(()), "the member is there");
+        let held = Ended {
+            held: BTreeSet::from([0]),
+            ..ends(6)
+        };
+        assert_eq!(judged(held, &[], &[(10, 5)]), Ok(()));
+    }
+
+    #[test]
+    fn a_write_that_nobody_knows_of_is_lost() {
+        assert_eq!(judged(ends(6), &[], &[(10, 5)]), Err(LOST));
+        let set = Ended {
+            is_set: true,
+            ..Ended::default()
+        };
+        assert_eq!(judged(set, &[], &[(10, 5)]), Err(LOST), "add wins");
+    }
+
+    #[test]
+    fn what_a_delete_had_seen_must_be_gone() {
+        let delete = [deleted(0, 8, 1, 20)];
+        let gone = "what a delete had seen is gone";
+        let named = BTreeSet::from([(1, 5), (1, 6)]);
+        let back = Ended {
+            named: named.clone(),
+            ..ends(5)
+        };
+        assert_eq!(judged(back, &delete, &[(10, 5), (20, 0)]), Err(gone));
+        let fine = Ended { named, ..ends(6) };
+        assert_eq!(judged(fine, &delete, &[(10, 5), (20, 0)]), Ok(()));
+    }
+}

@@ -1,0 +1,216 @@
+//! Hands the judges of islands what clients asked for and heard.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use holm_base::NodeId;
+use holm_check::islands::{
+    Answered, Count, Ended, Intent, Islands, Key, Mark, Shown, atomic, available, causality,
+    intentions, sessions, sums,
+};
+use holm_check::{Operation, Outcome, Violation};
+use holm_local_first::Type;
+
+use super::Run;
+use super::islands::{Archipelago, Clock};
+use crate::calls::{Call, Reply};
+use crate::scenario::Check;
+
+/// An island may take so many election timeouts to answer again after it was not well.
+const RECOVERY: u32 = 4;
+
+/// Every key of a counter, with what was asked of it.
+type Counts = BTreeMap<Key, Vec<(Mark, Count)>>;
+
+impl Run<'_> {
+    /// Judges what became of each write, and what clients saw of them.
+    pub(super) fn judge_intents(&self, islands: &Archipelago) -> Option<Violation> {
+        let judges = |check| self.scenario.judges(check);
+        if judges(Check::Available) {
+            let timeout = Duration::from_nanos(self.scenario.keyspace.election_timeout);
+            if let Err(found) = available(&islands.unanswered, timeout * RECOVERY) {
+                return Some(found);
+            }
+        }
+        if judges(Check::Sessions) {
+            for node in self.stage.ids() {
+                if let Err(mut found) = sessions(self.all_answered(node)) {
+                    found.place = format!("{node}: {}", found.place);
+                    return Some(found);
+                }
+            }
+        }
+        let evidence = self.evidence(islands);
+        if judges(Check::Atomic)
+            && let Err(found) = atomic(&evidence)
+        {
+            return Some(found);
+        }
+        if judges(Check::Causality)
+            && let Err(found) = causality(&evidence)
+        {
+            return Some(found);
+        }
+        // Before all is at rest, nothing has to be everywhere.
+        if judges(Check::Intentions) && self.converged.is_some() {
+            return self.judge_intentions(islands, &evidence);
+        }
+        None
+    }
+
+    fn judge_intentions(&self, islands: &Archipelago, evidence: &Islands) -> Option<Violation> {
+        let scenes = self.scenes();
+        let (_, _, first) = scenes.first()?;
+        let named = scenes.iter().flat_map(|(_, _, scene)| &scene.named);
+        let named = named.map(|&(key, mark)| (u64::from(key), mark));
+        let mut shown = BTreeMap::new();
+        let mut numbers = BTreeMap::new();
+        for (&key, &mark) in &first.marks {
+            if self.has_marks(islands, key) {
+                shown.insert(u64::from(key), mark);
+            } else {
+                numbers.insert(u64::from(key), mark.cast_signed());
+            }
+        }
+        let ended = Ended {
+            shown,
+            named: named.collect(),
+            is_set: islands.isles.kind == Type::Set,
+            held: self.held(islands),
+        };
+        if let Err(found) = intentions(evidence, &ended) {
+            return Some(found);
+        }
+        // Who is held back has additions that nobody else has.
+        if ended.held.is_empty() {
+            return sums(evidence, &self.counts(islands), &numbers).err();
+        }
+        None
+    }
+
+    /// Islands whose clock is so far ahead that others hold their writes back, and said so.
+    fn held(&self, islands: &Archipelago) -> BTreeSet<usize> {
+        let shores = self.shores().unwrap_or_default().into_iter();
+        let held = shores.enumerate().filter(|(at, (_, clock))| {
+            let slot = u8::try_from(at + 1).unwrap_or(u8::MAX);
+            *clock == Clock::Ahead && islands.held.contains(&slot)
+        });
+        held.map(|(at, _)| at).collect()
+    }
+
+    /// Whether the values of a key are marks, and not what was counted.
+    fn has_marks(&self, islands: &Archipelago, key: crate::calls::Key) -> bool {
+        islands.isles.kind != Type::Counter || key >= self.scenario.keys()
+    }
+
+    /// What islands showed and what was written to them.
+    fn evidence(&self, islands: &Archipelago) -> Islands {
+        let first = u64::from(self.scenario.keys());
+        let mut shown = islands.all_shown();
+        if islands.isles.kind == Type::Counter {
+            for one in shown.iter_mut().flatten() {
+                one.touches.retain(|(key, _)| *key >= first);
+            }
+            for all in &mut shown {
+                all.retain(|one: &Shown| !one.touches.is_empty());
+            }
+        }
+        let operations = self.askers.history.operations().iter();
+        let intents = operations.filter_map(|one| self.intent(islands, one));
+        Islands::new(shown, intents.collect())
+    }
+
+    /// The node that a client asks.
+    fn node_of(&self, client: u64) -> Option<NodeId> {
+        let site = self.askers.site_of(client)?;
+        self.stage.of_site(site).next()
+    }
+
+    /// An operation as a write, unless it surely wrote nothing.
+    fn intent(&self, islands: &Archipelago, operation: &Operation<Call, Reply>) -> Option<Intent> {
+        let acknowledged = match &operation.outcome {
+            Outcome::Returned {
+                reply: Reply::Wrote { revision },
+                ..
+            } => Some(*revision),
+            Outcome::Unknown => None,
+            Outcome::Returned { .. } | Outcome::Refused => return None,
+        };
+        let node = self.node_of(operation.client)?;
+        let call = &operation.call;
+        let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+        match *call {
+            Call::Put { key, .. } | Call::Add { key, .. } => puts.push(key),
+            Call::Txn { key, other, .. } => puts.extend([key, other]),
+            Call::Delete { key, .. } => deletes.push(key),
+            Call::Range { .. } | Call::Compact { .. } | Call::Attach { .. } | Call::Gone { .. } => {
+                return None;
+            }
+        }
+        puts.retain(|key| self.has_marks(islands, *key));
+        deletes.retain(|key| self.has_marks(islands, *key));
+        puts.extend(islands.isles.trace(node, call));
+        puts.dedup();
+        Some(Intent {
+            mark: call.mark()?,
+            site: usize::try_from(node.value() - 1).ok()?,
+            puts: puts.into_iter().map(u64::from).collect(),
+            deletes: deletes.into_iter().map(u64::from).collect(),
+            acknowledged,
+        })
+    }
+
+    /// What was asked of counters.
+    fn counts(&self, islands: &Archipelago) -> Counts {
+        let mut counts = Counts::new();
+        if islands.isles.kind != Type::Counter {
+            return counts;
+        }
+        let mut add = |key: crate::calls::Key, mark, count| {
+            counts
+                .entry(u64::from(key))
+                .or_default()
+                .push((mark, count));
+        };
+        let base = |mark: Mark| Count::Base(mark.cast_signed());
+        for operation in self.askers.history.operations() {
+            match operation.call {
+                Call::Put { key, mark } => add(key, mark, base(mark)),
+                Call::Txn {
+                    key, other, mark, ..
+                } => {
+                    add(key, mark, base(mark));
+                    if other != key {
+                        add(other, mark, base(mark));
+                    }
+                }
+                Call::Add { key, amount, mark } => add(key, mark, Count::Add(i64::from(amount))),
+                Call::Delete { key, mark } => add(key, mark, Count::Delete),
+                Call::Range { .. }
+                | Call::Compact { .. }
+                | Call::Attach { .. }
+                | Call::Gone { .. } => {}
+            }
+        }
+        counts
+    }
+
+    /// What was answered at a node, in the order in which it was asked.
+    fn all_answered(&self, node: NodeId) -> Vec<Answered> {
+        let operations = self.askers.history.operations().iter();
+        let answered = operations.filter_map(|one| {
+            let reply = one.reply()?;
+            let is_here = self.node_of(one.client) == Some(node);
+            is_here.then(|| {
+                Some(Answered {
+                    client: one.client,
+                    invoked: one.invoked,
+                    returned: one.returned_at()?,
+                    revision: reply.revision(),
+                    wrote: matches!(reply, Reply::Wrote { .. }),
+                })
+            })?
+        });
+        answered.collect()
+    }
+}

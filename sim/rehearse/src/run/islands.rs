@@ -1,0 +1,344 @@
+//! Islands under rehearsal: what each showed, and what the judges make of it.
+//!
+//! Each island has its own revisions, so each has a list of what it showed. A node that starts
+//! again is told of everything once more, and must say the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holm_base::{NodeId, Time};
+use holm_check::islands::{Shown, Unanswered, View, convergence, oracle};
+use holm_check::{Seen, Stream, Violation, watch};
+
+use super::Run;
+use crate::calls::{Call, Change, Reply};
+use crate::scenario::Check;
+use crate::site::{Event, Isles, Scene, Shore, unix_ms};
+
+/// So many revisions of an island are read in the end, to be held against its events.
+const VIEWS_MAX: usize = 2_000;
+
+/// How far a clock may be ahead of others', in milliseconds, before they hold it back.
+const AHEAD_MS: u64 = 5_000;
+
+/// How an island's time is beside that of most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clock {
+    Right,
+    Ahead,
+    Behind,
+}
+
+/// All islands of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Archipelago {
+    pub(super) isles: Isles,
+    /// What each revision changed, node by node.
+    shown: Vec<BTreeMap<u64, Change>>,
+    pub(super) elections: u64,
+    /// Whose updates some island has said that it holds back.
+    pub(super) held: BTreeSet<u8>,
+    /// When each was last not well, or began.
+    unwell: Vec<Time>,
+    /// How often each has ended.
+    ends: Vec<u64>,
+    /// What was asked and not answered.
+    pub(super) unanswered: Vec<Unanswered>,
+}
+
+fn place(node: NodeId) -> usize {
+    usize::try_from(node.value() - 1).expect("nodes are few")
+}
+
+impl Archipelago {
+    pub(crate) fn new(nodes: usize, isles: Isles) -> Self {
+        Self {
+            isles,
+            shown: vec![BTreeMap::new(); nodes],
+            elections: 0,
+            held: BTreeSet::new(),
+            unwell: vec![Time::ZERO; nodes],
+            ends: vec![0; nodes],
+            unanswered: Vec::new(),
+        }
+    }
+
+    /// A node tells what it applied: for the first time, or once more.
+    fn applied(&mut self, node: NodeId, changes: Vec<Change>) -> Result<(), Violation> {
+        let shown = &mut self.shown[place(node)];
+        for change in changes {
+            let newest = shown.last_key_value().map_or(0, |(revision, _)| *revision);
+            let known = shown.get(&change.revision);
+            let is_new = known.is_none() && change.revision > newest;
+            if !is_new && known != Some(&change) {
+                let place = format!("{node} has {change:?}, and had {known:?} before it ended");
+                return broken("watch", "a start tells the same again", place);
+            }
+            shown.insert(change.revision, change);
+        }
+        Ok(())
+    }
+
+    /// A request was not answered.
+    pub(super) fn unanswered(&mut self, node: NodeId, (asked, ended): (Time, Time)) {
+        self.unanswered.push(Unanswered {
+            site: place(node),
+            asked,
+            ended,
+            unwell: self.unwell[place(node)],
+        });
+    }
+
+    /// Judges what one watcher received.
+    pub(super) fn judge_stream(&self, node: NodeId, stream: &Stream<Change>) -> Option<Violation> {
+        let newest = stream.seen.iter().filter_map(|seen| match seen {
+            Seen::Events { revision, .. } => Some(*revision),
+            Seen::Progress { .. } | Seen::Compacted { .. } => None,
+        });
+        let end = newest.max().unwrap_or(0).max(stream.through) + 1;
+        let shown = self.shown[place(node)].range(stream.start.min(end)..end);
+        let happened = shown.map(|(revision, change)| (*revision, vec![change.clone()]));
+        watch(&happened.collect(), 0, stream).err()
+    }
+
+    /// What each island showed, as judges see it.
+    pub(super) fn all_shown(&self) -> Vec<Vec<Shown>> {
+        let one = |change: &Change| Shown {
+            revision: change.revision,
+            touches: change
+                .touches
+                .iter()
+                .map(|touch| {
+                    let mark = (!touch.is_delete).then_some(touch.mark);
+                    (u64::from(touch.key), mark)
+                })
+                .collect(),
+        };
+        let all = |shown: &BTreeMap<u64, Change>| shown.values().map(one).collect();
+        self.shown.iter().map(all).collect()
+    }
+}
+
+fn broken<T>(judge: &'static str, rule: &'static str, place: String) -> Result<T, Violation> {
+    Err(Violation { judge, rule, place })
+}
+
+impl Run<'_> {
+    /// Something was told by an island; whether that is all there is to it.
+    pub(super) fn note_island(&mut self, node: NodeId, event: &Event) -> bool {
+        let Some(islands) = &mut self.islands else {
+            return false;
+        };
+        match event {
+            Event::Applied(changes) => {
+                let found = islands.applied(node, changes.clone());
+                self.ledger.violations.extend(found.err());
+                true
+            }
+            Event::Held(slot) => {
+                islands.held.insert(*slot);
+                true
+            }
+            Event::Forked(slot) => {
+                let place = format!("{node} says that island {slot} told two stories");
+                self.ledger
+                    .violate("invariants", "no island tells two stories", place);
+                true
+            }
+            Event::Raft(event) => {
+                if matches!(event, holm_raft::Event::LeaderElected { .. }) {
+                    islands.elections += 1;
+                }
+                self.goals.happened(&super::facts::raft(node, event));
+                true
+            }
+            Event::Replaced(_) | Event::Bound(_) | Event::Broken(_) | Event::Failed(_) => false,
+        }
+    }
+
+    /// Notes which islands are not well.
+    pub(super) fn look_after_islands(&mut self) {
+        let Some(islands) = &mut self.islands else {
+            return;
+        };
+        let now = self.world.now();
+        for node in self.stage.ids() {
+            let ends = self.world.ends(node);
+            let has_ended = std::mem::replace(&mut islands.ends[place(node)], ends) != ends;
+            if has_ended || !self.world.is_well(node) {
+                islands.unwell[place(node)] = now;
+            }
+        }
+    }
+
+    /// How each island stands; none while one is down.
+    ///
+    /// Whose time is too far ahead of most clocks is held back by others, and whose clock is too
+    /// far behind holds others back: of these two nothing is demanded but that the others agree.
+    pub(super) fn shores(&self) -> Option<Vec<(Shore, Clock)>> {
+        let shores = self.stage.ids().map(|node| self.world.node(node)?.shore());
+        let shores: Vec<Shore> = shores.collect::<Option<_>>()?;
+        let walls = self.stage.ids().map(|node| self.world.wall(node).nanos);
+        let walls: Vec<u64> = walls.map(|nanos| unix_ms(nanos / 1_000_000)).collect();
+        let mut sorted = walls.clone();
+        sorted.sort_unstable();
+        let most = sorted[(sorted.len() - 1) / 2];
+        let clock = |shore: &Shore, wall: u64| {
+            if shore.unix_ms > most.saturating_add(AHEAD_MS) {
+                Clock::Ahead
+            } else if wall.saturating_add(AHEAD_MS) < most {
+                Clock::Behind
+            } else {
+                Clock::Right
+            }
+        };
+        let all = shores.into_iter().zip(walls);
+        let all = all.map(|(shore, wall)| {
+            let clock = clock(&shore, wall);
+            (shore, clock)
+        });
+        Some(all.collect())
+    }
+
+    /// Whether all islands have taken in all that there is, but for what they hold back.
+    pub(super) fn are_one(&self) -> bool {
+        let Some(shores) = self.shores() else {
+            return false;
+        };
+        let ahead: Vec<u8> = (1..)
+            .zip(&shores)
+            .filter(|(_, (_, clock))| *clock == Clock::Ahead)
+            .map(|(slot, _)| slot)
+            .collect();
+        let right = shores.iter().filter(|(_, clock)| *clock == Clock::Right);
+        let mut vectors = right.map(|(shore, _)| {
+            let all = shore.vector.iter();
+            all.filter(|(slot, _)| !ahead.contains(slot))
+                .collect::<Vec<_>>()
+        });
+        let first = vectors.next();
+        vectors.all(|vector| first.as_ref() == Some(&vector))
+    }
+
+    /// Judges a run of islands.
+    pub(super) fn judge_islands(&mut self) {
+        if !self.ledger.violations.is_empty() {
+            return;
+        }
+        let Some(islands) = self.islands.take() else {
+            return;
+        };
+        let judges = |check| self.scenario.judges(check);
+        let mut found = None;
+        if judges(Check::Heals) {
+            found = found.or_else(|| self.judge_rest());
+        }
+        if judges(Check::Watch) {
+            found = found.or_else(|| self.judge_views(&islands));
+        }
+        if judges(Check::Convergence) && self.converged.is_some() {
+            let states = self.scenes().into_iter();
+            let states = states.map(|(_, name, scene)| (name, scene.bytes));
+            let states: Vec<_> = states.collect();
+            found = found.or_else(|| convergence(&states).err());
+        }
+        found = found.or_else(|| self.judge_intents(&islands));
+        self.ledger.violations.extend(found);
+        self.islands = Some(islands);
+        if judges(Check::Watch) {
+            self.judge_watches();
+        }
+    }
+
+    /// Requests are answered again, and all islands have everything, in time.
+    fn judge_rest(&self) -> Option<Violation> {
+        let stopped = self.healed.unwrap_or_else(|| self.world.now());
+        let in_time = |at: Option<Time>| at.is_some_and(|at| at.since(stopped) <= self.rest());
+        let rule = if !in_time(self.progressed) {
+            "requests are answered again"
+        } else if !in_time(self.converged) {
+            "all islands come to have everything"
+        } else {
+            return None;
+        };
+        let place = format!(
+            "faults ended {stopped:?}; answered {:?}, all had everything {:?}; {:?}",
+            self.progressed,
+            self.converged,
+            self.shores()
+        );
+        broken::<()>("heals", rule, place).err()
+    }
+
+    /// What each island shows whose clock was right enough, with its name.
+    pub(super) fn scenes(&self) -> Vec<(NodeId, String, Scene)> {
+        let Some(shores) = self.shores() else {
+            return Vec::new();
+        };
+        let is_right = |(_, (_, clock)): &(NodeId, (Shore, Clock))| *clock == Clock::Right;
+        let right = self.stage.ids().zip(shores).filter(is_right);
+        let scenes = right.filter_map(|(node, _)| {
+            let name = self.scenario.sites[self.stage.site(node)].name.clone();
+            Some((node, name, self.world.node(node)?.scene()))
+        });
+        scenes.collect()
+    }
+
+    /// Every read, and the view at many revisions, is what the events before it make.
+    fn judge_views(&self, islands: &Archipelago) -> Option<Violation> {
+        let all = islands.all_shown();
+        for (node, shown) in self.stage.ids().zip(&all) {
+            let mut views = self.views_read(node);
+            let step = shown.len().div_ceil(VIEWS_MAX).max(1);
+            for one in shown.iter().rev().step_by(step) {
+                let site = self.world.node(node)?;
+                // What is compacted is not there to be read.
+                if let Some(reply) = site.read_at((0, LAST_KEY), one.revision) {
+                    views.extend(view((0, LAST_KEY), &reply));
+                }
+            }
+            if let Err(mut violation) = oracle(shown, views) {
+                violation.place = format!("{node}: {}", violation.place);
+                return Some(violation);
+            }
+        }
+        None
+    }
+
+    /// What clients read at a node.
+    fn views_read(&self, node: NodeId) -> Vec<View> {
+        let site = self.stage.site(node);
+        let operations = self.askers.history.operations().iter();
+        let views = operations.filter_map(|operation| {
+            let keys = match operation.call {
+                Call::Range { first, last } => (first, last),
+                Call::Txn { key, .. } => (key, key),
+                Call::Put { .. }
+                | Call::Delete { .. }
+                | Call::Compact { .. }
+                | Call::Attach { .. }
+                | Call::Add { .. }
+                | Call::Gone { .. } => return None,
+            };
+            let is_here = self.askers.site_of(operation.client) == Some(site);
+            is_here.then(|| view(keys, operation.reply()?)).flatten()
+        });
+        views.collect()
+    }
+}
+
+/// Behind all keys that anybody writes.
+const LAST_KEY: u32 = 99_999_998;
+
+fn view((first, last): (u32, u32), reply: &Reply) -> Option<View> {
+    let Reply::Found { revision, cells } = reply else {
+        return None;
+    };
+    let cells = cells.iter();
+    Some(View {
+        revision: *revision,
+        keys: (u64::from(first), u64::from(last)),
+        cells: cells
+            .map(|(key, cell)| (u64::from(*key), (cell.mark, cell.made)))
+            .collect(),
+    })
+}

@@ -1,0 +1,133 @@
+//! A local-first keyspace: what its values are, and what such a keyspace has not.
+
+use holm_local_first::Type;
+
+use super::parts::{Keyspace, Site};
+use super::quantity::bytes;
+use super::tree::Table;
+use crate::refusal::Refusal;
+use crate::site::Engine;
+
+/// As many sites exchange what was written.
+const SITES_MAX: usize = 16;
+
+/// What a site of `holm up` keeps of updates for sites that lack them.
+const UPDATES: u64 = 64 << 20;
+
+/// What a local-first keyspace is beside others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Islands {
+    /// What concurrent writes of a key become.
+    pub(crate) kind: Type,
+    /// How many bytes of updates are kept for sites that lack them.
+    pub(crate) updates: u64,
+    /// In which line its guarantee stands.
+    line: usize,
+}
+
+/// Reads the guarantee, and what goes with it.
+pub(super) fn read(table: &mut Table) -> Result<Option<Islands>, Refusal> {
+    let line = table.line;
+    let (is_island, line) = match table.take("guarantee") {
+        None => (false, line),
+        Some(value) => {
+            let line = value.line;
+            match table.text(value, "guarantee")?.as_str() {
+                "linearizable" => (false, line),
+                "local-first" => (true, line),
+                other => {
+                    let what = format!(
+                        "guarantee {other} is not there yet: write linearizable or local-first"
+                    );
+                    return Err(table.refuse(line, what));
+                }
+            }
+        }
+    };
+    if !is_island {
+        for key in ["type", "updates"] {
+            if let Some(value) = table.take(key) {
+                let what = format!("{key}: write guarantee = \"local-first\", or leave it out");
+                return Err(table.refuse(value.line, what));
+            }
+        }
+        return Ok(None);
+    }
+    let kind = match table.take("type") {
+        None => Type::Lww,
+        Some(value) => {
+            let line = value.line;
+            let name = table.text(value, "type")?;
+            match Type::named(&name) {
+                Some(kind @ (Type::Lww | Type::Mv | Type::Set | Type::Counter)) => kind,
+                Some(Type::Json) | None => {
+                    let what =
+                        format!("type {name} is not rehearsed: write lww, mv, set or counter");
+                    return Err(table.refuse(line, what));
+                }
+            }
+        }
+    };
+    let updates = match table.take("updates") {
+        None => UPDATES,
+        Some(value) => super::read(table, value, "updates", bytes)?,
+    };
+    Ok(Some(Islands {
+        kind,
+        updates,
+        line,
+    }))
+}
+
+impl Islands {
+    /// Whether values are numbers.
+    pub(crate) fn has_numbers(&self) -> bool {
+        self.kind == Type::Counter
+    }
+
+    /// Refuses what a local-first keyspace has not.
+    pub(super) fn fit(
+        &self,
+        table: &Table,
+        (own, spare, sites): (&[usize], &[usize], &[Site]),
+        (engine, kept): (Engine, Option<u64>),
+    ) -> Result<(), Refusal> {
+        let refuse = |what: &str| Err(table.refuse(self.line, what));
+        if engine == Engine::Table {
+            return refuse("a table is no island: leave `engine` out");
+        }
+        if !spare.is_empty() {
+            return refuse("the sites of a local-first keyspace stay: leave `spare` out");
+        }
+        if kept.is_some() {
+            return refuse("an island's log is read by nobody else: leave `kept` out");
+        }
+        if own.len() > SITES_MAX {
+            return refuse("a local-first keyspace has at most 16 sites: name fewer");
+        }
+        if own.iter().any(|site| sites[*site].nodes > 1) {
+            return refuse("an island is one node: leave `nodes` out at its sites");
+        }
+        Ok(())
+    }
+}
+
+impl Keyspace {
+    /// Why an operation is not asked for here, if it is not.
+    pub(super) fn lacks(&self, op: &str) -> Option<String> {
+        match (&self.islands, op) {
+            (Some(_), "compact" | "lease") => Some(format!(
+                "mix: {op} is rehearsed in linearizable keyspaces only: leave it out"
+            )),
+            (Some(islands), "add") if !islands.has_numbers() => {
+                Some("mix: only counters are added to: write type = \"counter\"".to_owned())
+            }
+            (None, "add") => Some(
+                "mix: only counters are added to: write guarantee = \"local-first\" and \
+                 type = \"counter\""
+                    .to_owned(),
+            ),
+            (Some(_) | None, _) => None,
+        }
+    }
+}
