@@ -78,7 +78,7 @@ impl Exchange {
             return;
         }
         self.sessions += 1;
-        let session = (self.config.boot << 16) | self.sessions;
+        let session = (self.config.boot << 32) | self.sessions;
         self.asking = Some(Asking {
             id: session,
             peer: from,
