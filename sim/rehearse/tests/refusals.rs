@@ -146,7 +146,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "check = \"linearizable\"",
         "check = \"ledger\"",
-        "x.toml:19: ledger is not judged; these are",
+        "x.toml:19: ledger is not judged in a linearizable keyspace; these are",
     ),
     (
         "check = \"linearizable\"",

@@ -7,19 +7,6 @@ use std::time::Duration;
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
 const SHIPPED: [(&str, &str); 17] = [
-    ("islands", include_str!("../../../scenarios/islands.toml")),
-    (
-        "islands-clocks",
-        include_str!("../../../scenarios/islands-clocks.toml"),
-    ),
-    (
-        "hunt-islands",
-        include_str!("../../../scenarios/hunt-islands.toml"),
-    ),
-    (
-        "hunt-counters",
-        include_str!("../../../scenarios/hunt-counters.toml"),
-    ),
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -66,6 +53,19 @@ const SHIPPED: [(&str, &str); 17] = [
         include_str!("../../../scenarios/hunt-sprint.toml"),
     ),
     ("thousand", include_str!("../../../scenarios/thousand.toml")),
+    ("islands", include_str!("../../../scenarios/islands.toml")),
+    (
+        "islands-clocks",
+        include_str!("../../../scenarios/islands-clocks.toml"),
+    ),
+    (
+        "hunt-islands",
+        include_str!("../../../scenarios/hunt-islands.toml"),
+    ),
+    (
+        "hunt-counters",
+        include_str!("../../../scenarios/hunt-counters.toml"),
+    ),
 ];
 
 fn runs(count: u64) -> Options {
@@ -102,7 +102,7 @@ fn every_shipped_scenario_keeps_its_promises_twice_with_one_trace() {
 
 #[test]
 fn a_timed_scenario_can_be_hunted_through() {
-    let scenario = parse(SHIPPED[4].1, "cut-wan", &[]).expect("it is shipped");
+    let scenario = parse(SHIPPED[0].1, "cut-wan", &[]).expect("it is shipped");
     let options = Options {
         explore: Some(Duration::from_secs(1)),
         ..runs(3)
