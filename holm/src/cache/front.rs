@@ -28,6 +28,7 @@ const HEAD_BYTES_MAX: u32 = 64 << 10;
 const ARRIVAL: Duration = Duration::from_secs(30);
 /// How long the home may take for a read at least.
 const HOME_MIN: Duration = Duration::from_secs(2);
+const HOME_MAX: Duration = Duration::from_secs(10);
 /// What an answer of the cache says about its age, in milliseconds.
 const AGE: &str = "holm-age-ms";
 
@@ -166,7 +167,7 @@ async fn read_at_home(
     mut respond: SendResponse<Bytes>,
 ) {
     if !keeper.is_cut() {
-        let patience = (keeper.bound() * 2).max(HOME_MIN);
+        let patience = (keeper.bound() * 2).clamp(HOME_MIN, HOME_MAX);
         let passing = upstream.pass(said, &mut respond, keeper.given_up());
         match tokio::time::timeout(patience, passing).await {
             Ok(Ok(())) => return,

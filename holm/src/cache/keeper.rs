@@ -212,6 +212,8 @@ impl Keeper {
         state.home = home;
         state.link = Link::Up;
         state.heard = self.now();
+        // Reports of the meantime went nowhere.
+        self.step(&mut state, CacheInput::Down, None);
         self.step(&mut state, CacheInput::Wake, None);
     }
 

@@ -34,6 +34,8 @@ struct Open {
     requests: SendRequest<Bytes>,
     /// What the URLs of requests begin with.
     base: String,
+    /// How often a home had been given up when it was made.
+    given_up: u64,
 }
 
 /// What a call has said so far, and what it goes on to say.
@@ -53,10 +55,11 @@ impl Upstream {
         }
     }
 
-    /// A connection that takes requests.
-    async fn ready(&self) -> Result<Open, String> {
+    /// A connection that takes requests, made since a home was last given up: one that hangs
+    /// takes them too.
+    async fn ready(&self, given_up: u64) -> Result<Open, String> {
         let mut open = self.open.lock().await;
-        if let Some(known) = open.take()
+        if let Some(known) = open.take_if(|it| it.given_up == given_up)
             && let Ok(requests) = known.requests.clone().ready().await
         {
             let known = Open { requests, ..known };
@@ -67,7 +70,11 @@ impl Upstream {
         let client = client.map_err(|error| format!("{error:#}"))?;
         let (requests, base) = client.bare();
         let requests = requests.ready().await.map_err(|error| error.to_string())?;
-        let made = Open { requests, base };
+        let made = Open {
+            requests,
+            base,
+            given_up,
+        };
         *open = Some(made.clone());
         Ok(made)
     }
@@ -79,9 +86,11 @@ impl Upstream {
         respond: &mut SendResponse<Bytes>,
         mut given_up: watch::Receiver<u64>,
     ) -> Result<(), Unreached> {
-        given_up.mark_unchanged();
-        let Open { mut requests, base } = tokio::select! {
-            ready = self.ready() => ready.map_err(Unreached)?,
+        let before = *given_up.borrow_and_update();
+        let Open {
+            mut requests, base, ..
+        } = tokio::select! {
+            ready = self.ready(before) => ready.map_err(Unreached)?,
             _ = given_up.changed() => return Err(given_up_now()),
         };
         let request = request(&said.head, &base).map_err(Unreached)?;

@@ -490,7 +490,9 @@ pub(crate) struct SitesBase {
     pub(crate) peer: SocketAddr,
     /// Where its console is.
     pub(crate) console: SocketAddr,
-    /// Whether anybody said one of the addresses.
+    /// Where it serves streams, if sites do.
+    pub(crate) streams: Option<SocketAddr>,
+    /// Whether anybody said one of the addresses that are kept.
     pub(crate) is_said: bool,
 }
 
@@ -505,7 +507,8 @@ const MADE_FOR_SITES: &[&str] = &[
 ];
 
 /// Settings that each site gets its own of, counted up from what is said.
-const COUNTED_FOR_SITES: &[&str] = &["data-dir", "listen", "peer", "console"];
+const COUNTED_FOR_SITES: &[&str] = &["data-dir", "listen", "peer", "console", STREAMS];
+const STREAMS: &str = "streams-listen";
 
 impl SitesBase {
     /// Reads where the sites begin.
@@ -531,12 +534,14 @@ impl SitesBase {
             anyhow::ensure!(loopback, "{}: {}: {hint}", said.source, said.text);
             addresses.push(address.socket);
         }
+        let streams = values.read_with(STREAMS, value::optional_address)?;
         Ok(Self {
             data_dir: PathBuf::from(values.text("data-dir").text),
             listen: addresses[0],
             peer: addresses[1],
             console: addresses[2],
-            is_said: COUNTED_FOR_SITES[1..]
+            streams: streams.map(|it| it.socket),
+            is_said: ["listen", "peer", "console"]
                 .iter()
                 .any(|name| values.said.contains_key(name)),
         })

@@ -306,6 +306,7 @@ mod tests {
             listen: nowhere,
             peer: nowhere,
             console: nowhere,
+            streams: None,
             is_said: true,
         };
         let plan =

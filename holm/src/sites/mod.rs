@@ -23,6 +23,7 @@ mod ports;
 mod protocol;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -71,7 +72,11 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
         .build()
         .context("start the threads of the links")?;
     let passed_on = SitesBase::passed_on(flags);
-    let ended = threads.block_on(live(&base.data_dir, plan, &keys, &passed_on));
+    let streams = match base.streams {
+        Some(first) => plan.streams(first)?,
+        None => Vec::new(),
+    };
+    let ended = threads.block_on(live(&base.data_dir, plan, &keys, (&passed_on, &streams)));
     threads.shutdown_background();
     ended
 }
@@ -80,14 +85,21 @@ async fn live(
     data_dir: &Path,
     plan: Plan,
     keys: &Keys,
-    passed_on: &[String],
+    (passed_on, streams): (&[String], &[SocketAddr]),
 ) -> anyhow::Result<()> {
     // Nobody reports a failure here: a site that fails ends, and that is seen.
     let (_failure, never) = watch::channel(None);
     let mut ends = Ends::listen(never, false).context("listen for signals")?;
     let socket = control::open(data_dir)?;
     let template = plan.clone();
-    let words = |site: &Site, via: &str| words(&template, data_dir, keys, (site, via), passed_on);
+    let words = |site: &Site, via: &str| {
+        let mut own = passed_on.to_vec();
+        let at = template.sites.iter().position(|it| it.name == site.name);
+        if let Some(place) = at.and_then(|at| streams.get(at)) {
+            own.push(format!("--streams-listen={place}"));
+        }
+        words(&template, data_dir, keys, (site, via), &own)
+    };
     let crew = Crew::gather(plan, data_dir, words).await?;
     let started = crew.start_all();
     tokio::spawn(control::serve(socket, crew.clone()));
@@ -98,6 +110,10 @@ async fn live(
     match begun {
         Ok(Some(rows)) => {
             say(&greeting(crew.plan(), data_dir, &rows));
+            if !streams.is_empty() {
+                let places: Vec<String> = streams.iter().map(ToString::to_string).collect();
+                say(&format!("Streams, site by site: {}", places.join(", ")));
+            }
             watch_over(&crew, &mut ends).await;
             say("stopping all sites; again to stop at once");
         }

@@ -124,18 +124,7 @@ impl Plan {
     }
 
     fn new(base: &SitesBase, names: &[String], ports: &mut Ports) -> anyhow::Result<Self> {
-        let counted = |first: SocketAddr, at: usize| {
-            let port = u16::try_from(at)
-                .ok()
-                .and_then(|at| first.port().checked_add(at * PORTS_APART));
-            let too_high = || {
-                format!(
-                    "{first}: the ports of {} sites end above 65535",
-                    names.len()
-                )
-            };
-            anyhow::Ok(SocketAddr::new(first.ip(), port.with_context(too_high)?))
-        };
+        let counted = |first, at| counted(first, at, names.len());
         let mut free = Vec::new();
         if base.listen.port() == 0 {
             free = ports.find(names.len() * 3)?;
@@ -172,6 +161,27 @@ impl Plan {
         })
     }
 
+    /// Where a site serves streams, if the first serves them there.
+    ///
+    /// # Errors
+    ///
+    /// Ports that end too high, and addresses that sites have for something else.
+    pub(super) fn streams(&self, first: SocketAddr) -> anyhow::Result<Vec<SocketAddr>> {
+        let count = self.sites.len();
+        let places: Vec<_> = (0..count)
+            .map(|at| counted(first, at, count))
+            .collect::<anyhow::Result<_>>()?;
+        for site in &self.sites {
+            for taken in [site.client, site.peer, site.console] {
+                ensure!(
+                    first.port() == 0 || !places.contains(&taken),
+                    "two listeners would have {taken}: choose another --streams-listen"
+                );
+            }
+        }
+        Ok(places)
+    }
+
     /// The names in their order.
     pub(super) fn names(&self) -> Vec<String> {
         self.sites.iter().map(|site| site.name.clone()).collect()
@@ -188,6 +198,16 @@ impl Plan {
     pub(super) fn cluster(&self) -> holm_base::ClusterId {
         holm_runtime::cluster_id(&self.token)
     }
+}
+
+/// The address of one of so many sites, counted up from the first one's; port 0 stays.
+fn counted(first: SocketAddr, at: usize, count: usize) -> anyhow::Result<SocketAddr> {
+    let apart = if first.port() == 0 { 0 } else { PORTS_APART };
+    let port = u16::try_from(at)
+        .ok()
+        .and_then(|at| first.port().checked_add(at * apart));
+    let too_high = || format!("{first}: the ports of {count} sites end above 65535");
+    Ok(SocketAddr::new(first.ip(), port.with_context(too_high)?))
 }
 
 /// The names of that many sites: those that were said, or letters.
@@ -268,6 +288,7 @@ mod tests {
             listen,
             peer,
             console,
+            streams: None,
             is_said: ports != [2379, 2380, 2381],
         }
     }
@@ -289,6 +310,11 @@ mod tests {
         let ports: Vec<u16> = plan.sites.iter().map(|site| site.client.port()).collect();
         assert_eq!(ports, [2379, 2479, 2579]);
         assert_eq!(plan.sites[2].console.port(), 2581);
+        let streams = plan.streams("127.0.0.1:2385".parse().unwrap()).unwrap();
+        assert_eq!(streams[2].port(), 2585);
+        let taken = plan.streams("127.0.0.1:2279".parse().unwrap());
+        let taken = taken.unwrap_err().to_string();
+        assert!(taken.contains("127.0.0.1:2379: choose"), "{taken}");
         assert_eq!(settle(&base(usual), &letters(3)).unwrap(), plan);
         assert!(holds_sites(folder.path()));
         let fewer = settle(&base(usual), &letters(2)).unwrap_err().to_string();

@@ -430,6 +430,8 @@ impl Cache {
         self.round_trips.clear();
         self.is_slow = false;
         self.read.clear();
+        // The next home is to be asked at once.
+        self.report = Time::ZERO;
     }
 
     /// Sends reads home whose fetch began at a time of which `is_over` is true.

@@ -344,7 +344,7 @@ fn no_answer_is_older_than_it_says_or_than_the_bound() {
         sum.oldest = sum.oldest.max(told.oldest);
     }
     assert!(sum.hits > 50_000 && sum.forwarded > 1_000, "{sum:?}");
-    assert!(sum.hang_ups > 50 && sum.evicted > 1_000, "{sum:?}");
+    assert!(sum.hang_ups > 40 && sum.evicted > 1_000, "{sum:?}");
     assert!(sum.slow > 0, "a way that is too long is seen: {sum:?}");
     assert!(sum.stale > 50, "what is over is there: {sum:?}");
     assert!(sum.oldest > BOUND * 9 / 10, "the bound is reached: {sum:?}");

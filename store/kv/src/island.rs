@@ -454,6 +454,7 @@ impl Work<'_> {
                         self.store.set_fact(FactKind::Staged, key, Some(state));
                     }
                 }
+                self.isle().applied.push(Applied::Staged(*session));
             }
             Proposal::Install { session, keys } => self.install((*session, *keys), Staged::All)?,
             Proposal::Join { session, keys } => {

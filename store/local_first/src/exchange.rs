@@ -118,6 +118,8 @@ pub enum Applied {
     Update(Sealed),
     /// A session was opened.
     Began(Session),
+    /// States of a session were staged, or left out: it is not the open one.
+    Staged(u64),
     /// A session was installed; the latest time in it.
     Installed(u64, Hlc),
     /// A session was given up.
@@ -232,6 +234,9 @@ pub enum Note {
     SessionDone(Slot),
 }
 
+/// Numbers of sessions: their run above, and which one of it.
+const RUN_SHIFT: u32 = 32;
+
 /// What is known of another site.
 #[derive(Clone, Debug, Default)]
 struct Peer {
@@ -266,6 +271,8 @@ pub struct Exchange {
     proposed: Option<Time>,
     peers: BTreeMap<Slot, Peer>,
     asking: Option<Asking>,
+    /// When a session was last given up.
+    gave_up: Option<Time>,
     sessions: u64,
     beat: Option<Time>,
 }
@@ -281,6 +288,7 @@ impl Exchange {
             taken: island,
             proposed: None,
             asking: None,
+            gave_up: None,
             sessions: 0,
             beat: None,
             config,
@@ -316,6 +324,7 @@ impl Exchange {
                 self.ahead = self.taken.clone();
                 self.began(now, session.id, effects);
             }
+            Applied::Staged(session) => self.staged(now, session, effects),
             Applied::Installed(id, newest) => {
                 self.taken.install(id, newest);
                 self.ahead = self.taken.clone();
@@ -438,10 +447,10 @@ impl Exchange {
             Message::Truncated { slot } => self.truncated(now, (from, slot), effects),
             // A message may come twice. States pinned anew for a session that has its tips would
             // hold more than those cover, and a write that is in them and not covered comes back
-            // after it was deleted (I6). Numbers of sessions rise.
-            Message::Open { session } if session <= peer.opened => {}
+            // after it was deleted (I6). Numbers of sessions rise, but where a site began anew.
+            Message::Open { session } if is_again(session, peer.opened) => {}
             Message::Open { session } => {
-                peer.opened = session;
+                peer.opened = peer.opened.max(session);
                 peer.pinned = Some(now);
                 effects.push(Effect::Pin { to: from, session });
             }
@@ -530,7 +539,8 @@ impl Exchange {
     ///
     /// A slot's own site is asked; another only if that one is not heard.
     fn pull(&mut self, now: Time, from: Slot, effects: &mut Effects<Effect>) {
-        if self.asking.is_some() || self.ahead.session().is_some() || self.room() == 0 {
+        let is_closing = self.asking.as_ref().is_some_and(Asking::is_begun);
+        if is_closing || self.ahead.session().is_some() || self.room() == 0 {
             return;
         }
         let Some(peer) = self.peers.get(&from) else {
@@ -600,6 +610,11 @@ impl Exchange {
             }
         }
     }
+}
+
+/// Whether a session was opened before the newest of the same run.
+const fn is_again(session: u64, newest: u64) -> bool {
+    session <= newest && session >> RUN_SHIFT == newest >> RUN_SHIFT
 }
 
 impl Machine for Exchange {

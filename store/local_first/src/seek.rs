@@ -11,11 +11,14 @@
 //! `rest` and asked for. So a million keys of which ten differ take three round trips.
 //!
 //! ```text
-//! ask    u8 version 1, u64 session, varint length, ranges, names
-//! tell   u8 version 1, u64 session, varint length, ranges, names,
+//! ask    u8 version 1, u64 session, varint number, varint length, ranges, names
+//! tell   u8 version 1, u64 session, varint number, varint length, ranges, names,
 //!        varint n, n x (varint length, name, u8 0 or u8 1, varint length, key, varint length, state)
 //! names  varint n, n x (varint length, name)
 //! ```
+//!
+//! Questions have numbers, and an answer says which one it is of: a network may bring one twice,
+//! and taken for the next one's it would leave keys out.
 //!
 //! What would surprise: what is open is kept by the asker and asked for in parts, so that no
 //! message grows with the number of differences. And a key that the answering side lacks is told
@@ -40,6 +43,8 @@ pub const ASK_BYTES_MAX: usize = 1 << 20;
 pub struct Ask {
     /// Of which session.
     pub session: u64,
+    /// Which question of it.
+    pub number: u64,
     /// What it has.
     pub ranges: Ranges,
     /// The keys whose states it wants, by their names in the index.
@@ -60,6 +65,8 @@ pub struct Named {
 pub struct Tell {
     /// Of which session.
     pub session: u64,
+    /// Of which question.
+    pub number: u64,
     /// What it has, of the ranges that differ.
     pub ranges: Ranges,
     /// Keys that differ, or that were asked for.
@@ -72,6 +79,8 @@ pub struct Tell {
 #[derive(Clone, Debug)]
 pub struct Seek<I> {
     session: u64,
+    /// The newest question.
+    number: u64,
     index: I,
     /// What is yet to be said: begin and end of a range, and the claim.
     open: VecDeque<(Bytes, Bytes, Claim)>,
@@ -87,6 +96,7 @@ impl<I: Index> Seek<I> {
     pub fn new(session: u64, index: I, theirs: &Short) -> Self {
         let mut seek = Self {
             session,
+            number: 0,
             open: VecDeque::new(),
             wants: BTreeSet::new(),
             asked: BTreeSet::new(),
@@ -105,6 +115,7 @@ impl<I: Index> Seek<I> {
             return None;
         }
         self.is_waiting = true;
+        self.number += 1;
         let mut ranges = Ranges::default();
         let mut said = Bytes::new();
         let mut bytes = 0;
@@ -132,6 +143,7 @@ impl<I: Index> Seek<I> {
         }
         Some(Ask {
             session: self.session,
+            number: self.number,
             ranges,
             wants: self.asked.iter().cloned().collect(),
         })
@@ -141,7 +153,8 @@ impl<I: Index> Seek<I> {
     ///
     /// Nothing if it is no answer to what was asked last.
     pub fn told(&mut self, tell: Tell) -> Vec<Named> {
-        if !self.is_waiting || tell.session != self.session {
+        let is_awaited = self.is_waiting && tell.number == self.number;
+        if !is_awaited || tell.session != self.session {
             return Vec::new();
         }
         self.is_waiting = false;
@@ -203,6 +216,7 @@ pub fn tell(
     }
     Tell {
         session: ask.session,
+        number: ask.number,
         ranges: answer.ranges,
         states,
         rest,
@@ -213,7 +227,7 @@ impl Ask {
     /// Writes it down.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = begin(self.session, &self.ranges);
+        let mut out = begin((self.session, self.number), &self.ranges);
         put_names(&mut out, &self.wants);
         out.freeze()
     }
@@ -224,11 +238,12 @@ impl Ask {
     ///
     /// As [`DecodeError`] says.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let (mut reader, session, ranges) = opened(bytes, "a question")?;
+        let (mut reader, (session, number), ranges) = opened(bytes, "a question")?;
         let wants = names(&mut reader)?;
         reader.end("a question")?;
         Ok(Self {
             session,
+            number,
             ranges,
             wants,
         })
@@ -239,7 +254,7 @@ impl Tell {
     /// Writes it down.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = begin(self.session, &self.ranges);
+        let mut out = begin((self.session, self.number), &self.ranges);
         put_names(&mut out, &self.rest);
         put_varint(&mut out, count(self.states.len()));
         for named in &self.states {
@@ -260,7 +275,7 @@ impl Tell {
     /// As [`DecodeError`] says.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let what = "an answer";
-        let (mut reader, session, ranges) = opened(bytes, what)?;
+        let (mut reader, (session, number), ranges) = opened(bytes, what)?;
         let rest = names(&mut reader)?;
         let mut states = Vec::new();
         for _ in 0..reader.varint(what)? {
@@ -275,6 +290,7 @@ impl Tell {
         reader.end(what)?;
         Ok(Self {
             session,
+            number,
             ranges,
             states,
             rest,
@@ -282,23 +298,24 @@ impl Tell {
     }
 }
 
-fn begin(session: u64, ranges: &Ranges) -> BytesMut {
+fn begin((session, number): (u64, u64), ranges: &Ranges) -> BytesMut {
     let mut out = BytesMut::new();
     out.put_u8(VERSION);
     out.put_u64_le(session);
+    put_varint(&mut out, number);
     put_body(&mut out, &ranges.encode());
     out
 }
 
-fn opened(bytes: Bytes, what: &'static str) -> Result<(Reader, u64, Ranges), DecodeError> {
+fn opened(bytes: Bytes, what: &'static str) -> Result<(Reader, (u64, u64), Ranges), DecodeError> {
     let mut reader = Reader::new(bytes);
     let version = reader.byte(what)?;
     if version != VERSION {
         return Err(DecodeError::Version { what, version });
     }
-    let session = reader.u64(what)?;
+    let question = (reader.u64(what)?, reader.varint(what)?);
     let ranges = Ranges::decode(reader.body(what)?)?;
-    Ok((reader, session, ranges))
+    Ok((reader, question, ranges))
 }
 
 fn put_names(out: &mut BytesMut, names: &[Bytes]) {

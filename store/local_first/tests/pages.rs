@@ -435,6 +435,11 @@ fn answers_to_other_questions_are_left_alone() {
         ..answer.clone()
     };
     assert!(seek.told(other).is_empty());
+    let earlier = Tell {
+        number: answer.number - 1,
+        ..answer.clone()
+    };
+    assert!(seek.told(earlier).is_empty());
     assert!(!seek.is_done());
     let states = seek.told(answer.clone()).len();
     assert!(states > 0);

@@ -296,7 +296,8 @@ impl Feed {
     }
 }
 
-/// Takes what waits and fits: offers one after the other, one with a key alone.
+/// Takes what waits and fits: offers one after the other, one with a key alone. The first is taken
+/// whatever its length, which the feed bounds: it cannot be cut, and would wait for ever.
 fn join(state: &mut State, credit: usize) -> Option<Piece> {
     let mut rows = Vec::new();
     let mut key = None;
@@ -304,7 +305,7 @@ fn join(state: &mut State, credit: usize) -> Option<Piece> {
     let mut is_alone = false;
     while let Some(offer) = state.waiting.front()
         && !is_alone
-        && rows.len() + offer.rows.len() <= credit
+        && (rows.is_empty() || rows.len() + offer.rows.len() <= credit)
         && (offer.key.is_none() || rows.is_empty())
     {
         let Some(offer) = state.waiting.pop_front() else {
@@ -481,8 +482,8 @@ mod tests {
         assert_eq!(offer("123\n"), Ok(Offered::New));
         assert!(feed.is_full());
         assert_eq!(offer("1\n"), Err(Unfed::Full));
-        assert_eq!(source.take(2, WAIT), Ok(Taken::Nothing));
-        assert!(rows(source.take(4, WAIT).unwrap()).is_some());
+        // Longer than what is asked for, and it cannot be cut.
+        assert!(rows(source.take(2, WAIT).unwrap()).is_some());
         assert_eq!(offer("1\n"), Ok(Offered::New));
         source.stop();
         assert_eq!(offer("1\n"), Err(Unfed::Stopped));

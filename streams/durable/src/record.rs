@@ -20,8 +20,8 @@ const VERSION: u8 = 1;
 /// Of data with a key.
 const KEYED: u8 = 2;
 const DATA: u8 = 2;
-/// The most rows of a batch: a mebibyte of the shortest ones has fewer.
-const ROWS_MAX: usize = 1 << 20;
+/// The most rows of a batch: 16 MiB of the shortest ones, which is what a feed holds, has fewer.
+const ROWS_MAX: usize = 1 << 23;
 
 /// A batch with its rows.
 ///

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -24,6 +25,16 @@ pub enum SeedError<E: Error + 'static> {
     /// There is something at its place.
     #[error("{} is not empty: choose a directory that is empty or missing", place.display())]
     Taken {
+        /// The place.
+        place: PathBuf,
+    },
+    /// Nothing can be renamed to its place.
+    #[error(
+        "{} is a mount point, and a data directory that is made of a snapshot is renamed to its \
+         place: name a directory within it",
+        place.display()
+    )]
+    MountPoint {
         /// The place.
         place: PathBuf,
     },
@@ -83,11 +94,46 @@ pub fn seed_founder<E: Error>(
     fill: impl FnOnce(Restore) -> Result<Restored, E>,
     beside: impl FnOnce(&Path) -> Result<(), Box<dyn Error + Send + Sync>>,
 ) -> Result<Restored, SeedError<E>> {
+    clear_unfinished(place)?;
     whole(place, |part| {
         let restored = make(part, Some(ids), fill)?;
         beside(part).map_err(SeedError::Beside)?;
+        let synced = fs::File::open(part).and_then(|folder| folder.sync_all());
+        synced.map_err(failed(part))?;
         Ok(restored)
     })
+}
+
+/// Takes away what an attempt to found has left that was broken off: who found a cluster are
+/// started again by themselves.
+fn clear_unfinished<E: Error>(place: &Path) -> Result<(), SeedError<E>> {
+    let part = part_of(place);
+    if !part.join("holm.lock").exists() {
+        return Ok(());
+    }
+    // Held by an attempt that is under way.
+    let lock = holm_disk::lock(&part).map_err(StartError::from)?;
+    fs::remove_dir_all(&part).map_err(failed(&part))?;
+    drop(lock);
+    Ok(())
+}
+
+fn part_of(place: &Path) -> PathBuf {
+    let mut part = place.as_os_str().to_owned();
+    part.push(".part");
+    PathBuf::from(part)
+}
+
+/// Whether something is mounted there, so that nothing can be given its name.
+fn is_mount_point(place: &Path) -> io::Result<bool> {
+    if !place.exists() {
+        return Ok(false);
+    }
+    let place = fs::canonicalize(place)?;
+    let Some(parent) = place.parent() else {
+        return Ok(true);
+    };
+    Ok(fs::metadata(&place)?.dev() != fs::metadata(parent)?.dev())
 }
 
 fn whole<E: Error>(
@@ -99,9 +145,12 @@ fn whole<E: Error>(
             place: place.to_owned(),
         });
     }
-    let mut part = place.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
+    if is_mount_point(place).map_err(failed(place))? {
+        return Err(SeedError::MountPoint {
+            place: place.to_owned(),
+        });
+    }
+    let part = part_of(place);
     if part.exists() {
         return Err(SeedError::Unfinished { place: part });
     }

@@ -17,7 +17,7 @@
 //! |limit|answer|
 //! |--|--|
 //! |10 s for the first message|`DeadlineExceeded`|
-//! |1 M keys|the one of least use is forgotten, and the cache is told|
+//! |1 M keys|one of which the cache has nothing, else the one known longest, is forgotten, and the cache is told|
 //! |4,096 keys that are being read|nothing more is heard from the cache meanwhile|
 //! |16 MiB of changes|a frame leaves before its time|
 //! |a cache that does not read what it is told|nothing is gathered for it: the hub keeps a cursor|

@@ -393,6 +393,7 @@ fn own_updates(keyspace: &mut Keyspace) -> Vec<Update> {
     let updates = taken.filter_map(|it| match it {
         holm_local_first::Applied::Update(Sealed { update, .. }) => Some(update),
         holm_local_first::Applied::Began(_)
+        | holm_local_first::Applied::Staged(_)
         | holm_local_first::Applied::Installed(..)
         | holm_local_first::Applied::GaveUp(_) => None,
     });

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use holm_base::Time;
 use holm_machine::Effects;
 
-use super::{Effect, Exchange, Note, Proposal};
+use super::{Effect, Exchange, Note, Proposal, RUN_SHIFT};
 use crate::island::Session;
 use crate::message::Message;
 use crate::ranges::Short;
@@ -26,12 +26,18 @@ use crate::state::State;
 use crate::tree::Tree;
 use crate::vector::Slot;
 
+/// How many answers may be on their way into the log: the next one comes while one is written, and
+/// what waits is bounded, however slow this site's disk is.
+const STAGING_MAX: usize = 2;
+
 /// What this site asks of another.
 #[derive(Clone, Debug)]
 pub(super) struct Asking {
     id: u64,
     peer: Slot,
     stage: Stage,
+    /// Answers that are on their way into the log.
+    staging: usize,
     /// The last progress.
     pub(super) since: Time,
 }
@@ -51,8 +57,14 @@ enum Stage {
     Joining,
 }
 
+impl Asking {
+    /// Whether the log was asked to close this site to others.
+    pub(super) const fn is_begun(&self) -> bool {
+        self.stage.is_begun()
+    }
+}
+
 impl Stage {
-    /// Whether the log was asked to close this site.
     const fn is_begun(&self) -> bool {
         match self {
             Self::Preparing | Self::Opening => false,
@@ -78,11 +90,12 @@ impl Exchange {
             return;
         }
         self.sessions += 1;
-        let session = (self.config.boot << 32) | self.sessions;
+        let session = (self.config.boot << RUN_SHIFT) | self.sessions;
         self.asking = Some(Asking {
             id: session,
             peer: from,
             stage: Stage::Preparing,
+            staging: 0,
             since: now,
         });
         effects.push(Effect::Note(Note::SessionOpened(from)));
@@ -179,9 +192,19 @@ impl Exchange {
         let states: Vec<(Bytes, Bytes)> = named.into_iter().map(to_stage).collect();
         *keys += u64::try_from(states.len()).expect("a message is short");
         if !states.is_empty() {
+            asking.staging += 1;
             effects.push(Effect::Propose(Proposal::Stage { session, states }));
         }
         asking.ask_on(effects);
+    }
+
+    /// An answer is in the log.
+    pub(super) fn staged(&mut self, now: Time, session: u64, effects: &mut Effects<Effect>) {
+        if let Some(asking) = self.asking.as_mut().filter(|it| it.id == session) {
+            asking.staging = asking.staging.saturating_sub(1);
+            asking.since = now;
+            asking.ask_on(effects);
+        }
     }
 
     pub(super) fn installed(&mut self, id: u64, effects: &mut Effects<Effect>) {
@@ -197,9 +220,22 @@ impl Exchange {
         if let Some(asking) = lost
             && asking.stage.is_begun()
         {
-            let session = asking.id;
-            effects.push(Effect::Propose(Proposal::GiveUp { session }));
+            self.give_up(now, asking.id, effects);
         }
+        // One that nobody is at any more closes this site to others until it is given up; and what
+        // is proposed may be refused, when the log is full.
+        let open = self.taken.session().map(|open| open.id);
+        let left = open.filter(|id| self.asking.as_ref().is_none_or(|asking| asking.id != *id));
+        if let Some(session) = left
+            && self.gave_up.is_none_or(|at| now >= at + patience)
+        {
+            self.give_up(now, session, effects);
+        }
+    }
+
+    fn give_up(&mut self, now: Time, session: u64, effects: &mut Effects<Effect>) {
+        self.gave_up = Some(now);
+        effects.push(Effect::Propose(Proposal::GiveUp { session }));
     }
 }
 
@@ -210,6 +246,9 @@ impl Asking {
             return;
         };
         let (to, session, keys) = (self.peer, self.id, *keys);
+        if self.staging >= STAGING_MAX {
+            return;
+        }
         if let Some(ask) = seek.ask() {
             let message = Message::Ask(ask);
             effects.push(Effect::Send { to, message });

@@ -309,7 +309,10 @@ impl World {
                 }
                 self.tell(own, Input::Applied(Applied::Began(session)));
             }
-            Proposal::Stage { session, states } => self.site(own).stage(session, states),
+            Proposal::Stage { session, states } => {
+                self.site(own).stage(session, states);
+                self.tell(own, Input::Applied(Applied::Staged(session)));
+            }
             Proposal::Join { session, keys } => self.install(own, session, keys),
             Proposal::Install { .. } => unreachable!("it stands in old logs only"),
             Proposal::Forget(_) => unreachable!("plain values need it not"),
