@@ -181,6 +181,33 @@ fn a_post_that_is_sent_again_counts_once() -> Result<()> {
     })
 }
 
+#[test]
+fn a_post_as_long_as_may_be_counts_once_through_a_kill() -> Result<()> {
+    let folder = TempDir::with_prefix("holm-edge-")?;
+    let into = folder.path().join("out.jsonl");
+    let mut server = site()?;
+    create(address(&server)?, "push", ("'connector'='http'", &into))?;
+    let post = |server: &Server, body: &str| {
+        let mut client = Connection::open(address(server)?)?;
+        client.ask("POST", "/streams/push/events", &[], body.as_bytes())
+    };
+    let count = (8 << 20) / row(0, 1).len();
+    let long = row(0, 1).repeat(count);
+    until("the stream has come up", || {
+        Ok(post(&server, &long)?.text() == "durable\n")
+    })?;
+    server.kill()?;
+    server.again()?;
+    until("the stream has come back", || {
+        Ok(post(&server, &row(2, 1))?.text() == "durable\n")
+    })?;
+    let expected =
+        format!("{{\"window_start\":\"2026-01-05T10:00:00.000\",\"k\":1,\"n\":{count}}}\n");
+    until("the first window is out", || {
+        Ok(std::fs::read_to_string(&into).unwrap_or_default() == expected)
+    })
+}
+
 /// A broker of Debian's, on a port of its own, on loopback alone.
 struct Broker {
     child: Child,
