@@ -35,6 +35,8 @@ pub(crate) const PAGE: &str = "
   cargo xtask bench streams                           rows in and columns in, beside LightSaber's
   cargo xtask bench streams CM1 YSB --rows 4000000    some queries
   cargo xtask bench streams --once                    exactly once beside none, and the way back
+  cargo xtask bench streams --only sharing            ten queries together, and each alone
+  cargo xtask bench streams --only priorities         a live query beside a greedy one
 
 Builds holm for release, starts `holm up` and etcd on free loopback ports, each with a fresh
 data directory on the same disk, and lets `holm bench kv` load one and the other in turn:

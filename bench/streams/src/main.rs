@@ -33,8 +33,9 @@ const PAGE: &str = "
   cargo xtask bench streams --only sharing      ten queries together, and each alone
   cargo xtask bench streams --only priorities   a live query beside one that reads all it can
   cargo xtask bench streams --best              the best of rounds, not their median
+  cargo xtask bench streams --once              exactly once beside none; its own --seconds, --kills
 
-Prints medians of rounds that take turns: rows in, columns in.
+Prints medians of rounds that take turns, or the best of them: rows in, columns in.
 ";
 
 fn asked() -> Result<Asked, String> {
@@ -71,6 +72,12 @@ fn only(word: Option<&str>) -> Result<Only, String> {
     }
 }
 
+/// Says what is wrong with the command line.
+fn refuse(text: &str) -> ExitCode {
+    drop(writeln!(std::io::stderr(), "{text}"));
+    ExitCode::from(2)
+}
+
 fn main() -> ExitCode {
     if std::env::args().any(|word| word == "--once") {
         return once::main();
@@ -78,10 +85,7 @@ fn main() -> ExitCode {
     let mut out = std::io::stdout().lock();
     let asked = match asked() {
         Ok(asked) => asked,
-        Err(text) => {
-            drop(writeln!(std::io::stderr(), "{text}"));
-            return ExitCode::from(2);
-        }
+        Err(text) => return refuse(&text),
     };
     if let Some(only) = asked.only {
         let text = match only {

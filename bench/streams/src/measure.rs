@@ -66,7 +66,7 @@ pub(crate) fn planned_of(sql: &str) -> Planned {
     plan(&script, &known).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"))
 }
 
-fn run_of(case: &Case, planned: &Planned) -> Run {
+pub(crate) fn run_of(case: &Case, planned: &Planned) -> Run {
     let tables = if case.has_table {
         vec![data::table()]
     } else {
@@ -75,7 +75,7 @@ fn run_of(case: &Case, planned: &Planned) -> Run {
     Run::new(&planned.plan, Limits::default(), tables)
 }
 
-fn push(run: &mut Run, batch: Batch) {
+pub(crate) fn push(run: &mut Run, batch: Batch) {
     let out = run.push(0, batch).expect("it holds what it must");
     black_box(out.rows);
 }

@@ -21,14 +21,14 @@ use holm_connect::{
 };
 use holm_disk::RealFolder;
 use holm_durable::{Data, Record};
-use holm_engine::{Limits, Run};
+use holm_engine::Limits;
 use holm_lanes::{Batch, Lane, Values};
 use holm_runner::{Ends, Handle, Input, Job, Phase, Settings, start};
 use holm_sql::Planned;
 
 use crate::case::{CASES, Case};
 use crate::data;
-use crate::measure::planned;
+use crate::measure::{middle, planned, run_of};
 
 const PAGE: &str = "
   cargo xtask bench streams --once                    every query
@@ -206,7 +206,7 @@ impl<'a> Bench<'a> {
 
     /// Records a second without a log.
     fn none(&self, time: Duration) -> f64 {
-        let mut run = Run::new(&self.planned.plan, Limits::default(), self.tables());
+        let mut run = run_of(self.case, &self.planned);
         let mut tide = self.tide(Instant::now() + time, None);
         let (to, from) = sync_channel(64);
         let begun = Instant::now();
@@ -358,7 +358,7 @@ impl<'a> Bench<'a> {
             once.push(rate);
             state = bytes;
         }
-        let (none, once) = (median(none), median(once));
+        let (none, once) = (middle(none, false), middle(once, false));
         let (width, encoded) = self.encoded();
         let times = self.back(once / 2.0, asked.kills);
         let millis = |time: Option<&Duration>| {
@@ -380,11 +380,6 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 #[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
 const fn real(count: u64) -> f64 {
     count as f64
@@ -396,10 +391,7 @@ pub(crate) fn main() -> ExitCode {
     let mut out = std::io::stdout().lock();
     let asked = match asked() {
         Ok(asked) => asked,
-        Err(text) => {
-            drop(writeln!(std::io::stderr(), "{text}"));
-            return ExitCode::from(2);
-        }
+        Err(text) => return crate::refuse(&text),
     };
     let cases = CASES.iter();
     let cases: Vec<&Case> = cases

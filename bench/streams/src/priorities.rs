@@ -8,15 +8,14 @@
 //! all, as a query is that somebody just runs.
 
 use std::fmt::Write as _;
-use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use holm_engine::{Class, Limits, Run, Stints};
+use holm_engine::{Class, Run, Stints};
 use holm_lanes::Batch;
 
 use crate::case::{CASES, Case};
 use crate::data::{self, BATCH};
-use crate::measure::{Asked, planned_of};
+use crate::measure::{Asked, planned, push, run_of};
 
 const LIVE: usize = 64;
 const EVERY: Duration = Duration::from_millis(1);
@@ -81,18 +80,9 @@ impl Greedy {
     }
 }
 
-fn push(run: &mut Run, batch: Batch) {
-    let out = run.push(0, batch).expect("it holds what it must");
-    black_box(out.rows);
-}
-
 fn case(name: &str) -> &'static Case {
     let case = CASES.iter().find(|case| case.name == name);
     case.expect("it is one of them")
-}
-
-fn run_of(case: &Case) -> Run {
-    Run::new(&planned_of(case.sql).plan, Limits::default(), vec![])
 }
 
 fn live() -> Live {
@@ -103,7 +93,7 @@ fn live() -> Live {
     let whole = data::lanes(case, &needed, &rows.bytes);
     let pieces = (0..count).map(|at| whole.slice(at * LIVE..(at + 1) * LIVE));
     Live {
-        run: run_of(case),
+        run: run_of(case, &planned(case)),
         batches: pieces.collect(),
         begun: Instant::now(),
         next: 0,
@@ -116,7 +106,7 @@ fn greedy(rows: usize) -> Greedy {
     let rows = data::rows(case, rows);
     let needed = vec![true; case.columns.len()];
     Greedy {
-        run: run_of(case),
+        run: run_of(case, &planned(case)),
         records: data::lanes(case, &needed, &rows.bytes),
         at: 0,
         taken: 0,

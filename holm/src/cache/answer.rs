@@ -169,7 +169,6 @@ mod tests {
             lease: 0,
         };
         let home = Opened {
-            keyspace: "default".to_owned(),
             cluster: 5,
             member: 6,
             term: 7,

@@ -154,17 +154,26 @@ impl Keeper {
     ) -> Option<Option<Answer>> {
         // Within the lock, so that time never goes back between two steps.
         let now = self.now();
-        state.cache.step(now, input, &mut state.effects);
+        let State {
+            cache,
+            effects,
+            asks,
+            readers,
+            complete,
+            ..
+        } = state;
+        cache.step(now, input, effects);
         let mut come = None;
-        let effects: Vec<CacheEffect> = state.effects.drain().collect();
-        for effect in effects {
+        for effect in effects.drain() {
             let (request, answer) = match effect {
                 CacheEffect::Answer { request, answer } => (request, Some(answer)),
                 CacheEffect::Forward { request, key: _ } => (request, None),
                 CacheEffect::Send(message) => {
-                    let asks = state.asks.as_ref();
                     // A queue that is full belongs to a connection that does not move.
-                    if asks.is_some_and(|it| it.try_send(message.into()).is_err()) {
+                    if asks
+                        .as_ref()
+                        .is_some_and(|it| it.try_send(message.into()).is_err())
+                    {
                         self.hang_up.send_modify(|count| *count += 1);
                     }
                     continue;
@@ -193,14 +202,14 @@ impl Keeper {
             };
             if own == Some(request) {
                 come = Some(answer);
-            } else if let Some(reader) = state.readers.remove(&request) {
+            } else if let Some(reader) = readers.remove(&request) {
                 // A reader that has left needs no answer.
                 reader.send(answer).ok();
             }
         }
-        if let Some(age) = state.cache.age(now) {
+        if let Some(age) = cache.age(now) {
             let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-            state.complete = Some(Time::from_nanos(now.nanos().saturating_sub(age)));
+            *complete = Some(Time::from_nanos(now.nanos().saturating_sub(age)));
         }
         come
     }
@@ -278,7 +287,7 @@ impl Keeper {
 
     /// Who the home is.
     pub(super) fn home(&self) -> Opened {
-        self.lock().home.clone()
+        self.lock().home
     }
 
     /// Gives the home up: calls that are under way to it end.

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use holm_etcd::holm::cache::BOUNDS;
 use holm_freshness::{CacheConfig, OnCut};
 use holm_net::{CertificateFiles, Certificates, Limits, ListenConfig, Listener, Room};
 use holm_telemetry::{LogConfig, LogFormat};
@@ -33,7 +34,7 @@ use tokio::sync::watch;
 use crate::client::ConnectionOptions;
 use crate::quantity::{bytes, parse_bytes, parse_duration};
 use crate::screen::Screen;
-use crate::up::Ends;
+use crate::up::{Ends, until};
 use front::Front;
 use keeper::{Keeper, seconds};
 use link::Home;
@@ -216,12 +217,6 @@ async fn live(options: &CacheOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ready when it is to stop.
-async fn until(mut stop: watch::Receiver<bool>) {
-    // An error means that nobody can say stop any more, which is one.
-    stop.wait_for(|told| *told).await.ok();
-}
-
 fn certificates(options: &CacheOptions) -> anyhow::Result<Option<Arc<Certificates>>> {
     let (Some(certificate), Some(key)) = (&options.cert_file, &options.key_file) else {
         return Ok(None);
@@ -284,8 +279,7 @@ async fn show(options: &CacheOptions, keeper: &Arc<Keeper>) {
 /// Reads a bound, and refuses one that no home keeps.
 fn staleness(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text)?;
-    let range = Duration::from_millis(20)..=Duration::from_secs(3_600);
-    if range.contains(&time) {
+    if BOUNDS.contains(&time) {
         return Ok(time);
     }
     Err(format!("`{text}` cannot be kept: from 20ms to 1h can"))

@@ -88,7 +88,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "none",
         heading: LISTENERS,
         help: "Run streams, and serve them here: `holm stream create` makes them, their page is at /. On loopback \
-               alone; 127.0.0.1:2385 is where the commands look",
+               alone; 127.0.0.1:2385 is where the commands look. With --sites the next site's port is 100 higher",
         ..ROW
     },
     Setting {

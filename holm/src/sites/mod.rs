@@ -110,7 +110,7 @@ async fn live(
     match begun {
         Ok(Some(rows)) => {
             say(&greeting(crew.plan(), data_dir, &rows));
-            if !streams.is_empty() {
+            if streams.iter().any(|place| place.port() != 0) {
                 let places: Vec<String> = streams.iter().map(ToString::to_string).collect();
                 say(&format!("Streams, site by site: {}", places.join(", ")));
             }

@@ -30,6 +30,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 pub(crate) use calling::{Calling, as_up, asks_version};
+pub(crate) use serve::until;
 pub(crate) use signals::Ends;
 
 use crate::command::ETCD_VERSION;

@@ -85,8 +85,8 @@ pub(super) fn clients(
     }));
 }
 
-/// Ready when the node is to stop.
-async fn until(mut stop: watch::Receiver<bool>) {
+/// Ready when it is to stop.
+pub(crate) async fn until(mut stop: watch::Receiver<bool>) {
     // An error means that nobody can say stop any more, which is one.
     stop.wait_for(|told| *told).await.ok();
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::keyspace_port::SitePorts;
+use super::until;
 use crate::config::{Config, Tls};
 
 /// Where the streams lie in the data directory.
@@ -59,10 +60,6 @@ pub(super) fn open(
     let plane = Plane::open(&root, front.clone(), Arc::new(ports)).context("open the streams")?;
     let service = Service::new(front, plane.clone());
     let (stop, stopped) = watch::channel(false);
-    let until = |mut stop: watch::Receiver<bool>| async move {
-        // An error means that nobody can say stop any more, which is one.
-        stop.wait_for(|told| *told).await.ok();
-    };
     let serving = tokio::spawn(listener.serve(until(stopped.clone()), move |connection| {
         let (service, stop) = (service.clone(), until(stopped.clone()));
         async move { service.serve(connection.stream, stop).await }

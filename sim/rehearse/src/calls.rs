@@ -58,6 +58,20 @@ impl Call {
             Self::Range { .. } | Self::Compact { .. } => None,
         }
     }
+
+    /// The first and the last key that it reads, if it may be answered with what is there.
+    pub(crate) const fn reads(&self) -> Option<(Key, Key)> {
+        match *self {
+            Self::Range { first, last } => Some((first, last)),
+            Self::Txn { key, .. } => Some((key, key)),
+            Self::Put { .. }
+            | Self::Delete { .. }
+            | Self::Compact { .. }
+            | Self::Attach { .. }
+            | Self::Add { .. }
+            | Self::Gone { .. } => None,
+        }
+    }
 }
 
 /// What it answers.
@@ -205,15 +219,8 @@ impl State {
     /// Answers what changes nothing.
     pub(crate) fn read(&self, call: &Call) -> Reply {
         let revision = self.revision;
-        let (first, last) = match *call {
-            Call::Range { first, last } => (first, last),
-            Call::Txn { key, .. } => (key, key),
-            Call::Put { .. }
-            | Call::Delete { .. }
-            | Call::Compact { .. }
-            | Call::Attach { .. }
-            | Call::Add { .. }
-            | Call::Gone { .. } => return Reply::Unchanged { revision },
+        let Some((first, last)) = call.reads() else {
+            return Reply::Unchanged { revision };
         };
         let there = |key: &Key| self.cell(*key).mark != 0;
         let cells = (first..=last).filter(there);

@@ -34,6 +34,7 @@ use label::Sketch;
 use store_site::StoreSite;
 pub(crate) use store_site::unix_ms;
 use table_site::TableSite;
+pub(crate) use wire::LAST_KEY;
 
 /// What orders and keeps the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -98,7 +98,12 @@ impl Clock {
 
     /// What the wall clock says.
     pub(crate) fn wall(&self, now: Time) -> WallTime {
-        let local = i64::try_from(self.monotone(now).nanos()).unwrap_or(i64::MAX);
+        self.wall_at(self.monotone(now))
+    }
+
+    /// What the wall clock says when the monotone one says `local`.
+    pub(crate) fn wall_at(&self, local: Time) -> WallTime {
+        let local = i64::try_from(local.nanos()).unwrap_or(i64::MAX);
         WallTime {
             nanos: local.saturating_add(self.wall_ahead),
             error: self.spec.error,

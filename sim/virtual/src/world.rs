@@ -558,7 +558,7 @@ impl<N: Node> World<N> {
             return false;
         }
         turn.clear();
-        let wall = process.clock.wall(self.now);
+        let wall = process.clock.wall_at(local);
         driver.machine_mut().tell_wall(local, wall);
         let mut recording = Recording {
             trace: &mut self.trace,

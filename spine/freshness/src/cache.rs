@@ -179,7 +179,7 @@ pub struct Cache {
 impl Cache {
     /// A cache whose connection has just begun.
     #[must_use]
-    pub const fn new(config: CacheConfig, now: Time) -> Self {
+    pub fn new(config: CacheConfig, now: Time) -> Self {
         Self {
             entries: Entries::new(config.bytes_max, config.on_cut),
             config,
@@ -196,16 +196,7 @@ impl Cache {
             is_slow: false,
             read: Vec::new(),
             report: now,
-            tally: Tally {
-                hits: 0,
-                misses: 0,
-                forwarded: 0,
-                updates: 0,
-                invalidations: 0,
-                evictions: 0,
-                frames: 0,
-                gaps: 0,
-            },
+            tally: Tally::default(),
         }
     }
 

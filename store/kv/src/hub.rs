@@ -115,6 +115,23 @@ pub struct WatchRequest {
     pub no_delete: bool,
 }
 
+impl WatchRequest {
+    /// A plain one: every event of these keys from a revision on, as it comes.
+    #[must_use]
+    pub const fn new(range: KeyRange, start: i64) -> Self {
+        Self {
+            range,
+            start,
+            watch_id: 0,
+            prev_kv: false,
+            progress_notify: false,
+            fragment: false,
+            no_put: false,
+            no_delete: false,
+        }
+    }
+}
+
 /// All watches of a keyspace. Shared by the engine, which publishes, and the streams' tasks.
 pub struct Hub {
     state: Mutex<State>,

@@ -444,9 +444,10 @@ impl Work<'_> {
                 if self.is_open(*session) {
                     // What is no state is left out: then the count is wrong, and nothing is installed.
                     let are_fit = |it: &&(Bytes, Bytes)| State::decode(it.1.clone()).is_ok();
+                    let absent = State::new().encode();
                     for (key, state) in states.iter().filter(are_fit) {
                         // What is absent there goes by its name in the index.
-                        let is_absent = *state == State::new().encode();
+                        let is_absent = *state == absent;
                         let whole = is_absent.then(|| named(self.store.root(), key)).flatten();
                         let key = whole.as_ref().unwrap_or(key);
                         // A copy: a slice would keep the whole entry in memory.

@@ -146,3 +146,8 @@ pub use tree::{PAGE_BYTES, Tree, Written};
 pub use update::{Chain, Change, Sealed, UPDATE_MAX, Update};
 pub use vector::{Dot, Slot, Vector};
 pub use wire::Mark;
+
+/// How many islands one keyspace has at most: each tells all others.
+pub const ISLANDS_MAX: usize = 16;
+/// How many bytes of updates a site keeps for those that lack them.
+pub const UPDATES_BYTES_MAX: usize = 64 << 20;

@@ -11,8 +11,8 @@
 //! `rest` and asked for. So a million keys of which ten differ take three round trips.
 //!
 //! ```text
-//! ask    u8 version 1, u64 session, varint number, varint length, ranges, names
-//! tell   u8 version 1, u64 session, varint number, varint length, ranges, names,
+//! ask    u8 version 2, u64 session, varint number, varint length, ranges, names
+//! tell   u8 version 2, u64 session, varint number, varint length, ranges, names,
 //!        varint n, n x (varint length, name, u8 0 or u8 1, varint length, key, varint length, state)
 //! names  varint n, n x (varint length, name)
 //! ```
@@ -31,8 +31,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::encode::{DecodeError, Reader, put_body, put_varint};
 use crate::ranges::{Claim, Index, Ranges, Short};
+use crate::state::State;
 
-const VERSION: u8 = 1;
+/// Version 1 had no numbers; nothing ever sent it.
+const VERSION: u8 = 2;
 /// How many ranges one question says something of, and how many names it has.
 pub const CLAIMS_MAX: usize = 4096;
 /// About how many bytes of each a question has.
@@ -58,6 +60,16 @@ pub struct Named {
     pub name: Bytes,
     /// The key and its state, as it is written; none if the side that tells does not have it.
     pub found: Option<(Bytes, Bytes)>,
+}
+
+impl Named {
+    /// How it is staged: a key that the other side lacks with an empty state, under its name, for
+    /// only who has it knows what it is called.
+    #[must_use]
+    pub fn staged(self) -> (Bytes, Bytes) {
+        let Self { name, found } = self;
+        found.unwrap_or_else(|| (name, State::new().encode()))
+    }
 }
 
 /// What the other side says.

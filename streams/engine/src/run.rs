@@ -177,6 +177,20 @@ impl Run {
         said
     }
 
+    pub(crate) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How many queries it answers.
+    pub(crate) const fn queries(&self) -> usize {
+        self.queries.len()
+    }
+
+    /// Whether a query needs a node.
+    pub(crate) fn needs(&self, query: usize, node: usize) -> bool {
+        self.queries[query].nodes[node]
+    }
+
     /// The nodes of windows that share panes.
     pub(crate) fn shared(&self) -> impl Iterator<Item = &[usize]> {
         self.stages.iter().filter_map(|stage| {

@@ -14,9 +14,6 @@ use crate::run::{Full, Run};
 /// Queries that run together over the same sources.
 #[derive(Clone, Debug)]
 pub struct Several {
-    plan: Plan,
-    /// The node whose rows each query gives.
-    outputs: Vec<usize>,
     run: Run,
 }
 
@@ -38,15 +35,13 @@ impl Several {
             .collect();
         Self {
             run: Run::of_several(&all, &outputs, limits, &tables),
-            plan: all,
-            outputs,
         }
     }
 
     /// The sources of all queries: `push` names one by its place.
     #[must_use]
     pub fn sources(&self) -> &[crate::plan::Source] {
-        &self.plan.sources
+        &self.run.plan().sources
     }
 
     /// Takes rows of a source, and gives the rows that come out, by query.
@@ -75,12 +70,12 @@ impl Several {
     /// Which queries share panes, and how long these are in microseconds.
     #[must_use]
     pub fn shares(&self) -> Vec<(Vec<usize>, i64)> {
-        let is_used = |node: usize, by: usize| reaches(&self.plan, self.outputs[by], node);
+        let is_used = |node: usize, by: usize| self.run.needs(by, node);
         let group = |nodes: &[usize]| {
-            let queries = nodes.iter().filter_map(|it| query(&self.plan, *it));
+            let queries = nodes.iter().filter_map(|it| query(self.run.plan(), *it));
             let queries: Vec<Query> = queries.collect();
             let pane = Shared::grids(&queries)?.first()?.pane();
-            let users = 0..self.outputs.len();
+            let users = 0..self.run.queries();
             let users = users.filter(|by| nodes.iter().any(|node| is_used(*node, *by)));
             Some((users.collect(), pane))
         };
@@ -198,13 +193,4 @@ pub(crate) fn sharing(plan: &Plan, may: impl Fn(usize) -> bool) -> Vec<Vec<usize
     }
     groups.retain(|group| group.len() > 1);
     groups
-}
-
-/// Whether a node needs another one.
-fn reaches(plan: &Plan, from: usize, to: usize) -> bool {
-    from == to
-        || plan.nodes[from]
-            .inputs()
-            .into_iter()
-            .any(|input| reaches(plan, input, to))
 }

@@ -91,6 +91,12 @@ pub(crate) fn empty(kinds: &[Kind], after: i64) -> Batch {
     batch
 }
 
+/// Columns of a node's rows, with the shapes that they have there.
+fn shapes(plan: &Plan, input: usize, columns: &[usize]) -> Vec<(usize, Shape)> {
+    let shape = |column: &usize| (*column, plan.kinds[input][*column].shape());
+    columns.iter().map(shape).collect()
+}
+
 impl Stage {
     pub(crate) fn new(
         plan: &Plan,
@@ -101,10 +107,7 @@ impl Stage {
         let node = &plan.nodes[number];
         let read = (0..plan.kinds[number].len()).map(|column| read.contains(&column));
         let read: Vec<bool> = read.collect();
-        let shapes = |input: usize, columns: &[usize]| -> Vec<(usize, Shape)> {
-            let shape = |column: &usize| (*column, plan.kinds[input][*column].shape());
-            columns.iter().map(shape).collect()
-        };
+        let shapes = |input: usize, columns: &[usize]| shapes(plan, input, columns);
         match node {
             Node::Source(_) => Self::Source,
             Node::Filter { condition, .. } => Self::Filter(condition.clone(), read),
@@ -178,8 +181,7 @@ impl Stage {
         else {
             panic!("only windows share panes");
         };
-        let shape = |column: &usize| (*column, plan.kinds[*input][*column].shape());
-        let keys: Vec<(usize, Shape)> = keys.iter().map(shape).collect();
+        let keys = shapes(plan, *input, keys);
         let queries = nodes.iter().filter_map(|node| several::query(plan, *node));
         let queries: Vec<_> = queries.collect();
         let shared = Shared::new(*time, &keys, &queries, limits.window);

@@ -35,7 +35,6 @@ const FULL_RETRY: Duration = Duration::from_millis(500);
 /// What a source gave and the keeper has not taken: its bytes, and how long it took to read.
 type Waiting = (Arrived, usize, Duration);
 
-/// The thread that keeps a stream, with the posts of the others.
 /// The keeper, and what it is between.
 pub(crate) struct Desk {
     keeper: Keeper,
@@ -257,9 +256,11 @@ impl Desk {
                 through,
                 bytes,
                 committed,
+                took,
                 ended,
             } => {
                 ended?;
+                self.pace.wrote(took);
                 self.snapshot = (through, bytes);
                 self.keeper.saved(now, through, &committed);
             }

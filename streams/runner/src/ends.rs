@@ -36,12 +36,14 @@ pub(crate) fn serve_files(folder: &dyn Folder, post: &Post<FileWork>, mail: &Pos
     while let Some(work) = post.pop() {
         match work {
             FileWork::Save(save) => {
+                let begun = Instant::now();
                 let body = save.body();
                 let ended = keep(folder, &save.name, saved::KIND, &body);
                 mail.push(Mail::Saved {
                     through: save.through,
                     bytes: wide(body.len()),
                     committed: save.committed,
+                    took: begun.elapsed(),
                     ended,
                 });
             }

@@ -49,6 +49,8 @@ pub(crate) enum Mail {
         through: u64,
         bytes: u64,
         committed: Vec<u64>,
+        /// How long it took to make its bytes and to write them.
+        took: Duration,
         ended: Result<(), DiskError>,
     },
     Truncated(Result<(), LogError>),

@@ -20,7 +20,7 @@ pub(crate) struct Pace {
     replay_max: Duration,
     /// What replay would take by now.
     work: Duration,
-    /// How long the last one held the engine up.
+    /// How long the last one took: to freeze, and then to write.
     cost: Duration,
     at: Time,
     log_bytes: u64,
@@ -48,6 +48,11 @@ impl Pace {
         self.work >= self.replay_max
             || log_bytes.saturating_sub(self.log_bytes) >= LOG_BYTES
             || self.cost * CHEAP <= now - self.at
+    }
+
+    /// What was frozen is written, which took so long.
+    pub(crate) fn wrote(&mut self, took: Duration) {
+        self.cost += took;
     }
 
     /// The state was frozen.
@@ -88,6 +93,15 @@ mod tests {
         pace.froze(at(0), at(1), 0);
         assert!(!pace.is_due(at(50), 0));
         assert!(pace.is_due(at(51), 0));
+    }
+
+    #[test]
+    fn writing_is_part_of_the_cost() {
+        let mut pace = Pace::new(Duration::from_millis(250));
+        pace.froze(at(0), at(1), 0);
+        pace.wrote(Duration::from_millis(9));
+        assert!(!pace.is_due(at(500), 0));
+        assert!(pace.is_due(at(501), 0));
     }
 
     #[test]

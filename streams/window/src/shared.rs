@@ -190,13 +190,14 @@ impl Shared {
     fn add_all(&mut self, rows: &Rows<'_>, range: Range<usize>, pushed: &mut [Pushed]) {
         let (grid, times) = (self.members[0].grid, rows.times());
         let mut from = range.start;
+        let mut members = Vec::with_capacity(self.members.len());
         while from < range.end {
             let pane = grid.pane_of(times[from]);
             let (start, end) = (grid.start_of(pane), grid.start_of(pane + 1));
             let run = run_within(&times[from..range.end], start, end);
-            let members: Vec<usize> = (0..self.members.len())
-                .filter(|member| self.members[*member].has_windows(pane))
-                .collect();
+            members.clear();
+            let wants = |member: &usize| self.members[*member].has_windows(pane);
+            members.extend((0..self.members.len()).filter(wants));
             self.add_run(rows, (pane, from..from + run), &members, pushed);
             from += run;
         }

@@ -91,7 +91,10 @@ impl Slice {
             self.slots(codes, &mut slots);
             &slots
         };
-        if let Some(slot) = only(slots) {
+        // A row by itself gains nothing from sums side by side.
+        if slots.len() > 1
+            && let Some(slot) = only(slots)
+        {
             self.add_run(calls, rows, (slots, slot), inputs);
             return;
         }
@@ -238,8 +241,7 @@ impl Slice {
             return;
         };
         self.places = Vec::new();
-        let most = codes.iter().max().map_or(0, |code| index(*code) + 1);
-        self.relocate(most, &codes);
+        self.relocate(bound(&codes), &codes);
     }
 
     /// Lets go of slots without rows when there are too many of them.

@@ -138,6 +138,43 @@ impl Sites {
         serde_json::from_slice(&output.stdout).with_context(|| format!("{words:?}"))
     }
 
+    /// Runs a client's command at one site.
+    ///
+    /// # Errors
+    ///
+    /// No such site.
+    pub fn run_at(&self, site: &str, words: &[&str]) -> Result<Output> {
+        let mut command = Command::new(locate(Program::Holm)?);
+        command.args(words).arg("--endpoints");
+        command.arg(self.endpoint(site)?.to_string());
+        command.output().context("run holm")
+    }
+
+    /// The JSON that a client's command at one site answers with.
+    ///
+    /// # Errors
+    ///
+    /// The command failed, or answered something else.
+    pub fn ask_at(&self, site: &str, words: &[&str]) -> Result<Value> {
+        let output = self.run_at(site, &[words, &["--json"]].concat())?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{words:?}: {said}");
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{words:?}"))
+    }
+
+    /// Makes a local-first keyspace of this type; the URLs at which clients reach its islands.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask_at`].
+    pub fn make_islands(&self, name: &str, merge: &str) -> Result<Vec<String>> {
+        let create = ["keyspace", "create", name];
+        let kind = ["--guarantee", "local-first", "--type", merge];
+        let view = self.ask_at("a", &[&create[..], &kind].concat())?;
+        ensure!(view["guarantee"] == "local-first", "{view}");
+        island_urls(&view)
+    }
+
     /// What a command that is refused says.
     ///
     /// # Errors
@@ -226,6 +263,18 @@ impl Drop for Sites {
             sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// The URLs at which clients reach the islands of a keyspace, of which this was said.
+///
+/// # Errors
+///
+/// They are not there.
+pub fn island_urls(view: &Value) -> Result<Vec<String>> {
+    let islands = view["sites"].as_array().context("sites")?.iter();
+    let url = |site: &Value| Some(site["addresses"][0].as_str()?.to_owned());
+    let found: Option<Vec<String>> = islands.map(url).collect();
+    found.with_context(|| format!("an island without an address: {view}"))
 }
 
 /// Waits for the end of a process that was asked to end.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use holm_etcd::proto::etcdserverpb::{RangeRequest, RangeResponse};
@@ -16,9 +16,10 @@ use holm_net::{Cable, Direction, Way};
 use holm_process_tests::base64::encode;
 use holm_process_tests::http::Connection;
 use holm_process_tests::ports::Ports;
+use holm_process_tests::sites::{signal_process, until};
 use holm_process_tests::{Gateway, Grpc, Program, Server, Setup, server};
 use prost::Message as _;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -74,18 +75,6 @@ impl Drop for Cache {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-/// Waits until something is so.
-fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so()? {
-        if Instant::now() > deadline {
-            bail!("{what}: not in {PATIENCE:?}");
-        }
-        sleep(Duration::from_millis(10));
-    }
-    Ok(())
 }
 
 /// A client that reads one key, content with what is at hand.
@@ -241,9 +230,7 @@ fn read_on(reader: &Reader, keys: &[&str], time: Duration) -> Result<(Reads, Vec
 }
 
 fn signal(server: &Server, signal: Signal) -> Result<()> {
-    let id = server.id().context("it runs")?;
-    let id = Pid::from_raw(i32::try_from(id)?).context("a process has an id")?;
-    Ok(kill_process(id, signal)?)
+    signal_process(u64::from(server.id().context("it runs")?), signal)
 }
 
 #[test]

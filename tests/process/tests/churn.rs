@@ -9,14 +9,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use holm_base::Prng;
+use holm_process_tests::Gateway;
 use holm_process_tests::base64::encode;
 use holm_process_tests::sites::{Sites, until};
-use holm_process_tests::{Gateway, Program, server};
 use serde_json::{Value, json};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -28,27 +27,8 @@ const COMPACT_EVERY: u64 = 40;
 /// MiB that a short run may fill for the first time in its second half.
 const SLACK: u64 = 64;
 
-fn ask(sites: &Sites, site: &str, words: &[&str]) -> Result<Value> {
-    let endpoint = sites.endpoint(site)?.to_string();
-    let output = Command::new(server::locate(Program::Holm)?)
-        .args(words)
-        .args(["--json", "--endpoints", &endpoint])
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{words:?}: {said}");
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-/// Where clients reach each island.
-fn create(sites: &Sites) -> Result<Vec<SocketAddr>> {
-    let words = ["keyspace", "create", "churn", "--guarantee", "local-first"];
-    let view = ask(sites, "a", &words)?;
-    let islands = view["sites"].as_array().context("sites")?.iter();
-    let place = |site: &Value| -> Result<SocketAddr> {
-        let text = site["addresses"][0].as_str().context("an address")?;
-        Ok(text.trim_start_matches("http://").parse()?)
-    };
-    islands.map(place).collect()
+fn place(url: &str) -> Result<SocketAddr> {
+    Ok(url.trim_start_matches("http://").parse()?)
 }
 
 fn operations(keys: &[String], make: impl Fn(&str) -> Value) -> Value {
@@ -137,11 +117,7 @@ fn round(sites: &Sites, places: &[SocketAddr], batches: u64, seed: u64) -> Resul
     for name in NAMES {
         let others: Vec<&str> = NAMES.into_iter().filter(|it| *it != name).collect();
         let others = others.join(",");
-        ask(
-            sites,
-            name,
-            &["keyspace", "wait", "churn", "--seen-by", &others],
-        )?;
+        sites.ask_at(name, &["keyspace", "wait", "churn", "--seen-by", &others])?;
     }
     Ok(())
 }
@@ -153,7 +129,8 @@ fn keys_that_are_put_and_deleted_for_ever_leave_nothing_behind() -> Result<()> {
         Err(_) => 24_000,
     };
     let sites = Sites::start(3, &[])?;
-    let places = create(&sites)?;
+    let islands = sites.make_islands("churn", "lww")?;
+    let places: Vec<SocketAddr> = islands.iter().map(|it| place(it)).collect::<Result<_>>()?;
     let batches = puts / BATCH / 3;
     round(&sites, &places, batches / 2, 1)?;
     let before: BTreeMap<_, _> = NAMES

@@ -15,11 +15,11 @@ use holm_process_tests::base64::encode;
 use holm_process_tests::gateway::{Stream, number};
 use holm_process_tests::lan::{Lan, SITES};
 use holm_process_tests::oracle::{Key, Oracle, State};
-use holm_process_tests::sites::{Sites, eventually, signal_process, until};
+use holm_process_tests::sites::{Sites, eventually, island_urls, signal_process, until};
 use holm_process_tests::trio::{Plan, Trio};
 use holm_process_tests::{Gateway, Program, Server, Setup, not_tested, server};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const LINKS: [(&str, &str); 3] = [("a", "b"), ("a", "c"), ("b", "c")];
 
@@ -46,25 +46,8 @@ fn refused(endpoint: &str, words: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Runs a command of ours against site a.
-fn holm(sites: &Sites, words: &[&str]) -> Result<Output> {
-    let endpoint = sites.endpoint("a")?.to_string();
-    let output = Command::new(server::locate(Program::Holm)?)
-        .args(words)
-        .args(["--endpoints", &endpoint])
-        .output()?;
-    Ok(output)
-}
-
-fn ask(sites: &Sites, words: &[&str]) -> Result<Value> {
-    let output = holm(sites, &[words, &["--json"]].concat())?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{words:?}: {said}");
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
 fn refusal(sites: &Sites, words: &[&str]) -> Result<String> {
-    let output = holm(sites, words)?;
+    let output = sites.run_at("a", words)?;
     ensure!(!output.status.success(), "{words:?} was taken");
     // Wrapped to the width of a terminal.
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -83,34 +66,10 @@ fn create_apart(lan: &Lan) -> Result<Vec<SocketAddr>> {
         Ok(command.output()?)
     })?;
     ensure!(output.status.success(), "{output:?}");
-    addresses(&serde_json::from_slice(&output.stdout)?)?
+    island_urls(&serde_json::from_slice(&output.stdout)?)?
         .iter()
         .map(|it| Ok(it.trim_start_matches("http://").parse()?))
         .collect()
-}
-
-/// Makes a keyspace of three islands; where clients reach each.
-fn create(sites: &Sites, merge: &str) -> Result<Vec<String>> {
-    let words = [
-        "keyspace",
-        "create",
-        "fleet",
-        "--guarantee",
-        "local-first",
-        "--type",
-        merge,
-    ];
-    let view = ask(sites, &words)?;
-    ensure!(view["guarantee"] == "local-first", "{view}");
-    addresses(&view)
-}
-
-fn addresses(view: &Value) -> Result<Vec<String>> {
-    let islands = view["sites"].as_array().context("sites")?.iter();
-    let address = |site: &Value| Some(site["addresses"][0].as_str()?.to_owned());
-    let found: Vec<String> = islands.filter_map(address).collect();
-    ensure!(found.len() == 3, "{view}");
-    Ok(found)
 }
 
 fn gateway(address: &str) -> Result<Gateway> {
@@ -191,7 +150,7 @@ fn seconds() -> Result<u64> {
 #[test]
 fn three_islands_write_apart_and_become_one() -> Result<()> {
     let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
-    let islands = create(&sites, "lww")?;
+    let islands = sites.make_islands("fleet", "lww")?;
     let mut starts = Vec::new();
     for address in &islands {
         starts.push(all(&mut gateway(address)?)?.1 + 1);
@@ -356,7 +315,7 @@ fn islands_that_the_kernel_cuts_apart_write_on_and_become_one() -> Result<()> {
 
 /// It is not lost unseen.
 fn what_lost_is_told(sites: &Sites) -> Result<()> {
-    let met = ask(sites, &["keyspace", "conflicts", "fleet"])?;
+    let met = sites.ask_at("a", &["keyspace", "conflicts", "fleet"])?;
     let first = &met["conflicts"][0];
     ensure!(
         first["kind"] == "concurrent_put" && first["key"] == "before",
@@ -376,7 +335,7 @@ fn what_lost_is_told(sites: &Sites) -> Result<()> {
 #[test]
 fn an_island_that_was_killed_while_it_was_cut_off_has_lost_nothing() -> Result<()> {
     let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
-    let islands = create(&sites, "lww")?;
+    let islands = sites.make_islands("fleet", "lww")?;
     done(&islands[0], &["put", "before", "1"])?;
     until("all have it", || {
         let found = done(&islands[2], &["get", "before", "--print-value-only"])?;
@@ -401,12 +360,13 @@ fn an_island_that_was_killed_while_it_was_cut_off_has_lost_nothing() -> Result<(
     done(&islands[2], &["put", "again", "at c"])?;
     done(&islands[2], &["put", "before", "3"])?;
     ensure!(
-        !holm(&sites, &["keyspace", "conflicts", "fleet"])?
+        !sites
+            .run_at("a", &["keyspace", "conflicts", "fleet"])?
             .status
             .success()
     );
     // What others have not seen is told, and waited for.
-    let status = ask(&sites, &["keyspace", "status", "fleet"])?;
+    let status = sites.ask_at("a", &["keyspace", "status", "fleet"])?;
     ensure!(
         status["islands"].as_array().map(Vec::len) == Some(2),
         "{status}"
@@ -425,7 +385,7 @@ fn an_island_that_was_killed_while_it_was_cut_off_has_lost_nothing() -> Result<(
     )?;
     ensure!(said.contains("not seen within 1 s by c"), "{said}");
     heal(&sites)?;
-    let seen = ask(&sites, &["keyspace", "wait", "fleet", "--seen-by", "b,c"])?;
+    let seen = sites.ask_at("a", &["keyspace", "wait", "fleet", "--seen-by", "b,c"])?;
     ensure!(seen["seen_by"] == json!(["b", "c"]), "{seen}");
     for island in &islands {
         until("all have all", || {
@@ -441,7 +401,7 @@ fn an_island_that_was_killed_while_it_was_cut_off_has_lost_nothing() -> Result<(
 #[test]
 fn additions_at_islands_that_are_cut_apart_all_count() -> Result<()> {
     let mut sites = Sites::start(3, &["--election-timeout=500", "--heartbeat-interval=50"])?;
-    let islands = create(&sites, "counter")?;
+    let islands = sites.make_islands("fleet", "counter")?;
     done(&islands[0], &["put", "parts", "100"])?;
     until("all have it", || {
         Ok(done(&islands[1], &["get", "parts", "--print-value-only"])? == "100\n")
@@ -545,7 +505,7 @@ fn what_islands_cannot_promise_is_refused_with_the_reason() -> Result<()> {
         "--max-request-bytes=8MiB",
     ];
     let mut sites = Sites::start(3, &words)?;
-    let islands = create(&sites, "mv")?;
+    let islands = sites.make_islands("fleet", "mv")?;
     let [a, b] = [&islands[0], &islands[1]];
     for words in [&["lock", "it", "true"][..], &["elect", "it", "me"]] {
         let said = refused(a, words)?;

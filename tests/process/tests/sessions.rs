@@ -10,7 +10,7 @@ use holm_base::{Op, Term, Time};
 use holm_kv::command::{Command, Proposal, Put};
 use holm_kv::{Config, Indexed, IslandConfig, Keyspace};
 use holm_local_first::{
-    Message, Proposal as Entry, Rules, Seek, Session, Slot, State, Tree, Vector,
+    Message, Named, Proposal as Entry, Rules, Seek, Session, Slot, Tree, Vector,
 };
 use holm_virtual::Storage;
 
@@ -188,10 +188,7 @@ fn session(asker: &mut Site, teller: &Site, id: u64) -> Result<Cost> {
         let begun = Instant::now();
         let named = seek.told(told);
         cost.asker += begun.elapsed();
-        let states: Vec<(Bytes, Bytes)> = named
-            .into_iter()
-            .map(|it| it.found.unwrap_or_else(|| (it.name, State::new().encode())))
-            .collect();
+        let states: Vec<(Bytes, Bytes)> = named.into_iter().map(Named::staged).collect();
         cost.differing += u64::try_from(states.len())?;
         let begun = Instant::now();
         asker.apply(Command::Island(Entry::Stage {

@@ -32,9 +32,6 @@ const GRACE: Duration = Duration::from_secs(5);
 const PORTS_BEGIN: u16 = 10;
 const PORTS: u16 = 80;
 
-/// How many bytes of updates a site keeps for others that lack them.
-const UPDATES_BYTES_MAX: usize = 64 << 20;
-
 /// A keyspace that is served here.
 #[derive(Debug)]
 pub(super) struct Open {
@@ -144,7 +141,7 @@ fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> 
         epoch: 1,
         since_unix_ms: islands.since_unix_ms,
         rules,
-        updates_bytes_max: UPDATES_BYTES_MAX,
+        updates_bytes_max: holm_local_first::UPDATES_BYTES_MAX,
     });
     config.shores = Some(Shores::new(peers));
     Ok(())

@@ -8,17 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use holm_base::{NodeId, Time};
 use holm_check::islands::{Shown, Unanswered, View, convergence, oracle};
 use holm_check::{Seen, Stream, Violation, watch};
+use holm_local_first::AHEAD_MAX;
 
 use super::Run;
-use crate::calls::{Call, Change, Reply};
+use crate::calls::{Change, Reply};
 use crate::scenario::Check;
-use crate::site::{Event, Isles, Scene, Shore, unix_ms};
+use crate::site::{Event, Isles, LAST_KEY, Scene, Shore, unix_ms};
 
 /// So many revisions of an island are read in the end, to be held against its events.
 const VIEWS_MAX: usize = 2_000;
-
-/// How far a clock may be ahead of others', in milliseconds, before they hold it back.
-const AHEAD_MS: u64 = 5_000;
 
 /// How an island's time is beside that of most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,10 +180,11 @@ impl Run<'_> {
         let mut sorted = walls.clone();
         sorted.sort_unstable();
         let most = sorted[(sorted.len() - 1) / 2];
+        let bound = u64::try_from(AHEAD_MAX.as_millis()).expect("a few seconds");
         let clock = |shore: &Shore, wall: u64| {
-            if shore.unix_ms > most.saturating_add(AHEAD_MS) {
+            if shore.unix_ms > most.saturating_add(bound) {
                 Clock::Ahead
-            } else if wall.saturating_add(AHEAD_MS) < most {
+            } else if wall.saturating_add(bound) < most {
                 Clock::Behind
             } else {
                 Clock::Right
@@ -309,25 +308,13 @@ impl Run<'_> {
         let site = self.stage.site(node);
         let operations = self.askers.history.operations().iter();
         let views = operations.filter_map(|operation| {
-            let keys = match operation.call {
-                Call::Range { first, last } => (first, last),
-                Call::Txn { key, .. } => (key, key),
-                Call::Put { .. }
-                | Call::Delete { .. }
-                | Call::Compact { .. }
-                | Call::Attach { .. }
-                | Call::Add { .. }
-                | Call::Gone { .. } => return None,
-            };
+            let keys = operation.call.reads()?;
             let is_here = self.askers.site_of(operation.client) == Some(site);
             is_here.then(|| view(keys, operation.reply()?)).flatten()
         });
         views.collect()
     }
 }
-
-/// Behind all keys that anybody writes.
-const LAST_KEY: u32 = 99_999_998;
 
 fn view((first, last): (u32, u32), reply: &Reply) -> Option<View> {
     let Reply::Found { revision, cells } = reply else {

@@ -1,18 +1,12 @@
 //! A local-first keyspace: what its values are, and what such a keyspace has not.
 
-use holm_local_first::Type;
+use holm_local_first::{ISLANDS_MAX, Type, UPDATES_BYTES_MAX};
 
 use super::parts::{Keyspace, Site};
 use super::quantity::bytes;
 use super::tree::Table;
 use crate::refusal::Refusal;
 use crate::site::Engine;
-
-/// As many sites exchange what was written.
-const SITES_MAX: usize = 16;
-
-/// What a site of `holm up` keeps of updates for sites that lack them.
-const UPDATES: u64 = 64 << 20;
 
 /// What a local-first keyspace is beside others.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +63,8 @@ pub(super) fn read(table: &mut Table) -> Result<Option<Islands>, Refusal> {
         }
     };
     let updates = match table.take("updates") {
-        None => UPDATES,
+        // As at a site of `holm up`.
+        None => u64::try_from(UPDATES_BYTES_MAX).expect("it fits"),
         Some(value) => super::read(table, value, "updates", bytes)?,
     };
     Ok(Some(Islands {
@@ -102,8 +97,10 @@ impl Islands {
         if kept.is_some() {
             return refuse("an island's log is read by nobody else: leave `kept` out");
         }
-        if own.len() > SITES_MAX {
-            return refuse("a local-first keyspace has at most 16 sites: name fewer");
+        if own.len() > ISLANDS_MAX {
+            return refuse(&format!(
+                "a local-first keyspace has at most {ISLANDS_MAX} sites: name fewer"
+            ));
         }
         if own.iter().any(|site| sites[*site].nodes > 1) {
             return refuse("an island is one node: leave `nodes` out at its sites");

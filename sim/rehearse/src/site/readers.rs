@@ -50,16 +50,7 @@ impl Reader {
         let is_woken = Arc::new(AtomicBool::new(true));
         let bell = Arc::clone(&is_woken);
         let stream = hub.open_stream(Arc::new(move || bell.store(true, Ordering::Relaxed)));
-        let request = WatchRequest {
-            range: wire::all_keys(),
-            start: start.cast_signed(),
-            watch_id: 0,
-            prev_kv: false,
-            progress_notify: false,
-            fragment: false,
-            no_put: false,
-            no_delete: false,
-        };
+        let request = WatchRequest::new(wire::all_keys(), start.cast_signed());
         hub.create(stream, request, now, &replica.keyspace().reader().view());
         Self {
             stream,

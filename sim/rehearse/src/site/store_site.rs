@@ -168,7 +168,7 @@ impl StoreSite {
 
     pub(super) fn holding(&self) -> Holding {
         let view = self.replica.keyspace().reader().view();
-        let all = view.read(&wire::range(0, 99_999_998));
+        let all = view.read(&wire::range(0, wire::LAST_KEY));
         let found = wire::found(self.revision(), &all.expect("what is there can be read"));
         let mut state = State::new();
         state.revision = found.revision();
@@ -210,7 +210,7 @@ impl StoreSite {
 
     pub(super) fn scene(&self) -> Scene {
         let view = self.replica.keyspace().reader().view();
-        let all = view.read(&wire::range(0, 99_999_998));
+        let all = view.read(&wire::range(0, wire::LAST_KEY));
         let all = all.expect("what is there can be read");
         let (lines, _) = view.conflicts(None, usize::MAX);
         wire::scene(&all, lines.into_iter().map(|(_, line)| line))

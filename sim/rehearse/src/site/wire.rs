@@ -23,6 +23,9 @@ pub(super) fn key(key: Key) -> Bytes {
     Bytes::from(format!("k{key:08}"))
 }
 
+/// Behind all keys that anybody writes.
+pub(crate) const LAST_KEY: Key = 99_999_998;
+
 /// All keys that clients write.
 pub(super) fn all_keys() -> KeyRange {
     KeyRange::Between(Bytes::from_static(b"k"), Bytes::from_static(b"l"))

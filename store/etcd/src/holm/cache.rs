@@ -8,11 +8,17 @@
 //! The rules of it are `spine/freshness`'s; this is its form on the wire. A message without
 //! anything in it is one of a later version and is refused: who skips a frame knows nothing.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use bytes::Bytes;
 use holm_base::Revision;
 use holm_freshness::{Found, Item, KeyId, ToCache, ToHome};
 
 use crate::status::{Code, Status};
+
+/// Bounds that can be kept: below, messages would be all that happens; above, nobody means it.
+pub const BOUNDS: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(3_600);
 
 /// What a cache says.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -95,19 +101,16 @@ pub enum Tell {
 }
 
 /// Who the home is: what stands in the headers of answers.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Opened {
-    /// The keyspace.
-    #[prost(string, tag = "1")]
-    pub keyspace: String,
     /// The cluster.
-    #[prost(fixed64, tag = "2")]
+    #[prost(fixed64, tag = "1")]
     pub cluster: u64,
     /// The member.
-    #[prost(fixed64, tag = "3")]
+    #[prost(fixed64, tag = "2")]
     pub member: u64,
     /// The term.
-    #[prost(uint64, tag = "4")]
+    #[prost(uint64, tag = "3")]
     pub term: u64,
 }
 

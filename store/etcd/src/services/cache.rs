@@ -37,7 +37,7 @@ use tokio::time::Instant;
 
 use super::Services;
 use crate::grpc::wire::Cord;
-use crate::holm::cache::{Ask, CacheAsk, CacheTell, Open, Opened, Tell};
+use crate::holm::cache::{Ask, BOUNDS, CacheAsk, CacheTell, Open, Opened, Tell};
 use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::mvccpb::{Event, event::EventType};
 use crate::seat::Seat;
@@ -52,10 +52,6 @@ const BATCH_BYTES: usize = 256 << 10;
 const READS_MAX: usize = 4_096;
 /// How long after a read index that could not be had the next is asked for.
 const INDEX_AGAIN: Duration = Duration::from_millis(100);
-/// Bounds that can be kept: below, messages would be all that happens; above, nobody means it.
-const BOUNDS: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(20)..=Duration::from_secs(3_600);
-
 const KEYS_MAX: usize = 1_000_000;
 const ITEMS_MAX: usize = 1_000;
 const CHANGES_BYTES_MAX: usize = 16 << 20;
@@ -113,7 +109,6 @@ impl Services {
         let (handle, view) = (self.handle(), self.handle().view());
         let identity = handle.identity();
         Opened {
-            keyspace: handle.keyspace().to_owned(),
             cluster: identity.cluster.value(),
             member: identity.node.value(),
             term: self.term_of(&view),
@@ -360,16 +355,7 @@ async fn indexed(stage: &mut Stage) -> Result<Wanted, Status> {
 /// A watch over all keys.
 fn everything() -> WatchRequest {
     let (first, end) = (Bytes::from_static(b"\0"), Bytes::from_static(b"\0"));
-    WatchRequest {
-        range: KeyRange::new(first, end),
-        start: 0,
-        watch_id: 0,
-        prev_kv: false,
-        progress_notify: false,
-        fragment: false,
-        no_put: false,
-        no_delete: false,
-    }
+    WatchRequest::new(KeyRange::new(first, end), 0)
 }
 
 /// What an event says: which key holds what now.

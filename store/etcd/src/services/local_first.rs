@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holm_base::NodeId;
-use holm_local_first::{Schema, Type};
+use holm_local_first::{ISLANDS_MAX, Schema, Type};
 use holm_runtime::{DEFAULT, unix_ms};
 
 use super::Services;
@@ -12,9 +12,6 @@ use crate::holm::{IslandStatus, KeyspaceCreateRequest, KeyspaceStatus};
 use crate::keyspaces::Islands;
 use crate::members::Member;
 use crate::status::Status;
-
-/// At how many sites a local-first keyspace may be: each speaks to all others.
-const ISLANDS_MAX: usize = 16;
 
 /// The longest schema, in bytes: it is in the table of keyspaces.
 const SCHEMA_MAX: usize = 64 << 10;

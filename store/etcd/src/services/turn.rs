@@ -242,16 +242,7 @@ impl Seat {
         let bell = Arc::new(Notify::new());
         let rung = Arc::clone(&bell);
         let stream = hub.open_stream(Arc::new(move || rung.notify_one()));
-        let watch = WatchRequest {
-            range,
-            start,
-            watch_id: 0,
-            prev_kv: false,
-            progress_notify: false,
-            fragment: false,
-            no_put: false,
-            no_delete: false,
-        };
+        let watch = WatchRequest::new(range, start);
         Self {
             hub,
             stream,

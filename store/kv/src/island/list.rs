@@ -75,7 +75,8 @@ impl States {
         Ok(state.encode())
     }
 
-    /// Keys behind one, as many as fit and at least one. Cost: a read for each.
+    /// Keys behind one, as many as fit and at least one, as sessions of old logs listed them; only
+    /// tests ask for it now. Cost: a read for each.
     ///
     /// # Errors
     ///

@@ -304,8 +304,7 @@ impl World {
                 named.pop();
             }
             keys += u64::try_from(named.len()).expect("it fits");
-            let found = |it: Named| it.found.unwrap_or_else(|| (it.name, State::new().encode()));
-            let states = named.into_iter().map(found).collect();
+            let states = named.into_iter().map(Named::staged).collect();
             site.log_entry(unix_ms, Entry::Stage { session, states });
         }
         site.log_entry(unix_ms, Entry::Join { session, keys });

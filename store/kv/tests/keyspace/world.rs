@@ -289,16 +289,7 @@ pub(crate) fn all() -> Range {
 }
 
 pub(crate) fn request(range: KeyRange, start: i64) -> WatchRequest {
-    WatchRequest {
-        range,
-        start,
-        watch_id: 0,
-        prev_kv: false,
-        progress_notify: false,
-        fragment: false,
-        no_put: false,
-        no_delete: false,
-    }
+    WatchRequest::new(range, start)
 }
 
 pub(crate) fn keys(key: &str, range_end: &str) -> KeyRange {

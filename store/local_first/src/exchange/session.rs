@@ -22,7 +22,6 @@ use crate::island::Session;
 use crate::message::Message;
 use crate::ranges::Short;
 use crate::seek::{Named, Seek, Tell};
-use crate::state::State;
 use crate::tree::Tree;
 use crate::vector::Slot;
 
@@ -189,7 +188,7 @@ impl Exchange {
             asking.stage = Stage::Joining;
             return;
         }
-        let states: Vec<(Bytes, Bytes)> = named.into_iter().map(to_stage).collect();
+        let states: Vec<(Bytes, Bytes)> = named.into_iter().map(Named::staged).collect();
         *keys += u64::try_from(states.len()).expect("a message is short");
         if !states.is_empty() {
             asking.staging += 1;
@@ -264,11 +263,4 @@ impl Asking {
 fn is_named_well(named: &Named) -> bool {
     let found = named.found.as_ref();
     found.is_none_or(|(key, _)| Tree::name(key) == named.name)
-}
-
-/// A key that the other side lacks is staged with an empty state, under its name: only who has
-/// it knows what it is called.
-fn to_stage(named: Named) -> (Bytes, Bytes) {
-    let absent = || (named.name.clone(), State::new().encode());
-    named.found.unwrap_or_else(absent)
 }

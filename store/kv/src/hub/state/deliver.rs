@@ -604,16 +604,7 @@ mod tests {
         let stream = state.open_stream(Arc::new(move || {
             count.fetch_add(1, Ordering::Relaxed);
         }));
-        let request = WatchRequest {
-            range: KeyRange::One(Bytes::from_static(b"k")),
-            start: 2,
-            watch_id: 0,
-            prev_kv: false,
-            progress_notify: false,
-            fragment: false,
-            no_put: false,
-            no_delete: false,
-        };
+        let request = WatchRequest::new(KeyRange::One(Bytes::from_static(b"k")), 2);
         let config = state.config.clone();
         state.create(stream, request, (Time::ZERO, view), &config);
         (stream, woken)
