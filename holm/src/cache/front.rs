@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
+use holm_etcd::status::{Code, Status};
 use holm_freshness::Answer;
 use holm_net::{Connection, Protocol};
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -226,20 +227,10 @@ fn end(body: &mut SendStream<Bytes>) {
 fn refuse(mut respond: SendResponse<Bytes>, why: &str) {
     let mut head = head();
     let fields = head.headers_mut();
-    fields.insert("grpc-status", HeaderValue::from_static("14"));
-    let plain: String = why
-        .chars()
-        .map(|it| {
-            if (' '..='~').contains(&it) && it != '%' {
-                it
-            } else {
-                '?'
-            }
-        })
-        .collect();
-    if let Ok(text) = HeaderValue::try_from(plain) {
-        fields.insert("grpc-message", text);
-    }
+    fields.insert("grpc-status", HeaderValue::from(Code::Unavailable.number()));
+    let said = Status::new(Code::Unavailable, why.to_owned()).wire_message();
+    let said = HeaderValue::try_from(said).expect("percent encoding leaves printable ASCII");
+    fields.insert("grpc-message", said);
     // As above.
     respond.send_response(head, true).ok();
 }

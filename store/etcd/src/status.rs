@@ -103,6 +103,21 @@ impl Status {
     pub fn message(&self) -> &str {
         &self.message
     }
+
+    /// Its text as `grpc-message` says it: all but printable ASCII, and the percent sign itself,
+    /// as `%XX`.
+    #[must_use]
+    pub fn wire_message(&self) -> String {
+        let mut text = String::with_capacity(self.message.len());
+        for byte in self.message.bytes() {
+            if (0x20..=0x7e).contains(&byte) && byte != b'%' {
+                text.push(char::from(byte));
+            } else {
+                text.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        text
+    }
 }
 
 impl fmt::Display for Status {
@@ -112,3 +127,18 @@ impl fmt::Display for Status {
 }
 
 impl std::error::Error for Status {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_percent_encoded() {
+        let said = |text: &'static str| Status::new(Code::Unknown, text).wire_message();
+        assert_eq!(said("a%b\n\u{e9}"), "a%25b%0A%C3%A9");
+        assert_eq!(
+            said("etcdserver: key is not provided"),
+            "etcdserver: key is not provided"
+        );
+    }
+}

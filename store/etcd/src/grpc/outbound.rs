@@ -50,7 +50,7 @@ pub(crate) fn refuse(http: &mut Connection, key: Key, status: &Status, island: O
         end(http, key, status);
         return;
     }
-    let (code, message) = (code_value(status.code()), message_value(status.message()));
+    let (code, message) = (code_value(status.code()), status.wire_message());
     let mut fields = vec![CONTENT_TYPE];
     if let Some(island) = island {
         fields.push((ISLAND_NAME.as_bytes(), island.as_bytes()));
@@ -68,7 +68,7 @@ pub(crate) fn end(http: &mut Connection, key: Key, status: &Status) {
         http.end(key, Section::Usual);
         return;
     }
-    let (code, message) = (code_value(status.code()), message_value(status.message()));
+    let (code, message) = (code_value(status.code()), status.wire_message());
     let fields: [(&[u8], &[u8]); 2] = [
         (b"grpc-status", code.as_bytes()),
         (b"grpc-message", message.as_bytes()),
@@ -154,31 +154,4 @@ pub(crate) const OK: Status = Status::ok();
 
 fn code_value(code: Code) -> String {
     code.number().to_string()
-}
-
-/// gRPC's percent encoding: all but printable ASCII, and the percent sign itself.
-fn message_value(message: &str) -> String {
-    let mut text = String::with_capacity(message.len());
-    for byte in message.bytes() {
-        if (0x20..=0x7e).contains(&byte) && byte != b'%' {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_are_percent_encoded() {
-        assert_eq!(message_value("a%b\n\u{e9}"), "a%25b%0A%C3%A9");
-        assert_eq!(
-            message_value("etcdserver: key is not provided"),
-            "etcdserver: key is not provided"
-        );
-    }
 }
