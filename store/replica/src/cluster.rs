@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use holm_base::{NodeId, Op, RequestId, Term, Time};
 use holm_kv::{Job, Refusal, StoreError, snapshot};
 use holm_machine::{Effects, Machine};
+use holm_quorum::Voters;
 use holm_raft::{Body, Change, Command, Entry, Operation, Payload, Refused};
 use holm_sequencer::Form;
 
@@ -407,6 +408,18 @@ impl Replica {
         match &self.sequencer {
             Sequencer::Solo { .. } => false,
             Sequencer::Raft(group) => group.is_leader() && group.raft.peers().next().is_some(),
+        }
+    }
+
+    /// The voters of its group, while it leads them.
+    #[must_use]
+    pub fn led(&self) -> Option<&Voters> {
+        match &self.sequencer {
+            Sequencer::Solo { .. } => None,
+            Sequencer::Raft(group) => {
+                let voters = group.raft.configuration().voters();
+                group.is_leader().then_some(voters)
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 //! at one write at a time each hand-over between threads costs more than the engine does. A
 //! write that is alone is flushed by whoever runs the engine.
 
-mod words;
+mod company;
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -29,7 +29,7 @@ use crate::network::{Network, Parcel};
 use crate::node::Failure;
 use crate::note;
 use crate::outbox::{Fetch, Outbox};
-use words::Words;
+use company::Company;
 
 /// The longest sleep, so that clocks of work that nobody announces are looked at.
 const IDLE: Duration = Duration::from_millis(100);
@@ -101,8 +101,8 @@ pub(crate) struct Desk {
     yields_by: Option<Time>,
     /// Words to others that state what is not durable yet.
     held: Vec<(WriteId, NodeId, Message)>,
-    /// Commit points that wait for company.
-    words: Words,
+    /// Entries and commit points that wait for company.
+    company: Company,
     /// Messages are encoded here, so that many share one allocation.
     arena: BytesMut,
 }
@@ -303,7 +303,7 @@ impl Engine {
         if self.replica.sweep() {
             return Duration::ZERO;
         }
-        let due = [self.replica.wake_at(), self.desk.words.due()];
+        let due = [self.replica.wake_at(), self.desk.company.due()];
         let due = due.into_iter().flatten().min();
         due.map_or(IDLE, |at| self.shared.clock.until(at).min(IDLE))
     }
@@ -332,7 +332,7 @@ impl Engine {
         // What was alone is durable by now.
         let now = self.shared.clock.now();
         self.apply(now)?;
-        self.send_words(now);
+        self.send_late(now);
         Ok(())
     }
 
@@ -358,6 +358,7 @@ impl Engine {
                 }
                 Letter::Suspect(peer) => self.step(now, Input::Suspect { peer })?,
                 Letter::Message(from, message) => {
+                    self.desk.company.hear(now, from, &message);
                     self.step(now, Input::Message { from, message })?;
                 }
                 Letter::Fetched(peer, entries) => {
@@ -557,18 +558,23 @@ impl Engine {
         self.desk.held = held;
     }
 
-    /// Sends a message; one that only tells a commit point waits a little for others.
+    /// Sends a message, or lets it wait a little for others to the same node.
     fn say(&mut self, to: NodeId, message: Message) {
         let now = self.shared.clock.now();
-        for message in self.desk.words.pass(now, to, message).into_iter().flatten() {
-            self.send(to, &message);
+        let own = self.shared.identity.node;
+        let led = self.replica.led();
+        let leaving = self.desk.company.pass(now, (own, led), to, message);
+        for message in &leaving {
+            self.send(to, message);
         }
     }
 
-    /// Sends commit points that have waited for long enough.
-    fn send_words(&mut self, now: Time) {
-        while let Some((to, word)) = self.desk.words.ripe(now) {
-            self.send(to, &word);
+    /// Sends what has waited for long enough.
+    fn send_late(&mut self, now: Time) {
+        while let Some((to, leaving)) = self.desk.company.ripe(now) {
+            for message in &leaving {
+                self.send(to, message);
+            }
         }
     }
 }
