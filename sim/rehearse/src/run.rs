@@ -5,6 +5,7 @@
 //! that is over, and is judged by what was seen.
 
 mod clients;
+mod counted;
 pub(crate) mod facts;
 mod figures;
 mod front;
@@ -484,6 +485,9 @@ impl<'a> Run<'a> {
                     self.leases.disturb(self.world.now());
                 }
                 self.ledger.noted(node, &event);
+                if let holm_raft::Event::OriginCounted { commit } = event {
+                    self.judge_count(node, commit);
+                }
                 self.figures.noted(self.world.now(), node, &event);
             }
         }

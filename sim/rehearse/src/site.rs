@@ -364,6 +364,22 @@ impl Site {
         }
     }
 
+    /// The term of its entry at an op and who decides there; none where that cannot be seen.
+    pub(crate) fn decided_by(&self, op: Op) -> Option<(Term, &Configuration)> {
+        match self {
+            Self::Store(_) => None,
+            Self::Table(site) => site.raft().decided_by(op),
+        }
+    }
+
+    /// Whether its entry of that term at an op survives its end; yes where that cannot be seen.
+    pub(crate) fn keeps(&self, op: Op, term: Term) -> bool {
+        match self {
+            Self::Store(_) => true,
+            Self::Table(site) => site.raft().keeps(op, term),
+        }
+    }
+
     /// How it stands among islands; none if it is none.
     pub(crate) fn shore(&self) -> Option<Shore> {
         match self {

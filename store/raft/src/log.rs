@@ -124,6 +124,13 @@ impl Log {
         first.expect("a log always has the configuration in force at its applied op")
     }
 
+    /// The configuration in force at an op, if it is not history yet.
+    pub(crate) fn configuration_at(&self, op: Op) -> Option<&Configuration> {
+        let mut placed = self.configurations.iter().rev();
+        let placed = placed.find(|placed| placed.at.op <= op)?;
+        Some(&placed.configuration)
+    }
+
     /// The largest op that a quorum of the configuration in force at it has reached (I3).
     pub(crate) fn agreed(&self, value: impl Fn(NodeId) -> Op) -> Op {
         let mut end = self.last;

@@ -232,6 +232,21 @@ impl Raft {
         &self.durable.log.configured().configuration
     }
 
+    /// The term of the entry at an op and who decides there, as far as both are known here.
+    #[must_use]
+    pub fn decided_by(&self, op: Op) -> Option<(Term, &Configuration)> {
+        let log = &self.durable.log;
+        Some((log.term_of(op)?, log.configuration_at(op)?))
+    }
+
+    /// Whether the entry of that term at an op would survive a crash of this node.
+    #[must_use]
+    pub fn keeps(&self, op: Op, term: Term) -> bool {
+        let log = &self.durable.log;
+        let is_there = op <= log.base().op || log.term_of(op) == Some(term);
+        is_there && op <= log.durable().max(log.base().op)
+    }
+
     /// What belongs to the state at [`Raft::applied`], to be kept with the engine's data.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
