@@ -97,7 +97,7 @@ mod tests {
 
     const PAGE: &str = "R1: x.\nchecker: y\nscenario: hunt\n\n+++ b/store/raft/src/a.rs\n";
 
-    fn mutant(text: &str) -> Mutant {
+    fn of(text: &str) -> Mutant {
         let folder = std::env::temp_dir().join(format!("holm-kept-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("R1.patch");
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_result_holds_for_its_tree_its_patch_and_its_budget() {
-        let (path, mutant) = (file("holds"), mutant(PAGE));
+        let (path, mutant) = (file("holds"), of(PAGE));
         let mut row = Row::new(&mutant, Fate::Missed);
         row.cpu_s = 60.0;
         let mut kept = Kept::open(&path, "t", true).unwrap();
@@ -125,7 +125,7 @@ mod tests {
         let kept = Kept::open(&path, "t", false).unwrap();
         assert!(kept.row(&mutant, 60).is_some() && kept.row(&mutant, 61).is_none());
         assert!(kept.is_quiet(&by, 30) && !kept.is_quiet(&by, 31));
-        let other = super::tests::mutant(&PAGE.replace("a.rs", "b.rs"));
+        let other = of(&PAGE.replace("a.rs", "b.rs"));
         assert!(kept.row(&other, 60).is_none());
         let elsewhere = Kept::open(&path, "u", false).unwrap();
         assert!(elsewhere.row(&mutant, 60).is_none() && !elsewhere.is_quiet(&by, 1));
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_torn_line_spoils_only_itself() {
-        let (path, mutant) = (file("torn"), mutant(PAGE));
+        let (path, mutant) = (file("torn"), of(PAGE));
         std::fs::write(&path, "{\"tree\": \"t\", \"pat").unwrap();
         let by = mutant.finders[0].clone();
         let said = "BROKEN".to_owned();
