@@ -80,8 +80,9 @@ impl Raft {
                     "I14: damaged nodes do not lead"
                 );
                 let placed = self.durable.log.configured();
+                // A group's first leader begins its log with the configuration that it has.
                 assert!(
-                    placed.at.term < self.term() || self.volatile.commit >= leading.blank,
+                    placed.at.op <= leading.blank || self.volatile.commit >= leading.blank,
                     "I9: members change once an entry of this term is committed"
                 );
                 for peer in &leading.peers {
