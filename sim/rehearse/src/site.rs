@@ -364,8 +364,8 @@ impl Site {
         }
     }
 
-    /// The term of its entry at an op and who decides there; none where that cannot be seen.
-    pub(crate) fn decided_by(&self, op: Op) -> Option<(Term, &Configuration)> {
+    /// The term of its entry at an op and who may decide on it; none where that cannot be seen.
+    pub(crate) fn decided_by(&self, op: Op) -> Option<(Term, Vec<&Configuration>)> {
         match self {
             Self::Store(_) => None,
             Self::Table(site) => site.raft().decided_by(op),

@@ -124,11 +124,11 @@ impl Log {
         first.expect("a log always has the configuration in force at its applied op")
     }
 
-    /// The configuration in force at an op, if it is not history yet.
-    pub(crate) fn configuration_at(&self, op: Op) -> Option<&Configuration> {
-        let mut placed = self.configurations.iter().rev();
-        let placed = placed.find(|placed| placed.at.op <= op)?;
-        Some(&placed.configuration)
+    /// The configuration in force at an op, if it is not history yet, and all behind it.
+    pub(crate) fn configurations_from(&self, op: Op) -> Option<Vec<&Configuration>> {
+        let behind = self.configurations.iter().rposition(|it| it.at.op <= op)?;
+        let placed = self.configurations.iter().skip(behind);
+        Some(placed.map(|it| &*it.configuration).collect())
     }
 
     /// The largest op that a quorum of the configuration in force at it has reached (I3).

@@ -232,11 +232,13 @@ impl Raft {
         &self.durable.log.configured().configuration
     }
 
-    /// The term of the entry at an op and who decides there, as far as both are known here.
+    /// The term of the entry at an op and the configurations that may decide on it, as far as
+    /// both are known here: the one in force there, and those behind it, each of which stands
+    /// in a log only once the one before it is committed or joint with it.
     #[must_use]
-    pub fn decided_by(&self, op: Op) -> Option<(Term, &Configuration)> {
+    pub fn decided_by(&self, op: Op) -> Option<(Term, Vec<&Configuration>)> {
         let log = &self.durable.log;
-        Some((log.term_of(op)?, log.configuration_at(op)?))
+        Some((log.term_of(op)?, log.configurations_from(op)?))
     }
 
     /// Whether the entry of that term at an op would survive a crash of this node.
