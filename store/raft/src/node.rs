@@ -16,7 +16,7 @@ use crate::event::{Event, Rejected, SteppedDown};
 use crate::input::{Input, Operation};
 use crate::log::Log;
 use crate::membership::Configuration;
-use crate::message::{Body, Command, Entry, Message, Origin, Payload, Position};
+use crate::message::{Body, Command, Entry, Message, NO_ROUND, Origin, Payload, Position};
 use crate::origin::Outbox;
 use crate::snapshot::Checkpoint;
 use crate::state::{Durable, Follower, Recovering, Role, Volatile};
@@ -466,8 +466,10 @@ impl Raft {
                 };
                 self.send(cx, from, body, None);
             }
-            Body::Heartbeat { round, stamp, .. } => {
-                let body = self.pulse(*round, *stamp);
+            Body::Heartbeat { .. } => {
+                // It carries this term, in which the sender may lead by the time it arrives, with
+                // rounds and stamps of another run: so it answers none of them.
+                let body = self.pulse(NO_ROUND, Time::ZERO);
                 self.send(cx, from, body, None);
             }
             Body::Offer { .. } | Body::Commit { .. } | Body::Chunk { .. } | Body::TimeoutNow => {}
