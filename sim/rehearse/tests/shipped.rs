@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 20] = [
+const SHIPPED: [(&str, &str); 22] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -77,6 +77,14 @@ const SHIPPED: [(&str, &str); 20] = [
     (
         "hunt-counters",
         include_str!("../../../scenarios/hunt-counters.toml"),
+    ),
+    (
+        "two-guarantees",
+        include_str!("../../../scenarios/two-guarantees.toml"),
+    ),
+    (
+        "hunt-guarantees",
+        include_str!("../../../scenarios/hunt-guarantees.toml"),
     ),
 ];
 
