@@ -178,11 +178,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
         return Err(refuse(file, 1, "a scenario has at most 1 MiB"));
     }
     let mut top = tree::read(text, file, sets)?;
-    let format = top.need("format")?;
-    if count(&top, &format, "format", 1 << 20)? != 1 {
-        let what = "format is 1: this build reads no other";
-        return Err(top.refuse(format.line, what));
-    }
+    format(&mut top)?;
     let name = top.need("name")?;
     let name = top.text(name, "name")?;
     let why = top.need("why")?;
@@ -194,9 +190,8 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
     let faults = load::faults(&mut top, &parts)?;
     let chances = load::chances(&mut top, &parts.keyspaces)?;
     let goals = goal::read(&mut top)?;
-    if parts.keyspaces.len() > 1 && !goals.is_empty() {
-        let what = "goals are of one keyspace so far: leave each [[goal]] out";
-        return Err(top.refuse(1, what));
+    if parts.keyspaces.len() > 1 {
+        without_goals(&top, &goals)?;
     }
     let promises = promise::read(&mut top, &parts, &faults)?;
     let mut keyspaces = parts.keyspaces.into_iter();
@@ -240,21 +235,53 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
     if let Some(run) = run {
         run_table(run, &mut scenario)?;
     }
-    let beside = (1..).zip(keyspaces).map(|(at, keyspace)| Scenario {
-        keyspace,
-        clients: of_keyspace(&clients, at),
-        promises: of_keyspace(&promises, at),
-        has_name: true,
-        ..scenario.clone()
-    });
-    scenario.beside = beside.collect();
-    scenario.has_name = !scenario.beside.is_empty();
+    scenario.divide(keyspaces, &clients, &promises);
     if purpose == Purpose::Hunt && clients.iter().any(|(_, one)| one.ops.is_none()) {
         let what = "a hunt's clients need `ops`: how many operations each makes";
         return Err(top.refuse(1, what));
     }
     top.finish()?;
     Ok(scenario)
+}
+
+fn format(top: &mut Table) -> Result<(), Refusal> {
+    let format = top.need("format")?;
+    if count(top, &format, "format", 1 << 20)? == 1 {
+        return Ok(());
+    }
+    let what = "format is 1: this build reads no other";
+    Err(top.refuse(format.line, what))
+}
+
+fn without_goals(top: &Table, goals: &[Goal]) -> Result<(), Refusal> {
+    if goals.is_empty() {
+        return Ok(());
+    }
+    let what = "goals are of one keyspace so far: leave each [[goal]] out";
+    Err(top.refuse(1, what))
+}
+
+/// What was read of all keyspaces, with the number of each.
+type Numbered<T> = [(usize, T)];
+
+impl Scenario {
+    /// Gives each other keyspace its clients and its promises.
+    fn divide(
+        &mut self,
+        keyspaces: impl Iterator<Item = Keyspace>,
+        clients: &Numbered<Clients>,
+        promises: &Numbered<Promise>,
+    ) {
+        let beside = (1..).zip(keyspaces).map(|(at, keyspace)| Self {
+            keyspace,
+            clients: of_keyspace(clients, at),
+            promises: of_keyspace(promises, at),
+            has_name: true,
+            ..self.clone()
+        });
+        self.beside = beside.collect();
+        self.has_name = !self.beside.is_empty();
+    }
 }
 
 fn of_keyspace<T: Clone>(all: &[(usize, T)], at: usize) -> Vec<T> {

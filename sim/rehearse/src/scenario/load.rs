@@ -435,6 +435,10 @@ fn action(
             Action::Step(read(table, by, "by", span)?)
         }
         "freeze" => Action::Freeze,
+        "restart_as" => {
+            let what = "restart_as: there is no older release to run yet: leave the fault out";
+            return Err(table.refuse(line, what));
+        }
         other => {
             let what = format!("{other} is not rehearsed yet: leave the fault out");
             return Err(table.refuse(line, what));
