@@ -5,6 +5,8 @@
 
 mod bank;
 mod gate;
+mod kept;
+mod scratch;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -22,18 +24,24 @@ pub(crate) const PAGE: &str = "
   cargo xtask sim hunt-members            only that one
   cargo xtask sim --seeds 200             so many runs of each, instead of 20
   cargo xtask sim --mutants               every mutant in sim/mutants must be found
-  cargo xtask sim --mutants R3 R18        only these
-  cargo xtask sim --mutants --minutes 2   so many CPU minutes for each, instead of ten
+  cargo xtask sim --mutants R3 E          only R3, and all of group E
+  cargo xtask sim --mutants --cpu-seconds 60
+                                          so many CPU seconds for each, instead of 600
   cargo xtask sim --mutants --json        the table as JSON, on standard output
-  cargo xtask sim --mutants --scratch DIR where copies are made and built, instead of a folder
+  cargo xtask sim --mutants --scratch DIR where the copy is made and built, instead of a folder
                                           for temporary files
+  cargo xtask sim --mutants --afresh      nothing is taken over from a call before
 
 A mutant is found by a rehearsal that breaks a promise, or by a test of ours that fails, as the
 page above its patch says; the same rehearsals and tests then pass without any patch, or the
 command fails. It also fails if a mutant does not compile, if one is missed that is not marked as
 missed, or if less than 95 of 100 of a group are found. What cannot be rebuilt in our code stands
 in sim/waivers.toml, with the reason, and counts for nothing. What rehearsals found lies as tapes
-in DIR/tapes. Runs on Linux, for its accounts of CPU time.
+in DIR/tapes.
+
+A line is printed as each mutant is done, and kept in DIR/results.jsonl: a call that is ended, in
+whatever way, is taken up by the next one on the same tree. Budgets are of CPU time, without
+builds, so a busy machine changes none of them. Runs on Linux, for its accounts of CPU time.
 ";
 
 /// The small program that rehearses, without the rest of the binary.
@@ -43,9 +51,10 @@ const BUILD: [&str; 5] = ["build", "-p", "holm-rehearse", "--example", "rehearse
 #[derive(Debug, PartialEq, Eq)]
 struct Request {
     seeds: u64,
-    minutes: u64,
+    cpu_s: u64,
     are_mutants: bool,
     is_json: bool,
+    is_afresh: bool,
     scratch: PathBuf,
     names: Vec<String>,
 }
@@ -64,9 +73,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 fn parse(arguments: &[String]) -> Result<Request> {
     let mut request = Request {
         seeds: 20,
-        minutes: 10,
+        cpu_s: bank::BUDGET_S,
         are_mutants: false,
         is_json: false,
+        is_afresh: false,
         scratch: std::env::temp_dir().join("holm-mutants"),
         names: Vec::new(),
     };
@@ -82,16 +92,17 @@ fn parse(arguments: &[String]) -> Result<Request> {
         };
         match word.as_str() {
             "--seeds" => request.seeds = number(after()?)?,
-            "--minutes" => request.minutes = number(after()?)?,
+            "--cpu-seconds" => request.cpu_s = number(after()?)?,
             "--scratch" => request.scratch = PathBuf::from(after()?),
             "--mutants" => request.are_mutants = true,
             "--json" => request.is_json = true,
+            "--afresh" => request.is_afresh = true,
             flag if flag.starts_with('-') => bail!("sim knows no {flag}"),
             name => request.names.push(name.to_owned()),
         }
     }
-    if request.is_json && !request.are_mutants {
-        bail!("--json goes with --mutants");
+    if (request.is_json || request.is_afresh) && !request.are_mutants {
+        bail!("--json and --afresh go with --mutants");
     }
     Ok(request)
 }
@@ -149,13 +160,13 @@ mod tests {
     #[test]
     fn arguments_are_read_and_unknown_ones_refused() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let request = parse(&words("--mutants --minutes 2 --scratch /x R3")).unwrap();
-        assert!(request.are_mutants && request.minutes == 2 && request.names == ["R3"]);
+        let request = parse(&words("--mutants --cpu-seconds 2 --scratch /x R3")).unwrap();
+        assert!(request.are_mutants && request.cpu_s == 2 && request.names == ["R3"]);
         assert_eq!(request.scratch, Path::new("/x"));
         for wrong in [
             "--seeds",
             "--seeds no",
-            "--mutants --minutes 0",
+            "--mutants --cpu-seconds 0",
             "--mutant",
             "--json",
         ] {

@@ -13,7 +13,7 @@ use self::crew::in_order;
 use self::search::{Mutant, Search, Showing};
 use crate::options::{Feedback, Options, Progress};
 use crate::report::{Failure, Outcome, PromiseLine, Report};
-use crate::run::{Ending, Run};
+use crate::run::{Ending, play};
 use crate::scenario::{Check, Length, Promise, Purpose, Scenario, SchedulerKind};
 use crate::stage::Stage;
 use crate::timed::failure;
@@ -211,13 +211,8 @@ impl<'a> Hunt<'a> {
 
 impl Plan {
     fn play(&self, scenario: &Scenario, stage: &Stage, is_observed: bool) -> Ending {
-        let (order, tape) = (self.order.clone(), self.tape.clone());
-        let run = Run::new(scenario, stage, order, Lines::Off, tape);
-        if is_observed {
-            run.observed().finish()
-        } else {
-            run.finish()
-        }
+        let how = (self.order.clone(), Lines::Off);
+        play(scenario, stage, how, self.tape.clone(), is_observed)
     }
 }
 
@@ -281,10 +276,12 @@ pub(crate) fn replay(
 }
 
 fn conclude(scenario: &Scenario, report: &mut Report) {
-    for promise in &scenario.promises {
-        if let Promise::Check(checks) = promise {
-            let line = |check: &Check| PromiseLine::of_check(*check, &report.outcome);
-            report.promises.extend(checks.iter().map(line));
+    for part in scenario.parts() {
+        for promise in &part.promises {
+            if let Promise::Check(checks) = promise {
+                let line = |check: &Check| PromiseLine::of_check(part, *check, &report.outcome);
+                report.promises.extend(checks.iter().map(line));
+            }
         }
     }
 }
@@ -322,7 +319,7 @@ const fn hunting(scenario: &Scenario, scheduler: Scheduler) -> Order {
 }
 
 fn run(scenario: &Scenario, stage: &Stage, order: &Order, lines: Lines, tape: Tape) -> Ending {
-    Run::new(scenario, stage, order.clone(), lines, tape).finish()
+    play(scenario, stage, (order.clone(), lines), tape, false)
 }
 
 /// Finds a smaller tape that breaks the same rule.

@@ -103,12 +103,12 @@ pub(crate) struct PromiseLine {
 
 impl PromiseLine {
     /// What became of a judge's promise: a run that broke one has ended, so the others are open.
-    pub(crate) fn of_check(check: Check, outcome: &Outcome) -> Self {
+    pub(crate) fn of_check(scenario: &Scenario, check: Check, outcome: &Outcome) -> Self {
         let is_broken = matches!(outcome, Outcome::Failed(_));
         Self {
             text: match check.words() {
-                Some(words) => format!("{}: {words}", check.name()),
-                None => check.name().to_owned(),
+                Some(words) => format!("{}{}: {words}", scenario.prefix(), check.name()),
+                None => format!("{}{}", scenario.prefix(), check.name()),
             },
             interval: None,
             bound: None,

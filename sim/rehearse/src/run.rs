@@ -5,8 +5,10 @@
 //! that is over, and is judged by what was seen.
 
 mod clients;
+mod counted;
 pub(crate) mod facts;
 mod figures;
+mod fleet;
 mod front;
 mod goals;
 mod incidents;
@@ -15,6 +17,7 @@ mod islands;
 mod leases;
 mod ledger;
 mod meter;
+mod realm;
 mod shapes;
 mod transactions;
 mod watchers;
@@ -25,7 +28,7 @@ use std::time::Duration;
 use holm_base::{NodeId, Time};
 use holm_check::Violation;
 use holm_raft::RoleName;
-use holm_virtual::{Counts, FaultPlan, Halted, Moment, Noted, Order, Reply, Report, Tape, World};
+use holm_virtual::{Counts, FaultPlan, Halted, Moment, Noted, Order, Reply, Report, Tape};
 
 pub(crate) use figures::{Figures, Second};
 pub(crate) use front::{FrontUse, Fronts};
@@ -43,6 +46,7 @@ use islands::Archipelago;
 use leases::Leases;
 use ledger::Ledger;
 use meter::Meter;
+use realm::Realm;
 use shapes::Shapes;
 use watchers::Watchers;
 
@@ -116,7 +120,7 @@ impl Token {
 pub(crate) struct Run<'a> {
     scenario: &'a Scenario,
     stage: &'a Stage,
-    world: World<Site>,
+    world: Realm,
     askers: Askers,
     /// Where the front's work is paid for; none where work is free.
     fronts: Option<Fronts>,
@@ -171,9 +175,36 @@ pub(crate) struct Ending {
     pub(crate) shapes: Vec<u64>,
     /// What nodes and hosts used while it was measured; nothing where work is free.
     pub(crate) used: Option<Used>,
+    /// Figures of the other keyspaces, in their order.
+    pub(crate) beside: Vec<Figures>,
+}
+
+/// Makes a run, of however many keyspaces the scenario has. `is_observed` says whether orders
+/// and shapes are noted.
+pub(crate) fn play(
+    scenario: &Scenario,
+    stage: &Stage,
+    (order, report): (Order, Report),
+    tape: Tape,
+    is_observed: bool,
+) -> Ending {
+    if !scenario.beside.is_empty() {
+        return fleet::play(scenario, stage, (order, report), tape, is_observed);
+    }
+    let run = Run::new(scenario, stage, order, report, tape);
+    if is_observed {
+        run.observed().finish()
+    } else {
+        run.finish()
+    }
 }
 
 impl Ending {
+    /// The figures of each keyspace.
+    pub(crate) fn all_figures(&self) -> impl Iterator<Item = &Figures> {
+        std::iter::once(&self.figures).chain(&self.beside)
+    }
+
     /// Who found something, and which rule, and of an assertion what it says but for numbers:
     /// what makes two failures the same.
     pub(crate) fn failure(&self) -> Option<(&'static str, &'static str, String)> {
@@ -201,7 +232,12 @@ impl<'a> Run<'a> {
         report: Report,
         tape: Tape,
     ) -> Self {
-        let mut world = stage.world(scenario, order, report, tape);
+        let world = stage.world(scenario, order, report, tape);
+        Self::in_realm(scenario, stage, Realm::new(world, (0, 0)))
+    }
+
+    /// The run of one keyspace in a world that it may share.
+    fn in_realm(scenario: &'a Scenario, stage: &'a Stage, mut world: Realm) -> Self {
         let askers = Askers::new(scenario, stage, &mut world);
         let incidents = Incidents::new(scenario, &mut world);
         if let Length::Time(nanos) = scenario.length {
@@ -246,17 +282,31 @@ impl<'a> Run<'a> {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.proceed()));
         let mut halted = None;
         match outcome {
-            Ok(Ok(())) if self.islands.is_some() => self.judge_islands(),
-            Ok(Ok(())) => self.judge(),
+            Ok(Ok(())) => self.judge_all(),
             Ok(Err(why)) => halted = Some(why),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                let text = text.unwrap_or("an assertion failed");
-                self.ledger
-                    .violate("invariants", NO_NODE_FAILS, text.to_owned());
-            }
+            Err(panic) => self.panicked(&*panic),
         }
+        self.ending(halted)
+    }
+
+    /// Judges what is to be judged in such a keyspace.
+    fn judge_all(&mut self) {
+        if self.islands.is_some() {
+            self.judge_islands();
+        } else {
+            self.judge();
+        }
+    }
+
+    fn panicked(&mut self, panic: &(dyn std::any::Any + Send)) {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        let text = text.unwrap_or("an assertion failed");
+        self.ledger
+            .violate("invariants", NO_NODE_FAILS, text.to_owned());
+    }
+
+    fn ending(mut self, halted: Option<Halted>) -> Ending {
         self.figures.close(self.world.now());
         // A node that failed an assertion may stand anyhow.
         let nodes = catch_unwind(AssertUnwindSafe(|| self.nodes())).unwrap_or_default();
@@ -267,10 +317,7 @@ impl<'a> Run<'a> {
             counts: self.world.counts(),
             virtual_nanos: self.world.now().nanos(),
             acknowledged: self.askers.acknowledged(),
-            elections: match &self.islands {
-                Some(islands) => islands.elections,
-                None => self.ledger.elections(),
-            },
+            elections: self.elections(),
             halted,
             violations: self.ledger.violations,
             report: self.world.report().to_vec(),
@@ -283,6 +330,14 @@ impl<'a> Run<'a> {
             shapes: self.shapes.map_or_else(Vec::new, |shapes| shapes.marks()),
             used,
             figures: self.figures,
+            beside: Vec::new(),
+        }
+    }
+
+    fn elections(&self) -> u64 {
+        match &self.islands {
+            Some(islands) => islands.elections,
+            None => self.ledger.elections(),
         }
     }
 
@@ -376,20 +431,23 @@ impl<'a> Run<'a> {
             self.see_shape();
         }
         self.hear();
+        self.see_rest();
+        Ok(())
+    }
+
+    fn see_rest(&mut self) {
         if self.healed.is_some() && self.converged.is_none() && self.is_at_rest() {
             self.converged = Some(self.world.now());
         }
-        Ok(())
     }
 
     /// Takes what nodes told and answered.
     fn hear(&mut self) {
         let (mut notes, mut replies) = std::mem::take(&mut self.heard);
-        self.world.move_notes(&mut notes);
+        self.world.hear(&mut notes, &mut replies);
         for noted in notes.drain(..) {
             self.note(noted.node, noted.event);
         }
-        self.world.move_replies(&mut replies);
         for reply in replies.drain(..) {
             self.reply(reply.node, reply.request, reply.answer);
         }
@@ -400,14 +458,18 @@ impl<'a> Run<'a> {
     fn hunt(&mut self) {
         self.world.inject(&mut self.faults);
         self.meddle();
+        if self.is_late() || self.askers.is_idle() {
+            self.heal();
+        }
+    }
+
+    /// Whether a hunt has gone on for long enough.
+    fn is_late(&self) -> bool {
         let is_late = match self.scenario.length {
             Length::Choices(most) => self.world.tape().choices() >= most,
             Length::Time(_) => false,
         };
-        let is_late = is_late || self.world.now().since(Time::ZERO) > HUNT_MAX;
-        if is_late || self.askers.is_idle() {
-            self.heal();
-        }
+        is_late || self.world.now().since(Time::ZERO) > HUNT_MAX
     }
 
     fn alarm(&mut self, token: Token) {
@@ -435,6 +497,10 @@ impl<'a> Run<'a> {
     /// All faults end, and everybody asks a little more.
     fn heal(&mut self) {
         self.world.heal();
+        self.ask_once_more();
+    }
+
+    fn ask_once_more(&mut self) {
         self.healed = Some(self.world.now());
         self.meter_stops();
         self.figures.stop();
@@ -484,6 +550,9 @@ impl<'a> Run<'a> {
                     self.leases.disturb(self.world.now());
                 }
                 self.ledger.noted(node, &event);
+                if let holm_raft::Event::OriginCounted { commit } = event {
+                    self.judge_count(node, commit);
+                }
                 self.figures.noted(self.world.now(), node, &event);
             }
         }

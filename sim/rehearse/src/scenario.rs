@@ -77,6 +77,10 @@ pub struct Scenario {
     pub(crate) sites: Vec<Site>,
     pub(crate) links: Vec<Link>,
     pub(crate) keyspace: Keyspace,
+    /// The same for each other keyspace: its clients and its promises, in the same world.
+    pub(crate) beside: Vec<Self>,
+    /// Whether reports name the keyspace, for there are others.
+    pub(crate) has_name: bool,
     pub(crate) clients: Vec<Clients>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) chances: Chances,
@@ -118,7 +122,22 @@ impl Scenario {
                 clients.rate_milli = None;
             }
         }
+        self.beside = self.beside.into_iter().map(Self::hunted).collect();
         self
+    }
+
+    /// The scenario of each keyspace.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.beside)
+    }
+
+    /// What stands before a line of a report about this keyspace, if there are others.
+    pub(crate) fn prefix(&self) -> String {
+        if self.has_name {
+            format!("{}: ", self.keyspace.name)
+        } else {
+            String::new()
+        }
     }
 
     /// All sites' nodes: which site each belongs to, in the order of their ids.
@@ -159,11 +178,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
         return Err(refuse(file, 1, "a scenario has at most 1 MiB"));
     }
     let mut top = tree::read(text, file, sets)?;
-    let format = top.need("format")?;
-    if count(&top, &format, "format", 1 << 20)? != 1 {
-        let what = "format is 1: this build reads no other";
-        return Err(top.refuse(format.line, what));
-    }
+    format(&mut top)?;
     let name = top.need("name")?;
     let name = top.text(name, "name")?;
     let why = top.need("why")?;
@@ -173,9 +188,14 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
     let parts = parts::read(&mut top, purpose)?;
     let clients = load::clients(&mut top, &parts)?;
     let faults = load::faults(&mut top, &parts)?;
-    let chances = load::chances(&mut top, &parts.keyspace)?;
+    let chances = load::chances(&mut top, &parts.keyspaces)?;
     let goals = goal::read(&mut top)?;
+    if parts.keyspaces.len() > 1 {
+        without_goals(&top, &goals)?;
+    }
     let promises = promise::read(&mut top, &parts, &faults)?;
+    let mut keyspaces = parts.keyspaces.into_iter();
+    let keyspace = keyspaces.next().expect("there is one at least");
     let mut scenario = Scenario {
         file: file.to_owned(),
         text: text.to_owned(),
@@ -200,12 +220,14 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
         informative: (if purpose == Purpose::Hunt { 20 } else { 100 }, 1),
         sites: parts.sites,
         links: parts.links,
-        keyspace: parts.keyspace,
-        clients,
+        keyspace,
+        beside: Vec::new(),
+        has_name: false,
+        clients: of_keyspace(&clients, 0),
         faults,
         chances,
         goals,
-        promises,
+        promises: of_keyspace(&promises, 0),
         costs: None,
         has_generator: false,
         identity: identity(text, sets),
@@ -213,12 +235,58 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
     if let Some(run) = run {
         run_table(run, &mut scenario)?;
     }
-    if scenario.purpose == Purpose::Hunt && scenario.clients.iter().any(|one| one.ops.is_none()) {
+    scenario.divide(keyspaces, &clients, &promises);
+    if purpose == Purpose::Hunt && clients.iter().any(|(_, one)| one.ops.is_none()) {
         let what = "a hunt's clients need `ops`: how many operations each makes";
         return Err(top.refuse(1, what));
     }
     top.finish()?;
     Ok(scenario)
+}
+
+fn format(top: &mut Table) -> Result<(), Refusal> {
+    let format = top.need("format")?;
+    if count(top, &format, "format", 1 << 20)? == 1 {
+        return Ok(());
+    }
+    let what = "format is 1: this build reads no other";
+    Err(top.refuse(format.line, what))
+}
+
+fn without_goals(top: &Table, goals: &[Goal]) -> Result<(), Refusal> {
+    if goals.is_empty() {
+        return Ok(());
+    }
+    let what = "goals are of one keyspace so far: leave each [[goal]] out";
+    Err(top.refuse(1, what))
+}
+
+/// What was read of all keyspaces, with the number of each.
+type Numbered<T> = [(usize, T)];
+
+impl Scenario {
+    /// Gives each other keyspace its clients and its promises.
+    fn divide(
+        &mut self,
+        keyspaces: impl Iterator<Item = Keyspace>,
+        clients: &Numbered<Clients>,
+        promises: &Numbered<Promise>,
+    ) {
+        let beside = (1..).zip(keyspaces).map(|(at, keyspace)| Self {
+            keyspace,
+            clients: of_keyspace(clients, at),
+            promises: of_keyspace(promises, at),
+            has_name: true,
+            ..self.clone()
+        });
+        self.beside = beside.collect();
+        self.has_name = !self.beside.is_empty();
+    }
+}
+
+fn of_keyspace<T: Clone>(all: &[(usize, T)], at: usize) -> Vec<T> {
+    let own = all.iter().filter(|(of, _)| *of == at);
+    own.map(|(_, one)| one.clone()).collect()
 }
 
 fn identity(text: &str, sets: &[(String, String)]) -> [u8; 32] {

@@ -48,6 +48,8 @@ pub(crate) enum Engine {
 /// What all starts of a node have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    /// How many nodes of other keyspaces stand before those of its own, which count from 1.
+    pub(crate) before: u64,
     pub(crate) engine: Engine,
     /// How many operations the log keeps for who lags.
     pub(crate) kept: Option<u64>,
@@ -327,72 +329,105 @@ pub(crate) struct Scene {
 
 /// A node of the store under rehearsal.
 #[derive(Debug)]
-pub(crate) enum Site {
+pub(crate) struct Site {
+    /// How many nodes of other keyspaces stand before those of its own, which it knows alone.
+    before: u64,
+    kind: Kind,
+    wanted: Effects<Effect>,
+}
+
+#[derive(Debug)]
+enum Kind {
     Store(Box<StoreSite>),
     Table(Box<TableSite>),
 }
 
 impl Site {
     pub(crate) fn stand(&self) -> Stand {
-        match self {
-            Self::Store(site) => site.stand(),
-            Self::Table(site) => site.stand(),
+        match &self.kind {
+            Kind::Store(site) => site.stand(),
+            Kind::Table(site) => site.stand(),
         }
     }
 
     /// Who belongs to the group, as far as it knows.
     pub(crate) fn configuration(&self) -> &Configuration {
-        match self {
-            Self::Store(site) => site.configuration(),
-            Self::Table(site) => site.configuration(),
+        match &self.kind {
+            Kind::Store(site) => site.configuration(),
+            Kind::Table(site) => site.configuration(),
         }
     }
 
     /// The newest revision that is applied.
     pub(crate) fn revision(&self) -> u64 {
-        match self {
-            Self::Store(site) => site.revision(),
-            Self::Table(site) => site.revision(),
+        match &self.kind {
+            Kind::Store(site) => site.revision(),
+            Kind::Table(site) => site.revision(),
         }
     }
 
     /// All that it holds.
     pub(crate) fn holding(&self) -> Holding {
-        match self {
-            Self::Store(site) => site.holding(),
-            Self::Table(site) => site.holding(),
+        match &self.kind {
+            Kind::Store(site) => site.holding(),
+            Kind::Table(site) => site.holding(),
+        }
+    }
+
+    /// The term of its entry at an op and who may decide on it; none where that cannot be seen.
+    pub(crate) fn decided_by(&self, op: Op) -> Option<(Term, Vec<&Configuration>)> {
+        match &self.kind {
+            Kind::Store(_) => None,
+            Kind::Table(site) => site.raft().decided_by(op),
+        }
+    }
+
+    /// Whether its entry of that term at an op survives its end; yes where that cannot be seen.
+    pub(crate) fn keeps(&self, op: Op, term: Term) -> bool {
+        match &self.kind {
+            Kind::Store(_) => true,
+            Kind::Table(site) => site.raft().keeps(op, term),
         }
     }
 
     /// How it stands among islands; none if it is none.
     pub(crate) fn shore(&self) -> Option<Shore> {
-        match self {
-            Self::Store(site) => site.shore(),
-            Self::Table(_) => None,
+        match &self.kind {
+            Kind::Store(site) => site.shore(),
+            Kind::Table(_) => None,
         }
     }
 
     /// What an island shows.
     pub(crate) fn scene(&self) -> Scene {
-        match self {
-            Self::Store(site) => site.scene(),
-            Self::Table(_) => Scene::default(),
+        match &self.kind {
+            Kind::Store(site) => site.scene(),
+            Kind::Table(_) => Scene::default(),
         }
     }
 
     /// What an island showed of keys at a revision; none if that is compacted.
     pub(crate) fn read_at(&self, keys: (Key, Key), revision: u64) -> Option<Reply> {
-        match self {
-            Self::Store(site) => site.read_at(keys, revision),
-            Self::Table(_) => None,
+        match &self.kind {
+            Kind::Store(site) => site.read_at(keys, revision),
+            Kind::Table(_) => None,
         }
     }
 
     /// Through which revision a watch has been served; none if it is not served.
     pub(crate) fn watched_through(&self, request: RequestId) -> Option<u64> {
+        match &self.kind {
+            Kind::Store(site) => site.watched_through(request),
+            Kind::Table(site) => site.watched_through(request),
+        }
+    }
+}
+
+impl Kind {
+    fn step(&mut self, now: Time, input: Input, effects: &mut Effects<Effect>) {
         match self {
-            Self::Store(site) => site.watched_through(request),
-            Self::Table(site) => site.watched_through(request),
+            Self::Store(site) => site.step(now, input, effects),
+            Self::Table(site) => site.step(now, input, effects),
         }
     }
 }
@@ -402,16 +437,35 @@ impl Machine for Site {
     type Effect = Effect;
 
     fn step(&mut self, now: Time, input: Input, effects: &mut Effects<Effect>) {
-        match self {
-            Self::Store(site) => site.step(now, input, effects),
-            Self::Table(site) => site.step(now, input, effects),
+        let before = self.before;
+        if before == 0 {
+            self.kind.step(now, input, effects);
+            return;
+        }
+        let input = match input {
+            Input::Message { from, message } => Input::Message {
+                from: NodeId::new(from.value() - before),
+                message,
+            },
+            Input::Start | Input::Wake | Input::Durable { .. } | Input::Request { .. } => input,
+        };
+        self.kind.step(now, input, &mut self.wanted);
+        for effect in self.wanted.drain() {
+            effects.push(match effect {
+                Effect::Send { to, message, after } => Effect::Send {
+                    to: NodeId::new(to.value() + before),
+                    message,
+                    after,
+                },
+                Effect::Persist { .. } | Effect::Answer { .. } | Effect::Note(_) => effect,
+            });
         }
     }
 
     fn wake_at(&self) -> Option<Time> {
-        match self {
-            Self::Store(site) => site.wake_at(),
-            Self::Table(site) => site.wake_at(),
+        match &self.kind {
+            Kind::Store(site) => site.wake_at(),
+            Kind::Table(site) => site.wake_at(),
         }
     }
 }
@@ -481,18 +535,24 @@ impl Node for Site {
     }
 
     fn boot(setup: &Setup, id: NodeId, seed: u64, shelf: &Shelf) -> Self {
-        match shelf {
-            Shelf::Deck(deck) => Self::Store(Box::new(StoreSite::start(setup, id, seed, deck))),
+        let id = NodeId::new(id.value() - setup.before);
+        let kind = match shelf {
+            Shelf::Deck(deck) => Kind::Store(Box::new(StoreSite::start(setup, id, seed, deck))),
             Shelf::Journal(journal) => {
-                Self::Table(Box::new(TableSite::start(setup, id, seed, journal)))
+                Kind::Table(Box::new(TableSite::start(setup, id, seed, journal)))
             }
+        };
+        Self {
+            before: setup.before,
+            kind,
+            wanted: Effects::new(),
         }
     }
 
     fn tell_wall(&mut self, now: Time, wall: WallTime) {
-        match self {
-            Self::Store(site) => site.tell_wall(now, wall),
-            Self::Table(_) => {}
+        match &mut self.kind {
+            Kind::Store(site) => site.tell_wall(now, wall),
+            Kind::Table(_) => {}
         }
     }
 
@@ -528,23 +588,23 @@ impl Node for Site {
     }
 
     fn work_nanos(&self, turn: &Turn<Effect>) -> u64 {
-        match self {
-            Self::Store(site) => site.work_nanos(turn),
-            Self::Table(_) => 0,
+        match &self.kind {
+            Kind::Store(site) => site.work_nanos(turn),
+            Kind::Table(_) => 0,
         }
     }
 
     fn log_nanos(&self, turn: &Turn<Effect>) -> u64 {
-        match self {
-            Self::Store(site) => site.log_nanos(turn),
-            Self::Table(_) => 0,
+        match &self.kind {
+            Kind::Store(site) => site.log_nanos(turn),
+            Kind::Table(_) => 0,
         }
     }
 
     fn flushes_itself(&self, turn: &Turn<Effect>) -> bool {
-        match self {
-            Self::Store(site) => site.flushes_itself(turn),
-            Self::Table(_) => false,
+        match &self.kind {
+            Kind::Store(site) => site.flushes_itself(turn),
+            Kind::Table(_) => false,
         }
     }
 
@@ -556,9 +616,9 @@ impl Node for Site {
     }
 
     fn has_failed(&self) -> bool {
-        match self {
-            Self::Store(site) => site.has_failed(),
-            Self::Table(_) => false,
+        match &self.kind {
+            Kind::Store(site) => site.has_failed(),
+            Kind::Table(_) => false,
         }
     }
 }

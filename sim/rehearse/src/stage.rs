@@ -1,5 +1,6 @@
 //! The world that a scenario describes, built once and copied for each run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,10 @@ const MESSAGE_SCALE: u32 = 1_000;
 /// Everything that all runs of a scenario have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
+    /// Of the nodes of all keyspaces; of those beside the first, only their own.
     spec: WorldSpec<Site>,
+    /// The nodes of the other keyspaces, each counted from 1.
+    pub(crate) beside: Vec<Self>,
     /// Which site each node belongs to.
     pub(crate) site_of: Vec<usize>,
     /// How many of the nodes are voters at first.
@@ -47,6 +51,39 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(scenario: &Scenario) -> Self {
+        let mut stage = Self::of_keyspace(scenario, 0);
+        for part in &scenario.beside {
+            let before = stage.spec.nodes.len();
+            let own = Self::of_keyspace(part, before);
+            stage.spec.nodes.extend(own.spec.nodes.iter().cloned());
+            stage.spec.links.extend(own.spec.links.iter().cloned());
+            stage.beside.push(own);
+        }
+        if !stage.beside.is_empty() {
+            stage.share_hosts(scenario);
+            stage.faults = faults(scenario, stage.spec.nodes.len());
+        }
+        stage
+    }
+
+    /// All nodes of a site are on its cores, whichever keyspace they keep.
+    fn share_hosts(&mut self, scenario: &Scenario) {
+        let mut hosts: Vec<(&str, usize)> = Vec::new();
+        for node in &mut self.spec.nodes {
+            let part = &scenario.sites[node.site];
+            let own = part.host.as_deref().unwrap_or(&part.name);
+            let known = hosts.iter().position(|(name, _)| *name == own);
+            node.host = known.unwrap_or_else(|| {
+                hosts.push((own, part.cores));
+                hosts.len() - 1
+            });
+        }
+        self.spec.hosts = hosts.iter().map(|(_, cores)| *cores).collect();
+        self.hosts = hosts.len();
+    }
+
+    /// The nodes of one keyspace, of which so many of others stand before.
+    fn of_keyspace(scenario: &Scenario, before: usize) -> Self {
         let site_of = scenario.nodes();
         let keyspace = &scenario.keyspace;
         let first = keyspace
@@ -54,7 +91,10 @@ impl Stage {
             .iter()
             .map(|&site| scenario.sites[site].nodes);
         let voters = first.sum();
-        let setup = setup(scenario, voters);
+        let setup = Setup {
+            before: u64::try_from(before).expect("nodes are few"),
+            ..setup(scenario, voters)
+        };
         let mut hosts: Vec<(Option<&str>, usize)> = Vec::new();
         let mut nodes = Vec::new();
         let costs = scenario.costs.as_deref();
@@ -82,7 +122,11 @@ impl Stage {
             });
         }
         let link = usual_link(scenario);
-        let links = links(scenario, &site_of);
+        let mut links = links(scenario, &site_of);
+        for (source, target, _) in &mut links {
+            *source += before;
+            *target += before;
+        }
         let limits = limits(costs.is_some());
         let gap = |rate: u64| {
             let mean = 1_000_000_000_000 / rate.max(1);
@@ -92,6 +136,7 @@ impl Stage {
         };
         let gaps = scenario.clients.iter();
         Self {
+            beside: Vec::new(),
             isles: setup.islands,
             spec: WorldSpec {
                 nodes,
@@ -120,17 +165,50 @@ impl Stage {
         mut tape: Tape,
     ) -> World<Site> {
         let mut spec = self.spec.clone();
-        for (node, &site) in spec.nodes.iter_mut().zip(&self.site_of) {
-            let clock = &scenario.sites[site].clock;
-            node.clock = ClockSpec {
-                offset: clock.offset.draw(OFFSET, &mut tape),
-                drift_ppb: clock.drift_ppb.draw(DRIFT, &mut tape),
-                error: Duration::from_nanos(clock.error),
-            };
+        // The nodes of several keyspaces at a site have one clock.
+        let mut drawn: BTreeMap<usize, ClockSpec> = BTreeMap::new();
+        for node in &mut spec.nodes {
+            let known = drawn.get(&node.site).filter(|_| !self.beside.is_empty());
+            node.clock = known.copied().unwrap_or_else(|| {
+                let clock = &scenario.sites[node.site].clock;
+                ClockSpec {
+                    offset: clock.offset.draw(OFFSET, &mut tape),
+                    drift_ppb: clock.drift_ppb.draw(DRIFT, &mut tape),
+                    error: Duration::from_nanos(clock.error),
+                }
+            });
+            drawn.insert(node.site, node.clock);
         }
         spec.order = order;
         spec.report = report;
         World::new(spec, tape)
+    }
+
+    /// A world in which there is nothing.
+    pub(crate) fn nowhere(&self) -> World<Site> {
+        let spec = WorldSpec {
+            nodes: Vec::new(),
+            hosts: Vec::new(),
+            link: self.spec.link.clone(),
+            links: Vec::new(),
+            order: Order::Timed,
+            limits: self.spec.limits,
+            report: Report::Off,
+        };
+        World::new(spec, Tape::fresh(0))
+    }
+
+    /// What a run of several keyspaces is made of: each with how many nodes stand before it.
+    pub(crate) fn parts(&self) -> Vec<(&Self, u64)> {
+        let mut before = 0;
+        let all = std::iter::once(self).chain(&self.beside);
+        let place = |stage: &Self| {
+            let first = before;
+            before += u64::try_from(stage.site_of.len()).expect("nodes are few");
+            first
+        };
+        let places: Vec<u64> = all.clone().map(place).collect();
+        all.zip(places).collect()
     }
 
     /// Where the front's work is paid for, if work costs something. `groups` are the site and
@@ -256,6 +334,7 @@ fn setup(scenario: &Scenario, voters: usize) -> Setup {
     let keyspace = &scenario.keyspace;
     let values = scenario.clients.iter().map(|one| one.value);
     Setup {
+        before: 0,
         engine: keyspace.engine,
         kept: keyspace.kept,
         value_bytes_max: values.max().unwrap_or(0),

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::hunt::crew::in_order;
 use crate::options::{Options, Progress};
 use crate::report::{Charged, Failure, Outcome, PromiseLine, Ratios, Report, Row};
-use crate::run::{Ending, Figures, Run, Used};
+use crate::run::{Ending, Figures, Used, play};
 use crate::scenario::{Check, Measure, Promise, Scenario};
 use crate::stage::Stage;
 use crate::statistics::{Interval, Ratio, Verdict, looks};
@@ -22,6 +22,8 @@ const DRIFT: f64 = 0.1;
 /// One figure that is followed through all runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Followed {
+    /// Of which keyspace.
+    part: usize,
     pub(crate) measure: Measure,
     pub(crate) at: Vec<usize>,
     pub(crate) phase: Option<usize>,
@@ -198,7 +200,12 @@ impl<'a> Other<'a> {
                 .map(|&site| series.scenario.sites[site].name.clone());
             let first = series.first.as_ref();
             let phase = first.and_then(|first| it.phase.map(|phase| first.phases[phase].clone()));
-            (it.measure, sites.collect::<Vec<_>>(), phase)
+            (
+                series.called(it),
+                it.measure,
+                sites.collect::<Vec<_>>(),
+                phase,
+            )
         };
         let wanted = names(own, one);
         let mut all = self.series.followed.iter();
@@ -220,7 +227,7 @@ impl<'a> Other<'a> {
             .map_or_else(Vec::new, |first| first.phases.clone());
         let line = |one: &Followed| {
             let ratio = self.ratio(own, one)?;
-            Some((describe(one, &sites, &phases), ratio))
+            Some((own.called(one) + &describe(one, &sites, &phases), ratio))
         };
         Ratios {
             against: self.series.scenario.file.clone(),
@@ -231,7 +238,7 @@ impl<'a> Other<'a> {
 
 fn run(scenario: &Scenario, stage: &Stage, seed: u64, recording: Recording) -> Ending {
     let tape = Tape::fresh(seed).recording(recording);
-    Run::new(scenario, stage, Order::Timed, Lines::Off, tape).finish()
+    play(scenario, stage, (Order::Timed, Lines::Off), tape, false)
 }
 
 pub(crate) fn failure(
@@ -289,11 +296,14 @@ impl<'a> Series<'a> {
 
     fn add(&mut self, ending: &Ending) {
         if self.first.is_none() {
-            self.follow(&ending.figures);
+            for (part, figures) in ending.all_figures().enumerate() {
+                self.follow(part, figures);
+            }
             self.first = Some(ending.figures.clone());
         }
         for one in &mut self.followed {
-            let value = ending.figures.value(one.measure, &one.at, one.phase);
+            let figures = ending.all_figures().nth(one.part);
+            let value = figures.and_then(|it| it.value(one.measure, &one.at, one.phase));
             one.values.extend(value);
             one.by_run.push(value);
         }
@@ -309,10 +319,13 @@ impl<'a> Series<'a> {
     }
 
     /// Decides what to follow: what is promised, and what every report shows.
-    fn follow(&mut self, figures: &Figures) {
+    fn follow(&mut self, part: usize, figures: &Figures) {
+        let Some(scenario) = self.scenario.parts().nth(part) else {
+            return;
+        };
         let mut ops: Vec<usize> = Vec::new();
         let mut sites: Vec<usize> = Vec::new();
-        for clients in &self.scenario.clients {
+        for clients in &scenario.clients {
             let wanted = clients.mix.0.iter().enumerate();
             ops.extend(wanted.filter(|(_, weight)| **weight > 0).map(|(op, _)| op));
             sites.extend(&clients.at);
@@ -332,17 +345,18 @@ impl<'a> Series<'a> {
                     for &phase in &phases {
                         // The 99th is for the eye; to wait for it would take for ever.
                         let is_awaited = !matches!(measure, Measure::Quantile(_, 990));
-                        self.find_or_follow(measure, &[site], Some(phase), is_awaited);
+                        let one = (part, measure, Some(phase));
+                        self.find_or_follow(one, &[site], is_awaited);
                     }
                 }
             }
-            self.find_or_follow(Measure::Rate(op), &[], None, true);
+            self.find_or_follow((part, Measure::Rate(op), None), &[], true);
         }
-        if !self.scenario.faults.is_empty() && self.scenario.islands().is_none() {
-            self.find_or_follow(Measure::Leaderless, &[], None, false);
-            self.find_or_follow(Measure::Heal, &[], None, false);
+        if !scenario.faults.is_empty() && scenario.islands().is_none() {
+            self.find_or_follow((part, Measure::Leaderless, None), &[], false);
+            self.find_or_follow((part, Measure::Heal, None), &[], false);
         }
-        for promise in &self.scenario.promises {
+        for promise in &scenario.promises {
             let Promise::Figure {
                 measure, at, phase, ..
             } = promise
@@ -352,27 +366,26 @@ impl<'a> Series<'a> {
             };
             let named = phase.as_ref();
             let phase = named.and_then(|name| figures.phases.iter().position(|one| one == name));
-            let found = self.find_or_follow(*measure, at, phase, true);
+            let found = self.find_or_follow((part, *measure, phase), at, true);
             self.promised.push(Some(found));
         }
     }
 
     fn find_or_follow(
         &mut self,
-        measure: Measure,
+        (part, measure, phase): (usize, Measure, Option<usize>),
         at: &[usize],
-        phase: Option<usize>,
         is_awaited: bool,
     ) -> usize {
-        let known = self
-            .followed
-            .iter()
-            .position(|one| one.measure == measure && one.at == at && one.phase == phase);
+        let known = self.followed.iter().position(|one| {
+            (one.part, one.measure, one.phase) == (part, measure, phase) && one.at == at
+        });
         if let Some(known) = known {
             self.followed[known].is_awaited |= is_awaited;
             return known;
         }
         self.followed.push(Followed {
+            part,
             measure,
             at: at.to_vec(),
             phase,
@@ -421,7 +434,8 @@ impl<'a> Series<'a> {
         };
         let measure = Measure::Availability(op);
         let share = self.followed.iter().find(|other| {
-            other.measure == measure && other.at == one.at && other.phase == one.phase
+            (other.part, other.measure, other.phase) == (one.part, measure, one.phase)
+                && other.at == one.at
         });
         share.is_some_and(|share| {
             let count = u32::try_from(share.values.len()).unwrap_or(u32::MAX);
@@ -430,7 +444,8 @@ impl<'a> Series<'a> {
     }
 
     fn verdicts(&self) -> Vec<(usize, Verdict)> {
-        let promises = self.scenario.promises.iter().zip(&self.promised);
+        let promises = self.scenario.parts().flat_map(|part| &part.promises);
+        let promises = promises.zip(&self.promised);
         let verdicts = promises.filter_map(|(promise, at)| {
             let (Promise::Figure { bound, .. }, Some(at)) = (promise, at) else {
                 return None;
@@ -454,24 +469,23 @@ impl<'a> Series<'a> {
         let rows = self.rows(&sites, &phases);
         let verdicts = self.verdicts();
         let mut promises = Vec::new();
-        for promise in &self.scenario.promises {
-            if let Promise::Check(checks) = promise {
-                let line = |check: &Check| PromiseLine::of_check(*check, &outcome);
-                promises.extend(checks.iter().map(line));
+        for part in self.scenario.parts() {
+            for promise in &part.promises {
+                if let Promise::Check(checks) = promise {
+                    let line = |check: &Check| PromiseLine::of_check(part, *check, &outcome);
+                    promises.extend(checks.iter().map(line));
+                }
             }
         }
-        let figures = self
-            .scenario
-            .promises
-            .iter()
-            .filter_map(|promise| match promise {
-                Promise::Figure { bound, .. } => Some(*bound),
-                Promise::Check(_) => None,
-            });
+        let all = self.scenario.parts().flat_map(|part| &part.promises);
+        let figures = all.filter_map(|promise| match promise {
+            Promise::Figure { bound, .. } => Some(*bound),
+            Promise::Check(_) => None,
+        });
         for ((at, verdict), bound) in verdicts.into_iter().zip(figures) {
             let one = &self.followed[at];
             promises.push(PromiseLine {
-                text: describe(one, &sites, &phases),
+                text: self.called(one) + &describe(one, &sites, &phases),
                 interval: self.interval(at),
                 bound: Some(bound),
                 unit: Some(one.measure.unit()),
@@ -502,13 +516,19 @@ impl<'a> Series<'a> {
         report
     }
 
+    /// The keyspace of a figure, if there are several.
+    fn called(&self, one: &Followed) -> String {
+        let part = self.scenario.parts().nth(one.part);
+        part.map_or_else(String::new, Scenario::prefix)
+    }
+
     /// The table of the report: a row for each figure and site, a column for each phase.
     fn rows(&self, sites: &[String], phases: &[String]) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
         for (at, one) in self.followed.iter().enumerate() {
             let site = one.at.iter().map(|&site| sites[site].as_str());
             let site = site.collect::<Vec<_>>().join(", ");
-            let name = one.measure.name();
+            let name = self.called(one) + &one.measure.name();
             let phase = one.phase.map_or("", |phase| phases[phase].as_str());
             let cell = (phase.to_owned(), self.interval(at), self.is_rare(one));
             let known = rows

@@ -161,7 +161,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "[[promise]]",
         "[[fault]]\nat = \"1s\"\nrestart_as = \"a\"\n[[promise]]",
-        "restart_as is not rehearsed yet",
+        "x.toml:20: restart_as: there is no older release to run yet: leave the fault out",
     ),
     (
         "[[promise]]",

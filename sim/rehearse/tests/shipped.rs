@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 17] = [
+const SHIPPED: [(&str, &str); 22] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -52,6 +52,18 @@ const SHIPPED: [(&str, &str); 17] = [
         "hunt-sprint",
         include_str!("../../../scenarios/hunt-sprint.toml"),
     ),
+    (
+        "hunt-clocks",
+        include_str!("../../../scenarios/hunt-clocks.toml"),
+    ),
+    (
+        "hunt-origins",
+        include_str!("../../../scenarios/hunt-origins.toml"),
+    ),
+    (
+        "hunt-values",
+        include_str!("../../../scenarios/hunt-values.toml"),
+    ),
     ("thousand", include_str!("../../../scenarios/thousand.toml")),
     ("islands", include_str!("../../../scenarios/islands.toml")),
     (
@@ -65,6 +77,14 @@ const SHIPPED: [(&str, &str); 17] = [
     (
         "hunt-counters",
         include_str!("../../../scenarios/hunt-counters.toml"),
+    ),
+    (
+        "two-guarantees",
+        include_str!("../../../scenarios/two-guarantees.toml"),
+    ),
+    (
+        "hunt-guarantees",
+        include_str!("../../../scenarios/hunt-guarantees.toml"),
     ),
 ];
 

@@ -79,6 +79,12 @@ impl Raft {
                     !self.durable.hard.is_recovering,
                     "I14: damaged nodes do not lead"
                 );
+                let placed = self.durable.log.configured();
+                // A group's first leader begins its log with the configuration that it has.
+                assert!(
+                    placed.at.op <= leading.blank || self.volatile.commit >= leading.blank,
+                    "I9: members change once an entry of this term is committed"
+                );
                 for peer in &leading.peers {
                     assert!(peer.node != own, "a leader is no peer of itself");
                     assert!(peer.matched <= last, "I2: nobody has more than the leader");

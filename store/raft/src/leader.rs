@@ -10,7 +10,7 @@ use holm_base::{NodeId, Op, RequestId, Time};
 use crate::effect::{Effect, Refused};
 use crate::event::{Event, Rejected, SteppedDown};
 use crate::membership::{Changing, Configuration};
-use crate::message::{Body, Command, Entry, Message, Payload, Position};
+use crate::message::{Body, Command, Entry, Message, NO_ROUND, Payload, Position};
 use crate::node::{Cx, Raft};
 use crate::origin::Windows;
 use crate::progress::{Mode, Peer, PeerView};
@@ -296,7 +296,7 @@ impl Raft {
         let Some(leading) = self.leader_mut() else {
             return;
         };
-        if round > leading.round {
+        if round == NO_ROUND || round > leading.round {
             return;
         }
         let Some(peer) = leading.peer_mut(from) else {

@@ -124,6 +124,13 @@ impl Log {
         first.expect("a log always has the configuration in force at its applied op")
     }
 
+    /// The configuration in force at an op, if it is not history yet, and all behind it.
+    pub(crate) fn configurations_from(&self, op: Op) -> Option<Vec<&Configuration>> {
+        let behind = self.configurations.iter().rposition(|it| it.at.op <= op)?;
+        let placed = self.configurations.iter().skip(behind);
+        Some(placed.map(|it| &*it.configuration).collect())
+    }
+
     /// The largest op that a quorum of the configuration in force at it has reached (I3).
     pub(crate) fn agreed(&self, value: impl Fn(NodeId) -> Op) -> Op {
         let mut end = self.last;

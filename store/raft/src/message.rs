@@ -118,6 +118,9 @@ impl Entry {
 /// What an entry weighs beyond its body.
 pub(crate) const HEADER_WEIGHT: u64 = 64;
 
+/// Stands in a heartbeat's answer that answers none of the rounds of its term, which begin at 1.
+pub(crate) const NO_ROUND: u64 = 0;
+
 /// One round of a reader's questions. Two runs of a node never share one (I7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Round {
@@ -212,7 +215,7 @@ pub enum Body {
     },
     /// So does the follower.
     HeartbeatReply {
-        /// As asked.
+        /// As asked; 0 if a leader of an earlier term asked, who is only told of this one.
         round: u64,
         /// As asked.
         stamp: Time,

@@ -16,7 +16,7 @@ use crate::event::{Event, Rejected, SteppedDown};
 use crate::input::{Input, Operation};
 use crate::log::Log;
 use crate::membership::Configuration;
-use crate::message::{Body, Command, Entry, Message, Origin, Payload, Position};
+use crate::message::{Body, Command, Entry, Message, NO_ROUND, Origin, Payload, Position};
 use crate::origin::Outbox;
 use crate::snapshot::Checkpoint;
 use crate::state::{Durable, Follower, Recovering, Role, Volatile};
@@ -230,6 +230,23 @@ impl Raft {
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         &self.durable.log.configured().configuration
+    }
+
+    /// The term of the entry at an op and the configurations that may decide on it, as far as
+    /// both are known here: the one in force there, and those behind it, each of which stands
+    /// in a log only once the one before it is committed or joint with it.
+    #[must_use]
+    pub fn decided_by(&self, op: Op) -> Option<(Term, Vec<&Configuration>)> {
+        let log = &self.durable.log;
+        Some((log.term_of(op)?, log.configurations_from(op)?))
+    }
+
+    /// Whether the entry of that term at an op would survive a crash of this node.
+    #[must_use]
+    pub fn keeps(&self, op: Op, term: Term) -> bool {
+        let log = &self.durable.log;
+        let is_there = op <= log.base().op || log.term_of(op) == Some(term);
+        is_there && op <= log.durable().max(log.base().op)
     }
 
     /// What belongs to the state at [`Raft::applied`], to be kept with the engine's data.
@@ -449,8 +466,10 @@ impl Raft {
                 };
                 self.send(cx, from, body, None);
             }
-            Body::Heartbeat { round, stamp, .. } => {
-                let body = self.pulse(*round, *stamp);
+            Body::Heartbeat { .. } => {
+                // It carries this term, in which the sender may lead by the time it arrives, with
+                // rounds and stamps of another run: so it answers none of them.
+                let body = self.pulse(NO_ROUND, Time::ZERO);
                 self.send(cx, from, body, None);
             }
             Body::Offer { .. } | Body::Commit { .. } | Body::Chunk { .. } | Body::TimeoutNow => {}

@@ -5,18 +5,23 @@
 //! checker: invariants                    who should see it
 //! scenario: hunt-votes                   a rehearsal that finds it
 //! suite: -p holm-raft --test paper       or a test of ours that fails; tried in this order
-//! budget: 600                            CPU seconds for each
+//! budget: 600                            CPU seconds for all of that together
 //! missed: why                            only if nothing finds it yet
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::scratch::Digest;
+
 /// Groups that must be whole: each number has a patch or a waiver.
-const GROUPS: [(&str, u32); 4] = [("R", 32), ("E", 13), ("L", 29), ("C", 11)];
+const WHOLE: [(&str, u32); 4] = [("R", 32), ("E", 13), ("L", 29), ("C", 11)];
+/// The letters of all groups.
+const GROUPS: [&str; 6] = ["R", "E", "K", "L", "C", "S"];
 
 /// How many CPU seconds a mutant gets, if its page says nothing.
 pub(super) const BUDGET_S: u64 = 600;
@@ -30,6 +35,22 @@ pub(super) enum Finder {
     Suite(Vec<String>),
 }
 
+impl fmt::Display for Finder {
+    /// As one names it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scenario(name) => formatter.write_str(name),
+            Self::Suite(words) => {
+                let words = words.iter().map(String::as_str);
+                let words: Vec<&str> = words
+                    .filter(|word| !word.starts_with("--") && *word != "-p")
+                    .collect();
+                formatter.write_str(&words.join(" "))
+            }
+        }
+    }
+}
+
 /// A patch and its page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mutant {
@@ -39,6 +60,10 @@ pub(super) struct Mutant {
     pub(super) checker: String,
     pub(super) finders: Vec<Finder>,
     pub(super) budget_s: u64,
+    /// The folder of the crate that the patch begins in.
+    pub(super) folder: String,
+    /// Stands for page and patch.
+    pub(super) digest: String,
     /// Why nothing finds it, if that is known.
     pub(super) missed: Option<String>,
 }
@@ -61,6 +86,8 @@ impl Mutant {
             checker: String::new(),
             finders: Vec::new(),
             budget_s: BUDGET_S,
+            folder: folder(text),
+            digest: digest(text),
             missed: None,
         };
         for line in lines.take_while(|line| !line.is_empty()) {
@@ -90,16 +117,55 @@ impl Mutant {
     }
 }
 
-/// Every mutant, or those that were asked for, by group and number.
+/// The crate that a patch begins in: what stands before `/src/` in its first path.
+fn folder(text: &str) -> String {
+    let path = text.lines().find_map(|line| line.strip_prefix("+++ b/"));
+    let path = path.unwrap_or_default();
+    path.split_once("/src/").map_or(path, |it| it.0).to_owned()
+}
+
+fn digest(text: &str) -> String {
+    let mut digest = Digest::default();
+    digest.add(text.as_bytes());
+    digest.text()
+}
+
+/// Every mutant, or those that were asked for by name or by the letter of their group, by group
+/// and number.
 pub(super) fn read(root: &Path, names: &[String]) -> Result<Vec<Mutant>> {
-    let found = super::named(&root.join("sim/mutants"), ".patch", names)?;
+    let folder = root.join("sim/mutants");
+    let is_group = |name: &String| GROUPS.iter().any(|group| group == name);
+    let (groups, single): (Vec<_>, Vec<_>) = names.iter().cloned().partition(is_group);
+    let mut found = super::named(&folder, ".patch", &[])?;
+    if !names.is_empty() {
+        found.retain(|(name, _)| groups.iter().any(|group| group == split(name).0));
+        if !single.is_empty() {
+            found.extend(super::named(&folder, ".patch", &single)?);
+        }
+        found.sort();
+        found.dedup();
+    }
     let read = found.iter().map(|(name, patch)| Mutant::read(name, patch));
     let mut bank = read.collect::<Result<Vec<Mutant>>>()?;
     bank.sort_by_key(|mutant| place(&mutant.name));
     Ok(bank)
 }
 
-fn place(name: &str) -> (String, u32) {
+/// The order in which least is built: crate by crate, and in each first those that its own tests
+/// find, which need nothing that stands on it.
+pub(super) fn in_turn(bank: &[Mutant]) -> Vec<&Mutant> {
+    let mut turns: Vec<&Mutant> = bank.iter().collect();
+    turns.sort_by_key(|mutant| {
+        let first = mutant.finders.first();
+        (
+            &mutant.folder,
+            first.map(|it| matches!(it, Finder::Scenario(_))),
+        )
+    });
+    turns
+}
+
+pub(super) fn place(name: &str) -> (String, u32) {
     let (group, number) = split(name);
     (group.to_owned(), number)
 }
@@ -137,6 +203,11 @@ pub(crate) fn check(root: &Path) -> Result<u64> {
     for mutant in &bank {
         let name = &mutant.name;
         ensure!(
+            GROUPS.contains(&split(name).0),
+            "{name} is of no known group: these are {}",
+            GROUPS.join(", ")
+        );
+        ensure!(
             !waived.contains_key(name),
             "{name} has a patch and a waiver"
         );
@@ -155,7 +226,7 @@ pub(crate) fn check(root: &Path) -> Result<u64> {
         let status = program.status().context("start patch")?;
         ensure!(status.success(), "mutant {name} no longer applies");
     }
-    for (group, count) in GROUPS {
+    for (group, count) in WHOLE {
         for number in 1..=count {
             let name = format!("{group}{number}");
             let is_there = bank.iter().any(|mutant| mutant.name == name);
@@ -218,6 +289,45 @@ mod tests {
         ] {
             assert!(page(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn finders_have_short_names() {
+        let words = ["-p", "holm-raft", "--test", "paper", "s5"].map(str::to_owned);
+        let suite = Finder::Suite(words.to_vec());
+        assert_eq!(suite.to_string(), "holm-raft paper s5");
+    }
+
+    #[test]
+    fn crates_come_one_by_one_and_their_own_tests_first() {
+        let of = |folder: &str, finder: &str| {
+            let text = format!("R1: x.\nchecker: y\n{finder}\n\n+++ b/{folder}/src/a/b.rs\n");
+            page(&text).unwrap()
+        };
+        let bank = [
+            of("store/raft", "scenario: hunt"),
+            of("store/kv", "scenario: hunt"),
+            of("store/raft", "suite: -p holm-raft"),
+        ];
+        let turns = in_turn(&bank);
+        let turns: Vec<(&str, String)> = turns
+            .iter()
+            .map(|it| (it.folder.as_str(), it.finders[0].to_string()))
+            .collect();
+        let wanted = ["store/kv", "store/raft", "store/raft"];
+        let finders = ["hunt", "holm-raft", "hunt"].map(str::to_owned);
+        assert!(
+            turns.iter().map(|it| it.0).eq(wanted) && turns.iter().map(|it| &it.1).eq(&finders)
+        );
+    }
+
+    #[test]
+    fn a_group_is_asked_for_by_its_letter() {
+        let root = crate::tree::root().unwrap();
+        let names = ["K", "R3"].map(str::to_owned);
+        let bank = read(&root, &names).unwrap();
+        let raft = bank.iter().filter(|it| it.name.starts_with('R')).count();
+        assert!(raft == 1 && bank.len() > 8);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::bank::{Mutant, split};
+use super::bank::{Finder, Mutant, split};
 
 /// How many of a hundred must be found in each group.
 const SHARE_MIN: usize = 95;
@@ -13,7 +13,7 @@ const SHARE_MIN: usize = 95;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// This found it, and said so.
-    Found { by: String, said: String },
+    Found { by: Finder, said: String },
     /// Nothing did.
     Missed,
     /// It cannot be judged: it does not compile, or a finder did not run.
@@ -25,7 +25,10 @@ pub(super) enum Fate {
 pub(super) struct Row {
     pub(super) mutant: Mutant,
     pub(super) fate: Fate,
+    /// What its finders took.
     pub(super) cpu_s: f64,
+    /// What building took, apart from that.
+    pub(super) built_s: f64,
     /// Runs of the rehearsal that found it, or of the last that did not.
     pub(super) runs: Option<u64>,
 }
@@ -37,6 +40,7 @@ impl Row {
             mutant: mutant.clone(),
             fate,
             cpu_s: 0.0,
+            built_s: 0.0,
             runs: None,
         }
     }
@@ -48,20 +52,21 @@ impl Row {
     /// One line of the table.
     pub(super) fn line(&self) -> String {
         let (by, said) = match &self.fate {
-            Fate::Found { by, said } => (by.as_str(), said.as_str()),
-            Fate::Missed => ("-", "MISSED"),
-            Fate::Spoiled { why } => ("-", why.as_str()),
+            Fate::Found { by, said } => (by.to_string(), said.as_str()),
+            Fate::Missed => ("-".to_owned(), "MISSED"),
+            Fate::Spoiled { why } => ("-".to_owned(), why.as_str()),
         };
         let runs = self
             .runs
             .map_or_else(|| "-".to_owned(), |runs| runs.to_string());
-        let (name, cpu) = (&self.mutant.name, self.cpu_s);
-        format!("{name:<5}{by:<44}{cpu:>8.1}{runs:>8}  {said}")
+        let (name, cpu, built) = (&self.mutant.name, self.cpu_s, self.built_s);
+        format!("{name:<5}{by:<44}{cpu:>8.1}{built:>8.1}{runs:>8}  {said}")
     }
 
-    fn json(&self) -> Value {
+    /// As JSON, of which [`Row::of_json`] makes a row again.
+    pub(super) fn json(&self) -> Value {
         let (state, by, said) = match &self.fate {
-            Fate::Found { by, said } => ("found", Some(by), Some(said)),
+            Fate::Found { by, said } => ("found", Some(by.to_string()), Some(said)),
             Fate::Missed => ("missed", None, None),
             Fate::Spoiled { why } => ("spoiled", None, Some(why)),
         };
@@ -73,8 +78,33 @@ impl Row {
             "found_by": by,
             "said": said,
             "cpu_seconds": self.cpu_s,
+            "build_cpu_seconds": self.built_s,
             "runs": self.runs,
             "expected_missed": self.mutant.missed,
+        })
+    }
+}
+
+impl Row {
+    /// What was kept of a mutant, if it is one that was judged.
+    pub(super) fn of_json(mutant: &Mutant, kept: &Value) -> Option<Self> {
+        let text = |key: &str| kept.get(key).and_then(Value::as_str);
+        let fate = match text("state")? {
+            "missed" => Fate::Missed,
+            "found" => {
+                let named = text("found_by")?;
+                let by = mutant.finders.iter().find(|it| it.to_string() == named)?;
+                let (by, said) = (by.clone(), text("said")?.to_owned());
+                Fate::Found { by, said }
+            }
+            _ => return None,
+        };
+        Some(Self {
+            mutant: mutant.clone(),
+            fate,
+            cpu_s: kept.get("cpu_seconds")?.as_f64()?,
+            built_s: kept.get("build_cpu_seconds")?.as_f64()?,
+            runs: kept.get("runs").and_then(Value::as_u64),
         })
     }
 }
@@ -82,9 +112,49 @@ impl Row {
 /// What stands above the table.
 pub(super) fn head() -> String {
     format!(
-        "{:<5}{:<44}{:>8}{:>8}  {}",
-        "id", "found by", "cpu s", "runs", "what was said"
+        "{:<5}{:<44}{:>8}{:>8}{:>8}  {}",
+        "id", "found by", "cpu s", "built s", "runs", "what was said"
     )
+}
+
+/// What stands below it: how many were found, by what, and which took longest.
+pub(super) fn foot(rows: &[Row]) -> Vec<String> {
+    let found = rows.iter().filter(|row| row.is_found());
+    let by_scenario = found.clone().filter(|row| {
+        matches!(
+            row.fate,
+            Fate::Found {
+                by: Finder::Scenario(_),
+                ..
+            }
+        )
+    });
+    let (all, by_scenario) = (found.clone().count(), by_scenario.count());
+    let mut lines = vec![format!(
+        "{all} of {} found: {by_scenario} by rehearsals, {} by tests",
+        rows.len(),
+        all - by_scenario
+    )];
+    if let Some(row) = found.max_by(|left, right| left.cpu_s.total_cmp(&right.cpu_s)) {
+        let (name, cpu) = (&row.mutant.name, row.cpu_s);
+        lines.push(format!(
+            "the slowest to be found: {name}, {cpu:.1} s of CPU"
+        ));
+    }
+    let cpu: f64 = rows.iter().map(|row| row.cpu_s).sum();
+    let built: f64 = rows.iter().map(|row| row.built_s).sum();
+    lines.push(format!(
+        "{cpu:.0} s of CPU in finders, {built:.0} s in builds"
+    ));
+    for (group, (found, all)) in shares(rows) {
+        lines.push(format!("group {group}: {found} of {all} found"));
+    }
+    let missed = rows.iter().filter(|row| !row.is_found());
+    let missed: Vec<&str> = missed.map(|row| row.mutant.name.as_str()).collect();
+    if !missed.is_empty() {
+        lines.push(format!("not found: {}", missed.join(", ")));
+    }
+    lines
 }
 
 /// Everything as JSON.
@@ -126,7 +196,6 @@ pub(super) fn problems(rows: &[Row]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bank::Finder;
     use super::*;
 
     fn row(name: &str, fate: Fate, missed: Option<&str>) -> Row {
@@ -137,18 +206,21 @@ mod tests {
             checker: "durable".to_owned(),
             finders: vec![Finder::Scenario("hunt".to_owned())],
             budget_s: 600,
+            folder: "store/raft".to_owned(),
+            digest: "0".to_owned(),
             missed: missed.map(str::to_owned),
         };
         Row {
             mutant,
             fate,
             cpu_s: 1.5,
+            built_s: 20.0,
             runs: Some(7),
         }
     }
 
     fn found() -> Fate {
-        let by = "hunt".to_owned();
+        let by = Finder::Scenario("hunt".to_owned());
         let said = "BROKEN".to_owned();
         Fate::Found { by, said }
     }
@@ -179,6 +251,34 @@ mod tests {
         let rows = [row("K1", Fate::Spoiled { why }, None)];
         assert_eq!(problems(&rows).len(), 2);
         assert!(to_json(&rows, &problems(&rows)).contains("\"state\": \"spoiled\""));
+    }
+
+    #[test]
+    fn what_was_judged_is_read_again_and_what_was_not_is_not() {
+        let spoiled = Fate::Spoiled {
+            why: "?".to_owned(),
+        };
+        for (fate, is_kept) in [(found(), true), (Fate::Missed, true), (spoiled, false)] {
+            let row = row("R1", fate, None);
+            let again = Row::of_json(&row.mutant, &row.json());
+            assert_eq!(again.is_some(), is_kept);
+            if let Some(again) = again {
+                assert_eq!((again.line(), again.fate), (row.line(), row.fate));
+            }
+        }
+    }
+
+    #[test]
+    fn the_foot_counts_by_finder_and_names_the_missed() {
+        let rows = [row("R1", found(), None), row("R2", Fate::Missed, None)];
+        let lines = foot(&rows).join("\n");
+        for part in [
+            "1 of 2 found: 1 by rehearsals, 0 by tests",
+            "R1, 1.5 s",
+            "not found: R2",
+        ] {
+            assert!(lines.contains(part), "{lines}");
+        }
     }
 
     #[test]

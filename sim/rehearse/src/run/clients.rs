@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use holm_base::{NodeId, RequestId, Time};
 use holm_check::History;
-use holm_virtual::{Place, World};
+use holm_virtual::Place;
 
 use super::facts::{self, Fact};
 use super::front::Way;
 use super::leases::LEASED_KEYS;
+use super::realm::Realm;
 use super::{Run, Token};
 use crate::calls::{Call, Change, Key, Reply};
 use crate::scenario::{Clients, Keys, Purpose, Scenario};
-use crate::site::{Answer, LeaseCall, LeaseReply, Request, Site};
+use crate::site::{Answer, LeaseCall, LeaseReply, Request};
 use crate::stage::Stage;
 
 const OP: Place = Place::new("client.op");
@@ -106,7 +107,7 @@ pub(crate) struct Askers {
 }
 
 impl Askers {
-    pub(crate) fn new(scenario: &Scenario, stage: &Stage, world: &mut World<Site>) -> Self {
+    pub(crate) fn new(scenario: &Scenario, stage: &Stage, world: &mut Realm) -> Self {
         let mut groups = Vec::new();
         let mut clients = Vec::new();
         for (kind, wanted) in scenario.clients.iter().enumerate() {

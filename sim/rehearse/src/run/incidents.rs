@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use holm_base::{NodeId, Time};
 use holm_raft::{Change, Operation};
-use holm_virtual::{Place, World};
+use holm_virtual::Place;
 
+use super::realm::Realm;
 use super::{Run, Token};
 use crate::scenario::{Action, Scenario, Target};
-use crate::site::{Request, Site};
+use crate::site::Request;
 use crate::stage::moments_scale;
 
 const MEMBERS: Place = Place::new("fault.members");
@@ -30,8 +31,14 @@ pub(crate) struct Incidents {
 }
 
 impl Incidents {
-    pub(crate) fn new(scenario: &Scenario, world: &mut World<Site>) -> Self {
-        for (fault, number) in scenario.faults.iter().zip(0..) {
+    pub(crate) fn new(scenario: &Scenario, world: &mut Realm) -> Self {
+        // Of several keyspaces the first hears of a fault, and lets the others know.
+        let heard = if world.is_first() {
+            &scenario.faults[..]
+        } else {
+            &[]
+        };
+        for (fault, number) in heard.iter().zip(0..) {
             world.alarm(Time::from_nanos(fault.at), Token::Begin(number).pack());
         }
         Self {
@@ -59,6 +66,9 @@ impl Run<'_> {
         }
         if fault.targets.is_empty() {
             self.operate(&fault.action);
+        }
+        if !self.world.is_first() {
+            return;
         }
         let end = now + Duration::from_nanos(fault.lasts);
         self.world.alarm(end, Token::End(number).pack());

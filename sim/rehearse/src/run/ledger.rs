@@ -60,6 +60,10 @@ impl Ledger {
         self.damaged.insert(node);
     }
 
+    pub(crate) fn is_damaged(&self, node: NodeId) -> bool {
+        self.damaged.contains(&node)
+    }
+
     /// A revision that does not say so was made by this write.
     pub(crate) fn made_by(&mut self, revision: u64, mark: u64) {
         self.made_by.insert(revision, mark);

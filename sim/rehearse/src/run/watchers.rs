@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use holm_base::{NodeId, RequestId, Time};
 use holm_check::{Seen, Stream};
-use holm_virtual::{Place, World};
+use holm_virtual::Place;
 
+use super::realm::Realm;
 use super::{Run, Token};
 use crate::calls::Change;
 use crate::scenario::{Check, Purpose, Scenario};
-use crate::site::{Answer, Request, Site};
+use crate::site::{Answer, Request};
 use crate::stage::Stage;
 
 const WATCH: Place = Place::new("client.watch");
@@ -42,7 +43,7 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    pub(crate) fn new(scenario: &Scenario, stage: &Stage, world: &mut World<Site>) -> Self {
+    pub(crate) fn new(scenario: &Scenario, stage: &Stage, world: &mut Realm) -> Self {
         let mut watchers = Vec::new();
         if scenario.judges(Check::Watch) {
             for kind in scenario.clients.iter().filter(|kind| kind.watches) {

@@ -47,6 +47,12 @@ impl Scenario {
                 self.file
             ));
         }
+        if self.has_name {
+            return Err(format!(
+                "{}: {} has prices of one keyspace alone: leave the costs out, or the other keyspaces",
+                self.file, costs.name
+            ));
+        }
         if self.keyspace.engine == Engine::Table {
             return Err(format!(
                 "{}: {} has no measure of engine = \"table\", which only rehearsals have",

@@ -126,36 +126,42 @@ impl Chances {
     }
 }
 
-pub(crate) fn clients(top: &mut Table, parts: &Parts) -> Result<Vec<Clients>, Refusal> {
+/// Each kind of clients, and the keyspace that it asks.
+pub(crate) fn clients(top: &mut Table, parts: &Parts) -> Result<Vec<(usize, Clients)>, Refusal> {
     let tables = top.tables("clients")?;
     if tables.is_empty() {
         return Err(top.refuse(top.line, "nobody asks for anything: write [[clients]]"));
     }
-    tables
-        .into_iter()
-        .map(|table| client(table, parts))
-        .collect()
+    let clients = tables.into_iter().map(|table| client(table, parts));
+    let clients = clients.collect::<Result<Vec<_>, _>>()?;
+    for (at, keyspace) in parts.keyspaces.iter().enumerate() {
+        if clients.iter().all(|(of, _)| *of != at) {
+            let what = format!(
+                "nobody asks keyspace {} for anything: write [[clients]] with keyspace = \"{0}\"",
+                keyspace.name
+            );
+            return Err(top.refuse(top.line, what));
+        }
+    }
+    Ok(clients)
 }
 
-fn client(mut table: Table, parts: &Parts) -> Result<Clients, Refusal> {
+fn client(mut table: Table, parts: &Parts) -> Result<(usize, Clients), Refusal> {
     let at = table.need("at")?;
     let line = at.line;
     let at = read_sites(&table, at, "at", &parts.sites)?;
-    if let Some(value) = table.take("keyspace") {
-        let line = value.line;
-        let name = table.text(value, "keyspace")?;
-        if name != parts.keyspace.name {
-            let what = format!("keyspace {name} is declared by no [[keyspace]]");
-            return Err(table.refuse(line, what));
-        }
-    }
-    let (sites, spare) = (&parts.keyspace.sites, &parts.keyspace.spare);
+    let of = parts.keyspace_of(&mut table)?;
+    let keyspace = &parts.keyspaces[of];
+    let (sites, spare) = (&keyspace.sites, &keyspace.spare);
     if let Some(&other) = at
         .iter()
         .find(|at| !sites.contains(at) && !spare.contains(at))
     {
         let name = &parts.sites[other].name;
-        let what = format!("{name} keeps no part of the keyspace, so nobody can ask there");
+        let what = format!(
+            "{name} keeps no part of keyspace {}, so nobody can ask there",
+            keyspace.name
+        );
         return Err(table.refuse(line, what));
     }
     let mut number = |key, default, max| match table.take(key) {
@@ -168,7 +174,7 @@ fn client(mut table: Table, parts: &Parts) -> Result<Clients, Refusal> {
     );
     let rate = table.take("rate");
     let rate = rate.map(|value| read(&table, value, "rate", frequency_milli));
-    let mix = mix(&mut table, &parts.keyspace)?;
+    let mix = mix(&mut table, keyspace)?;
     let keys = match table.take("keys") {
         None => Keys::uniform(100),
         Some(value) => read(&table, value, "keys", keys)?,
@@ -186,7 +192,7 @@ fn client(mut table: Table, parts: &Parts) -> Result<Clients, Refusal> {
     };
     let rate_milli = rate.transpose()?;
     table.finish()?;
-    Ok(Clients {
+    let clients = Clients {
         at,
         count: u32::try_from(number_of).expect("it is within its limit"),
         rate_milli,
@@ -195,7 +201,8 @@ fn client(mut table: Table, parts: &Parts) -> Result<Clients, Refusal> {
         keys,
         value: u32::try_from(value).unwrap_or(u32::MAX),
         watches,
-    })
+    };
+    Ok((of, clients))
 }
 
 fn mix(table: &mut Table, keyspace: &Keyspace) -> Result<Mix, Refusal> {
@@ -321,7 +328,11 @@ fn fault(mut table: Table, parts: &Parts) -> Result<Fault, Refusal> {
         let what = format!("a fault says what happens: one of {}", KINDS.join(", "));
         return Err(table.refuse(table.line, what));
     };
-    if kind == "members" && parts.keyspace.islands.is_some() {
+    if kind == "members" && parts.keyspaces.len() > 1 {
+        let what = "members change in scenarios of one keyspace so far: leave the fault out";
+        return Err(table.refuse(value.line, what));
+    }
+    if kind == "members" && parts.keyspaces[0].islands.is_some() {
         let what = "members: the sites of a local-first keyspace stay: leave the fault out";
         return Err(table.refuse(value.line, what));
     }
@@ -409,7 +420,12 @@ fn action(
         "pause" => Action::Pause,
         "power" => Action::Power,
         "sync_fail" => Action::SyncFail,
-        "full" if parts.keyspace.engine == Engine::Table => {
+        "full"
+            if parts
+                .keyspaces
+                .iter()
+                .any(|one| one.engine == Engine::Table) =>
+        {
             let what = "full: a table takes no room: write engine = \"store\"";
             return Err(table.refuse(line, what));
         }
@@ -419,6 +435,10 @@ fn action(
             Action::Step(read(table, by, "by", span)?)
         }
         "freeze" => Action::Freeze,
+        "restart_as" => {
+            let what = "restart_as: there is no older release to run yet: leave the fault out";
+            return Err(table.refuse(line, what));
+        }
         other => {
             let what = format!("{other} is not rehearsed yet: leave the fault out");
             return Err(table.refuse(line, what));
@@ -447,8 +467,8 @@ fn change(table: &Table, value: Value, parts: &Parts) -> Result<Action, Refusal>
     }
 }
 
-pub(crate) fn chances(top: &mut Table, keyspace: &Keyspace) -> Result<Chances, Refusal> {
-    let engine = keyspace.engine;
+pub(crate) fn chances(top: &mut Table, keyspaces: &[Keyspace]) -> Result<Chances, Refusal> {
+    let has = |engine| keyspaces.iter().any(|one| one.engine == engine);
     let Some(mut table) = top.table("faults")? else {
         return Ok(Chances::usual());
     };
@@ -467,16 +487,22 @@ pub(crate) fn chances(top: &mut Table, keyspace: &Keyspace) -> Result<Chances, R
     if let Some(value) = table.take("weights") {
         let line = value.line;
         let weights = numbers(&table, value, "weights", 900)?;
-        if engine == Engine::Store && weights.iter().any(|one| one.0 == "flip" && one.1 > 0) {
+        if has(Engine::Store) && weights.iter().any(|one| one.0 == "flip" && one.1 > 0) {
             let what = "flip is rehearsed with engine = \"table\" only: leave its weight out";
             return Err(table.refuse(line, what));
         }
-        if engine == Engine::Table && weights.iter().any(|one| one.0 == "full" && one.1 > 0) {
+        if has(Engine::Table) && weights.iter().any(|one| one.0 == "full" && one.1 > 0) {
             let what = "full: a table takes no room: write engine = \"store\"";
             return Err(table.refuse(line, what));
         }
         let is_group = |one: &&(&str, u32)| matches!(one.0, "members" | "suspect") && one.1 > 0;
-        if keyspace.islands.is_some()
+        if keyspaces.len() > 1
+            && let Some((name, _)) = weights.iter().find(is_group)
+        {
+            let what = format!("{name}: in scenarios of one keyspace so far: leave its weight out");
+            return Err(table.refuse(line, what));
+        }
+        if keyspaces[0].islands.is_some()
             && let Some((name, _)) = weights.iter().find(is_group)
         {
             let what = format!("{name}: an island is a group of one: leave its weight out");

@@ -14,6 +14,8 @@ use crate::site::Engine;
 const SITES_MAX: usize = 64;
 const NODES_MAX: usize = 256;
 const LINKS_MAX: usize = 1_024;
+/// Each has a number in every alarm.
+const KEYSPACES_MAX: usize = 8;
 
 /// A place with power of its own.
 #[derive(Clone, Debug)]
@@ -86,13 +88,40 @@ pub(crate) struct Keyspace {
 pub(crate) struct Parts {
     pub(crate) sites: Vec<Site>,
     pub(crate) links: Vec<Link>,
-    pub(crate) keyspace: Keyspace,
+    /// One at least.
+    pub(crate) keyspaces: Vec<Keyspace>,
     pub(crate) disks: BTreeMap<String, Disk>,
 }
 
 impl Parts {
     pub(crate) fn site(&self, name: &str) -> Option<usize> {
         self.sites.iter().position(|site| site.name == name)
+    }
+
+    /// Which keyspace a table is about: it says so, unless there is only one.
+    pub(crate) fn keyspace_of(&self, table: &mut Table) -> Result<usize, Refusal> {
+        let names = self.keyspaces.iter().map(|one| one.name.as_str());
+        let names = names.collect::<Vec<_>>();
+        let Some(value) = table.take("keyspace") else {
+            if self.keyspaces.len() == 1 {
+                return Ok(0);
+            }
+            let what = format!(
+                "there are several keyspaces: say which, such as keyspace = \"{}\"",
+                names[0]
+            );
+            return Err(table.refuse(table.line, what));
+        };
+        let line = value.line;
+        let name = table.text(value, "keyspace")?;
+        let found = names.iter().position(|known| *known == name);
+        found.ok_or_else(|| {
+            let what = format!(
+                "keyspace {name} is declared by no [[keyspace]]; these are: {}",
+                names.join(", ")
+            );
+            table.refuse(line, what)
+        })
     }
 }
 
@@ -142,24 +171,44 @@ pub(crate) fn read(top: &mut Table, purpose: Purpose) -> Result<Parts, Refusal> 
             format!("a scenario has at most {LINKS_MAX} links"),
         ));
     }
-    let mut tables = top.tables("keyspace")?;
-    let keyspace = match (tables.pop(), tables.is_empty()) {
-        (Some(table), true) => keyspace(table, &sites)?,
-        (Some(table), false) => {
-            let what = "one keyspace is rehearsed at a time: leave the others out";
-            return Err(table.refuse(table.line, what));
-        }
-        (None, _) => return Err(top.refuse(top.line, "a scenario has a [[keyspace]]")),
-    };
+    let keyspaces = keyspaces(top, &sites)?;
     if purpose == Purpose::Timed {
-        joined(top, &sites, &links, &keyspace)?;
+        for keyspace in &keyspaces {
+            joined(top, &sites, &links, keyspace)?;
+        }
     }
     Ok(Parts {
         sites,
         links,
-        keyspace,
+        keyspaces,
         disks,
     })
+}
+
+fn keyspaces(top: &mut Table, sites: &[Site]) -> Result<Vec<Keyspace>, Refusal> {
+    let tables = top.tables("keyspace")?;
+    if tables.is_empty() {
+        return Err(top.refuse(top.line, "a scenario has a [[keyspace]]"));
+    }
+    let mut keyspaces: Vec<Keyspace> = Vec::new();
+    for table in tables {
+        let (line, at) = (table.line, keyspaces.len());
+        let refuse = |what: String| Err(top.refuse(line, what));
+        if at == KEYSPACES_MAX {
+            return refuse(format!("a scenario has at most {KEYSPACES_MAX} keyspaces"));
+        }
+        if at == 1 && sites.iter().any(|site| site.costs.is_some()) {
+            let what = "prices are known of one keyspace alone: leave `costs` out of the sites, \
+                        or this keyspace";
+            return refuse(what.to_owned());
+        }
+        let one = keyspace(table, sites)?;
+        if keyspaces.iter().any(|other| other.name == one.name) {
+            return refuse(format!("keyspace {} is declared twice", one.name));
+        }
+        keyspaces.push(one);
+    }
+    Ok(keyspaces)
 }
 
 /// Every two sites of the keyspace have a link, or nothing could be said of their delay.

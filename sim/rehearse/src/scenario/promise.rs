@@ -190,15 +190,26 @@ pub(crate) fn read(
     top: &mut Table,
     parts: &Parts,
     faults: &[Fault],
-) -> Result<Vec<Promise>, Refusal> {
+) -> Result<Vec<(usize, Promise)>, Refusal> {
     let tables = top.tables("promise")?;
     if tables.is_empty() {
         return Err(top.refuse(top.line, "nothing is promised: write [[promise]]"));
     }
-    let promises = tables
-        .into_iter()
-        .map(|table| promise(table, parts, faults));
-    promises.collect()
+    let promises = tables.into_iter().map(|mut table| {
+        let of = parts.keyspace_of(&mut table)?;
+        Ok((of, promise(table, parts, of, faults)?))
+    });
+    let promises = promises.collect::<Result<Vec<_>, _>>()?;
+    for (at, keyspace) in parts.keyspaces.iter().enumerate() {
+        if promises.iter().all(|(of, _)| *of != at) {
+            let what = format!(
+                "nothing is promised of keyspace {}: write [[promise]] with keyspace = \"{0}\"",
+                keyspace.name
+            );
+            return Err(top.refuse(top.line, what));
+        }
+    }
+    Ok(promises)
 }
 
 /// What judges are asked for, among those that judge such a keyspace.
@@ -227,9 +238,15 @@ fn checks(table: Table, value: Value, are_islands: bool) -> Result<Promise, Refu
     Ok(Promise::Check(checks))
 }
 
-fn promise(mut table: Table, parts: &Parts, faults: &[Fault]) -> Result<Promise, Refusal> {
+fn promise(
+    mut table: Table,
+    parts: &Parts,
+    of: usize,
+    faults: &[Fault],
+) -> Result<Promise, Refusal> {
+    let are_islands = parts.keyspaces[of].islands.is_some();
     if let Some(value) = table.take("check") {
-        return checks(table, value, parts.keyspace.islands.is_some());
+        return checks(table, value, are_islands);
     }
     let measure = table.need("measure")?;
     let line = measure.line;
@@ -249,7 +266,7 @@ fn promise(mut table: Table, parts: &Parts, faults: &[Fault]) -> Result<Promise,
             return Err(table.refuse(line, what));
         }
     }
-    if measure.is_whole() && parts.keyspace.islands.is_some() {
+    if measure.is_whole() && are_islands {
         let what = format!(
             "{} is measured where one leads: for islands, promise check = \"heals\"",
             measure.name()

@@ -114,6 +114,10 @@ impl TableSite {
         }
     }
 
+    pub(super) const fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
     pub(super) fn configuration(&self) -> &Configuration {
         self.raft.configuration()
     }
