@@ -548,6 +548,13 @@ impl Node for Site {
         }
     }
 
+    fn attends(&self, bytes: u64) -> bool {
+        match self {
+            Self::Store(site) => site.attends(bytes),
+            Self::Table(_) => false,
+        }
+    }
+
     fn input_size(input: &Input) -> u64 {
         match input {
             Input::Message { message, .. } => Self::size(message),

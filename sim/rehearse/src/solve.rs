@@ -1,10 +1,11 @@
 //! From what threads spent to what each piece of work costs.
 //!
-//! Each kind of thread is solved for by itself, at a site that follows before the one that leads: a follower's workers do
-//! nothing but links, its engine nothing but batches and entries. Under load of many, batches are large and hardly
-//! anybody sleeps: what is spent is the price of each operation, and a little for batches. With two clients nearly
-//! everything is wakes, calls and batches. How many of each there are for one operation is what the model says, which
-//! runs the same protocol; since that depends on the prices, both are found in turns.
+//! Each kind of thread is solved for by itself. Under load of many, batches are large and hardly anybody sleeps: what
+//! is spent is the price of each operation, and a little for batches. With two clients nearly everything is wakes, calls
+//! and batches. So the leader's engine under reads of few and of many says what a batch costs and what a read; then a
+//! follower's workers say what a call costs, which do nothing but links and such batches as the engine's thread was not
+//! woken for. How many of each there are for one operation is what the model says, which runs the same protocol; since
+//! that depends on the prices, both are found in turns.
 
 use crate::costs::{Costs, Load, Measured, Work};
 use crate::scenario::whole;
@@ -72,6 +73,8 @@ pub fn solve(costs: &mut Costs) -> Result<Vec<String>, String> {
     let front = (each.leader.front - shared.leader.front) / polls;
     let generator = (each.generator - shared.generator) / polls;
     costs.set(Work::FrontPoll, rounded(remarks.floor("front.poll", front)));
+    let echo = each.leader.front - front.max(0.0);
+    costs.set(Work::FrontEcho, rounded(remarks.floor("front.echo", echo)));
     let generator = remarks.floor("generator.poll", generator);
     costs.set(Work::GeneratorPoll, rounded(generator));
     first_guess(costs, &ends);
@@ -117,34 +120,48 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     let many = counts(costs, &ends.put[1])?;
     let price = |costs: &Costs, work: Work| exact(costs.of(work));
     let wake = price(costs, Work::ThreadWake);
-    let (few, put, range) = (&ends.range[0], &ends.put[1], &ends.range[1]);
-    // Links and batches: a follower of few clients that read.
+    // Batches, and reads: the leader's engine under few and many that read.
+    let few = &ends.range[0];
+    let (put, range) = (&ends.put[1], &ends.range[1]);
+    let own = |share: &Share| share.turns - share.turns_here;
+    let awake = |end: &Measured, share: &Share| {
+        end.leader.engine + end.leader.other - share.wakes * wake
+    };
+    let (slow, fast) = (awake(few, &asked.leader), awake(range, &read.leader));
+    let turn = (slow - fast) / (own(&asked.leader) - own(&read.leader));
+    let turn = noted.floor("engine.turn", turn);
+    let asks = fast - own(&read.leader) * turn;
+    // Links: a follower of few clients that read.
     let share = &asked.follower;
-    let calls = few.follower.front - share.worker_wakes * wake;
+    let calls = few.follower.front - share.worker_wakes * wake - share.turns_here * turn;
     let call = noted.floor("link.call", calls / (share.writes + share.reads));
-    let batches = few.follower.engine - share.wakes * wake;
-    let turn = noted.floor("engine.turn", batches / share.turns);
     // Entries: a follower of many that write.
     let share = &many.follower;
-    let calls = share.worker_wakes * wake + (share.writes + share.reads) * call;
+    let flush = price(costs, Work::LogFlush);
+    let engine = |share: &Share| {
+        let flushes = share.own_flushes - share.flushes_here;
+        own(share) * turn + share.wakes * wake + flushes * flush
+    };
+    let entry = put.follower.engine + put.follower.other - engine(share);
+    let entry = entry / (share.records - share.records_here).max(f64::EPSILON);
+    let entry = noted.floor("engine.entry.256", entry);
+    let here = |share: &Share| {
+        share.turns_here * turn + share.records_here * entry + share.flushes_here * flush
+    };
+    let calls = share.worker_wakes * wake + (share.writes + share.reads) * call + here(share);
     let kib = (put.follower.front - calls) / share.link_kib;
     let kib = noted.floor("link.kib", kib);
-    let flush = price(costs, Work::LogFlush);
-    let engine =
-        |share: &Share| share.turns * turn + share.wakes * wake + share.own_flushes * flush;
-    let entry = put.follower.engine + put.follower.other - engine(share);
-    let entry = noted.floor("engine.entry.256", entry);
     let flushes = (share.flushes - share.own_flushes) * (flush + wake);
     let log = noted.floor("log.entry.256", put.follower.log - flushes);
     // What is left at the leader is the front's, and what its engine does for its own clients.
     let front = |end: &Measured, share: &Share| {
         let links = (share.writes + share.reads) * call + share.link_kib * kib;
         let polls = share.polls * price(costs, Work::FrontPoll);
-        end.leader.front - links - polls - share.worker_wakes * wake
+        end.leader.front - links - polls - share.worker_wakes * wake - here(share)
     };
     let (writes, reads) = (front(put, &many.leader), front(range, &read.leader));
-    let own = put.leader.engine + put.leader.other - engine(&many.leader) - entry;
-    let asks = range.leader.engine + range.leader.other - engine(&read.leader);
+    let entries = (many.leader.records - many.leader.records_here) * entry;
+    let own = put.leader.engine + put.leader.other - engine(&many.leader) - entries;
     let polled = |counts: &Counts| {
         let polls = counts.generator_polls * price(costs, Work::GeneratorPoll);
         polls + counts.generator_wakes * wake

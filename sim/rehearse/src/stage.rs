@@ -77,6 +77,9 @@ impl Stage {
                     Some(costs) if part.disk.is_usual => measured(&costs.sync),
                     Some(_) | None => part.disk.sync.clone(),
                 },
+                sync_beside: costs
+                    .filter(|_| part.disk.is_usual)
+                    .map(|costs| measured(&costs.sync_beside)),
                 work: costs.map_or_else(Work::default, |costs| work(costs, part.cores)),
                 wake: wake.clone(),
             });

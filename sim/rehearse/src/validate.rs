@@ -20,6 +20,8 @@ const SEEDS_MAX: u64 = 200;
 pub struct Share {
     /// Batches of the engine.
     pub turns: f64,
+    /// Those of them that a worker did in its place.
+    pub turns_here: f64,
     /// Times that its thread woke.
     pub wakes: f64,
     /// Messages sent.
@@ -28,6 +30,12 @@ pub struct Share {
     pub flushes: f64,
     /// Those of them that the engine's thread made itself.
     pub own_flushes: f64,
+    /// Those of these that a worker made in its place.
+    pub flushes_here: f64,
+    /// Records logged.
+    pub records: f64,
+    /// Those that a worker's batches wanted logged, in the engine's place.
+    pub records_here: f64,
     /// Times that a worker woke.
     pub worker_wakes: f64,
     /// Times that a worker wrote to a link.
@@ -136,10 +144,14 @@ fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String>
     let all: u64 = used.sites.iter().map(SiteUse::nanos_of).sum();
     let share = |site: &SiteUse| Share {
         turns: float(site.node.turns) / answers,
+        turns_here: float(site.node.turns_here) / answers,
         wakes: float(site.node.wakes) / answers,
         sent: float(site.node.sent) / answers,
         flushes: float(site.node.flushes) / answers,
         own_flushes: float(site.node.own_flushes) / answers,
+        flushes_here: float(site.node.flushes_here) / answers,
+        records: float(site.node.records) / answers,
+        records_here: float(site.node.records_here) / answers,
         worker_wakes: float(site.node.worker_wakes) / answers,
         writes: float(site.node.writes) / answers,
         reads: float(site.node.reads) / answers,
@@ -172,7 +184,11 @@ impl Share {
     fn both(self, other: Self) -> Self {
         Self {
             turns: self.turns + other.turns,
+            turns_here: self.turns_here + other.turns_here,
             wakes: self.wakes + other.wakes,
+            flushes_here: self.flushes_here + other.flushes_here,
+            records: self.records + other.records,
+            records_here: self.records_here + other.records_here,
             sent: self.sent + other.sent,
             flushes: self.flushes + other.flushes,
             polls: self.polls + other.polls,
@@ -187,7 +203,11 @@ impl Share {
     fn times(self, by: f64) -> Self {
         Self {
             turns: self.turns * by,
+            turns_here: self.turns_here * by,
             wakes: self.wakes * by,
+            flushes_here: self.flushes_here * by,
+            records: self.records * by,
+            records_here: self.records_here * by,
             sent: self.sent * by,
             flushes: self.flushes * by,
             polls: self.polls * by,

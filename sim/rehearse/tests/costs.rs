@@ -23,8 +23,11 @@ fn costs() -> Costs {
         costs.set(work, 4_000);
     }
     costs.set(Work::LogFlush, 20_000);
+    costs.set(Work::FrontPut, 9_000);
+    costs.set(Work::FrontRange, 9_000);
     costs.wake = (0..64).map(|at| 4_000 + at * 100).collect();
     costs.sync = (0..64).map(|at| 30_000 + at * 1_000).collect();
+    costs.sync_beside = (0..64).map(|at| 40_000 + at * 1_500).collect();
     costs
 }
 
@@ -131,7 +134,7 @@ fn tables_are_whole_and_rise() {
             text.replacen("sync = [30.000, ", "sync = [99.000, ", 1),
             "sync",
         ),
-        (text.replace("format = 2", "format = 1"), "format"),
+        (text.replace("format = 3", "format = 2"), "format"),
         (
             text.replacen("\"link.call\" = 4.000", "\"link.call\" = -4.0", 1),
             "link.call",
@@ -316,16 +319,25 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
         let links = (share.writes + share.reads) * price(Work::LinkCall)
             + share.link_kib * price(Work::LinkKib);
         let flushes = (share.flushes - share.own_flushes) * (price(Work::LogFlush) + wake);
+        // What whoever runs the engine does in so many batches, with so many records and flushes.
+        let engine = |turns: f64, records: f64, flushes: f64| {
+            turns * price(Work::EngineTurn)
+                + records * entry * price(Work::EngineEntry)
+                + flushes * price(Work::LogFlush)
+        };
         Parts {
             front: share.worker_wakes * wake
                 + links
                 + share.polls * price(Work::FrontPoll)
-                + times * price(front),
-            engine: share.turns * price(Work::EngineTurn)
-                + share.wakes * wake
-                + share.own_flushes * price(Work::LogFlush)
-                + entry * price(Work::EngineEntry)
-                + times * price(asks),
+                + times * price(front)
+                + engine(share.turns_here, share.records_here, share.flushes_here),
+            engine: share.wakes * wake
+                + times * price(asks)
+                + engine(
+                    share.turns - share.turns_here,
+                    share.records - share.records_here,
+                    share.own_flushes - share.flushes_here,
+                ),
             log: flushes + entry * price(Work::LogEntry),
             other: 0.0,
         }
@@ -354,7 +366,7 @@ fn prices_are_found_from_what_threads_spent() {
         clients: 64,
         connections,
         leader: Parts {
-            front: 5_000.0 + polls * 4_000.0,
+            front: 4_000.0 + polls * 4_000.0,
             ..Parts::default()
         },
         follower: Parts::default(),

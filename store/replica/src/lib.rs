@@ -83,6 +83,7 @@ mod snapshots;
 mod stall;
 mod standing;
 mod tape;
+mod words;
 
 pub use founded::Founded;
 pub use input::{Answer, Effect, Event, Input};
@@ -94,3 +95,4 @@ pub use room::QUESTIONS_MAX;
 pub use shore::{Neighbour, Shores};
 pub use standing::Standing;
 pub use tape::Sink;
+pub use words::Words;

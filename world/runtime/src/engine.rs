@@ -6,8 +6,6 @@
 //! at one write at a time each hand-over between threads costs more than the engine does. A
 //! write that is alone is flushed by whoever runs the engine.
 
-mod words;
-
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +15,7 @@ use bytes::BytesMut;
 use holm_base::{GroupId, NodeId, RequestId, Time, WriteId};
 use holm_kv::{Job, StoreError};
 use holm_machine::Effects;
-use holm_replica::{Answer, Effect, Input, Message, Replica};
+use holm_replica::{Answer, Effect, Input, Message, Replica, Words};
 use holm_sequencer::Record;
 use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
@@ -29,7 +27,6 @@ use crate::network::{Network, Parcel};
 use crate::node::Failure;
 use crate::note;
 use crate::outbox::{Fetch, Outbox};
-use words::Words;
 
 /// The longest sleep, so that clocks of work that nobody announces are looked at.
 const IDLE: Duration = Duration::from_millis(100);

@@ -147,6 +147,7 @@ fn measured(
     let alone = alone::measure(&options.data_dir)?;
     costs.wake = alone.wake;
     costs.sync = alone.sync;
+    costs.sync_beside = alone.sync_beside;
     costs.set(Work::ThreadWake, rounded(alone.wake_cpu));
     costs.set(Work::LogFlush, rounded(alone.flush_cpu));
     let folder = options

@@ -15,7 +15,7 @@ use crate::probe;
 /// How long they may take to serve.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-const COUNT: usize = 3;
+pub(super) const COUNT: usize = 3;
 
 /// One of them; it ends with this value.
 #[derive(Debug)]

@@ -16,7 +16,8 @@ use holm_log::LogConfig;
 use holm_machine::{Effects, Turn};
 use holm_raft::Configuration;
 use holm_replica::{
-    self as replica, GroupConfig, Message, Opened, Replica, Shores, Standing, open_in_group,
+    self as replica, GroupConfig, Message, Opened, Replica, Shores, Standing, Words as Held,
+    open_in_group,
 };
 use holm_virtual::WallTime;
 
@@ -48,6 +49,10 @@ const BEGIN_UNIX_MS: u64 = 1_800_000_000_000;
 pub(crate) const fn unix_ms(since_ms: i64) -> u64 {
     BEGIN_UNIX_MS.saturating_add_signed(since_ms)
 }
+
+/// Messages of at most so many bytes are worked off by whoever brings them, while the engine's
+/// thread sleeps, as in world/runtime.
+const HERE_BYTES_MAX: u64 = 4 << 10;
 
 /// The room that most messages need.
 const FRAME_ROOM: usize = 192;
@@ -82,6 +87,9 @@ pub(crate) struct StoreSite {
     is_sweeping: bool,
     standing: Standing,
     labour: Labour,
+    /// Commit points that wait for company, as the engine's thread has it; only where work costs
+    /// something, for elsewhere the world holds back what it likes.
+    held: Held,
     /// What came in waits for the end of the batch to be decided on.
     is_undecided: bool,
     /// When it wants to be woken. Asked several times a batch, and only a step changes it.
@@ -133,6 +141,7 @@ impl StoreSite {
             is_sweeping: false,
             standing,
             labour: Labour::new(setup.costs.clone()),
+            held: Held::default(),
             is_undecided: false,
             due: None,
             form: Form::new(setup, node),
@@ -243,6 +252,11 @@ impl StoreSite {
         turn.records.len() == 1 && self.asked.len() <= 1
     }
 
+    /// As a worker decides it that has read messages.
+    pub(super) fn attends(&self, bytes: u64) -> bool {
+        bytes <= HERE_BYTES_MAX && self.asked.len() <= 1
+    }
+
     pub(super) const fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
@@ -300,6 +314,9 @@ impl StoreSite {
             due = due.min(at.max(soon));
         }
         if let Some(at) = self.readers.resumes_at() {
+            due = due.min(at.max(soon));
+        }
+        if let Some(at) = self.held.due() {
             due = due.min(at.max(soon));
         }
         Some(due)
@@ -428,6 +445,9 @@ impl StoreSite {
                 break;
             }
         }
+        while let Some((to, word)) = self.held.ripe(now) {
+            send(to, &word, None, effects);
+        }
         self.is_sweeping = self.replica.sweep();
         self.standing = self.replica.standing();
         self.readers
@@ -454,8 +474,18 @@ impl StoreSite {
                 }
             }
             replica::Effect::Send { to, message, after } => {
-                let message = Words::Frame(frame(&message));
-                effects.push(Effect::Send { to, message, after });
+                if self.labour.is_paid() {
+                    let [word, message] = self.held.pass(now, to, message);
+                    // What states nothing that is not durable waits for nothing.
+                    if let Some(word) = word {
+                        send(to, &word, None, effects);
+                    }
+                    if let Some(message) = message {
+                        send(to, &message, after, effects);
+                    }
+                } else {
+                    send(to, &message, after, effects);
+                }
             }
             replica::Effect::Fetch {
                 first,
@@ -572,6 +602,11 @@ fn refused(refusal: &holm_kv::Refusal) -> Answer {
     } else {
         Answer::Refused
     }
+}
+
+fn send(to: NodeId, message: &Message, after: Option<WriteId>, effects: &mut Effects<Effect>) {
+    let message = Words::Frame(frame(message));
+    effects.push(Effect::Send { to, message, after });
 }
 
 fn frame(message: &Message) -> Frame {

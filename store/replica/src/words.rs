@@ -1,22 +1,24 @@
 //! Commit points that wait for entries to travel with.
 //!
-//! What would surprise: this is not a rule of the protocol but a slow network. A follower that
-//! hears of a commit a millisecond later is as right as before, and whoever writes one thing
-//! after another has the next entries tell it: a message, a wake-up and a step of the engine
-//! less at each follower.
+//! What would surprise: this is not a rule of the protocol but a slow network, and the driver's
+//! to have: the engine's thread has it, and so has a rehearsal whose work costs something. A
+//! follower that hears of a commit a millisecond later is as right as before, and whoever writes
+//! one thing after another has the next entries tell it: a message, a wake-up and a step of the
+//! engine less at each follower.
 
 use std::time::Duration;
 
 use holm_base::{NodeId, Op, Term, Time};
 use holm_raft::Body;
-use holm_replica::Message;
+
+use crate::message::Message;
 
 /// How long a commit point waits.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// What waits: one message for each node at most.
 #[derive(Debug, Default)]
-pub(super) struct Words {
+pub struct Words {
     waiting: Vec<Word>,
 }
 
@@ -30,7 +32,7 @@ struct Word {
 impl Words {
     /// What is to be sent to a node now, in this order, when there is `message` for it: nothing
     /// if that only tells a commit point, and what waited before it unless it tells as much.
-    pub(super) fn pass(&mut self, now: Time, to: NodeId, message: Message) -> [Option<Message>; 2] {
+    pub fn pass(&mut self, now: Time, to: NodeId, message: Message) -> [Option<Message>; 2] {
         let place = self.waiting.iter().position(|word| word.to == to);
         if is_word(&message) {
             match place {
@@ -49,12 +51,13 @@ impl Words {
     }
 
     /// When the first has waited for long enough.
-    pub(super) fn due(&self) -> Option<Time> {
+    #[must_use]
+    pub fn due(&self) -> Option<Time> {
         self.waiting.iter().map(|word| word.due).min()
     }
 
     /// Takes one that has waited for long enough.
-    pub(super) fn ripe(&mut self, now: Time) -> Option<(NodeId, Message)> {
+    pub fn ripe(&mut self, now: Time) -> Option<(NodeId, Message)> {
         let place = self.waiting.iter().position(|word| word.due <= now)?;
         let Word { to, message, .. } = self.waiting.swap_remove(place);
         Some((to, message))
