@@ -46,8 +46,10 @@ pub enum Work {
     EngineEntry,
     /// A worker writes to a link or reads from it, once: TLS and the system call.
     LinkCall,
-    /// What 1,024 bytes on a link cost beyond that, at one end.
+    /// What 1,024 bytes on a link cost beyond that, where they are written.
     LinkKib,
+    /// And where they are read and taken apart.
+    LinkReadKib,
     /// A batch goes to the log: one write, one sync, without the waiting.
     LogFlush,
     /// What an entry in it costs beyond that.
@@ -56,7 +58,7 @@ pub enum Work {
 
 impl Work {
     /// All of them, by the names that the file uses.
-    pub const ALL: [(&'static str, Self); 16] = [
+    pub const ALL: [(&'static str, Self); 17] = [
         ("thread.wake", Self::ThreadWake),
         ("generator.poll", Self::GeneratorPoll),
         ("generator.put.256", Self::GeneratorPut),
@@ -71,6 +73,7 @@ impl Work {
         ("engine.entry.256", Self::EngineEntry),
         ("link.call", Self::LinkCall),
         ("link.kib", Self::LinkKib),
+        ("link.read.kib", Self::LinkReadKib),
         ("log.flush", Self::LogFlush),
         ("log.entry.256", Self::LogEntry),
     ];
@@ -144,6 +147,8 @@ impl Parts {
 pub struct Measured {
     /// What was asked for; nothing but an answer, if it is none.
     pub load: Option<Load>,
+    /// At how many sites: the three, or one alone.
+    pub sites: u32,
     /// By how many clients.
     pub clients: u32,
     /// Over how many connections.
@@ -408,13 +413,13 @@ impl Costs {
         }
         for one in &self.measured {
             let load = one.load.map_or("echo", Load::name);
-            let (clients, connections) = (one.clients, one.connections);
+            let (sites, clients, connections) = (one.sites, one.clients, one.connections);
             let parts = |it: &Parts| {
                 let all = [it.front, it.engine, it.log, it.other];
                 all.map(|nanos| format!("{:.4}", nanos / 1e3)).join(", ")
             };
             line(format!(
-                "\n[[measured]]\nload = {load:?}\nclients = {clients}\nconnections = {connections}\n\
+                "\n[[measured]]\nload = {load:?}\nsites = {sites}\nclients = {clients}\nconnections = {connections}\n\
                  leader = [{}]\nfollower = [{}]\ngenerator = {:.4}",
                 parts(&one.leader),
                 parts(&one.follower),
@@ -581,6 +586,7 @@ fn measured(top: &mut Table) -> Result<Vec<Measured>, Refusal> {
         };
         let measured = Measured {
             load,
+            sites: u32::try_from(number(&mut table, "sites")?).unwrap_or(0),
             clients: u32::try_from(number(&mut table, "clients")?).unwrap_or(0),
             connections: u32::try_from(number(&mut table, "connections")?).unwrap_or(0),
             leader: parts(&mut table, "leader")?,

@@ -15,6 +15,8 @@ use crate::validate::{Counts, Share, model};
 pub const FEW: u32 = 2;
 /// And the most.
 pub const MANY: u32 = 256;
+/// How many sites are measured together.
+pub const SITES: u32 = 3;
 /// How often prices and counts are found in turn.
 const TURNS: usize = 5;
 /// Clients that share a connection, in the second of the two echoes.
@@ -41,6 +43,8 @@ impl Remarks {
 struct Ends {
     put: [Measured; 2],
     range: [Measured; 2],
+    /// Puts of many, at a site alone.
+    alone: Measured,
 }
 
 /// Fills in all prices but those that were timed by themselves; remarks say what is doubtful.
@@ -49,14 +53,15 @@ struct Ends {
 ///
 /// If a load was not measured that prices come from, or the model says nothing of it.
 pub fn solve(costs: &mut Costs) -> Result<Vec<String>, String> {
-    let find = |load: Option<Load>, clients: u32, connections: u32| {
+    let at = |sites: u32, load: Option<Load>, clients: u32, connections: u32| {
         let mut all = costs.measured.iter().copied();
         let found = all.find(|it| {
-            (it.load, it.clients) == (load, clients)
+            (it.sites, it.load, it.clients) == (sites, load, clients)
                 && (connections == 0 || it.connections == connections)
         });
         found.ok_or_else(|| format!("{load:?} of {clients} clients was not measured"))
     };
+    let find = |load, clients, connections| at(SITES, load, clients, connections);
     let (each, shared) = (find(None, 64, 64)?, find(None, 64, 4)?);
     let ends = Ends {
         put: [
@@ -67,6 +72,7 @@ pub fn solve(costs: &mut Costs) -> Result<Vec<String>, String> {
             find(Some(Load::Range), FEW, 0)?,
             find(Some(Load::Range), MANY, 0)?,
         ],
+        alone: at(1, Some(Load::Put), MANY, 0)?,
     };
     let polls = 1.0 - 1.0 / SHARING;
     let mut remarks = Remarks::default();
@@ -124,9 +130,8 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     let few = &ends.range[0];
     let (put, range) = (&ends.put[1], &ends.range[1]);
     let own = |share: &Share| share.turns - share.turns_here;
-    let awake = |end: &Measured, share: &Share| {
-        end.leader.engine + end.leader.other - share.wakes * wake
-    };
+    let awake =
+        |end: &Measured, share: &Share| end.leader.engine + end.leader.other - share.wakes * wake;
     let (slow, fast) = (awake(few, &asked.leader), awake(range, &read.leader));
     let turn = (slow - fast) / (own(&asked.leader) - own(&read.leader));
     let turn = noted.floor("engine.turn", turn);
@@ -149,17 +154,24 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
         share.turns_here * turn + share.records_here * entry + share.flushes_here * flush
     };
     let calls = share.worker_wakes * wake + (share.writes + share.reads) * call + here(share);
-    let kib = (put.follower.front - calls) / share.link_kib;
-    let kib = noted.floor("link.kib", kib);
+    let taken = |kib: f64| {
+        let left = put.follower.front - calls - share.link_kib * kib;
+        left / share.read_kib
+    };
     let flushes = (share.flushes - share.own_flushes) * (flush + wake);
     let log = noted.floor("log.entry.256", put.follower.log - flushes);
+    // The front of a site alone has no links; what more it does with others is theirs.
+    let polls = |share: &Share| share.polls * price(costs, Work::FrontPoll);
+    let slept = |share: &Share| share.worker_wakes * wake;
+    let lead = &many.leader;
+    let writes = ends.alone.leader.front - polls(lead) - slept(lead);
+    let links = |share: &Share| (share.writes + share.reads) * call;
+    let rest = put.leader.front - writes - polls(lead) - slept(lead) - links(lead) - here(lead);
+    let kib = noted.floor("link.kib", rest / lead.link_kib);
+    let taken = noted.floor("link.read.kib", taken(kib));
     // What is left at the leader is the front's, and what its engine does for its own clients.
-    let front = |end: &Measured, share: &Share| {
-        let links = (share.writes + share.reads) * call + share.link_kib * kib;
-        let polls = share.polls * price(costs, Work::FrontPoll);
-        end.leader.front - links - polls - share.worker_wakes * wake - here(share)
-    };
-    let (writes, reads) = (front(put, &many.leader), front(range, &read.leader));
+    let asked = &read.leader;
+    let reads = range.leader.front - links(asked) - polls(asked) - slept(asked) - here(asked);
     let entries = (many.leader.records - many.leader.records_here) * entry;
     let own = put.leader.engine + put.leader.other - engine(&many.leader) - entries;
     let polled = |counts: &Counts| {
@@ -173,6 +185,7 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     for (work, name, nanos) in [
         (Work::LinkCall, "link.call", call),
         (Work::LinkKib, "link.kib", kib),
+        (Work::LinkReadKib, "link.read.kib", taken),
         (Work::EngineTurn, "engine.turn", turn),
         (Work::EngineEntry, "engine.entry.256", entry),
         (Work::LogEntry, "log.entry.256", log),

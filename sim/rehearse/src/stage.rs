@@ -251,6 +251,7 @@ fn work(costs: &Costs, cores: usize) -> Work {
         write_nanos: costs.of(Priced::LinkCall),
         read_nanos: costs.of(Priced::LinkCall),
         kib_nanos: costs.of(Priced::LinkKib),
+        read_kib_nanos: costs.of(Priced::LinkReadKib),
         ..Work::default()
     }
 }

@@ -42,8 +42,10 @@ pub struct Share {
     pub writes: f64,
     /// Times that it read from one.
     pub reads: f64,
-    /// 1,024 bytes written and read there.
+    /// 1,024 bytes written there.
     pub link_kib: f64,
+    /// And read.
+    pub read_kib: f64,
     /// Times that a worker read from a connection and wrote to it; once each is one.
     pub polls: f64,
 }
@@ -87,7 +89,7 @@ pub fn model(costs: &Costs, load: Load, clients: u32, runs: u64) -> Result<Model
             continue;
         }
         let one = of_run(&run.finish(), load, clients)?;
-        sum = Some(sum.map_or(one, |sum| plus(sum, one)));
+        sum = Some(sum.map_or(one, |sum| plus(&sum, &one)));
         done += 1;
         if done == runs {
             break;
@@ -95,7 +97,7 @@ pub fn model(costs: &Costs, load: Load, clients: u32, runs: u64) -> Result<Model
     }
     let sum = sum.filter(|_| done == runs);
     let sum = sum.ok_or_else(|| "in the model the site that is asked never leads".to_owned())?;
-    Ok(scaled(sum, 1.0 / float(runs)))
+    Ok(scaled(&sum, 1.0 / float(runs)))
 }
 
 fn scenario(costs: &Costs, load: Load, clients: u32) -> Result<Scenario, String> {
@@ -156,6 +158,7 @@ fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String>
         writes: float(site.node.writes) / answers,
         reads: float(site.node.reads) / answers,
         link_kib: float(site.node.link_bytes) / 1024.0 / answers,
+        read_kib: float(site.node.read_bytes) / 1024.0 / answers,
         polls: float(site.front.halves) / 2.0 / answers,
     };
     let FrontUse { halves, wakes, .. } = used.generator;
@@ -197,6 +200,7 @@ impl Share {
             writes: self.writes + other.writes,
             reads: self.reads + other.reads,
             link_kib: self.link_kib + other.link_kib,
+            read_kib: self.read_kib + other.read_kib,
         }
     }
 
@@ -216,11 +220,12 @@ impl Share {
             writes: self.writes * by,
             reads: self.reads * by,
             link_kib: self.link_kib * by,
+            read_kib: self.read_kib * by,
         }
     }
 }
 
-fn plus(one: Modelled, other: Modelled) -> Modelled {
+fn plus(one: &Modelled, other: &Modelled) -> Modelled {
     let (a, b) = (one.cell, other.cell);
     let (c, d) = (one.counts, other.counts);
     Modelled {
@@ -240,7 +245,7 @@ fn plus(one: Modelled, other: Modelled) -> Modelled {
     }
 }
 
-fn scaled(one: Modelled, by: f64) -> Modelled {
+fn scaled(one: &Modelled, by: f64) -> Modelled {
     let (a, c) = (one.cell, one.counts);
     Modelled {
         cell: Cell {

@@ -95,6 +95,7 @@ fn a_file_is_read_as_it_was_written() {
     };
     costs.measured = vec![Measured {
         load: Some(Load::Range),
+        sites: 3,
         clients: 2,
         connections: 1,
         leader: parts(47_250.0),
@@ -317,7 +318,8 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
             Work::EngineRange
         };
         let links = (share.writes + share.reads) * price(Work::LinkCall)
-            + share.link_kib * price(Work::LinkKib);
+            + share.link_kib * price(Work::LinkKib)
+            + share.read_kib * price(Work::LinkReadKib);
         let flushes = (share.flushes - share.own_flushes) * (price(Work::LogFlush) + wake);
         // What whoever runs the engine does in so many batches, with so many records and flushes.
         let engine = |turns: f64, records: f64, flushes: f64| {
@@ -348,6 +350,7 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
     };
     Measured {
         load: Some(load),
+        sites: 3,
         clients,
         connections: (clients / 10).max(1),
         leader: parts(&said.counts.leader, true),
@@ -363,6 +366,7 @@ fn prices_are_found_from_what_threads_spent() {
     let mut costs = costs();
     let echo = |connections: u32, polls: f64| Measured {
         load: None,
+        sites: 3,
         clients: 64,
         connections,
         leader: Parts {
@@ -379,6 +383,18 @@ fn prices_are_found_from_what_threads_spent() {
             costs.measured.push(one);
         }
     }
+    // A site alone has the same front, and no links.
+    let many = costs.measured[3];
+    let said = model(&costs, Load::Put, 256, 1).expect("it runs").counts;
+    let polls = said.leader.polls * 4_000.0 + said.leader.worker_wakes * 4_000.0;
+    costs.measured.push(Measured {
+        sites: 1,
+        leader: Parts {
+            front: 9_000.0 + polls,
+            ..Parts::default()
+        },
+        ..many
+    });
     let known = costs.clone();
     for (_, work) in Work::ALL {
         if work != Work::ThreadWake && work != Work::LogFlush {

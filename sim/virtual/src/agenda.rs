@@ -27,6 +27,11 @@ pub(crate) struct Entry<T> {
 /// When, which, and in which slot.
 type Due = (Time, u64, usize);
 
+/// Of two that are due at once the older comes first.
+fn comes_before((at, seq, _): Due, (other, other_seq, _): Due) -> bool {
+    at < other || (at == other && seq < other_seq)
+}
+
 /// What is to happen.
 #[derive(Clone, Debug)]
 pub(crate) struct Agenda<T> {
@@ -92,10 +97,15 @@ impl<T> Agenda<T> {
 
     /// The first entry of all, and the lane that it is in; of the heap if that is `None`.
     fn first(&self) -> Option<(Due, Option<usize>)> {
-        let heap = self.heap.peek().map(|&Reverse(due)| (due, None));
-        let lanes = self.lanes.iter().enumerate();
-        let fronts = lanes.filter_map(|(lane, dues)| Some((*dues.front()?, Some(lane))));
-        fronts.chain(heap).min_by_key(|&(due, _)| due)
+        let mut best = self.heap.peek().map(|&Reverse(due)| (due, None));
+        for (lane, dues) in self.lanes.iter().enumerate() {
+            if let Some(&due) = dues.front()
+                && best.is_none_or(|(least, _)| comes_before(due, least))
+            {
+                best = Some((due, Some(lane)));
+            }
+        }
+        best
     }
 
     fn pop(&mut self, lane: Option<usize>) {

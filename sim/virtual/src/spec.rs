@@ -54,8 +54,10 @@ pub struct Work {
     pub read_nanos: u64,
     /// For each message, written or read.
     pub message_nanos: u64,
-    /// For each 1,024 bytes of them.
+    /// For each 1,024 bytes of them, written.
     pub kib_nanos: u64,
+    /// For each 1,024 bytes of them, read and taken apart.
+    pub read_kib_nanos: u64,
 }
 
 impl Work {

@@ -245,13 +245,20 @@ impl Fronts {
     fn stage(&self, at: usize) -> u64 {
         let line = &self.lines[at];
         let echo = self.costs.of(Work::FrontEcho);
-        let more = |op| self.price(Work::FrontPut, Work::FrontRange, op).saturating_sub(echo) / 2;
+        let more = |op| {
+            self.price(Work::FrontPut, Work::FrontRange, op)
+                .saturating_sub(echo)
+                / 2
+        };
         if let Some(ask) = line.taken.0.front() {
             return more(ask.pending.op);
         }
         let answers = &line.taken.1;
         let poll = self.costs.of(Work::FrontPoll) * u64::from(!answers.is_empty()) / 2;
-        poll + answers.iter().map(|one| echo / 2 + more(one.op)).sum::<u64>()
+        poll + answers
+            .iter()
+            .map(|one| echo / 2 + more(one.op))
+            .sum::<u64>()
     }
 
     /// A worker is done with one thing of a connection, and turns to the next.
@@ -392,7 +399,9 @@ impl Run<'_> {
             // A worker that is kept stands in for nobody.
             fronts.go_on(at, &mut self.world);
         }
-        let way = if is_last { way } else { Way::Inbox };
+        // The question of a read goes to the inbox, whoever asks it.
+        let stays = is_last && ask.pending.op == OP_PUT;
+        let way = if stays { way } else { Way::Inbox };
         self.hand(ask.node, (ask.body, way), ask.pending);
         if is_last {
             self.line_written(at);

@@ -4,6 +4,7 @@
 //! What would surprise: an assertion that fails in here fails the run, and so does a folder that
 //! does not open: both are what a rehearsal is for.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -85,7 +86,8 @@ pub(crate) struct StoreSite {
     /// Durable, and not yet told to the replica, whose engine's files are behind.
     durable: Option<WriteId>,
     is_sweeping: bool,
-    standing: Standing,
+    /// How it stands, once somebody has asked since the last step.
+    standing: OnceCell<Standing>,
     labour: Labour,
     /// Commit points that wait for company, as the engine's thread has it; only where work costs
     /// something, for elsewhere the world holds back what it likes.
@@ -124,7 +126,6 @@ impl StoreSite {
         };
         deck.hold(log);
         let readers = Readers::new(&replica, setup.is_tight);
-        let standing = replica.standing();
         let mut site = Self {
             replica,
             deck: deck.clone(),
@@ -139,7 +140,7 @@ impl StoreSite {
             writes: Vec::new(),
             durable: None,
             is_sweeping: false,
-            standing,
+            standing: OnceCell::new(),
             labour: Labour::new(setup.costs.clone()),
             held: Held::default(),
             is_undecided: false,
@@ -154,7 +155,7 @@ impl StoreSite {
     }
 
     pub(super) fn stand(&self) -> Stand {
-        let it = &self.standing;
+        let it = self.standing();
         Stand {
             role: it.role,
             term: it.term,
@@ -166,8 +167,12 @@ impl StoreSite {
         }
     }
 
-    pub(super) const fn configuration(&self) -> &Configuration {
-        &self.standing.configuration
+    pub(super) fn configuration(&self) -> &Configuration {
+        &self.standing().configuration
+    }
+
+    fn standing(&self) -> &Standing {
+        self.standing.get_or_init(|| self.replica.standing())
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -449,7 +454,7 @@ impl StoreSite {
             send(to, &word, None, effects);
         }
         self.is_sweeping = self.replica.sweep();
-        self.standing = self.replica.standing();
+        self.standing.take();
         self.readers
             .serve(now, &self.replica, &mut self.prng, effects);
         Ok(())

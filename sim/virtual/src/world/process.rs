@@ -186,8 +186,10 @@ pub struct Usage {
     pub writes: u64,
     /// Times that a worker read from one.
     pub reads: u64,
-    /// Bytes written and read.
+    /// Bytes written.
     pub link_bytes: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
 }
 
 impl Usage {
@@ -209,6 +211,7 @@ impl Usage {
             writes: self.writes + more.writes,
             reads: self.reads + more.reads,
             link_bytes: self.link_bytes + more.link_bytes,
+            read_bytes: self.read_bytes + more.read_bytes,
         }
     }
 
@@ -230,6 +233,7 @@ impl Usage {
             writes: self.writes - earlier.writes,
             reads: self.reads - earlier.reads,
             link_bytes: self.link_bytes - earlier.link_bytes,
+            read_bytes: self.read_bytes - earlier.read_bytes,
         }
     }
 }

@@ -264,28 +264,29 @@ impl<N: Node> World<N> {
     fn take_job(&mut self, node: usize, worker: usize, job: Job) -> u64 {
         let process = &mut self.processes[node];
         let work = process.spec.work;
-        let (messages, bytes, fixed): (usize, u64, u64) = match job {
+        let (messages, fixed): (usize, u64) = match job {
             Job::Write(target) => {
                 let taken = std::mem::take(&mut process.pool.leaving[target]);
-                let bytes = taken.iter().map(|(_, size)| size).sum();
+                let bytes: u64 = taken.iter().map(|(_, size)| size).sum();
                 let count = taken.len();
                 process.pool.taken[worker] = taken;
                 process.usage.writes += 1;
-                (count, bytes, work.write_nanos)
+                process.usage.link_bytes += bytes;
+                (count, work.write_nanos + bytes * work.kib_nanos / 1024)
             }
             Job::Read(source) => {
                 let come = std::mem::take(&mut process.pool.come[source]);
-                let bytes = come.iter().map(|(_, size)| size).sum();
+                let bytes: u64 = come.iter().map(|(_, size)| size).sum();
                 let count = come.len();
                 process.pool.opened[worker] = come.into_iter().map(|(input, _)| input).collect();
                 process.usage.reads += 1;
-                (count, bytes, work.read_nanos)
+                process.usage.read_bytes += bytes;
+                (count, work.read_nanos + bytes * work.read_kib_nanos / 1024)
             }
             Job::Errand(_) => return 0,
         };
-        process.usage.link_bytes += bytes;
         let count = u64::try_from(messages).expect("lanes are short");
-        fixed + count * work.message_nanos + bytes * work.kib_nanos / 1024
+        fixed + count * work.message_nanos
     }
 
     /// A worker is done with what it did.
