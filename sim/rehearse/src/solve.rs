@@ -174,14 +174,7 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     let reads = range.leader.front - links(asked) - polls(asked) - slept(asked) - here(asked);
     let entries = (many.leader.records - many.leader.records_here) * entry;
     let own = put.leader.engine + put.leader.other - engine(&many.leader) - entries;
-    let polled = |counts: &Counts| {
-        let polls = counts.generator_polls * price(costs, Work::GeneratorPoll);
-        polls + counts.generator_wakes * wake
-    };
-    let sends = [
-        put.generator - polled(&many),
-        range.generator - polled(&read),
-    ];
+    let sends = [sends(costs, put, &many), sends(costs, range, &read)];
     for (work, name, nanos) in [
         (Work::LinkCall, "link.call", call),
         (Work::LinkKib, "link.kib", kib),
@@ -199,6 +192,12 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
         costs.set(work, rounded(noted.floor(name, nanos)));
     }
     Ok(())
+}
+
+/// What the generator spends on an operation, beyond turning to its connections.
+fn sends(costs: &Costs, end: &Measured, counts: &Counts) -> f64 {
+    let polls = counts.generator_polls * exact(costs.of(Work::GeneratorPoll));
+    end.generator - polls - counts.generator_wakes * exact(costs.of(Work::ThreadWake))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "prices are far below 2^53")]
