@@ -10,7 +10,7 @@ use crate::scenario::{Kind as ValueKind, Table, Value, read_tree, refuse, whole}
 /// How many quantiles a table has.
 pub const TABLE: usize = 64;
 /// The version of the file.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 /// How far a figure of the model may lie from the real one, as a share.
 pub const TOLERANCE: f64 = 0.15;
 
@@ -30,6 +30,8 @@ pub enum Work {
     GeneratorRange,
     /// The front serves a connection that has something for it.
     FrontPoll,
+    /// It reads a request that does nothing, and answers it.
+    FrontEcho,
     /// It takes a put apart and answers it.
     FrontPut,
     /// It takes a range apart, reads, and answers it.
@@ -44,8 +46,10 @@ pub enum Work {
     EngineEntry,
     /// A worker writes to a link or reads from it, once: TLS and the system call.
     LinkCall,
-    /// What 1,024 bytes on a link cost beyond that, at one end.
+    /// What 1,024 bytes on a link cost beyond that, where they are written.
     LinkKib,
+    /// And where they are read and taken apart.
+    LinkReadKib,
     /// A batch goes to the log: one write, one sync, without the waiting.
     LogFlush,
     /// What an entry in it costs beyond that.
@@ -54,12 +58,13 @@ pub enum Work {
 
 impl Work {
     /// All of them, by the names that the file uses.
-    pub const ALL: [(&'static str, Self); 15] = [
+    pub const ALL: [(&'static str, Self); 17] = [
         ("thread.wake", Self::ThreadWake),
         ("generator.poll", Self::GeneratorPoll),
         ("generator.put.256", Self::GeneratorPut),
         ("generator.range.256", Self::GeneratorRange),
         ("front.poll", Self::FrontPoll),
+        ("front.echo", Self::FrontEcho),
         ("front.put.256", Self::FrontPut),
         ("front.range.256", Self::FrontRange),
         ("engine.turn", Self::EngineTurn),
@@ -68,6 +73,7 @@ impl Work {
         ("engine.entry.256", Self::EngineEntry),
         ("link.call", Self::LinkCall),
         ("link.kib", Self::LinkKib),
+        ("link.read.kib", Self::LinkReadKib),
         ("log.flush", Self::LogFlush),
         ("log.entry.256", Self::LogEntry),
     ];
@@ -141,6 +147,8 @@ impl Parts {
 pub struct Measured {
     /// What was asked for; nothing but an answer, if it is none.
     pub load: Option<Load>,
+    /// At how many sites: the three, or one alone.
+    pub sites: u32,
     /// By how many clients.
     pub clients: u32,
     /// Over how many connections.
@@ -270,6 +278,8 @@ pub struct Costs {
     pub wake: Vec<u64>,
     /// How long a sync of the log waits without a core, in nanoseconds, ascending.
     pub sync: Vec<u64>,
+    /// The same while others sync, too: as many as a machine of the table has sites, without pause.
+    pub sync_beside: Vec<u64>,
     /// What the prices come from.
     pub measured: Vec<Measured>,
     /// What was seen on the real machine.
@@ -292,6 +302,7 @@ impl Costs {
             cpu: [0; Work::ALL.len()],
             wake: vec![0],
             sync: vec![0],
+            sync_beside: vec![0],
             measured: Vec::new(),
             real: Vec::new(),
             model: Vec::new(),
@@ -317,8 +328,8 @@ impl Costs {
     pub fn parse(text: &str, file: &str) -> Result<Self, Refusal> {
         let mut top = read_tree(text, file)?;
         let format = top.need("format")?;
-        if top.number(&format, "format")?.to_bits() != 2.0_f64.to_bits() {
-            let what = "format is 2: this build reads no other; calibrate again";
+        if top.number(&format, "format")?.to_bits() != 3.0_f64.to_bits() {
+            let what = "format is 3: this build reads no other; calibrate again";
             return Err(top.refuse(format.line, what));
         }
         let machine = Machine {
@@ -335,6 +346,7 @@ impl Costs {
         costs.prices(&mut top)?;
         costs.wake = quantiles(&mut top, "wake")?;
         costs.sync = quantiles(&mut top, "sync")?;
+        costs.sync_beside = quantiles(&mut top, "sync_beside")?;
         costs.measured = measured(&mut top)?;
         costs.real = cells(&mut top, "real")?;
         costs.model = cells(&mut top, "model")?;
@@ -384,7 +396,11 @@ impl Costs {
         line(format!("date = {:?}", self.date));
         line(format!("foreign_cpu = {:.4}", self.foreign));
         line(format!("value_bytes = {}", self.value_bytes));
-        for (name, table) in [("wake", &self.wake), ("sync", &self.sync)] {
+        for (name, table) in [
+            ("wake", &self.wake),
+            ("sync", &self.sync),
+            ("sync_beside", &self.sync_beside),
+        ] {
             let points = table.iter().map(|nanos| micros(*nanos));
             line(format!(
                 "{name} = [{}]",
@@ -397,13 +413,13 @@ impl Costs {
         }
         for one in &self.measured {
             let load = one.load.map_or("echo", Load::name);
-            let (clients, connections) = (one.clients, one.connections);
+            let (sites, clients, connections) = (one.sites, one.clients, one.connections);
             let parts = |it: &Parts| {
                 let all = [it.front, it.engine, it.log, it.other];
                 all.map(|nanos| format!("{:.4}", nanos / 1e3)).join(", ")
             };
             line(format!(
-                "\n[[measured]]\nload = {load:?}\nclients = {clients}\nconnections = {connections}\n\
+                "\n[[measured]]\nload = {load:?}\nsites = {sites}\nclients = {clients}\nconnections = {connections}\n\
                  leader = [{}]\nfollower = [{}]\ngenerator = {:.4}",
                 parts(&one.leader),
                 parts(&one.follower),
@@ -570,6 +586,7 @@ fn measured(top: &mut Table) -> Result<Vec<Measured>, Refusal> {
         };
         let measured = Measured {
             load,
+            sites: u32::try_from(number(&mut table, "sites")?).unwrap_or(0),
             clients: u32::try_from(number(&mut table, "clients")?).unwrap_or(0),
             connections: u32::try_from(number(&mut table, "connections")?).unwrap_or(0),
             leader: parts(&mut table, "leader")?,

@@ -608,6 +608,13 @@ impl Node for Site {
         }
     }
 
+    fn attends(&self, bytes: u64) -> bool {
+        match &self.kind {
+            Kind::Store(site) => site.attends(bytes),
+            Kind::Table(_) => false,
+        }
+    }
+
     fn input_size(input: &Input) -> u64 {
         match input {
             Input::Message { message, .. } => Self::size(message),

@@ -1,10 +1,11 @@
 //! From what threads spent to what each piece of work costs.
 //!
-//! Each kind of thread is solved for by itself, at a site that follows before the one that leads: a follower's workers do
-//! nothing but links, its engine nothing but batches and entries. Under load of many, batches are large and hardly
-//! anybody sleeps: what is spent is the price of each operation, and a little for batches. With two clients nearly
-//! everything is wakes, calls and batches. How many of each there are for one operation is what the model says, which
-//! runs the same protocol; since that depends on the prices, both are found in turns.
+//! Each kind of thread is solved for by itself. Under load of many, batches are large and hardly anybody sleeps: what
+//! is spent is the price of each operation, and a little for batches. With two clients nearly everything is wakes, calls
+//! and batches. So the leader's engine under reads of few and of many says what a batch costs and what a read; then a
+//! follower's workers say what a call costs, which do nothing but links and such batches as the engine's thread was not
+//! woken for. How many of each there are for one operation is what the model says, which runs the same protocol; since
+//! that depends on the prices, both are found in turns.
 
 use crate::costs::{Costs, Load, Measured, Work};
 use crate::scenario::whole;
@@ -14,6 +15,8 @@ use crate::validate::{Counts, Share, model};
 pub const FEW: u32 = 2;
 /// And the most.
 pub const MANY: u32 = 256;
+/// How many sites are measured together.
+pub const SITES: u32 = 3;
 /// How often prices and counts are found in turn.
 const TURNS: usize = 5;
 /// Clients that share a connection, in the second of the two echoes.
@@ -40,6 +43,8 @@ impl Remarks {
 struct Ends {
     put: [Measured; 2],
     range: [Measured; 2],
+    /// Puts of many, at a site alone.
+    alone: Measured,
 }
 
 /// Fills in all prices but those that were timed by themselves; remarks say what is doubtful.
@@ -48,14 +53,15 @@ struct Ends {
 ///
 /// If a load was not measured that prices come from, or the model says nothing of it.
 pub fn solve(costs: &mut Costs) -> Result<Vec<String>, String> {
-    let find = |load: Option<Load>, clients: u32, connections: u32| {
+    let at = |sites: u32, load: Option<Load>, clients: u32, connections: u32| {
         let mut all = costs.measured.iter().copied();
         let found = all.find(|it| {
-            (it.load, it.clients) == (load, clients)
+            (it.sites, it.load, it.clients) == (sites, load, clients)
                 && (connections == 0 || it.connections == connections)
         });
         found.ok_or_else(|| format!("{load:?} of {clients} clients was not measured"))
     };
+    let find = |load, clients, connections| at(SITES, load, clients, connections);
     let (each, shared) = (find(None, 64, 64)?, find(None, 64, 4)?);
     let ends = Ends {
         put: [
@@ -66,12 +72,15 @@ pub fn solve(costs: &mut Costs) -> Result<Vec<String>, String> {
             find(Some(Load::Range), FEW, 0)?,
             find(Some(Load::Range), MANY, 0)?,
         ],
+        alone: at(1, Some(Load::Put), MANY, 0)?,
     };
     let polls = 1.0 - 1.0 / SHARING;
     let mut remarks = Remarks::default();
     let front = (each.leader.front - shared.leader.front) / polls;
     let generator = (each.generator - shared.generator) / polls;
     costs.set(Work::FrontPoll, rounded(remarks.floor("front.poll", front)));
+    let echo = each.leader.front - front.max(0.0);
+    costs.set(Work::FrontEcho, rounded(remarks.floor("front.echo", echo)));
     let generator = remarks.floor("generator.poll", generator);
     costs.set(Work::GeneratorPoll, rounded(generator));
     first_guess(costs, &ends);
@@ -117,45 +126,59 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     let many = counts(costs, &ends.put[1])?;
     let price = |costs: &Costs, work: Work| exact(costs.of(work));
     let wake = price(costs, Work::ThreadWake);
-    let (few, put, range) = (&ends.range[0], &ends.put[1], &ends.range[1]);
-    // Links and batches: a follower of few clients that read.
+    // Batches, and reads: the leader's engine under few and many that read.
+    let few = &ends.range[0];
+    let (put, range) = (&ends.put[1], &ends.range[1]);
+    let own = |share: &Share| share.turns - share.turns_here;
+    let awake =
+        |end: &Measured, share: &Share| end.leader.engine + end.leader.other - share.wakes * wake;
+    let (slow, fast) = (awake(few, &asked.leader), awake(range, &read.leader));
+    let turn = (slow - fast) / (own(&asked.leader) - own(&read.leader));
+    let turn = noted.floor("engine.turn", turn);
+    let asks = fast - own(&read.leader) * turn;
+    // Links: a follower of few clients that read.
     let share = &asked.follower;
-    let calls = few.follower.front - share.worker_wakes * wake;
+    let calls = few.follower.front - share.worker_wakes * wake - share.turns_here * turn;
     let call = noted.floor("link.call", calls / (share.writes + share.reads));
-    let batches = few.follower.engine - share.wakes * wake;
-    let turn = noted.floor("engine.turn", batches / share.turns);
     // Entries: a follower of many that write.
     let share = &many.follower;
-    let calls = share.worker_wakes * wake + (share.writes + share.reads) * call;
-    let kib = (put.follower.front - calls) / share.link_kib;
-    let kib = noted.floor("link.kib", kib);
     let flush = price(costs, Work::LogFlush);
-    let engine =
-        |share: &Share| share.turns * turn + share.wakes * wake + share.own_flushes * flush;
+    let engine = |share: &Share| {
+        let flushes = share.own_flushes - share.flushes_here;
+        own(share) * turn + share.wakes * wake + flushes * flush
+    };
     let entry = put.follower.engine + put.follower.other - engine(share);
+    let entry = entry / (share.records - share.records_here).max(f64::EPSILON);
     let entry = noted.floor("engine.entry.256", entry);
+    let here = |share: &Share| {
+        share.turns_here * turn + share.records_here * entry + share.flushes_here * flush
+    };
+    let calls = share.worker_wakes * wake + (share.writes + share.reads) * call + here(share);
+    let taken = |kib: f64| {
+        let left = put.follower.front - calls - share.link_kib * kib;
+        left / share.read_kib
+    };
     let flushes = (share.flushes - share.own_flushes) * (flush + wake);
     let log = noted.floor("log.entry.256", put.follower.log - flushes);
+    // The front of a site alone has no links; what more it does with others is theirs.
+    let polls = |share: &Share| share.polls * price(costs, Work::FrontPoll);
+    let slept = |share: &Share| share.worker_wakes * wake;
+    let lead = &many.leader;
+    let writes = ends.alone.leader.front - polls(lead) - slept(lead);
+    let links = |share: &Share| (share.writes + share.reads) * call;
+    let rest = put.leader.front - writes - polls(lead) - slept(lead) - links(lead) - here(lead);
+    let kib = noted.floor("link.kib", rest / lead.link_kib);
+    let taken = noted.floor("link.read.kib", taken(kib));
     // What is left at the leader is the front's, and what its engine does for its own clients.
-    let front = |end: &Measured, share: &Share| {
-        let links = (share.writes + share.reads) * call + share.link_kib * kib;
-        let polls = share.polls * price(costs, Work::FrontPoll);
-        end.leader.front - links - polls - share.worker_wakes * wake
-    };
-    let (writes, reads) = (front(put, &many.leader), front(range, &read.leader));
-    let own = put.leader.engine + put.leader.other - engine(&many.leader) - entry;
-    let asks = range.leader.engine + range.leader.other - engine(&read.leader);
-    let polled = |counts: &Counts| {
-        let polls = counts.generator_polls * price(costs, Work::GeneratorPoll);
-        polls + counts.generator_wakes * wake
-    };
-    let sends = [
-        put.generator - polled(&many),
-        range.generator - polled(&read),
-    ];
+    let asked = &read.leader;
+    let reads = range.leader.front - links(asked) - polls(asked) - slept(asked) - here(asked);
+    let entries = (many.leader.records - many.leader.records_here) * entry;
+    let own = put.leader.engine + put.leader.other - engine(&many.leader) - entries;
+    let sends = [sends(costs, put, &many), sends(costs, range, &read)];
     for (work, name, nanos) in [
         (Work::LinkCall, "link.call", call),
         (Work::LinkKib, "link.kib", kib),
+        (Work::LinkReadKib, "link.read.kib", taken),
         (Work::EngineTurn, "engine.turn", turn),
         (Work::EngineEntry, "engine.entry.256", entry),
         (Work::LogEntry, "log.entry.256", log),
@@ -169,6 +192,12 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
         costs.set(work, rounded(noted.floor(name, nanos)));
     }
     Ok(())
+}
+
+/// What the generator spends on an operation, beyond turning to its connections.
+fn sends(costs: &Costs, end: &Measured, counts: &Counts) -> f64 {
+    let polls = counts.generator_polls * exact(costs.of(Work::GeneratorPoll));
+    end.generator - polls - counts.generator_wakes * exact(costs.of(Work::ThreadWake))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "prices are far below 2^53")]

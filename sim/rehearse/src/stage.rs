@@ -117,6 +117,9 @@ impl Stage {
                     Some(costs) if part.disk.is_usual => measured(&costs.sync),
                     Some(_) | None => part.disk.sync.clone(),
                 },
+                sync_beside: costs
+                    .filter(|_| part.disk.is_usual)
+                    .map(|costs| measured(&costs.sync_beside)),
                 work: costs.map_or_else(Work::default, |costs| work(costs, part.cores)),
                 wake: wake.clone(),
             });
@@ -326,6 +329,7 @@ fn work(costs: &Costs, cores: usize) -> Work {
         write_nanos: costs.of(Priced::LinkCall),
         read_nanos: costs.of(Priced::LinkCall),
         kib_nanos: costs.of(Priced::LinkKib),
+        read_kib_nanos: costs.of(Priced::LinkReadKib),
         ..Work::default()
     }
 }

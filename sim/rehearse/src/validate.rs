@@ -20,6 +20,8 @@ const SEEDS_MAX: u64 = 200;
 pub struct Share {
     /// Batches of the engine.
     pub turns: f64,
+    /// Those of them that a worker did in its place.
+    pub turns_here: f64,
     /// Times that its thread woke.
     pub wakes: f64,
     /// Messages sent.
@@ -28,14 +30,22 @@ pub struct Share {
     pub flushes: f64,
     /// Those of them that the engine's thread made itself.
     pub own_flushes: f64,
+    /// Those of these that a worker made in its place.
+    pub flushes_here: f64,
+    /// Records logged.
+    pub records: f64,
+    /// Those that a worker's batches wanted logged, in the engine's place.
+    pub records_here: f64,
     /// Times that a worker woke.
     pub worker_wakes: f64,
     /// Times that a worker wrote to a link.
     pub writes: f64,
     /// Times that it read from one.
     pub reads: f64,
-    /// 1,024 bytes written and read there.
+    /// 1,024 bytes written there.
     pub link_kib: f64,
+    /// And read.
+    pub read_kib: f64,
     /// Times that a worker read from a connection and wrote to it; once each is one.
     pub polls: f64,
 }
@@ -79,7 +89,7 @@ pub fn model(costs: &Costs, load: Load, clients: u32, runs: u64) -> Result<Model
             continue;
         }
         let one = of_run(&run.finish(), load, clients)?;
-        sum = Some(sum.map_or(one, |sum| plus(sum, one)));
+        sum = Some(sum.map_or(one, |sum| plus(&sum, &one)));
         done += 1;
         if done == runs {
             break;
@@ -87,7 +97,7 @@ pub fn model(costs: &Costs, load: Load, clients: u32, runs: u64) -> Result<Model
     }
     let sum = sum.filter(|_| done == runs);
     let sum = sum.ok_or_else(|| "in the model the site that is asked never leads".to_owned())?;
-    Ok(scaled(sum, 1.0 / float(runs)))
+    Ok(scaled(&sum, 1.0 / float(runs)))
 }
 
 fn scenario(costs: &Costs, load: Load, clients: u32) -> Result<Scenario, String> {
@@ -136,14 +146,19 @@ fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String>
     let all: u64 = used.sites.iter().map(SiteUse::nanos_of).sum();
     let share = |site: &SiteUse| Share {
         turns: float(site.node.turns) / answers,
+        turns_here: float(site.node.turns_here) / answers,
         wakes: float(site.node.wakes) / answers,
         sent: float(site.node.sent) / answers,
         flushes: float(site.node.flushes) / answers,
         own_flushes: float(site.node.own_flushes) / answers,
+        flushes_here: float(site.node.flushes_here) / answers,
+        records: float(site.node.records) / answers,
+        records_here: float(site.node.records_here) / answers,
         worker_wakes: float(site.node.worker_wakes) / answers,
         writes: float(site.node.writes) / answers,
         reads: float(site.node.reads) / answers,
         link_kib: float(site.node.link_bytes) / 1024.0 / answers,
+        read_kib: float(site.node.read_bytes) / 1024.0 / answers,
         polls: float(site.front.halves) / 2.0 / answers,
     };
     let FrontUse { halves, wakes, .. } = used.generator;
@@ -172,7 +187,11 @@ impl Share {
     fn both(self, other: Self) -> Self {
         Self {
             turns: self.turns + other.turns,
+            turns_here: self.turns_here + other.turns_here,
             wakes: self.wakes + other.wakes,
+            flushes_here: self.flushes_here + other.flushes_here,
+            records: self.records + other.records,
+            records_here: self.records_here + other.records_here,
             sent: self.sent + other.sent,
             flushes: self.flushes + other.flushes,
             polls: self.polls + other.polls,
@@ -181,13 +200,18 @@ impl Share {
             writes: self.writes + other.writes,
             reads: self.reads + other.reads,
             link_kib: self.link_kib + other.link_kib,
+            read_kib: self.read_kib + other.read_kib,
         }
     }
 
     fn times(self, by: f64) -> Self {
         Self {
             turns: self.turns * by,
+            turns_here: self.turns_here * by,
             wakes: self.wakes * by,
+            flushes_here: self.flushes_here * by,
+            records: self.records * by,
+            records_here: self.records_here * by,
             sent: self.sent * by,
             flushes: self.flushes * by,
             polls: self.polls * by,
@@ -196,11 +220,12 @@ impl Share {
             writes: self.writes * by,
             reads: self.reads * by,
             link_kib: self.link_kib * by,
+            read_kib: self.read_kib * by,
         }
     }
 }
 
-fn plus(one: Modelled, other: Modelled) -> Modelled {
+fn plus(one: &Modelled, other: &Modelled) -> Modelled {
     let (a, b) = (one.cell, other.cell);
     let (c, d) = (one.counts, other.counts);
     Modelled {
@@ -220,7 +245,7 @@ fn plus(one: Modelled, other: Modelled) -> Modelled {
     }
 }
 
-fn scaled(one: Modelled, by: f64) -> Modelled {
+fn scaled(one: &Modelled, by: f64) -> Modelled {
     let (a, c) = (one.cell, one.counts);
     Modelled {
         cell: Cell {

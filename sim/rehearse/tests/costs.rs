@@ -23,8 +23,11 @@ fn costs() -> Costs {
         costs.set(work, 4_000);
     }
     costs.set(Work::LogFlush, 20_000);
+    costs.set(Work::FrontPut, 9_000);
+    costs.set(Work::FrontRange, 9_000);
     costs.wake = (0..64).map(|at| 4_000 + at * 100).collect();
     costs.sync = (0..64).map(|at| 30_000 + at * 1_000).collect();
+    costs.sync_beside = (0..64).map(|at| 40_000 + at * 1_500).collect();
     costs
 }
 
@@ -92,6 +95,7 @@ fn a_file_is_read_as_it_was_written() {
     };
     costs.measured = vec![Measured {
         load: Some(Load::Range),
+        sites: 3,
         clients: 2,
         connections: 1,
         leader: parts(47_250.0),
@@ -131,7 +135,7 @@ fn tables_are_whole_and_rise() {
             text.replacen("sync = [30.000, ", "sync = [99.000, ", 1),
             "sync",
         ),
-        (text.replace("format = 2", "format = 1"), "format"),
+        (text.replace("format = 3", "format = 2"), "format"),
         (
             text.replacen("\"link.call\" = 4.000", "\"link.call\" = -4.0", 1),
             "link.call",
@@ -314,18 +318,28 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
             Work::EngineRange
         };
         let links = (share.writes + share.reads) * price(Work::LinkCall)
-            + share.link_kib * price(Work::LinkKib);
+            + share.link_kib * price(Work::LinkKib)
+            + share.read_kib * price(Work::LinkReadKib);
         let flushes = (share.flushes - share.own_flushes) * (price(Work::LogFlush) + wake);
+        // What whoever runs the engine does in so many batches, with so many records and flushes.
+        let engine = |turns: f64, records: f64, flushes: f64| {
+            turns * price(Work::EngineTurn)
+                + records * entry * price(Work::EngineEntry)
+                + flushes * price(Work::LogFlush)
+        };
         Parts {
             front: share.worker_wakes * wake
                 + links
                 + share.polls * price(Work::FrontPoll)
-                + times * price(front),
-            engine: share.turns * price(Work::EngineTurn)
-                + share.wakes * wake
-                + share.own_flushes * price(Work::LogFlush)
-                + entry * price(Work::EngineEntry)
-                + times * price(asks),
+                + times * price(front)
+                + engine(share.turns_here, share.records_here, share.flushes_here),
+            engine: share.wakes * wake
+                + times * price(asks)
+                + engine(
+                    share.turns - share.turns_here,
+                    share.records - share.records_here,
+                    share.own_flushes - share.flushes_here,
+                ),
             log: flushes + entry * price(Work::LogEntry),
             other: 0.0,
         }
@@ -336,6 +350,7 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
     };
     Measured {
         load: Some(load),
+        sites: 3,
         clients,
         connections: (clients / 10).max(1),
         leader: parts(&said.counts.leader, true),
@@ -351,10 +366,11 @@ fn prices_are_found_from_what_threads_spent() {
     let mut costs = costs();
     let echo = |connections: u32, polls: f64| Measured {
         load: None,
+        sites: 3,
         clients: 64,
         connections,
         leader: Parts {
-            front: 5_000.0 + polls * 4_000.0,
+            front: 4_000.0 + polls * 4_000.0,
             ..Parts::default()
         },
         follower: Parts::default(),
@@ -367,6 +383,18 @@ fn prices_are_found_from_what_threads_spent() {
             costs.measured.push(one);
         }
     }
+    // A site alone has the same front, and no links.
+    let many = costs.measured[3];
+    let said = model(&costs, Load::Put, 256, 1).expect("it runs").counts;
+    let polls = said.leader.polls * 4_000.0 + said.leader.worker_wakes * 4_000.0;
+    costs.measured.push(Measured {
+        sites: 1,
+        leader: Parts {
+            front: 9_000.0 + polls,
+            ..Parts::default()
+        },
+        ..many
+    });
     let known = costs.clone();
     for (_, work) in Work::ALL {
         if work != Work::ThreadWake && work != Work::LogFlush {

@@ -1,12 +1,19 @@
-//! Everything that is to happen, in a slab with a heap over it.
+//! Everything that is to happen, in a slab, with lanes and a heap over it.
 //!
-//! Timed order takes the earliest, ties by the order of arrival here. A hunt takes any: the
-//! heap's entry of an item that was taken out of turn is stale and is skipped when it comes up.
+//! Timed order takes the earliest, ties by the order of arrival here. A hunt takes any: the entry
+//! of an item that was taken out of turn is stale and is skipped when it comes up.
+//!
+//! What would surprise: most of what is added is due behind something that was added before, for
+//! delays are much alike. So there are a few lanes in which times rise, and only what fits none
+//! of them goes to the heap.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use holm_base::Time;
+
+/// In how many lanes times rise.
+const LANES: usize = 4;
 
 /// An item and when it is due.
 #[derive(Clone, Debug)]
@@ -17,12 +24,23 @@ pub(crate) struct Entry<T> {
     pub(crate) item: T,
 }
 
+/// When, which, and in which slot.
+type Due = (Time, u64, usize);
+
+/// Of two that are due at once the older comes first.
+fn comes_before((at, seq, _): Due, (other, other_seq, _): Due) -> bool {
+    at < other || (at == other && seq < other_seq)
+}
+
 /// What is to happen.
 #[derive(Clone, Debug)]
 pub(crate) struct Agenda<T> {
     slots: Vec<Option<Entry<T>>>,
     free: Vec<usize>,
-    heap: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    lanes: [VecDeque<Due>; LANES],
+    heap: BinaryHeap<Reverse<Due>>,
+    /// Where the earliest was last: a lane, or the heap.
+    near: Option<usize>,
     next_seq: u64,
     len: usize,
 }
@@ -32,7 +50,9 @@ impl<T> Agenda<T> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            lanes: [const { VecDeque::new() }; LANES],
             heap: BinaryHeap::new(),
+            near: None,
             next_seq: 0,
             len: 0,
         }
@@ -57,19 +77,55 @@ impl<T> Agenda<T> {
                 self.slots.len() - 1
             }
         };
-        self.heap.push(Reverse((at, seq, slot)));
+        match self.lane(at) {
+            Some(lane) => self.lanes[lane].push_back((at, seq, slot)),
+            None => self.heap.push(Reverse((at, seq, slot))),
+        }
+    }
+
+    /// The lane whose last entry is the latest that is due no later than this, else an empty one.
+    fn lane(&self, at: Time) -> Option<usize> {
+        let mut best: Option<(Option<Time>, usize)> = None;
+        for (lane, dues) in self.lanes.iter().enumerate() {
+            let last = dues.back().map(|&(last, ..)| last);
+            if last <= Some(at) && best.is_none_or(|(most, _)| last > most) {
+                best = Some((last, lane));
+            }
+        }
+        best.map(|(_, lane)| lane)
+    }
+
+    /// The first entry of all, and the lane that it is in; of the heap if that is `None`.
+    fn first(&self) -> Option<(Due, Option<usize>)> {
+        let mut best = self.heap.peek().map(|&Reverse(due)| (due, None));
+        for (lane, dues) in self.lanes.iter().enumerate() {
+            if let Some(&due) = dues.front()
+                && best.is_none_or(|(least, _)| comes_before(due, least))
+            {
+                best = Some((due, Some(lane)));
+            }
+        }
+        best
+    }
+
+    fn pop(&mut self, lane: Option<usize>) {
+        match lane {
+            Some(lane) => drop(self.lanes[lane].pop_front()),
+            None => drop(self.heap.pop()),
+        }
     }
 
     /// The slot and time of the earliest item.
     pub(crate) fn earliest(&mut self) -> Option<(usize, Time)> {
-        while let Some(&Reverse((at, seq, slot))) = self.heap.peek() {
+        while let Some(((at, seq, slot), lane)) = self.first() {
             if self.slots[slot]
                 .as_ref()
                 .is_some_and(|entry| entry.seq == seq)
             {
+                self.near = lane;
                 return Some((slot, at));
             }
-            self.heap.pop();
+            self.pop(lane);
         }
         None
     }
@@ -79,10 +135,12 @@ impl<T> Agenda<T> {
         let taken = self.slots.get_mut(slot)?.take()?;
         self.free.push(slot);
         self.len -= 1;
-        if let Some(&Reverse((_, seq, _))) = self.heap.peek()
-            && seq == taken.seq
-        {
-            self.heap.pop();
+        let front = match self.near {
+            Some(lane) => self.lanes[lane].front(),
+            None => self.heap.peek().map(|Reverse(due)| due),
+        };
+        if front.is_some_and(|&(_, seq, _)| seq == taken.seq) {
+            self.pop(self.near);
         }
         Some(taken)
     }
@@ -133,5 +191,31 @@ mod tests {
             order.push(agenda.take(slot).expect("it is there").item);
         }
         assert_eq!(order, "ac");
+    }
+
+    #[test]
+    fn lanes_and_heap_keep_the_order_of_a_sorted_list() {
+        let mut agenda = Agenda::new();
+        let mut expected = Vec::new();
+        let (mut luck, mut now) = (holm_base::Prng::new(7), 0);
+        for round in 0..2_000_u64 {
+            let delay = [1, 1, 100, 5_000, luck.below(300)][usize::try_from(round % 5).expect("5")];
+            agenda.add(at(now + delay), round);
+            expected.push((now + delay, round));
+            if luck.below(3) > 0 {
+                expected.sort_unstable();
+                let (slot, due) = agenda.earliest().expect("one was added");
+                let taken = agenda.take(slot).expect("it is there");
+                assert_eq!((due.nanos(), taken.item), expected.remove(0));
+                now = due.nanos();
+            }
+        }
+        expected.sort_unstable();
+        for (due, item) in expected {
+            let (slot, when) = agenda.earliest().expect("it is left");
+            let taken = agenda.take(slot).map(|entry| entry.item);
+            assert_eq!((when.nanos(), taken), (due, Some(item)));
+        }
+        assert_eq!(agenda.earliest(), None);
     }
 }

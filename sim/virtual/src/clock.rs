@@ -70,7 +70,11 @@ impl Clock {
         if self.is_frozen {
             return said;
         }
-        let passed = i128::from(now.nanos().saturating_sub(then.nanos()));
+        let passed = now.nanos().saturating_sub(then.nanos());
+        if self.spec.drift_ppb == 0 {
+            return Time::from_nanos(said.nanos() + passed);
+        }
+        let passed = i128::from(passed);
         let local = passed * (BILLION + i128::from(self.spec.drift_ppb)) / BILLION;
         Time::from_nanos(said.nanos() + u64::try_from(local).unwrap_or(0))
     }
@@ -88,6 +92,9 @@ impl Clock {
         };
         if self.is_frozen {
             return None;
+        }
+        if self.spec.drift_ppb == 0 {
+            return Some(Time::from_nanos(then.nanos().saturating_add(ahead)));
         }
         let rate = BILLION + i128::from(self.spec.drift_ppb);
         // The clock rounds down, so the least moment that suffices rounds up.

@@ -2,6 +2,7 @@
 
 mod device;
 mod handle;
+mod sheet;
 mod storage;
 mod survival;
 

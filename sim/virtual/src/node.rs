@@ -91,6 +91,12 @@ pub trait Node:
         false
     }
 
+    /// Whether a worker that has read so many bytes of messages works them off itself while the
+    /// engine's thread sleeps, instead of waking that. Asked only where work is not free.
+    fn attends(&self, _bytes: u64) -> bool {
+        false
+    }
+
     /// How many bytes an input took on the wire that brings a peer's message; asked only where messages cost something.
     fn input_size(_input: &Self::Input) -> u64 {
         64

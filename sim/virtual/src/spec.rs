@@ -22,6 +22,9 @@ pub struct NodeSpec<N: Node> {
     pub clock: ClockSpec,
     /// How long a flush takes.
     pub sync: Quantiles,
+    /// How long one takes that begins while another node of the same host waits for the disk;
+    /// `None` if that makes no difference.
+    pub sync_beside: Option<Quantiles>,
     /// What its work costs.
     pub work: Work,
     /// How long a message waits at a node that sleeps until its threads run; a node that works
@@ -51,8 +54,10 @@ pub struct Work {
     pub read_nanos: u64,
     /// For each message, written or read.
     pub message_nanos: u64,
-    /// For each 1,024 bytes of them.
+    /// For each 1,024 bytes of them, written.
     pub kib_nanos: u64,
+    /// For each 1,024 bytes of them, read and taken apart.
+    pub read_kib_nanos: u64,
 }
 
 impl Work {
@@ -92,6 +97,7 @@ impl<N: Node> WorldSpec<N> {
             site: index,
             clock: ClockSpec::default(),
             sync: Quantiles::fixed(1_000_000),
+            sync_beside: None,
             work: Work::default(),
             wake: Quantiles::fixed(0),
         };
@@ -115,6 +121,7 @@ impl<N: Node> Clone for NodeSpec<N> {
             site: self.site,
             clock: self.clock,
             sync: self.sync.clone(),
+            sync_beside: self.sync_beside.clone(),
             work: self.work,
             wake: self.wake.clone(),
         }

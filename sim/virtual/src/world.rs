@@ -436,7 +436,7 @@ impl<N: Node> World<N> {
             Item::Awake { node, run } => self.awake(node, run),
             Item::WriterAwake { node, run } => self.writer_awake(node, run),
             Item::WorkerAwake { node, worker } => self.worker_awake(node, worker),
-            Item::GoesOn { node, worker } => self.go_on(node, worker),
+            Item::GoesOn { node, worker } => self.came_back(node, worker),
             Item::Alarm(token) => return Moment::Alarm(token),
             Item::Restart(node) => self.start(node),
             Item::Resume(node) => self.resumed(node),
@@ -459,17 +459,21 @@ impl<N: Node> World<N> {
     }
 
     fn offer(&mut self, target: usize, input: N::Input) {
-        let Some(driver) = &mut self.processes[target].driver else {
-            self.counts.dropped += 1;
-            return;
-        };
-        match driver.offer(input) {
-            Offer::Taken => {
-                self.counts.delivered += 1;
-                self.rouse(target);
-            }
-            Offer::Unavailable(_) | Offer::Dropped(_) => self.counts.dropped += 1,
+        if self.take_or_drop(target, input) {
+            self.rouse(target);
         }
+    }
+
+    /// Whether a node that is up had room for an input.
+    fn take_or_drop(&mut self, target: usize, input: N::Input) -> bool {
+        let driver = self.processes[target].driver.as_mut();
+        let is_taken = driver.is_some_and(|it| matches!(it.offer(input), Offer::Taken));
+        if is_taken {
+            self.counts.delivered += 1;
+        } else {
+            self.counts.dropped += 1;
+        }
+        is_taken
     }
 
     /// Has [`World::advance`] answer [`Moment::Alarm`] at that time.
@@ -600,10 +604,9 @@ impl<N: Node> World<N> {
         if !self.store(node, turn) {
             return;
         }
-        let process = &mut self.processes[node];
-        process.usage.flushes += 1;
-        let at = process.sync_ends(self.now, &mut self.tape);
-        let run = process.run;
+        self.processes[node].usage.flushes += 1;
+        let at = self.sync_ends(node);
+        let run = self.processes[node].run;
         self.agenda.add(at, Item::Synced { node, run, through });
     }
 

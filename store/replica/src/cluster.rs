@@ -411,14 +411,14 @@ impl Replica {
         }
     }
 
-    /// The voters of its group, while it leads them.
+    /// This node and the voters of its group, itself perhaps among them, while it leads them.
     #[must_use]
-    pub fn led(&self) -> Option<&Voters> {
+    pub fn led(&self) -> Option<(NodeId, &Voters)> {
         match &self.sequencer {
             Sequencer::Solo { .. } => None,
             Sequencer::Raft(group) => {
-                let voters = group.raft.configuration().voters();
-                group.is_leader().then_some(voters)
+                let led = (group.raft.node(), group.raft.configuration().voters());
+                group.is_leader().then_some(led)
             }
         }
     }

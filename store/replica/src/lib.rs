@@ -70,6 +70,7 @@
 
 mod asks;
 mod cluster;
+mod company;
 mod founded;
 mod group;
 mod input;
@@ -84,6 +85,7 @@ mod stall;
 mod standing;
 mod tape;
 
+pub use company::Company;
 pub use founded::Founded;
 pub use input::{Answer, Effect, Event, Input};
 pub use message::{Ask, Message, MessageError, Told, Wish, Word};

@@ -6,8 +6,6 @@
 //! at one write at a time each hand-over between threads costs more than the engine does. A
 //! write that is alone is flushed by whoever runs the engine.
 
-mod company;
-
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +15,7 @@ use bytes::BytesMut;
 use holm_base::{GroupId, NodeId, RequestId, Time, WriteId};
 use holm_kv::{Job, StoreError};
 use holm_machine::Effects;
-use holm_replica::{Answer, Effect, Input, Message, Replica};
+use holm_replica::{Answer, Company, Effect, Input, Message, Replica};
 use holm_sequencer::Record;
 use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
@@ -29,7 +27,6 @@ use crate::network::{Network, Parcel};
 use crate::node::Failure;
 use crate::note;
 use crate::outbox::{Fetch, Outbox};
-use company::Company;
 
 /// The longest sleep, so that clocks of work that nobody announces are looked at.
 const IDLE: Duration = Duration::from_millis(100);
@@ -561,9 +558,8 @@ impl Engine {
     /// Sends a message, or lets it wait a little for others to the same node.
     fn say(&mut self, to: NodeId, message: Message) {
         let now = self.shared.clock.now();
-        let own = self.shared.identity.node;
         let led = self.replica.led();
-        let leaving = self.desk.company.pass(now, (own, led), to, message);
+        let leaving = self.desk.company.pass(now, led, to, message);
         for message in &leaving {
             self.send(to, message);
         }

@@ -11,6 +11,7 @@ use anyhow::Context;
 use holm_rehearse::TABLE;
 
 use super::super::tally::in_nanos;
+use super::sites::COUNT;
 use super::threads::own_clock;
 
 /// How often two threads wake each other, and how often is synced.
@@ -29,21 +30,47 @@ pub(super) struct Alone {
     pub(super) wake: Vec<u64>,
     pub(super) flush_cpu: f64,
     pub(super) sync: Vec<u64>,
+    /// The same while others sync.
+    pub(super) sync_beside: Vec<u64>,
 }
 
 pub(super) fn measure(folder: &Path) -> anyhow::Result<Alone> {
     let (wake_cpu, wake) = wakes()?;
-    let path = folder.join(format!("holm-calibrate-{}.sync", std::process::id()));
-    let synced = syncs(&path);
-    // A file that never came into being cannot be removed; the measurement says why.
-    drop(std::fs::remove_file(&path));
-    let (flush_cpu, sync) = synced.with_context(|| format!("sync {}", path.display()))?;
+    let (flush_cpu, sync) = synced(folder, 1)?;
+    let (_, sync_beside) = synced(folder, COUNT)?;
     Ok(Alone {
         wake_cpu,
         wake,
         flush_cpu,
         sync,
+        sync_beside,
     })
+}
+
+/// So many threads sync at once, each a file of its own, as sites of one disk do.
+fn synced(folder: &Path, threads: usize) -> anyhow::Result<(f64, Vec<u64>)> {
+    let path = |at: usize| {
+        let name = format!("holm-calibrate-{}-{at}.sync", std::process::id());
+        folder.join(name)
+    };
+    let seen = thread::scope(|scope| {
+        let begun = (0..threads).map(|at| scope.spawn(move || syncs(&path(at))));
+        let begun: Vec<_> = begun.collect();
+        let ended = begun.into_iter().map(thread::ScopedJoinHandle::join);
+        ended.collect::<Vec<_>>()
+    });
+    let (mut cpu, mut spans) = (0.0, Vec::new());
+    for at in 0..threads {
+        // A file that never came into being cannot be removed; the measurement says why.
+        drop(std::fs::remove_file(path(at)));
+    }
+    for (at, one) in seen.into_iter().enumerate() {
+        let one = one.map_err(|_panic| anyhow::anyhow!("a thread that was to sync panicked"))?;
+        let (own, mut waits) = one.with_context(|| format!("sync {}", path(at).display()))?;
+        cpu += own / threads as f64;
+        spans.append(&mut waits);
+    }
+    Ok((cpu, quantiles(spans)))
 }
 
 /// Two threads wake each other in turn, each asleep until then.
@@ -80,7 +107,7 @@ fn wakes() -> anyhow::Result<(f64, Vec<u64>)> {
 }
 
 /// Writes and syncs one block after the other, in a file that is written in full.
-fn syncs(path: &Path) -> anyhow::Result<(f64, Vec<u64>)> {
+fn syncs(path: &Path) -> anyhow::Result<(f64, Vec<f64>)> {
     let file = File::create_new(path)?;
     file.write_all_at(&vec![0x5a; FILE], 0)?;
     file.sync_all()?;
@@ -95,10 +122,7 @@ fn syncs(path: &Path) -> anyhow::Result<(f64, Vec<u64>)> {
         spans.push(in_nanos(begun.elapsed()) as f64);
     }
     let cpu = (own_clock()? - before) / SYNCS as f64;
-    Ok((
-        cpu,
-        quantiles(spans.into_iter().map(|nanos| nanos - cpu).collect()),
-    ))
+    Ok((cpu, spans.into_iter().map(|nanos| nanos - cpu).collect()))
 }
 
 /// The middles of [`TABLE`] equal shares; what is below nothing is nothing.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser};
 use holm_rehearse::{
-    Cell, Costs, FEW, FOREIGN_MAX, Load, MANY, Measured, Parts, Work, solve, worst,
+    Cell, Costs, FEW, FOREIGN_MAX, Load, MANY, Measured, Parts, SITES, Work, solve, worst,
 };
 
 use self::sites::Sites;
@@ -98,6 +98,9 @@ const ENDS: [Asked; 6] = [
     (Workload::Get, MANY, 25),
 ];
 
+/// And once at a site without others.
+const ALONE: Asked = (Workload::Put, MANY, 25);
+
 /// How often each load is measured, all of them in turn; what counts is the median.
 const ROUNDS: usize = 3;
 
@@ -147,6 +150,7 @@ fn measured(
     let alone = alone::measure(&options.data_dir)?;
     costs.wake = alone.wake;
     costs.sync = alone.sync;
+    costs.sync_beside = alone.sync_beside;
     costs.set(Work::ThreadWake, rounded(alone.wake_cpu));
     costs.set(Work::LogFlush, rounded(alone.flush_cpu));
     let folder = options
@@ -232,13 +236,26 @@ impl Steps<'_> {
         }
         for (at, (asked, rounds)) in asked.iter().zip(&seen).enumerate() {
             if at < ENDS.len() {
-                costs.measured.push(end(*asked, rounds));
+                costs.measured.push(end(SITES, *asked, rounds));
             } else {
                 self.remarks.push(spread(*asked, rounds));
                 costs.real.push(cell(*asked, rounds));
             }
         }
+        drop(sites);
+        costs.measured.push(self.alone(&folder.join("alone"))?);
         Ok(())
+    }
+
+    /// A site that has no others: what its front does has nothing to do with links.
+    fn alone(&mut self, folder: &std::path::Path) -> anyhow::Result<Measured> {
+        self.progress.show("starting a site alone");
+        let sites = Sites::alone(folder)?;
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            rounds.push(self.patiently(&sites, ALONE)?);
+        }
+        Ok(end(1, ALONE, &rounds))
     }
 
     /// Measures a load, again if others were at work.
@@ -279,7 +296,7 @@ fn median(rounds: &[Seen], of: impl Fn(&Seen) -> f64) -> f64 {
     values[values.len() / 2]
 }
 
-fn end((workload, clients, connections): Asked, rounds: &[Seen]) -> Measured {
+fn end(sites: u32, (workload, clients, connections): Asked, rounds: &[Seen]) -> Measured {
     let parts = |of: fn(&Spent) -> &Parts| Parts {
         front: median(rounds, |one| of(&one.spent).front),
         engine: median(rounds, |one| of(&one.spent).engine),
@@ -288,6 +305,7 @@ fn end((workload, clients, connections): Asked, rounds: &[Seen]) -> Measured {
     };
     Measured {
         load: load_of(workload),
+        sites,
         clients,
         connections,
         leader: parts(|spent| &spent.leader),

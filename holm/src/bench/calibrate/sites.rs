@@ -15,7 +15,7 @@ use crate::probe;
 /// How long they may take to serve.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-const COUNT: usize = 3;
+pub(super) const COUNT: usize = 3;
 
 /// One of them; it ends with this value.
 #[derive(Debug)]
@@ -95,6 +95,32 @@ impl Sites {
                 "no site led within {} s",
                 PATIENCE.as_secs()
             );
+            sleep(LOOK_EVERY);
+        }
+        Ok(started)
+    }
+
+    /// Starts one that has no others.
+    pub(super) fn alone(folder: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        let program = std::env::current_exe().context("find this program")?;
+        let free = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+        let client = free.local_addr()?;
+        drop(free);
+        let words = [
+            "up".to_owned(),
+            format!("--listen={client}"),
+            format!("--data-dir={}", folder.join("data").display()),
+        ];
+        let started = Self {
+            sites: vec![Site {
+                child: spawn(&program, &words, &folder.join("alone.log"))?,
+                client: client.to_string(),
+            }],
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while started.lead().is_err() {
+            ensure!(Instant::now() < deadline, "a site alone does not serve");
             sleep(LOOK_EVERY);
         }
         Ok(started)

@@ -82,10 +82,7 @@ impl Snapshot {
 
 impl Used {
     pub(super) fn spent(&self, leader: usize, answers: u64) -> anyhow::Result<Spent> {
-        ensure!(
-            leader < self.sites.len() && self.sites.len() > 1,
-            "one of several sites leads"
-        );
+        ensure!(leader < self.sites.len(), "one of the sites leads");
         let each = 1.0 / answers as f64;
         let followers = (self.sites.len() - 1) as f64;
         let others = self
@@ -96,7 +93,7 @@ impl Used {
         let sum = others.fold(Parts::default(), |sum, (_, more)| sum.plus(*more, 1.0));
         Ok(Spent {
             leader: self.sites[leader].times(each),
-            follower: sum.times(each / followers),
+            follower: sum.times(each / followers.max(1.0)),
             followers,
             generator: self.generator * each,
         })

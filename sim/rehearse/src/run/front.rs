@@ -2,9 +2,10 @@
 //! thread of the generator.
 //!
 //! What would surprise: the front is not simulated, only its time is. What a connection has when a thread turns to it
-//! is done in one go, and costs one poll; what comes meanwhile waits for the next. So batches are as large as the
-//! queue makes them. Latencies are stamped in the middle of the generator's turn: it reads the answers first and
-//! stamps the next requests behind them.
+//! costs one poll; what comes meanwhile waits for the next. All that came is read first; then each request is taken
+//! apart and handed over, one after the other, so that an engine that wakes for the first begins with the few that are
+//! there; then what was answered is written. Latencies are stamped in the middle of the generator's turn: it reads the
+//! answers first and stamps the next requests behind them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -75,7 +76,9 @@ struct Line {
     asks: Vec<Ask>,
     answers: Vec<Heard>,
     /// What the thread that turned to it has taken.
-    taken: (Vec<Ask>, Vec<Heard>),
+    taken: (VecDeque<Ask>, Vec<Heard>),
+    /// How the requests that it has taken get to the engine.
+    way: Way,
     /// What the generator has not read.
     unread: Vec<Heard>,
     /// What it is reading.
@@ -154,7 +157,8 @@ impl Fronts {
                 pending: 0,
                 asks: Vec::new(),
                 answers: Vec::new(),
-                taken: (Vec::new(), Vec::new()),
+                taken: (VecDeque::new(), Vec::new()),
+                way: Way::Inbox,
                 unread: Vec::new(),
                 reading: Vec::new(),
                 wants: Vec::new(),
@@ -210,27 +214,59 @@ impl Fronts {
         let line = &mut self.lines[at];
         line.served = Served::Now;
         line.taken = (
-            std::mem::take(&mut line.asks),
+            std::mem::take(&mut line.asks).into(),
             std::mem::take(&mut line.answers),
         );
+        // What is answered now is not pending when requests are looked at.
+        line.way = if line.pending.saturating_sub(line.taken.1.len()) == 1 {
+            Way::Here
+        } else {
+            Way::Inbox
+        };
         let line = &self.lines[at];
+        let (asks, answers) = (line.taken.0.len(), line.taken.1.len());
         // To read is half of a poll, and to write the other. So are a request and its answer of
         // an operation.
-        let halves = u64::from(!line.taken.0.is_empty()) + u64::from(!line.taken.1.is_empty());
-        let polls = self.costs.of(Work::FrontPoll) * halves / 2;
-        let asked = line.taken.0.iter().map(|ask| ask.pending.op);
-        let ops = asked.chain(line.taken.1.iter().map(|one| one.op));
-        let work = ops
-            .map(|op| self.price(Work::FrontPut, Work::FrontRange, op))
-            .sum::<u64>()
-            / 2;
-        let nanos = polls + work;
+        let halves = u64::from(asks > 0) + u64::from(answers > 0);
+        let read = self.costs.of(Work::FrontPoll) * u64::from(asks > 0) / 2;
+        let read = read + self.costs.of(Work::FrontEcho) * number(asks) / 2;
+        let site = line.site;
+        let nanos = read + self.stage(at);
         let asked = Token::LineBegins(number(at)).pack();
         let done = Token::Line(number(at)).pack();
-        world.use_worker(self.nodes[line.site], asked, (nanos, done));
-        let used = &mut self.used[line.site];
+        world.use_worker(self.nodes[site], asked, (nanos, done));
+        let used = &mut self.used[site];
         used.nanos += nanos;
         used.halves += halves;
+    }
+
+    /// What the next thing costs that a worker does for a connection that was read: it takes a request apart, or
+    /// writes all answers.
+    fn stage(&self, at: usize) -> u64 {
+        let line = &self.lines[at];
+        let echo = self.costs.of(Work::FrontEcho);
+        let more = |op| {
+            self.price(Work::FrontPut, Work::FrontRange, op)
+                .saturating_sub(echo)
+                / 2
+        };
+        if let Some(ask) = line.taken.0.front() {
+            return more(ask.pending.op);
+        }
+        let answers = &line.taken.1;
+        let poll = self.costs.of(Work::FrontPoll) * u64::from(!answers.is_empty()) / 2;
+        poll + answers
+            .iter()
+            .map(|one| echo / 2 + more(one.op))
+            .sum::<u64>()
+    }
+
+    /// A worker is done with one thing of a connection, and turns to the next.
+    fn go_on(&mut self, at: usize, world: &mut World<Site>) {
+        let (site, nanos) = (self.lines[at].site, self.stage(at));
+        self.used[site].nanos += nanos;
+        let done = Token::Line(number(at)).pack();
+        world.keep_worker(self.nodes[site], done, (nanos, done));
     }
 
     /// The generator has something to do for a connection.
@@ -347,32 +383,43 @@ impl Run<'_> {
         }
     }
 
-    /// A thread is done with what it took of a connection.
+    /// A thread is done with something of a connection: it hands a request over, and goes on; or it has written what
+    /// was answered.
     pub(super) fn line_done(&mut self, at: u64) {
         let at = index(at);
         let Some(fronts) = &mut self.fronts else {
             return;
         };
-        let (asks, mut answers) = std::mem::take(&mut fronts.lines[at].taken);
         let line = &mut fronts.lines[at];
-        line.pending = line.pending.saturating_sub(answers.len());
-        let way = if line.pending == 1 {
-            Way::Here
-        } else {
-            Way::Inbox
+        let Some(ask) = line.taken.0.pop_front() else {
+            return self.line_written(at);
         };
+        let (way, is_last) = (line.way, line.taken.0.is_empty() && line.taken.1.is_empty());
+        if !is_last {
+            // A worker that is kept stands in for nobody.
+            fronts.go_on(at, &mut self.world);
+        }
+        // The question of a read goes to the inbox, whoever asks it.
+        let stays = is_last && ask.pending.op == OP_PUT;
+        let way = if stays { way } else { Way::Inbox };
+        self.hand(ask.node, (ask.body, way), ask.pending);
+        if is_last {
+            self.line_written(at);
+        }
+    }
+
+    /// A thread is done with all that it took of a connection.
+    fn line_written(&mut self, at: usize) {
+        let Some(fronts) = &mut self.fronts else {
+            return;
+        };
+        let line = &mut fronts.lines[at];
+        let mut answers = std::mem::take(&mut line.taken.1);
+        line.pending = line.pending.saturating_sub(answers.len());
         let has_generator = fronts.has_generator();
         if has_generator && !answers.is_empty() {
             fronts.lines[at].unread.append(&mut answers);
             fronts.call_generator(at, &mut self.world);
-        }
-        for Ask {
-            node,
-            body,
-            pending,
-        } in asks
-        {
-            self.hand(node, (body, way), pending);
         }
         for heard in answers {
             self.answered(heard.node, heard.request, heard.answer);

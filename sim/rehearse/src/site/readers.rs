@@ -150,6 +150,9 @@ impl Readers {
         if !seen.is_empty() {
             effects.push(Effect::Note(Event::Applied(seen)));
         }
+        if self.clients.is_empty() {
+            return;
+        }
         let revision = wire::unsigned(replica.keyspace().reader().view().root.revision().value());
         for (&request, reader) in &mut self.clients {
             if reader.resumes.is_some_and(|at| at > now) || !reader.is_open || !reader.is_woken() {

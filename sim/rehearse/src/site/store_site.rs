@@ -4,6 +4,7 @@
 //! What would surprise: an assertion that fails in here fails the run, and so does a folder that
 //! does not open: both are what a rehearsal is for.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use holm_log::LogConfig;
 use holm_machine::{Effects, Turn};
 use holm_raft::Configuration;
 use holm_replica::{
-    self as replica, GroupConfig, Message, Opened, Replica, Shores, Standing, open_in_group,
+    self as replica, Company, GroupConfig, Message, Opened, Replica, Shores, Standing,
+    open_in_group,
 };
 use holm_virtual::WallTime;
 
@@ -49,6 +51,10 @@ pub(crate) const fn unix_ms(since_ms: i64) -> u64 {
     BEGIN_UNIX_MS.saturating_add_signed(since_ms)
 }
 
+/// Messages of at most so many bytes are worked off by whoever brings them, while the engine's
+/// thread sleeps, as in world/runtime.
+const HERE_BYTES_MAX: u64 = 4 << 10;
+
 /// The room that most messages need.
 const FRAME_ROOM: usize = 192;
 
@@ -80,8 +86,12 @@ pub(crate) struct StoreSite {
     /// Durable, and not yet told to the replica, whose engine's files are behind.
     durable: Option<WriteId>,
     is_sweeping: bool,
-    standing: Standing,
+    /// How it stands, once somebody has asked since the last step.
+    standing: OnceCell<Standing>,
     labour: Labour,
+    /// What waits for company, as the engine's thread has it; only where work costs
+    /// something, for elsewhere the world holds back what it likes.
+    company: Company,
     /// What came in waits for the end of the batch to be decided on.
     is_undecided: bool,
     /// When it wants to be woken. Asked several times a batch, and only a step changes it.
@@ -116,7 +126,6 @@ impl StoreSite {
         };
         deck.hold(log);
         let readers = Readers::new(&replica, setup.is_tight);
-        let standing = replica.standing();
         let mut site = Self {
             replica,
             deck: deck.clone(),
@@ -131,8 +140,9 @@ impl StoreSite {
             writes: Vec::new(),
             durable: None,
             is_sweeping: false,
-            standing,
+            standing: OnceCell::new(),
             labour: Labour::new(setup.costs.clone()),
+            company: Company::default(),
             is_undecided: false,
             due: None,
             form: Form::new(setup, node),
@@ -145,7 +155,7 @@ impl StoreSite {
     }
 
     pub(super) fn stand(&self) -> Stand {
-        let it = &self.standing;
+        let it = self.standing();
         Stand {
             role: it.role,
             term: it.term,
@@ -157,8 +167,12 @@ impl StoreSite {
         }
     }
 
-    pub(super) const fn configuration(&self) -> &Configuration {
-        &self.standing.configuration
+    pub(super) fn configuration(&self) -> &Configuration {
+        &self.standing().configuration
+    }
+
+    fn standing(&self) -> &Standing {
+        self.standing.get_or_init(|| self.replica.standing())
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -243,6 +257,11 @@ impl StoreSite {
         turn.records.len() == 1 && self.asked.len() <= 1
     }
 
+    /// As a worker decides it that has read messages.
+    pub(super) fn attends(&self, bytes: u64) -> bool {
+        bytes <= HERE_BYTES_MAX && self.asked.len() <= 1
+    }
+
     pub(super) const fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
@@ -302,6 +321,9 @@ impl StoreSite {
         if let Some(at) = self.readers.resumes_at() {
             due = due.min(at.max(soon));
         }
+        if let Some(at) = self.company.due() {
+            due = due.min(at.max(soon));
+        }
         Some(due)
     }
 
@@ -326,7 +348,10 @@ impl StoreSite {
                 from,
                 message: Words::Frame(frame),
             } => match Message::decode(frame.kind, &frame.body) {
-                Ok(message) => self.tell(now, replica::Input::Message { from, message }),
+                Ok(message) => {
+                    self.company.hear(now, from, &message);
+                    self.tell(now, replica::Input::Message { from, message })
+                }
                 Err(error) => {
                     let text = format!("a message of {from} cannot be read: {}", chain(&error));
                     effects.push(Effect::Note(Event::Broken(text)));
@@ -428,8 +453,13 @@ impl StoreSite {
                 break;
             }
         }
+        while let Some((to, leaving)) = self.company.ripe(now) {
+            for message in &leaving {
+                send(to, message, None, effects);
+            }
+        }
         self.is_sweeping = self.replica.sweep();
-        self.standing = self.replica.standing();
+        self.standing.take();
         self.readers
             .serve(now, &self.replica, &mut self.prng, effects);
         Ok(())
@@ -454,8 +484,18 @@ impl StoreSite {
                 }
             }
             replica::Effect::Send { to, message, after } => {
-                let message = Words::Frame(frame(&message));
-                effects.push(Effect::Send { to, message, after });
+                if self.labour.is_paid() {
+                    let led = self.replica.led();
+                    let leaving = self.company.pass(now, led, to, message);
+                    let last = leaving.len().saturating_sub(1);
+                    for (place, message) in leaving.iter().enumerate() {
+                        // What waited states nothing that is not durable.
+                        let after = after.filter(|_| place == last);
+                        send(to, message, after, effects);
+                    }
+                } else {
+                    send(to, &message, after, effects);
+                }
             }
             replica::Effect::Fetch {
                 first,
@@ -572,6 +612,11 @@ fn refused(refusal: &holm_kv::Refusal) -> Answer {
     } else {
         Answer::Refused
     }
+}
+
+fn send(to: NodeId, message: &Message, after: Option<WriteId>, effects: &mut Effects<Effect>) {
+    let message = Words::Frame(frame(message));
+    effects.push(Effect::Send { to, message, after });
 }
 
 fn frame(message: &Message) -> Frame {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use holm_machine::DiskError;
 
+use crate::disk::sheet::Sheet;
 use crate::disk::storage::Fault;
 use crate::disk::survival::{Judge, Survival};
 
@@ -35,8 +36,8 @@ pub(crate) enum Naming {
 /// A file's bytes, as they are read now and as they are after a crash.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct File {
-    pub(crate) live: Vec<u8>,
-    pub(crate) durable: Vec<u8>,
+    pub(crate) live: Sheet,
+    pub(crate) durable: Sheet,
     pub(crate) changes: Vec<Change>,
     pub(crate) handles: usize,
 }
@@ -158,7 +159,7 @@ impl Device {
         let file = self.next_file;
         self.next_file += 1;
         let mut made = File {
-            live: vec![0; len],
+            live: Sheet::zeros(len),
             ..File::default()
         };
         if len > 0 {
@@ -209,9 +210,9 @@ impl Device {
         let file = self.file(file);
         for change in std::mem::take(&mut file.changes) {
             match change {
-                Change::Write { at, bytes } => put(&mut file.durable, at, &bytes),
-                Change::Blank { at, len } => blank(&mut file.durable, at, len),
-                Change::SetLen { len } => file.durable.resize(len, 0),
+                Change::Write { at, bytes } => file.durable.put(at, &bytes),
+                Change::Blank { at, len } => file.durable.blank(at, len),
+                Change::SetLen { len } => file.durable.resize(len),
             }
         }
     }
@@ -235,7 +236,7 @@ impl Device {
             let is_reachable = is_named || file.handles > 0 || created.contains(number);
             if !names.values().any(|named| named == number) && file.handles == 0 {
                 // Its room is free, though a crash may still bring its synced bytes back.
-                file.live = Vec::new();
+                file.live = Sheet::default();
             }
             is_reachable
         });
@@ -295,27 +296,6 @@ fn apply(names: &mut BTreeMap<String, u64>, naming: &Naming) {
         Naming::Remove { path } => {
             names.remove(path);
         }
-    }
-}
-
-/// Puts `bytes` at `at`, growing `into` with zeros if it ends before.
-pub(crate) fn put(into: &mut Vec<u8>, at: usize, bytes: &[u8]) {
-    let end = at + bytes.len();
-    if into.len() < end {
-        into.resize(end, 0);
-    }
-    into[at..end].copy_from_slice(bytes);
-}
-
-/// Puts zeros there, in the same way.
-pub(crate) fn blank(into: &mut Vec<u8>, at: usize, len: usize) {
-    let end = at + len;
-    let old = into.len().min(end);
-    if let Some(there) = into.get_mut(at..old) {
-        there.fill(0);
-    }
-    if old < end {
-        into.resize(end, 0);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use holm_base::ByteCount;
 use holm_machine::{Disk, DiskError, Folder};
 
-use crate::disk::device::{Change, Device, Go, Naming, blank, dead, put};
+use crate::disk::device::{Change, Device, Go, Naming, dead};
 
 /// From this length on a write is looked at for being all zeros: those need no copy.
 const BLANK_MIN: usize = 4_096;
@@ -213,7 +213,7 @@ impl Disk for VirtualDisk {
                 missing: ByteCount::new((into.len() - there) as u64),
             });
         }
-        into.copy_from_slice(&live[start..start + there]);
+        live.read(start, into);
         Ok(())
     }
 
@@ -227,10 +227,10 @@ impl Disk for VirtualDisk {
             let file = device.file(number);
             let (at, len) = (size(at), bytes.len());
             let change = if len >= BLANK_MIN && is_blank(bytes) {
-                blank(&mut file.live, at, len);
+                file.live.blank(at, len);
                 Change::Blank { at, len }
             } else {
-                put(&mut file.live, at, bytes);
+                file.live.put(at, bytes);
                 let bytes = bytes.to_vec();
                 Change::Write { at, bytes }
             };
@@ -274,7 +274,7 @@ impl Disk for VirtualDisk {
             let before = device.file(number).live.len() as u64;
             device.claim(len.value().saturating_sub(before), what)?;
             let file = device.file(number);
-            file.live.resize(size(len), 0);
+            file.live.resize(size(len));
             file.changes.push(Change::SetLen { len: size(len) });
             Ok(())
         })

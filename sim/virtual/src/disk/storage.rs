@@ -9,6 +9,7 @@ use holm_machine::Folder;
 
 use crate::disk::device::Device;
 use crate::disk::handle::{Shared, VirtualFolder, lock};
+use crate::disk::sheet::Sheet;
 use crate::disk::survival::Survival;
 
 /// A failure that a step can be made to have. The step changes nothing then.
@@ -140,7 +141,7 @@ impl Storage {
     pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
         let device = lock(&self.device);
         let file = device.names.get(path)?;
-        device.files.get(file).map(|file| file.live.clone())
+        device.files.get(file).map(|file| file.live.to_vec())
     }
 
     /// Puts a file there, durably, whatever was there before; no step is counted.
@@ -149,8 +150,8 @@ impl Storage {
         let folder = path.rfind('/').map_or("", |end| &path[..=end]);
         let file = device.create(folder, path, bytes.len());
         let made = device.file(file);
-        made.live.copy_from_slice(bytes);
-        made.durable = bytes.to_vec();
+        made.live = Sheet::of(bytes.to_vec());
+        made.durable = made.live.clone();
         made.changes.clear();
         device.sync_folder(folder);
     }
@@ -191,8 +192,9 @@ impl Storage {
         let file = *device.names.get(path).expect("the file to corrupt exists");
         let start = usize::try_from(at.value()).expect("virtual files fit into memory");
         let file = device.file(file);
-        act(&mut file.live[start..start + len]);
-        if let Some(durable) = file.durable.get_mut(start..start + len) {
+        let live = file.live.part(start, len);
+        act(live.expect("the file does not end before"));
+        if let Some(durable) = file.durable.part(start, len) {
             act(durable);
         }
     }

@@ -2,7 +2,8 @@
 
 use holm_base::Prng;
 
-use crate::disk::device::{Change, blank, put};
+use crate::disk::device::Change;
+use crate::disk::sheet::Sheet;
 
 const SECTOR: usize = 512;
 
@@ -57,13 +58,13 @@ impl Judge {
     }
 
     /// Applies to `durable` what survives of one file's changes.
-    pub(crate) fn settle(&mut self, durable: &mut Vec<u8>, changes: &[Change]) {
+    pub(crate) fn settle(&mut self, durable: &mut Sheet, changes: &[Change]) {
         for (index, change) in changes.iter().enumerate() {
             let is_last = index + 1 == changes.len();
             match change {
                 Change::SetLen { len } => {
                     if self.keeps(is_last) {
-                        durable.resize(*len, 0);
+                        durable.resize(*len);
                     }
                 }
                 Change::Write { at, bytes } => {
@@ -72,13 +73,13 @@ impl Judge {
                         (*at, bytes.len()),
                         is_last,
                         &|into, from, until| {
-                            put(into, from, &bytes[from - at..until - at]);
+                            into.put(from, &bytes[from - at..until - at]);
                         },
                     );
                 }
                 Change::Blank { at, len } => {
                     self.write(durable, (*at, *len), is_last, &|into, from, until| {
-                        blank(into, from, until - from);
+                        into.blank(from, until - from);
                     });
                 }
             }
@@ -88,10 +89,10 @@ impl Judge {
     /// Lets what survives of a write through to `act`, sector by sector.
     fn write(
         &mut self,
-        durable: &mut Vec<u8>,
+        durable: &mut Sheet,
         (at, len): (usize, usize),
         is_last: bool,
-        act: &dyn Fn(&mut Vec<u8>, usize, usize),
+        act: &dyn Fn(&mut Sheet, usize, usize),
     ) {
         let mut tail = match self.survival {
             Survival::Torn { .. } if is_last => {

@@ -142,10 +142,15 @@ impl Host {
     }
 
     fn enter(&mut self, waiting: Waiting, now: Time) {
-        self.raise_floor(now);
-        let account = self.account(waiting.thread).max(self.floor);
-        self.accounts.insert(waiting.thread, account);
+        self.admit(waiting.thread, now);
         self.ready.push(waiting);
+    }
+
+    /// A thread is awake: what it did not use while it slept it does not get.
+    pub(crate) fn admit(&mut self, thread: Thread, now: Time) {
+        self.raise_floor(now);
+        let account = self.account(thread).max(self.floor);
+        self.accounts.insert(thread, account);
     }
 
     /// Takes the core of the running thread with the largest account, if the newcomer's is smaller.

@@ -46,6 +46,8 @@ pub(crate) struct Process<N: Node> {
     pub(crate) waiting: VecDeque<WriteId>,
     /// A message has woken it, and that is not paid for yet.
     pub(crate) was_woken: bool,
+    /// The worker that does the engine's work on its own core, and goes on behind it.
+    pub(crate) stand_in: Option<usize>,
     pub(crate) usage: Usage,
     /// When its next timer is due, in true time.
     pub(crate) wake: Option<Time>,
@@ -124,6 +126,7 @@ impl<N: Node> Process<N> {
             last_sync: Time::ZERO,
             waiting: VecDeque::new(),
             was_woken: false,
+            stand_in: None,
             usage: Usage::default(),
             wake: None,
         }
@@ -139,9 +142,15 @@ impl<N: Node> Process<N> {
         self.driver.is_some() && self.pauses == 0
     }
 
+    /// Whether it waits for the disk.
+    fn is_syncing(&self) -> bool {
+        self.standing == Standing::Syncing || self.writer == Writer::Syncing
+    }
+
     /// When a flush that begins now is on disk; flushes end in the order of their beginning.
-    pub(crate) fn sync_ends(&mut self, now: Time, tape: &mut Tape) -> Time {
-        let takes = self.spec.sync.delay(SYNC, tape);
+    pub(crate) fn sync_ends(&mut self, now: Time, tape: &mut Tape, is_beside: bool) -> Time {
+        let beside = self.spec.sync_beside.as_ref().filter(|_| is_beside);
+        let takes = beside.unwrap_or(&self.spec.sync).delay(SYNC, tape);
         let at = Time::from_nanos(now.nanos().saturating_add(takes));
         self.last_sync = self.last_sync.max(at);
         self.last_sync
@@ -155,22 +164,32 @@ pub struct Usage {
     pub busy_nanos: u64,
     /// Batches.
     pub turns: u64,
+    /// Those of them that a worker did in the place of the engine's thread.
+    pub turns_here: u64,
     /// Times that its engine's thread woke.
     pub wakes: u64,
     /// Messages sent.
     pub sent: u64,
     /// Flushes begun.
     pub flushes: u64,
-    /// Those of them that the engine's thread made itself.
+    /// Those of them that whoever ran the engine made itself.
     pub own_flushes: u64,
+    /// Those of these that a worker made in its place.
+    pub flushes_here: u64,
+    /// Records that were logged.
+    pub records: u64,
+    /// Those of them that a worker's batches wanted logged, in the engine's place.
+    pub records_here: u64,
     /// Times that a worker woke, whether it found something or not.
     pub worker_wakes: u64,
     /// Times that a worker wrote to a link.
     pub writes: u64,
     /// Times that a worker read from one.
     pub reads: u64,
-    /// Bytes written and read.
+    /// Bytes written.
     pub link_bytes: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
 }
 
 impl Usage {
@@ -180,14 +199,19 @@ impl Usage {
         Self {
             busy_nanos: self.busy_nanos + more.busy_nanos,
             turns: self.turns + more.turns,
+            turns_here: self.turns_here + more.turns_here,
             wakes: self.wakes + more.wakes,
             sent: self.sent + more.sent,
             flushes: self.flushes + more.flushes,
             own_flushes: self.own_flushes + more.own_flushes,
+            flushes_here: self.flushes_here + more.flushes_here,
+            records: self.records + more.records,
+            records_here: self.records_here + more.records_here,
             worker_wakes: self.worker_wakes + more.worker_wakes,
             writes: self.writes + more.writes,
             reads: self.reads + more.reads,
             link_bytes: self.link_bytes + more.link_bytes,
+            read_bytes: self.read_bytes + more.read_bytes,
         }
     }
 
@@ -197,14 +221,19 @@ impl Usage {
         Self {
             busy_nanos: self.busy_nanos - earlier.busy_nanos,
             turns: self.turns - earlier.turns,
+            turns_here: self.turns_here - earlier.turns_here,
             wakes: self.wakes - earlier.wakes,
             sent: self.sent - earlier.sent,
             flushes: self.flushes - earlier.flushes,
             own_flushes: self.own_flushes - earlier.own_flushes,
+            flushes_here: self.flushes_here - earlier.flushes_here,
+            records: self.records - earlier.records,
+            records_here: self.records_here - earlier.records_here,
             worker_wakes: self.worker_wakes - earlier.worker_wakes,
             writes: self.writes - earlier.writes,
             reads: self.reads - earlier.reads,
             link_bytes: self.link_bytes - earlier.link_bytes,
+            read_bytes: self.read_bytes - earlier.read_bytes,
         }
     }
 }
@@ -244,6 +273,7 @@ impl<N: Node> World<N> {
         process.standing = Standing::Off;
         process.writer = Writer::Idle;
         let host = process.spec.host;
+        self.retire(node);
         self.refresh_timer(node);
         self.end_threads(host, node);
     }
@@ -330,6 +360,11 @@ impl<N: Node> World<N> {
                 + own;
             process.standing = Standing::On;
             process.usage.busy_nanos += takes;
+            process.usage.records += count(outbox.records.len());
+            if process.stand_in.is_some() {
+                process.usage.turns_here += 1;
+                process.usage.records_here += count(outbox.records.len());
+            }
             self.hosts[host].queueing.busy_nanos += takes;
             self.run_for(host, Thread::Engine(node), takes);
         }
@@ -350,6 +385,7 @@ impl<N: Node> World<N> {
         }
         if process.pauses > 0 {
             process.standing = Standing::Done;
+            self.retire(node);
             return self.release(host);
         }
         self.finish(node, Core::Held);
@@ -363,8 +399,47 @@ impl<N: Node> World<N> {
             return;
         }
         self.stir(node);
-        self.release(host);
+        match self.stands_back(node) {
+            Some(worker) => self.stood_in(node, worker),
+            None => self.release(host),
+        }
         self.refresh_timer(node);
+    }
+
+    /// Nobody stands in for the engine's thread any more, in the middle of what it does.
+    fn retire(&mut self, node: usize) {
+        if let Some(worker) = self.processes[node].stand_in.take() {
+            self.dismiss(node, worker);
+        }
+    }
+
+    /// The worker that stood in for the engine's thread, if that has nothing more to do.
+    fn stands_back(&mut self, node: usize) -> Option<usize> {
+        let process = &mut self.processes[node];
+        if process.standing == Standing::Off {
+            process.stand_in.take()
+        } else {
+            None
+        }
+    }
+
+    /// A worker that has a core does the engine's work with it, if that sleeps and there is some;
+    /// whether it does.
+    pub(crate) fn stand_in(&mut self, node: usize, worker: usize) -> bool {
+        let process = &mut self.processes[node];
+        let local = process.clock.monotone(self.now);
+        let is_ready = process.driver.as_ref().is_some_and(|it| it.is_ready(local));
+        if process.is_held() || !is_ready {
+            return false;
+        }
+        process.stand_in = Some(worker);
+        let host = process.spec.host;
+        self.hosts[host].admit(Thread::Engine(node), self.now);
+        let works = self.begin_batch(node);
+        if !works {
+            self.processes[node].stand_in = None;
+        }
+        works
     }
 
     /// What a batch wanted happens. `core` is whether its thread still has one, to write the log with.
@@ -400,6 +475,7 @@ impl<N: Node> World<N> {
         if is_own {
             process.standing = Standing::Writing(through);
             process.usage.own_flushes += 1;
+            process.usage.flushes_here += u64::from(process.stand_in.is_some());
             let nanos = self.spend(node, work.flush_nanos + more);
             return self.run_for(host, Thread::Engine(node), nanos);
         }
@@ -451,10 +527,18 @@ impl<N: Node> World<N> {
     }
 
     fn sync(&mut self, node: usize, through: WriteId) {
-        let process = &mut self.processes[node];
-        let run = process.run;
-        let at = process.sync_ends(self.now, &mut self.tape);
+        let at = self.sync_ends(node);
+        let run = self.processes[node].run;
         self.agenda.add(at, Item::Synced { node, run, through });
+    }
+
+    /// When a flush of this node that begins now is on disk.
+    pub(crate) fn sync_ends(&mut self, node: usize) -> Time {
+        let host = self.processes[node].spec.host;
+        let mut all = self.processes.iter().enumerate();
+        let is_beside = self.processes[node].spec.sync_beside.is_some()
+            && all.any(|(at, one)| at != node && one.spec.host == host && one.is_syncing());
+        self.processes[node].sync_ends(self.now, &mut self.tape, is_beside)
     }
 
     /// The disk has answered the thread that waits for it.

@@ -33,6 +33,7 @@ impl<N: Node> World<N> {
         self.next_request = request;
         match driver.offer(N::request(request, body)) {
             Offer::Taken => match from {
+                Door::Here if self.stay(index) => {}
                 Door::Here => self.stir(index),
                 Door::Inbox => self.rouse(index),
             },

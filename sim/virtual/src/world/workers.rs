@@ -13,6 +13,9 @@ use crate::world::host::Thread;
 use crate::world::process::WAKE;
 use crate::world::{Item, Moment, World};
 
+/// No alarm of a caller's.
+const NOBODY: u64 = u64::MAX;
+
 /// Something for a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Job {
@@ -34,6 +37,10 @@ enum Worker {
     On(Job),
     /// It does what the caller asked for, who will hear this alarm.
     Lent(u64),
+    /// The caller has heard that alarm, and may have more for it.
+    Returned(u64),
+    /// It does the work of the engine's thread.
+    StandIn,
     /// It has a core, and has found nothing.
     Idling,
 }
@@ -134,10 +141,24 @@ impl<N: Node> World<N> {
     /// If no worker turned to that.
     pub fn use_worker(&mut self, node: holm_base::NodeId, asked: u64, work: (u64, u64)) {
         let node = self.index(node);
-        let (nanos, token) = work;
         let mut workers = self.processes[node].pool.workers.iter();
         let worker = workers.position(|one| *one == Worker::On(Job::Errand(asked)));
-        let worker = worker.expect("a worker has turned to it");
+        self.lend(node, worker.expect("a worker has turned to it"), work);
+    }
+
+    /// Uses the worker whose alarm `heard` has just been, for so long more; then the alarm is `token`.
+    ///
+    /// # Panics
+    ///
+    /// If that worker has gone on to something else.
+    pub fn keep_worker(&mut self, node: holm_base::NodeId, heard: u64, work: (u64, u64)) {
+        let node = self.index(node);
+        let mut workers = self.processes[node].pool.workers.iter();
+        let worker = workers.position(|one| *one == Worker::Returned(heard));
+        self.lend(node, worker.expect("its alarm was the last"), work);
+    }
+
+    fn lend(&mut self, node: usize, worker: usize, (nanos, token): (u64, u64)) {
         let process = &mut self.processes[node];
         process.pool.workers[worker] = Worker::Lent(token);
         let (host, more) = (
@@ -166,9 +187,18 @@ impl<N: Node> World<N> {
         }
     }
 
+    /// What a worker wants done itself it turns to next, and calls nobody for the first of it.
     fn call(&mut self, node: usize, job: Job, caller: Caller) {
-        self.processes[node].pool.jobs.push_back(job);
-        self.call_one(node, caller);
+        let process = &mut self.processes[node];
+        process.pool.jobs.push_back(job);
+        let mut all = process.pool.workers.iter();
+        let is_own = caller == Caller::Thread
+            && all.any(|one| matches!(one, Worker::StandIn | Worker::Returned(_)));
+        match (is_own, process.pool.jobs.len()) {
+            (true, 1) => {}
+            (true, _) => self.call_one(node, Caller::Socket),
+            (false, _) => self.call_one(node, caller),
+        }
     }
 
     /// Wakes a worker, if one sleeps and none is on its way.
@@ -200,7 +230,12 @@ impl<N: Node> World<N> {
         let (work, host) = (process.spec.work, process.spec.host);
         let called = match process.pool.workers[worker] {
             Worker::Called(by) => Some(by),
-            Worker::Asleep | Worker::On(_) | Worker::Lent(_) | Worker::Idling => None,
+            Worker::Asleep
+            | Worker::On(_)
+            | Worker::Lent(_)
+            | Worker::Returned(_)
+            | Worker::StandIn
+            | Worker::Idling => None,
         };
         let woken = called.map_or(0, |_| work.wake_nanos);
         let Some(job) = process.pool.jobs.pop_front() else {
@@ -229,28 +264,29 @@ impl<N: Node> World<N> {
     fn take_job(&mut self, node: usize, worker: usize, job: Job) -> u64 {
         let process = &mut self.processes[node];
         let work = process.spec.work;
-        let (messages, bytes, fixed): (usize, u64, u64) = match job {
+        let (messages, fixed): (usize, u64) = match job {
             Job::Write(target) => {
                 let taken = std::mem::take(&mut process.pool.leaving[target]);
-                let bytes = taken.iter().map(|(_, size)| size).sum();
+                let bytes: u64 = taken.iter().map(|(_, size)| size).sum();
                 let count = taken.len();
                 process.pool.taken[worker] = taken;
                 process.usage.writes += 1;
-                (count, bytes, work.write_nanos)
+                process.usage.link_bytes += bytes;
+                (count, work.write_nanos + bytes * work.kib_nanos / 1024)
             }
             Job::Read(source) => {
                 let come = std::mem::take(&mut process.pool.come[source]);
-                let bytes = come.iter().map(|(_, size)| size).sum();
+                let bytes: u64 = come.iter().map(|(_, size)| size).sum();
                 let count = come.len();
                 process.pool.opened[worker] = come.into_iter().map(|(input, _)| input).collect();
                 process.usage.reads += 1;
-                (count, bytes, work.read_nanos)
+                process.usage.read_bytes += bytes;
+                (count, work.read_nanos + bytes * work.read_kib_nanos / 1024)
             }
             Job::Errand(_) => return 0,
         };
-        process.usage.link_bytes += bytes;
         let count = u64::try_from(messages).expect("lanes are short");
-        fixed + count * work.message_nanos + bytes * work.kib_nanos / 1024
+        fixed + count * work.message_nanos
     }
 
     /// A worker is done with what it did.
@@ -265,20 +301,89 @@ impl<N: Node> World<N> {
                 }
             }
             Worker::On(Job::Read(_)) => {
-                let opened = std::mem::take(&mut self.processes[node].pool.opened[worker]);
-                for input in opened {
-                    self.offer(node, input);
+                if self.attend(node, worker) {
+                    return Moment::Happened;
                 }
             }
             Worker::Lent(token) => {
                 // Behind what the caller makes of it.
+                self.processes[node].pool.workers[worker] = Worker::Returned(token);
                 self.agenda.add(now, Item::GoesOn { node, worker });
                 return Moment::Alarm(token);
             }
-            Worker::On(Job::Errand(_)) | Worker::Idling | Worker::Asleep | Worker::Called(_) => {}
+            Worker::On(Job::Errand(_))
+            | Worker::Idling
+            | Worker::Asleep
+            | Worker::Returned(_)
+            | Worker::StandIn
+            | Worker::Called(_) => {}
         }
         self.go_on(node, worker);
         Moment::Happened
+    }
+
+    /// Hands over what a worker has read. While the engine's thread sleeps, and there is little,
+    /// the worker does its work; whether it does.
+    fn attend(&mut self, node: usize, worker: usize) -> bool {
+        let process = &mut self.processes[node];
+        let opened = std::mem::take(&mut process.pool.opened[worker]);
+        let bytes = opened.iter().map(N::input_size).sum();
+        let driver = process.driver.as_ref();
+        let is_idle = !process.is_held() && driver.is_some_and(|it| it.waiting() == 0);
+        if !is_idle || !driver.is_some_and(|it| it.machine().attends(bytes)) {
+            for input in opened {
+                self.offer(node, input);
+            }
+            return false;
+        }
+        for input in opened {
+            self.take_or_drop(node, input);
+        }
+        self.stands_in(node, worker)
+    }
+
+    /// A worker that has a core does the engine's work, if there is any.
+    fn stands_in(&mut self, node: usize, worker: usize) -> bool {
+        let before = self.processes[node].pool.workers[worker];
+        self.processes[node].pool.workers[worker] = Worker::StandIn;
+        let works = self.stand_in(node, worker);
+        if !works {
+            self.processes[node].pool.workers[worker] = before;
+        }
+        works
+    }
+
+    /// A request that is alone: the worker that the caller has in hand works it off, if the
+    /// engine's thread sleeps; whether it does.
+    pub(crate) fn stay(&mut self, node: usize) -> bool {
+        let mut workers = self.processes[node].pool.workers.iter();
+        let worker = workers.position(|one| matches!(one, Worker::Returned(_)));
+        worker.is_some_and(|worker| self.stands_in(node, worker))
+    }
+
+    /// A worker that stood in for the engine has no core any more.
+    pub(crate) fn dismiss(&mut self, node: usize, worker: usize) {
+        let pool = &mut self.processes[node].pool;
+        pool.workers[worker] = Worker::Asleep;
+        if !pool.jobs.is_empty() {
+            self.call_one(node, Caller::Socket);
+        }
+    }
+
+    /// A worker has stood in for the engine, and has its core: it goes on behind what the caller makes of that.
+    pub(crate) fn stood_in(&mut self, node: usize, worker: usize) {
+        self.processes[node].pool.workers[worker] = Worker::Returned(NOBODY);
+        self.agenda.add(self.now, Item::GoesOn { node, worker });
+    }
+
+    /// The caller has what a worker did for it, and the worker goes on unless it was kept.
+    pub(crate) fn came_back(&mut self, node: usize, worker: usize) {
+        if matches!(
+            self.processes[node].pool.workers[worker],
+            Worker::Returned(_)
+        ) {
+            self.go_on(node, worker);
+        }
     }
 
     /// A worker that has a core turns to the next thing, or sleeps.

@@ -4,10 +4,11 @@
 //! enough: they leave together after a millisecond, or with whatever else goes to that node. So
 //! a follower that no client waits for wakes, writes and syncs once for several puts.
 //!
-//! What would surprise: this is not a rule of the protocol but a slow network. An entry counts
-//! when a majority has it, whoever that is, and a follower that hears of it a millisecond later
-//! is as right as before. Who is waited for follows from what happened: those whose
-//! acknowledgements come first, and those that ask for something.
+//! What would surprise: this is not a rule of the protocol but a slow network, and the driver's
+//! to have: the engine's thread has it, and so has a rehearsal whose work costs something. An
+//! entry counts when a majority has it, whoever that is, and a follower that hears of it a
+//! millisecond later is as right as before. Who is waited for follows from what happened: those
+//! whose acknowledgements come first, and those that ask for something.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use holm_base::{NodeId, Op, Term, Time};
 use holm_quorum::{Voters, majority};
 use holm_raft::{Body, Entry};
-use holm_replica::Message;
+
+use crate::message::Message;
 
 /// How long something waits.
 const PATIENCE: Duration = Duration::from_millis(1);
@@ -24,9 +26,10 @@ const BYTES_MAX: u64 = 256 << 10;
 /// A node that asked for something so lately has clients that wait for entries.
 const ASKED_FOR: Duration = Duration::from_millis(50);
 
-/// What waits, by node.
+/// What waits, by node. Order of sending is kept for each node. What waits is bounded by a millisecond, 256 KiB of
+/// entries a node, and what Raft lets be under way.
 #[derive(Debug, Default)]
-pub(super) struct Company {
+pub struct Company {
     waiting: Vec<Waiting>,
     peers: Vec<Peer>,
 }
@@ -55,14 +58,16 @@ struct Peer {
 
 impl Company {
     /// Another node says something.
-    pub(super) fn hear(&mut self, now: Time, from: NodeId, message: &Message) {
+    pub fn hear(&mut self, now: Time, from: NodeId, message: &Message) {
         match message {
             Message::Ask(_) => self.peer(from).asked = Some(now),
-            Message::Raft(raft) => match raft.body {
-                Body::Forward { .. } => self.peer(from).asked = Some(now),
-                Body::Ack { matched, .. } => self.acknowledged(from, (raft.term, matched)),
-                _ => {}
-            },
+            Message::Raft(raft) => {
+                if let Body::Ack { matched, .. } = raft.body {
+                    self.acknowledged(from, (raft.term, matched));
+                } else if matches!(raft.body, Body::Forward { .. }) {
+                    self.peer(from).asked = Some(now);
+                }
+            }
             Message::Told(_) | Message::Island(_) => {}
         }
     }
@@ -98,7 +103,7 @@ impl Company {
     }
 
     /// Whether a majority of those that this node leads has entries soon without `to`.
-    fn is_spare(&mut self, now: Time, to: NodeId, led: &Voters, own: NodeId) -> bool {
+    fn is_spare(&mut self, now: Time, to: NodeId, (own, led): (NodeId, &Voters)) -> bool {
         if led.is_joint() {
             return false;
         }
@@ -128,12 +133,12 @@ impl Company {
         !peer.is_quick && !is_recent(peer)
     }
 
-    /// What is to be sent to a node now, in this order, when there is `message` for it. `led` are
-    /// the voters that this node leads.
-    pub(super) fn pass(
+    /// What is to be sent to a node now, in this order, when there is `message` for it. `led` is
+    /// this node with the voters that it leads, itself perhaps among them.
+    pub fn pass(
         &mut self,
         now: Time,
-        (own, led): (NodeId, Option<&Voters>),
+        led: Option<(NodeId, &Voters)>,
         to: NodeId,
         message: Message,
     ) -> Vec<Message> {
@@ -142,7 +147,7 @@ impl Company {
             return Vec::new();
         }
         let bytes = weight(&message);
-        let is_spare = bytes.is_some() && led.is_some_and(|led| self.is_spare(now, to, led, own));
+        let is_spare = bytes.is_some() && led.is_some_and(|led| self.is_spare(now, to, led));
         if let (true, Some(bytes)) = (is_spare, bytes) {
             let waiting = self.wait(now, to);
             waiting.bytes += bytes;
@@ -185,12 +190,13 @@ impl Company {
     }
 
     /// When the first has waited for long enough.
-    pub(super) fn due(&self) -> Option<Time> {
+    #[must_use]
+    pub fn due(&self) -> Option<Time> {
         self.waiting.iter().map(|it| it.due).min()
     }
 
     /// Takes what has waited for long enough for one node.
-    pub(super) fn ripe(&mut self, now: Time) -> Option<(NodeId, Vec<Message>)> {
+    pub fn ripe(&mut self, now: Time) -> Option<(NodeId, Vec<Message>)> {
         let place = self.waiting.iter().position(|it| it.due <= now)?;
         let waiting = self.waiting.swap_remove(place);
         Some((waiting.to, waiting.all()))
@@ -292,7 +298,7 @@ mod tests {
 
     /// What leaves for a node at once.
     fn pass(company: &mut Company, now: Time, to: NodeId, message: Message) -> Vec<Message> {
-        company.pass(now, (OWN, Some(&voters())), to, message)
+        company.pass(now, Some((OWN, &voters())), to, message)
     }
 
     #[test]
@@ -345,9 +351,9 @@ mod tests {
         let mut company = Company::default();
         acknowledge(&mut company, NEAR, 3);
         let joint = Voters::joint([OWN, NEAR, FAR], [OWN, NEAR]);
-        let sent = company.pass(Time::ZERO, (OWN, Some(&joint)), FAR, append(4, 9));
+        let sent = company.pass(Time::ZERO, Some((OWN, &joint)), FAR, append(4, 9));
         assert_eq!(sent, [append(4, 9)]);
-        let sent = company.pass(Time::ZERO, (OWN, None), FAR, append(4, 9));
+        let sent = company.pass(Time::ZERO, None, FAR, append(4, 9));
         assert_eq!(sent, [append(4, 9)], "it leads nobody");
         assert_eq!(pass(&mut company, Time::ZERO, FAR, append(5, 9)), []);
         let much = append(6, usize::try_from(BYTES_MAX).unwrap());
@@ -365,7 +371,7 @@ mod tests {
             acknowledge(&mut company, NodeId::new(node), op);
         }
         let waits = |company: &mut Company, node: NodeId| {
-            let sent = company.pass(Time::ZERO, (OWN, Some(&led)), node, append(10, 9));
+            let sent = company.pass(Time::ZERO, Some((OWN, &led)), node, append(10, 9));
             sent.is_empty()
         };
         let waiting: Vec<u64> = nodes[1..]
