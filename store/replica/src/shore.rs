@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use holm_base::{NodeId, Time};
 use holm_kv::command::{Command, Proposal};
 use holm_kv::{Indexed, States};
@@ -27,8 +27,13 @@ const TOGETHER_MAX: usize = 256 << 10;
 /// How long an answer with states may be: a frame takes 8 MiB.
 const TELL_MAX: usize = 7 << 20;
 
-/// Words of others that may wait for this site to lead.
-const WAITING_MAX: usize = 64;
+/// Words of others that may wait until this batch of steps ends: many, for the driver's own queue
+/// of messages is bounded, and a word that is dropped here costs a pull or a session.
+const WAITING_MAX: usize = 4_096;
+
+/// How long an own update waits for others that go with it: a message costs what some ten updates
+/// do, at both ends.
+const PUSH_EVERY: Duration = Duration::from_millis(5);
 
 /// Which other islands there are, and how they are spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +61,7 @@ impl Shores {
         Config {
             peers: self.peers.iter().map(|(slot, _)| *slot).collect(),
             beat_every: self.beat_every,
+            push_every: PUSH_EVERY,
             silence: self.silence,
             patience: Duration::from_secs(5),
             updates_max: 8_192,
@@ -284,6 +290,7 @@ impl Replica {
                     said.say(node, message, effects);
                 }
             }
+            Wanted::Expect(updates) => self.keyspace.expect(updates),
             Wanted::Propose(Entry::Updates(updates)) => shore.updates.extend(updates),
             Wanted::Propose(proposal) => {
                 self.propose_updates(now, effects);
@@ -388,22 +395,24 @@ impl Replica {
 
 impl Shore {
     fn answer(&mut self, to: Slot, ask: &Ask, bytes_max: usize) -> Result<(), &'static str> {
-        let pin = self.pins.get(&to);
-        let Some((_, states)) = pin.filter(|(pinned, _)| *pinned == ask.session) else {
+        let is_meant = |(session, states): &&(u64, States)| {
+            let total = states.tree().map(|it| it.total().short());
+            *session == ask.session && total == Some(ask.total)
+        };
+        let Some((_, states)) = self.pins.get(&to).filter(is_meant) else {
             return Ok(());
         };
         // Damage must not pass for keys that are not there: the other side gives up.
         let Ok(told) = states.tell(ask, bytes_max) else {
             return Err("a key's state is damaged: another island cannot be told of it");
         };
-        let message = Word::Tell(told.expect("it was pinned with its index"));
-        let mut bytes = BytesMut::new();
-        message.encode(&mut bytes);
-        if bytes.len() > TELL_MAX {
+        let told = told.expect("it was pinned with its index");
+        if told.size_hint() > TELL_MAX {
             return Err(
                 "concurrent writes of a key are too long to be sent: write the key once more",
             );
         }
+        let message = Word::Tell(told);
         self.told.push_back(Told::Answered { to, message });
         Ok(())
     }
