@@ -59,6 +59,10 @@ const SHIPPED: [(&str, &str); 17] = [
         include_str!("../../../scenarios/islands-clocks.toml"),
     ),
     (
+        "islands-steady",
+        include_str!("../../../scenarios/islands-steady.toml"),
+    ),
+    (
         "hunt-islands",
         include_str!("../../../scenarios/hunt-islands.toml"),
     ),
