@@ -519,7 +519,7 @@ impl Work<'_> {
             // It came twice, or before what it needs: whoever has it sends it again.
             return Ok(());
         };
-        let Err(sealed) = self.take_plainly(sealed) else {
+        let Some(sealed) = self.take_plainly(sealed) else {
             return Ok(());
         };
         let mut turns = BTreeMap::new();

@@ -35,6 +35,12 @@ const WAITING_MAX: usize = 4_096;
 /// do, at both ends.
 const PUSH_EVERY: Duration = Duration::from_millis(5);
 
+/// How long what others sent waits for more before it goes into the log: each entry costs a sync,
+/// which clients of this site wait behind, and the more islands there are, the more messages.
+const GATHER_EVERY: Duration = Duration::from_millis(5);
+/// So much of it does not wait.
+const GATHERED_MAX: usize = 64 << 10;
+
 /// Which other islands there are, and how they are spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shores {
@@ -102,6 +108,9 @@ pub(crate) struct Shore {
     wall: (Time, u64),
     waiting: Vec<(Slot, Word)>,
     updates: Vec<Bytes>,
+    /// How many bytes they are, and before which time they do not go into the log.
+    gathered: usize,
+    gathers_until: Time,
     /// What nothing concurrent can come to any more, and how far that was said in the log.
     stability: Stability,
     forgot: Vector,
@@ -122,6 +131,8 @@ impl Shore {
             wall: (Time::ZERO, 0),
             waiting: Vec::new(),
             updates: Vec::new(),
+            gathered: 0,
+            gathers_until: Time::ZERO,
         }
     }
 
@@ -147,7 +158,14 @@ impl Shore {
     }
 
     pub(crate) fn wake_at(&self) -> Option<Time> {
-        self.machine.as_ref().and_then(Machine::wake_at)
+        let machine = self.machine.as_ref().and_then(Machine::wake_at);
+        let gathered = (!self.updates.is_empty()).then_some(self.gathers_until);
+        [machine, gathered].into_iter().flatten().min()
+    }
+
+    /// Whether what others sent goes into the log now.
+    const fn is_gathered(&self, now: Time) -> bool {
+        now.nanos() >= self.gathers_until.nanos() || self.gathered >= GATHERED_MAX
     }
 
     /// How the others stand.
@@ -205,6 +223,8 @@ impl Replica {
         if !leads {
             shore.machine = None;
             shore.waiting.clear();
+            shore.updates.clear();
+            shore.gathered = 0;
             shore.pins.clear();
             shore.to_pin.clear();
             shore.to_seek = None;
@@ -236,7 +256,8 @@ impl Replica {
                 unix_ms,
             });
         }
-        let is_due = shore.wake_at().is_some_and(|at| at <= now);
+        let machine = shore.machine.as_ref().and_then(Machine::wake_at);
+        let is_due = machine.is_some_and(|at| at <= now);
         let mut forget = None;
         if is_due {
             shore.told.push_back(Told::Wake);
@@ -272,7 +293,9 @@ impl Replica {
             }
         }
         said.end(effects);
-        self.propose_updates(now, effects);
+        if self.shore.as_ref().is_some_and(|it| it.is_gathered(now)) {
+            self.propose_updates(now, effects);
+        }
     }
 
     fn obey_shore(
@@ -291,7 +314,10 @@ impl Replica {
                 }
             }
             Wanted::Expect(updates) => self.keyspace.expect(updates),
-            Wanted::Propose(Entry::Updates(updates)) => shore.updates.extend(updates),
+            Wanted::Propose(Entry::Updates(updates)) => {
+                shore.gathered += updates.iter().map(Bytes::len).sum::<usize>();
+                shore.updates.extend(updates);
+            }
             Wanted::Propose(proposal) => {
                 self.propose_updates(now, effects);
                 self.propose_island(now, proposal, effects);
@@ -367,6 +393,11 @@ impl Replica {
         let Some(shore) = &mut self.shore else {
             return;
         };
+        if shore.updates.is_empty() {
+            return;
+        }
+        shore.gathers_until = now + GATHER_EVERY;
+        shore.gathered = 0;
         let (mut together, mut bytes) = (Vec::new(), 0);
         for update in core::mem::take(&mut shore.updates) {
             if bytes + update.len() > TOGETHER_MAX && !together.is_empty() {

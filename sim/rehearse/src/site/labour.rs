@@ -68,20 +68,25 @@ impl Labour {
 /// How many entries go to the log; of an island, an update of another counts as one, for it is
 /// applied like one.
 fn entries(turn: &Turn<Effect>) -> u64 {
-    let count = turn.records.iter().map(|effect| match effect {
-        Effect::Persist {
+    let count = turn.records.iter().map(|effect| {
+        if let Effect::Persist {
             record: Stored::Store(Record::Entry { body, .. }),
             ..
-        } => updates(body).unwrap_or(1),
-        _other => 0,
+        } = effect
+        {
+            updates(body).unwrap_or(1)
+        } else {
+            0
+        }
     });
     u64::try_from(count.sum::<usize>()).expect("batches are small")
 }
 
 fn updates(body: &Bytes) -> Option<usize> {
     let (proposal, _unix_ms) = Proposal::decode_at(body).ok()?;
-    match proposal.command {
-        Command::Island(holm_local_first::Proposal::Updates(updates)) => Some(updates.len()),
-        _other => None,
+    if let Command::Island(holm_local_first::Proposal::Updates(updates)) = proposal.command {
+        Some(updates.len())
+    } else {
+        None
     }
 }

@@ -112,10 +112,10 @@ impl Isle {
 
 impl Work<'_> {
     /// Takes an update in, if it only replaces what it saw; gives it back otherwise.
-    pub(super) fn take_plainly(&mut self, sealed: Sealed) -> Result<(), Sealed> {
+    pub(super) fn take_plainly(&mut self, sealed: Sealed) -> Option<Sealed> {
         let isle = self.isle.as_deref_mut().expect("it was asked for");
         if !isle.only_replaces(self.store, &sealed) {
-            return Err(sealed);
+            return Some(sealed);
         }
         isle.island.take(&sealed);
         let (dot, hlc) = (sealed.update.dot, sealed.update.hlc);
@@ -134,6 +134,6 @@ impl Work<'_> {
         let isle = self.isle();
         isle.written.note(revision, dot, isle.island.vector());
         isle.keep(sealed);
-        Ok(())
+        None
     }
 }

@@ -100,6 +100,8 @@ pub(crate) struct World {
     network: BTreeMap<(Slot, Slot), VecDeque<Message>>,
     cut: Vec<(Slot, Slot)>,
     values: u64,
+    /// How many messages with updates were sent, and how many updates in them.
+    pub(crate) sent: (usize, usize),
 }
 
 const UNIX_MS: u64 = 1_800_000_000_000;
@@ -130,6 +132,7 @@ impl World {
             network: BTreeMap::new(),
             cut: Vec::new(),
             values: 0,
+            sent: (0, 0),
         };
         for own in (1..=count).map(slot) {
             let island = Island::new(own, 1);
@@ -177,6 +180,10 @@ impl World {
     fn carry_out(&mut self, own: Slot, effect: Effect) {
         match effect {
             Effect::Send { to, message } => {
+                if let Message::Updates { updates, .. } = &message {
+                    self.sent.0 += 1;
+                    self.sent.1 += updates.len();
+                }
                 self.network
                     .entry((own, to))
                     .or_default()
