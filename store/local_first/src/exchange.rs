@@ -418,14 +418,21 @@ impl Exchange {
             Message::Beat { vector, asks } => {
                 // A site that begins anew may say less than it did; what it says now counts.
                 let seq = vector.seq(own);
+                let mut has_arrived = false;
                 while let Some((_, length)) = peer.on_way.pop_front_if(|it| it.0 <= seq) {
                     peer.on_way_bytes -= length;
+                    has_arrived = true;
                 }
+                // All that it had room for is there: it hears that there is more.
+                let mut is_behind = false;
                 if peer.on_way.is_empty() {
                     peer.pushed = peer.pushed.min(seq);
+                    let taken = self.taken.vector().seq(own);
+                    let sent = taken.saturating_sub(self.outgoing.count());
+                    is_behind = has_arrived && seq < sent;
                 }
                 peer.vector = vector;
-                if asks {
+                if asks || is_behind {
                     self.beat_one(now, from, false, effects);
                 }
                 self.pull(now, from, effects);

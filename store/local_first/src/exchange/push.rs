@@ -39,6 +39,11 @@ impl Outgoing {
         self.updates.push_back(bytes);
     }
 
+    /// How many wait.
+    pub(super) fn count(&self) -> u64 {
+        u64::try_from(self.updates.len()).expect("a length fits 64 bits")
+    }
+
     /// Whether it goes now.
     pub(super) fn is_ripe(&self, now: Time) -> bool {
         let is_time = now >= self.not_before || self.bytes >= TOGETHER;
