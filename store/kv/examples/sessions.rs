@@ -18,7 +18,7 @@ fn main() {
     let keys = std::env::args().nth(1).and_then(|it| it.parse().ok());
     let keys = keys.unwrap_or(1_000_000);
     let begun = Instant::now();
-    let found = pair::measure(&|| begun.elapsed(), keys);
+    let found = pair::measure(&|| begun.elapsed(), keys, 9);
     let [without, with, followed] = found.each;
     let (took, longest) = found.index;
     println!("{keys} keys: the index took {took:.2?}, its longest slice {longest:.2?}");

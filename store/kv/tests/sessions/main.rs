@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[test]
 fn a_session_costs_what_differs() {
-    let found = pair::measure(&|| Duration::ZERO, 20_000);
+    let found = pair::measure(&|| Duration::ZERO, 20_000, 1);
     assert_eq!(found.sessions.len(), 4, "{found:?}");
     let untimed = (found.each, found.index);
     assert_eq!(untimed, Default::default(), "nothing tells the time here");

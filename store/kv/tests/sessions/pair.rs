@@ -230,10 +230,12 @@ pub(crate) struct Found {
 
 /// Holds sessions of all kinds over so many keys.
 ///
+/// Each is held so many times, and of each side the quickest counts: others may use the machine.
+///
 /// # Panics
 ///
 /// If one costs more bytes or round trips than was promised, or does not find what differs.
-pub(crate) fn measure(clock: Clock<'_>, keys: u64) -> Found {
+pub(crate) fn measure(clock: Clock<'_>, keys: u64, times: u64) -> Found {
     let (mut a, mut b) = (Site::new(1), Site::new(2));
     a.put(clock, 0..keys);
     let followed = b.follow(clock, &a);
@@ -254,7 +256,9 @@ pub(crate) fn measure(clock: Clock<'_>, keys: u64) -> Found {
         ("1000 side by side", 1_000.min(keys / 2), 1),
     ];
     let mut sessions = Vec::new();
-    for (id, (name, count, step)) in (1..).zip(cases) {
+    let all = cases.into_iter();
+    let all = all.flat_map(|case| (0..times).map(move |time| (time, case)));
+    for (id, (time, (name, count, step))) in (1..).zip(all) {
         a.put(clock, (0..count).map(|it| it * step));
         let cost = session(clock, &mut b, &a, id);
         assert_eq!(a.vector(), b.vector(), "{name}");
@@ -267,7 +271,13 @@ pub(crate) fn measure(clock: Clock<'_>, keys: u64) -> Found {
             10 => assert!(bytes <= 20 << 10 && cost.rounds <= 4, "{cost:?}"),
             _ => assert!(bytes < 3_000 << 10, "{cost:?}"),
         }
-        sessions.push((name, cost));
+        if time == 0 {
+            sessions.push((name, cost));
+        } else if let Some((_, least)) = sessions.last_mut() {
+            least.asker = least.asker.min(cost.asker);
+            least.teller = least.teller.min(cost.teller);
+            least.install = least.install.min(cost.install);
+        }
     }
     Found {
         each: [without, with, followed],
