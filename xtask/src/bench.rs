@@ -64,8 +64,10 @@ Cases with --members 3
   put-1-spread put-64-spread put-1000-spread get-64-spread   clients spread over all three
 CPU is the sum over all members. Cases with --islands, at the first of three islands of a
 local-first keyspace, all on this machine, so that the others' work is in the figures
-  island-1 island-64            puts of 256-byte values by so many clients
-  island-1-cut island-64-cut    the same, the other two held as if they were cut off
+  island-1 island-64              puts of 256-byte values by so many clients
+  island-1-cut island-64-cut      the same, the other two held as if they were cut off
+  island-1-alone island-64-alone  the same, of a keyspace that is at one site only
+  island-joined-cut               1,000 puts a second while the others answer, and while they do not
 Holm's members speak TLS 1.3 to each other, etcd's plain TCP.
 
 HOLM_ETCD names the etcd, if --etcd does not; else it is the one on the search path.

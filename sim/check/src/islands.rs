@@ -13,6 +13,7 @@ mod convergence;
 mod intentions;
 mod oracle;
 mod sessions;
+mod steady;
 mod sums;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ pub use convergence::convergence;
 pub use intentions::{Ended, intentions};
 pub use oracle::{View, oracle};
 pub use sessions::{Answered, sessions};
+pub use steady::{Took, steady};
 pub use sums::{Count, sums};
 
 /// A key, by its number.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 22] = [
+const SHIPPED: [(&str, &str); 23] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -69,6 +69,10 @@ const SHIPPED: [(&str, &str); 22] = [
     (
         "islands-clocks",
         include_str!("../../../scenarios/islands-clocks.toml"),
+    ),
+    (
+        "islands-steady",
+        include_str!("../../../scenarios/islands-steady.toml"),
     ),
     (
         "hunt-islands",

@@ -20,9 +20,10 @@ mod digests;
 mod face;
 mod list;
 mod met;
+mod plain;
 mod streams;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -48,7 +49,11 @@ pub use list::States;
 use met::Met;
 pub use met::MetLine;
 pub(crate) use met::behind;
+use plain::Written;
 use streams::Streams;
+
+/// How many updates may be on their way through the log that need not be read again.
+const EXPECTED_MAX: usize = 16_384;
 
 /// What a keyspace must know of itself to be an island.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +91,12 @@ pub(crate) struct Isle {
     changes: Vec<Change>,
     /// What was taken in since it was last asked for.
     applied: Vec<Applied>,
+    /// Updates that are on their way through the log, as they were read before that.
+    expected: VecDeque<Sealed>,
     /// How many keys have a fact beside their record.
     conflicts: u64,
+    /// What was written when.
+    written: Written,
     met: Met,
     /// Keys with additions that are not folded yet.
     loose: BTreeSet<Bytes>,
@@ -119,11 +128,13 @@ impl Isle {
         });
         Ok(Self {
             streams: Streams::new(config.updates_bytes_max, island.vector()),
+            written: Written::new(store.root().revision(), island.vector()),
             config,
             island,
             unix_ms: 0,
             changes: Vec::new(),
             applied: Vec::new(),
+            expected: VecDeque::new(),
             conflicts,
             met: Met::open(store),
             loose,
@@ -146,6 +157,23 @@ impl Isle {
     /// What was taken in since this was last asked.
     pub(crate) fn take_applied(&mut self) -> Vec<Applied> {
         std::mem::take(&mut self.applied)
+    }
+
+    pub(crate) fn expect(&mut self, updates: Vec<Sealed>) {
+        let too_many = (self.expected.len() + updates.len()).saturating_sub(EXPECTED_MAX);
+        self.expected.drain(..too_many.min(self.expected.len()));
+        self.expected.extend(updates);
+    }
+
+    /// What is to be done with an update of another. It was mostly read before it was proposed:
+    /// then it is not hashed again, and all comes to the same.
+    fn judge(&mut self, bytes: &Bytes) -> Intake {
+        while let Some(read) = self.expected.pop_front() {
+            if read.bytes == *bytes {
+                return self.island.judge_read(read, self.unix_ms);
+            }
+        }
+        self.island.judge(bytes, self.unix_ms)
     }
 
     /// Updates of a slot behind a number, as many as fit and at least one. `None` if the first
@@ -209,6 +237,8 @@ impl Isle {
         }
         let changes = std::mem::take(&mut self.changes);
         let sealed = self.island.originate(changes, self.unix_ms);
+        let (revision, vector) = (store.root().revision(), self.island.vector());
+        self.written.note(revision, sealed.update.dot, vector);
         self.keep(sealed);
     }
 
@@ -325,15 +355,21 @@ impl Isle {
         met
     }
 
+    /// Whether clients are shown something else. A write is, as in etcd, whatever was there.
     fn is_seen(&self, was: &State, is: &State) -> bool {
-        let seen = |it: &Sibling| (it.value.clone(), it.lease);
-        let kind = self.config.rules.kind;
-        if kind == Type::Mv {
-            let all = |state: &State| state.siblings().iter().map(seen).collect::<Vec<_>>();
-            return all(was) != all(is);
+        let dot = |it: &Sibling| it.dot;
+        match self.config.rules.kind {
+            Type::Lww | Type::Set => was.shown().map(dot) != is.shown().map(dot),
+            Type::Mv => !was
+                .siblings()
+                .iter()
+                .map(dot)
+                .eq(is.siblings().iter().map(dot)),
+            kind @ (Type::Counter | Type::Json) => {
+                let seen = |state: &State| kind.shown(state).map(|it| (it.value, it.lease));
+                seen(was) != seen(is)
+            }
         }
-        let seen = |state: &State| kind.shown(state).map(|it| (it.value, it.lease));
-        seen(was) != seen(is)
     }
 }
 
@@ -479,8 +515,11 @@ impl Work<'_> {
     /// An update of another, if it is the next: as one revision.
     fn take_in(&mut self, bytes: &Bytes) -> Result<(), Refusal> {
         let isle = self.isle();
-        let Intake::Next(sealed) = isle.island.judge(bytes, isle.unix_ms) else {
+        let Intake::Next(sealed) = isle.judge(bytes) else {
             // It came twice, or before what it needs: whoever has it sends it again.
+            return Ok(());
+        };
+        let Some(sealed) = self.take_plainly(sealed) else {
             return Ok(());
         };
         let mut turns = BTreeMap::new();
@@ -562,12 +601,16 @@ impl Work<'_> {
         let kept = (!turn.is.is_plain() || !is_recorded).then_some(&turn.is);
         isle.keep_state(self.store, key, kept);
         if is_seen {
-            // Other islands' leases do not end here.
-            let is_held = self.leases.contains(shown.lease);
-            let holder = if is_held { shown.lease } else { 0 };
             let value = (&shown.value, shown.lease);
-            self.write(key, value, shown.mark.encode(), holder);
+            self.show_put(key, value, shown.mark.encode());
         }
+    }
+
+    fn show_put(&mut self, key: &Bytes, (value, lease): (&Bytes, i64), mark: Bytes) {
+        // Other islands' leases do not end here.
+        let is_held = self.leases.contains(lease);
+        let holder = if is_held { lease } else { 0 };
+        self.write(key, (value, lease), mark, holder);
     }
 
     /// Folds additions that no island can be without any more.

@@ -3,7 +3,7 @@
 //! Decoding believes nothing: each length is held against what is there before anything is
 //! allocated. Bodies are slices of the input: nothing is copied, and they keep it in memory.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{BufMut, Bytes};
 
 use crate::vector::Slot;
 
@@ -46,38 +46,58 @@ pub enum DecodeError {
     },
 }
 
-/// Reads from the front.
+/// Reads from the front. What surprises: only bodies are shared with the input, for each sharing
+/// counts a reference; everything of a known length is copied out.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
     bytes: Bytes,
+    at: usize,
 }
 
 impl Reader {
     pub(crate) const fn new(bytes: Bytes) -> Self {
-        Self { bytes }
+        Self { bytes, at: 0 }
     }
 
+    fn skip(&mut self, length: usize, what: &'static str) -> Result<&[u8], DecodeError> {
+        let end = self.at.checked_add(length);
+        let found = end.and_then(|end| self.bytes.get(self.at..end));
+        let found = found.ok_or(DecodeError::Short { what })?;
+        self.at += length;
+        Ok(found)
+    }
+
+    /// So many bytes, sharing the input.
     pub(crate) fn take(&mut self, length: usize, what: &'static str) -> Result<Bytes, DecodeError> {
-        if self.bytes.len() < length {
-            return Err(DecodeError::Short { what });
-        }
-        Ok(self.bytes.split_to(length))
+        let from = self.at;
+        self.skip(length, what)?;
+        Ok(self.bytes.slice(from..self.at))
+    }
+
+    /// So many bytes.
+    pub(crate) fn array<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.skip(N, what)?);
+        Ok(array)
     }
 
     pub(crate) fn byte(&mut self, what: &'static str) -> Result<u8, DecodeError> {
-        Ok(self.take(1, what)?[0])
+        Ok(self.skip(1, what)?[0])
     }
 
     pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32, DecodeError> {
-        Ok(self.take(4, what)?.get_u32_le())
+        Ok(u32::from_le_bytes(self.array(what)?))
     }
 
     pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64, DecodeError> {
-        Ok(self.take(8, what)?.get_u64_le())
+        Ok(u64::from_le_bytes(self.array(what)?))
     }
 
     pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, DecodeError> {
-        Ok(self.take(2, what)?.get_u16_le())
+        Ok(u16::from_le_bytes(self.array(what)?))
     }
 
     pub(crate) fn slot(&mut self) -> Result<Slot, DecodeError> {
@@ -111,12 +131,12 @@ impl Reader {
 
     /// What is left.
     pub(crate) fn rest(self) -> Bytes {
-        self.bytes
+        self.bytes.slice(self.at..)
     }
 
     /// Nothing may be left.
     pub(crate) fn end(self, what: &'static str) -> Result<(), DecodeError> {
-        let extra = self.bytes.len();
+        let extra = self.bytes.len() - self.at;
         if extra > 0 {
             return Err(DecodeError::Long { what, extra });
         }

@@ -6,15 +6,16 @@
 //!        └──────── Propose ────────┘  └── Updates, Beat, States ──
 //! ```
 //!
-//! In step, each own update is pushed as soon as it is committed here. Who was away sees from a
-//! beat what it lacks and pulls it. Where that is not kept any more, a session finds the keys that
-//! differ.
+//! In step, own updates are pushed once they are committed here: those of a few milliseconds
+//! together, for a message costs what many updates do. Who was away sees from a beat what it lacks
+//! and pulls it. Where that is not kept any more, a session finds the keys that differ.
 //!
 //! What would surprise: two views of the island are kept. One is what the site's log has
 //! committed, the only one that others are told of (I8). The other runs ahead of it by what was
 //! proposed, so that the next update can be judged at once; what was proposed and never came is
 //! forgotten after a while, and pulled again.
 
+mod push;
 mod session;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -33,6 +34,7 @@ use crate::seek::Ask;
 use crate::tree::Tree;
 use crate::update::Sealed;
 use crate::vector::{Dot, Slot, Vector};
+use push::Outgoing;
 use session::Asking;
 
 /// After so many times the patience, what is pinned for a site that asks nothing more goes.
@@ -45,13 +47,17 @@ pub struct Config {
     pub peers: Vec<Slot>,
     /// How often a peer is told how far this site is.
     pub beat_every: Duration,
+    /// How long an own update waits for others that go with it, unless it is the first for as
+    /// long.
+    pub push_every: Duration,
     /// After how long without a word a peer counts as cut off.
     pub silence: Duration,
     /// How long an answer, or a proposal, is waited for.
     pub patience: Duration,
     /// How many updates may be on their way to a peer, and in this site's log.
     pub updates_max: usize,
-    /// How many bytes of updates may be on their way to a peer, or are asked for at once.
+    /// How many bytes of updates are asked for at once, and told at once of a session. Four
+    /// times as many may be on their way to a peer.
     pub bytes_max: usize,
     /// Which run of which leader this is: sessions of two are never taken for one.
     pub boot: u64,
@@ -138,6 +144,9 @@ pub enum Effect {
     },
     /// Put something into this site's log.
     Propose(Proposal),
+    /// These updates are proposed next, in this order. Who carries them out may take them as they
+    /// were read here, if their bytes are the same, with [`Island::judge_read`].
+    Expect(Vec<Sealed>),
     /// Find updates of a slot behind a number.
     Read {
         /// For whom.
@@ -245,11 +254,13 @@ struct Peer {
     heard: Option<Time>,
     /// How far it was told that this site is.
     told: Vector,
-    /// The newest own update that was pushed to it.
+    /// The newest own update that was sent to it.
     pushed: u64,
-    /// What is on its way, with its length, and all of it together.
+    /// What is on its way: the last of each message and its length, and all of them together.
     on_way: VecDeque<(u64, usize)>,
     on_way_bytes: usize,
+    /// How many bytes of its updates were taken in since it was told how far this site is.
+    untold_bytes: usize,
     /// What it was asked for, and when.
     pulling: Option<(Slot, Time)>,
     /// What to ask for next, where order is known.
@@ -275,6 +286,8 @@ pub struct Exchange {
     gave_up: Option<Time>,
     sessions: u64,
     beat: Option<Time>,
+    /// Own updates that wait to be sent together.
+    outgoing: Outgoing,
 }
 
 impl Exchange {
@@ -291,6 +304,7 @@ impl Exchange {
             gave_up: None,
             sessions: 0,
             beat: None,
+            outgoing: Outgoing::default(),
             config,
         }
     }
@@ -349,51 +363,40 @@ impl Exchange {
             self.proposed = None;
         }
         if dot.slot == self.taken.slot() {
-            self.push(now, dot.seq, &sealed.bytes, effects);
-        } else if let Some(peer) = self.peers.get(&dot.slot)
-            && dot.seq >= peer.told.seq(dot.slot) + self.half()
-        {
-            self.beat_one(dot.slot, false, effects);
+            self.outgoing.add(dot.seq, sealed.bytes.clone());
+            if self.outgoing.is_ripe(now) {
+                self.push(now, effects);
+            }
+        } else if let Some(peer) = self.peers.get_mut(&dot.slot) {
+            peer.untold_bytes += sealed.bytes.len();
+            let untold = dot.seq - peer.told.seq(dot.slot).min(dot.seq);
+            let is_much = peer.untold_bytes >= self.config.bytes_max;
+            if is_much || untold >= self.quarter() {
+                self.beat_one(now, dot.slot, false, effects);
+            }
         }
     }
 
     /// After how many updates their site is told at the latest that they are here.
-    fn half(&self) -> u64 {
-        u64::try_from(self.config.updates_max / 2 + 1).unwrap_or(u64::MAX)
-    }
-
-    /// Sends an own update to those who have all before it and room for more.
-    fn push(&mut self, now: Time, seq: u64, bytes: &Bytes, effects: &mut Effects<Effect>) {
-        let own = self.taken.slot();
-        for (&to, peer) in &mut self.peers {
-            let is_heard = peer.heard.is_some_and(|at| now < at + self.config.silence);
-            let has_room = peer.on_way.len() < self.config.updates_max
-                && peer.on_way_bytes + bytes.len() <= self.config.bytes_max;
-            let is_in_step = peer.pushed.max(peer.vector.seq(own)) + 1 == seq;
-            if is_heard && has_room && is_in_step {
-                peer.pushed = seq;
-                peer.on_way.push_back((seq, bytes.len()));
-                peer.on_way_bytes += bytes.len();
-                let message = Message::Updates {
-                    slot: own,
-                    updates: Vec::from([bytes.clone()]),
-                };
-                effects.push(Effect::Send { to, message });
-            }
-        }
+    fn quarter(&self) -> u64 {
+        u64::try_from(self.config.updates_max / 4 + 1).unwrap_or(u64::MAX)
     }
 
     fn beat_all(&mut self, now: Time, effects: &mut Effects<Effect>) {
         self.beat = Some(now + self.config.beat_every);
         for to in self.config.peers.clone() {
-            self.beat_one(to, false, effects);
+            self.beat_one(now, to, false, effects);
         }
     }
 
-    fn beat_one(&mut self, to: Slot, asks: bool, effects: &mut Effects<Effect>) {
+    /// Tells a site how far this one is. What that speaks of and is on nobody's way yet goes
+    /// first, or it would be asked for.
+    fn beat_one(&mut self, now: Time, to: Slot, asks: bool, effects: &mut Effects<Effect>) {
+        self.push(now, effects);
         let vector = self.taken.vector().clone();
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.told = vector.clone();
+            peer.untold_bytes = 0;
             let message = Message::Beat { vector, asks };
             effects.push(Effect::Send { to, message });
         }
@@ -415,15 +418,22 @@ impl Exchange {
             Message::Beat { vector, asks } => {
                 // A site that begins anew may say less than it did; what it says now counts.
                 let seq = vector.seq(own);
+                let mut has_arrived = false;
                 while let Some((_, length)) = peer.on_way.pop_front_if(|it| it.0 <= seq) {
                     peer.on_way_bytes -= length;
+                    has_arrived = true;
                 }
+                // All that it had room for is there: it hears that there is more.
+                let mut is_behind = false;
                 if peer.on_way.is_empty() {
                     peer.pushed = peer.pushed.min(seq);
+                    let taken = self.taken.vector().seq(own);
+                    let sent = taken.saturating_sub(self.outgoing.count());
+                    is_behind = has_arrived && seq < sent;
                 }
                 peer.vector = vector;
-                if asks {
-                    self.beat_one(from, false, effects);
+                if asks || is_behind {
+                    self.beat_one(now, from, false, effects);
                 }
                 self.pull(now, from, effects);
             }
@@ -497,7 +507,7 @@ impl Exchange {
             match self.ahead.judge(bytes, unix_ms) {
                 Intake::Next(sealed) => {
                     self.ahead.take(&sealed);
-                    next.push(sealed.bytes);
+                    next.push(sealed);
                 }
                 Intake::Known => {}
                 Intake::Waits(dot) => {
@@ -524,7 +534,9 @@ impl Exchange {
         }
         if !next.is_empty() {
             self.proposed = Some(now);
-            effects.push(Effect::Propose(Proposal::Updates(next)));
+            let updates = next.iter().map(|it| it.bytes.clone()).collect();
+            effects.push(Effect::Expect(next));
+            effects.push(Effect::Propose(Proposal::Updates(updates)));
         }
     }
 
@@ -577,6 +589,9 @@ impl Exchange {
     }
 
     fn wake(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        if self.outgoing.is_ripe(now) {
+            self.push(now, effects);
+        }
         if self
             .proposed
             .is_some_and(|at| now >= at + self.config.patience)
@@ -631,7 +646,7 @@ impl Machine for Exchange {
                 }
                 self.beat = Some(now + self.config.beat_every);
                 for to in self.config.peers.clone() {
-                    self.beat_one(to, true, effects);
+                    self.beat_one(now, to, true, effects);
                 }
             }
             Input::Wake => self.wake(now, effects),
@@ -641,13 +656,7 @@ impl Machine for Exchange {
                 message,
                 unix_ms,
             } => self.message(now, (from, message), unix_ms, effects),
-            Input::Found { to, slot, updates } => {
-                let message = match updates {
-                    Some(updates) => Message::Updates { slot, updates },
-                    None => Message::Truncated { slot },
-                };
-                effects.push(Effect::Send { to, message });
-            }
+            Input::Found { to, slot, updates } => self.found(now, (to, slot), updates, effects),
             Input::Pinned {
                 to,
                 session,
@@ -670,6 +679,7 @@ impl Machine for Exchange {
         let patience = self.config.patience;
         let proposed = self.proposed.map(|at| at + patience);
         let asking = self.asking.as_ref().map(|asking| asking.since + patience);
-        [self.beat, proposed, asking].into_iter().flatten().min()
+        let all = [self.beat, proposed, asking, self.outgoing.due()];
+        all.into_iter().flatten().min()
     }
 }

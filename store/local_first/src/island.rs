@@ -166,7 +166,8 @@ impl Island {
 
     /// Makes the next update of this site, which has seen all that is here, and takes it in.
     pub fn originate(&mut self, changes: Vec<Change>, unix_ms: u64) -> Sealed {
-        let before = self.tips.get(&self.slot).cloned().unwrap_or_default();
+        let none = Tip::default();
+        let before = self.tips.get(&self.slot).unwrap_or(&none);
         let update = Update {
             dot: Dot {
                 slot: self.slot,
@@ -191,23 +192,41 @@ impl Island {
         let Some(dot) = dot_of(bytes) else {
             return Intake::Wrong(DecodeError::Short { what });
         };
-        if self.vector.covers(dot) {
-            return Intake::Known;
-        }
-        if self.session.is_some() {
-            return Intake::Closed;
+        if let Some(not_now) = self.judge_dot(dot) {
+            return not_now;
         }
         let none = Tip::default();
         let tip = self.tips.get(&dot.slot).unwrap_or(&none);
-        if dot.seq > tip.seq + 1 {
-            let seq = tip.seq + 1;
-            return Intake::Waits(Dot { seq, ..dot });
-        }
         let sealed = match Sealed::decode(bytes, &tip.deps) {
             Ok(sealed) => sealed,
             Err(error) => return Intake::Wrong(error),
         };
         self.judge_next(sealed, tip, unix_ms)
+    }
+
+    /// As [`Island::judge`], of an update that was read before: nothing is hashed again. Its
+    /// bytes must be those that were read.
+    #[must_use]
+    pub fn judge_read(&self, sealed: Sealed, unix_ms: u64) -> Intake {
+        if let Some(not_now) = self.judge_dot(sealed.update.dot) {
+            return not_now;
+        }
+        let none = Tip::default();
+        let tip = self.tips.get(&sealed.update.dot.slot).unwrap_or(&none);
+        // What it had seen was read as an advance on the one before it, which its chain names.
+        self.judge_next(sealed, tip, unix_ms)
+    }
+
+    /// Why an update is not taken in now, as far as its name says.
+    fn judge_dot(&self, dot: Dot) -> Option<Intake> {
+        if self.vector.covers(dot) {
+            return Some(Intake::Known);
+        }
+        if self.session.is_some() {
+            return Some(Intake::Closed);
+        }
+        let seq = self.vector.seq(dot.slot) + 1;
+        (dot.seq > seq).then_some(Intake::Waits(Dot { seq, ..dot }))
     }
 
     fn judge_next(&self, sealed: Sealed, tip: &Tip, unix_ms: u64) -> Intake {
@@ -241,12 +260,10 @@ impl Island {
         assert!(self.vector.is_at_least(&update.deps), "I4: after its deps");
         self.vector.raise(dot.slot, dot.seq);
         self.hlc = self.hlc.max(update.hlc);
-        let tip = Tip {
-            seq: dot.seq,
-            chain: sealed.chain,
-            deps: update.deps.clone(),
-        };
-        self.tips.insert(dot.slot, tip);
+        let tip = self.tips.entry(dot.slot).or_default();
+        tip.seq = dot.seq;
+        tip.chain = sealed.chain;
+        tip.deps.clone_from(&update.deps);
     }
 
     /// Opens a session, in place of one that may be open: from here on nothing of others is

@@ -137,6 +137,15 @@ pub trait Index {
     fn key(&self, from: &[u8], to: &[u8], place: u64) -> Option<Bytes>;
     /// All keys of a range with what is sent of their digests, in order.
     fn list(&self, from: &[u8], to: &[u8]) -> Vec<(Bytes, Short)>;
+    /// The shortest bound before the key at a place among all, counted from 0, and what lies
+    /// before it; the place is not behind the last key.
+    fn bound(&self, place: u64) -> (Bytes, Sum) {
+        let before = place.checked_sub(1).and_then(|it| self.key(b"", b"", it));
+        let key = self.key(b"", b"", place).unwrap_or_default();
+        let bound = separator(&before.unwrap_or_default(), &key);
+        let sum = self.sum(b"", &bound);
+        (bound, sum)
+    }
 }
 
 /// What one side says of a range.
@@ -152,6 +161,18 @@ pub enum Claim {
 }
 
 impl Claim {
+    /// How many bytes it takes, at most.
+    pub(crate) fn size_hint(&self) -> usize {
+        match self {
+            Self::Skip => 2,
+            Self::Digest(_) => 18,
+            Self::List(keys) => {
+                let keys = keys.iter().map(|(key, _)| key.len() + 36);
+                keys.sum::<usize>() + 12
+            }
+        }
+    }
+
     /// About how many bytes it takes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
@@ -279,10 +300,7 @@ impl Ranges {
             let bound = if part == WAYS {
                 end.clone()
             } else {
-                let place = count * part / WAYS;
-                let before = index.key(b"", b"", first + place - 1);
-                let key = index.key(b"", b"", first + place);
-                separator(&before.unwrap_or_default(), &key.unwrap_or_default())
+                sums.bound(first + count * part / WAYS)
             };
             let short = sums.of(&begin, &bound).short();
             self.parts.push((bound.clone(), Claim::Digest(short)));
@@ -348,11 +366,7 @@ impl Ranges {
             }
             let claim = match kind {
                 0 => Claim::Skip,
-                1 => {
-                    let mut short = Short::default();
-                    short.copy_from_slice(&reader.take(16, what)?);
-                    Claim::Digest(short)
-                }
+                1 => Claim::Digest(reader.array(what)?),
                 2 => Claim::List(take_keys(&mut reader)?),
                 _unknown => return Err(DecodeError::Wrong { what }),
             };
@@ -388,9 +402,20 @@ impl<'a, I: Index> Sums<'a, I> {
             return *sum;
         }
         let sum = self.index.sum(b"", bound);
-        self.known.swap(0, 1);
-        self.known[1] = (Bytes::copy_from_slice(bound), sum);
+        self.know(Bytes::copy_from_slice(bound), sum);
         sum
+    }
+
+    fn know(&mut self, bound: Bytes, sum: Sum) {
+        self.known.swap(0, 1);
+        self.known[1] = (bound, sum);
+    }
+
+    /// A bound before the key at a place.
+    fn bound(&mut self, place: u64) -> Bytes {
+        let (bound, sum) = self.index.bound(place);
+        self.know(bound.clone(), sum);
+        bound
     }
 
     fn of(&mut self, from: &[u8], to: &[u8]) -> Sum {
@@ -463,9 +488,7 @@ fn take_keys(reader: &mut Reader) -> Result<Vec<(Bytes, Short)>, DecodeError> {
         if before.is_some_and(|before| before >= key) {
             return Err(DecodeError::Wrong { what });
         }
-        let mut short = Short::default();
-        short.copy_from_slice(&reader.take(16, what)?);
-        keys.push((key, short));
+        keys.push((key, reader.array(what)?));
     }
     Ok(keys)
 }

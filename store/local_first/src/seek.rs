@@ -11,14 +11,15 @@
 //! `rest` and asked for. So a million keys of which ten differ take three round trips.
 //!
 //! ```text
-//! ask    u8 version 2, u64 session, varint number, varint length, ranges, names
+//! ask    u8 version 3, u64 session, varint number, varint length, ranges, names, [16] total
 //! tell   u8 version 2, u64 session, varint number, varint length, ranges, names,
 //!        varint n, n x (varint length, name, u8 0 or u8 1, varint length, key, varint length, state)
 //! names  varint n, n x (varint length, name)
 //! ```
 //!
 //! Questions have numbers, and an answer says which one it is of: a network may bring one twice,
-//! and taken for the next one's it would leave keys out.
+//! and taken for the next one's it would leave keys out. And a question says what the pinned keys
+//! amount to: an opening that the network doubled may pin anew at a side that was restarted.
 //!
 //! What would surprise: what is open is kept by the asker and asked for in parts, so that no
 //! message grows with the number of differences. And a key that the answering side lacks is told
@@ -35,6 +36,8 @@ use crate::state::State;
 
 /// Version 1 had no numbers; nothing ever sent it.
 const VERSION: u8 = 2;
+/// Version 2 of a question did not say what the pinned keys amount to.
+const VERSION_OF_ASK: u8 = 3;
 /// How many ranges one question says something of, and how many names it has.
 pub const CLAIMS_MAX: usize = 4096;
 /// About how many bytes of each a question has.
@@ -51,6 +54,9 @@ pub struct Ask {
     pub ranges: Ranges,
     /// The keys whose states it wants, by their names in the index.
     pub wants: Vec<Bytes>,
+    /// What all keys of the other side amounted to when it pinned them: from other ones it must
+    /// not answer.
+    pub total: Short,
 }
 
 /// A key by its name in the index, and what it is: the whole key and its state, or absent.
@@ -93,6 +99,8 @@ pub struct Seek<I> {
     session: u64,
     /// The newest question.
     number: u64,
+    /// What the other side's keys amount to.
+    theirs: Short,
     index: I,
     /// What is yet to be said: begin and end of a range, and the claim.
     open: VecDeque<(Bytes, Bytes, Claim)>,
@@ -109,6 +117,7 @@ impl<I: Index> Seek<I> {
         let mut seek = Self {
             session,
             number: 0,
+            theirs: *theirs,
             open: VecDeque::new(),
             wants: BTreeSet::new(),
             asked: BTreeSet::new(),
@@ -158,6 +167,7 @@ impl<I: Index> Seek<I> {
             number: self.number,
             ranges,
             wants: self.asked.iter().cloned().collect(),
+            total: self.theirs,
         })
     }
 
@@ -239,8 +249,10 @@ impl Ask {
     /// Writes it down.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = begin((self.session, self.number), &self.ranges);
+        let question = (self.session, self.number);
+        let mut out = begin(VERSION_OF_ASK, question, &self.ranges);
         put_names(&mut out, &self.wants);
+        out.put_slice(&self.total);
         out.freeze()
     }
 
@@ -250,23 +262,44 @@ impl Ask {
     ///
     /// As [`DecodeError`] says.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let (mut reader, (session, number), ranges) = opened(bytes, "a question")?;
+        let what = "a question";
+        let (mut reader, (session, number), ranges) = opened(VERSION_OF_ASK, bytes, what)?;
         let wants = names(&mut reader)?;
-        reader.end("a question")?;
+        let total = reader.array(what)?;
+        reader.end(what)?;
         Ok(Self {
             session,
             number,
             ranges,
             wants,
+            total,
         })
     }
 }
 
 impl Tell {
+    /// How many bytes it takes, at most.
+    #[must_use]
+    pub fn size_hint(&self) -> usize {
+        /// Lengths, marks and the head, generously.
+        const EACH: usize = 32;
+        let ranges = self.ranges.parts.iter();
+        let ranges: usize = ranges
+            .map(|(to, it)| to.len() + it.size_hint() + EACH)
+            .sum();
+        let rest: usize = self.rest.iter().map(|it| it.len() + EACH).sum();
+        let states = self.states.iter().map(|it| {
+            let found = it.found.as_ref();
+            let found = found.map(|(key, state)| key.len() + state.len());
+            it.name.len() + found.unwrap_or_default() + EACH
+        });
+        ranges + rest + states.sum::<usize>() + EACH
+    }
+
     /// Writes it down.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = begin((self.session, self.number), &self.ranges);
+        let mut out = begin(VERSION, (self.session, self.number), &self.ranges);
         put_names(&mut out, &self.rest);
         put_varint(&mut out, count(self.states.len()));
         for named in &self.states {
@@ -287,7 +320,7 @@ impl Tell {
     /// As [`DecodeError`] says.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let what = "an answer";
-        let (mut reader, (session, number), ranges) = opened(bytes, what)?;
+        let (mut reader, (session, number), ranges) = opened(VERSION, bytes, what)?;
         let rest = names(&mut reader)?;
         let mut states = Vec::new();
         for _ in 0..reader.varint(what)? {
@@ -310,19 +343,23 @@ impl Tell {
     }
 }
 
-fn begin((session, number): (u64, u64), ranges: &Ranges) -> BytesMut {
+fn begin(version: u8, (session, number): (u64, u64), ranges: &Ranges) -> BytesMut {
     let mut out = BytesMut::new();
-    out.put_u8(VERSION);
+    out.put_u8(version);
     out.put_u64_le(session);
     put_varint(&mut out, number);
     put_body(&mut out, &ranges.encode());
     out
 }
 
-fn opened(bytes: Bytes, what: &'static str) -> Result<(Reader, (u64, u64), Ranges), DecodeError> {
+fn opened(
+    expected: u8,
+    bytes: Bytes,
+    what: &'static str,
+) -> Result<(Reader, (u64, u64), Ranges), DecodeError> {
     let mut reader = Reader::new(bytes);
     let version = reader.byte(what)?;
-    if version != VERSION {
+    if version != expected {
         return Err(DecodeError::Version { what, version });
     }
     let question = (reader.u64(what)?, reader.varint(what)?);

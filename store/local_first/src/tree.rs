@@ -194,6 +194,15 @@ impl Index for Tree {
     fn list(&self, from: &[u8], to: &[u8]) -> Vec<(Bytes, Short)> {
         self.root.list(from, to)
     }
+
+    fn bound(&self, place: u64) -> (Bytes, Sum) {
+        self.root.bound(place)
+    }
+}
+
+fn sum_of(keys: &[(Bytes, Digest)]) -> Sum {
+    let digests = keys.iter();
+    digests.fold(Sum::default(), |sum, (_, digest)| sum.with(digest))
 }
 
 /// A node to be changed: nobody else has it, and what was written of it is of no use any more.
@@ -264,15 +273,54 @@ impl Node {
     /// What all keys before a bound amount to.
     fn before(&self, bound: &[u8]) -> Sum {
         match &self.kids {
-            Kids::Leaf(keys) => {
-                let keys = keys.iter().take_while(|(key, _)| **key < *bound);
-                keys.fold(Sum::default(), |sum, (_, digest)| sum.with(digest))
-            }
+            // Keys lie here and there in memory: the fewer are looked at, the better.
+            Kids::Leaf(keys) => sum_of(&keys[..keys.partition_point(|(key, _)| **key < *bound)]),
             Kids::Inner(children) => {
                 let at = child_at(children, bound);
                 let whole = children[..at].iter();
                 let whole = whole.fold(Sum::default(), |sum, it| sum.plus(&it.sum));
                 whole.plus(&children[at].node.before(bound))
+            }
+        }
+    }
+
+    /// A bound before the key at a place, and what lies before it: by counts alone.
+    fn bound(&self, place: u64) -> (Bytes, Sum) {
+        let (mut node, mut rest, mut sum) = (self, place, Sum::default());
+        // What ends right before the page that it goes down to.
+        let mut before: Option<&Self> = None;
+        loop {
+            match &node.kids {
+                Kids::Inner(children) => {
+                    let mut left = None;
+                    let mut all = children.iter().peekable();
+                    while let Some(child) = all.next_if(|it| rest >= it.sum.count) {
+                        rest -= child.sum.count;
+                        sum = sum.plus(&child.sum);
+                        left = Some(child);
+                    }
+                    before = match (left, before.map(|it| &it.kids)) {
+                        (Some(left), _) => Some(&left.node),
+                        (None, Some(Kids::Inner(more))) => more.last().map(|it| &*it.node),
+                        (None, Some(Kids::Leaf(_)) | None) => None,
+                    };
+                    let Some(child) = all.next() else {
+                        return (Bytes::new(), sum);
+                    };
+                    node = &child.node;
+                }
+                Kids::Leaf(keys) => {
+                    let at = usize::try_from(rest).expect("a page is short");
+                    let last = match before.map(|it| &it.kids) {
+                        Some(Kids::Leaf(keys)) => keys.last(),
+                        Some(Kids::Inner(_)) | None => None,
+                    };
+                    let previous = at.checked_sub(1).map_or(last, |it| keys.get(it));
+                    let previous = previous.map(|(key, _)| &**key).unwrap_or_default();
+                    let key = keys.get(at).map(|(key, _)| &**key).unwrap_or_default();
+                    let sum = sum.plus(&sum_of(&keys[..at.min(keys.len())]));
+                    return (separator(previous, key), sum);
+                }
             }
         }
     }
@@ -319,8 +367,8 @@ impl Node {
         let is_before = |key: &[u8]| to.is_empty() || *key < *to;
         match &self.kids {
             Kids::Leaf(keys) => {
-                let keys = keys.iter();
-                let keys = keys.filter(|(key, _)| **key >= *from && is_before(key));
+                let begin = keys.partition_point(|(key, _)| **key < *from);
+                let keys = keys[begin..].iter().take_while(|(key, _)| is_before(key));
                 found.extend(keys.map(|(key, digest)| (key.clone(), digest.short())));
             }
             Kids::Inner(children) => {
@@ -336,10 +384,7 @@ impl Node {
 impl Kids {
     fn sum(&self) -> Sum {
         match self {
-            Self::Leaf(keys) => {
-                let digests = keys.iter();
-                digests.fold(Sum::default(), |sum, (_, digest)| sum.with(digest))
-            }
+            Self::Leaf(keys) => sum_of(keys),
             Self::Inner(children) => {
                 let sums = children.iter();
                 sums.fold(Sum::default(), |sum, it| sum.plus(&it.sum))

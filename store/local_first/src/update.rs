@@ -92,6 +92,21 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The key, value and lease of a put.
+    #[must_use]
+    pub const fn put(&self) -> Option<(&Bytes, &Bytes, i64)> {
+        match self {
+            Self::Put { key, lease, value } => Some((key, value, *lease)),
+            Self::Delete { .. }
+            | Self::DeleteRange { .. }
+            | Self::Add { .. }
+            | Self::Paths { .. }
+            | Self::Erase { .. } => None,
+        }
+    }
+}
+
 /// A transaction of one site, as every site gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
@@ -128,7 +143,8 @@ impl Sealed {
     #[must_use]
     pub fn new(update: Update, before: &Vector) -> Self {
         let is_full = update.dot.seq % FULL_EVERY == 1;
-        let mut out = BytesMut::with_capacity(256);
+        let bodies: usize = update.changes.iter().map(size_hint).sum();
+        let mut out = BytesMut::with_capacity(256 + bodies);
         out.put_bytes(0, HEAD);
         out.put_u8(VERSION);
         out.put_u8(update.dot.slot.value());
@@ -184,8 +200,7 @@ impl Sealed {
         let flags = reader.u16(what)?;
         let (epoch, seq) = (reader.u32(what)?, reader.u64(what)?);
         let hlc = Hlc::new(reader.u64(what)?);
-        let mut prev = Chain::default();
-        prev.0.copy_from_slice(&reader.take(32, what)?);
+        let prev = Chain(reader.array(what)?);
         let mut deps = Vector::decode(&mut reader)?;
         let is_full = flags & FULL != 0;
         if flags & !(FULL | REISSUED) != 0 || seq == 0 || is_full != (seq % FULL_EVERY == 1) {
@@ -222,6 +237,18 @@ impl Sealed {
 
 fn hash(bytes: &[u8]) -> Chain {
     Chain(Sha256::digest(bytes).into())
+}
+
+/// About how many bytes a change takes beside its head.
+fn size_hint(change: &Change) -> usize {
+    match change {
+        Change::Put { key, value, .. } => key.len() + value.len(),
+        Change::DeleteRange { key, end } => key.len() + end.len(),
+        Change::Delete { key }
+        | Change::Add { key, .. }
+        | Change::Paths { key, .. }
+        | Change::Erase { key } => key.len(),
+    }
 }
 
 fn encode_change(change: &Change, out: &mut BytesMut) {

@@ -54,10 +54,22 @@ impl fmt::Display for Dot {
 }
 
 /// A version vector: of each slot, all updates up to a number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Vector {
     /// Sorted by slot; who has nothing is not listed.
     seqs: Vec<(Slot, u64)>,
+}
+
+impl Clone for Vector {
+    fn clone(&self) -> Self {
+        let seqs = self.seqs.clone();
+        Self { seqs }
+    }
+
+    /// Into the memory that is there: each update moves a few vectors.
+    fn clone_from(&mut self, other: &Self) {
+        self.seqs.clone_from(&other.seqs);
+    }
 }
 
 impl Vector {

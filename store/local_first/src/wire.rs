@@ -44,6 +44,7 @@ impl Message {
                 out.put_u8(u8::from(*asks));
             }
             Self::Updates { slot, updates } => {
+                out.reserve(updates.iter().map(|it| it.len() + 5).sum::<usize>() + 16);
                 out.put_u8(2);
                 out.put_u8(slot.value());
                 put_bodies(out, updates);
@@ -278,9 +279,7 @@ fn flag(reader: &mut Reader, what: &'static str) -> Result<bool, DecodeError> {
 }
 
 fn short(reader: &mut Reader, what: &'static str) -> Result<Short, DecodeError> {
-    let mut short = Short::default();
-    short.copy_from_slice(&reader.take(16, what)?);
-    Ok(short)
+    reader.array(what)
 }
 
 fn put_count(out: &mut BytesMut, count: usize) {
@@ -338,8 +337,7 @@ fn tips(reader: &mut Reader, what: &'static str) -> Result<BTreeMap<Slot, Tip>, 
     for _ in 0..reader.byte(what)? {
         let slot = reader.slot()?;
         let seq = reader.varint(what)?;
-        let mut chain = Chain::default();
-        chain.0.copy_from_slice(&reader.take(32, what)?);
+        let chain = Chain(reader.array(what)?);
         let deps = Vector::decode(reader)?;
         let is_in_order = tips.last_key_value().is_none_or(|(last, _)| *last < slot);
         if !is_in_order || seq == 0 {

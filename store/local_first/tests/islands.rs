@@ -120,13 +120,15 @@ fn each_mistake_of_an_engine_is_found() {
 }
 
 #[test]
-fn in_step_an_update_is_sent_once_to_each() {
+fn in_step_updates_are_sent_once_to_each_and_together() {
     let mut world = World::new(3, 1, Mistake::None);
     world.settle();
     for _ in 0..3 {
         world.change_something(slot(1));
     }
+    assert_eq!(world.sent, (2, 2), "the first does not wait");
     world.settle();
+    assert_eq!(world.sent, (4, 6), "the others go together");
     assert!(world.are_equal());
     assert_eq!(world.sites[&slot(3)].island.vector().seq(slot(1)), 3);
 }

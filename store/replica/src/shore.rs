@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use holm_base::{NodeId, Time};
 use holm_kv::command::{Command, Proposal};
 use holm_kv::{Indexed, States};
@@ -27,8 +27,19 @@ const TOGETHER_MAX: usize = 256 << 10;
 /// How long an answer with states may be: a frame takes 8 MiB.
 const TELL_MAX: usize = 7 << 20;
 
-/// Words of others that may wait for this site to lead.
-const WAITING_MAX: usize = 64;
+/// Words of others that may wait until this batch of steps ends: many, for the driver's own queue
+/// of messages is bounded, and a word that is dropped here costs a pull or a session.
+const WAITING_MAX: usize = 4_096;
+
+/// How long an own update waits for others that go with it: a message costs what some ten updates
+/// do, at both ends.
+const PUSH_EVERY: Duration = Duration::from_millis(5);
+
+/// How long what others sent waits for more before it goes into the log: each entry costs a sync,
+/// which clients of this site wait behind, and the more islands there are, the more messages.
+const GATHER_EVERY: Duration = Duration::from_millis(5);
+/// So much of it does not wait.
+const GATHERED_MAX: usize = 64 << 10;
 
 /// Which other islands there are, and how they are spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +67,7 @@ impl Shores {
         Config {
             peers: self.peers.iter().map(|(slot, _)| *slot).collect(),
             beat_every: self.beat_every,
+            push_every: PUSH_EVERY,
             silence: self.silence,
             patience: Duration::from_secs(5),
             updates_max: 8_192,
@@ -96,6 +108,9 @@ pub(crate) struct Shore {
     wall: (Time, u64),
     waiting: Vec<(Slot, Word)>,
     updates: Vec<Bytes>,
+    /// How many bytes they are, and before which time they do not go into the log.
+    gathered: usize,
+    gathers_until: Time,
     /// What nothing concurrent can come to any more, and how far that was said in the log.
     stability: Stability,
     forgot: Vector,
@@ -116,6 +131,8 @@ impl Shore {
             wall: (Time::ZERO, 0),
             waiting: Vec::new(),
             updates: Vec::new(),
+            gathered: 0,
+            gathers_until: Time::ZERO,
         }
     }
 
@@ -141,7 +158,14 @@ impl Shore {
     }
 
     pub(crate) fn wake_at(&self) -> Option<Time> {
-        self.machine.as_ref().and_then(Machine::wake_at)
+        let machine = self.machine.as_ref().and_then(Machine::wake_at);
+        let gathered = (!self.updates.is_empty()).then_some(self.gathers_until);
+        [machine, gathered].into_iter().flatten().min()
+    }
+
+    /// Whether what others sent goes into the log now.
+    const fn is_gathered(&self, now: Time) -> bool {
+        now.nanos() >= self.gathers_until.nanos() || self.gathered >= GATHERED_MAX
     }
 
     /// How the others stand.
@@ -199,6 +223,8 @@ impl Replica {
         if !leads {
             shore.machine = None;
             shore.waiting.clear();
+            shore.updates.clear();
+            shore.gathered = 0;
             shore.pins.clear();
             shore.to_pin.clear();
             shore.to_seek = None;
@@ -230,7 +256,8 @@ impl Replica {
                 unix_ms,
             });
         }
-        let is_due = shore.wake_at().is_some_and(|at| at <= now);
+        let machine = shore.machine.as_ref().and_then(Machine::wake_at);
+        let is_due = machine.is_some_and(|at| at <= now);
         let mut forget = None;
         if is_due {
             shore.told.push_back(Told::Wake);
@@ -266,7 +293,9 @@ impl Replica {
             }
         }
         said.end(effects);
-        self.propose_updates(now, effects);
+        if self.shore.as_ref().is_some_and(|it| it.is_gathered(now)) {
+            self.propose_updates(now, effects);
+        }
     }
 
     fn obey_shore(
@@ -284,7 +313,11 @@ impl Replica {
                     said.say(node, message, effects);
                 }
             }
-            Wanted::Propose(Entry::Updates(updates)) => shore.updates.extend(updates),
+            Wanted::Expect(updates) => self.keyspace.expect(updates),
+            Wanted::Propose(Entry::Updates(updates)) => {
+                shore.gathered += updates.iter().map(Bytes::len).sum::<usize>();
+                shore.updates.extend(updates);
+            }
             Wanted::Propose(proposal) => {
                 self.propose_updates(now, effects);
                 self.propose_island(now, proposal, effects);
@@ -360,6 +393,11 @@ impl Replica {
         let Some(shore) = &mut self.shore else {
             return;
         };
+        if shore.updates.is_empty() {
+            return;
+        }
+        shore.gathers_until = now + GATHER_EVERY;
+        shore.gathered = 0;
         let (mut together, mut bytes) = (Vec::new(), 0);
         for update in core::mem::take(&mut shore.updates) {
             if bytes + update.len() > TOGETHER_MAX && !together.is_empty() {
@@ -388,22 +426,24 @@ impl Replica {
 
 impl Shore {
     fn answer(&mut self, to: Slot, ask: &Ask, bytes_max: usize) -> Result<(), &'static str> {
-        let pin = self.pins.get(&to);
-        let Some((_, states)) = pin.filter(|(pinned, _)| *pinned == ask.session) else {
+        let is_meant = |(session, states): &&(u64, States)| {
+            let total = states.tree().map(|it| it.total().short());
+            *session == ask.session && total == Some(ask.total)
+        };
+        let Some((_, states)) = self.pins.get(&to).filter(is_meant) else {
             return Ok(());
         };
         // Damage must not pass for keys that are not there: the other side gives up.
         let Ok(told) = states.tell(ask, bytes_max) else {
             return Err("a key's state is damaged: another island cannot be told of it");
         };
-        let message = Word::Tell(told.expect("it was pinned with its index"));
-        let mut bytes = BytesMut::new();
-        message.encode(&mut bytes);
-        if bytes.len() > TELL_MAX {
+        let told = told.expect("it was pinned with its index");
+        if told.size_hint() > TELL_MAX {
             return Err(
                 "concurrent writes of a key are too long to be sent: write the key once more",
             );
         }
+        let message = Word::Tell(told);
         self.told.push_back(Told::Answered { to, message });
         Ok(())
     }

@@ -20,6 +20,8 @@ pub(crate) enum Work {
         arguments: &'static [&'static str],
         clients: &'static str,
     },
+    /// The same while other members answer, and while they do not.
+    Apart { arguments: &'static [&'static str] },
     /// Puts and gets at a fixed rate, with and without somebody who lists all keys.
     Lists,
     /// One writer and many watchers, with and without one that never reads.
@@ -34,7 +36,7 @@ impl Work {
     /// Whether a case takes so long that it runs once, however many rounds are asked for.
     pub(crate) const fn runs_once(&self) -> bool {
         match self {
-            Self::Load { .. } | Self::Lists | Self::Stalled => false,
+            Self::Load { .. } | Self::Apart { .. } | Self::Lists | Self::Stalled => false,
             Self::Million | Self::Reclaim => true,
         }
     }
@@ -67,6 +69,8 @@ pub(crate) enum Bound {
 pub(crate) const RATE: &str = "operations/s";
 pub(crate) const CPU: &str = "CPU us/operation";
 pub(crate) const TAIL: &str = "p99 ms";
+pub(crate) const MIDDLE_JOINED: &str = "p50 joined / cut";
+pub(crate) const TAIL_JOINED: &str = "p99 joined / cut";
 pub(crate) const PUT_GROWTH: &str = "put p99 with lists / without";
 pub(crate) const GET_GROWTH: &str = "get p99 with lists / without";
 pub(crate) const MEMORY_GROWTH: &str = "peak growth MiB";
@@ -269,12 +273,35 @@ const ISLAND_64: Case = load(
     ],
 );
 
+/// An island that has no other, for what the guarantee costs by itself.
+const fn alone(mut case: Case, name: &'static str) -> Case {
+    case.name = name;
+    case.at = At::Alone;
+    case
+}
+
+/// A cut changes a put's latency by so much at most, at a rate that leaves the cores room.
+const UNCHANGED: &[Target] = &[
+    holm(MIDDLE_JOINED, Bound::AtMost(1.1)),
+    holm(TAIL_JOINED, Bound::AtMost(1.1)),
+];
+
 /// The figures of one of three islands on one machine, against an etcd alone.
 pub(crate) const OF_ISLANDS: &[Case] = &[
     ISLAND_1,
     cut(ISLAND_1, "island-1-cut"),
+    alone(ISLAND_1, "island-1-alone"),
     ISLAND_64,
     cut(ISLAND_64, "island-64-cut"),
+    alone(ISLAND_64, "island-64-alone"),
+    Case {
+        name: "island-joined-cut",
+        at: At::Leader,
+        work: Work::Apart {
+            arguments: &["put", "--clients", "8", "--rate", "1000"],
+        },
+        targets: UNCHANGED,
+    },
 ];
 
 /// The cases of a form that one of the patterns names, all if there are none. `*` stands for any text.

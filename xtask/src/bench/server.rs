@@ -19,6 +19,8 @@ pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one request to the gateway may take; etcd's defragmentation holds its answer back.
 const GATEWAY_PATIENCE: Duration = Duration::from_secs(120);
+/// After how long islands that hear nothing count as cut off, and a little more.
+const CUT_NOTICED: Duration = Duration::from_secs(6);
 /// How long an election may take.
 const LEADER_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -44,6 +46,8 @@ pub(crate) enum At {
     All,
     /// The first island of a local-first keyspace, the others held so that they cost nothing: cut off.
     Cut,
+    /// The one island of a local-first keyspace that has no other.
+    Alone,
 }
 
 /// How many members a server has, and what they are to each other.
@@ -74,6 +78,8 @@ pub(crate) struct Server {
     aim: Vec<usize>,
     /// Where clients reach the first island, if it is one of islands.
     island: Option<String>,
+    /// Where they reach one that is alone.
+    hermit: Option<String>,
     folder: PathBuf,
 }
 
@@ -112,6 +118,7 @@ impl Server {
             members: Vec::new(),
             aim: vec![0],
             island: None,
+            hermit: None,
             folder,
         };
         fs::create_dir_all(&server.folder)?;
@@ -134,23 +141,18 @@ impl Server {
             member.wait_until_ready(side)?;
         }
         if form == Form::Islands && side == Side::Holm {
-            server.island = Some(server.make_islands()?);
+            server.awaited_leader()?;
+            server.island = Some(server.make_islands("bench", &NAMES)?);
         }
         Ok(server)
     }
 
-    /// Creates a local-first keyspace; where its first island is reached.
-    fn make_islands(&self) -> Result<String> {
-        self.awaited_leader()?;
+    /// Creates a local-first keyspace at sites; where its first island is reached.
+    fn make_islands(&self, name: &str, sites: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.holm);
-        command.args([
-            "keyspace",
-            "create",
-            "bench",
-            "--guarantee",
-            "local-first",
-            "--json",
-        ]);
+        command.args(["keyspace", "create", name, "--guarantee", "local-first"]);
+        command.arg(format!("--sites={}", sites.join(",")));
+        command.arg("--json");
         command.arg(format!("--endpoints=127.0.0.1:{}", self.members[0].port));
         let view: Value = serde_json::from_str(&output(&mut command)?)?;
         let address = view["sites"][0]["addresses"][0].as_str();
@@ -160,11 +162,23 @@ impl Server {
             .to_owned())
     }
 
-    /// Holds all members but the first, as if they were cut off; or lets them go on.
-    fn hold_others(&self, signal: &str) -> Result<()> {
+    /// Holds all members but the first, as if they were cut off, until that is noticed; or lets
+    /// them go on, until they have what they missed.
+    pub(crate) fn hold_others(&self, is_held: bool) -> Result<()> {
+        let signal = if is_held { "-STOP" } else { "-CONT" };
         for member in &self.members[1..] {
             let mut command = Command::new("kill");
             output(command.args([signal, &member.child.id().to_string()]))?;
+        }
+        if self.members.len() > 1 && is_held {
+            sleep(CUT_NOTICED);
+        } else if self.members.len() > 1 {
+            self.awaited_leader()?;
+            let mut command = Command::new(&self.holm);
+            command.args(["keyspace", "wait", "bench", "--within=60", "--seen-by"]);
+            command.arg(NAMES[1..].join(","));
+            command.arg(format!("--endpoints=127.0.0.1:{}", self.members[0].port));
+            output(&mut command)?;
         }
         Ok(())
     }
@@ -176,7 +190,13 @@ impl Server {
             At::Leader if self.island.is_some() => vec![0],
             At::Leader => vec![self.awaited_leader()?],
             At::Cut => {
-                self.hold_others("-STOP")?;
+                self.hold_others(true)?;
+                vec![0]
+            }
+            At::Alone => {
+                if self.island.is_some() {
+                    self.hermit = Some(self.make_islands("alone", &NAMES[..1])?);
+                }
                 vec![0]
             }
         };
@@ -292,7 +312,7 @@ impl Server {
 
     /// The one address, or those of all members that load goes to, commas between.
     pub(crate) fn endpoint(&self) -> String {
-        if let Some(island) = &self.island {
+        if let Some(island) = self.hermit.as_ref().or(self.island.as_ref()) {
             return island.clone();
         }
         let address = |at: &usize| format!("127.0.0.1:{}", self.members[*at].port);

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bench::case::{
-    EVENTS_KEPT, GET_GROWTH, LOADED, MEMORY_GROWTH, PUT_GROWTH, RESTART, RESTARTED, SLOWEST,
-    STALLED_TAIL, TAIL, Work,
+    EVENTS_KEPT, GET_GROWTH, LOADED, MEMORY_GROWTH, MIDDLE_JOINED, PUT_GROWTH, RESTART, RESTARTED,
+    SLOWEST, STALLED_TAIL, TAIL, TAIL_JOINED, Work,
 };
 use crate::bench::figure::{Sample, middle};
 use crate::bench::generator::{Load, figures, floor, load, required};
@@ -84,7 +84,7 @@ impl Work {
     /// Prepares a fresh server for the rounds.
     pub(crate) fn prepare(&self, server: &Server) -> Result<()> {
         match self {
-            Self::Load { .. } | Self::Stalled | Self::Million => Ok(()),
+            Self::Load { .. } | Self::Apart { .. } | Self::Stalled | Self::Million => Ok(()),
             Self::Lists => fill(server, &["--keys", "100000", "--txn-puts", "50"], "1024"),
             Self::Reclaim => {
                 let keys = ["--keys", "300000", "--txn-puts", "100", "--passes", "4"];
@@ -97,6 +97,7 @@ impl Work {
     pub(crate) fn round(&self, server: &mut Server, round: &Round<'_>) -> Result<Sample> {
         match self {
             Self::Load { arguments, clients } => plain(server, round, arguments, clients),
+            Self::Apart { arguments } => apart(server, round, arguments),
             Self::Lists => lists(server, round),
             Self::Stalled => stalled(server, round),
             Self::Million => million(server),
@@ -124,6 +125,32 @@ fn plain(server: &Server, round: &Round<'_>, arguments: &[&str], clients: &str) 
     let echo = load(server, &[&words[..], &["--warmup", "300ms"]].concat())?;
     sample.extend(floor(&echo, writes.then_some(round.disk.p50_ms)));
     Ok(sample)
+}
+
+/// Joined, cut, and joined again, so that what drifts is not taken for the cut.
+fn apart(server: &Server, round: &Round<'_>, arguments: &[&str]) -> Result<Sample> {
+    let duration = flag(round.duration);
+    let words = [arguments, &["--duration", &duration]].concat();
+    let run = || -> Result<_> {
+        let report = load(server, &words)?;
+        let at = |place| required(&report, place, 1e6);
+        Ok((at("/latency_ns/p50")?, at("/latency_ns/p99")?))
+    };
+    let before = run()?;
+    server.hold_others(true)?;
+    let cut = run()?;
+    server.hold_others(false)?;
+    let after = run()?;
+    let middle = f64::midpoint(before.0, after.0);
+    let tail = f64::midpoint(before.1, after.1);
+    Ok(vec![
+        ("p50 ms, joined", middle),
+        ("p50 ms, cut", cut.0),
+        (MIDDLE_JOINED, middle / cut.0),
+        ("p99 ms, joined", tail),
+        ("p99 ms, cut", cut.1),
+        (TAIL_JOINED, tail / cut.1),
+    ])
 }
 
 fn lists(server: &Server, round: &Round<'_>) -> Result<Sample> {

@@ -1,6 +1,9 @@
 //! What is measured in a timed run: latencies, answers, and how long nobody led.
 
+use std::time::Duration;
+
 use holm_base::{NodeId, Time};
+use holm_check::islands::Took;
 use holm_raft as raft;
 
 use crate::histogram::Histogram;
@@ -294,6 +297,20 @@ impl Figures {
                 };
                 (nanos > 0).then(|| lossy(latencies.count()) * 1e9 / lossy(nanos))
             }
+        }
+    }
+
+    /// How long puts at a site took in a phase.
+    pub(crate) fn took_of_puts(&self, site: usize, phase: &str) -> Took {
+        let Some(phase) = self.phases.iter().position(|it| it == phase) else {
+            return Took::default();
+        };
+        let (latencies, _asked) = self.gather(0, &[site], Some(phase));
+        let at = |per_mille| Duration::from_nanos(latencies.quantile(per_mille).unwrap_or(0));
+        Took {
+            answers: latencies.count(),
+            median: at(500),
+            tail: at(990),
         }
     }
 

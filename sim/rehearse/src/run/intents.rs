@@ -6,7 +6,7 @@ use std::time::Duration;
 use holm_base::NodeId;
 use holm_check::islands::{
     Answered, Count, Ended, Intent, Islands, Key, Mark, Shown, atomic, available, causality,
-    intentions, sessions, sums,
+    intentions, sessions, steady, sums,
 };
 use holm_check::{Operation, Outcome, Violation};
 use holm_local_first::Type;
@@ -14,7 +14,7 @@ use holm_local_first::Type;
 use super::Run;
 use super::islands::{Archipelago, Clock};
 use crate::calls::{Call, Reply};
-use crate::scenario::Check;
+use crate::scenario::{Action, Check};
 
 /// An island may take so many election timeouts to answer again after it was not well.
 const RECOVERY: u32 = 4;
@@ -23,6 +23,22 @@ const RECOVERY: u32 = 4;
 type Counts = BTreeMap<Key, Vec<(Mark, Count)>>;
 
 impl Run<'_> {
+    /// Holds how long puts took while links were cut against before.
+    pub(super) fn judge_steady(&self) -> Option<Violation> {
+        let cuts = self.scenario.faults.iter();
+        let cuts = cuts.filter(|it| matches!(it.action, Action::Cut | Action::CutFrom));
+        for fault in cuts {
+            for (at, site) in self.scenario.sites.iter().enumerate() {
+                let before = self.figures.took_of_puts(at, "before");
+                let cut = self.figures.took_of_puts(at, &fault.name);
+                if let Err(found) = steady(&site.name, before, cut) {
+                    return Some(found);
+                }
+            }
+        }
+        None
+    }
+
     /// Judges what became of each write, and what clients saw of them.
     pub(super) fn judge_intents(&self, islands: &Archipelago) -> Option<Violation> {
         let judges = |check| self.scenario.judges(check);

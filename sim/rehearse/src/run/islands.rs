@@ -231,6 +231,9 @@ impl Run<'_> {
         if judges(Check::Heals) {
             found = found.or_else(|| self.judge_rest());
         }
+        if judges(Check::Steady) {
+            found = found.or_else(|| self.judge_steady());
+        }
         if judges(Check::Watch) {
             found = found.or_else(|| self.judge_views(&islands));
         }

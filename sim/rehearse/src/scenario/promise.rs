@@ -23,10 +23,11 @@ pub(crate) enum Check {
     Causality,
     Intentions,
     Available,
+    Steady,
 }
 
 impl Check {
-    pub(crate) const ALL: [(&'static str, Self); 13] = [
+    pub(crate) const ALL: [(&'static str, Self); 14] = [
         ("linearizable", Self::Linearizable),
         ("watch", Self::Watch),
         ("durable", Self::Durable),
@@ -40,6 +41,7 @@ impl Check {
         ("causality", Self::Causality),
         ("intentions", Self::Intentions),
         ("available", Self::Available),
+        ("steady", Self::Steady),
     ];
 
     /// Whether it is judged where islands write apart, and where there is one order.
@@ -52,7 +54,8 @@ impl Check {
             | Self::Sessions
             | Self::Causality
             | Self::Intentions
-            | Self::Available => (true, false),
+            | Self::Available
+            | Self::Steady => (true, false),
         }
     }
 
@@ -75,6 +78,7 @@ impl Check {
                 Some("each acknowledged write is shown, covered by one that saw it, or told of")
             }
             Self::Available => Some("an island answers whatever its links do"),
+            Self::Steady => Some("an island answers puts as fast when it is cut off as before"),
             Self::Linearizable
             | Self::Watch
             | Self::Durable

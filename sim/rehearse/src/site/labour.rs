@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use holm_kv::command::{Command, Proposal};
 use holm_machine::Turn;
 use holm_sequencer::Record;
 
@@ -63,16 +65,28 @@ impl Labour {
     }
 }
 
+/// How many entries go to the log; of an island, an update of another counts as one, for it is
+/// applied like one.
 fn entries(turn: &Turn<Effect>) -> u64 {
-    let is_entry = |effect: &&Effect| {
-        matches!(
-            effect,
-            Effect::Persist {
-                record: Stored::Store(Record::Entry { .. }),
-                ..
-            }
-        )
-    };
-    let count = turn.records.iter().filter(is_entry).count();
-    u64::try_from(count).expect("batches are small")
+    let count = turn.records.iter().map(|effect| {
+        if let Effect::Persist {
+            record: Stored::Store(Record::Entry { body, .. }),
+            ..
+        } = effect
+        {
+            updates(body).unwrap_or(1)
+        } else {
+            0
+        }
+    });
+    u64::try_from(count.sum::<usize>()).expect("batches are small")
+}
+
+fn updates(body: &Bytes) -> Option<usize> {
+    let (proposal, _unix_ms) = Proposal::decode_at(body).ok()?;
+    if let Command::Island(holm_local_first::Proposal::Updates(updates)) = proposal.command {
+        Some(updates.len())
+    } else {
+        None
+    }
 }

@@ -1,7 +1,7 @@
 //! What a keyspace shows of the island that it is, to whoever exchanges with others.
 
 use bytes::Bytes;
-use holm_local_first::{Applied, Island, Slot};
+use holm_local_first::{Applied, Island, Sealed, Slot};
 
 use super::{Indexed, Isle, States};
 use crate::keyspace::Keyspace;
@@ -19,6 +19,13 @@ impl Keyspace {
             .as_deref_mut()
             .map(Isle::take_applied)
             .unwrap_or_default()
+    }
+
+    /// These updates of others are about to come as a command, and were read already.
+    pub fn expect(&mut self, updates: Vec<Sealed>) {
+        if let Some(isle) = self.isle.as_deref_mut() {
+            isle.expect(updates);
+        }
     }
 
     /// Whether the island has something to forget once it is stable: additions to fold.

@@ -84,6 +84,8 @@ pub(crate) struct Site {
     machine: Exchange,
     /// Proposed and not committed.
     log: VecDeque<Proposal>,
+    /// What was read before it was proposed.
+    expected: VecDeque<Sealed>,
     boots: u64,
     clock_off_ms: u64,
 }
@@ -98,6 +100,8 @@ pub(crate) struct World {
     network: BTreeMap<(Slot, Slot), VecDeque<Message>>,
     cut: Vec<(Slot, Slot)>,
     values: u64,
+    /// How many messages with updates were sent, and how many updates in them.
+    pub(crate) sent: (usize, usize),
 }
 
 const UNIX_MS: u64 = 1_800_000_000_000;
@@ -107,6 +111,7 @@ fn config(own: Slot, count: u8, boot: u64) -> Config {
     Config {
         peers: all.filter(|it| *it != own).collect(),
         beat_every: Duration::from_secs(1),
+        push_every: Duration::from_millis(5),
         silence: Duration::from_secs(5),
         patience: Duration::from_secs(2),
         updates_max: 4,
@@ -127,6 +132,7 @@ impl World {
             network: BTreeMap::new(),
             cut: Vec::new(),
             values: 0,
+            sent: (0, 0),
         };
         for own in (1..=count).map(slot) {
             let island = Island::new(own, 1);
@@ -139,6 +145,7 @@ impl World {
                 pins: BTreeMap::new(),
                 early: BTreeMap::new(),
                 log: VecDeque::new(),
+                expected: VecDeque::new(),
                 boots: 0,
                 clock_off_ms: u64::from(own.value()) * 700,
             };
@@ -173,12 +180,17 @@ impl World {
     fn carry_out(&mut self, own: Slot, effect: Effect) {
         match effect {
             Effect::Send { to, message } => {
+                if let Message::Updates { updates, .. } = &message {
+                    self.sent.0 += 1;
+                    self.sent.1 += updates.len();
+                }
                 self.network
                     .entry((own, to))
                     .or_default()
                     .push_back(message);
             }
             Effect::Propose(proposal) => self.site(own).log.push_back(proposal),
+            Effect::Expect(updates) => self.site(own).expected.extend(updates),
             Effect::Read {
                 to,
                 slot,
@@ -326,7 +338,14 @@ impl World {
     fn take_in(&mut self, own: Slot, bytes: &Bytes) {
         let unix_ms = self.unix_ms(own);
         let site = self.site(own);
-        match site.island.judge(bytes, unix_ms) {
+        let judged = site.island.judge(bytes, unix_ms);
+        while let Some(read) = site.expected.pop_front() {
+            if read.bytes == *bytes {
+                assert_eq!(site.island.judge_read(read, unix_ms), judged);
+                break;
+            }
+        }
+        match judged {
             Intake::Next(sealed) => {
                 site.island.take(&sealed);
                 self.took(own, sealed);
@@ -373,6 +392,7 @@ impl World {
         site.boots += 1;
         // Some of what was proposed may be committed all the same.
         site.log.truncate(usize::try_from(keeps).expect("a few"));
+        site.expected.clear();
         site.pins.clear();
         site.machine = Exchange::new(config(own, count, site.boots), site.island.clone());
         while !self.site(own).log.is_empty() {
@@ -519,6 +539,7 @@ impl Site {
     /// A few bytes at a time.
     fn answer(&self, to: Slot, ask: &Ask) -> Option<Message> {
         let pin = self.pins.get(&to).filter(|it| it.session == ask.session)?;
+        let pin = Some(pin).filter(|it| it.tree.total().short() == ask.total)?;
         let told = tell(ask, &pin.tree, 8, |name| {
             let state = pin.keys.get(name)?;
             Some((name.clone(), state.encode()))
