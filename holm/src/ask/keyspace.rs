@@ -30,6 +30,7 @@ Examples:
   holm keyspace show orders
   holm keyspace members orders add d
   holm keyspace members orders remove b
+  holm keyspace members fleet remove c --lost     of a local-first one, when c will never come back
   holm keyspace remove orders --yes               with all that is in it
   holm get a --keyspace orders                    any client command can name one
 
@@ -111,7 +112,7 @@ pub(crate) struct Remove {
 pub(crate) enum Change {
     /// Show them
     List,
-    /// Take a site in: it gets a vote once it has all that is there
+    /// Take a site in: it gets a vote, or of a local-first one serves, once it has what is there
     Add {
         /// Its name
         site: String,
@@ -120,6 +121,9 @@ pub(crate) enum Change {
     Remove {
         /// Its name
         site: String,
+        /// Of a local-first one, when the site will not come back: what no other site has of it is lost
+        #[arg(long)]
+        lost: bool,
     },
 }
 
@@ -155,15 +159,16 @@ pub(super) async fn run(
             name,
             change: Some(change),
         } => {
-            let (site, is_leaving) = match change {
-                Change::Add { site } => (site, false),
-                Change::Remove { site } => (site, true),
+            let (site, is_leaving, is_lost) = match change {
+                Change::Add { site } => (site, false, false),
+                Change::Remove { site, lost } => (site, true, *lost),
                 Change::List => bail!("the list was shown"),
             };
             let request = KeyspaceMemberRequest {
                 name: name.clone(),
                 site: site.clone(),
                 is_leaving,
+                is_lost,
             };
             let path = "/holm.v1.Node/KeyspaceMember";
             let _begun: KeyspaceView = client.call(path, &request).await?;

@@ -340,6 +340,9 @@ pub struct KeyspaceMemberRequest {
     /// Whether it is let go.
     #[prost(bool, tag = "3")]
     pub is_leaving: bool,
+    /// Of a local-first keyspace, whether it is let go without being asked: it is lost.
+    #[prost(bool, tag = "4")]
+    pub is_lost: bool,
 }
 
 /// Asks which concurrent writes met at this site in a local-first keyspace.

@@ -2,6 +2,7 @@
 
 pub mod context;
 pub mod convert;
+mod door;
 pub mod errors;
 pub mod front;
 pub mod grpc;

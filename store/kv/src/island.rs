@@ -9,6 +9,7 @@
 //! fact State/key:  all writes that none saw        only keys with several, or whose record
 //!                                                  has another mark
 //! fact Island:     what was taken in               with the sequencer's words (I16)
+//! fact Island/charter: which sites it goes by     once they are others than at the beginning
 //! fact Staged/key: what another has                while a session is open
 //! fact Conflict/n: which concurrent writes met     the newest, by number
 //! ```
@@ -19,6 +20,7 @@
 mod digests;
 mod face;
 mod list;
+mod members;
 mod met;
 mod streams;
 
@@ -28,8 +30,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use holm_base::Revision;
 use holm_local_first::{
-    Applied, Cause, Chain, Change, Conflict, Dot, Hlc, Intake, Island, Mark, Proposal, Rules,
-    Sealed, Session, Sibling, Slot, Stamp, State, Type, Update, Vector, conflicts,
+    Applied, Cause, Chain, Change, Charter, Conflict, Dot, Hlc, Intake, Island, Mark, Proposal,
+    Rules, Sealed, Session, Sibling, Slot, Stamp, State, Type, Update, Vector, conflicts,
 };
 
 use crate::apply::Work;
@@ -73,12 +75,19 @@ pub struct IslandView {
     pub vector: Vector,
     /// How many keys have concurrent writes of which one is shown.
     pub conflicts: u64,
+    /// The number of the table of members that it goes by.
+    pub epoch: u32,
+    /// Of which slots it takes in nothing more until the next table, and how far it is with each.
+    pub stops: BTreeMap<Slot, (u64, Chain)>,
+    /// Whether it takes no writes any more: its own slot does not go on.
+    pub is_ended: bool,
 }
 
 /// The island of a keyspace.
 #[derive(Debug)]
 pub(crate) struct Isle {
     config: IslandConfig,
+    charter: Charter,
     island: Island,
     streams: Streams,
     /// Of the command in hand: its time, and what it changed.
@@ -108,6 +117,7 @@ impl Isle {
             Some(kept) => Island::decode(&kept).map_err(damaged)?,
             None => Island::new(config.slot, config.epoch),
         };
+        let charter = members::kept(store).map_err(damaged)?;
         store.begin_at(Stamp::since(config.slot, config.since_unix_ms));
         let (mut conflicts, mut loose) = (0, BTreeSet::new());
         store.facts(FactKind::State, &mut |key, state| {
@@ -117,8 +127,9 @@ impl Isle {
                 loose.insert(Bytes::copy_from_slice(key));
             }
         });
-        Ok(Self {
+        let mut isle = Self {
             streams: Streams::new(config.updates_bytes_max, island.vector()),
+            charter,
             config,
             island,
             unix_ms: 0,
@@ -129,7 +140,9 @@ impl Isle {
             loose,
             digests: Digests::default(),
             touched: BTreeSet::new(),
-        })
+        };
+        isle.apply_charter();
+        Ok(isle)
     }
 
     pub(crate) const fn island(&self) -> &Island {
@@ -140,7 +153,19 @@ impl Isle {
         IslandView {
             vector: self.island.vector().clone(),
             conflicts: self.conflicts,
+            epoch: self.island.epoch(),
+            stops: self.stops(),
+            is_ended: self.is_ended(),
         }
+    }
+
+    fn stops(&self) -> BTreeMap<Slot, (u64, Chain)> {
+        let stops = self.charter.stops().keys();
+        let tip = |slot: &Slot| self.island.tips().get(slot).cloned().unwrap_or_default();
+        stops
+            .map(|slot| (*slot, tip(slot)))
+            .map(|(slot, tip)| (slot, (tip.seq, tip.chain)))
+            .collect()
     }
 
     /// What was taken in since this was last asked.
@@ -437,8 +462,12 @@ impl Work<'_> {
             Proposal::Begin(session) => {
                 self.clear_staged();
                 let isle = self.isle();
-                isle.island.begin(session.clone());
-                isle.applied.push(Applied::Began(session.clone()));
+                if isle.island.may_join(session) {
+                    isle.island.begin(session.clone());
+                    isle.applied.push(Applied::Began(session.clone()));
+                } else {
+                    isle.applied.push(Applied::GaveUp(session.id));
+                }
             }
             Proposal::Stage { session, states } => {
                 if self.is_open(*session) {
@@ -463,6 +492,8 @@ impl Work<'_> {
             }
             Proposal::GiveUp { session } => self.give_up(*session),
             Proposal::Forget(stable) => self.settle(stable)?,
+            Proposal::Follow(roster) => self.follow(roster),
+            Proposal::Stop(slot) => self.stop(*slot),
         }
         Ok(Outcome::Done)
     }

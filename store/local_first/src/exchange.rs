@@ -15,6 +15,7 @@
 //! proposed, so that the next update can be judged at once; what was proposed and never came is
 //! forgotten after a while, and pulled again.
 
+mod follow;
 mod session;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -29,6 +30,7 @@ use crate::clock::Hlc;
 use crate::island::{Intake, Island, Session, Tip, dot_of};
 use crate::message::Message;
 use crate::ranges::Short;
+use crate::roster::{Charter, Roster};
 use crate::seek::Ask;
 use crate::tree::Tree;
 use crate::update::Sealed;
@@ -124,6 +126,8 @@ pub enum Applied {
     Installed(u64, Hlc),
     /// A session was given up.
     GaveUp(u64),
+    /// The site goes by another table of members, or has stopped a slot.
+    Followed(Charter),
 }
 
 /// What is wanted.
@@ -217,6 +221,11 @@ pub enum Proposal {
         /// How many keys were staged.
         keys: u64,
     },
+    /// From here on the site goes by this table of members, if it is newer than its own.
+    Follow(Roster),
+    /// From here on nothing more of a slot is taken in, until the next table; of its own slot
+    /// nothing is originated.
+    Stop(Slot),
 }
 
 /// What an operator or a test should know.
@@ -335,6 +344,7 @@ impl Exchange {
                 self.taken.give_up(id);
                 self.ahead = self.taken.clone();
             }
+            Applied::Followed(charter) => self.follow(&charter, effects),
         }
     }
 
@@ -394,7 +404,12 @@ impl Exchange {
         let vector = self.taken.vector().clone();
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.told = vector.clone();
-            let message = Message::Beat { vector, asks };
+            let epoch = self.taken.epoch();
+            let message = Message::Beat {
+                vector,
+                epoch,
+                asks,
+            };
             effects.push(Effect::Send { to, message });
         }
     }
@@ -412,7 +427,7 @@ impl Exchange {
         };
         peer.heard = Some(now);
         match message {
-            Message::Beat { vector, asks } => {
+            Message::Beat { vector, asks, .. } => {
                 // A site that begins anew may say less than it did; what it says now counts.
                 let seq = vector.seq(own);
                 while let Some((_, length)) = peer.on_way.pop_front_if(|it| it.0 <= seq) {
@@ -506,7 +521,14 @@ impl Exchange {
                     }
                     break;
                 }
-                Intake::Closed | Intake::Epoch(_) => break,
+                Intake::Closed | Intake::Frozen(_) => break,
+                Intake::Epoch(_) => {
+                    // Until this site has that table, asking at once again would be for nothing.
+                    if let Some(peer) = self.peers.get_mut(&from) {
+                        peer.pulling = Some((slot, now));
+                    }
+                    break;
+                }
                 Intake::Ahead(hlc) => {
                     let held = dot.map(|dot| Effect::Note(Note::Held(dot, hlc)));
                     held.into_iter().for_each(|note| effects.push(note));
@@ -554,7 +576,8 @@ impl Exchange {
         }
         let ahead = self.ahead.vector();
         let lacks = |slot: Slot| {
-            let is_there = peer.vector.seq(slot) > ahead.seq(slot);
+            let there = self.ahead.limited(slot, peer.vector.seq(slot));
+            let is_there = there > ahead.seq(slot);
             is_there && (slot == from || !self.is_heard(slot, now))
         };
         let first = peer.wants.filter(|slot| lacks(*slot));

@@ -17,6 +17,8 @@ pub enum Message {
     Beat {
         /// Up to where it has taken in everything.
         vector: Vector,
+        /// By which table of members it goes.
+        epoch: u32,
         /// Whether the other is to answer with one of its own.
         asks: bool,
     },

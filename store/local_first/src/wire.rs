@@ -10,9 +10,11 @@
 //! vector    u8 n, n x (u8 slot, varint seq)
 //! session   u64 id, tips            ask, tell  a body, as `seek` says
 //! tips      u8 n, n x (u8 slot, varint seq, [32] chain, vector)
+//! roster    a body, as `roster` says
 //! ```
 //!
-//! Kinds 6 to 8 of messages were a session that listed all keys; proposal 4 ends one, and stands
+//! A word of how far a site is has kind 1 while it goes by the first table of members, and 13 with
+//! a u32 epoch behind it from then on. Kinds 6 to 8 of messages were a session that listed all keys; proposal 4 ends one, and stands
 //! in logs. Numbers of a fixed length are little-endian. What is large in what was read is a slice of
 //! the bytes that it was read from.
 
@@ -27,6 +29,7 @@ use crate::exchange::Proposal;
 use crate::island::{Island, Session, Tip};
 use crate::message::Message;
 use crate::ranges::Short;
+use crate::roster::Roster;
 use crate::seek::{Ask, Tell};
 use crate::update::Chain;
 use crate::vector::{Dot, Slot, Vector};
@@ -38,10 +41,18 @@ impl Message {
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_u8(VERSION);
         match self {
-            Self::Beat { vector, asks } => {
-                out.put_u8(1);
+            Self::Beat {
+                vector,
+                epoch,
+                asks,
+            } => {
+                // The first table goes without saying, as it did before there were others.
+                out.put_u8(if *epoch == 1 { 1 } else { 13 });
                 vector.encode(out);
                 out.put_u8(u8::from(*asks));
+                if *epoch != 1 {
+                    out.put_u32_le(*epoch);
+                }
             }
             Self::Updates { slot, updates } => {
                 out.put_u8(2);
@@ -98,6 +109,12 @@ impl Message {
             1 => Self::Beat {
                 vector: Vector::decode(&mut reader)?,
                 asks: flag(&mut reader, what)?,
+                epoch: 1,
+            },
+            13 => Self::Beat {
+                vector: Vector::decode(&mut reader)?,
+                asks: flag(&mut reader, what)?,
+                epoch: later_epoch(&mut reader, what)?,
             },
             2 => Self::Updates {
                 slot: reader.slot()?,
@@ -166,6 +183,14 @@ impl Proposal {
                 out.put_u64_le(*session);
                 put_varint(out, *keys);
             }
+            Self::Follow(roster) => {
+                out.put_u8(8);
+                put_body(out, &roster.encode());
+            }
+            Self::Stop(slot) => {
+                out.put_u8(9);
+                out.put_u8(slot.value());
+            }
         }
     }
 
@@ -180,7 +205,8 @@ impl Proposal {
             }
             Self::Begin(session) => session.tips.len() * 64,
             Self::Forget(stable) => stable.iter().count() * 11,
-            Self::Install { .. } | Self::Join { .. } | Self::GiveUp { .. } => 0,
+            Self::Follow(roster) => roster.nodes.len() * 64,
+            Self::Install { .. } | Self::Join { .. } | Self::GiveUp { .. } | Self::Stop(_) => 0,
         };
         bodies + 32
     }
@@ -212,6 +238,8 @@ impl Proposal {
                 session: reader.u64(what)?,
                 keys: reader.varint(what)?,
             },
+            8 => Self::Follow(Roster::decode(reader.body(what)?)?),
+            9 => Self::Stop(reader.slot()?),
             _unknown => return Err(DecodeError::Wrong { what }),
         };
         reader.end(what)?;
@@ -274,6 +302,14 @@ fn flag(reader: &mut Reader, what: &'static str) -> Result<bool, DecodeError> {
         0 => Ok(false),
         1 => Ok(true),
         _other => Err(DecodeError::Wrong { what }),
+    }
+}
+
+/// The first table has another way to be written.
+fn later_epoch(reader: &mut Reader, what: &'static str) -> Result<u32, DecodeError> {
+    match reader.u32(what)? {
+        1 => Err(DecodeError::Wrong { what }),
+        epoch => Ok(epoch),
     }
 }
 

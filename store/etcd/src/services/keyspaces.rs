@@ -14,7 +14,7 @@ use holm_kv::outcome::Outcome;
 use holm_local_first::Vector;
 use holm_runtime::DEFAULT;
 
-use super::Services;
+use super::{Services, island_sites};
 use crate::context::Context;
 use crate::holm::{
     KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
@@ -366,6 +366,7 @@ impl Services {
     /// Takes the site that is reached there into this keyspace, as `etcdctl member add` asks for
     /// it, and waits until it belongs to it.
     pub(super) async fn add_site_by_url(&self, urls: &[String]) -> Result<NodeId, Status> {
+        self.check_is_one_for_all()?;
         let home = self.home()?;
         let known = home.members().await?;
         let found = known
@@ -383,6 +384,7 @@ impl Services {
 
     /// Lets a site go from this keyspace, as `etcdctl member remove` asks for it.
     pub(super) async fn remove_site_by_id(&self, node: NodeId) -> Result<(), Status> {
+        self.check_is_one_for_all()?;
         let home = self.home()?;
         let there = self.members().await?;
         let site = there.iter().find(|it| it.node == node);
@@ -402,6 +404,7 @@ impl Services {
             name: name.to_owned(),
             site: site.name.clone(),
             is_leaving,
+            is_lost: false,
         };
         home.edit(|table| {
             let mut entries = table.keyspaces.iter_mut();
@@ -495,12 +498,14 @@ fn begin_joining(
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
-    check_fixed(entry)?;
     if entry.left.contains(&node) || entry.leaving.contains(&node) {
         return Err(not_now(format!(
             "site {site} was let go from keyspace {name}, and who was let go cannot come back: \
              take another site in, or make a new keyspace"
         )));
+    }
+    if entry.islands.is_some() {
+        return island_sites::join(entry, node, request);
     }
     if !entry.hosts().any(|it| it == node) {
         entry.joining.push(node);
@@ -514,8 +519,12 @@ fn begin_leaving(
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
-    check_fixed(entry)?;
-    if entry.leaving.contains(&node) {
+    if entry.islands.is_none() && request.is_lost {
+        return Err(not_now(format!(
+            "keyspace {name} is linearizable: most of its sites let a lost one go without asking it; leave out --lost"
+        )));
+    }
+    if entry.leaving.contains(&node) && !request.is_lost {
         return Ok(());
     }
     if !entry.hosts().any(|it| it == node) {
@@ -529,23 +538,14 @@ fn begin_leaving(
              `holm keyspace remove {name}`"
         )));
     }
+    if entry.islands.is_some() {
+        island_sites::leave(entry, node, request.is_lost);
+        return Ok(());
+    }
     entry.sites.retain(|it| *it != node);
     entry.joining.retain(|it| *it != node);
     entry.leaving.push(node);
     Ok(())
-}
-
-/// The sites of a local-first keyspace stay those that it began with, in this release.
-fn check_fixed(entry: &Entry) -> Result<(), Status> {
-    if entry.islands.is_none() {
-        return Ok(());
-    }
-    let name = &entry.name;
-    let text = format!(
-        "keyspace {name} is local-first, and its sites cannot be changed yet: create another one with \
-         the sites that it shall have, and copy its keys"
-    );
-    Err(Status::new(Code::Unimplemented, text))
 }
 
 pub(super) fn guarantee(request: &KeyspaceCreateRequest) -> &str {

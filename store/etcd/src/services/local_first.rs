@@ -1,5 +1,6 @@
 //! Local-first keyspaces: what one is made of, and how its islands are, as far as this one knows.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holm_base::NodeId;
@@ -64,8 +65,8 @@ impl Services {
         let members = self.members().await?;
         let table = self.keyspace_table()?;
         let islands = table.find(name).and_then(|it| it.islands.as_ref());
-        let slots = islands.into_iter().flat_map(|it| &it.slots);
-        let named = slots.map(|(node, slot)| (u32::from(*slot), name_of(&members, *node)));
+        let slots = islands.into_iter().flat_map(Islands::nodes);
+        let named = slots.map(|(slot, node)| (u32::from(slot), name_of(&members, node)));
         Ok(named.collect())
     }
 
@@ -99,6 +100,9 @@ impl Services {
             schema: request.schema.clone(),
             since_unix_ms: unix_ms(),
             slots: slots.collect(),
+            members: String::new(),
+            former: BTreeMap::new(),
+            going: BTreeMap::new(),
         }))
     }
 }

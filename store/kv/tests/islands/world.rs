@@ -394,7 +394,8 @@ fn own_updates(keyspace: &mut Keyspace) -> Vec<Update> {
         holm_local_first::Applied::Began(_)
         | holm_local_first::Applied::Staged(_)
         | holm_local_first::Applied::Installed(..)
-        | holm_local_first::Applied::GaveUp(_) => None,
+        | holm_local_first::Applied::GaveUp(_)
+        | holm_local_first::Applied::Followed(_) => None,
     });
     updates.filter(|it| it.dot.slot == own).collect()
 }

@@ -316,6 +316,7 @@ impl World {
             Proposal::Join { session, keys } => self.install(own, session, keys),
             Proposal::Install { .. } => unreachable!("it stands in old logs only"),
             Proposal::Forget(_) => unreachable!("plain values need it not"),
+            Proposal::Follow(_) | Proposal::Stop(_) => unreachable!("its sites stay as they are"),
             Proposal::GiveUp { session } => {
                 self.site(own).island.give_up(session);
                 self.tell(own, Input::Applied(Applied::GaveUp(session)));
@@ -332,7 +333,11 @@ impl World {
                 self.took(own, sealed);
             }
             Intake::Known | Intake::Closed | Intake::Waits(_) => {}
-            Intake::Ahead(_) | Intake::Forked(_) | Intake::Epoch(_) | Intake::Wrong(_) => {
+            Intake::Ahead(_)
+            | Intake::Forked(_)
+            | Intake::Epoch(_)
+            | Intake::Frozen(_)
+            | Intake::Wrong(_) => {
                 panic!("nobody lies here: {:?}", site.island.judge(bytes, unix_ms));
             }
         }
