@@ -169,6 +169,9 @@ pub struct KeyspaceStatus {
     /// The keyspace's other sites, if it is local-first.
     #[prost(message, repeated, tag = "12")]
     pub islands: Vec<IslandStatus>,
+    /// Why it is shut to clients of this site; empty if it is not.
+    #[prost(string, tag = "13")]
+    pub shut: String,
 }
 
 /// Up to which of a slot's updates a site has taken in all.

@@ -17,6 +17,7 @@
 
 mod follow;
 mod session;
+mod stories;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -233,6 +234,9 @@ pub enum Proposal {
 pub enum Note {
     /// A site has told two stories about one update.
     Forked(Dot),
+    /// Another site has an update of this one that is not here, or another one in its place: the
+    /// data of this site is an older copy. It takes no more writes.
+    SetBack(Dot),
     /// An update is held back: its site's clock is too far ahead.
     Held(Dot, Hlc),
     /// A site sent what is no update.
@@ -267,6 +271,8 @@ struct Peer {
     pinned: Option<Time>,
     /// The newest session that it has opened.
     opened: u64,
+    /// Whether it was noticed that it has told two stories.
+    is_forked: bool,
 }
 
 /// The machine.
@@ -284,6 +290,8 @@ pub struct Exchange {
     gave_up: Option<Time>,
     sessions: u64,
     beat: Option<Time>,
+    /// When the log was last asked to end this site's slot, for others know more of it.
+    set_back: Option<Time>,
 }
 
 impl Exchange {
@@ -300,6 +308,7 @@ impl Exchange {
             gave_up: None,
             sessions: 0,
             beat: None,
+            set_back: None,
             config,
         }
     }
@@ -401,13 +410,14 @@ impl Exchange {
     }
 
     fn beat_one(&mut self, to: Slot, asks: bool, effects: &mut Effects<Effect>) {
-        let vector = self.taken.vector().clone();
+        let (vector, head) = (self.taken.vector().clone(), self.head());
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.told = vector.clone();
             let epoch = self.taken.epoch();
             let message = Message::Beat {
                 vector,
                 epoch,
+                head,
                 asks,
             };
             effects.push(Effect::Send { to, message });
@@ -427,7 +437,9 @@ impl Exchange {
         };
         peer.heard = Some(now);
         match message {
-            Message::Beat { vector, asks, .. } => {
+            Message::Beat {
+                vector, head, asks, ..
+            } => {
                 // A site that begins anew may say less than it did; what it says now counts.
                 let seq = vector.seq(own);
                 while let Some((_, length)) = peer.on_way.pop_front_if(|it| it.0 <= seq) {
@@ -436,7 +448,8 @@ impl Exchange {
                 if peer.on_way.is_empty() {
                     peer.pushed = peer.pushed.min(seq);
                 }
-                peer.vector = vector;
+                peer.vector = vector.clone();
+                self.compare(now, (from, &vector, head), effects);
                 if asks {
                     self.beat_one(from, false, effects);
                 }
@@ -459,6 +472,7 @@ impl Exchange {
                     bytes_max,
                 });
             }
+            Message::Forked { dot } => self.is_set_back(now, dot, effects),
             Message::Truncated { slot } => self.truncated(now, (from, slot), effects),
             // A message may come twice. States pinned anew for a session that has its tips would
             // hold more than those cover, and a write that is in them and not covered comes back
@@ -535,7 +549,11 @@ impl Exchange {
                     break;
                 }
                 Intake::Forked(dot) => {
-                    effects.push(Effect::Note(Note::Forked(dot)));
+                    // What follows on another story will not do so a moment later either.
+                    if let Some(peer) = self.peers.get_mut(&from) {
+                        peer.pulling = Some((slot, now));
+                    }
+                    self.tell_of_fork(from, dot, effects);
                     break;
                 }
                 Intake::Wrong(_) => {

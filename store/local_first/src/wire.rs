@@ -13,8 +13,8 @@
 //! roster    a body, as `roster` says
 //! ```
 //!
-//! A word of how far a site is has kind 1 while it goes by the first table of members, and 13 with
-//! a u32 epoch behind it from then on. Kinds 6 to 8 of messages were a session that listed all keys; proposal 4 ends one, and stands
+//! A word of how far a site is had kind 1 before it named its table and its newest update; that is
+//! still read. Kinds 6 to 8 of messages were a session that listed all keys; proposal 4 ends one, and stands
 //! in logs. Numbers of a fixed length are little-endian. What is large in what was read is a slice of
 //! the bytes that it was read from.
 
@@ -44,15 +44,19 @@ impl Message {
             Self::Beat {
                 vector,
                 epoch,
+                head,
                 asks,
             } => {
-                // The first table goes without saying, as it did before there were others.
-                out.put_u8(if *epoch == 1 { 1 } else { 13 });
+                out.put_u8(13);
                 vector.encode(out);
                 out.put_u8(u8::from(*asks));
-                if *epoch != 1 {
-                    out.put_u32_le(*epoch);
-                }
+                out.put_u32_le(*epoch);
+                out.put_slice(&head.0);
+            }
+            Self::Forked { dot } => {
+                out.put_u8(14);
+                out.put_u8(dot.slot.value());
+                put_varint(out, dot.seq);
             }
             Self::Updates { slot, updates } => {
                 out.put_u8(2);
@@ -110,11 +114,19 @@ impl Message {
                 vector: Vector::decode(&mut reader)?,
                 asks: flag(&mut reader, what)?,
                 epoch: 1,
+                head: Chain::default(),
             },
             13 => Self::Beat {
                 vector: Vector::decode(&mut reader)?,
                 asks: flag(&mut reader, what)?,
-                epoch: later_epoch(&mut reader, what)?,
+                epoch: reader.u32(what)?,
+                head: hash(&mut reader, what)?,
+            },
+            14 => Self::Forked {
+                dot: Dot {
+                    slot: reader.slot()?,
+                    seq: reader.varint(what)?,
+                },
             },
             2 => Self::Updates {
                 slot: reader.slot()?,
@@ -305,12 +317,10 @@ fn flag(reader: &mut Reader, what: &'static str) -> Result<bool, DecodeError> {
     }
 }
 
-/// The first table has another way to be written.
-fn later_epoch(reader: &mut Reader, what: &'static str) -> Result<u32, DecodeError> {
-    match reader.u32(what)? {
-        1 => Err(DecodeError::Wrong { what }),
-        epoch => Ok(epoch),
-    }
+fn hash(reader: &mut Reader, what: &'static str) -> Result<Chain, DecodeError> {
+    let mut hash = Chain::default();
+    hash.0.copy_from_slice(&reader.take(32, what)?);
+    Ok(hash)
 }
 
 fn short(reader: &mut Reader, what: &'static str) -> Result<Short, DecodeError> {

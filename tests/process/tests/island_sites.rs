@@ -2,6 +2,8 @@
 //! it wrote kept by others, one is lost and the others go on.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use holm_process_tests::Gateway;
@@ -102,6 +104,61 @@ fn sites_come_and_go_and_nothing_that_was_written_is_lost() -> Result<()> {
         &["keyspace", "members", "fleet", "remove", "nobody"],
     )?;
     ensure!(refused.contains("there is no site nobody"), "{refused}");
+    sites.stop()?;
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let output = Command::new("cp").arg("-a").arg(from).arg(to).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn a_site_whose_data_was_set_back_is_told_and_refuses_and_nothing_of_it_is_lost() -> Result<()> {
+    let words = ["--election-timeout=500", "--heartbeat-interval=50"];
+    let mut sites = Sites::start(3, &words)?;
+    let create = ["keyspace", "create", "fleet", "--guarantee", "local-first"];
+    let view = sites.ask_at("a", &create)?;
+    let (mut a, mut b) = (gateway(&view, "a")?, gateway(&view, "b")?);
+    gateway(&view, "c")?.put("early", "of c")?;
+    shows(&mut a, "early", "of c")?;
+    let (folder, kept) = (sites.data().join("c"), sites.data().join("kept"));
+    sites.ask(&["site", "stop", "c"])?;
+    copy(&folder, &kept)?;
+    sites.ask(&["site", "start", "c"])?;
+    until("c takes it", || {
+        Ok(gateway(&view, "c")?.put("late", "of c").is_ok())
+    })?;
+    shows(&mut a, "late", "of c")?;
+    shows(&mut b, "late", "of c")?;
+    sites.ask(&["site", "stop", "c"])?;
+    std::fs::remove_dir_all(&folder)?;
+    copy(&kept, &folder)?;
+    sites.ask(&["site", "start", "c"])?;
+    until("c says what is wrong", || {
+        let status = sites.ask_at("c", &["keyspace", "status", "fleet"]);
+        let shut = status.is_ok_and(|it| {
+            it["shut"]
+                .as_str()
+                .is_some_and(|it| it.contains("older copy"))
+        });
+        Ok(shut)
+    })?;
+    let said = sites.run_at("c", &["status"])?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    ensure!(said.contains("other sites have updates of it"), "{said}");
+    ensure!(
+        gateway(&view, "c")?.put("late", "again").is_err(),
+        "it was taken"
+    );
+    sites.ask_at(
+        "a",
+        &["keyspace", "members", "fleet", "remove", "c", "--lost"],
+    )?;
+    b.put("on", "of b")?;
+    shows(&mut a, "on", "of b")?;
+    shows(&mut a, "late", "of c")?;
     sites.stop()?;
     Ok(())
 }

@@ -40,7 +40,18 @@ pub(super) fn set_door(services: &Services, entry: &Entry, node: NodeId) {
         );
         (Code::Unavailable, text)
     });
-    let why = leaving.or(joining);
+    let own = islands.slot(node.value());
+    let island = services.handle().view().island.clone();
+    let stops = island.map(|it| it.stops).unwrap_or_default();
+    // Nothing of the table ended its slot, so the island did: others know more of it than it does.
+    let set_back = own.filter(|slot| stops.contains_key(slot)).map(|_| {
+        let text = format!(
+            "the data of site {site} is an older copy: other sites have updates of it that it has not. It takes no \
+             part in keyspace {name} any more: `holm keyspace members {name} remove {site} --lost`"
+        );
+        (Code::FailedPrecondition, text)
+    });
+    let why = leaving.or(joining).or(set_back);
     services.shut(why.as_ref().map(|(code, text)| (*code, text.as_str())));
 }
 
@@ -87,7 +98,7 @@ impl Hosting {
                 continue;
             }
             if let Some(tip) = stopped(services, island, slot).await? {
-                if !is_own || is_elsewhere(services, entry, island).await? {
+                if !is_own || is_elsewhere(services, entry, (island, slot)).await? {
                     self.services
                         .tell_island(entry.id, (slot, self.node), tip)
                         .await?;
@@ -139,11 +150,17 @@ async fn stopped(
 async fn is_elsewhere(
     services: &Services,
     entry: &Entry,
-    island: &IslandView,
+    (island, slot): (&IslandView, Slot),
 ) -> Result<bool, Status> {
     let members = neighbours(services, entry).await?;
-    let mut members = members.iter();
-    Ok(members.any(|it| it.vector.is_at_least(&island.vector)))
+    // Where others have more of it than itself, its data is an older copy: what it says does not count.
+    let is_set_back = members
+        .iter()
+        .any(|it| it.vector.seq(slot) > island.vector.seq(slot));
+    let has_all = members
+        .iter()
+        .any(|it| it.vector.is_at_least(&island.vector));
+    Ok(has_all && !is_set_back)
 }
 
 /// The other sites that serve the keyspace and stay.

@@ -310,6 +310,7 @@ impl Services {
                 .map_or_else(Vec::new, |it| seqs(&it.vector)),
             conflicts: view.island.as_ref().map_or(0, |it| it.conflicts),
             islands: Vec::new(),
+            shut: self.shut_why().unwrap_or_default(),
         }
     }
 
