@@ -11,6 +11,7 @@
 
 mod auth;
 mod cache;
+mod causal;
 mod cluster;
 mod conflicts;
 mod election;
