@@ -23,6 +23,7 @@ Examples:
   holm keyspace create orders --sites a,b,c --listen 127.0.0.1:2479
   holm keyspace create orders --listen a=10.0.0.1:2479,b=10.0.0.2:2479
   holm keyspace create fleet --guarantee local-first --type mv
+  holm keyspace create fleet --guarantee local-first --exists delete-wins
   holm keyspace status fleet                      what other sites have not seen, since when they are cut off
   holm keyspace wait fleet --seen-by b,c          until they have what this site has now
   holm keyspace conflicts fleet --follow          which concurrent writes met, and what was not shown
@@ -86,6 +87,15 @@ pub(crate) struct Create {
         hide_default_value = true
     )]
     merge: String,
+    /// Who wins in a local-first keyspace where one site writes a key and another deletes it, neither having seen the
+    /// other: add-wins (the write stays), delete-wins (it goes)
+    #[arg(
+        long,
+        value_name = "WHO",
+        default_value = "",
+        hide_default_value = true
+    )]
+    exists: String,
     /// A JSON schema whose x-kubernetes-list-type says which lists of documents merge
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
@@ -200,6 +210,7 @@ async fn create(
         sites: create.sites.clone(),
         listen: create.listen.clone(),
         merge: create.merge.clone(),
+        exists: create.exists.clone(),
         schema: match &create.schema {
             Some(path) => std::fs::read_to_string(path)
                 .with_context(|| format!("read --schema {}", path.display()))?,

@@ -313,6 +313,10 @@ pub struct KeyspaceCreateRequest {
     /// A JSON schema that says which lists of documents merge; empty for none.
     #[prost(string, tag = "6")]
     pub schema: String,
+    /// In a local-first keyspace, who wins where one site writes a key and another deletes it:
+    /// `add-wins` or `delete-wins`; empty for `add-wins`.
+    #[prost(string, tag = "7")]
+    pub exists: String,
 }
 
 /// Asks for one keyspace, or for all.

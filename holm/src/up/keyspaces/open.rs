@@ -10,7 +10,7 @@ use holm_etcd::front::Front;
 use holm_etcd::keyspaces::{Entry, Islands};
 use holm_etcd::services::Services;
 use holm_kv::IslandConfig;
-use holm_local_first::{Rules, Schema, Slot, Type};
+use holm_local_first::{Exists, Rules, Schema, Slot, Type};
 use holm_net::{Limits, ListenConfig, Listener};
 use holm_replica::Shores;
 use holm_runtime::{KeyspaceConfig, MemberConfig, keyspace_cluster_id};
@@ -137,7 +137,11 @@ fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> 
             "" => Schema::default(),
             schema => Schema::parse(schema.as_bytes())?,
         },
-        ..Rules::default()
+        exists: match islands.exists.as_str() {
+            "" => Exists::AddWins,
+            "delete-wins" => Exists::DeleteWins,
+            other => anyhow::bail!("this release does not know what {other} means for deletes"),
+        },
     };
     config.kv.island = Some(IslandConfig {
         slot: own,

@@ -24,6 +24,9 @@ pub struct Islands {
     /// Which parts of documents merge, as a JSON schema says it; empty for none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schema: String,
+    /// `delete-wins` where a delete wins over a write that it did not see; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub exists: String,
     /// When it was created, in milliseconds of Unix time: its revisions begin there.
     pub since_unix_ms: u64,
     /// Each site's place in vectors, 1 to 255.
@@ -208,6 +211,7 @@ mod tests {
         Islands {
             merge: "lww".to_owned(),
             schema: String::new(),
+            exists: String::new(),
             since_unix_ms: 7,
             slots: BTreeMap::from([(10, 1), (20, 2), (30, 3)]),
             members: String::new(),

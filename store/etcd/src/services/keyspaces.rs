@@ -11,7 +11,7 @@ use std::time::Duration;
 use holm_base::NodeId;
 use holm_kv::command::{Command, Proposal};
 use holm_kv::outcome::Outcome;
-use holm_local_first::Vector;
+use holm_local_first::{Exists, Vector};
 use holm_runtime::DEFAULT;
 
 use super::{Services, island_sites};
@@ -65,6 +65,14 @@ impl Services {
             return Err(invalid(why));
         }
         check_guarantee(&request.guarantee, &request.merge)?;
+        if super::local_first::exists(&request.exists)? == Exists::DeleteWins
+            && guarantee(&request) != LOCAL_FIRST
+        {
+            return Err(invalid(
+                "--exists says what becomes of concurrent writes and deletes, and a linearizable keyspace has none: \
+                 leave it out, or add --guarantee local-first",
+            ));
+        }
         super::local_first::check_schema(&request)?;
         let members = self.members().await?;
         let sites = chosen(&members, &request.sites)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holm_base::NodeId;
-use holm_local_first::{ISLANDS_MAX, Schema, Type};
+use holm_local_first::{Exists, ISLANDS_MAX, Schema, Type};
 use holm_runtime::{DEFAULT, unix_ms};
 
 use super::Services;
@@ -98,6 +98,10 @@ impl Services {
         Ok(Some(Islands {
             merge: merge(&request.merge)?.name().to_owned(),
             schema: request.schema.clone(),
+            exists: match exists(&request.exists)? {
+                Exists::AddWins => String::new(),
+                Exists::DeleteWins => DELETE_WINS.to_owned(),
+            },
             since_unix_ms: unix_ms(),
             slots: slots.collect(),
             members: String::new(),
@@ -122,6 +126,21 @@ pub(super) fn merge(name: &str) -> Result<Type, Status> {
              `set` (keys are members), `counter` (additions all count) and `json` (documents merge part by part)"
         ))
     })
+}
+
+/// Where deletes win.
+pub(super) const DELETE_WINS: &str = "delete-wins";
+
+/// Who wins, a write or a delete.
+pub(super) fn exists(name: &str) -> Result<Exists, Status> {
+    match name {
+        "" | "add-wins" => Ok(Exists::AddWins),
+        DELETE_WINS => Ok(Exists::DeleteWins),
+        other => Err(invalid(format!(
+            "there is no `--exists {other}`: there are `add-wins` (a write stays that a delete did not see) and \
+             `delete-wins` (it goes)"
+        ))),
+    }
 }
 
 /// A schema is for documents, and one that can be read.
