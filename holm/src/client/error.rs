@@ -22,9 +22,9 @@ pub(crate) enum ClientError {
     #[error("--context {}", .place.display())]
     Context {
         /// The file.
-        place: std::path::PathBuf,
+        place: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// An endpoint that is no address.
     #[error("--endpoints {endpoint}: write host:port, or a URL such as https://node.example:2379")]

@@ -97,12 +97,11 @@ impl Hosting {
             if is_own == going.is_lost || going.told.contains_key(&self.node.value()) {
                 continue;
             }
-            if let Some(tip) = stopped(services, island, slot).await? {
-                if !is_own || is_elsewhere(services, entry, (island, slot)).await? {
-                    self.services
-                        .tell_island(entry.id, (slot, self.node), tip)
-                        .await?;
-                }
+            if let Some(tip) = stopped(services, island, slot).await?
+                && (!is_own || is_elsewhere(services, entry, (island, slot)).await?)
+            {
+                let from = (slot, self.node);
+                self.services.tell_island(entry.id, from, tip).await?;
             }
         }
         if entry.joining.contains(&self.node.value())
@@ -121,15 +120,14 @@ impl Hosting {
         services: &Services,
         island: &IslandView,
     ) -> Result<bool, Status> {
-        if !self.receiving.contains_key(&entry.id) {
-            let members = neighbours(services, entry).await?;
-            let Some(first) = members.into_iter().find(|it| !it.is_cut) else {
-                return Ok(false);
-            };
+        if let Some(Receiving(wanted)) = self.receiving.get(&entry.id) {
+            return Ok(island.vector.is_at_least(wanted));
+        }
+        let members = neighbours(services, entry).await?;
+        if let Some(first) = members.into_iter().find(|it| !it.is_cut) {
             self.receiving.insert(entry.id, Receiving(first.vector));
         }
-        let wanted = &self.receiving[&entry.id].0;
-        Ok(island.vector.is_at_least(wanted))
+        Ok(false)
     }
 }
 

@@ -83,7 +83,7 @@ impl CallHead {
             timeout: text("grpc-timeout").and_then(timeout),
             demands_leader: text("hasleader") == Some("true"),
             wants_causal: text(causal::WANT) == Some(causal::CONTEXT),
-            causal: head.get(causal::TOKEN).map(Bytes::copy_from_slice),
+            causal: head.get(causal::TOKEN).cloned(),
             context: OnceLock::new(),
         })
     }

@@ -30,7 +30,7 @@ impl Isle {
 
     pub(super) fn apply_charter(&mut self) {
         let roster = self.charter.roster();
-        let epoch = roster.map_or(self.island.epoch(), |it| it.members.epoch());
+        let epoch = roster.map_or_else(|| self.island.epoch(), |it| it.members.epoch());
         self.island.follow(epoch, self.charter.limits());
     }
 }
