@@ -430,9 +430,11 @@ fn with_a_fourth(updates_bytes_max: usize) -> (World, Members) {
     // Who does not know of it yet does not hear it, and what it writes waits for the table.
     world.tell(&[3, 0], &roster(&members));
     world.run(1_500);
-    world.change_something(3);
+    world.put(3, "fourth", "is here");
     world.run(1_000);
-    assert_eq!(world.vector(0).seq(slot(4)), 1);
+    let all = (0..4).map(|at| world.vector(at).to_string());
+    let all = all.collect::<Vec<_>>();
+    assert_eq!(world.vector(0).seq(slot(4)), 1, "{all:?}");
     assert_eq!(world.vector(1).seq(slot(4)), 0, "it does not know of it");
     world.write_some(&[0, 1, 2]);
     world.tell(&[1, 2], &roster(&members));
