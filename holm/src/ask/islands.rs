@@ -43,6 +43,7 @@ pub(super) async fn status(
         "revision": keyspace.revision,
         "vector": vector(&keyspace.vector),
         "conflicts": keyspace.conflicts,
+        "shut": keyspace.shut,
         "islands": keyspace.islands.iter().map(|it| json(&keyspace, it)).collect::<Value>(),
     });
     screen.show(&text(&node, &keyspace), &shown)?;
@@ -180,13 +181,22 @@ fn text(node: &NodeStatus, keyspace: &KeyspaceStatus) -> String {
         many => format!("{} keys with concurrent writes", quantity::count(many)),
     };
     format!(
-        "keyspace {} at site {}  local-first  revision {}  keys {}  {conflicts}\n\n{}",
+        "keyspace {} at site {}  local-first  revision {}  keys {}  {conflicts}{}\n\n{}",
         keyspace.name,
         node.name,
         keyspace.revision,
         quantity::count(keyspace.keys),
+        shut_line(keyspace),
         table.text()
     )
+}
+
+/// Why clients are refused at the site, in a line of its own; nothing if they are not.
+pub(super) fn shut_line(status: &KeyspaceStatus) -> String {
+    match status.shut.as_str() {
+        "" => String::new(),
+        why => format!("\n  refuses: {why}"),
+    }
 }
 
 fn vector(vector: &[SlotSeq]) -> Value {

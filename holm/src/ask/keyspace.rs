@@ -23,6 +23,7 @@ Examples:
   holm keyspace create orders --sites a,b,c --listen 127.0.0.1:2479
   holm keyspace create orders --listen a=10.0.0.1:2479,b=10.0.0.2:2479
   holm keyspace create fleet --guarantee local-first --type mv
+  holm keyspace create fleet --guarantee local-first --exists delete-wins
   holm keyspace status fleet                      what other sites have not seen, since when they are cut off
   holm keyspace wait fleet --seen-by b,c          until they have what this site has now
   holm keyspace conflicts fleet --follow          which concurrent writes met, and what was not shown
@@ -30,6 +31,7 @@ Examples:
   holm keyspace show orders
   holm keyspace members orders add d
   holm keyspace members orders remove b
+  holm keyspace members fleet remove c --lost     of a local-first one, when c will never come back
   holm keyspace remove orders --yes               with all that is in it
   holm get a --keyspace orders                    any client command can name one
 
@@ -85,6 +87,15 @@ pub(crate) struct Create {
         hide_default_value = true
     )]
     merge: String,
+    /// Who wins in a local-first keyspace where one site writes a key and another deletes it, neither having seen the
+    /// other: add-wins (the write stays), delete-wins (it goes)
+    #[arg(
+        long,
+        value_name = "WHO",
+        default_value = "",
+        hide_default_value = true
+    )]
+    exists: String,
     /// A JSON schema whose x-kubernetes-list-type says which lists of documents merge
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
@@ -111,7 +122,7 @@ pub(crate) struct Remove {
 pub(crate) enum Change {
     /// Show them
     List,
-    /// Take a site in: it gets a vote once it has all that is there
+    /// Take a site in: it gets a vote, or of a local-first one serves, once it has what is there
     Add {
         /// Its name
         site: String,
@@ -120,6 +131,9 @@ pub(crate) enum Change {
     Remove {
         /// Its name
         site: String,
+        /// Of a local-first one, when the site will not come back: what no other site has of it is lost
+        #[arg(long)]
+        lost: bool,
     },
 }
 
@@ -155,15 +169,16 @@ pub(super) async fn run(
             name,
             change: Some(change),
         } => {
-            let (site, is_leaving) = match change {
-                Change::Add { site } => (site, false),
-                Change::Remove { site } => (site, true),
+            let (site, is_leaving, is_lost) = match change {
+                Change::Add { site } => (site, false, false),
+                Change::Remove { site, lost } => (site, true, *lost),
                 Change::List => bail!("the list was shown"),
             };
             let request = KeyspaceMemberRequest {
                 name: name.clone(),
                 site: site.clone(),
                 is_leaving,
+                is_lost,
             };
             let path = "/holm.v1.Node/KeyspaceMember";
             let _begun: KeyspaceView = client.call(path, &request).await?;
@@ -195,6 +210,7 @@ async fn create(
         sites: create.sites.clone(),
         listen: create.listen.clone(),
         merge: create.merge.clone(),
+        exists: create.exists.clone(),
         schema: match &create.schema {
             Some(path) => std::fs::read_to_string(path)
                 .with_context(|| format!("read --schema {}", path.display()))?,

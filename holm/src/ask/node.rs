@@ -131,13 +131,14 @@ fn others_text(status: &NodeStatus) -> String {
             "local-first"
         };
         format!(
-            "\n{}  {leads}  revision {}  keys {}  retained {}  at {}{}",
+            "\n{}  {leads}  revision {}  keys {}  retained {}  at {}{}{}",
             it.name,
             it.revision,
             quantity::count(it.keys),
             quantity::bytes(it.retained_bytes),
             it.addresses.join(", "),
             islands_line(it),
+            islands::shut_line(it),
         )
     };
     others.map(line).collect()
@@ -177,6 +178,7 @@ fn keyspace_json(status: &KeyspaceStatus) -> Value {
         "alarms": status.alarms,
         "guarantee": status.guarantee,
         "conflicts": status.conflicts,
+        "shut": status.shut,
         "islands": status.islands.iter().map(|it| islands::json(status, it)).collect::<Value>(),
     })
 }

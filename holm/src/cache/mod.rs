@@ -239,6 +239,7 @@ fn home(options: &CacheOptions) -> Home {
         cacert: options.from_cacert.clone(),
         tls_cert: options.from_cert.clone(),
         tls_key: options.from_key.clone(),
+        context: None,
         json: false,
         timeout: PATIENCE,
     };

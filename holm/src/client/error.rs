@@ -18,6 +18,14 @@ pub(crate) enum ClientError {
         /// The user.
         user: String,
     },
+    /// The file of `--context`.
+    #[error("--context {}", .place.display())]
+    Context {
+        /// The file.
+        place: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An endpoint that is no address.
     #[error("--endpoints {endpoint}: write host:port, or a URL such as https://node.example:2379")]
     NoAddress {

@@ -5,6 +5,7 @@
 //! looked at, not repeated.
 
 mod error;
+mod seen;
 mod stream;
 mod tls;
 
@@ -17,6 +18,8 @@ use http::{HeaderMap, HeaderValue, Request};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use seen::Seen;
 
 pub(crate) use error::ClientError;
 pub(crate) use stream::Stream;
@@ -78,6 +81,10 @@ pub(crate) struct ConnectionOptions {
     )]
     pub(crate) tls_key: Option<std::path::PathBuf>,
 
+    /// Carry what was seen in this file: at any site of a local-first keyspace, reads and writes wait for it
+    #[arg(long, global = true, value_name = "FILE", env = "HOLM_CONTEXT")]
+    pub(crate) context: Option<std::path::PathBuf>,
+
     /// Print JSON, one object a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -101,6 +108,7 @@ pub(crate) struct Client {
     scheme: &'static str,
     token: Option<HeaderValue>,
     timeout: Duration,
+    seen: Option<Seen>,
 }
 
 impl Client {
@@ -163,6 +171,7 @@ impl Client {
             scheme,
             token: None,
             timeout,
+            seen: options.context.clone().map(Seen::load).transpose()?,
         })
     }
 
@@ -259,6 +268,9 @@ impl Client {
                 what: "a second answer to one request",
             });
         }
+        if let Some(seen) = &mut self.seen {
+            seen.keep(stream.trailers())?;
+        }
         answer.ok_or(ClientError::Protocol {
             what: "no answer, and no error either",
         })
@@ -293,6 +305,9 @@ impl Client {
         );
         if let Some(token) = &self.token {
             headers.insert("token", token.clone());
+        }
+        if let Some(seen) = &self.seen {
+            seen.present(path, &mut headers);
         }
         let mut request = Request::new(());
         *request.method_mut() = http::Method::POST;

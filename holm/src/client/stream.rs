@@ -16,6 +16,7 @@ pub(crate) struct Stream {
     body: SendStream<Bytes>,
     state: State,
     buffer: BytesMut,
+    trailers: HeaderMap,
 }
 
 #[derive(Debug)]
@@ -32,7 +33,13 @@ impl Stream {
             body,
             state: State::Asked(answer),
             buffer: BytesMut::new(),
+            trailers: HeaderMap::new(),
         }
+    }
+
+    /// What the call ended with, once it has.
+    pub(super) const fn trailers(&self) -> &HeaderMap {
+        &self.trailers
     }
 
     /// Sends a further message.
@@ -119,7 +126,8 @@ impl Stream {
                 None => {
                     let trailers = body.trailers().await.map_err(failed)?;
                     self.state = State::Ended;
-                    verdict(&trailers.unwrap_or_default()).map(|()| false)
+                    self.trailers = trailers.unwrap_or_default();
+                    verdict(&self.trailers).map(|()| false)
                 }
             },
         }

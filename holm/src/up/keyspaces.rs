@@ -5,6 +5,7 @@
 //!
 //! What would surprise: who belongs to a keyspace is changed by the site that leads that keyspace, whoever was asked.
 
+mod islands;
 mod kept;
 mod open;
 
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 
 use super::peers::Links;
 use crate::config::Config;
+use islands::Receiving;
 use kept::Kept;
 use open::Open;
 
@@ -94,6 +96,8 @@ pub(super) struct Hosting {
     /// Where each is reached here, or why it is not.
     places: BTreeMap<u32, Place>,
     shown: Arc<Shown>,
+    /// Of local-first keyspaces that took this site in, what it is to have before it serves.
+    receiving: BTreeMap<u32, Receiving>,
 }
 
 impl Hosting {
@@ -111,6 +115,7 @@ impl Hosting {
             swept: None,
             places: BTreeMap::new(),
             shown,
+            receiving: BTreeMap::new(),
         })
     }
 
@@ -156,6 +161,7 @@ impl Hosting {
                 self.open(entry).await;
             }
         }
+        self.follow_islands(&table).await;
         if is_try {
             self.follow_members(&table).await;
         }
@@ -258,6 +264,10 @@ impl Hosting {
                 continue;
             };
             let is_settled = entry.joining.is_empty() && entry.leaving.is_empty();
+            // Islands follow the table each by itself.
+            if entry.islands.is_some() {
+                continue;
+            }
             if is_settled || open.services.handle().leader() != Some(self.node) {
                 continue;
             }
@@ -296,7 +306,7 @@ impl Hosting {
     }
 
     /// What was under way with a site is done.
-    async fn settle(&self, id: u32, node: u64) -> Result<(), holm_etcd::status::Status> {
+    pub(super) async fn settle(&self, id: u32, node: u64) -> Result<(), holm_etcd::status::Status> {
         let settled = self.services.edit(|table| {
             let mut entries = table.keyspaces.iter_mut();
             if let Some(entry) = entries.find(|it| it.id == id) {
@@ -325,5 +335,9 @@ fn founders(entry: &Entry, members: &[Member]) -> Vec<MemberConfig> {
             peer_urls: member.map_or_else(Vec::new, |it| it.peer_urls.clone()),
         }
     };
-    entry.founders.iter().map(known).collect()
+    // An island begins with itself, whenever that is.
+    let late = entry.hosts().filter(|it| !entry.founders.contains(it));
+    let late = late.filter(|_| entry.islands.is_some());
+    let all: Vec<u64> = entry.founders.iter().copied().chain(late).collect();
+    all.iter().map(known).collect()
 }

@@ -146,6 +146,9 @@ errors! {
     transfer_timed_out Unknown "request timed out, leader transfer took too long";
     /// A change of users in a local-first keyspace.
     no_users Unimplemented "users of a local-first keyspace are not built yet";
+    /// A write at a site that leaves a local-first keyspace.
+    island_ended FailedPrecondition
+        "this site takes no writes of the keyspace any more: ask another of its sites";
     /// An action that does not exist.
     unknown_method Unknown "unknown method";
 }
@@ -176,6 +179,7 @@ impl From<Refusal> for Status {
             ),
             Refusal::Unfit(why) => Self::new(Code::InvalidArgument, format!("etcdserver: {why}")),
             Refusal::NoUsers => no_users(),
+            Refusal::Ended => island_ended(),
             Refusal::AuthTooLarge => auth_too_large(),
             Refusal::AuthOldRevision => auth_old_revision(),
             Refusal::RootUserNotExist => root_user_not_exist(),

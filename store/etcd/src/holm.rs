@@ -169,6 +169,9 @@ pub struct KeyspaceStatus {
     /// The keyspace's other sites, if it is local-first.
     #[prost(message, repeated, tag = "12")]
     pub islands: Vec<IslandStatus>,
+    /// Why it is shut to clients of this site; empty if it is not.
+    #[prost(string, tag = "13")]
+    pub shut: String,
 }
 
 /// Up to which of a slot's updates a site has taken in all.
@@ -310,6 +313,10 @@ pub struct KeyspaceCreateRequest {
     /// A JSON schema that says which lists of documents merge; empty for none.
     #[prost(string, tag = "6")]
     pub schema: String,
+    /// In a local-first keyspace, who wins where one site writes a key and another deletes it:
+    /// `add-wins` or `delete-wins`; empty for `add-wins`.
+    #[prost(string, tag = "7")]
+    pub exists: String,
 }
 
 /// Asks for one keyspace, or for all.
@@ -340,6 +347,9 @@ pub struct KeyspaceMemberRequest {
     /// Whether it is let go.
     #[prost(bool, tag = "3")]
     pub is_leaving: bool,
+    /// Of a local-first keyspace, whether it is let go without being asked: it is lost.
+    #[prost(bool, tag = "4")]
+    pub is_lost: bool,
 }
 
 /// Asks which concurrent writes met at this site in a local-first keyspace.

@@ -11,6 +11,8 @@
 //! below `next` that is not in the table knows that its keyspace was removed for ever, and who
 //! finds one above knows that this table is old.
 
+mod islands;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -18,6 +20,8 @@ use holm_base::{GroupId, NodeId};
 use holm_kv::View;
 use holm_kv::command::Command;
 use serde::{Deserialize, Serialize};
+
+pub use islands::{Going, Islands, IslandsError};
 
 /// How many keyspaces a cluster may have, `default` among them.
 pub const KEYSPACES_MAX: usize = 64;
@@ -55,20 +59,6 @@ pub struct Entry {
     /// What a local-first keyspace is beyond that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub islands: Option<Islands>,
-}
-
-/// What a local-first keyspace is beyond its sites.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Islands {
-    /// What the values are: `lww`, `mv`, `set`, `counter`, `json`.
-    pub merge: String,
-    /// Which parts of documents merge, as a JSON schema says it; empty for none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub schema: String,
-    /// When it was created, in milliseconds of Unix time: its revisions begin there.
-    pub since_unix_ms: u64,
-    /// Each site's place in vectors, 1 to 255.
-    pub slots: BTreeMap<u64, u8>,
 }
 
 impl Entry {

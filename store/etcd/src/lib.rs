@@ -1,7 +1,9 @@
 //! the etcd v3 front: gRPC, JSON gateway, health and metrics
 
+pub mod causal;
 pub mod context;
 pub mod convert;
+mod door;
 pub mod errors;
 pub mod front;
 pub mod grpc;

@@ -11,11 +11,13 @@
 
 mod auth;
 mod cache;
+mod causal;
 mod cluster;
 mod conflicts;
 mod election;
 mod health;
 mod island;
+mod island_sites;
 mod keyspaces;
 mod kv;
 mod lease;
@@ -39,6 +41,7 @@ use holm_telemetry::Metrics;
 use prost::Message;
 
 use crate::context::Context;
+use crate::door::Door;
 use crate::holm::NodeLink;
 use crate::password::{self, Passwords};
 use crate::proto::etcdserverpb as pb;
@@ -133,6 +136,8 @@ struct Shared {
     neighbours: OnceLock<Arc<dyn Neighbours>>,
     /// Of a node of a cluster, and only there looked at.
     pulse: Pulse,
+    /// Whether clients are served.
+    door: Door,
 }
 
 impl Services {
@@ -157,6 +162,7 @@ impl Services {
                 links: OnceLock::new(),
                 neighbours: OnceLock::new(),
                 pulse: Pulse::new(),
+                door: Door::default(),
             }),
         })
     }

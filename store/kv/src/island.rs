@@ -9,6 +9,7 @@
 //! fact State/key:  all writes that none saw        only keys with several, or whose record
 //!                                                  has another mark
 //! fact Island:     what was taken in               with the sequencer's words (I16)
+//! fact Island/charter: which sites it goes by     once they are others than at the beginning
 //! fact Staged/key: what another has                while a session is open
 //! fact Conflict/n: which concurrent writes met     the newest, by number
 //! ```
@@ -18,7 +19,9 @@
 
 mod digests;
 mod face;
+mod gone;
 mod list;
+mod members;
 mod met;
 mod plain;
 mod streams;
@@ -29,8 +32,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use holm_base::Revision;
 use holm_local_first::{
-    Applied, Cause, Chain, Change, Conflict, Dot, Hlc, Intake, Island, Mark, Proposal, Rules,
-    Sealed, Session, Sibling, Slot, Stamp, State, Type, Update, Vector, conflicts,
+    Applied, Cause, Chain, Change, Charter, Conflict, Dot, Exists, Hlc, Intake, Island, Mark,
+    Proposal, Rules, Sealed, Session, Sibling, Slot, Stamp, State, Type, Update, Vector, conflicts,
 };
 
 use crate::apply::Work;
@@ -45,6 +48,7 @@ use crate::store::{FactKind, Store};
 
 pub use digests::Indexed;
 use digests::{Digests, named};
+use gone::{Gone, is_calm};
 pub use list::States;
 use met::Met;
 pub use met::MetLine;
@@ -78,12 +82,19 @@ pub struct IslandView {
     pub vector: Vector,
     /// How many keys have concurrent writes of which one is shown.
     pub conflicts: u64,
+    /// The number of the table of members that it goes by.
+    pub epoch: u32,
+    /// Of which slots it takes in nothing more until the next table, and how far it is with each.
+    pub stops: BTreeMap<Slot, (u64, Chain)>,
+    /// Whether it takes no writes any more: its own slot does not go on.
+    pub is_ended: bool,
 }
 
 /// The island of a keyspace.
 #[derive(Debug)]
 pub(crate) struct Isle {
     config: IslandConfig,
+    charter: Charter,
     island: Island,
     streams: Streams,
     /// Of the command in hand: its time, and what it changed.
@@ -97,8 +108,11 @@ pub(crate) struct Isle {
     conflicts: u64,
     /// What was written when.
     written: Written,
+    /// How many of them have a marker and no writes side by side.
+    calm: u64,
     met: Met,
-    /// Keys with additions that are not folded yet.
+    gone: Gone,
+    /// Keys with additions that are not folded yet, or with markers.
     loose: BTreeSet<Bytes>,
     digests: Digests,
     /// Keys that the command in hand touches, while there is an index.
@@ -117,18 +131,23 @@ impl Isle {
             Some(kept) => Island::decode(&kept).map_err(damaged)?,
             None => Island::new(config.slot, config.epoch),
         };
+        let charter = members::kept(store).map_err(damaged)?;
         store.begin_at(Stamp::since(config.slot, config.since_unix_ms));
-        let (mut conflicts, mut loose) = (0, BTreeSet::new());
+        let (mut conflicts, mut calm, mut loose) = (0, 0, BTreeSet::new());
         store.facts(FactKind::State, &mut |key, state| {
             conflicts += 1;
-            let state = State::decode(state.clone());
-            if state.is_ok_and(|it| !it.deltas().is_empty()) {
+            let Ok(state) = State::decode(state.clone()) else {
+                return;
+            };
+            calm += u64::from(is_calm(&state));
+            if is_loose(&state) {
                 loose.insert(Bytes::copy_from_slice(key));
             }
         });
-        Ok(Self {
+        let mut isle = Self {
             streams: Streams::new(config.updates_bytes_max, island.vector()),
             written: Written::new(store.root().revision(), island.vector()),
+            charter,
             config,
             island,
             unix_ms: 0,
@@ -136,11 +155,15 @@ impl Isle {
             applied: Vec::new(),
             expected: VecDeque::new(),
             conflicts,
+            calm,
             met: Met::open(store),
+            gone: Gone::default(),
             loose,
             digests: Digests::default(),
             touched: BTreeSet::new(),
-        })
+        };
+        isle.apply_charter();
+        Ok(isle)
     }
 
     pub(crate) const fn island(&self) -> &Island {
@@ -150,8 +173,20 @@ impl Isle {
     pub(crate) fn view(&self) -> IslandView {
         IslandView {
             vector: self.island.vector().clone(),
-            conflicts: self.conflicts,
+            conflicts: self.conflicts - self.calm,
+            epoch: self.island.epoch(),
+            stops: self.stops(),
+            is_ended: self.is_ended(),
         }
+    }
+
+    fn stops(&self) -> BTreeMap<Slot, (u64, Chain)> {
+        let stops = self.charter.stops().keys();
+        let tip = |slot: &Slot| self.island.tips().get(slot).cloned().unwrap_or_default();
+        stops
+            .map(|slot| (*slot, tip(slot)))
+            .map(|(slot, tip)| (slot, (tip.seq, tip.chain)))
+            .collect()
     }
 
     /// What was taken in since this was last asked.
@@ -268,6 +303,11 @@ impl Isle {
         if keys.is_empty() {
             return;
         }
+        if self.deletes_win() {
+            self.erase(store, keys);
+            return;
+        }
+        self.note_gone(keys);
         for key in keys {
             self.keep_state(store, key, None);
         }
@@ -306,14 +346,18 @@ impl Isle {
     /// Keeps a key's whole state beside its record, or nothing.
     fn keep_state(&mut self, store: &mut Store, key: &[u8], state: Option<&State>) {
         self.touch(key);
-        let was = self.kept_state(store, key).is_some();
+        let kept = self.kept_state(store, key);
+        let was = kept.is_some();
         if state.is_none() && !was {
             return;
         }
+        let was_calm = kept.is_some_and(|it| State::decode(it).is_ok_and(|it| is_calm(&it)));
+        self.calm += u64::from(state.is_some_and(is_calm));
+        self.calm -= u64::from(was_calm);
         store.set_fact(FactKind::State, key, state.map(State::encode));
         self.conflicts += u64::from(state.is_some());
         self.conflicts -= u64::from(was);
-        if state.is_some_and(|it| !it.deltas().is_empty()) {
+        if state.is_some_and(is_loose) {
             self.loose.insert(Bytes::copy_from_slice(key));
         }
     }
@@ -321,6 +365,7 @@ impl Isle {
     /// Whether what a put changes depends on what is there.
     const fn reads_first(&self) -> bool {
         matches!(self.config.rules.kind, Type::Counter | Type::Json)
+            || matches!(self.config.rules.exists, Exists::DeleteWins)
     }
 
     /// Whether a client's put fits the keyspace's type; changes nothing.
@@ -350,7 +395,9 @@ impl Isle {
                 Cause::Update(update, &update.changes[at])
             });
             let states = (&turn.was, &turn.is);
-            met.extend(conflicts(self.config.rules.kind, key, states, cause, None));
+            let removed = self.gone.of(key);
+            let kind = self.config.rules.kind;
+            met.extend(conflicts(kind, key, states, cause, removed));
         }
         met
     }
@@ -397,6 +444,11 @@ fn state_of(root: &Root, key: &[u8], kept: Option<Bytes>) -> Result<(State, Opti
     };
     state.put(&Vector::new(), sibling);
     Ok((state, Some(mark.dot)))
+}
+
+/// Whether a state has something that goes once it is stable.
+fn is_loose(state: &State) -> bool {
+    !state.deltas().is_empty() || !state.markers().is_empty()
 }
 
 /// The revision that a command makes which was proposed at that time.
@@ -473,8 +525,12 @@ impl Work<'_> {
             Proposal::Begin(session) => {
                 self.clear_staged();
                 let isle = self.isle();
-                isle.island.begin(session.clone());
-                isle.applied.push(Applied::Began(session.clone()));
+                if isle.island.may_join(session) {
+                    isle.island.begin(session.clone());
+                    isle.applied.push(Applied::Began(session.clone()));
+                } else {
+                    isle.applied.push(Applied::GaveUp(session.id));
+                }
             }
             Proposal::Stage { session, states } => {
                 if self.is_open(*session) {
@@ -484,7 +540,9 @@ impl Work<'_> {
                     for (key, state) in states.iter().filter(are_fit) {
                         // What is absent there goes by its name in the index.
                         let is_absent = *state == absent;
-                        let whole = is_absent.then(|| named(self.store.root(), key)).flatten();
+                        let whole = is_absent
+                            .then(|| named(self.store.root(), &self.store.facts, key))
+                            .flatten();
                         let key = whole.as_ref().unwrap_or(key);
                         // A copy: a slice would keep the whole entry in memory.
                         let state = Bytes::copy_from_slice(state);
@@ -499,6 +557,8 @@ impl Work<'_> {
             }
             Proposal::GiveUp { session } => self.give_up(*session),
             Proposal::Forget(stable) => self.settle(stable)?,
+            Proposal::Follow(roster) => self.follow(roster),
+            Proposal::Stop(slot) => self.stop(*slot),
         }
         Ok(Outcome::Done)
     }
@@ -537,6 +597,11 @@ impl Work<'_> {
         let isle = self.isle();
         let unix_ms = isle.unix_ms;
         let met = isle.met_at(&turns, Some(&sealed.update));
+        let (dot, hlc) = (sealed.update.dot, sealed.update.hlc);
+        let went = |turn: &Turn| turn.is.is_gone() && !turn.was.is_gone();
+        for (key, _) in turns.iter().filter(|(_, turn)| went(turn)) {
+            isle.gone.note(key, Mark { dot, hlc });
+        }
         isle.island.take(&sealed);
         isle.keep(sealed);
         self.show(turns, unix_ms);
@@ -593,7 +658,8 @@ impl Work<'_> {
         let isle = self.isle.as_deref_mut().expect("it was asked for");
         let is_seen = is_own || isle.is_seen(&turn.was, &turn.is);
         let Some(shown) = isle.config.rules.kind.shown(&turn.is) else {
-            isle.keep_state(self.store, key, None);
+            let kept = (!turn.is.is_empty()).then_some(&turn.is);
+            isle.keep_state(self.store, key, kept);
             self.delete_key(key);
             return;
         };
@@ -622,7 +688,11 @@ impl Work<'_> {
             };
             let (mut state, _recorded) = state_of(self.store.root(), &key, Some(kept))?;
             state.settle(stable);
-            isle.keep_state(self.store, &key, Some(&state));
+            // Without its markers a key's record may say all of it, or there is nothing to say.
+            let (told, recorded) = state_of(self.store.root(), &key, None)?;
+            let is_told = state.is_plain() && told == state && recorded.is_some();
+            let kept = (!state.is_empty() && !is_told).then_some(&state);
+            isle.keep_state(self.store, &key, kept);
         }
         Ok(())
     }

@@ -335,6 +335,7 @@ impl Keyspace {
         let (caller, command) = (proposal.caller.as_ref(), &proposal.command);
         self.check_caller(caller, command)?;
         self.check_alarms(command)?;
+        self.check_island(command)?;
         match command {
             Command::Put(put) => self.work().put_alone(put),
             Command::DeleteRange(delete) => self.work().delete_alone(delete),
@@ -387,6 +388,28 @@ impl Keyspace {
                     responses: Vec::new(),
                 })
             }
+        }
+    }
+
+    /// What an island whose slot does not go on refuses: all that would be an update of it.
+    fn check_island(&self, command: &Command) -> Result<(), Refusal> {
+        if !self.isle.as_deref().is_some_and(Isle::is_ended) {
+            return Ok(());
+        }
+        match command {
+            Command::Put(_)
+            | Command::DeleteRange(_)
+            | Command::Txn(_)
+            | Command::LeaseGrant { .. }
+            | Command::LeaseRevoke { .. }
+            | Command::LeaseExpire { .. } => Err(Refusal::Ended),
+            Command::Compact { .. }
+            | Command::LeaseCheckpoint { .. }
+            | Command::Alarm { .. }
+            | Command::Auth(_)
+            | Command::Island(_)
+            | Command::Cluster { .. }
+            | Command::ClusterSwap { .. } => Ok(()),
         }
     }
 

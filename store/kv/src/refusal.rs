@@ -84,6 +84,9 @@ pub enum Refusal {
     /// Users of a local-first keyspace are not built.
     #[error("a local-first keyspace has no users yet")]
     NoUsers,
+    /// The site takes no writes of the keyspace any more.
+    #[error("this site takes no writes of the keyspace any more")]
+    Ended,
     /// The user table changed since the caller's token was issued.
     #[error("revision of auth store is old")]
     AuthOldRevision,

@@ -15,8 +15,10 @@
 //! proposed, so that the next update can be judged at once; what was proposed and never came is
 //! forgotten after a while, and pulled again.
 
+mod follow;
 mod push;
 mod session;
+mod stories;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -30,6 +32,7 @@ use crate::clock::Hlc;
 use crate::island::{Intake, Island, Session, Tip, dot_of};
 use crate::message::Message;
 use crate::ranges::Short;
+use crate::roster::{Charter, Roster};
 use crate::seek::Ask;
 use crate::tree::Tree;
 use crate::update::Sealed;
@@ -130,6 +133,8 @@ pub enum Applied {
     Installed(u64, Hlc),
     /// A session was given up.
     GaveUp(u64),
+    /// The site goes by another table of members, or has stopped a slot.
+    Followed(Charter),
 }
 
 /// What is wanted.
@@ -226,6 +231,11 @@ pub enum Proposal {
         /// How many keys were staged.
         keys: u64,
     },
+    /// From here on the site goes by this table of members, if it is newer than its own.
+    Follow(Roster),
+    /// From here on nothing more of a slot is taken in, until the next table; of its own slot
+    /// nothing is originated.
+    Stop(Slot),
 }
 
 /// What an operator or a test should know.
@@ -233,6 +243,9 @@ pub enum Proposal {
 pub enum Note {
     /// A site has told two stories about one update.
     Forked(Dot),
+    /// Another site has an update of this one that is not here, or another one in its place: the
+    /// data of this site is an older copy. It takes no more writes.
+    SetBack(Dot),
     /// An update is held back: its site's clock is too far ahead.
     Held(Dot, Hlc),
     /// A site sent what is no update.
@@ -269,6 +282,8 @@ struct Peer {
     pinned: Option<Time>,
     /// The newest session that it has opened.
     opened: u64,
+    /// Whether it was noticed that it has told two stories.
+    is_forked: bool,
 }
 
 /// The machine.
@@ -288,6 +303,8 @@ pub struct Exchange {
     beat: Option<Time>,
     /// Own updates that wait to be sent together.
     outgoing: Outgoing,
+    /// When the log was last asked to end this site's slot, for others know more of it.
+    set_back: Option<Time>,
 }
 
 impl Exchange {
@@ -305,6 +322,7 @@ impl Exchange {
             sessions: 0,
             beat: None,
             outgoing: Outgoing::default(),
+            set_back: None,
             config,
         }
     }
@@ -349,6 +367,7 @@ impl Exchange {
                 self.taken.give_up(id);
                 self.ahead = self.taken.clone();
             }
+            Applied::Followed(charter) => self.follow(now, &charter, effects),
         }
     }
 
@@ -393,11 +412,17 @@ impl Exchange {
     /// first, or it would be asked for.
     fn beat_one(&mut self, now: Time, to: Slot, asks: bool, effects: &mut Effects<Effect>) {
         self.push(now, effects);
-        let vector = self.taken.vector().clone();
+        let (vector, head) = (self.taken.vector().clone(), self.head());
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.told = vector.clone();
             peer.untold_bytes = 0;
-            let message = Message::Beat { vector, asks };
+            let epoch = self.taken.epoch();
+            let message = Message::Beat {
+                vector,
+                epoch,
+                head,
+                asks,
+            };
             effects.push(Effect::Send { to, message });
         }
     }
@@ -415,7 +440,9 @@ impl Exchange {
         };
         peer.heard = Some(now);
         match message {
-            Message::Beat { vector, asks } => {
+            Message::Beat {
+                vector, head, asks, ..
+            } => {
                 // A site that begins anew may say less than it did; what it says now counts.
                 let seq = vector.seq(own);
                 let mut has_arrived = false;
@@ -431,7 +458,8 @@ impl Exchange {
                     let sent = taken.saturating_sub(self.outgoing.count());
                     is_behind = has_arrived && seq < sent;
                 }
-                peer.vector = vector;
+                peer.vector = vector.clone();
+                self.compare(now, (from, &vector, head), effects);
                 if asks || is_behind {
                     self.beat_one(now, from, false, effects);
                 }
@@ -454,6 +482,7 @@ impl Exchange {
                     bytes_max,
                 });
             }
+            Message::Forked { dot } => self.is_set_back(now, dot, effects),
             Message::Truncated { slot } => self.truncated(now, (from, slot), effects),
             // A message may come twice. States pinned anew for a session that has its tips would
             // hold more than those cover, and a write that is in them and not covered comes back
@@ -516,14 +545,25 @@ impl Exchange {
                     }
                     break;
                 }
-                Intake::Closed | Intake::Epoch(_) => break,
+                Intake::Closed | Intake::Frozen(_) => break,
+                Intake::Epoch(_) => {
+                    // Until this site has that table, asking at once again would be for nothing.
+                    if let Some(peer) = self.peers.get_mut(&from) {
+                        peer.pulling = Some((slot, now));
+                    }
+                    break;
+                }
                 Intake::Ahead(hlc) => {
                     let held = dot.map(|dot| Effect::Note(Note::Held(dot, hlc)));
                     held.into_iter().for_each(|note| effects.push(note));
                     break;
                 }
                 Intake::Forked(dot) => {
-                    effects.push(Effect::Note(Note::Forked(dot)));
+                    // What follows on another story will not do so a moment later either.
+                    if let Some(peer) = self.peers.get_mut(&from) {
+                        peer.pulling = Some((slot, now));
+                    }
+                    self.tell_of_fork(from, dot, effects);
                     break;
                 }
                 Intake::Wrong(_) => {
@@ -566,7 +606,8 @@ impl Exchange {
         }
         let ahead = self.ahead.vector();
         let lacks = |slot: Slot| {
-            let is_there = peer.vector.seq(slot) > ahead.seq(slot);
+            let there = self.ahead.limited(slot, peer.vector.seq(slot));
+            let is_there = there > ahead.seq(slot);
             is_there && (slot == from || !self.is_heard(slot, now))
         };
         let first = peer.wants.filter(|slot| lacks(*slot));

@@ -46,6 +46,8 @@ pub enum Intake {
     Closed,
     /// It does not follow on what we have of its slot: its site has told two stories.
     Forked(Dot),
+    /// Its slot does not go on, and this is behind what counts of it (I12).
+    Frozen(Dot),
     /// It was made in a table of members that is not known here yet.
     Epoch(u32),
     /// It is no update.
@@ -62,6 +64,8 @@ pub struct Island {
     /// The latest time that was made or taken in.
     hlc: Hlc,
     session: Option<Session>,
+    /// Up to where slots count that do not go on; kept beside this, in the charter.
+    limits: BTreeMap<Slot, u64>,
 }
 
 /// A session that is open: what is being joined.
@@ -96,6 +100,7 @@ impl Island {
             tips: BTreeMap::new(),
             hlc: Hlc::new(0),
             session: None,
+            limits: BTreeMap::new(),
         }
     }
 
@@ -117,7 +122,33 @@ impl Island {
             tips,
             hlc,
             session,
+            limits: BTreeMap::new(),
         }
+    }
+
+    /// Goes by a table of members from here on, and takes in of slots only what counts.
+    pub fn follow(&mut self, epoch: u32, limits: BTreeMap<Slot, u64>) {
+        self.epoch = epoch;
+        self.limits = limits;
+    }
+
+    /// How much of a slot that has `seq` updates somewhere counts here.
+    #[must_use]
+    pub fn limited(&self, slot: Slot, seq: u64) -> u64 {
+        self.limits.get(&slot).map_or(seq, |limit| seq.min(*limit))
+    }
+
+    /// Whether this site originates nothing any more: its own slot does not go on.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.limits.contains_key(&self.slot)
+    }
+
+    /// Whether a session counts: its other side has nothing that does not (I12).
+    #[must_use]
+    pub fn may_join(&self, session: &Session) -> bool {
+        let mut tips = session.tips.iter();
+        tips.all(|(slot, tip)| self.limited(*slot, tip.seq) == tip.seq)
     }
 
     /// The table of members that it goes by.
@@ -221,6 +252,9 @@ impl Island {
     fn judge_dot(&self, dot: Dot) -> Option<Intake> {
         if self.vector.covers(dot) {
             return Some(Intake::Known);
+        }
+        if self.limited(dot.slot, dot.seq) < dot.seq {
+            return Some(Intake::Frozen(dot));
         }
         if self.session.is_some() {
             return Some(Intake::Closed);

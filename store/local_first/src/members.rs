@@ -55,7 +55,7 @@ pub enum MembersError {
     #[error("all 255 slots were used: migrate the keyspace")]
     UsedUp,
     /// Somebody must be left.
-    #[error("fewer than two active sites would remain")]
+    #[error("too few active sites would remain")]
     TooFew,
 }
 
@@ -174,6 +174,32 @@ impl Members {
         if let Some(heir) = frozen.heir {
             next.active.insert(heir, since_unix_ms);
         }
+        Ok(next)
+    }
+
+    /// The next table, without a site that is let go for ever: of its slot counts what is named,
+    /// and nobody goes on for it. Where `without` freezes a site that may come back, this is for
+    /// one that will not: it may leave one site alone.
+    ///
+    /// # Errors
+    ///
+    /// If the slot is not active, or is the last one.
+    pub fn let_go(&self, slot: Slot, through: u64, chain: Chain) -> Result<Self, MembersError> {
+        if !self.active.contains_key(&slot) {
+            return Err(MembersError::NotActive { slot });
+        }
+        if self.active.len() < 2 {
+            return Err(MembersError::TooFew);
+        }
+        let mut next = self.next();
+        next.active.remove(&slot);
+        let heir = None;
+        let frozen = Frozen {
+            through,
+            chain,
+            heir,
+        };
+        next.frozen.insert(slot, frozen);
         Ok(next)
     }
 

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use crate::island::Tip;
 use crate::ranges::Short;
 use crate::seek::{Ask, Tell};
-use crate::vector::{Slot, Vector};
+use crate::update::Chain;
+use crate::vector::{Dot, Slot, Vector};
 
 /// One thing that a site tells another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub enum Message {
     Beat {
         /// Up to where it has taken in everything.
         vector: Vector,
+        /// By which table of members it goes.
+        epoch: u32,
+        /// The hash of its newest own update; of nothing before the first.
+        head: Chain,
         /// Whether the other is to answer with one of its own.
         asks: bool,
     },
@@ -33,6 +38,11 @@ pub enum Message {
         slot: Slot,
         /// The last one that the asker has.
         after: u64,
+    },
+    /// An update of the asked site does not follow on what is here of it: it has told two stories.
+    Forked {
+        /// The update.
+        dot: Dot,
     },
     /// What was asked for is not kept any more: only a session can help.
     Truncated {

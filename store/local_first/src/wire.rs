@@ -10,9 +10,11 @@
 //! vector    u8 n, n x (u8 slot, varint seq)
 //! session   u64 id, tips            ask, tell  a body, as `seek` says
 //! tips      u8 n, n x (u8 slot, varint seq, [32] chain, vector)
+//! roster    a body, as `roster` says
 //! ```
 //!
-//! Kinds 6 to 8 of messages were a session that listed all keys; proposal 4 ends one, and stands
+//! A word of how far a site is had kind 1 before it named its table and its newest update; that is
+//! still read. Kinds 6 to 8 of messages were a session that listed all keys; proposal 4 ends one, and stands
 //! in logs. Numbers of a fixed length are little-endian. What is large in what was read is a slice of
 //! the bytes that it was read from.
 
@@ -27,6 +29,7 @@ use crate::exchange::Proposal;
 use crate::island::{Island, Session, Tip};
 use crate::message::Message;
 use crate::ranges::Short;
+use crate::roster::Roster;
 use crate::seek::{Ask, Tell};
 use crate::update::Chain;
 use crate::vector::{Dot, Slot, Vector};
@@ -38,10 +41,22 @@ impl Message {
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_u8(VERSION);
         match self {
-            Self::Beat { vector, asks } => {
-                out.put_u8(1);
+            Self::Beat {
+                vector,
+                epoch,
+                head,
+                asks,
+            } => {
+                out.put_u8(13);
                 vector.encode(out);
                 out.put_u8(u8::from(*asks));
+                out.put_u32_le(*epoch);
+                out.put_slice(&head.0);
+            }
+            Self::Forked { dot } => {
+                out.put_u8(14);
+                out.put_u8(dot.slot.value());
+                put_varint(out, dot.seq);
             }
             Self::Updates { slot, updates } => {
                 out.reserve(updates.iter().map(|it| it.len() + 5).sum::<usize>() + 16);
@@ -99,6 +114,20 @@ impl Message {
             1 => Self::Beat {
                 vector: Vector::decode(&mut reader)?,
                 asks: flag(&mut reader, what)?,
+                epoch: 1,
+                head: Chain::default(),
+            },
+            13 => Self::Beat {
+                vector: Vector::decode(&mut reader)?,
+                asks: flag(&mut reader, what)?,
+                epoch: reader.u32(what)?,
+                head: hash(&mut reader, what)?,
+            },
+            14 => Self::Forked {
+                dot: Dot {
+                    slot: reader.slot()?,
+                    seq: reader.varint(what)?,
+                },
             },
             2 => Self::Updates {
                 slot: reader.slot()?,
@@ -167,6 +196,14 @@ impl Proposal {
                 out.put_u64_le(*session);
                 put_varint(out, *keys);
             }
+            Self::Follow(roster) => {
+                out.put_u8(8);
+                put_body(out, &roster.encode());
+            }
+            Self::Stop(slot) => {
+                out.put_u8(9);
+                out.put_u8(slot.value());
+            }
         }
     }
 
@@ -181,7 +218,8 @@ impl Proposal {
             }
             Self::Begin(session) => session.tips.len() * 64,
             Self::Forget(stable) => stable.iter().count() * 11,
-            Self::Install { .. } | Self::Join { .. } | Self::GiveUp { .. } => 0,
+            Self::Follow(roster) => roster.nodes.len() * 64,
+            Self::Install { .. } | Self::Join { .. } | Self::GiveUp { .. } | Self::Stop(_) => 0,
         };
         bodies + 32
     }
@@ -213,6 +251,8 @@ impl Proposal {
                 session: reader.u64(what)?,
                 keys: reader.varint(what)?,
             },
+            8 => Self::Follow(Roster::decode(reader.body(what)?)?),
+            9 => Self::Stop(reader.slot()?),
             _unknown => return Err(DecodeError::Wrong { what }),
         };
         reader.end(what)?;
@@ -276,6 +316,12 @@ fn flag(reader: &mut Reader, what: &'static str) -> Result<bool, DecodeError> {
         1 => Ok(true),
         _other => Err(DecodeError::Wrong { what }),
     }
+}
+
+fn hash(reader: &mut Reader, what: &'static str) -> Result<Chain, DecodeError> {
+    let mut hash = Chain::default();
+    hash.0.copy_from_slice(&reader.take(32, what)?);
+    Ok(hash)
 }
 
 fn short(reader: &mut Reader, what: &'static str) -> Result<Short, DecodeError> {

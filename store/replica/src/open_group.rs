@@ -19,7 +19,7 @@ use crate::cluster::entry;
 use crate::group::Group;
 use crate::open::{OpenError, Opened, OpenedGroup};
 use crate::replica::Replica;
-use crate::shore::{Shore, Shores};
+use crate::shore::Shores;
 use crate::snapshots::Snapshots;
 use crate::tape::Tape;
 
@@ -164,8 +164,9 @@ pub fn open_in_group_beside(
     let mut group = Group::new(raft, run, snapshots, group_config.laggard_bytes_min);
     group.tape = tape;
     let mut replica = Replica::of_group(group, keyspace);
-    let shores = group_config.shores.clone();
-    replica.shore = shores.map(|it| Box::new(Shore::new(it)));
+    if let Some(shores) = group_config.shores.clone() {
+        replica.enter_shore(shores);
+    }
     Ok(OpenedGroup {
         replica,
         replayed,

@@ -4,6 +4,8 @@
 //! command. The machine that decides all of it is `holm_local_first::Exchange`; here it gets what
 //! the engine has taken in, and is given what it asks for.
 
+mod follow;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -12,8 +14,8 @@ use holm_base::{NodeId, Time};
 use holm_kv::command::{Command, Proposal};
 use holm_kv::{Indexed, States};
 use holm_local_first::{
-    Ask, Config, Effect as Wanted, Exchange, Input as Told, Message as Word, Proposal as Entry,
-    Slot, Stability, Vector,
+    Applied, Ask, Config, Effect as Wanted, Exchange, Input as Told, Message as Word,
+    Proposal as Entry, Slot, Stability, Vector,
 };
 use holm_machine::{Effects, Machine};
 
@@ -114,6 +116,8 @@ pub(crate) struct Shore {
     /// What nothing concurrent can come to any more, and how far that was said in the log.
     stability: Stability,
     forgot: Vector,
+    /// Up to where slots count that do not go on: until all of that is here, nothing is stable.
+    ended: BTreeMap<Slot, u64>,
 }
 
 impl Shore {
@@ -121,6 +125,7 @@ impl Shore {
         Self {
             stability: Stability::new(shores.peers.iter().map(|(slot, _)| *slot)),
             forgot: Vector::new(),
+            ended: BTreeMap::new(),
             shores,
             machine: None,
             told: VecDeque::new(),
@@ -242,12 +247,23 @@ impl Replica {
             shore.told.push_back(Told::Start);
         }
         let applied = self.keyspace.take_applied();
+        let own = self.keyspace.island().expect("it is one").slot();
+        for it in &applied {
+            if let Applied::Followed(charter) = it {
+                shore.follow(charter, own);
+            }
+        }
         shore.told.extend(applied.into_iter().map(Told::Applied));
         let unix_ms = shore.unix_ms(now);
-        let ours = self.keyspace.island().expect("it is one").vector();
+        let island = self.keyspace.island().expect("it is one");
+        let (ours, own_epoch) = (island.vector(), island.epoch());
         shore.stability.advance(ours);
         for (from, message) in shore.waiting.drain(..) {
-            if let Word::Beat { vector, .. } = &message {
+            // Whoever goes by a newer table may have told a site of which nothing is known here
+            // what it has, before what it says now: that does not count yet.
+            if let Word::Beat { vector, epoch, .. } = &message
+                && *epoch <= own_epoch
+            {
                 shore.stability.report(from, vector, ours, unix_ms);
             }
             shore.told.push_back(Told::Message {
@@ -261,7 +277,7 @@ impl Replica {
         let mut forget = None;
         if is_due {
             shore.told.push_back(Told::Wake);
-            let stable = shore.stability.stable(ours);
+            let stable = shore.stable(ours);
             if self.keyspace.has_to_forget() && stable != shore.forgot {
                 shore.forgot.clone_from(&stable);
                 forget = Some(stable);

@@ -52,6 +52,9 @@ fn note_island(note: &holm_local_first::Note) {
         Note::Forked(dot) => {
             tracing::error!(%dot, "a site has told two stories about one update: a person must look");
         }
+        Note::SetBack(dot) => {
+            tracing::error!(%dot, "another site has this update of this site, which has it not: its data is an older copy. It takes no more writes");
+        }
         Note::Held(dot, hlc) => {
             let ahead = hlc.unix_ms();
             tracing::warn!(%dot, unix_ms = ahead, "an update is held back: its site's clock is far ahead");

@@ -10,7 +10,7 @@ use holm_etcd::front::Front;
 use holm_etcd::keyspaces::{Entry, Islands};
 use holm_etcd::services::Services;
 use holm_kv::IslandConfig;
-use holm_local_first::{Rules, Schema, Slot, Type};
+use holm_local_first::{Exists, Rules, Schema, Slot, Type};
 use holm_net::{Limits, ListenConfig, Listener};
 use holm_replica::Shores;
 use holm_runtime::{KeyspaceConfig, MemberConfig, keyspace_cluster_id};
@@ -83,7 +83,8 @@ pub(super) async fn open(
         cluster: keyspace_cluster_id(means.cluster(), entry.group()),
         client_urls: urls.clone(),
         members,
-        is_joining: !entry.is_founder(node),
+        // An island is a group of its own: nobody votes it in.
+        is_joining: entry.islands.is_none() && !entry.is_founder(node),
         kv: parts::engine(&means.config),
         shores: None,
         metrics: Arc::clone(&metrics),
@@ -97,6 +98,7 @@ pub(super) async fn open(
     let links = Arc::clone(&means.links);
     let (front, services) =
         parts::keyspace_front(&means.config, (&handle, links), &means.room, &metrics)?;
+    super::islands::set_door(&services, entry, node);
     let mut helpers = JoinSet::new();
     helpers.spawn(compaction::keep(handle, means.config.retention));
     let tended = services.clone();
@@ -127,6 +129,7 @@ fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> 
     let place = GroupId::new(u32::from(own.value()));
     config.cluster = keyspace_cluster_id(config.cluster, place);
     config.members.retain(|it| it.node == node);
+    let since = islands.table()?.active().get(&own).copied();
     let kind = Type::named(&islands.merge);
     let rules = Rules {
         kind: kind.with_context(|| format!("this release has no type {}", islands.merge))?,
@@ -134,12 +137,16 @@ fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> 
             "" => Schema::default(),
             schema => Schema::parse(schema.as_bytes())?,
         },
-        ..Rules::default()
+        exists: match islands.exists.as_str() {
+            "" => Exists::AddWins,
+            "delete-wins" => Exists::DeleteWins,
+            other => anyhow::bail!("this release does not know what {other} means for deletes"),
+        },
     };
     config.kv.island = Some(IslandConfig {
         slot: own,
         epoch: 1,
-        since_unix_ms: islands.since_unix_ms,
+        since_unix_ms: since.unwrap_or(islands.since_unix_ms),
         rules,
         updates_bytes_max: holm_local_first::UPDATES_BYTES_MAX,
     });

@@ -47,6 +47,7 @@ const EXPECTED: &[(u16, &[&str])] = &[
         9,
         &[
             "this keyspace is local-first: it cannot promise mutual exclusion; use a linearizable keyspace",
+            "this site takes no writes of the keyspace any more: ask another of its sites",
             "lease already exists",
             "root user does not exist",
             "root user does not have root role",
@@ -184,6 +185,10 @@ fn each_refusal_of_an_island_has_its_row() {
         (
             Refusal::NoUsers,
             "users of a local-first keyspace are not built yet",
+        ),
+        (
+            Refusal::Ended,
+            "this site takes no writes of the keyspace any more: ask another of its sites",
         ),
     ];
     cases.into_iter().for_each(has_its_row);

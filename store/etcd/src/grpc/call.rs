@@ -18,6 +18,7 @@ use super::outbound::{Gone, Island, answer, refuse};
 use super::watch::Newest;
 use super::wire::{Cord, Wire};
 use super::{hot, list};
+use crate::causal;
 use crate::context::Context;
 use crate::status::{Code, Status};
 
@@ -45,6 +46,10 @@ pub(crate) struct CallHead {
     /// How long the client is ready to wait, if it says so.
     pub(crate) timeout: Option<Duration>,
     pub(crate) demands_leader: bool,
+    /// Whether what the site has is to be told with the answer.
+    pub(crate) wants_causal: bool,
+    /// What the client has seen.
+    pub(crate) causal: Option<Bytes>,
     context: OnceLock<Option<String>>,
 }
 
@@ -77,6 +82,8 @@ impl CallHead {
             kind,
             timeout: text("grpc-timeout").and_then(timeout),
             demands_leader: text("hasleader") == Some("true"),
+            wants_causal: text(causal::WANT) == Some(causal::CONTEXT),
+            causal: head.get(causal::TOKEN).cloned(),
             context: OnceLock::new(),
         })
     }
@@ -201,11 +208,13 @@ impl GrpcCall {
     /// Sends what was given; the number of the status that the call ended with.
     pub(crate) fn finish(&self, given: Result<Given, Status>) -> usize {
         let island = self.island();
+        let causal = self.causal();
         let mut state = self.peer.wire.lock();
         let is_heard = state.http.is_alive(self.key);
         let code = match given {
             Ok(Given::Message(framed)) => {
-                answer(&mut state.http, self.key, &framed, island.as_deref());
+                let said = (island.as_deref(), causal.as_deref());
+                answer(&mut state.http, self.key, &framed, said);
                 Code::Ok
             }
             Ok(Given::Sent | Given::List(..)) => return usize::from(Code::Ok.number()),
@@ -239,6 +248,22 @@ impl GrpcCall {
     /// What is said in the head of an answer by a node that is cut off.
     pub(crate) fn island(&self) -> Island {
         self.server().services.island()
+    }
+
+    /// What this site has, where the client asks for it.
+    pub(crate) fn causal(&self) -> Option<String> {
+        let is_wanted = self.head.wants_causal;
+        is_wanted
+            .then(|| self.server().services.causal_token())
+            .flatten()
+    }
+
+    /// Waits until this site has what the client has seen, if it says so.
+    pub(crate) async fn cover(&self) -> Result<(), Status> {
+        match &self.head.causal {
+            None => Ok(()),
+            Some(token) => self.server().services.cover(token).await,
+        }
     }
 
     /// Refuses what a node of a cluster does not take without a leader or a vote.
@@ -315,6 +340,9 @@ impl GrpcCall {
     }
 
     async fn unary(&mut self) -> Result<Given, Status> {
+        if self.head.causal.is_some() {
+            Box::pin(self.cover()).await?;
+        }
         match self.method {
             Method::Range => hot::range(self).await,
             Method::Put => hot::put(self).await,

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::call::{Given, GrpcCall};
 use super::frame;
-use super::outbound::{OK, Outbound, PIECE_BYTES};
+use super::outbound::{Outbound, PIECE_BYTES};
 use super::reply::{self, Header};
 use crate::status::{Code, Status};
 
@@ -83,6 +83,7 @@ pub(crate) async fn send(
         return Err(end(reader.await));
     };
     let island = call.island();
+    let causal = call.causal();
     let Ok(mut out) = Outbound::begin(&call.cord(), island) else {
         return Ok(Given::Sent);
     };
@@ -101,7 +102,10 @@ pub(crate) async fn send(
         }
     }
     let status = match reader.await {
-        Ok(Ok(())) => OK,
+        Ok(Ok(())) => {
+            out.end_well(causal.as_deref());
+            return Ok(Given::Sent);
+        }
         other => end(other),
     };
     // A client that has left need not be told.

@@ -8,6 +8,7 @@ use holm_http2::{Connection, Key, Reason, Section};
 use http::header::HeaderName;
 
 use super::wire::Cord;
+use crate::causal::TOKEN;
 use crate::status::{Code, Status};
 
 /// What a node that is cut off says in the head of its answers; stock clients pass it over.
@@ -37,11 +38,30 @@ pub(crate) fn begin(http: &mut Connection, key: Key, island: Option<&str>) {
     }
 }
 
-/// Answers with one message: three frames.
-pub(crate) fn answer(http: &mut Connection, key: Key, framed: &[u8], island: Option<&str>) {
+/// Answers with one message: three frames. Behind it what the site has, if that is wanted.
+pub(crate) fn answer(
+    http: &mut Connection,
+    key: Key,
+    framed: &[u8],
+    (island, causal): (Option<&str>, Option<&str>),
+) {
     begin(http, key, island);
     http.data_of(key, framed);
-    http.end(key, Section::Usual);
+    end_with(http, key, causal);
+}
+
+/// Ends an answer that went well, and says what the site has, if that is wanted.
+fn end_with(http: &mut Connection, key: Key, causal: Option<&str>) {
+    match causal {
+        None => http.end(key, Section::Usual),
+        Some(causal) => {
+            let fields: [(&[u8], &[u8]); 2] = [
+                (b"grpc-status", b"0"),
+                (TOKEN.as_bytes(), causal.as_bytes()),
+            ];
+            http.end(key, Section::Fields(&fields));
+        }
+    }
 }
 
 /// Answers with a refusal alone: one frame. What was begun ends with it.
@@ -141,6 +161,15 @@ impl Outbound {
         }
         end(&mut state.http, self.cord.key, status);
         Ok(())
+    }
+
+    /// Ends a call that went well, and says what the site has, if that is wanted.
+    pub(crate) fn end_well(self, causal: Option<&str>) {
+        let mut state = self.cord.wire.lock();
+        // A client that has left need not be told.
+        if state.http.is_alive(self.cord.key) {
+            end_with(&mut state.http, self.cord.key, causal);
+        }
     }
 
     /// Breaks the call off: for a client that takes nothing for too long.

@@ -239,12 +239,16 @@ impl Services {
         })
     }
 
-    /// Refuses what a node without a vote does not answer. A node alone has one.
+    /// Refuses what a node without a vote does not answer, or one that its keyspace is shut at. A
+    /// node alone has a vote.
     ///
     /// # Errors
     ///
-    /// `rpc not supported for learner`.
+    /// `rpc not supported for learner`; why it is shut.
     pub(crate) fn check_vote(&self) -> Result<(), Status> {
+        if let Some(why) = self.shared.door.why() {
+            return Err(why);
+        }
         if self.is_learner() {
             return Err(errors::not_for_learners());
         }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use holm_base::NodeId;
 use holm_kv::command::{Command, Proposal};
 use holm_kv::outcome::Outcome;
-use holm_local_first::Vector;
+use holm_local_first::{Exists, Vector};
 use holm_runtime::DEFAULT;
 
-use super::Services;
+use super::{Services, island_sites};
 use crate::context::Context;
 use crate::holm::{
     KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
@@ -65,6 +65,14 @@ impl Services {
             return Err(invalid(why));
         }
         check_guarantee(&request.guarantee, &request.merge)?;
+        if super::local_first::exists(&request.exists)? == Exists::DeleteWins
+            && guarantee(&request) != LOCAL_FIRST
+        {
+            return Err(invalid(
+                "--exists says what becomes of concurrent writes and deletes, and a linearizable keyspace has none: \
+                 leave it out, or add --guarantee local-first",
+            ));
+        }
         super::local_first::check_schema(&request)?;
         let members = self.members().await?;
         let sites = chosen(&members, &request.sites)?;
@@ -310,6 +318,7 @@ impl Services {
                 .map_or_else(Vec::new, |it| seqs(&it.vector)),
             conflicts: view.island.as_ref().map_or(0, |it| it.conflicts),
             islands: Vec::new(),
+            shut: self.shut_why().unwrap_or_default(),
         }
     }
 
@@ -366,6 +375,7 @@ impl Services {
     /// Takes the site that is reached there into this keyspace, as `etcdctl member add` asks for
     /// it, and waits until it belongs to it.
     pub(super) async fn add_site_by_url(&self, urls: &[String]) -> Result<NodeId, Status> {
+        self.check_is_one_for_all()?;
         let home = self.home()?;
         let known = home.members().await?;
         let found = known
@@ -383,6 +393,7 @@ impl Services {
 
     /// Lets a site go from this keyspace, as `etcdctl member remove` asks for it.
     pub(super) async fn remove_site_by_id(&self, node: NodeId) -> Result<(), Status> {
+        self.check_is_one_for_all()?;
         let home = self.home()?;
         let there = self.members().await?;
         let site = there.iter().find(|it| it.node == node);
@@ -402,6 +413,7 @@ impl Services {
             name: name.to_owned(),
             site: site.name.clone(),
             is_leaving,
+            is_lost: false,
         };
         home.edit(|table| {
             let mut entries = table.keyspaces.iter_mut();
@@ -495,12 +507,14 @@ fn begin_joining(
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
-    check_fixed(entry)?;
     if entry.left.contains(&node) || entry.leaving.contains(&node) {
         return Err(not_now(format!(
             "site {site} was let go from keyspace {name}, and who was let go cannot come back: \
              take another site in, or make a new keyspace"
         )));
+    }
+    if entry.islands.is_some() {
+        return island_sites::join(entry, node, request);
     }
     if !entry.hosts().any(|it| it == node) {
         entry.joining.push(node);
@@ -514,8 +528,12 @@ fn begin_leaving(
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
-    check_fixed(entry)?;
-    if entry.leaving.contains(&node) {
+    if entry.islands.is_none() && request.is_lost {
+        return Err(not_now(format!(
+            "keyspace {name} is linearizable: most of its sites let a lost one go without asking it; leave out --lost"
+        )));
+    }
+    if entry.leaving.contains(&node) && !request.is_lost {
         return Ok(());
     }
     if !entry.hosts().any(|it| it == node) {
@@ -529,23 +547,14 @@ fn begin_leaving(
              `holm keyspace remove {name}`"
         )));
     }
+    if entry.islands.is_some() {
+        island_sites::leave(entry, node, request.is_lost);
+        return Ok(());
+    }
     entry.sites.retain(|it| *it != node);
     entry.joining.retain(|it| *it != node);
     entry.leaving.push(node);
     Ok(())
-}
-
-/// The sites of a local-first keyspace stay those that it began with, in this release.
-fn check_fixed(entry: &Entry) -> Result<(), Status> {
-    if entry.islands.is_none() {
-        return Ok(());
-    }
-    let name = &entry.name;
-    let text = format!(
-        "keyspace {name} is local-first, and its sites cannot be changed yet: create another one with \
-         the sites that it shall have, and copy its keys"
-    );
-    Err(Status::new(Code::Unimplemented, text))
 }
 
 pub(super) fn guarantee(request: &KeyspaceCreateRequest) -> &str {

@@ -1,9 +1,10 @@
 //! Local-first keyspaces: what one is made of, and how its islands are, as far as this one knows.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holm_base::NodeId;
-use holm_local_first::{ISLANDS_MAX, Schema, Type};
+use holm_local_first::{Exists, ISLANDS_MAX, Schema, Type};
 use holm_runtime::{DEFAULT, unix_ms};
 
 use super::Services;
@@ -64,8 +65,8 @@ impl Services {
         let members = self.members().await?;
         let table = self.keyspace_table()?;
         let islands = table.find(name).and_then(|it| it.islands.as_ref());
-        let slots = islands.into_iter().flat_map(|it| &it.slots);
-        let named = slots.map(|(node, slot)| (u32::from(*slot), name_of(&members, *node)));
+        let slots = islands.into_iter().flat_map(Islands::nodes);
+        let named = slots.map(|(slot, node)| (u32::from(slot), name_of(&members, node)));
         Ok(named.collect())
     }
 
@@ -97,8 +98,15 @@ impl Services {
         Ok(Some(Islands {
             merge: merge(&request.merge)?.name().to_owned(),
             schema: request.schema.clone(),
+            exists: match exists(&request.exists)? {
+                Exists::AddWins => String::new(),
+                Exists::DeleteWins => DELETE_WINS.to_owned(),
+            },
             since_unix_ms: unix_ms(),
             slots: slots.collect(),
+            members: String::new(),
+            former: BTreeMap::new(),
+            going: BTreeMap::new(),
         }))
     }
 }
@@ -118,6 +126,21 @@ pub(super) fn merge(name: &str) -> Result<Type, Status> {
              `set` (keys are members), `counter` (additions all count) and `json` (documents merge part by part)"
         ))
     })
+}
+
+/// Where deletes win.
+pub(super) const DELETE_WINS: &str = "delete-wins";
+
+/// Who wins, a write or a delete.
+pub(super) fn exists(name: &str) -> Result<Exists, Status> {
+    match name {
+        "" | "add-wins" => Ok(Exists::AddWins),
+        DELETE_WINS => Ok(Exists::DeleteWins),
+        other => Err(invalid(format!(
+            "there is no `--exists {other}`: there are `add-wins` (a write stays that a delete did not see) and \
+             `delete-wins` (it goes)"
+        ))),
+    }
 }
 
 /// A schema is for documents, and one that can be read.

@@ -16,11 +16,13 @@ use bytes::Bytes;
 use holm_local_first::{Digest, State, Tree};
 
 use super::state_of;
+use crate::checkpoint::Fact;
+use crate::index::Index;
 use crate::layout::count;
 use crate::range::KeyRange;
 use crate::refusal::Refusal;
 use crate::root::Root;
-use crate::store::{FactKind, Store};
+use crate::store::{FactKind, Store, scan_facts};
 
 /// How many keys are read and hashed at a time.
 const SLICE: usize = 64;
@@ -95,11 +97,25 @@ impl Digests {
         });
         let Some(last) = keys.last().cloned() else {
             *self = Self::Whole(mem::take(tree), 0);
+            if has_kept {
+                self.note_gone(store);
+            }
             return false;
         };
         *behind = Some(last);
         self.note(store, keys.iter(), has_kept);
         self.is_making()
+    }
+
+    /// Keys that are not there, and of which a marker says so.
+    fn note_gone(&mut self, store: &Store) {
+        let mut keys = Vec::new();
+        store.facts(FactKind::State, &mut |key, _state| {
+            if store.root().get(key).is_none() {
+                keys.push(Bytes::copy_from_slice(key));
+            }
+        });
+        self.note(store, keys.iter(), true);
     }
 
     /// These keys are otherwise now.
@@ -158,10 +174,12 @@ fn digest(store: &Store, key: &Bytes, has_kept: bool) -> Result<Option<Digest>, 
     Ok((!state.is_empty()).then(|| state.digest(key)))
 }
 
-/// The key that has a name in an index, if it is there.
-pub(super) fn named(root: &Root, name: &Bytes) -> Option<Bytes> {
+/// The key that has a name in an index, if it is there or something is known of it.
+pub(super) fn named(root: &Root, facts: &Index<Fact>, name: &Bytes) -> Option<Bytes> {
     let Some(begin) = Tree::cut_in(name) else {
-        return root.get(name).map(|_| name.clone());
+        let is_known = || facts.get(&FactKind::State.key(name)).is_some();
+        let is_there = root.get(name).is_some() || is_known();
+        return is_there.then(|| name.clone());
     };
     let mut found = None;
     let from = KeyRange::From(begin.clone());
@@ -176,5 +194,13 @@ pub(super) fn named(root: &Root, name: &Bytes) -> Option<Bytes> {
         }
         ControlFlow::Continue(())
     });
+    if found.is_none() {
+        scan_facts(facts, FactKind::State, &mut |key, _state| {
+            let key = Bytes::copy_from_slice(key);
+            if key.starts_with(&begin) && Tree::name(&key) == *name {
+                found = Some(key);
+            }
+        });
+    }
     found
 }

@@ -56,7 +56,7 @@ impl States {
         };
         let mut failed = None;
         let told = tell(ask, tree, bytes_max, |name| {
-            let key = named(&self.root, name)?;
+            let key = named(&self.root, &self.facts, name)?;
             match self.state(&key) {
                 Ok(state) => Some((key, state)),
                 Err(refusal) => {

@@ -86,7 +86,8 @@ impl Isle {
             return false;
         }
         let Some(meta) = store.root().get(key) else {
-            return true;
+            // A delete that it did not see is told as a conflict.
+            return self.gone.of(key).is_none_or(|it| deps.covers(it.dot));
         };
         let by = || self.written.by(meta.modified);
         meta.modified <= floor || by().is_some_and(|dot| deps.covers(dot))

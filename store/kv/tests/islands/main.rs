@@ -365,3 +365,89 @@ fn a_session_with_a_clock_far_ahead_or_with_no_states_is_given_up() {
     world.put(0, "later", "of a");
     assert_eq!(world.wrong(), None);
 }
+
+/// Two islands at which deletes win.
+fn where_deletes_win(kind: Type) -> World {
+    let mut world = World::new(2, kind);
+    for (number, site) in (1..).zip(&mut world.sites) {
+        *site = world::Site::of(world::deleting(number, kind));
+    }
+    world
+}
+
+#[test]
+fn where_deletes_win_a_put_that_did_not_see_one_goes_by_updates_and_by_sessions() {
+    for by_session in [false, true] {
+        let mut world = where_deletes_win(Type::Lww);
+        world.put(0, "door", "open");
+        world.carry(0, 1);
+        world.command(0, world::delete("door", ""));
+        world.put(1, "door", "ajar");
+        if by_session {
+            world.session(0, 1);
+            world.session(1, 0);
+        } else {
+            world.carry(0, 1);
+            world.carry(1, 0);
+        }
+        for at in [0, 1] {
+            assert!(world.sites[at].read().is_empty(), "{by_session} {at}");
+            let view = world.sites[at].view();
+            assert_eq!(view.island.as_ref().expect("one").conflicts, 0);
+            world.sites[at].crash();
+            assert!(world.sites[at].read().is_empty());
+        }
+        // A put that has seen the delete stays, at both.
+        world.put(1, "door", "shut");
+        world.carry(1, 0);
+        for at in [0, 1] {
+            assert_eq!(world.sites[at].read()[&bytes("door")], bytes("shut"));
+        }
+        // Once nothing concurrent can come any more the marker goes.
+        assert!(world.sites[0].keyspace.has_to_forget());
+        let stable = world.sites[0].vector();
+        let forget = Command::Island(Entry::Forget(stable));
+        assert!(world.command(0, forget).result.is_ok());
+        assert!(!world.sites[0].keyspace.has_to_forget());
+        assert_eq!(world.sites[0].read()[&bytes("door")], bytes("shut"));
+        world.command(0, world::delete("door", ""));
+        let stable = world.sites[0].vector();
+        let forget = Command::Island(Entry::Forget(stable));
+        assert!(world.command(0, forget).result.is_ok());
+        assert!(world.sites[0].read().is_empty());
+        assert!(!world.sites[0].keyspace.has_to_forget());
+    }
+}
+
+#[test]
+fn a_put_and_a_delete_that_did_not_see_each_other_are_told_at_both_sites() {
+    for (deletes_win, kind) in [(false, "put_beat_delete"), (true, "delete_beat_put")] {
+        let mut world = if deletes_win {
+            where_deletes_win(Type::Lww)
+        } else {
+            World::new(2, Type::Lww)
+        };
+        world.put(0, "door", "open");
+        world.carry(0, 1);
+        world.command(0, world::delete("door", ""));
+        world.put(1, "door", "ajar");
+        world.carry(0, 1);
+        world.carry(1, 0);
+        let ids: Vec<[u8; 32]> = [0, 1]
+            .iter()
+            .map(|at| {
+                let (lines, _oldest) = world.sites[*at].view().conflicts(None, 10);
+                let [(_number, line)] = &lines[..] else {
+                    panic!("{kind} at {at}: {} conflicts", lines.len());
+                };
+                let told = holm_local_first::Entry::decode(line.clone()).expect("its own");
+                let holm_local_first::Entry::Met { conflict, .. } = told else {
+                    panic!("none was dropped");
+                };
+                assert_eq!(conflict.kind.name(), kind, "at {at}");
+                conflict.id
+            })
+            .collect();
+        assert_eq!(ids[0], ids[1], "it is the same");
+    }
+}

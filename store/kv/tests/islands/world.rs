@@ -57,7 +57,7 @@ pub(crate) struct World {
     pub(crate) mistake: Mistake,
 }
 
-fn config(number: u8, kind: Type) -> Config {
+pub(crate) fn config(number: u8, kind: Type) -> Config {
     let mut config = Config {
         island: Some(IslandConfig {
             slot: slot(number),
@@ -75,9 +75,21 @@ fn config(number: u8, kind: Type) -> Config {
     config
 }
 
+/// As [`config`], where deletes win.
+pub(crate) fn deleting(number: u8, kind: Type) -> Config {
+    let mut config = config(number, kind);
+    if let Some(island) = &mut config.island {
+        island.rules.exists = holm_local_first::Exists::DeleteWins;
+    }
+    config
+}
+
 impl Site {
     fn new(number: u8, kind: Type) -> Self {
-        let config = config(number, kind);
+        Self::of(config(number, kind))
+    }
+
+    pub(crate) fn of(config: Config) -> Self {
         let storage = Storage::new();
         let mut keyspace = Keyspace::open(storage.root(), config.clone()).expect("an empty disk");
         keyspace.set_sequencer(Bytes::new());
@@ -394,7 +406,8 @@ fn own_updates(keyspace: &mut Keyspace) -> Vec<Update> {
         holm_local_first::Applied::Began(_)
         | holm_local_first::Applied::Staged(_)
         | holm_local_first::Applied::Installed(..)
-        | holm_local_first::Applied::GaveUp(_) => None,
+        | holm_local_first::Applied::GaveUp(_)
+        | holm_local_first::Applied::Followed(_) => None,
     });
     updates.filter(|it| it.dot.slot == own).collect()
 }

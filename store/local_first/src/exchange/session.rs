@@ -143,6 +143,8 @@ impl Exchange {
             return;
         };
         let is_awaited = matches!(asking.stage, Stage::Opening);
+        // What does not count is not joined either: the other side has yet to hear of that (I12).
+        let is_awaited = is_awaited && self.taken.may_join(&session);
         if asking.id == session.id && asking.peer == from && is_awaited {
             asking.since = now;
             asking.stage = Stage::Closing(total);

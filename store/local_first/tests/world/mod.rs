@@ -328,6 +328,9 @@ impl World {
             Proposal::Join { session, keys } => self.install(own, session, keys),
             Proposal::Install { .. } => unreachable!("it stands in old logs only"),
             Proposal::Forget(_) => unreachable!("plain values need it not"),
+            Proposal::Follow(_) => unreachable!("its sites stay as they are"),
+            // A planted mistake may be noticed so; the twin is to notice it too.
+            Proposal::Stop(_) => {}
             Proposal::GiveUp { session } => {
                 self.site(own).island.give_up(session);
                 self.tell(own, Input::Applied(Applied::GaveUp(session)));
@@ -351,7 +354,11 @@ impl World {
                 self.took(own, sealed);
             }
             Intake::Known | Intake::Closed | Intake::Waits(_) => {}
-            Intake::Ahead(_) | Intake::Forked(_) | Intake::Epoch(_) | Intake::Wrong(_) => {
+            Intake::Ahead(_)
+            | Intake::Forked(_)
+            | Intake::Epoch(_)
+            | Intake::Frozen(_)
+            | Intake::Wrong(_) => {
                 panic!("nobody lies here: {:?}", site.island.judge(bytes, unix_ms));
             }
         }

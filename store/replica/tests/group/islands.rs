@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holm_base::{NodeId, Prng, RequestId, Time};
-use holm_kv::IslandConfig;
 use holm_kv::command::{Command, DeleteRange, Proposal, Put};
-use holm_local_first::{Note, Rules, Sealed, Slot, State, Type, Update, Vector};
+use holm_kv::{IslandConfig, Refusal};
+use holm_local_first::{
+    Members, Note, Proposal as Entry, Roster, Rules, Sealed, Slot, State, Type, Update, Vector,
+};
 use holm_replica::{Answer, Event, Input, Shores};
 
 use crate::site::Site;
@@ -29,6 +31,25 @@ fn slot(number: u8) -> Slot {
 /// How far the clock of a site is off, in milliseconds; the second is ten seconds ahead.
 type ClocksOff = [u64; 3];
 
+/// A site of so many, which is not up.
+fn island(number: u8, of: u8, (kind, updates_bytes_max): (Type, usize)) -> Site {
+    let mut site = Site::new(u64::from(number), &[u64::from(number)]);
+    let others = (1..=of).filter(|other| *other != number);
+    let peers = others.map(|other| (slot(other), NodeId::new(u64::from(other))));
+    let island = IslandConfig {
+        slot: slot(number),
+        epoch: 1,
+        since_unix_ms: UNIX_MS,
+        rules: Rules {
+            kind,
+            ..Rules::default()
+        },
+        updates_bytes_max,
+    };
+    site.island = Some((island, Shores::new(peers.collect())));
+    site
+}
+
 struct World {
     sites: Vec<Site>,
     /// Frames on their way from one to another, in order.
@@ -43,26 +64,16 @@ struct World {
     /// Puts that were acknowledged: at which site, key and value.
     acknowledged: u64,
     asked: u64,
+    /// Commands that were refused because the site takes no more.
+    ended: u64,
 }
 
 impl World {
     fn new(seed: u64, updates_bytes_max: usize, off: ClocksOff) -> Self {
         let mut sites = Vec::new();
+        let kind = [Type::Lww, Type::Mv][usize::from(seed.is_multiple_of(3))];
         for number in 1..=SITES {
-            let mut site = Site::new(u64::from(number), &[u64::from(number)]);
-            let others = (1..=SITES).filter(|other| *other != number);
-            let peers = others.map(|other| (slot(other), NodeId::new(u64::from(other))));
-            let island = IslandConfig {
-                slot: slot(number),
-                epoch: 1,
-                since_unix_ms: UNIX_MS,
-                rules: Rules {
-                    kind: [Type::Lww, Type::Mv][usize::from(seed.is_multiple_of(3))],
-                    ..Rules::default()
-                },
-                updates_bytes_max,
-            };
-            site.island = Some((island, Shores::new(peers.collect())));
+            let mut site = island(number, SITES, (kind, updates_bytes_max));
             site.start(Time::ZERO);
             sites.push(site);
         }
@@ -77,12 +88,14 @@ impl World {
             known: BTreeMap::new(),
             acknowledged: 0,
             asked: 0,
+            ended: 0,
         }
     }
 
     fn unix_ms(&self, at: usize) -> u64 {
         let since = self.now.since(Time::ZERO).as_millis();
-        UNIX_MS + u64::try_from(since).expect("it is short") + self.off[at]
+        let off = self.off.get(at).copied().unwrap_or(0);
+        UNIX_MS + u64::try_from(since).expect("it is short") + off
     }
 
     fn below(&mut self, bound: u64) -> usize {
@@ -172,6 +185,10 @@ impl World {
         }
         for (_request, answer) in core::mem::take(&mut site.answers) {
             if let Answer::Applied(Ok(applied)) = answer {
+                if applied.result == Err(Refusal::Ended) {
+                    self.ended += 1;
+                    continue;
+                }
                 assert!(applied.result.is_ok(), "{applied:?}");
                 self.acknowledged += 1;
             }
@@ -228,19 +245,37 @@ impl World {
                 self.sites[at].start(now);
             }
         }
+        self.become_one(&[0, 1, 2]);
+    }
+
+    /// These sites come to have every update.
+    fn become_one(&mut self, sites: &[usize]) {
         for _ in 0..4_000 {
             self.tick();
-            let first = self.vector(0);
-            let is_equal = (1..3).all(|at| self.vector(at) == first);
+            let first = self.vector(sites[0]);
+            let is_equal = sites.iter().all(|at| self.vector(*at) == first);
             if is_equal && first.count() == u64::try_from(self.all.len()).expect("a few") {
                 self.judge();
                 return;
             }
         }
-        panic!(
-            "they do not become one: {:?}",
-            [0, 1, 2].map(|at| self.vector(at).to_string())
-        );
+        let all = sites.iter().map(|at| self.vector(*at).to_string());
+        panic!("they do not become one: {:?}", all.collect::<Vec<_>>());
+    }
+
+    /// An entry about which sites there are, at each of these.
+    fn tell(&mut self, sites: &[usize], entry: &Entry) {
+        for at in sites {
+            self.change(*at, Command::Island(entry.clone()));
+            self.run(20);
+        }
+    }
+
+    fn write_some(&mut self, sites: &[usize]) {
+        for _ in 0..10 {
+            sites.iter().for_each(|at| self.change_something(*at));
+            self.run(10);
+        }
     }
 
     fn notes(&self, at: usize) -> impl Iterator<Item = &Note> {
@@ -370,4 +405,143 @@ fn what_a_clock_far_ahead_wrote_waits_until_it_is_time() {
     world.run(8_000);
     assert_eq!(world.states(0).len(), 2, "its time has come");
     world.heal();
+}
+
+fn roster(members: &Members) -> Entry {
+    let nodes = members.active().keys();
+    let nodes = nodes.map(|slot| (*slot, u64::from(slot.value())));
+    Entry::Follow(Roster {
+        members: members.clone(),
+        nodes: nodes.collect(),
+    })
+}
+
+/// Three sites that have written, and a fourth that was taken in.
+fn with_a_fourth(updates_bytes_max: usize) -> (World, Members) {
+    let mut world = World::new(1, updates_bytes_max, [0, 900, 1_700]);
+    world.run(2_000);
+    world.write_some(&[0, 1, 2]);
+    let members = Members::new((1..=3).map(|it| (slot(it), 0)));
+    let members = members.with(slot(4), 0).expect("it is new");
+    let mut fourth = island(4, 4, (Type::Lww, updates_bytes_max));
+    fourth.start(world.now);
+    world.sites.push(fourth);
+    world.run(3_000);
+    // Who does not know of it yet does not hear it, and what it writes waits for the table.
+    world.tell(&[3, 0], &roster(&members));
+    world.run(1_500);
+    world.put(3, "fourth", "is here");
+    world.run(1_000);
+    let all = (0..4).map(|at| world.vector(at).to_string());
+    let all = all.collect::<Vec<_>>();
+    assert_eq!(world.vector(0).seq(slot(4)), 1, "{all:?}");
+    assert_eq!(world.vector(1).seq(slot(4)), 0, "it does not know of it");
+    world.write_some(&[0, 1, 2]);
+    world.tell(&[1, 2], &roster(&members));
+    world.become_one(&[0, 1, 2, 3]);
+    (world, members)
+}
+
+#[test]
+fn a_site_that_is_taken_in_gets_all_and_takes_part() {
+    for updates_bytes_max in [1 << 20, 900] {
+        let (mut world, _members) = with_a_fourth(updates_bytes_max);
+        world.sites[3].crash();
+        let now = world.now;
+        world.sites[3].start(now);
+        world.write_some(&[0, 1, 2, 3]);
+        world.become_one(&[0, 1, 2, 3]);
+    }
+}
+
+#[test]
+fn a_site_that_is_let_go_counts_up_to_where_it_said_it_was() {
+    for updates_bytes_max in [1 << 20, 900] {
+        let (mut world, members) = with_a_fourth(updates_bytes_max);
+        world.cut = vec![(1, 2)];
+        world.write_some(&[0, 1, 2, 3]);
+        world.tell(&[2], &Entry::Stop(slot(3)));
+        let before = world.vector(2).seq(slot(3));
+        world.put(2, "late", "refused");
+        world.run(3_000);
+        assert_eq!((world.ended, world.vector(2).seq(slot(3))), (1, before));
+        assert_eq!(world.vector(0).seq(slot(3)), before, "a has all of it");
+        let tip = world.sites[2].replica().keyspace().island().expect("one");
+        let chain = tip.tips()[&slot(3)].chain;
+        let members = members.let_go(slot(3), before, chain).expect("others stay");
+        world.sites[2].crash();
+        world.tell(&[1, 3, 0], &roster(&members));
+        world.write_some(&[0, 1, 3]);
+        world.become_one(&[0, 1, 3]);
+        assert!(world.notes(1).count() < 40, "nobody is asked for ever");
+    }
+}
+
+#[test]
+fn of_a_site_that_was_lost_nothing_counts_that_no_other_had() {
+    let (mut world, members) = with_a_fourth(1 << 20);
+    world.write_some(&[2]);
+    world.run(2_000);
+    let through = world.vector(0).seq(slot(3));
+    world.cut = vec![(0, 2), (1, 2), (3, 2)];
+    world.write_some(&[2]);
+    world.tell(&[0, 1, 3], &Entry::Stop(slot(3)));
+    // It is back, and nobody takes anything more of it, by whichever way.
+    world.cut.clear();
+    world.run(8_000);
+    for at in [0, 1, 3] {
+        assert_eq!(world.vector(at).seq(slot(3)), through);
+    }
+    let tip = world.sites[0].replica().keyspace().island().expect("one");
+    let chain = tip.tips()[&slot(3)].chain;
+    let members = members
+        .let_go(slot(3), through, chain)
+        .expect("others stay");
+    world.tell(&[0, 1, 3], &roster(&members));
+    world.write_some(&[0, 1, 2, 3]);
+    world.run(8_000);
+    world.judge();
+    let of_others = |world: &World, at: usize| world.vector(at).seq(slot(3));
+    assert!([0, 1, 3].iter().all(|at| of_others(&world, *at) == through));
+    assert_eq!(world.vector(0), world.vector(1));
+    assert_eq!(world.vector(0), world.vector(3));
+}
+
+#[test]
+fn who_was_absent_for_longer_than_updates_are_kept_brings_its_writes_and_no_deleted_key() {
+    let mut world = World::new(1, 900, [0, 900, 1_700]);
+    world.run(2_000);
+    (0..5).for_each(|number| world.put(0, &format!("gone{number}"), "of a"));
+    world.run(2_000);
+    world.cut = vec![(0, 2), (1, 2)];
+    world.run(6_000);
+    let delete = DeleteRange {
+        key: Bytes::from("gone"),
+        range_end: Bytes::from("gonf"),
+        prev_kv: false,
+    };
+    world.change(0, Command::DeleteRange(delete));
+    for number in 0..40 {
+        world.put(0, &format!("a{number}"), "of a");
+        world.put(2, &format!("c{number}"), "of c");
+        world.run(10);
+    }
+    world.sites[2].crash();
+    world.run(100);
+    let now = world.now;
+    world.sites[2].start(now);
+    world.run(3_000);
+    world.put(2, "c40", "of c");
+    world.heal();
+    for at in 0..3 {
+        let keys = world.states(at);
+        let begins = |with: &str| {
+            keys.keys()
+                .filter(|key| key.starts_with(with.as_bytes()))
+                .count()
+        };
+        assert_eq!((begins("gone"), begins("a"), begins("c")), (0, 40, 41));
+    }
+    let session = |at: usize| world.notes(at).any(|it| matches!(it, Note::SessionDone(_)));
+    assert!(session(2) && session(0), "both needed one");
 }

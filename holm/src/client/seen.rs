@@ -1,0 +1,59 @@
+//! What a client has seen, in a file that it carries from site to site.
+//!
+//! What would surprise: only calls about keys carry it. To ask where a keyspace is needs nothing of it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::ClientError;
+
+const TOKEN: &str = "holm-context-bin";
+/// Calls that carry it.
+const KEYS: &str = "/etcdserverpb.KV/";
+
+/// The file, and what it holds.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    place: PathBuf,
+    token: Option<HeaderValue>,
+}
+
+impl Seen {
+    /// Reads what was seen before; nothing if there is no such file.
+    pub(super) fn load(place: PathBuf) -> Result<Self, ClientError> {
+        let token = match fs::read_to_string(&place) {
+            Ok(text) => HeaderValue::from_str(text.trim()).ok(),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(source) => return Err(ClientError::Context { place, source }),
+        };
+        let token = token.filter(|it| !it.is_empty());
+        Ok(Self { place, token })
+    }
+
+    /// Asks for what the site has, and says what was seen.
+    pub(super) fn present(&self, path: &str, headers: &mut HeaderMap) {
+        if !path.starts_with(KEYS) {
+            return;
+        }
+        headers.insert("holm-want", HeaderValue::from_static("context"));
+        if let Some(token) = &self.token {
+            headers.insert(TOKEN, token.clone());
+        }
+    }
+
+    /// Keeps what an answer said; it has all that was presented.
+    pub(super) fn keep(&mut self, trailers: &HeaderMap) -> Result<(), ClientError> {
+        let Some(token) = trailers.get(TOKEN) else {
+            return Ok(());
+        };
+        self.token = Some(token.clone());
+        let written = fs::write(&self.place, token.as_bytes());
+        written.map_err(|source| {
+            let place = self.place.clone();
+            ClientError::Context { place, source }
+        })
+    }
+}

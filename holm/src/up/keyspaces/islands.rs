@@ -1,0 +1,169 @@
+//! How this site follows the table in which sites a local-first keyspace has.
+//!
+//! What would surprise: nobody leads. Each site compares the table with what its own island goes by, has its island's
+//! log take what is new, and says in the table what only it can know: that it has received what it was to have, how far
+//! a slot is that is on its way out.
+
+use holm_base::NodeId;
+use holm_etcd::keyspaces::{Entry, Islands, Table};
+use holm_etcd::services::Services;
+use holm_etcd::status::{Code, Status};
+use holm_kv::IslandView;
+use holm_local_first::{Chain, Proposal, Slot, Vector};
+use holm_replica::Neighbour;
+
+use super::Hosting;
+
+/// What a site that was taken in is to have before it serves.
+#[derive(Clone, Debug)]
+pub(super) struct Receiving(Vector);
+
+/// Shuts an island to clients, or opens it, as the table says of this site.
+pub(super) fn set_door(services: &Services, entry: &Entry, node: NodeId) {
+    let Some(islands) = &entry.islands else {
+        return;
+    };
+    let name = &entry.name;
+    let site = &services.handle().identity().name;
+    let leaving = islands.going(node.value()).map(|going| {
+        let why = if going.is_lost {
+            "was given up as lost by"
+        } else {
+            "leaves"
+        };
+        let text = format!("site {site} {why} keyspace {name}: ask another of its sites");
+        (Code::FailedPrecondition, text)
+    });
+    let joining = entry.joining.contains(&node.value()).then(|| {
+        let text = format!(
+            "site {site} was taken into keyspace {name} and has not received all of it yet"
+        );
+        (Code::Unavailable, text)
+    });
+    let own = islands.slot(node.value());
+    let island = services.handle().view().island.clone();
+    let stops = island.map(|it| it.stops).unwrap_or_default();
+    // Nothing of the table ended its slot, so the island did: others know more of it than it does.
+    let set_back = own.filter(|slot| stops.contains_key(slot)).map(|_| {
+        let text = format!(
+            "the data of site {site} is an older copy: other sites have updates of it that it has not. It takes no \
+             part in keyspace {name} any more: `holm keyspace members {name} remove {site} --lost`"
+        );
+        (Code::FailedPrecondition, text)
+    });
+    let why = leaving.or(joining).or(set_back);
+    services.shut(why.as_ref().map(|(code, text)| (*code, text.as_str())));
+}
+
+impl Hosting {
+    /// Does for each island that is open here what the table asks of it.
+    pub(super) async fn follow_islands(&mut self, table: &Table) {
+        for entry in &table.keyspaces {
+            let (Some(islands), Some(open)) = (&entry.islands, self.open.get(&entry.id)) else {
+                continue;
+            };
+            let services = open.services.clone();
+            let Some(island) = services.handle().view().island.clone() else {
+                continue;
+            };
+            set_door(&services, entry, self.node);
+            if let Err(status) = self
+                .follow_island((entry, islands), &services, &island)
+                .await
+            {
+                let (keyspace, why) = (entry.name.as_str(), status.message());
+                tracing::info!(keyspace, why, "its sites are not as they should be yet");
+            }
+        }
+    }
+
+    async fn follow_island(
+        &mut self,
+        (entry, islands): (&Entry, &Islands),
+        services: &Services,
+        island: &IslandView,
+    ) -> Result<(), Status> {
+        let unreadable = |error| Status::new(Code::FailedPrecondition, format!("{error}"));
+        let roster = islands.roster().map_err(unreadable)?;
+        if roster.members.epoch() > island.epoch {
+            services.log_island(Proposal::Follow(roster)).await?;
+        }
+        let own = islands.slot(self.node.value());
+        for (number, going) in &islands.going {
+            let Some(slot) = Slot::new(*number) else {
+                continue;
+            };
+            let is_own = own == Some(slot);
+            if is_own == going.is_lost || going.told.contains_key(&self.node.value()) {
+                continue;
+            }
+            if let Some(tip) = stopped(services, island, slot).await?
+                && (!is_own || is_elsewhere(services, entry, (island, slot)).await?)
+            {
+                let from = (slot, self.node);
+                self.services.tell_island(entry.id, from, tip).await?;
+            }
+        }
+        if entry.joining.contains(&self.node.value())
+            && self.has_received(entry, services, island).await?
+        {
+            self.settle(entry.id, self.node.value()).await?;
+            self.receiving.remove(&entry.id);
+        }
+        Ok(())
+    }
+
+    /// Whether this site, which was taken in, has what another had when it was first heard.
+    async fn has_received(
+        &mut self,
+        entry: &Entry,
+        services: &Services,
+        island: &IslandView,
+    ) -> Result<bool, Status> {
+        if let Some(Receiving(wanted)) = self.receiving.get(&entry.id) {
+            return Ok(island.vector.is_at_least(wanted));
+        }
+        let members = neighbours(services, entry).await?;
+        if let Some(first) = members.into_iter().find(|it| !it.is_cut) {
+            self.receiving.insert(entry.id, Receiving(first.vector));
+        }
+        Ok(false)
+    }
+}
+
+/// How far a slot is of which this site takes in nothing more; it is told to take in nothing more if it was not yet.
+async fn stopped(
+    services: &Services,
+    island: &IslandView,
+    slot: Slot,
+) -> Result<Option<(u64, Chain)>, Status> {
+    if let Some(tip) = island.stops.get(&slot) {
+        return Ok(Some(*tip));
+    }
+    services.log_island(Proposal::Stop(slot)).await?;
+    Ok(None)
+}
+
+/// Whether another site that stays has all that this one has.
+async fn is_elsewhere(
+    services: &Services,
+    entry: &Entry,
+    (island, slot): (&IslandView, Slot),
+) -> Result<bool, Status> {
+    let members = neighbours(services, entry).await?;
+    // Where others have more of it than itself, its data is an older copy: what it says does not count.
+    let is_set_back = members
+        .iter()
+        .any(|it| it.vector.seq(slot) > island.vector.seq(slot));
+    let has_all = members
+        .iter()
+        .any(|it| it.vector.is_at_least(&island.vector));
+    Ok(has_all && !is_set_back)
+}
+
+/// The other sites that serve the keyspace and stay.
+async fn neighbours(services: &Services, entry: &Entry) -> Result<Vec<Neighbour>, Status> {
+    let mut all = services.handle().standing().await?.neighbours;
+    all.retain(|it| entry.sites.contains(&it.node.value()));
+    Ok(all)
+}

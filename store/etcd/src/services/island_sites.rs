@@ -1,0 +1,120 @@
+//! Changing the sites of a local-first keyspace: what is asked for, and what its sites say of it.
+
+use holm_base::NodeId;
+use holm_kv::command::{Command, Proposal};
+use holm_local_first::{Chain, ISLANDS_MAX, Proposal as Entry, Slot};
+use holm_runtime::unix_ms;
+
+use super::Services;
+use super::keyspaces::not_now;
+use crate::holm::KeyspaceMemberRequest;
+use crate::keyspaces::{Entry as Keyspace, Islands, IslandsError};
+use crate::status::{Code, Status};
+
+impl Services {
+    /// Has this site's log take an entry about which sites the keyspace has.
+    ///
+    /// # Errors
+    ///
+    /// If it was not taken; it is tried again.
+    pub async fn log_island(&self, entry: Entry) -> Result<(), Status> {
+        let caller = None;
+        let command = Command::Island(entry);
+        let applied = self.order(Proposal { caller, command }).await?;
+        applied.result?;
+        Ok(())
+    }
+
+    /// A site says how far a slot is that is on its way out; see [`Islands::tell`].
+    ///
+    /// # Errors
+    ///
+    /// If no quorum answers.
+    pub async fn tell_island(
+        &self,
+        id: u32,
+        (slot, from): (Slot, NodeId),
+        tip: (u64, Chain),
+    ) -> Result<(), Status> {
+        self.edit(|table| {
+            let mut entries = table.keyspaces.iter_mut();
+            let Some(entry) = entries.find(|it| it.id == id) else {
+                return Ok(());
+            };
+            let Some(islands) = &mut entry.islands else {
+                return Ok(());
+            };
+            let gone = islands.tell(slot, from.value(), tip);
+            if let Some(node) = gone.map_err(unreadable)? {
+                entry.leaving.retain(|it| *it != node);
+                entry.left.push(node);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Shuts the keyspace to clients of this site with what they are told, or opens it.
+    pub fn shut(&self, why: Option<(Code, &str)>) {
+        self.shared.door.set(why);
+    }
+
+    /// An island's members are itself alone, so etcd's calls say nothing of the keyspace's sites.
+    pub(super) fn check_is_one_for_all(&self) -> Result<(), Status> {
+        if self.handle().view().island.is_none() {
+            return Ok(());
+        }
+        let name = self.handle().keyspace();
+        Err(not_now(format!(
+            "keyspace {name} is local-first, and its member list is this site alone: change its sites with \
+             `holm keyspace members {name} add SITE` or `remove SITE`"
+        )))
+    }
+
+    /// Why the keyspace is shut to clients of this site.
+    #[must_use]
+    pub fn shut_why(&self) -> Option<String> {
+        let why = self.shared.door.why();
+        why.map(|status| status.message().to_owned())
+    }
+}
+
+fn unreadable(error: IslandsError) -> Status {
+    Status::new(Code::FailedPrecondition, error.to_string())
+}
+
+fn islands(entry: &mut Keyspace) -> &mut Islands {
+    entry.islands.as_mut().expect("it is local-first")
+}
+
+/// Takes a site in: others speak to it from the next table on.
+pub(super) fn join(
+    entry: &mut Keyspace,
+    node: u64,
+    request: &KeyspaceMemberRequest,
+) -> Result<(), Status> {
+    if entry.hosts().any(|it| it == node) {
+        return Ok(());
+    }
+    if entry.hosts().count() >= ISLANDS_MAX {
+        let name = &request.name;
+        return Err(not_now(format!(
+            "a local-first keyspace is at {ISLANDS_MAX} sites at most, and {name} has them"
+        )));
+    }
+    islands(entry)
+        .take_in(node, unix_ms())
+        .map_err(unreadable)?;
+    entry.joining.push(node);
+    Ok(())
+}
+
+/// Lets a site go: itself says how far it is, unless it is lost.
+pub(super) fn leave(entry: &mut Keyspace, node: u64, is_lost: bool) {
+    entry.sites.retain(|it| *it != node);
+    entry.joining.retain(|it| *it != node);
+    if !entry.leaving.contains(&node) {
+        entry.leaving.push(node);
+    }
+    islands(entry).begin_going(node, is_lost);
+}

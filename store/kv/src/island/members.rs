@@ -1,0 +1,69 @@
+//! Which sites the island goes by: its charter, kept as a fact and changed by entries of the log.
+
+use bytes::Bytes;
+use holm_local_first::{Applied, Charter, DecodeError, Roster, Slot};
+
+use super::Isle;
+use crate::apply::Work;
+use crate::keyspace::Keyspace;
+use crate::store::{FactKind, Store};
+
+/// The fact's id; what was taken in has none.
+const CHARTER: &[u8] = b"charter";
+
+/// What a store has kept of it.
+pub(super) fn kept(store: &Store) -> Result<Charter, DecodeError> {
+    let kept = store.fact(FactKind::Island, CHARTER);
+    kept.map_or_else(|| Ok(Charter::default()), Charter::decode)
+}
+
+impl Isle {
+    /// The sites that it goes by; those that it began with while there is no table.
+    pub(crate) const fn charter(&self) -> &Charter {
+        &self.charter
+    }
+
+    /// Whether clients' changes are refused: its own slot does not go on.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.island.is_ended()
+    }
+
+    pub(super) fn apply_charter(&mut self) {
+        let roster = self.charter.roster();
+        let epoch = roster.map_or_else(|| self.island.epoch(), |it| it.members.epoch());
+        self.island.follow(epoch, self.charter.limits());
+    }
+}
+
+impl Work<'_> {
+    /// A table of members came.
+    pub(super) fn follow(&mut self, roster: &Roster) {
+        if self.isle().charter.follow(roster.clone()) {
+            self.keep_charter();
+        }
+    }
+
+    /// Nothing more of a slot is taken in.
+    pub(super) fn stop(&mut self, slot: Slot) {
+        let isle = self.isle();
+        let through = isle.island.vector().seq(slot);
+        isle.charter.stop(slot, through);
+        self.keep_charter();
+    }
+
+    fn keep_charter(&mut self) {
+        let isle = self.isle.as_deref_mut().expect("it was asked for");
+        let kept: Bytes = isle.charter.encode();
+        self.store.set_fact(FactKind::Island, CHARTER, Some(kept));
+        isle.apply_charter();
+        isle.applied.push(Applied::Followed(isle.charter.clone()));
+    }
+}
+
+impl Keyspace {
+    /// Which sites the island goes by, if it is one.
+    #[must_use]
+    pub fn charter(&self) -> Option<&Charter> {
+        self.isle.as_deref().map(Isle::charter)
+    }
+}

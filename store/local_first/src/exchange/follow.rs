@@ -1,0 +1,40 @@
+//! Other sites than before: who is spoken to from here on.
+
+use holm_base::Time;
+use holm_machine::Effects;
+
+use super::{Effect, Exchange};
+use crate::roster::Charter;
+
+impl Exchange {
+    /// The site goes by this from here on. Who is new is greeted; who left is told nothing more.
+    pub(super) fn follow(&mut self, now: Time, charter: &Charter, effects: &mut Effects<Effect>) {
+        let epoch = charter.roster().map(|it| it.members.epoch());
+        let epoch = epoch.unwrap_or_else(|| self.taken.epoch());
+        self.taken.follow(epoch, charter.limits());
+        // What was proposed and is not there yet was judged by the table of before.
+        self.ahead = self.taken.clone();
+        self.proposed = None;
+        let Some(roster) = charter.roster() else {
+            return;
+        };
+        let own = self.taken.slot();
+        let others = roster.members.active().keys();
+        self.config.peers = others.copied().filter(|slot| *slot != own).collect();
+        let mut before = core::mem::take(&mut self.peers);
+        for slot in &self.config.peers {
+            let peer = before.remove(slot);
+            let mut peer = peer.unwrap_or_default();
+            peer.pulling = None;
+            self.peers.insert(*slot, peer);
+        }
+        for (to, gone) in before {
+            if gone.pinned.is_some() {
+                effects.push(Effect::Unpin { to });
+            }
+        }
+        for to in self.config.peers.clone() {
+            self.beat_one(now, to, true, effects);
+        }
+    }
+}

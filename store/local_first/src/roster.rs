@@ -1,0 +1,176 @@
+//! The table of members as a site's log takes it: with the nodes behind its slots, and with those
+//! slots of which this site takes in nothing more until the next table.
+//!
+//! ```text
+//! roster    u8 version 1, varint length, table of members, u8 n, n x (u8 slot, u64 node)
+//! charter   u8 version 1, u8 1 and varint length, roster, or u8 0
+//!           u8 n, n x (u8 slot, varint through)            stopped
+//! ```
+//!
+//! A slot goes in two steps. First every site that stays *stops*: it takes in nothing more of that
+//! slot, and says how far it is. Then a table says how far the slot counts, and whoever lacks
+//! something of that fetches it.
+//!
+//! What would surprise: a site's own slot can be stopped. It originates nothing from then on, so
+//! what it has of itself is all that there will ever be.
+
+use alloc::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::encode::{DecodeError, Reader, put_body, put_varint};
+use crate::members::Members;
+use crate::vector::Slot;
+
+const VERSION: u8 = 1;
+
+/// A table of members, and the node of each active slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    /// The table.
+    pub members: Members,
+    /// Which node has which slot.
+    pub nodes: BTreeMap<Slot, u64>,
+}
+
+impl Roster {
+    /// Writes it down.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(128);
+        out.put_u8(VERSION);
+        put_body(&mut out, &self.members.encode());
+        out.put_u8(u8::try_from(self.nodes.len()).expect("there are 255 slots"));
+        for (slot, node) in &self.nodes {
+            out.put_u8(slot.value());
+            out.put_u64_le(*node);
+        }
+        out.freeze()
+    }
+
+    /// Reads what [`Roster::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// As [`DecodeError`] says.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let what = "a roster";
+        let mut reader = opened(bytes, what)?;
+        let members = Members::decode(reader.body(what)?)?;
+        let mut nodes = BTreeMap::new();
+        for _ in 0..reader.byte(what)? {
+            let (slot, node) = (reader.slot()?, reader.u64(what)?);
+            push_in_order(&mut nodes, (slot, node), what)?;
+        }
+        reader.end(what)?;
+        Ok(Self { members, nodes })
+    }
+}
+
+/// What a site goes by: the newest table that its log has, and what it has stopped since.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Charter {
+    roster: Option<Roster>,
+    stops: BTreeMap<Slot, u64>,
+}
+
+impl Charter {
+    /// The newest table; none while the sites are those that it began with.
+    #[must_use]
+    pub const fn roster(&self) -> Option<&Roster> {
+        self.roster.as_ref()
+    }
+
+    /// The slots of which nothing more is taken in until the next table, and how far each is.
+    #[must_use]
+    pub const fn stops(&self) -> &BTreeMap<Slot, u64> {
+        &self.stops
+    }
+
+    /// A table came; whether it is newer than what was known. Slots that it says nothing final of
+    /// stay stopped.
+    pub fn follow(&mut self, roster: Roster) -> bool {
+        let known = self.roster.as_ref().map_or(1, |it| it.members.epoch());
+        if roster.members.epoch() <= known {
+            return false;
+        }
+        let is_open = |slot: &Slot| roster.members.active().contains_key(slot);
+        self.stops.retain(|slot, _| is_open(slot));
+        self.roster = Some(roster);
+        true
+    }
+
+    /// Nothing more of a slot is taken in, of which this site has so much. The first time counts.
+    pub fn stop(&mut self, slot: Slot, through: u64) {
+        self.stops.entry(slot).or_insert(through);
+    }
+
+    /// Up to where each slot counts that does not go on (I12).
+    #[must_use]
+    pub fn limits(&self) -> BTreeMap<Slot, u64> {
+        let frozen = self.roster.iter().flat_map(|it| it.members.frozen());
+        let frozen = frozen.map(|(slot, it)| (*slot, it.through));
+        let stops = self.stops.iter().map(|(slot, through)| (*slot, *through));
+        frozen.chain(stops).collect()
+    }
+
+    /// Writes it down.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(128);
+        out.put_u8(VERSION);
+        out.put_u8(u8::from(self.roster.is_some()));
+        if let Some(roster) = &self.roster {
+            put_body(&mut out, &roster.encode());
+        }
+        out.put_u8(u8::try_from(self.stops.len()).expect("there are 255 slots"));
+        for (slot, through) in &self.stops {
+            out.put_u8(slot.value());
+            put_varint(&mut out, *through);
+        }
+        out.freeze()
+    }
+
+    /// Reads what [`Charter::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// As [`DecodeError`] says.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let what = "a charter";
+        let mut reader = opened(bytes, what)?;
+        let roster = match reader.byte(what)? {
+            0 => None,
+            1 => Some(Roster::decode(reader.body(what)?)?),
+            _other => return Err(DecodeError::Wrong { what }),
+        };
+        let mut stops = BTreeMap::new();
+        for _ in 0..reader.byte(what)? {
+            let (slot, through) = (reader.slot()?, reader.varint(what)?);
+            push_in_order(&mut stops, (slot, through), what)?;
+        }
+        reader.end(what)?;
+        Ok(Self { roster, stops })
+    }
+}
+
+fn opened(bytes: Bytes, what: &'static str) -> Result<Reader, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let version = reader.byte(what)?;
+    if version != VERSION {
+        return Err(DecodeError::Version { what, version });
+    }
+    Ok(reader)
+}
+
+fn push_in_order(
+    into: &mut BTreeMap<Slot, u64>,
+    (slot, number): (Slot, u64),
+    what: &'static str,
+) -> Result<(), DecodeError> {
+    if into.last_key_value().is_some_and(|(last, _)| *last >= slot) {
+        return Err(DecodeError::Wrong { what });
+    }
+    into.insert(slot, number);
+    Ok(())
+}

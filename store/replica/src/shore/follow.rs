@@ -1,0 +1,48 @@
+//! Which other islands there are, once they are others than those that it began with.
+
+use holm_base::NodeId;
+use holm_local_first::{Charter, Slot, Vector};
+
+use super::{Shore, Shores};
+use crate::replica::Replica;
+
+impl Replica {
+    /// It is an island. Where its log has a table of members, that says which others there are.
+    pub(crate) fn enter_shore(&mut self, shores: Shores) {
+        let mut shore = Shore::new(shores);
+        if let (Some(charter), Some(island)) = (self.keyspace.charter(), self.keyspace.island()) {
+            shore.follow(charter, island.slot());
+        }
+        self.shore = Some(Box::new(shore));
+    }
+}
+
+impl Shore {
+    /// The island goes by this from here on.
+    pub(super) fn follow(&mut self, charter: &Charter, own: Slot) {
+        self.ended = charter.limits();
+        let Some(roster) = charter.roster() else {
+            return;
+        };
+        let others = roster.members.active().keys().filter(|it| **it != own);
+        let node = |slot: &Slot| Some((*slot, NodeId::new(*roster.nodes.get(slot)?)));
+        self.shores.peers = others.filter_map(node).collect();
+        let peers = self.shores.peers.iter().map(|(slot, _)| *slot);
+        self.stability.become_of(peers);
+        self.pins
+            .retain(|slot, _| roster.members.active().contains_key(slot));
+        self.to_pin
+            .retain(|slot, _| roster.members.active().contains_key(slot));
+    }
+
+    /// Up to where nothing concurrent can come any more. Of a slot that does not go on nobody
+    /// reports: all of it that counts must be here.
+    pub(super) fn stable(&self, ours: &Vector) -> Vector {
+        let is_here = |(slot, through): (&Slot, &u64)| ours.seq(*slot) >= *through;
+        if self.ended.iter().all(is_here) {
+            self.stability.stable(ours)
+        } else {
+            Vector::new()
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Other sites for a local-first keyspace: one is taken in and serves once it has what is there, one goes with all that
+//! it wrote kept by others, one is lost and the others go on.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use holm_process_tests::Gateway;
+use holm_process_tests::sites::{Sites, until};
+use serde_json::{Value, json};
+
+fn gateway(view: &Value, site: &str) -> Result<Gateway> {
+    Ok(Gateway::new(address(view, site)?.parse::<SocketAddr>()?))
+}
+
+fn address(view: &Value, name: &str) -> Result<String> {
+    let sites = view["sites"].as_array().into_iter().flatten();
+    let mut sites = sites.filter(|it| it["name"] == name);
+    let site = sites.next().with_context(|| format!("{name} in {view}"))?;
+    let url = site["addresses"][0].as_str().context("an address")?;
+    Ok(url.trim_start_matches("http://").to_owned())
+}
+
+fn said(sites: &Sites, words: &[&str]) -> Result<String> {
+    let output = sites.run_at("a", words)?;
+    ensure!(!output.status.success(), "{words:?} was taken");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok(said.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn shows(gateway: &mut Gateway, key: &str, value: &str) -> Result<()> {
+    until("it has come", || {
+        Ok(gateway.value(key)?.as_deref() == Some(value))
+    })
+}
+
+/// What etcd's own call is told at an island.
+fn etcds_call_is_refused(island: &mut Gateway) -> Result<()> {
+    let add = json!({"peerURLs": ["http://127.0.0.1:1"]});
+    let answer = island.post("cluster/member/add", &add)?;
+    let said = answer.message();
+    ensure!(said.contains("holm keyspace members fleet add"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn sites_come_and_go_and_nothing_that_was_written_is_lost() -> Result<()> {
+    let words = ["--election-timeout=500", "--heartbeat-interval=50"];
+    let mut sites = Sites::start(4, &words)?;
+    let create = ["keyspace", "create", "fleet", "--guarantee", "local-first"];
+    let view = sites.ask_at("a", &[&create[..], &["--sites", "a,b,c"]].concat())?;
+    let (mut a, mut b) = (gateway(&view, "a")?, gateway(&view, "b")?);
+    let mut c = gateway(&view, "c")?;
+    for number in 0..50 {
+        a.put(&format!("k{number}"), "of a")?;
+    }
+    shows(&mut c, "k49", "of a")?;
+    etcds_call_is_refused(&mut a)?;
+
+    // One is taken in. From its first answer on it has what was there.
+    let view = sites.ask_at("b", &["keyspace", "members", "fleet", "add", "d"])?;
+    let mut d = gateway(&view, "d")?;
+    ensure!(d.value("k0")?.as_deref() == Some("of a"), "it has all");
+    d.put("k1", "of d")?;
+    shows(&mut a, "k1", "of d")?;
+    shows(&mut c, "k1", "of d")?;
+
+    // One goes while it cannot reach another: what it wrote last is there all the same.
+    ensure!(
+        sites.run(&["link", "cut", "b", "c"])?.status.success(),
+        "cut"
+    );
+    c.put("last", "of c")?;
+    let view = sites.ask_at("a", &["keyspace", "members", "fleet", "remove", "c"])?;
+    ensure!(address(&view, "c").is_err(), "{view}");
+    for site in [&mut a, &mut b, &mut d] {
+        shows(site, "last", "of c")?;
+    }
+    until("c has closed its door", || {
+        Ok(c.put("late", "of c").is_err())
+    })?;
+    let refused = said(&sites, &["keyspace", "members", "fleet", "add", "c"])?;
+    ensure!(refused.contains("cannot come back"), "{refused}");
+    let elsewhere = sites.run_at("c", &["keyspace", "status", "fleet"])?;
+    let elsewhere = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
+    ensure!(elsewhere.contains("does not serve keyspace"), "{elsewhere}");
+
+    // One is lost; those who stay go on, and do not wait for it.
+    sites.ask(&["site", "kill", "d"])?;
+    sites.ask_at(
+        "a",
+        &["keyspace", "members", "fleet", "remove", "d", "--lost"],
+    )?;
+    b.put("k2", "of b")?;
+    shows(&mut a, "k2", "of b")?;
+    let status = sites.ask_at("a", &["keyspace", "status", "fleet"])?;
+    ensure!(
+        status["islands"].as_array().map(Vec::len) == Some(1),
+        "{status}"
+    );
+    let refused = said(
+        &sites,
+        &["keyspace", "members", "fleet", "remove", "nobody"],
+    )?;
+    ensure!(refused.contains("there is no site nobody"), "{refused}");
+    sites.stop()?;
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let output = Command::new("cp").arg("-a").arg(from).arg(to).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn a_site_whose_data_was_set_back_is_told_and_refuses_and_nothing_of_it_is_lost() -> Result<()> {
+    let words = ["--election-timeout=500", "--heartbeat-interval=50"];
+    let mut sites = Sites::start(3, &words)?;
+    let create = ["keyspace", "create", "fleet", "--guarantee", "local-first"];
+    let view = sites.ask_at("a", &create)?;
+    let (mut a, mut b) = (gateway(&view, "a")?, gateway(&view, "b")?);
+    gateway(&view, "c")?.put("early", "of c")?;
+    shows(&mut a, "early", "of c")?;
+    let (folder, kept) = (sites.data().join("c"), sites.data().join("kept"));
+    sites.ask(&["site", "stop", "c"])?;
+    copy(&folder, &kept)?;
+    sites.ask(&["site", "start", "c"])?;
+    until("c takes it", || {
+        Ok(gateway(&view, "c")?.put("late", "of c").is_ok())
+    })?;
+    shows(&mut a, "late", "of c")?;
+    shows(&mut b, "late", "of c")?;
+    sites.ask(&["site", "stop", "c"])?;
+    std::fs::remove_dir_all(&folder)?;
+    copy(&kept, &folder)?;
+    sites.ask(&["site", "start", "c"])?;
+    until("c says what is wrong", || {
+        let status = sites.ask_at("c", &["keyspace", "status", "fleet"]);
+        let shut = status.is_ok_and(|it| {
+            it["shut"]
+                .as_str()
+                .is_some_and(|it| it.contains("older copy"))
+        });
+        Ok(shut)
+    })?;
+    let said = sites.run_at("c", &["status"])?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    ensure!(said.contains("other sites have updates of it"), "{said}");
+    ensure!(
+        gateway(&view, "c")?.put("late", "again").is_err(),
+        "it was taken"
+    );
+    sites.ask_at(
+        "a",
+        &["keyspace", "members", "fleet", "remove", "c", "--lost"],
+    )?;
+    b.put("on", "of b")?;
+    shows(&mut a, "on", "of b")?;
+    shows(&mut a, "late", "of c")?;
+    sites.stop()?;
+    Ok(())
+}
