@@ -3,6 +3,7 @@
 //! A segment is written by one run only. Opening cuts the last one to its last whole frame, and
 //! the next flush begins a new one, so that no old bytes ever lie behind new ones.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use holm_base::ByteCount;
@@ -218,9 +219,10 @@ impl Log {
     /// # Panics
     ///
     /// If the records are not the next ones.
-    pub fn append(&mut self, entries: &[Entry]) -> Result<(), LogError> {
+    pub fn append<E: Borrow<Entry>>(&mut self, entries: &[E]) -> Result<(), LogError> {
         self.flush.clear();
         for (entry, wanted) in entries.iter().zip(self.next..) {
+            let entry: &Entry = entry.borrow();
             assert_eq!(entry.sequence, wanted, "I3: records are numbered densely");
             frame::write(entry, &mut self.flush);
         }
