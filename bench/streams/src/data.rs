@@ -19,8 +19,11 @@ pub(crate) struct Rows {
 }
 
 fn value(column: &Column, case: &Case, row: u64, prng: &mut Prng) -> i64 {
+    let time = || 1_767_607_200_000_000 + row * 1_000_000 / case.rate;
     let made = match column.made {
-        Made::Time => 1_767_607_200_000_000 + row * 1_000_000 / case.rate,
+        Made::Time => time(),
+        Made::LateTime if prng.below(10) > 0 => time(),
+        Made::LateTime => time() - prng.below(90_000_000),
         Made::Below(bound) | Made::Real(bound) => prng.below(bound),
         Made::Kind(of) => u64::from(prng.below(of) == 0),
         Made::Car => row % CARS,
