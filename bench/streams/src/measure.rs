@@ -8,7 +8,7 @@ use holm_engine::{Limits, Run};
 use holm_lanes::{Batch, Values};
 use holm_sql::{Known, Planned, parse, plan};
 
-use crate::case::Case;
+use crate::case::{Case, Wire};
 use crate::data::{self, BATCH, Rows};
 
 /// What was asked for.
@@ -181,10 +181,13 @@ pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
         came = out;
     }
     // Columns that the query does not read are not counted: nobody touches them.
-    let needed = planned.needed[0]
-        .iter()
-        .filter(|is_needed| **is_needed)
-        .count();
+    let columns = case.columns.iter().zip(&planned.needed[0]);
+    let width = columns.map(|(column, is_needed)| match (is_needed, column.wire) {
+        (false, _) => 0,
+        (true, Wire::Long) => 8,
+        (true, Wire::Int | Wire::F32) => 4,
+    });
+    let width = width.sum();
     let records = real(asked.rows);
     let figure = |seconds: f64, bytes: usize| {
         let rate = records / seconds;
@@ -193,8 +196,7 @@ pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
     };
     let (rate, speed, part) = figure(middle(by_rows, asked.is_best), case.row);
     let (two, ..) = figure(middle(by_two, asked.is_best), case.row);
-    let (column_rate, column_speed, column_part) =
-        figure(middle(by_columns, asked.is_best), needed * 8);
+    let (column_rate, column_speed, column_part) = figure(middle(by_columns, asked.is_best), width);
     let beside = case.lightsaber.map_or_else(
         || "-|-|-|-".to_owned(),
         |theirs| {
@@ -204,9 +206,7 @@ pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
     );
     format!(
         "|{}|{}|{rate:.1}|{speed:.2}|{part:.0} %|{two:.1}|{}|{column_rate:.1}|{column_speed:.2}|{column_part:.0} %|{beside}|{came}|{digest:08x}|",
-        case.name,
-        case.row,
-        needed * 8,
+        case.name, case.row, width,
     )
 }
 

@@ -76,9 +76,7 @@ class DuckDb:
 
     def run(self, name):
         sql = query(name, lambda value, by: f"({value} // {by})")
-        result = self.connection.execute(sql)
-        fetch = getattr(result, "to_arrow_table", None) or result.fetch_arrow_table
-        return fetch()
+        return self.connection.sql(sql).to_arrow_table()
 
 
 class DataFusion:

@@ -15,7 +15,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 
-use holm_lanes::{Batch, Values};
+use holm_lanes::{Batch, Narrow, Values};
 use holm_sql::Planned;
 
 use crate::case::{self, Case};
@@ -115,10 +115,15 @@ impl Drop for Peers {
     }
 }
 
+fn write<T: Copy, const N: usize>(values: &[T], bytes: fn(T) -> [u8; N], out: &mut Vec<u8>) {
+    values
+        .iter()
+        .for_each(|value| out.extend_from_slice(&bytes(*value)));
+}
+
 /// Writes each column that is read as a file; their names.
 fn write_columns<'a>(
     planned: &'a Planned,
-    case: &Case,
     columns: &[Batch],
     folder: &Path,
 ) -> Result<Vec<&'a str>, String> {
@@ -130,20 +135,15 @@ fn write_columns<'a>(
         }
         let mut bytes = Vec::new();
         for batch in columns {
-            match batch.lanes[at].values() {
-                Values::Int(values) if case.columns[at].wire == case::Wire::Int => {
-                    for value in values {
-                        let value = i32::try_from(*value).expect("it was made small");
-                        bytes.extend_from_slice(&value.to_le_bytes());
-                    }
-                }
-                Values::Int(values) => values
-                    .iter()
-                    .for_each(|value| bytes.extend_from_slice(&value.to_le_bytes())),
-                Values::Real(values) => values
-                    .iter()
-                    .for_each(|value| bytes.extend_from_slice(&value.to_le_bytes())),
-                other => panic!("no column here has {} of these", other.len()),
+            let lane = &batch.lanes[at];
+            match (lane.narrow_values(), lane) {
+                (Some(Narrow::Ints(values)), _) => write(values, |it| it.to_le_bytes(), &mut bytes),
+                // Peers are given doubles, as the query says.
+                (_, lane) => match lane.values() {
+                    Values::Int(values) => write(values, |it| it.to_le_bytes(), &mut bytes),
+                    Values::Real(values) => write(values, |it| it.to_le_bytes(), &mut bytes),
+                    other => panic!("no column here has {} of these", other.len()),
+                },
             }
         }
         let path = folder.join(&field.name);
@@ -228,7 +228,7 @@ fn compare(name: &str, (keys, size): (usize, i64), asked: &Asked) -> Result<Stri
     let columns = data::columns_read(case, &planned.needed[0], &made);
     drop(made);
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let names = write_columns(&planned, case, &columns, folder.path())?;
+    let names = write_columns(&planned, &columns, folder.path())?;
     let mut peers = Peers::start(case, &names, folder.path())?;
     let known = peers.ask("peers")?;
     let known: Vec<&str> = known.split(' ').collect();

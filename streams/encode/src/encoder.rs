@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holm_lanes::{Lane, Shape, Text, Values};
+use holm_lanes::{Lane, Narrow, Shape, Text, Values};
 
 use crate::bits::{pack, packed_bytes, width_of};
 use crate::decimal::{Decimals, Form, Precision, decimals};
@@ -46,32 +46,79 @@ impl Encoder {
                 .chunks(BLOCK)
                 .for_each(|nulls| truths(nulls, &mut spare, out));
         }
-        match lane.values() {
-            Values::Bool(values) => values.chunks(BLOCK).for_each(|values| {
-                block(PACKED, 1, out, |out| truths(values, &mut spare, out));
-            }),
-            Values::Int(values) => {
-                let blocks = values.chunks(BLOCK);
-                blocks.for_each(|values| ints(values, &mut spare, out));
-            }
-            Values::Wide(values) => values.chunks(BLOCK).for_each(|values| {
-                block(RAW, 0, out, |out| {
-                    values
-                        .iter()
-                        .for_each(|it| out.extend_from_slice(&it.to_le_bytes()));
-                });
-            }),
-            Values::Real(values) => {
-                let mut last = None;
-                let blocks = values.chunks(BLOCK);
-                blocks.for_each(|values| reals(values, &mut last, out));
-            }
-            Values::Text(values) => texts(values, out),
+        if let Some(narrow) = lane.narrow_values() {
+            narrow_blocks(narrow, &mut spare, out);
+        } else {
+            blocks(lane.values(), &mut spare, out);
         }
         self.lanes += 1;
         if cfg!(debug_assertions) || self.lanes.is_multiple_of(VERIFIED) {
             verify(lane, &out[start..]);
         }
+    }
+}
+
+/// Writes values block by block.
+fn blocks(values: &Values, spare: &mut Vec<i64>, out: &mut Vec<u8>) {
+    match values {
+        Values::Bool(values) => values.chunks(BLOCK).for_each(|values| {
+            block(PACKED, 1, out, |out| truths(values, spare, out));
+        }),
+        Values::Int(values) => {
+            let blocks = values.chunks(BLOCK);
+            blocks.for_each(|values| ints(values, spare, out));
+        }
+        Values::Wide(values) => values.chunks(BLOCK).for_each(|values| {
+            block(RAW, 0, out, |out| {
+                values
+                    .iter()
+                    .for_each(|it| out.extend_from_slice(&it.to_le_bytes()));
+            });
+        }),
+        Values::Real(values) => {
+            let mut last = None;
+            let blocks = values.chunks(BLOCK);
+            blocks.for_each(|values| reals(values, &mut last, out));
+        }
+        Values::Text(values) => texts(values, out),
+    }
+}
+
+/// Writes narrow values as those that they stand for: each block is widened where it is written.
+fn narrow_blocks(narrow: &Narrow, spare: &mut Vec<i64>, out: &mut Vec<u8>) {
+    match narrow {
+        Narrow::Bytes(values) => integers(values, spare, out),
+        Narrow::Halves(values) => integers(values, spare, out),
+        Narrow::Ints(values) => integers(values, spare, out),
+        Narrow::Singles(values) => {
+            let (mut last, mut wide) = (None, Vec::with_capacity(BLOCK));
+            for values in values.chunks(BLOCK) {
+                wide.clear();
+                wide.extend(values.iter().map(|value| f64::from(*value)));
+                reals(&wide, &mut last, out);
+            }
+        }
+    }
+}
+
+fn integers<T: Copy + PartialEq + Into<i64>>(
+    values: &[T],
+    spare: &mut Vec<i64>,
+    out: &mut Vec<u8>,
+) {
+    let mut wide: Vec<i64> = Vec::with_capacity(BLOCK);
+    for values in values.chunks(BLOCK) {
+        let first = values[0];
+        if values
+            .iter()
+            .fold(true, |all, value| all & (*value == first))
+        {
+            constant(first.into().cast_unsigned(), out);
+            continue;
+        }
+        wide.clear();
+        wide.extend(values.iter().map(|value| (*value).into()));
+        ints(&wide, spare, out);
     }
 }
 
@@ -185,11 +232,6 @@ impl Sample {
         }
     }
 
-    /// Whether no two differ, of those that were looked at.
-    const fn is_still(&self) -> bool {
-        self.width == 0
-    }
-
     const fn has_runs(&self) -> bool {
         self.changes * RUN <= self.pairs
     }
@@ -249,10 +291,30 @@ struct Packed {
 
 impl Packed {
     fn of(values: &[i64]) -> Self {
-        const LANES: usize = 8;
         let Some(first) = values.first() else {
             return Self { least: 0, width: 0 };
         };
+        // The bits in which any differs from the first say how many are enough, and some values
+        // say how many it takes; where these agree nobody has to find the least and the most.
+        let step = (values.len() / PAIRS).max(1);
+        let some = values.iter().step_by(step);
+        let wanted = some
+            .fold(Ends::of(*first), |ends, value| ends.and(*value))
+            .width();
+        let differing = values.iter().fold(0, |any, value| any | (value ^ first));
+        let enough = width_of(differing.cast_unsigned());
+        if wanted == enough && enough < 63 {
+            let least = first & !((1 << enough) - 1);
+            return Self {
+                least,
+                width: enough,
+            };
+        }
+        Self::between(values, first)
+    }
+
+    fn between(values: &[i64], first: &i64) -> Self {
+        const LANES: usize = 8;
         let (mut low, mut high) = ([*first; LANES], [*first; LANES]);
         let (chunks, rest) = values.as_chunks::<LANES>();
         for chunk in chunks {
@@ -310,10 +372,11 @@ fn constant(word: u64, out: &mut Vec<u8>) {
 fn ints(values: &[i64], spare: &mut Vec<i64>, out: &mut Vec<u8>) {
     let count = values.len();
     let words = || values.iter().map(|it| it.cast_unsigned());
-    let sample = Sample::of(values);
-    if sample.is_still() && is_constant(words(), values[0].cast_unsigned()) {
-        return constant(values[0].cast_unsigned(), out);
+    let (first, middle) = (values[0], values[count / 2]);
+    if first == middle && is_constant(words(), first.cast_unsigned()) {
+        return constant(first.cast_unsigned(), out);
     }
+    let sample = Sample::of(values);
     let runs_bytes = if sample.has_runs() {
         runs_bytes(words(), count)
     } else {
