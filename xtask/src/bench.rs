@@ -35,6 +35,7 @@ pub(crate) const PAGE: &str = "
   cargo xtask bench streams                           rows in and columns in, beside LightSaber's
   cargo xtask bench streams CM1 YSB --rows 4000000    some queries
   cargo xtask bench streams --once                    exactly once beside none, and the way back
+  cargo xtask bench streams --peers                   beside DuckDB and DataFusion, where installed
   cargo xtask bench streams --only sharing            ten queries together, and each alone
   cargo xtask bench streams --only priorities         a live query beside a greedy one
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use holm_base::Prng;
-use holm_lanes::{Batch, Lane, Origin, Values};
+use holm_lanes::{Batch, Lane, Narrow, Origin, Values};
 
 use crate::case::{Case, Column, Made, Wire};
 
@@ -19,8 +19,11 @@ pub(crate) struct Rows {
 }
 
 fn value(column: &Column, case: &Case, row: u64, prng: &mut Prng) -> i64 {
+    let time = || 1_767_607_200_000_000 + row * 1_000_000 / case.rate;
     let made = match column.made {
-        Made::Time => 1_767_607_200_000_000 + row * 1_000_000 / case.rate,
+        Made::Time => time(),
+        Made::LateTime if prng.below(10) > 0 => time(),
+        Made::LateTime => time() - prng.below(90_000_000),
         Made::Below(bound) | Made::Real(bound) => prng.below(bound),
         Made::Kind(of) => u64::from(prng.below(of) == 0),
         Made::Car => row % CARS,
@@ -70,8 +73,9 @@ const BLOCK: usize = 128;
 
 /// Values of a column so far.
 enum Part {
-    Ints(Vec<i64>),
-    Reals(Vec<f64>),
+    Longs(Vec<i64>),
+    Ints(Vec<i32>),
+    Singles(Vec<f32>),
 }
 
 /// Takes records apart, a few at a time, and of those the columns that somebody reads.
@@ -90,8 +94,9 @@ fn apart<const ROW: usize>(case: &Case, needed: &[bool], records: &[u8]) -> Batc
     let mut parts: Vec<Part> = columns()
         .map(|(column, is_needed)| match (column.wire, is_needed) {
             (_, false) => Part::Ints(Vec::new()),
-            (Wire::Long | Wire::Int, true) => Part::Ints(Vec::with_capacity(rows.len())),
-            (Wire::F32, true) => Part::Reals(Vec::with_capacity(rows.len())),
+            (Wire::Long, true) => Part::Longs(Vec::with_capacity(rows.len())),
+            (Wire::Int, true) => Part::Ints(Vec::with_capacity(rows.len())),
+            (Wire::F32, true) => Part::Singles(Vec::with_capacity(rows.len())),
         })
         .collect();
     for block in rows.chunks(BLOCK) {
@@ -102,10 +107,11 @@ fn apart<const ROW: usize>(case: &Case, needed: &[bool], records: &[u8]) -> Batc
         }
     }
     let lane = |part| {
-        Arc::new(Lane::dense(match part {
-            Part::Ints(values) => Values::Int(values),
-            Part::Reals(values) => Values::Real(values),
-        }))
+        Arc::new(match part {
+            Part::Longs(values) => Lane::dense(Values::Int(values)),
+            Part::Ints(values) => Lane::narrow(Narrow::Ints(values)),
+            Part::Singles(values) => Lane::narrow(Narrow::Singles(values)),
+        })
     };
     let mut lanes: Vec<Arc<Lane>> = parts.into_iter().map(lane).collect();
     // Where nobody reads, times stand as well as anything.
@@ -127,22 +133,18 @@ fn take_apart<const ROW: usize>(column: &Column, block: &[[u8; ROW]], part: &mut
     assert!(at + wide <= ROW, "a column lies within its record");
     let four = |row: &[u8; ROW]| *row[at..].first_chunk::<4>().expect("four bytes");
     match (part, column.wire) {
-        (Part::Ints(values), Wire::Long) => values.extend(
+        (Part::Longs(values), Wire::Long) => values.extend(
             block
                 .iter()
                 .map(|row| i64::from_le_bytes(*row[at..].first_chunk().expect("eight bytes"))),
         ),
-        (Part::Ints(values), Wire::Int) => values.extend(
-            block
-                .iter()
-                .map(|row| i64::from(i32::from_le_bytes(four(row)))),
-        ),
-        (Part::Reals(values), Wire::F32) => values.extend(
-            block
-                .iter()
-                .map(|row| f64::from(f32::from_le_bytes(four(row)))),
-        ),
-        (Part::Ints(_), Wire::F32) | (Part::Reals(_), Wire::Long | Wire::Int) => {
+        (Part::Ints(values), Wire::Int) => {
+            values.extend(block.iter().map(|row| i32::from_le_bytes(four(row))));
+        }
+        (Part::Singles(values), Wire::F32) => {
+            values.extend(block.iter().map(|row| f32::from_le_bytes(four(row))));
+        }
+        (Part::Longs(_) | Part::Ints(_) | Part::Singles(_), _) => {
             panic!("a column keeps its type")
         }
     }

@@ -13,13 +13,13 @@ mod case;
 mod data;
 mod measure;
 mod once;
+mod peers;
 mod priorities;
 mod sharing;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use case::CASES;
 use measure::{Asked, Only, bandwidth, measure};
 
 /// As the binary has it.
@@ -33,6 +33,7 @@ const PAGE: &str = "
   cargo xtask bench streams --only sharing      ten queries together, and each alone
   cargo xtask bench streams --only priorities   a live query beside one that reads all it can
   cargo xtask bench streams --best              the best of rounds, not their median
+  cargo xtask bench streams --peers             beside DuckDB and DataFusion, where they are installed
   cargo xtask bench streams --once              exactly once beside none; its own --seconds, --kills
 
 Prints medians of rounds that take turns, or the best of them: rows in, columns in.
@@ -54,7 +55,7 @@ fn asked() -> Result<Asked, String> {
             "--rounds" => asked.rounds = number().ok_or("--rounds N")?,
             "--only" => asked.only = Some(only(words.next().as_deref())?),
             "--best" => asked.is_best = true,
-            name if CASES.iter().any(|case| case.name == name) => asked.names.push(word),
+            name if case::all().any(|case| case.name == name) => asked.names.push(word),
             other => return Err(format!("{other} is no query here{PAGE}")),
         }
     }
@@ -82,6 +83,9 @@ fn main() -> ExitCode {
     if std::env::args().any(|word| word == "--once") {
         return once::main();
     }
+    if std::env::args().any(|word| word == "--peers") {
+        return peers::main();
+    }
     let mut out = std::io::stdout().lock();
     let asked = match asked() {
         Ok(asked) => asked,
@@ -108,7 +112,7 @@ fn main() -> ExitCode {
     if writeln!(out, "{head}").is_err() {
         return ExitCode::SUCCESS;
     }
-    for case in CASES {
+    for case in case::all() {
         if !asked.names.is_empty() && !asked.names.iter().any(|name| name == case.name) {
             continue;
         }

@@ -8,7 +8,7 @@ use holm_engine::{Limits, Run};
 use holm_lanes::{Batch, Values};
 use holm_sql::{Known, Planned, parse, plan};
 
-use crate::case::Case;
+use crate::case::{Case, Wire};
 use crate::data::{self, BATCH, Rows};
 
 /// What was asked for.
@@ -75,6 +75,12 @@ pub(crate) fn run_of(case: &Case, planned: &Planned) -> Run {
     Run::new(&planned.plan, Limits::default(), tables)
 }
 
+/// Ends the input, where that is what rows come from.
+pub(crate) fn finish(case: &Case, run: &mut Run) -> Option<Batch> {
+    case.ends
+        .then(|| run.end(0).expect("it holds what it must"))
+}
+
 pub(crate) fn push(run: &mut Run, batch: Batch) {
     let out = run.push(0, batch).expect("it holds what it must");
     black_box(out.rows);
@@ -88,9 +94,7 @@ fn digest(case: &Case, planned: &Planned, columns: &[Batch]) -> u32 {
         let mixed = (digest ^ word).wrapping_mul(0x0100_0000_01b3);
         digest = mixed.rotate_left(29);
     };
-    for (at, batch) in columns.iter().enumerate() {
-        let batch = data::numbered(batch.clone(), at * BATCH);
-        let out = run.push(0, batch).expect("it holds what it must");
+    let mut note_all = |out: &Batch| {
         for lane in &out.lanes {
             match lane.values() {
                 Values::Int(values) => values.iter().for_each(|value| note(value.cast_unsigned())),
@@ -98,7 +102,12 @@ fn digest(case: &Case, planned: &Planned, columns: &[Batch]) -> u32 {
                 other => panic!("no query here gives {:?}", other.len()),
             }
         }
+    };
+    for (at, batch) in columns.iter().enumerate() {
+        let batch = data::numbered(batch.clone(), at * BATCH);
+        note_all(&run.push(0, batch).expect("it holds what it must"));
     }
+    finish(case, &mut run).iter().for_each(note_all);
     u32::try_from(digest >> 32).expect("half of a word")
 }
 
@@ -112,6 +121,7 @@ fn rows_in(case: &Case, planned: &Planned, rows: &Rows) -> (f64, u64) {
             data::numbered(data::lanes(case, &planned.needed[0], piece), at * BATCH),
         );
     }
+    black_box(finish(case, &mut run));
     (begun.elapsed().as_secs_f64(), run.counts().out)
 }
 
@@ -132,17 +142,19 @@ fn rows_in_two(case: &Case, planned: &Planned, rows: &Rows) -> f64 {
         for batch in batches {
             push(&mut run, batch);
         }
+        black_box(finish(case, &mut run));
     });
     begun.elapsed().as_secs_f64()
 }
 
 /// Seconds for all records as columns.
-fn columns_in(case: &Case, planned: &Planned, columns: &[Batch]) -> (f64, u64) {
+pub(crate) fn columns_in(case: &Case, planned: &Planned, columns: &[Batch]) -> (f64, u64) {
     let mut run = run_of(case, planned);
     let begun = Instant::now();
     for (at, batch) in columns.iter().enumerate() {
         push(&mut run, data::numbered(batch.clone(), at * BATCH));
     }
+    black_box(finish(case, &mut run));
     (begun.elapsed().as_secs_f64(), run.counts().out)
 }
 
@@ -169,10 +181,13 @@ pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
         came = out;
     }
     // Columns that the query does not read are not counted: nobody touches them.
-    let needed = planned.needed[0]
-        .iter()
-        .filter(|is_needed| **is_needed)
-        .count();
+    let columns = case.columns.iter().zip(&planned.needed[0]);
+    let width = columns.map(|(column, is_needed)| match (is_needed, column.wire) {
+        (false, _) => 0,
+        (true, Wire::Long) => 8,
+        (true, Wire::Int | Wire::F32) => 4,
+    });
+    let width = width.sum();
     let records = real(asked.rows);
     let figure = |seconds: f64, bytes: usize| {
         let rate = records / seconds;
@@ -181,17 +196,17 @@ pub(crate) fn measure(case: &Case, asked: &Asked, memory: f64) -> String {
     };
     let (rate, speed, part) = figure(middle(by_rows, asked.is_best), case.row);
     let (two, ..) = figure(middle(by_two, asked.is_best), case.row);
-    let (column_rate, column_speed, column_part) =
-        figure(middle(by_columns, asked.is_best), needed * 8);
+    let (column_rate, column_speed, column_part) = figure(middle(by_columns, asked.is_best), width);
+    let beside = case.lightsaber.map_or_else(
+        || "-|-|-|-".to_owned(),
+        |theirs| {
+            let [rows, two, columns] = [rate, two, column_rate].map(|ours| ours / theirs);
+            format!("{theirs}|{rows:.2}|{two:.2}|{columns:.2}")
+        },
+    );
     format!(
-        "|{}|{}|{rate:.1}|{speed:.2}|{part:.0} %|{two:.1}|{}|{column_rate:.1}|{column_speed:.2}|{column_part:.0} %|{}|{:.2}|{:.2}|{:.2}|{came}|{digest:08x}|",
-        case.name,
-        case.row,
-        needed * 8,
-        case.lightsaber,
-        rate / case.lightsaber,
-        two / case.lightsaber,
-        column_rate / case.lightsaber,
+        "|{}|{}|{rate:.1}|{speed:.2}|{part:.0} %|{two:.1}|{}|{column_rate:.1}|{column_speed:.2}|{column_part:.0} %|{beside}|{came}|{digest:08x}|",
+        case.name, case.row, width,
     )
 }
 

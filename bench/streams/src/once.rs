@@ -22,7 +22,7 @@ use holm_connect::{
 use holm_disk::RealFolder;
 use holm_durable::{Data, Record};
 use holm_engine::Limits;
-use holm_lanes::{Batch, Lane, Values};
+use holm_lanes::{Batch, Lane, Narrow, Values};
 use holm_runner::{Ends, Handle, Input, Job, Phase, Settings, start};
 use holm_sql::Planned;
 
@@ -173,7 +173,7 @@ impl<'a> Bench<'a> {
             // As a reader gives them: what nobody reads is not there.
             for (lane, is_needed) in batch.lanes.iter_mut().zip(&planned.needed[0]) {
                 if !is_needed {
-                    *lane = Arc::new(Lane::dense(Values::Int(vec![0; batch.rows])));
+                    *lane = Arc::new(Lane::narrow(Narrow::Bytes(vec![0; batch.rows])));
                 }
             }
         }

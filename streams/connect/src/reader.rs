@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use holm_lanes::{Batch, Fault, Field, Lane, LaneBuilder, Marks, Origin, Scalar, Shape};
+use holm_lanes::{Batch, Fault, Field, Lane, LaneBuilder, Marks, Narrow, Origin, Scalar, Shape};
 use thiserror::Error;
 
 use crate::csv;
@@ -299,10 +299,10 @@ impl<'r> Rows<'r> {
 /// What stands where nobody reads.
 fn blank(shape: Shape, rows: usize) -> Lane {
     let scalar = match shape {
+        Shape::Int => return Lane::narrow(Narrow::Bytes(vec![0; rows])),
+        Shape::Real => return Lane::narrow(Narrow::Singles(vec![0.0; rows])),
         Shape::Bool => Scalar::Bool(false),
-        Shape::Int => Scalar::Int(0),
         Shape::Wide => Scalar::Wide(0),
-        Shape::Real => Scalar::Real(0.0),
         Shape::Text => Scalar::Text(String::new()),
     };
     Lane::repeated(&scalar, shape, rows)

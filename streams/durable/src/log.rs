@@ -3,6 +3,7 @@
 //! A segment is written by one run only. Opening cuts the last one to its last whole frame, and
 //! the next flush begins a new one, so that no old bytes ever lie behind new ones.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use holm_base::ByteCount;
@@ -15,11 +16,15 @@ const MAGIC: &[u8; 8] = b"HOLMSTRM";
 const VERSION: u32 = 1;
 const SEGMENT_HEADER: usize = 32;
 const PREFIX: &str = "log-";
+/// A flush of so many bytes is large: a segment has room for so many more of them, up to a bound.
+const LARGE: usize = 128 << 10;
+const FLUSHES: usize = 32;
+const ROOMY_MAX: usize = 32 << 20;
 
 /// How a log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Bytes of a segment; one that holds a larger flush is larger.
+    /// Bytes of a segment; one that begins with a large flush has room for more of them.
     pub segment_bytes: usize,
     /// The most bytes that all segments may take.
     pub bytes_max: u64,
@@ -218,9 +223,10 @@ impl Log {
     /// # Panics
     ///
     /// If the records are not the next ones.
-    pub fn append(&mut self, entries: &[Entry]) -> Result<(), LogError> {
+    pub fn append<E: Borrow<Entry>>(&mut self, entries: &[E]) -> Result<(), LogError> {
         self.flush.clear();
         for (entry, wanted) in entries.iter().zip(self.next..) {
+            let entry: &Entry = entry.borrow();
             assert_eq!(entry.sequence, wanted, "I3: records are numbered densely");
             frame::write(entry, &mut self.flush);
         }
@@ -242,11 +248,16 @@ impl Log {
 
     /// Ends the segment, and begins one with room for so many bytes.
     fn roll(&mut self, bytes: usize) -> Result<(), LogError> {
-        let len = self.config.segment_bytes.max(SEGMENT_HEADER + bytes);
         let held = self.bytes();
         let limit = self.config.bytes_max;
+        let mut len = self.config.segment_bytes.max(SEGMENT_HEADER + bytes);
         if held + wide(len) > limit {
             return Err(LogError::Full { held, limit });
+        }
+        // Each segment costs a few syncs: where flushes are large, it takes several of them.
+        let roomy = len.max((bytes * FLUSHES).min(ROOMY_MAX));
+        if bytes >= LARGE && held + wide(roomy) <= limit {
+            len = roomy;
         }
         let name = format!("{PREFIX}{:020}", self.next);
         // First the new one, for which there may be no room; then the old one is cut.

@@ -113,7 +113,7 @@ impl Record {
                     to.bytes(name.as_bytes());
                     to.word(*digest);
                 }
-                write_data(data, &mut to);
+                write_data(data, sequence, &mut to);
                 DATA
             }
             Self::Offsets(offsets) => {
@@ -166,14 +166,15 @@ impl Record {
     }
 }
 
-fn write_data(data: &Data, to: &mut Saver) {
+fn write_data(data: &Data, sequence: u64, to: &mut Saver) {
     to.small(data.source);
     to.bytes(&data.position);
     to.word(data.lines);
     to.word(data.bad);
     to.count(data.batch.rows);
     let mut columns = Vec::new();
-    let mut encoder = Encoder::default();
+    let lanes = u64::try_from(data.batch.lanes.len()).expect("a batch has few columns");
+    let mut encoder = Encoder::after(sequence.wrapping_mul(lanes));
     match &data.batch.origin {
         Origin::Run(first) => {
             to.byte(0);

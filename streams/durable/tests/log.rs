@@ -234,6 +234,31 @@ fn the_limit_on_bytes_is_kept() {
     log.append(&[entry(last + 1)]).expect("it is there");
 }
 
+/// A segment that begins with a large flush has room for more such, unless the limit forbids it.
+#[test]
+fn large_flushes_share_a_segment() {
+    let flush = |sequence: u64| Entry {
+        body: vec![7; 200 << 10],
+        ..entry(sequence)
+    };
+    for (limit, wanted) in [(64 << 20, 1), (2 << 20, 9)] {
+        let storage = Storage::new();
+        let config = Config {
+            segment_bytes: 2048,
+            bytes_max: limit,
+        };
+        let (mut log, _) = Log::open(folder(&storage), config).expect("it is there");
+        for sequence in 1..=9 {
+            log.append(&[flush(sequence)]).expect("there is room");
+        }
+        let names = folder(&storage).list().expect("it is there");
+        let segments = names.iter().filter(|name| name.starts_with("log-"));
+        assert_eq!(segments.count(), wanted, "a limit of {limit} bytes");
+        assert!(log.bytes() <= limit);
+        assert_eq!(all(&log).len(), 9);
+    }
+}
+
 #[test]
 fn inspecting_reads_all_and_changes_nothing() {
     let storage = three_flushes();

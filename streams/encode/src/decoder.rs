@@ -4,7 +4,7 @@ use holm_lanes::{Lane, Text, Values};
 use thiserror::Error;
 
 use crate::bits::unpack;
-use crate::decimal::{Precision, value_of};
+use crate::decimal::{Form, Precision, values_of};
 use crate::{BLOCK, CODES, CONSTANT, DECIMAL, DELTA, PACKED, RAW, RUNS, SINGLE, XOR};
 
 /// The most text of one lane.
@@ -214,11 +214,12 @@ fn ints(block: &Block<'_>, count: usize) -> Result<Vec<i64>, DecodeError> {
         DELTA => {
             let mut value = from.word("the first value")?.cast_signed();
             let deltas = packed(&mut from, count - 1, block.parameter)?;
-            let mut values = vec![value];
-            for delta in deltas {
+            let mut values = Vec::with_capacity(count);
+            values.push(value);
+            values.extend(deltas.into_iter().map(|delta| {
                 value = value.wrapping_add(delta);
-                values.push(value);
-            }
+                value
+            }));
             Ok(values)
         }
         _ => {
@@ -261,8 +262,7 @@ fn decimals(
     }
     let digits = packed(&mut from, count, width)?;
     let power = block.parameter;
-    let values = digits.into_iter().map(|it| value_of(it, power, precision));
-    let values: Option<Vec<f64>> = values.collect();
+    let values = values_of(&digits, Form { precision, power });
     let mut values = values.ok_or(invalid("power of ten"))?;
     for (at, bits) in exceptions {
         values[at] = f64::from_bits(bits);

@@ -29,7 +29,7 @@
 //! - I1 decode(encode(x)) = x, bit for bit, NULLs' values among them.
 //! - I2 Whatever bytes are given, decoding gives a lane or an error, and takes memory in
 //!   proportion to the rows that it was allowed.
-//! - I3 What was encoded is decoded again before anybody relies on it: every block where debug
+//! - I3 What was encoded is decoded again before anybody relies on it: every lane where debug
 //!   assertions are on, one in 1,024 elsewhere; a difference ends the process.
 //!
 //! What it deliberately does not do: general compression (way 8, LZ4, is kept free), searching,

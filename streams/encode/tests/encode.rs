@@ -2,7 +2,7 @@
 
 use holm_base::Prng;
 use holm_encode::{DecodeError, Decoder, Encoder};
-use holm_lanes::{Lane, Text, Values};
+use holm_lanes::{Lane, Narrow, Text, Values};
 
 fn encoded(lane: &Lane) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -125,6 +125,44 @@ fn single_floats_are_decimals() {
     let bytes = &include_bytes!("compat/v1-singles")[..];
     let wanted = Values::Real((0..40).map(|at| single(f64::from(at) / 10.0)).collect());
     assert_eq!(encoded(&Lane::dense(wanted)), bytes);
+}
+
+/// A narrow lane is written as the wide one that it stands for.
+#[test]
+fn narrow_lanes_are_written_as_wide_ones() {
+    let mut prng = Prng::new(9);
+    let mut draw = |bound: u64| i32::try_from(prng.below(bound)).expect("it is there");
+    let ints: Vec<i32> = (0..2_500).map(|_| draw(1 << 31) - (1 << 30)).collect();
+    #[expect(clippy::cast_precision_loss, reason = "any float will do")]
+    let singles = ints.iter().map(|it| (it % 10_000) as f32 / 100.0).collect();
+    for narrow in [
+        Narrow::Bytes(
+            (0..2_500)
+                .map(|at| i8::try_from(at % 90).expect("small"))
+                .collect(),
+        ),
+        Narrow::Bytes(vec![0; 2_500]),
+        Narrow::Halves((0..2_500).map(|at| at * 13).collect()),
+        Narrow::Ints(ints),
+        Narrow::Singles(singles),
+        Narrow::Ints(Vec::new()),
+    ] {
+        let narrow = Lane::narrow(narrow);
+        let wide = Lane::dense(narrow.values().clone());
+        assert_eq!(encoded(&narrow), encoded(&wide));
+    }
+}
+
+/// Each width of packed numbers, with a last group that is not full.
+#[test]
+fn numbers_of_each_width_come_back() {
+    let mut prng = Prng::new(31);
+    for width in 1..64 {
+        let numbers = (0..1_021).map(|_| prng.below(1 << width).cast_signed());
+        let bytes = round(Values::Int(numbers.collect()), None);
+        let most = 16 + (1_021_usize * width).div_ceil(8) + 8;
+        assert!(bytes.len() <= most, "{width}: {} bytes", bytes.len());
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::expression::Arithmetic;
 use crate::fault::Fault;
 use crate::kind::Kind;
 use crate::lane::{Lane, Values};
+use crate::narrow::Narrow;
 
 type Sides = ((Arc<Lane>, Kind), (Arc<Lane>, Kind));
 
@@ -44,17 +45,29 @@ pub(crate) fn compute(
 /// dividends and divisors of 32 bits (Lemire, Kaser, Kurz: Faster remainder by direct computation,
 /// section 3). `None` where a number is negative or larger. What fits stays in the dividend's type.
 pub(crate) fn divide_small(lane: &Lane, by: i64) -> Option<Lane> {
-    let values = lane.ints().filter(|_| lane.nulls().is_none())?;
     let by = u64::from(u32::try_from(by).ok().filter(|by| *by > 1)?);
+    let inverse = u128::from(u64::MAX / by + 1);
+    let quotient = |value: u64| {
+        let product = inverse * u128::from(value);
+        u64::try_from(product >> 64).expect("the upper half is a word")
+    };
+    if let Some(Narrow::Ints(values)) = lane.narrow_values() {
+        let all = values.iter().fold(0, |all, value| all | *value);
+        if all < 0 {
+            return None;
+        }
+        let quotient = |value: &i32| {
+            let quotient = quotient(u64::from(value.cast_unsigned()));
+            i32::try_from(quotient).expect("it is smaller than the dividend")
+        };
+        return Some(Lane::narrow(Narrow::Ints(
+            values.iter().map(quotient).collect(),
+        )));
+    }
+    let values = lane.ints().filter(|_| lane.nulls().is_none())?;
     let all = values.iter().fold(0, |all, value| all | *value);
     u32::try_from(all).ok()?;
-    let inverse = u128::from(u64::MAX / by + 1);
-    let quotient = |value: &i64| {
-        let product = inverse * u128::from(value.cast_unsigned());
-        u64::try_from(product >> 64)
-            .expect("the upper half is a word")
-            .cast_signed()
-    };
+    let quotient = |value: &i64| quotient(value.cast_unsigned()).cast_signed();
     Some(Lane::dense(Values::Int(
         values.iter().map(quotient).collect(),
     )))

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::lane::{Lane, Values};
+use crate::narrow::for_integers;
 
 /// A comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +74,7 @@ pub fn order(left: &Lane, at: usize, right: &Lane, row: usize) -> Ordering {
 }
 
 /// A loop for each comparison, which the compiler makes of vectors.
-fn integers(comparison: Comparison, pairs: impl Iterator<Item = (i64, i64)>) -> Vec<bool> {
+fn integers<T: Ord>(comparison: Comparison, pairs: impl Iterator<Item = (T, T)>) -> Vec<bool> {
     match comparison {
         Comparison::Equal => pairs.map(|(left, right)| left == right).collect(),
         Comparison::NotEqual => pairs.map(|(left, right)| left != right).collect(),
@@ -86,8 +87,22 @@ fn integers(comparison: Comparison, pairs: impl Iterator<Item = (i64, i64)>) -> 
 
 /// Compares a lane of integers with one number; `None` if it is a lane of others.
 pub(crate) fn compare_with(comparison: Comparison, left: &Lane, right: i64) -> Option<Lane> {
-    let values = left.ints()?;
-    let truths = integers(comparison, values.iter().map(|left| (*left, right)));
+    let narrow = left.narrow_values();
+    let narrow = narrow.and_then(|narrow| {
+        for_integers!(narrow, values => {
+            // A number that no such integer is equal to is compared with wide ones.
+            let right = right.try_into().ok()?;
+            integers(comparison, values.iter().map(|left| (*left, right)))
+        })
+    });
+    let wide = || {
+        let values = left.ints()?;
+        Some(integers(
+            comparison,
+            values.iter().map(|left| (*left, right)),
+        ))
+    };
+    let truths = narrow.or_else(wide)?;
     let nulls = left.nulls().map(<[bool]>::to_vec);
     Some(Lane::new(Values::Bool(truths), nulls))
 }

@@ -5,6 +5,7 @@
 //! NaNs, and 0.0 is -0.0.
 
 use crate::lane::{Lane, LaneBuilder, Values};
+use crate::narrow::for_integers;
 use crate::{Shape, index, number};
 
 /// What a row has whose tuple would be one too many.
@@ -119,10 +120,9 @@ impl Keys {
             return;
         }
         if let [lane] = lanes
-            && let Some(values) = lane.ints()
-            && lane.nulls().is_none()
+            && is_plain(lane)
         {
-            return self.code_ints(lane, values, codes);
+            return self.code_ints(lane, codes);
         }
         self.is_small = false;
         if self.code_packed(lanes, codes) {
@@ -134,14 +134,17 @@ impl Keys {
     }
 
     /// One lane of integers: the frequent case, and small ones need no hash.
-    fn code_ints(&mut self, lane: &Lane, values: &[i64], codes: &mut Vec<u32>) {
+    fn code_ints(&mut self, lane: &Lane, codes: &mut Vec<u32>) {
         if self.direct.is_empty() {
             self.is_small &= self.count == 0;
             self.direct = vec![NO_CODE; DIRECT + 1];
         }
-        if look_up(&self.direct, values, codes) {
+        if self.count > DIRECT {
+            self.look_ahead(lane, codes);
+        } else if look_up_lane(&self.direct, lane, codes) {
             return;
         }
+        let values = lane.ints().expect("its shape was looked at");
         for (row, code) in codes.iter_mut().enumerate() {
             if *code != NO_CODE {
                 continue;
@@ -160,22 +163,40 @@ impl Keys {
         }
     }
 
+    /// The code of each integer that stands where it is looked for first, of so many that memory
+    /// is waited for. No branch depends on what memory says, so that many rows wait together.
+    fn look_ahead(&self, lane: &Lane, codes: &mut Vec<u32>) {
+        let values = lane.ints().expect("its shape was looked at");
+        let known = &self.columns[0];
+        let Values::Int(tuples) = known.values() else {
+            panic!("keys of integers are integers");
+        };
+        let mask = self.table.len() - 1;
+        let (table, seed) = (self.table.as_slice(), self.seed);
+        let place = |value: &i64| low(stir(seed, value.cast_unsigned())) & mask;
+        codes.extend(values.iter().map(|value| table[place(value)]));
+        for (code, value) in codes.iter_mut().zip(values) {
+            // An empty place has no code, and so no tuple.
+            let at = index(*code);
+            let is_it = tuples.get(at) == Some(value) && !known.is_null(at);
+            *code = if is_it { *code } else { NO_CODE };
+        }
+    }
+
     /// Several lanes of small integers: their bits side by side are a place in the array, or a
     /// word that is quick to compare. Whether they are small enough; nothing was coded if not.
     fn code_packed(&mut self, lanes: &[&Lane], codes: &mut Vec<u32>) -> bool {
-        let mut columns: Vec<&[i64]> = Vec::with_capacity(lanes.len());
         let mut bits = self.bits.clone();
         bits.resize(lanes.len(), 1);
         for (lane, bits) in lanes.iter().zip(&mut bits) {
-            let Some(values) = lane.ints().filter(|_| lane.nulls().is_none()) else {
+            if !is_plain(lane) {
                 return false;
-            };
-            let most = values.iter().fold(0, |most, value| most | *value);
+            }
+            let most = any_bits(lane);
             if most < 0 {
                 return false;
             }
             *bits = (*bits).max(64 - most.leading_zeros());
-            columns.push(values);
         }
         let width = bits.iter().sum::<u32>();
         if width > PACKED_BITS {
@@ -186,11 +207,9 @@ impl Keys {
             (self.direct, self.bits) = (Vec::new(), bits);
             self.recent.clear();
         }
-        let mut places = vec![0_i64; columns[0].len()];
-        for (values, bits) in columns.iter().zip(&self.bits) {
-            for (place, value) in places.iter_mut().zip(*values) {
-                *place = (*place << bits) | value;
-            }
+        let mut places = vec![0_i64; lanes[0].len()];
+        for (lane, bits) in lanes.iter().zip(&self.bits) {
+            beside(&mut places, *bits, lane);
         }
         if width > DIRECT.ilog2() {
             self.code_recent(lanes, &places, codes);
@@ -199,7 +218,7 @@ impl Keys {
         if self.direct.is_empty() {
             self.direct = vec![NO_CODE; DIRECT + 1];
         }
-        if look_up(&self.direct, &places, codes) {
+        if look_up(&self.direct, places.iter().copied(), codes) {
             return true;
         }
         for (row, code) in codes.iter_mut().enumerate() {
@@ -254,13 +273,10 @@ impl Keys {
         let [lane] = lanes else {
             return false;
         };
-        let Some(values) = lane.ints().filter(|_| lane.nulls().is_none()) else {
-            return false;
-        };
-        if !self.is_small || self.direct.is_empty() {
+        if !is_plain(lane) || !self.is_small || self.direct.is_empty() {
             return false;
         }
-        look_up(&self.direct, values, codes);
+        look_up_lane(&self.direct, lane, codes);
         true
     }
 
@@ -361,15 +377,64 @@ fn place_of(value: i64) -> usize {
 }
 
 /// What the array says of each value, and whether it knows all of them.
-fn look_up(direct: &[u32], values: &[i64], codes: &mut Vec<u32>) -> bool {
+fn look_up(direct: &[u32], values: impl Iterator<Item = i64>, codes: &mut Vec<u32>) -> bool {
     let direct = &direct[..=DIRECT];
     let mut has_all = true;
-    codes.extend(values.iter().map(|value| {
-        let code = direct[place_of(*value)];
+    codes.extend(values.map(|value| {
+        let code = direct[place_of(value)];
         has_all &= code != NO_CODE;
         code
     }));
     has_all
+}
+
+/// The same of a lane of integers.
+fn look_up_lane(direct: &[u32], lane: &Lane, codes: &mut Vec<u32>) -> bool {
+    let narrow = lane.narrow_values().and_then(|narrow| {
+        for_integers!(narrow, values => {
+            look_up(direct, values.iter().map(|value| i64::from(*value)), codes)
+        })
+    });
+    narrow.unwrap_or_else(|| {
+        let values = lane.ints().expect("its shape was looked at");
+        look_up(direct, values.iter().copied(), codes)
+    })
+}
+
+/// Whether a lane has integers, and no NULLs.
+fn is_plain(lane: &Lane) -> bool {
+    lane.shape() == Shape::Int && lane.nulls().is_none()
+}
+
+/// The bits that any integer of a lane has.
+fn any_bits(lane: &Lane) -> i64 {
+    let narrow = lane.narrow_values().and_then(|narrow| {
+        for_integers!(narrow, values => {
+            i64::from(values.iter().fold(0, |most, value| most | *value))
+        })
+    });
+    let wide = || {
+        lane.ints()
+            .map(|it| it.iter().fold(0, |most, value| most | *value))
+    };
+    narrow.or_else(wide).expect("its shape was looked at")
+}
+
+/// Puts the integers of a lane into the low bits of words.
+fn beside(words: &mut [i64], bits: u32, lane: &Lane) {
+    let narrow = lane.narrow_values().and_then(|narrow| {
+        for_integers!(narrow, values => {
+            for (word, value) in words.iter_mut().zip(values) {
+                *word = (*word << bits) | i64::from(*value);
+            }
+        })
+    });
+    if narrow.is_none() {
+        let values = lane.ints().expect("its shape was looked at");
+        for (word, value) in words.iter_mut().zip(values) {
+            *word = (*word << bits) | value;
+        }
+    }
 }
 
 fn low(hash: u64) -> usize {

@@ -1,5 +1,9 @@
 //! A column of a batch: dense values and, if there are any, a mask of NULLs.
 
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use crate::narrow::Narrow;
 use crate::scalar::Scalar;
 use crate::text::Text;
 use crate::{Shape, index};
@@ -52,18 +56,34 @@ impl Values {
 }
 
 /// A column of a batch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Lane {
-    values: Values,
+    /// Those of a narrow lane are made when they are asked for.
+    values: OnceLock<Values>,
+    narrow: Option<Narrow>,
     nulls: Option<Vec<bool>>,
+}
+
+/// A narrow lane is equal to a wide one of the same values.
+impl PartialEq for Lane {
+    fn eq(&self, other: &Self) -> bool {
+        self.values() == other.values() && self.nulls == other.nulls
+    }
 }
 
 impl Lane {
     /// A lane without NULLs.
     #[must_use]
-    pub const fn dense(values: Values) -> Self {
+    pub fn dense(values: Values) -> Self {
+        Self::new(values, None)
+    }
+
+    /// A lane of narrow values, without NULLs.
+    #[must_use]
+    pub const fn narrow(narrow: Narrow) -> Self {
         Self {
-            values,
+            values: OnceLock::new(),
+            narrow: Some(narrow),
             nulls: None,
         }
     }
@@ -79,7 +99,11 @@ impl Lane {
         if let Some(nulls) = &nulls {
             assert_eq!(values.len(), nulls.len(), "I1: a NULL or not for each row");
         }
-        Self { values, nulls }
+        Self {
+            values: OnceLock::from(values),
+            narrow: None,
+            nulls,
+        }
     }
 
     /// A lane that has the same value in each row.
@@ -106,8 +130,13 @@ impl Lane {
 
     /// The machine type of its values.
     #[must_use]
-    pub const fn shape(&self) -> Shape {
-        match self.values {
+    pub fn shape(&self) -> Shape {
+        match &self.narrow {
+            Some(Narrow::Singles(_)) => return Shape::Real,
+            Some(Narrow::Bytes(_) | Narrow::Halves(_) | Narrow::Ints(_)) => return Shape::Int,
+            None => {}
+        }
+        match self.values() {
             Values::Bool(_) => Shape::Bool,
             Values::Int(_) => Shape::Int,
             Values::Wide(_) => Shape::Wide,
@@ -118,20 +147,36 @@ impl Lane {
 
     /// How many rows it has.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.values.len()
+    pub fn len(&self) -> usize {
+        self.narrow
+            .as_ref()
+            .map_or_else(|| self.values().len(), Narrow::len)
     }
 
     /// Whether it has none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.values.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
-    /// The values, also those of NULLs.
+    /// The values, also those of NULLs. Those of a narrow lane are widened when they are first
+    /// asked for.
+    ///
+    /// # Panics
+    ///
+    /// Never: a lane has values or narrow ones.
     #[must_use]
-    pub const fn values(&self) -> &Values {
-        &self.values
+    pub fn values(&self) -> &Values {
+        self.values.get_or_init(|| {
+            let narrow = self.narrow.as_ref();
+            narrow.expect("a lane has values of one kind").widened()
+        })
+    }
+
+    /// The values as they were given, if they are narrow.
+    #[must_use]
+    pub const fn narrow_values(&self) -> Option<&Narrow> {
+        self.narrow.as_ref()
     }
 
     /// Which rows are NULL, unless none is.
@@ -150,7 +195,17 @@ impl Lane {
     /// The integers; `None` if it has others.
     #[must_use]
     pub fn ints(&self) -> Option<&[i64]> {
-        if let Values::Int(values) = &self.values {
+        if let Values::Int(values) = self.values() {
+            Some(values)
+        } else {
+            None
+        }
+    }
+
+    /// The floats; `None` if it has others.
+    #[must_use]
+    pub fn reals(&self) -> Option<&[f64]> {
+        if let Values::Real(values) = self.values() {
             Some(values)
         } else {
             None
@@ -160,7 +215,7 @@ impl Lane {
     /// The truth of a row; NULL is not true.
     #[must_use]
     pub fn is_true(&self, row: usize) -> bool {
-        matches!(&self.values, Values::Bool(values) if values[row]) && !self.is_null(row)
+        matches!(self.values(), Values::Bool(values) if values[row]) && !self.is_null(row)
     }
 
     /// Rows that are true.
@@ -175,7 +230,7 @@ impl Lane {
         if self.is_null(row) {
             return Scalar::Null;
         }
-        match &self.values {
+        match self.values() {
             Values::Bool(values) => Scalar::Bool(values[row]),
             Values::Int(values) => Scalar::Int(values[row]),
             Values::Wide(values) => Scalar::Wide(values[row]),
@@ -186,7 +241,10 @@ impl Lane {
 
     /// Some rows that follow one another.
     #[must_use]
-    pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        if let Some(narrow) = &self.narrow {
+            return Self::narrow(narrow.slice(rows));
+        }
         let mut builder = LaneBuilder::new(self.shape());
         builder.extend_from(self, rows);
         builder.finish()
@@ -195,8 +253,11 @@ impl Lane {
     /// The rows that are named, in the order in which they are.
     #[must_use]
     pub fn take(&self, rows: &[u32]) -> Self {
+        if let Some(narrow) = &self.narrow {
+            return Self::narrow(narrow.take(rows));
+        }
         let nulls = |nulls: &Vec<bool>| rows.iter().map(|row| nulls[index(*row)]).collect();
-        Self::new(take(&self.values, rows), self.nulls.as_ref().map(nulls))
+        Self::new(take(self.values(), rows), self.nulls.as_ref().map(nulls))
     }
 }
 
@@ -394,7 +455,7 @@ impl LaneBuilder {
     }
 
     /// Adds some rows of a lane of the same shape.
-    pub fn extend_from(&mut self, lane: &Lane, rows: std::ops::Range<usize>) {
+    pub fn extend_from(&mut self, lane: &Lane, rows: Range<usize>) {
         match (&mut self.values, lane.values(), lane.nulls()) {
             (Values::Int(ours), Values::Int(theirs), None) => {
                 ours.extend_from_slice(&theirs[rows]);

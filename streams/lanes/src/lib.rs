@@ -19,9 +19,12 @@
 //! - I4 A row outside the evaluated branch (CASE, AND, OR, COALESCE) has no fault from it.
 //! - I5 A code is given by first appearance: it does not depend on how rows were cut into batches.
 //!
-//! What it deliberately does not do: narrow integers (all widths are 64 bits here; the type
-//! bounds the values), bitmaps for NULLs, explicit vector instructions. No `unsafe` is needed
-//! for what it does.
+//! Integers have 64 bits here, whatever their type says, and floats are double. A source may give
+//! [`Narrow`] ones all the same: filters, keys and sums read those as they are, and to all else
+//! the lane is as wide as any.
+//!
+//! What it deliberately does not do: bitmaps for NULLs, explicit vector instructions. No `unsafe`
+//! is needed for what it does.
 //!
 //! ```
 //! use holm_lanes::{Batch, Expr, Faults, Lane, Scalar, Values};
@@ -51,6 +54,7 @@ mod fault;
 mod keys;
 mod kind;
 mod lane;
+mod narrow;
 mod save;
 mod scalar;
 mod text;
@@ -66,6 +70,7 @@ pub use fault::{Fault, Faults};
 pub use keys::{Keys, NO_CODE};
 pub use kind::{Field, Kind, Shape};
 pub use lane::{Lane, LaneBuilder, Values};
+pub use narrow::Narrow;
 pub use save::{LoadError, Loader, Saver};
 pub use scalar::Scalar;
 pub use text::Text;

@@ -13,7 +13,7 @@ use holm_durable::{Log, LogError};
 use holm_engine::Gauge;
 use holm_machine::Folder;
 
-use crate::ends::{serve_files, serve_log, serve_sink, serve_source};
+use crate::ends::{serve_encoding, serve_files, serve_log, serve_sink, serve_source};
 use crate::error::RunnerError;
 use crate::job::{Aside, Settings};
 use crate::keeper::{Arrived, Commit, Filed, Keeper, wide};
@@ -29,6 +29,9 @@ const SHOWN: usize = 20;
 const PARTING: Duration = Duration::from_secs(5);
 /// How often state is measured, all of which is looked at for it.
 const GAUGED: Duration = Duration::from_millis(250);
+/// Records of fewer rows than this are encoded when they are written: it takes less than handing
+/// them to another thread.
+const AHEAD: usize = 1_024;
 /// How often a full log is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(500);
 
@@ -46,6 +49,7 @@ pub(crate) struct Desk {
     threads: Vec<JoinHandle<()>>,
     heard: Vec<Arc<Post<Position>>>,
     log: Arc<Post<LogWork>>,
+    encoding: Arc<Post<Arc<Filed>>>,
     files: Arc<Post<FileWork>>,
     sinks: Vec<Arc<Post<Commit>>>,
     /// For each source what it gave and the keeper has not taken.
@@ -54,7 +58,7 @@ pub(crate) struct Desk {
     is_gone: Vec<bool>,
     is_flushing: bool,
     /// What found the log full, and when it is tried again.
-    unflushed: Option<(Vec<Filed>, WriteId, Instant)>,
+    unflushed: Option<(Vec<Arc<Filed>>, WriteId, Instant)>,
     is_putting: Vec<bool>,
     /// Bytes of batches that are not yet durable.
     undurable: usize,
@@ -97,6 +101,7 @@ impl Desk {
             threads: Vec::new(),
             heard: Vec::new(),
             log: Arc::default(),
+            encoding: Arc::default(),
             files: Arc::default(),
             sinks: Vec::new(),
             taken: (0..sources).map(|_| VecDeque::new()).collect(),
@@ -147,6 +152,9 @@ impl Desk {
         let (post, mail) = (Arc::clone(&self.log), Arc::clone(&self.mail));
         self.threads
             .push(thread::spawn(move || serve_log(log, &post, &mail)));
+        let post = Arc::clone(&self.encoding);
+        self.threads
+            .push(thread::spawn(move || serve_encoding(&post)));
         let (post, mail) = (Arc::clone(&self.files), Arc::clone(&self.mail));
         let folder = Arc::clone(folder);
         self.threads
@@ -271,7 +279,7 @@ impl Desk {
 
     fn flushed(
         &mut self,
-        records: Vec<Filed>,
+        records: Vec<Arc<Filed>>,
         write: WriteId,
         ended: Result<(u64, u64), LogError>,
     ) -> Result<(), RunnerError> {
@@ -316,6 +324,10 @@ impl Desk {
             let (arrived, bytes, took) = next.expect("it has something");
             let now = self.now();
             self.keeper.take(now, source, arrived)?;
+            let newest = self.keeper.records.last();
+            if let Some(filed) = newest.filter(|filed| filed.rows() >= AHEAD) {
+                self.encoding.push(Arc::clone(filed));
+            }
             let ran = self.now() - now;
             self.busy += ran;
             self.pace.worked(took + ran);
@@ -442,6 +454,7 @@ impl Desk {
     pub(crate) fn close(&mut self) {
         self.credit.end();
         self.log.close();
+        self.encoding.close();
         self.files.close();
         self.sinks.iter().for_each(|post| post.close());
         self.heard.iter().for_each(|post| post.close());

@@ -1,5 +1,6 @@
 //! The threads at a stream's ends: its log, its snapshots, its sources and sinks.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,19 @@ use crate::mail::{FileWork, LogWork, Mail};
 use crate::saved;
 use crate::waiting::{Credit, Post};
 
-/// Encodes records and makes them durable: neither is the engine's work.
+/// Encodes records ahead of the log, which takes part in it when it waits for them.
+pub(crate) fn serve_encoding(post: &Post<Arc<Filed>>) {
+    while let Some(filed) = post.pop() {
+        filed.encode();
+    }
+}
+
+/// Makes records durable, and encodes those that nobody has encoded.
 pub(crate) fn serve_log(mut log: Log, post: &Post<LogWork>, mail: &Post<Mail>) {
     while let Some(work) = post.pop() {
         match work {
             LogWork::Append(records, write) => {
-                let entries: Vec<Entry> = records.iter().map(Filed::entry).collect();
+                let entries: Vec<&Entry> = records.iter().map(|filed| filed.entry()).collect();
                 let bodies: usize = entries.iter().map(|entry| entry.body.len()).sum();
                 let ended = log.append(&entries).map(|()| (log.used(), wide(bodies)));
                 mail.push(Mail::Flushed {

@@ -1,7 +1,7 @@
 //! A stream on one thread: the machine, the engine, and queues of what is to be done outside.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use holm_base::{Time, WriteId};
 use holm_connect::{Columns, Key, KeyRing, Position, Read};
@@ -51,18 +51,35 @@ impl Arrived {
 }
 
 /// A record with its place in the log; its bytes are made where there is time for it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Filed {
     sequence: u64,
     epoch: u64,
     record: Record,
+    entry: OnceLock<Entry>,
 }
 
 impl Filed {
-    /// The record as the log has it.
+    /// The record as the log has it, made by the first thread that asks; others wait for it.
     #[must_use]
-    pub fn entry(&self) -> Entry {
-        self.record.entry(self.sequence, self.epoch)
+    pub fn entry(&self) -> &Entry {
+        let entry = || self.record.entry(self.sequence, self.epoch);
+        self.entry.get_or_init(entry)
+    }
+
+    /// Makes the record as the log will want it.
+    pub(crate) fn encode(&self) {
+        let made = self.entry();
+        assert_eq!(made.sequence, self.sequence, "it is this record's");
+    }
+
+    /// Rows that are encoded in it.
+    #[must_use]
+    pub(crate) const fn rows(&self) -> usize {
+        match &self.record {
+            Record::Data(data) => data.batch.rows,
+            Record::Opened | Record::Offsets(_) | Record::Ended { .. } => 0,
+        }
     }
 }
 
@@ -133,7 +150,7 @@ pub struct Keeper {
     /// The writes of `records` end with this one.
     write: WriteId,
     /// To be flushed.
-    pub(crate) records: Vec<Filed>,
+    pub(crate) records: Vec<Arc<Filed>>,
     /// To be put, for each sink.
     pub(crate) commits: Vec<VecDeque<Commit>>,
     /// Sources that are to hear of it.
@@ -211,11 +228,12 @@ impl Keeper {
                     let record = record.take().expect("a batch is one record");
                     self.write = write;
                     let epoch = self.epoch;
-                    self.records.push(Filed {
+                    self.records.push(Arc::new(Filed {
                         sequence,
                         epoch,
                         record,
-                    });
+                        entry: OnceLock::new(),
+                    }));
                     let position = self.reached[source].position.clone();
                     self.positions.insert(sequence, (source, position));
                 }
@@ -461,7 +479,7 @@ impl Keeper {
     }
 
     /// Takes the records that are to be flushed, and the write that they end with.
-    pub fn take_records(&mut self) -> Option<(Vec<Filed>, WriteId)> {
+    pub fn take_records(&mut self) -> Option<(Vec<Arc<Filed>>, WriteId)> {
         let records = std::mem::take(&mut self.records);
         (!records.is_empty()).then_some((records, self.write))
     }

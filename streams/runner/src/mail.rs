@@ -1,5 +1,6 @@
 //! What the threads of a stream tell one another.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use holm_base::WriteId;
@@ -31,7 +32,7 @@ pub(crate) enum Mail {
     SourceFailed(SourceError),
     SourceWaits(String),
     Flushed {
-        records: Vec<Filed>,
+        records: Vec<Arc<Filed>>,
         write: WriteId,
         /// Bytes of the log, and of these records.
         ended: Result<(u64, u64), LogError>,
@@ -59,7 +60,7 @@ pub(crate) enum Mail {
 /// What is to be done with the log.
 #[derive(Debug)]
 pub(crate) enum LogWork {
-    Append(Vec<Filed>, WriteId),
+    Append(Vec<Arc<Filed>>, WriteId),
     Truncate(u64),
 }
 

@@ -1,5 +1,5 @@
-//! A stream on threads: one that keeps it, one for the log, one for snapshots, and one for each
-//! source and sink. Here is what the outside has of them.
+//! A stream on threads: one that keeps it, one that encodes, one for the log, one for snapshots,
+//! and one for each source and sink. Here is what the outside has of them.
 
 use std::sync::Arc;
 use std::sync::Mutex;

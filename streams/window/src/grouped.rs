@@ -73,6 +73,7 @@ impl Grouped {
         let window = self.window.map(|(start, end)| (ints(start), ints(end)));
         let of =
             |row: usize| window.map_or((Marks::END, 0), |(starts, ends)| (ends[row], starts[row]));
+        let is_all = self.window.is_none();
         let mut from = 0;
         while from < batch.rows {
             let window = of(from);
@@ -86,7 +87,8 @@ impl Grouped {
                 continue;
             }
             let slice = self.open.entry(window);
-            let slice = slice.or_insert_with(|| Slice::new(calls, false));
+            // Without windows each key has rows: its code is as good a slot as any.
+            let slice = slice.or_insert_with(|| Slice::new(calls, is_all));
             let run = from..from + run;
             from = run.end;
             let mine = (&codes[run.clone()], self.coder.keys().len());

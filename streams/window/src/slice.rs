@@ -3,7 +3,7 @@
 //! Dense slices have a slot for each code. Sparse ones have a slot for each code that came, and
 //! find it by an array of the size of all codes, which is made again when it is needed.
 
-use holm_lanes::{LoadError, Loader, Saver, Values, index, number};
+use holm_lanes::{Lane, LoadError, Loader, Narrow, Saver, Shape, index, number};
 
 use crate::aggregate::Call;
 use crate::state::{Input, Into, State, moved};
@@ -102,10 +102,7 @@ impl Slice {
             let slots = (slots, &*self.rows);
             state.add(call.aggregate, rows.clone(), slots, inputs(number));
         }
-        let counts = self.rows.as_mut_slice();
-        for slot in slots {
-            counts[index(*slot)] += 1;
-        }
+        count_each(slots, &mut self.rows);
     }
 
     /// Adds rows of one slot: sums of floats go side by side, for each waits for itself (I5).
@@ -117,22 +114,26 @@ impl Slice {
         inputs: impl Fn(usize) -> Input<'a>,
     ) {
         let mut sums: Vec<(&mut f64, &[f64])> = Vec::new();
+        let mut singles: Vec<(&mut f64, &[f32])> = Vec::new();
         for (number, (state, call)) in self.states.iter_mut().zip(calls).enumerate() {
             let input = inputs(number);
-            let values = input
-                .lane
-                .filter(|_| input.is_dense())
-                .map(|it| it.values());
-            if let Some(Values::Real(values)) = values
+            let reals = |lane: &&Lane| input.is_dense() && lane.shape() == Shape::Real;
+            if let Some(lane) = input.lane.filter(reals)
                 && state.plain_sum(slot).is_some()
             {
                 let sum = state.plain_sum(slot).expect("it was just there");
-                sums.push((sum, &values[rows.clone()]));
+                if let Some(Narrow::Singles(values)) = lane.narrow_values() {
+                    singles.push((sum, &values[rows.clone()]));
+                } else {
+                    let values = lane.reals().expect("its shape was just seen");
+                    sums.push((sum, &values[rows.clone()]));
+                }
                 continue;
             }
             state.add(call.aggregate, rows.clone(), (slots, &self.rows), input);
         }
         sum_side_by_side(&mut sums);
+        sum_side_by_side(&mut singles);
         self.rows[slot] += u64::try_from(slots.len()).expect("a batch is in memory");
     }
 
@@ -314,6 +315,29 @@ fn bound(codes: &[u32]) -> usize {
     codes.iter().max().map_or(0, |code| index(*code) + 1)
 }
 
+/// Counts the rows of each slot. Of few slots each has four counters in turn: rows of one slot
+/// that follow one another do not wait for one another.
+fn count_each(slots: &[u32], counts: &mut [u64]) {
+    const FEW: usize = 64;
+    if counts.len() > FEW || slots.len() < 4 * FEW {
+        slots.iter().for_each(|slot| counts[index(*slot)] += 1);
+        return;
+    }
+    let mut turns = [[0_u64; FEW]; 4];
+    let (fours, rest) = slots.as_chunks::<4>();
+    for four in fours {
+        for (turn, slot) in turns.iter_mut().zip(four) {
+            let count = &mut turn[index(*slot) % FEW];
+            *count = count.wrapping_add(1);
+        }
+    }
+    for turn in turns {
+        let pairs = counts.iter_mut().zip(turn);
+        pairs.for_each(|(count, more)| *count += more);
+    }
+    rest.iter().for_each(|slot| counts[index(*slot)] += 1);
+}
+
 /// The slot of all rows, if they have one.
 fn only(slots: &[u32]) -> Option<usize> {
     let first = *slots.first()?;
@@ -323,33 +347,40 @@ fn only(slots: &[u32]) -> Option<usize> {
 }
 
 /// Adds each run of values to its sum, one after the other within a run.
-fn sum_side_by_side(sums: &mut [(&mut f64, &[f64])]) {
+fn sum_side_by_side<V: Copy + std::convert::Into<f64>>(sums: &mut [(&mut f64, &[V])]) {
+    let wide = |value: &V| -> f64 { (*value).into() };
     for four in sums.chunks_mut(4) {
         match four {
             [a, b, c, d] => {
                 let mut sum = [*a.0, *b.0, *c.0, *d.0];
                 let (left, right) = (a.1.iter().zip(b.1), c.1.iter().zip(d.1));
                 for ((a, b), (c, d)) in left.zip(right) {
-                    sum = [sum[0] + a, sum[1] + b, sum[2] + c, sum[3] + d];
+                    let more = [wide(a), wide(b), wide(c), wide(d)];
+                    sum = [
+                        sum[0] + more[0],
+                        sum[1] + more[1],
+                        sum[2] + more[2],
+                        sum[3] + more[3],
+                    ];
                 }
                 (*a.0, *b.0, *c.0, *d.0) = (sum[0], sum[1], sum[2], sum[3]);
             }
             [a, b, c] => {
                 let mut sum = [*a.0, *b.0, *c.0];
                 for ((a, b), c) in a.1.iter().zip(b.1).zip(c.1) {
-                    sum = [sum[0] + a, sum[1] + b, sum[2] + c];
+                    sum = [sum[0] + wide(a), sum[1] + wide(b), sum[2] + wide(c)];
                 }
                 (*a.0, *b.0, *c.0) = (sum[0], sum[1], sum[2]);
             }
             [a, b] => {
                 let mut sum = [*a.0, *b.0];
                 for (a, b) in a.1.iter().zip(b.1) {
-                    sum = [sum[0] + a, sum[1] + b];
+                    sum = [sum[0] + wide(a), sum[1] + wide(b)];
                 }
                 (*a.0, *b.0) = (sum[0], sum[1]);
             }
             few => few.iter_mut().for_each(|(sum, values)| {
-                **sum = values.iter().fold(**sum, |sum, value| sum + value);
+                **sum = values.iter().fold(**sum, |sum, value| sum + wide(value));
             }),
         }
     }

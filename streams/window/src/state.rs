@@ -5,10 +5,10 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 
 use holm_lanes::{
-    Fault, Kind, Lane, LaneBuilder, LoadError, Loader, Saver, Scalar, Shape, Values, index,
+    Fault, Kind, Lane, LaneBuilder, LoadError, Loader, Narrow, Saver, Scalar, Shape, Values, index,
 };
 
 use crate::aggregate::Aggregate;
@@ -91,6 +91,17 @@ impl Input<'_> {
             sequence: self.sequences.at(row),
             value: self.lane.map_or(Scalar::Null, |lane| lane.scalar(row)),
         }
+    }
+}
+
+/// Adds each value to the sum of its slot, in order.
+fn add_each<S: AddAssign + Copy, V: Copy + std::convert::Into<S>>(
+    sums: &mut [S],
+    values: &[V],
+    slots: &[u32],
+) {
+    for (value, slot) in values.iter().zip(slots) {
+        sums[index(*slot)] += (*value).into();
     }
 }
 
@@ -199,7 +210,7 @@ impl State {
         (slots, before): (&[u32], &[u64]),
         input: Input<'_>,
     ) {
-        if input.is_dense() && self.add_dense(&rows, slots, input.lane.map(Lane::values)) {
+        if input.is_dense() && self.add_dense(&rows, slots, input.lane) {
             return;
         }
         let wanted = |row: usize| {
@@ -281,25 +292,28 @@ impl State {
     }
 
     /// Adds rows of which each counts and has a value, where that is worth a loop of its own.
-    fn add_dense(&mut self, rows: &Range<usize>, slots: &[u32], values: Option<&Values>) -> bool {
-        let places = slots.iter().map(|slot| index(*slot));
-        match (self, values) {
-            (Self::Real(sums, counts), Some(Values::Real(values))) => {
-                let sums = sums.as_mut_slice();
-                for (value, slot) in values[rows.clone()].iter().zip(places) {
-                    sums[slot] += value;
-                }
-                counts.add_all(slots);
-            }
-            (Self::Exact(sums, counts), Some(Values::Int(values))) => {
-                let sums = sums.as_mut_slice();
-                for (value, slot) in values[rows.clone()].iter().zip(places) {
-                    sums[slot] += i128::from(*value);
-                }
-                counts.add_all(slots);
-            }
-            (Self::Count(counts), _) => counts.add_all(slots),
-            _ => return false,
+    fn add_dense(&mut self, rows: &Range<usize>, slots: &[u32], lane: Option<&Lane>) -> bool {
+        let is_done = self.add_sums(rows.clone(), slots, lane);
+        if let Self::Real(_, counts) | Self::Exact(_, counts) | Self::Count(counts) = self
+            && is_done
+        {
+            counts.add_all(slots);
+        }
+        is_done
+    }
+
+    fn add_sums(&mut self, rows: Range<usize>, slots: &[u32], lane: Option<&Lane>) -> bool {
+        match (self, lane.and_then(Lane::narrow_values)) {
+            (Self::Real(sums, _), Some(Narrow::Singles(it))) => add_each(sums, &it[rows], slots),
+            (Self::Exact(sums, _), Some(Narrow::Bytes(it))) => add_each(sums, &it[rows], slots),
+            (Self::Exact(sums, _), Some(Narrow::Halves(it))) => add_each(sums, &it[rows], slots),
+            (Self::Exact(sums, _), Some(Narrow::Ints(it))) => add_each(sums, &it[rows], slots),
+            (Self::Count(_), _) => {}
+            (state, _) => match (state, lane.map(Lane::values)) {
+                (Self::Real(sums, _), Some(Values::Real(it))) => add_each(sums, &it[rows], slots),
+                (Self::Exact(sums, _), Some(Values::Int(it))) => add_each(sums, &it[rows], slots),
+                _ => return false,
+            },
         }
         true
     }

@@ -12,7 +12,7 @@ use holm_durable::{Config, Entry, fetch, keep};
 use holm_engine::Limits;
 use holm_lanes::{Batch, Field};
 use holm_machine::{Disk, DiskError, Folder};
-use holm_runner::{Arrived, Ends, Filed, Input, Job, Opened, RunnerError, Settings, open};
+use holm_runner::{Arrived, Ends, Input, Job, Opened, RunnerError, Settings, open};
 use holm_sql::{Known, parse, plan};
 use holm_virtual::Storage;
 
@@ -359,7 +359,7 @@ pub(crate) fn work(
 
 fn flush(opened: &mut Opened, at: Time, mischief: Mischief) -> Result<(), RunnerError> {
     if let Some((records, write)) = opened.keeper.take_records() {
-        let entries: Vec<Entry> = records.iter().map(Filed::entry).collect();
+        let entries: Vec<&Entry> = records.iter().map(|filed| filed.entry()).collect();
         if mischief == Mischief::AcknowledgesFirst {
             opened.keeper.flushed(at, write);
             // The sink hears of it before the disk does.
