@@ -20,7 +20,7 @@ mod sharing;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use measure::{Asked, Only, bandwidth, measure};
+use measure::{Asked, Once, Only, bandwidth, measure};
 
 /// As the binary has it.
 #[global_allocator]
@@ -34,7 +34,8 @@ const PAGE: &str = "
   cargo xtask bench streams --only priorities   a live query beside one that reads all it can
   cargo xtask bench streams --best              the best of rounds, not their median
   cargo xtask bench streams --peers             beside DuckDB and DataFusion, where they are installed
-  cargo xtask bench streams --once              exactly once beside none; its own --seconds, --kills
+  cargo xtask bench streams --once              exactly once beside none, and how long it takes to come back
+  cargo xtask bench streams --once CM1 YSB --seconds 5 --rounds 3 --kills 20
 
 Prints medians of rounds that take turns, or the best of them: rows in, columns in.
 ";
@@ -45,24 +46,45 @@ fn asked() -> Result<Asked, String> {
         rounds: 3,
         is_best: false,
         only: None,
+        once: None,
         names: Vec::new(),
     };
+    let mut once = Once {
+        seconds: 3,
+        kills: 10,
+        child: None,
+    };
+    let mut is_once = false;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let mut number = || words.next().and_then(|text| text.parse().ok());
+        let mut number = || words.next().and_then(|text| text.parse::<u64>().ok());
         match word.as_str() {
-            "--rows" => asked.rows = number().ok_or("--rows N")?,
-            "--rounds" => asked.rounds = number().ok_or("--rounds N")?,
+            "--rows" => asked.rows = count(number()).ok_or("--rows N")?,
+            "--rounds" => asked.rounds = count(number()).ok_or("--rounds N")?,
             "--only" => asked.only = Some(only(words.next().as_deref())?),
             "--best" => asked.is_best = true,
+            "--once" => is_once = true,
+            "--seconds" => once.seconds = number().ok_or("--seconds N")?,
+            "--kills" => once.kills = number().ok_or("--kills N")?,
+            // How a process that is to be killed is told what it is.
+            "--in" => {
+                let folder = words.next().ok_or("--in FOLDER RATE")?;
+                let rate = words.next().and_then(|text| text.parse().ok());
+                once.child = Some((folder, rate.ok_or("--in FOLDER RATE")?));
+            }
             name if case::all().any(|case| case.name == name) => asked.names.push(word),
             other => return Err(format!("{other} is no query here{PAGE}")),
         }
     }
+    asked.once = is_once.then_some(once);
     if asked.rounds == 0 || asked.rows < 100_000 {
         return Err("at least one round of 100,000 rows".to_owned());
     }
     Ok(asked)
+}
+
+fn count(number: Option<u64>) -> Option<usize> {
+    number.and_then(|number| usize::try_from(number).ok())
 }
 
 fn only(word: Option<&str>) -> Result<Only, String> {
@@ -80,9 +102,6 @@ fn refuse(text: &str) -> ExitCode {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().any(|word| word == "--once") {
-        return once::main();
-    }
     if std::env::args().any(|word| word == "--peers") {
         return peers::main();
     }
@@ -91,6 +110,9 @@ fn main() -> ExitCode {
         Ok(asked) => asked,
         Err(text) => return refuse(&text),
     };
+    if let Some(once) = &asked.once {
+        return once::main(&asked, once);
+    }
     if let Some(only) = asked.only {
         let text = match only {
             Only::Sharing => sharing::measure(&asked),

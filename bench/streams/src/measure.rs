@@ -20,6 +20,17 @@ pub(crate) struct Asked {
     pub(crate) is_best: bool,
     pub(crate) names: Vec<String>,
     pub(crate) only: Option<Only>,
+    /// Exactly once beside none, in place of the table.
+    pub(crate) once: Option<Once>,
+}
+
+/// What else is asked for of exactly once.
+#[derive(Debug)]
+pub(crate) struct Once {
+    pub(crate) seconds: u64,
+    pub(crate) kills: u64,
+    /// The folder of a process that is to be killed, and its records a second.
+    pub(crate) child: Option<(String, f64)>,
 }
 
 /// What is measured in place of the table.

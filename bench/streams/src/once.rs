@@ -28,55 +28,11 @@ use holm_sql::Planned;
 
 use crate::case::{CASES, Case};
 use crate::data;
-use crate::measure::{middle, planned, run_of};
+use crate::measure::{Asked, Once, middle, planned, run_of};
 
-const PAGE: &str = "
-  cargo xtask bench streams --once                    every query
-  cargo xtask bench streams --once CM1 YSB            some of them
-  cargo xtask bench streams --once --seconds 5 --rounds 3 --kills 20";
 /// Records that are made, and fed again and again.
 const ROWS: usize = 2_000_000;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Asked {
-    seconds: u64,
-    rounds: usize,
-    kills: u64,
-    names: Vec<String>,
-    /// The folder of a process that is to be killed, and its records a second.
-    child: Option<(String, f64)>,
-}
-
-fn asked() -> Result<Asked, String> {
-    let mut asked = Asked {
-        seconds: 3,
-        rounds: 3,
-        kills: 10,
-        names: Vec::new(),
-        child: None,
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut number = || words.next().and_then(|text| text.parse().ok());
-        match word.as_str() {
-            "--once" => {}
-            "--seconds" => asked.seconds = number().ok_or("--seconds N")?,
-            "--rounds" => {
-                let rounds = number().and_then(|it| usize::try_from(it).ok());
-                asked.rounds = rounds.filter(|it| *it > 0).ok_or("--rounds N")?;
-            }
-            "--kills" => asked.kills = number().ok_or("--kills N")?,
-            "--in" => {
-                let folder = words.next().ok_or("--in FOLDER RATE")?;
-                let rate = words.next().and_then(|text| text.parse().ok());
-                asked.child = Some((folder, rate.ok_or("--in FOLDER RATE")?));
-            }
-            name if CASES.iter().any(|case| case.name == name) => asked.names.push(word),
-            other => return Err(format!("{other} is no query here{PAGE}")),
-        }
-    }
-    Ok(asked)
-}
 
 /// Columns without an end.
 #[derive(Clone, Debug)]
@@ -140,6 +96,7 @@ impl Source for Tide {
             bytes: batch.rows * self.width,
             batch,
             position: Position::of(&[self.rows]),
+            bad: Vec::new(),
             crc: 0,
         }))
     }
@@ -248,9 +205,10 @@ impl<'a> Bench<'a> {
                 fields: source.fields.clone(),
                 needed: self.planned.needed[0].clone(),
             }],
-            plan: self.planned.plan.clone(),
+            plans: vec![self.planned.plan.clone()],
             description: self.case.name.as_bytes().to_vec(),
             limits: Limits::default(),
+            turns: None,
         };
         let ends = Ends {
             sources: vec![Box::new(tide)],
@@ -349,18 +307,19 @@ impl<'a> Bench<'a> {
         times
     }
 
-    fn line(&self, asked: &Asked) -> String {
-        let time = Duration::from_secs(asked.seconds);
-        let (mut none, mut once, mut state) = (Vec::new(), Vec::new(), 0);
+    fn line(&self, asked: &Asked, once: &Once) -> String {
+        let time = Duration::from_secs(once.seconds);
+        let kills = once.kills;
+        let (mut none, mut with, mut state) = (Vec::new(), Vec::new(), 0);
         for _ in 0..asked.rounds {
             none.push(self.none(time));
             let (rate, bytes) = self.once(time);
-            once.push(rate);
+            with.push(rate);
             state = bytes;
         }
-        let (none, once) = (middle(none, false), middle(once, false));
+        let (none, rate) = (middle(none, false), middle(with, false));
         let (width, encoded) = self.encoded();
-        let times = self.back(once / 2.0, asked.kills);
+        let times = self.back(rate / 2.0, kills);
         let millis = |time: Option<&Duration>| {
             time.map_or_else(String::new, |time| {
                 format!("{:.0}", time.as_secs_f64() * 1e3)
@@ -370,8 +329,8 @@ impl<'a> Bench<'a> {
             "|{}|{:.1}|{:.1}|{:.2}|{width:.2}|{:.0}|{:.0}|{}|{}|",
             self.case.name,
             none / 1e6,
-            once / 1e6,
-            once / none,
+            rate / 1e6,
+            rate / none,
             encoded / 1e6,
             real(state) / 1e3,
             millis(times.get(times.len() / 2)),
@@ -386,18 +345,16 @@ const fn real(count: u64) -> f64 {
 }
 
 /// Prints the table.
-pub(crate) fn main() -> ExitCode {
+pub(crate) fn main(asked: &Asked, once: &Once) -> ExitCode {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    let asked = match asked() {
-        Ok(asked) => asked,
-        Err(text) => return crate::refuse(&text),
+    let is_asked = |case: &&Case| asked.names.iter().any(|name| name == case.name);
+    let cases: Vec<&Case> = if asked.names.is_empty() {
+        CASES.iter().collect()
+    } else {
+        crate::case::all().filter(is_asked).collect()
     };
-    let cases = CASES.iter();
-    let cases: Vec<&Case> = cases
-        .filter(|case| asked.names.is_empty() || asked.names.iter().any(|it| it == case.name))
-        .collect();
-    if let Some((folder, rate)) = &asked.child {
+    if let Some((folder, rate)) = &once.child {
         Bench::new(cases[0]).child(folder, *rate);
         return ExitCode::SUCCESS;
     }
@@ -405,13 +362,13 @@ pub(crate) fn main() -> ExitCode {
         "columns in; medians of {} rounds of {} s that take turns; {} kills at half load\n\n\
          |query|none, M/s|once, M/s|once / none|log, B a record|encoding, M/s|state, kB|back, ms: median|most|\n\
          |--|--|--|--|--|--|--|--|--|",
-        asked.rounds, asked.seconds, asked.kills
+        asked.rounds, once.seconds, once.kills
     );
     if writeln!(out, "{head}").is_err() {
         return ExitCode::SUCCESS;
     }
     for case in cases {
-        if writeln!(out, "{}", Bench::new(case).line(&asked)).is_err() {
+        if writeln!(out, "{}", Bench::new(case).line(asked, once)).is_err() {
             return ExitCode::SUCCESS;
         }
     }

@@ -6,8 +6,12 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use std::time::Duration;
 
-use holm_connect::{Format, Guess, HeaderError, Read, Reader, infer};
+use holm_connect::{
+    Format, Guess, HeaderError, ParquetSource, Read, Reader, Source as _, SourceError, Taken,
+    infer, infer_parquet,
+};
 use holm_lanes::Field;
 
 use super::Ended;
@@ -40,6 +44,19 @@ impl Place {
             Self::Stdin
         } else {
             Self::File(path.to_owned())
+        }
+    }
+
+    /// How its rows are written, by its suffix.
+    pub(crate) fn format(&self) -> Format {
+        let Self::File(path) = self else {
+            return Format::JsonLines;
+        };
+        let suffix = path.extension().and_then(|suffix| suffix.to_str());
+        match suffix.map(str::to_ascii_lowercase).as_deref() {
+            Some("csv") => Format::Csv,
+            Some("parquet") => Format::Parquet,
+            Some(_) | None => Format::JsonLines,
         }
     }
 
@@ -119,8 +136,106 @@ impl Lines {
 
 /// Opened input.
 #[derive(Debug)]
-pub(crate) struct Input {
-    pub(crate) name: String,
+pub(crate) enum Input {
+    /// Of lines.
+    Lines(LineInput),
+    /// A Parquet file, and its name.
+    Columns(File, String),
+}
+
+impl Input {
+    pub(crate) fn open(place: Place, format: Format) -> Result<Self, Ended> {
+        let name = place.name();
+        match (format, &place) {
+            (Format::Parquet, Place::Stdin) => Err(Ended::Refused(
+                "Parquet is read from a file, for its schema lies at its end; --input FILE"
+                    .to_owned(),
+            )),
+            (Format::Parquet, Place::File(path)) => {
+                let file = File::open(path);
+                let file = file.map_err(|error| Ended::failed(format!("open {name}"), error))?;
+                Ok(Self::Columns(file, name))
+            }
+            (Format::JsonLines | Format::Csv, _) => LineInput::open(place, format).map(Self::Lines),
+        }
+    }
+
+    /// Finds the columns, from the first rows where nothing else says them; they are read again
+    /// afterwards.
+    pub(crate) fn guess(&mut self, time: Option<&str>) -> Result<Guess, Ended> {
+        match self {
+            Self::Lines(lines) => lines.guess(time),
+            Self::Columns(file, name) => {
+                let file = file.try_clone();
+                let file = file.map_err(|error| Ended::failed(format!("open {name}"), error))?;
+                infer_parquet(name, file, time).map_err(|error| ended(&error))
+            }
+        }
+    }
+
+    /// The first rows as text, behind the header if there is one; they are read again afterwards.
+    pub(crate) fn sample(&mut self) -> Result<Vec<u8>, Ended> {
+        match self {
+            Self::Lines(lines) => lines.sample(),
+            Self::Columns(..) => Ok(Vec::new()),
+        }
+    }
+
+    /// Starts reading: threads of its own read and understand, and wait when nobody takes.
+    pub(crate) fn start(self, fields: &[Field], needed: &[bool]) -> Result<Flow, Ended> {
+        match self {
+            Self::Lines(lines) => lines.start(fields, needed),
+            Self::Columns(file, name) => {
+                let source = ParquetSource::open(&name, file, fields, needed);
+                let source = source.map_err(|error| ended(&error))?;
+                let (read_in, read_out) = sync_channel(WAITING);
+                let (failed_in, failed) = sync_channel(1);
+                thread::spawn(move || {
+                    if let Err(error) = columns(source, &read_in) {
+                        // Whoever waited for rows has gone; then nobody wants to know.
+                        failed_in.send(ended(&error)).ok();
+                    }
+                });
+                Ok(Flow {
+                    name,
+                    from: vec![read_out],
+                    next: 0,
+                    failed,
+                })
+            }
+        }
+    }
+}
+
+fn ended(error: &SourceError) -> Ended {
+    match error {
+        SourceError::Refused { .. } => Ended::Refused(error.to_string()),
+        SourceError::Unavailable { .. } | SourceError::Failed { .. } => {
+            Ended::Failed(error.to_string())
+        }
+    }
+}
+
+/// Hands out the rows of a file of columns, until there are no more or nobody takes them.
+fn columns(mut source: ParquetSource, out: &SyncSender<Read>) -> Result<(), SourceError> {
+    while let Taken::Columns(columns) = source.take(usize::MAX, Duration::ZERO)? {
+        let rows = columns.batch.rows + columns.bad.len();
+        let read = Read {
+            batch: columns.batch,
+            bad: columns.bad,
+            lines: u64::try_from(rows).unwrap_or(0),
+        };
+        if out.send(read).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Lines of a file or of standard input.
+#[derive(Debug)]
+pub(crate) struct LineInput {
+    name: String,
     lines: Lines,
     format: Format,
     /// The first line, of CSV.
@@ -129,8 +244,8 @@ pub(crate) struct Input {
     sample: Option<Vec<u8>>,
 }
 
-impl Input {
-    pub(crate) fn open(place: Place, format: Format) -> Result<Self, Ended> {
+impl LineInput {
+    fn open(place: Place, format: Format) -> Result<Self, Ended> {
         let name = place.name();
         let file = match &place {
             Place::Stdin => Source::Stdin(std::io::stdin()),
@@ -157,14 +272,12 @@ impl Input {
         })
     }
 
-    /// Finds the columns from the first rows, which are read again afterwards.
-    pub(crate) fn guess(&mut self, time: Option<&str>) -> Result<Guess, Ended> {
+    fn guess(&mut self, time: Option<&str>) -> Result<Guess, Ended> {
         let text = self.sample()?;
         Ok(infer(self.format, &text, time))
     }
 
-    /// The first rows, behind the header if there is one; they are read again afterwards.
-    pub(crate) fn sample(&mut self) -> Result<Vec<u8>, Ended> {
+    fn sample(&mut self) -> Result<Vec<u8>, Ended> {
         let sample = self.lines.piece(SAMPLE, SAMPLE_ROWS)?.unwrap_or_default();
         let mut text = self.header.clone().unwrap_or_default().into_bytes();
         if self.header.is_some() {
@@ -175,8 +288,7 @@ impl Input {
         Ok(text)
     }
 
-    /// Starts reading: threads of its own read and understand, and wait when nobody takes.
-    pub(crate) fn start(self, fields: &[Field], needed: &[bool]) -> Result<Flow, Ended> {
+    fn start(self, fields: &[Field], needed: &[bool]) -> Result<Flow, Ended> {
         let reader = Reader::new(
             self.format,
             fields.to_vec(),

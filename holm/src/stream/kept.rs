@@ -8,7 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use holm_connect::{AtEnd, FileSink, FileSource, Format, LineSink, Sink, Source, fed};
+use holm_connect::{
+    AtEnd, FileSink, FileSource, Format, LineSink, ParquetSource, Sink, Source, fed,
+};
 use holm_disk::{Lock, LockError, RealFolder};
 use holm_engine::Limits;
 use holm_lanes::{Batch, Field};
@@ -46,16 +48,20 @@ pub(super) fn run(asked: &Asked, state: &Path) -> Result<u8, Ended> {
     let names: Vec<String> = placed.sources.iter().map(|it| it.0.name()).collect();
     let job = Job {
         inputs: inputs(&placed),
-        plan: placed.planned.plan.clone(),
+        plans: vec![placed.planned.plan.clone()],
         description: asked.named.description()?,
         limits: Limits::default(),
+        turns: None,
     };
     let aside = Aside::open(asked.diverted.as_deref(), asked.on_error, true)?;
     let (stopped, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
     listen_for_signals(&stopped)?;
     let tell = teller(names, aside, Arc::clone(&failed));
     let tables = move || tables(&placed);
-    let settings = Settings::default();
+    let settings = Settings {
+        state_bytes_max: holm_serve::state_bytes_max(),
+        ..Settings::default()
+    };
     let handle = start(folder, job, ends, settings, Box::new(tables), tell);
     let mut progress = Progress::new();
     while !handle.is_over() {
@@ -133,13 +139,35 @@ fn inputs(placed: &Placed) -> Vec<holm_runner::Input> {
 
 fn sources(placed: &Placed, follows: bool) -> Result<Vec<Box<dyn Source>>, Ended> {
     let at_end = if follows { AtEnd::Follow } else { AtEnd::Stop };
-    let open = |(place, format): &(Place, Format)| open_source(place, *format, at_end);
-    placed.sources.iter().map(open).collect()
+    let sources = placed.sources.iter().zip(&placed.planned.plan.sources);
+    let sources = sources.zip(&placed.planned.needed);
+    let open = |(((place, format), source), needed): (
+        (&(Place, Format), &holm_engine::Source),
+        &Vec<bool>,
+    )| open_source(place, (*format, at_end), (&source.fields, needed));
+    sources.map(open).collect()
 }
 
-fn open_source(place: &Place, format: Format, at_end: AtEnd) -> Result<Box<dyn Source>, Ended> {
+fn open_source(
+    place: &Place,
+    (format, at_end): (Format, AtEnd),
+    (fields, needed): (&[Field], &[bool]),
+) -> Result<Box<dyn Source>, Ended> {
     let name = place.name();
     match place {
+        Place::File(path) if format == Format::Parquet => {
+            if at_end == AtEnd::Follow {
+                return Err(Ended::Refused(format!(
+                    "{name}: a Parquet file does not grow; --follow is for lines"
+                )));
+            }
+            let file = File::open(path);
+            let file = file.map_err(|error| Ended::failed(format!("open {name}"), error))?;
+            let source = ParquetSource::open(&name, file, fields, needed);
+            Ok(Box::new(
+                source.map_err(|error| Ended::Refused(error.to_string()))?,
+            ))
+        }
         Place::File(path) => {
             let file = File::open(path);
             let file = file.map_err(|error| Ended::failed(format!("open {name}"), error))?;
@@ -148,8 +176,9 @@ fn open_source(place: &Place, format: Format, at_end: AtEnd) -> Result<Box<dyn S
                 source.map_err(|error| Ended::Failed(error.to_string()))?,
             ))
         }
-        Place::Stdin if format == Format::Csv => Err(Ended::Refused(
-            "CSV from standard input is not kept yet; --input FILE reads it from a file".to_owned(),
+        Place::Stdin if format != Format::JsonLines => Err(Ended::Refused(
+            "standard input that is kept is JSON lines; --input FILE reads CSV and Parquet from a file"
+                .to_owned(),
         )),
         Place::Stdin => {
             let (feed, source) = fed(&name, None, PIPE_BYTES);

@@ -192,6 +192,7 @@ impl Live {
             watermark: (mark != i64::MIN && mark != i64::MAX).then_some(mark),
             clock,
             is_ended,
+            together: 1,
         }
     }
 }

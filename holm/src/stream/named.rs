@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::Args;
 use holm_connect::Format;
-use holm_lanes::Field;
 use holm_sql::{Known, Planned, Script, TableShape};
 use holm_window::Strategy;
 
@@ -28,9 +27,9 @@ pub(crate) struct Named {
     /// Read a table's rows from a file, whatever its connector is; may be repeated
     #[arg(long, value_name = "NAME=FILE", value_parser = parse_table)]
     table: Vec<(String, PathBuf)>,
-    /// How input is written: jsonl or csv
-    #[arg(long, value_name = "FORMAT", default_value = "jsonl", value_parser = parse_format)]
-    format: Format,
+    /// How input is written: jsonl, csv or parquet; else by the file's suffix, and jsonl without one
+    #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
+    format: Option<Format>,
     /// The column of event time of stdin, where nothing says it
     #[arg(long, value_name = "COLUMN")]
     time: Option<String>,
@@ -53,8 +52,16 @@ pub(crate) fn parse_format(text: &str) -> Result<Format, String> {
     match text {
         "jsonl" | "json" => Ok(Format::JsonLines),
         "csv" => Ok(Format::Csv),
-        "parquet" => Err("Parquet is not built yet; jsonl and csv are".to_owned()),
-        other => Err(format!("{other}: a format is jsonl or csv")),
+        "parquet" => Ok(Format::Parquet),
+        other => Err(format!("{other}: a format is jsonl, csv or parquet")),
+    }
+}
+
+/// Reads the name of a format that rows are written in.
+pub(crate) fn parse_written(text: &str) -> Result<Format, String> {
+    match parse_format(text) {
+        Ok(Format::Parquet) | Err(_) => Err(format!("{text}: rows are written as jsonl or csv")),
+        format => format,
     }
 }
 
@@ -72,12 +79,19 @@ fn parse_strategy(text: &str) -> Result<Strategy, String> {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) planned: Planned,
-    /// For each source its input; `None` for one that is only explained.
-    pub(crate) inputs: Vec<Option<Input>>,
+    /// For each source its input.
+    pub(crate) inputs: Vec<Input>,
     /// For each table that rows are enriched from.
-    pub(crate) tables: Vec<Option<Input>>,
+    pub(crate) tables: Vec<Input>,
     /// What was found out about undeclared tables.
     pub(crate) notes: Vec<String>,
+}
+
+/// What was found out about the tables of a text.
+struct Looked {
+    known: Known,
+    notes: Vec<String>,
+    undeclared: Vec<(String, Input)>,
 }
 
 /// A query with its plan and the places of its input.
@@ -122,9 +136,16 @@ impl Named {
                      CREATE TABLE {name}, or read a file with --input FILE"
                 )));
             }
-            let text = sampler(name, Input::open(place, self.format)?)?;
+            let format = self.format_at(&place);
             let wanted = self.time.clone().or_else(|| script.time_of(name));
-            let guess = holm_connect::infer(self.format, &text, wanted.as_deref());
+            let mut input = Input::open(place, format)?;
+            let guess = if format == Format::Parquet {
+                // Its schema is part of it.
+                input.guess(wanted.as_deref())?
+            } else {
+                let text = sampler(name, input)?;
+                holm_connect::infer(format, &text, wanted.as_deref())
+            };
             let (shape, note) = shape_of(name, &guess, self)?;
             notes.push(note);
             known.shapes.insert(name.to_owned(), shape);
@@ -135,7 +156,9 @@ impl Named {
         let planned = holm_sql::plan(&script, &known).map_err(|refusal| self.refused(&refusal))?;
         let lies = |name: &str| {
             let table = script.tables().iter().find(|table| table.name == name);
-            Ok((self.place(name, table)?, self.format_of(name, table)?))
+            let place = self.place(name, table)?;
+            let format = self.format_of(name, (table, &place))?;
+            Ok((place, format))
         };
         let names = planned.plan.sources.iter().map(|source| &source.name);
         let sources: Result<_, Ended> = names.map(|name| lies(name)).collect();
@@ -162,17 +185,27 @@ impl Named {
     pub(crate) fn description(&self) -> Result<Vec<u8>, Ended> {
         let (late, strategy, time) = (self.late, self.strategy, &self.time);
         let text = self.text()?;
-        let input = (&self.input, &self.table, self.format);
+        let format = self.format.unwrap_or(Format::JsonLines);
+        let input = (&self.input, &self.table, format);
         Ok(format!("{text}\n-- {late:?} {strategy:?} {time:?} {input:?}").into_bytes())
     }
 
-    fn format_of(&self, name: &str, table: Option<&holm_sql::Table>) -> Result<Format, Ended> {
+    fn format_of(
+        &self,
+        name: &str,
+        (table, place): (Option<&holm_sql::Table>, &Place),
+    ) -> Result<Format, Ended> {
         let format = table.and_then(|table| table.options.get("format"));
         match format.map(String::as_str) {
-            None => Ok(self.format),
-            Some(_) if self.table.iter().any(|(own, _)| own == name) => Ok(self.format),
+            None => Ok(self.format_at(place)),
+            Some(_) if self.table.iter().any(|(own, _)| own == name) => Ok(self.format_at(place)),
             Some(format) => parse_format(format).map_err(Ended::Refused),
         }
+    }
+
+    /// How rows are written: as the command line says, or by the suffix of the file.
+    fn format_at(&self, place: &Place) -> Format {
+        self.format.unwrap_or_else(|| place.format())
     }
 
     /// The query's name, for messages.
@@ -208,10 +241,9 @@ impl Named {
         Ended::Refused(format!("{}:{refusal}", self.name()))
     }
 
-    /// Reads the query, finds out what it reads and plans it. What is only explained need not
-    /// be there.
-    pub(crate) fn prepare(&self, is_explained: bool) -> Result<Prepared, Ended> {
-        let script = self.script()?;
+    /// What is known of the tables that a text reads: of undeclared ones their columns are found,
+    /// and their inputs are open.
+    fn look(&self, script: &Script) -> Result<Looked, Ended> {
         let mut known = self.known();
         for table in script.tables() {
             if self.place(&table.name, Some(table)).is_ok() {
@@ -229,7 +261,9 @@ impl Named {
             if !script.reads_undeclared(name) || known.shapes.contains_key(name) {
                 continue;
             }
-            let mut input = Input::open(self.place(name, None)?, self.format)?;
+            let place = self.place(name, None)?;
+            let format = self.format_at(&place);
+            let mut input = Input::open(place, format)?;
             let wanted = self.time.clone().or_else(|| script.time_of(name));
             let guess = input.guess(wanted.as_deref())?;
             let (shape, note) = shape_of(name, &guess, self)?;
@@ -238,28 +272,49 @@ impl Named {
             known.bounded.push(name.to_owned());
             undeclared.push((name.to_owned(), input));
         }
+        Ok(Looked {
+            known,
+            notes,
+            undeclared,
+        })
+    }
+
+    /// Reads the queries of a text and plans them, without opening what they read; and what was
+    /// found out about undeclared tables.
+    pub(crate) fn explained(&self) -> Result<(Vec<Planned>, Vec<String>), Ended> {
+        let script = self.script()?;
+        let looked = self.look(&script)?;
+        let planned = holm_sql::plans(&script, &looked.known);
+        let planned = planned.map_err(|refusal| self.refused(&refusal))?;
+        Ok((planned, looked.notes))
+    }
+
+    /// Reads the query, finds out what it reads, plans it and opens its input.
+    pub(crate) fn prepare(&self) -> Result<Prepared, Ended> {
+        let script = self.script()?;
+        let Looked {
+            known,
+            notes,
+            mut undeclared,
+        } = self.look(&script)?;
         let planned = holm_sql::plan(&script, &known).map_err(|refusal| self.refused(&refusal))?;
-        let mut open = |name: &str, fields: &[Field]| -> Result<Option<Input>, Ended> {
+        let mut open = |name: &str| -> Result<Input, Ended> {
             let found = undeclared.iter().position(|(own, _)| own == name);
             if let Some(found) = found {
-                return Ok(Some(undeclared.swap_remove(found).1));
-            }
-            if is_explained {
-                return Ok(None);
+                return Ok(undeclared.swap_remove(found).1);
             }
             let table = script.tables().iter().find(|table| table.name == name);
-            let format = self.format_of(name, table)?;
-            let input = Input::open(self.place(name, table)?, format)?;
-            debug_assert!(!fields.is_empty(), "a table has columns");
-            Ok(Some(input))
+            let place = self.place(name, table)?;
+            let format = self.format_of(name, (table, &place))?;
+            Input::open(place, format)
         };
         let mut inputs = Vec::new();
         for source in &planned.plan.sources {
-            inputs.push(open(&source.name, &source.fields)?);
+            inputs.push(open(&source.name)?);
         }
         let mut tables = Vec::new();
-        for (name, fields) in &planned.tables {
-            tables.push(open(name, fields)?);
+        for (name, _) in &planned.tables {
+            tables.push(open(name)?);
         }
         Ok(Prepared {
             planned,

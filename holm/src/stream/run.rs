@@ -15,14 +15,15 @@ use super::aside::{Aside, OnError, say};
 use super::input::Flow;
 use super::kept;
 use super::live::Live;
-use super::named::{Named, Prepared, parse_format};
+use super::named::{Named, Prepared, parse_written};
 use super::output::{Into, Output, grouped, parse_into};
 use crate::progress::Progress;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   holm stream run query.sql < events.jsonl
-  holm stream run query.sql --input events.csv --format csv --time ts --late 5s
+  holm stream run query.sql --input events.csv --time ts --late 5s
+  holm stream run query.sql --input events.parquet                a file's suffix says its format, or --format
   holm stream run query.sql --table task=events.jsonl --into file:out.jsonl
   holm stream run query.sql --live < events.jsonl                 open windows too, dimmed
   tail -f events.jsonl | holm stream run query.sql --page 127.0.0.1:8080
@@ -44,7 +45,7 @@ pub(crate) struct Asked {
     #[arg(long, value_name = "SINK", value_parser = parse_into)]
     into: Option<Into>,
     /// How rows are written: jsonl or csv
-    #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
+    #[arg(long, value_name = "FORMAT", value_parser = parse_written)]
     into_format: Option<Format>,
     /// What becomes of a row without a value
     #[arg(long, value_name = "WHAT", default_value = "divert")]
@@ -83,19 +84,17 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
         inputs,
         tables,
         notes,
-    } = asked.named.prepare(false)?;
+    } = asked.named.prepare()?;
     notes.iter().for_each(|note| say(note));
     let (into, format) = sink(asked, planned.into.as_ref())?;
     let mut aside = Aside::open(asked.diverted.as_deref(), asked.on_error, false)?;
     let mut held = Vec::new();
     for (input, (_, fields)) in tables.into_iter().zip(&planned.tables) {
-        let input = input.expect("every table of a run has its input");
         let flow = input.start(fields, &vec![true; fields.len()])?;
         held.push(whole(flow, &mut aside)?);
     }
     let mut flows = Vec::new();
     for (number, input) in inputs.into_iter().enumerate() {
-        let input = input.expect("every source of a run has its input");
         let fields = &planned.plan.sources[number].fields;
         flows.push(Some(input.start(fields, &planned.needed[number])?));
     }
@@ -105,6 +104,7 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
     let is_drawn = live.as_ref().is_some_and(Live::is_drawn);
     let is_printed = !is_drawn || into != Into::Stdout || !std::io::stdout().is_terminal();
     let mut progress = Progress::new();
+    let mut budget = Budget::new();
     let names: Vec<String> = flows
         .iter()
         .flatten()
@@ -122,6 +122,7 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
             run.end(source)
         };
         let out = out.map_err(|full| Ended::Failed(full.to_string()))?;
+        budget.look(&run)?;
         tell(&mut run, &names, &mut aside)?;
         if out.rows > 0 && is_printed {
             output.rows(&out)?;
@@ -146,6 +147,33 @@ impl Asked {
     fn watch(&self, fields: &[holm_lanes::Field]) -> Result<Option<Live>, Ended> {
         let view = View::new(&self.named.title(), &self.named.text()?, fields);
         Live::open(self.live, self.page, view)
+    }
+}
+
+/// What a run may keep in memory; it is measured now and then, for that looks at all of it.
+struct Budget {
+    limit: usize,
+    looked_at: Instant,
+}
+
+impl Budget {
+    const EVERY: Duration = Duration::from_millis(250);
+
+    fn new() -> Self {
+        Self {
+            limit: holm_serve::state_bytes_max(),
+            looked_at: Instant::now(),
+        }
+    }
+
+    fn look(&mut self, run: &Run) -> Result<(), Ended> {
+        if self.looked_at.elapsed() < Self::EVERY {
+            return Ok(());
+        }
+        let kept = holm_runner::within(run.gauge().bytes, self.limit);
+        // Measuring takes its time where there is much.
+        self.looked_at = Instant::now();
+        kept.map_err(|error| Ended::Failed(error.to_string()))
     }
 }
 
@@ -204,7 +232,7 @@ pub(super) fn sink(
     let option = |name: &str| table.and_then(|table| table.options.get(name));
     let format = match (asked.into_format, option("format")) {
         (Some(format), _) => format,
-        (None, Some(format)) => parse_format(format).map_err(Ended::Refused)?,
+        (None, Some(format)) => parse_written(format).map_err(Ended::Refused)?,
         (None, None) => Format::JsonLines,
     };
     if let Some(into) = &asked.into {

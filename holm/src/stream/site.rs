@@ -23,7 +23,8 @@ Examples:
   holm stream drop cm --drain                     its windows close first, then it is gone
 
 The query declares its tables and says where rows go: CREATE TABLE ... WITH ('connector'='file', 'path'='...'),
-INSERT INTO ... Exit codes: 0 done; 1 it failed or is not there; 2 refused.";
+INSERT INTO ... Several INSERTs in one text, ten at most, are one stream: one reading, one log, and common panes
+where results allow it. Exit codes: 0 done; 1 it failed or is not there; 2 refused.";
 
 /// How long an answer may take; draining takes its time.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -91,7 +92,12 @@ pub(crate) fn create(asked: &Create) -> Result<u8, Ended> {
     let body = json!({ "name": asked.name, "sql": sql });
     let made = asked.at.ask("POST", "/streams", Some(&body))?;
     let promise = made["promise"].as_str().unwrap_or_default();
-    asked.at.show(&format!("{}: {promise}", asked.name), &made)
+    let mut text = format!("{}: {promise}", asked.name);
+    for line in shared(&made) {
+        text += "\n";
+        text += &line;
+    }
+    asked.at.show(&text, &made)
 }
 
 pub(crate) fn list(at: &At) -> Result<u8, Ended> {
@@ -106,21 +112,47 @@ pub(crate) fn list(at: &At) -> Result<u8, Ended> {
         "WATERMARK",
     ];
     let mut table = Table::titled(&titles);
-    for stream in answer["streams"].as_array().into_iter().flatten() {
-        let text = |name: &str| stream[name].as_str().unwrap_or_default().to_owned();
-        let number = |name: &str| stream[name].as_u64().map_or_else(String::new, grouped);
-        let mark = stream["watermarks"][0].as_str().unwrap_or_default();
-        table.row(vec![
-            text("name"),
-            text("phase"),
-            number("rows_in"),
-            number("late"),
-            number("diverted"),
-            number("rows_out"),
-            mark.to_owned(),
-        ]);
+    for stream in list_of(&answer["streams"]) {
+        table.row(listed(stream, stream["watermarks"][0].as_str()));
+        let queries = list_of(&stream["queries"]);
+        for query in queries.iter().filter(|_| queries.len() > 1) {
+            table.row(listed(query, None));
+        }
     }
     at.show(&table.text(), &answer)
+}
+
+fn list_of(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A line of a list: a stream, or one of several queries that share one.
+fn listed(of: &Value, mark: Option<&str>) -> Vec<String> {
+    let text = |name: &str| of[name].as_str().unwrap_or_default().to_owned();
+    let number = |name: &str| of[name].as_u64().map_or_else(String::new, grouped);
+    vec![
+        text("name"),
+        text("phase"),
+        number("rows_in"),
+        number("late"),
+        number("diverted"),
+        number("rows_out"),
+        mark.unwrap_or_default().to_owned(),
+    ]
+}
+
+/// What the queries of a stream share, a line each.
+fn shared(stream: &Value) -> Vec<String> {
+    let queries = list_of(&stream["queries"]).len();
+    let mut lines = Vec::new();
+    if queries > 1 {
+        lines.push(format!(
+            "{queries} queries share one reading, one log and its snapshots"
+        ));
+    }
+    let shares = list_of(&stream["shares"]).iter().filter_map(Value::as_str);
+    lines.extend(shares.map(str::to_owned));
+    lines
 }
 
 pub(crate) fn show(asked: &One) -> Result<u8, Ended> {
@@ -180,6 +212,26 @@ fn described(stream: &Value) -> String {
     if let Some(promise) = stream["promise"].as_str() {
         let snapshot = &stream["snapshot"];
         lines.push(format!("promise      {promise}"));
+        if stream["class"] == "batch" {
+            lines.push("turns        batch: it yields to streams that read what comes".to_owned());
+        }
+        let mut title = "shared";
+        for line in shared(stream) {
+            lines.push(format!("{title:<12} {line}"));
+            title = "";
+        }
+        let queries = list_of(&stream["queries"]);
+        for query in queries.iter().filter(|_| queries.len() > 1) {
+            lines.push(format!(
+                "{:<12} {} in, {} late, {} diverted; {} out, {} with its sink",
+                query["into"].as_str().unwrap_or_default(),
+                number(&query["rows_in"]),
+                number(&query["late"]),
+                number(&query["diverted"]),
+                number(&query["rows_out"]),
+                number(&query["committed"])
+            ));
+        }
         lines.push(format!(
             "rows         {} in, {} late, {} diverted; {} out",
             number(&stream["rows_in"]),

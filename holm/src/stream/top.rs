@@ -119,7 +119,7 @@ fn span(us: i64) -> String {
     }
 }
 
-fn line(view: &Value, seen: &Seen) -> [String; 13] {
+fn line(view: &Value, seen: &Seen) -> [String; 14] {
     let rows = figure(view, "rows");
     let per = |name: &str, rows: u64| {
         if rows == 0 || figure(view, name) == 0 {
@@ -155,10 +155,14 @@ fn line(view: &Value, seen: &Seen) -> [String; 13] {
         grouped(figure(view, "keys")),
         size(figure(view, "state_bytes")),
         per("logged_bytes", since),
+        match figure(view, "together") {
+            0 | 1 => "-".to_owned(),
+            queries => queries.to_string(),
+        },
     ]
 }
 
-const HEAD: [&str; 13] = [
+const HEAD: [&str; 14] = [
     "query",
     "",
     "rows/s",
@@ -172,6 +176,7 @@ const HEAD: [&str; 13] = [
     "keys",
     "state",
     "log B/row",
+    "shared by",
 ];
 
 fn table(answer: &Value, seen: &BTreeMap<String, Seen>) -> String {

@@ -53,6 +53,8 @@ pub fn infer(format: Format, text: &[u8], time: Option<&str>) -> Guess {
                 // A row that is none is refused when it is read; here it says nothing.
                 json::members(line, |name, value| see(&mut columns, &name, &value)).ok();
             }
+            // Its schema is in its file.
+            Format::Parquet => {}
             Format::Csv => {
                 let values = csv::values(line).unwrap_or_default();
                 for (name, value) in header_names.iter().zip(&values) {
@@ -85,7 +87,7 @@ pub fn infer(format: Format, text: &[u8], time: Option<&str>) -> Guess {
     }
 }
 
-fn time_of(fields: &[Field], wanted: Option<&str>) -> Option<String> {
+pub(crate) fn time_of(fields: &[Field], wanted: Option<&str>) -> Option<String> {
     let times = fields.iter().filter(|field| field.kind.is_time());
     if let Some(wanted) = wanted {
         let found = times

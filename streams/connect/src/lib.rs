@@ -1,4 +1,4 @@
-//! Events in and out: JSON lines, CSV, inferred schemas, generators.
+//! Events in and out: JSON lines, CSV, Parquet, inferred schemas, generators.
 //!
 //! A [`Reader`] makes a batch of whole lines and is shared by as many threads as there are; a
 //! row that is none is named with its line and its column, and the others go on. [`infer`] finds
@@ -39,7 +39,7 @@
 //! # Ok::<(), holm_connect::HeaderError>(())
 //! ```
 //!
-//! Read `source.rs` and `sink.rs`, then `reader.rs`, `json.rs`, `csv.rs`, `file_source.rs`, `fed.rs`,
+//! Read `source.rs` and `sink.rs`, then `reader.rs`, `json.rs`, `csv.rs`, `file_source.rs`, `parquet.rs`, `fed.rs`, `pull.rs`,
 //! `file_sink.rs`; `generate.rs` stands apart.
 
 #![forbid(unsafe_code)]
@@ -56,6 +56,8 @@ mod keys;
 mod keyspace;
 mod line_sink;
 mod mqtt;
+mod parquet;
+mod pull;
 mod push;
 mod reader;
 mod sink;
@@ -74,6 +76,8 @@ pub use keys::{KEY_BYTES_MAX, KEYS_MAX, Key, KeyRing};
 pub use keyspace::{Change, Keyspace, KeyspaceError, KeyspaceSink, KeyspaceSource};
 pub use line_sink::LineSink;
 pub use mqtt::{Login, Malformed, MqttCounts, MqttError, Subscription};
+pub use parquet::{ParquetSource, infer_parquet};
+pub use pull::{PAGE_MAX, Page, PullSource};
 pub use push::{BadBody, rows_of};
 pub use reader::{Bad, Format, HeaderError, Read, Reader};
 pub use sink::{Guarantee, Sink, SinkError};

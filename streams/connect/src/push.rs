@@ -24,12 +24,7 @@ pub struct BadBody {
 ///
 /// If one has no value where its column wants one, or is no row at all.
 pub fn rows_of(body: &[u8], reader: &Reader) -> Result<Vec<u8>, BadBody> {
-    let rows = if body.trim_ascii_start().first() == Some(&b'[') {
-        let text = std::str::from_utf8(body).map_err(|_wrong| broken("the list is not UTF-8"))?;
-        lines(text)?
-    } else {
-        body.to_vec()
-    };
+    let rows = as_lines(body)?;
     let read = reader.read(&rows, 1);
     match read.bad.into_iter().next() {
         None => Ok(rows),
@@ -41,6 +36,15 @@ pub fn rows_of(body: &[u8], reader: &Reader) -> Result<Vec<u8>, BadBody> {
             field: bad.column,
         }),
     }
+}
+
+/// A body as lines: a list gives a line for each of its elements.
+pub(crate) fn as_lines(body: &[u8]) -> Result<Vec<u8>, BadBody> {
+    if body.trim_ascii_start().first() != Some(&b'[') {
+        return Ok(body.to_vec());
+    }
+    let text = std::str::from_utf8(body).map_err(|_wrong| broken("the list is not UTF-8"))?;
+    lines(text)
 }
 
 fn broken(reason: impl Into<String>) -> BadBody {

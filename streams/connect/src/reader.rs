@@ -20,6 +20,8 @@ pub enum Format {
     JsonLines,
     /// Values between commas; the first line has the names.
     Csv,
+    /// Columns; it has no lines, and is read by [`ParquetSource`](crate::ParquetSource).
+    Parquet,
 }
 
 /// A header that lacks a column.
@@ -193,6 +195,7 @@ impl<'r> Rows<'r> {
         let found = match self.reader.format {
             Format::JsonLines => self.json(line, &mut row),
             Format::Csv => self.csv(line, &mut row),
+            Format::Parquet => Err("Parquet has columns, not lines".to_owned()),
         };
         match found {
             Ok(()) => self.add(&row, number),
@@ -297,7 +300,7 @@ impl<'r> Rows<'r> {
 }
 
 /// What stands where nobody reads.
-fn blank(shape: Shape, rows: usize) -> Lane {
+pub(crate) fn blank(shape: Shape, rows: usize) -> Lane {
     let scalar = match shape {
         Shape::Int => return Lane::narrow(Narrow::Bytes(vec![0; rows])),
         Shape::Real => return Lane::narrow(Narrow::Singles(vec![0.0; rows])),

@@ -12,6 +12,7 @@ use holm_lanes::Batch;
 use thiserror::Error;
 
 use crate::keys::{Key, KeyRing};
+use crate::reader::Bad;
 
 /// The longest position.
 pub const POSITION_MAX: usize = 64;
@@ -94,6 +95,8 @@ pub struct Piece {
 pub struct Columns {
     /// The rows.
     pub batch: Batch,
+    /// Rows that have no value where they need one.
+    pub bad: Vec<Bad>,
     /// How far the source has been read with these rows. A source that gives its rows again gives
     /// them in the same batches.
     pub position: Position,

@@ -66,7 +66,7 @@ pub(crate) fn push(raw: &Raw<'_>, kind: Kind, lane: &mut LaneBuilder) -> Result<
     Ok(())
 }
 
-const fn cut(time: i64, digits: u8) -> i64 {
+pub(crate) const fn cut(time: i64, digits: u8) -> i64 {
     if digits <= 3 {
         time.div_euclid(1_000) * 1_000
     } else {

@@ -49,6 +49,8 @@ pub struct Figures {
     pub clock: i64,
     /// Whether it has ended.
     pub is_ended: bool,
+    /// How many queries share what is kept and logged, this one among them; 0 where nobody knows.
+    pub together: u64,
 }
 
 impl Figures {
@@ -65,7 +67,7 @@ impl Figures {
         format!(
             "{{\"rows\":{},\"out\":{},\"late\":{},\"diverted\":{},\"bytes\":{},\"log_bytes\":{},\
              \"logged_bytes\":{},\"logged_rows\":{},\"state_bytes\":{},\"panes\":{},\"keys\":{},\"busy_ns\":{},\"watermark_us\":{},\
-             \"clock_us\":{},\"lag_us\":{},\"ended\":{}}}",
+             \"clock_us\":{},\"lag_us\":{},\"ended\":{},\"together\":{}}}",
             self.rows,
             self.out,
             self.late,
@@ -82,6 +84,7 @@ impl Figures {
             self.clock,
             time(self.lag()),
             self.is_ended,
+            self.together,
         )
     }
 }

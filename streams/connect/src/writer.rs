@@ -11,7 +11,7 @@ use crate::reader::Format;
 #[must_use]
 pub fn header(format: Format, fields: &[Field]) -> String {
     match format {
-        Format::JsonLines => String::new(),
+        Format::JsonLines | Format::Parquet => String::new(),
         Format::Csv => {
             let mut line = String::new();
             for (at, field) in fields.iter().enumerate() {
@@ -27,6 +27,10 @@ pub fn header(format: Format, fields: &[Field]) -> String {
 }
 
 /// Writes each row of a batch as a line.
+///
+/// # Panics
+///
+/// If the format has no lines: whoever opens a sink refuses that.
 pub fn write(format: Format, fields: &[Field], batch: &Batch, out: &mut String) {
     let names: Vec<String> = fields
         .iter()
@@ -52,6 +56,7 @@ pub fn write(format: Format, fields: &[Field], batch: &Batch, out: &mut String) 
                     }
                     comma(&lane.scalar(row), field.kind, out);
                 }
+                Format::Parquet => panic!("rows are written as lines"),
             }
         }
         if format == Format::JsonLines {

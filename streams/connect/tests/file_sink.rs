@@ -46,6 +46,7 @@ fn expected(format: Format) -> String {
         text += &match format {
             Format::JsonLines => format!("{{\"n\":{n}}}\n"),
             Format::Csv => format!("{n}\n"),
+            Format::Parquet => panic!("rows are written as lines"),
         };
     }
     text

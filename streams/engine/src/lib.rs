@@ -62,5 +62,5 @@ pub use holm_window::Gauge;
 pub use plan::{Limits, Node, Plan, Source, WindowKind};
 pub use report::{Counts, Diverted, Late, Report};
 pub use run::{Full, Run};
-pub use several::Several;
+pub use several::{Several, shares, sources};
 pub use stints::{Class, Stints};

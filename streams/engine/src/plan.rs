@@ -152,7 +152,7 @@ impl Node {
 }
 
 /// What is to be done. The rows of the last node are the result.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Where rows come in.
     pub sources: Vec<Source>,
@@ -162,6 +162,42 @@ pub struct Plan {
     pub kinds: Vec<Vec<Kind>>,
     /// The columns of the result.
     pub fields: Vec<Field>,
+}
+
+impl Plan {
+    /// For each node whether another one needs it, or it is that one.
+    pub(crate) fn needed(&self, output: usize) -> Vec<bool> {
+        let mut nodes = vec![false; self.nodes.len()];
+        if let Some(own) = nodes.get_mut(output) {
+            *own = true;
+        }
+        for number in (0..self.nodes.len()).rev() {
+            if nodes[number] {
+                for input in self.nodes[number].inputs() {
+                    nodes[input] = true;
+                }
+            }
+        }
+        nodes
+    }
+
+    /// How many tables its lookups name.
+    #[must_use]
+    pub fn tables(&self) -> usize {
+        let named = self.nodes.iter().map(|node| match node {
+            Node::Lookup { table, .. } => table + 1,
+            Node::Source(_)
+            | Node::Filter { .. }
+            | Node::Project { .. }
+            | Node::Window { .. }
+            | Node::Assign { .. }
+            | Node::Group { .. }
+            | Node::Join { .. }
+            | Node::Top { .. }
+            | Node::Order { .. } => 0,
+        });
+        named.max().unwrap_or(0)
+    }
 }
 
 /// What a run may hold.

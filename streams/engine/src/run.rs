@@ -33,6 +33,8 @@ pub struct Run {
     /// The source whose lines the rows of a node still are.
     origins: Vec<Option<usize>>,
     queries: Vec<Query>,
+    /// Rows that came, of all sources; saved where several queries may read different ones.
+    taken: u64,
     /// What windows that share panes did in this round, by their nodes.
     waiting: Vec<Option<Done>>,
 }
@@ -96,6 +98,7 @@ impl Run {
             marks: marks.map(|source| Watermark::new(source.bound)).collect(),
             origins,
             queries: outputs.iter().map(|node| Query::of(plan, *node)).collect(),
+            taken: 0,
             plan: plan.clone(),
         }
     }
@@ -117,6 +120,7 @@ impl Run {
 
     /// The same with the rows that come out by query.
     pub(crate) fn push_all(&mut self, source: usize, batch: Batch) -> Result<Vec<Batch>, Full> {
+        self.taken += count(batch.rows);
         let reads = self
             .queries
             .iter()
@@ -233,6 +237,19 @@ impl Run {
         self.queries.as_slice()[0].report.counts
     }
 
+    /// The same of one of its queries.
+    pub(crate) fn counts_of(&self, query: usize) -> Counts {
+        self.queries[query].report.counts
+    }
+
+    /// Rows that came, of all sources.
+    pub(crate) fn rows(&self) -> u64 {
+        match self.queries.as_slice() {
+            [only] => only.report.counts.rows,
+            _ => self.taken,
+        }
+    }
+
     /// Notes a row that had no value before it came here.
     pub fn divert(&mut self, line: Option<(usize, u64)>, fault: holm_lanes::Fault) {
         for query in &mut self.queries {
@@ -334,17 +351,7 @@ impl Run {
 
 impl Query {
     fn of(plan: &Plan, output: usize) -> Self {
-        let mut nodes = vec![false; plan.nodes.len()];
-        if let Some(own) = nodes.get_mut(output) {
-            *own = true;
-        }
-        for number in (0..plan.nodes.len()).rev() {
-            if nodes[number] {
-                for input in plan.nodes[number].inputs() {
-                    nodes[input] = true;
-                }
-            }
-        }
+        let nodes = plan.needed(output);
         Self {
             output,
             nodes,
@@ -437,6 +444,9 @@ impl Run {
                 .iter()
                 .for_each(|count| to.word(*count));
         }
+        if self.queries.len() > 1 {
+            to.word(self.taken);
+        }
         self.marks.iter().for_each(|mark| to.int(mark.now()));
         self.stages.iter().for_each(|stage| stage.save(to));
     }
@@ -457,6 +467,9 @@ impl Run {
                 diverted: from.word()?,
                 out: from.word()?,
             };
+        }
+        if self.queries.len() > 1 {
+            self.taken = from.word()?;
         }
         for mark in &mut self.marks {
             mark.resume(from.int()?);

@@ -5,10 +5,11 @@
 //! by the same key share panes, where that leaves every result what it is to the last bit.
 
 use holm_lanes::{Batch, LoadError, Loader, Saver};
-use holm_window::{Query, Shared};
+use holm_window::{Gauge, Query, Shared};
 
-use crate::plan::{Limits, Node, Plan, WindowKind};
-use crate::report::Report;
+use crate::fold::Fold;
+use crate::plan::{Limits, Node, Plan, Source, WindowKind};
+use crate::report::{Counts, Report};
 use crate::run::{Full, Run};
 
 /// Queries that run together over the same sources.
@@ -22,12 +23,13 @@ impl Several {
     /// are equal are one: [`sources`](Self::sources) has each of them once.
     #[must_use]
     pub fn new(queries: &[(&Plan, &[Batch])], limits: Limits) -> Self {
-        let mut all = Plan {
-            sources: Vec::new(),
-            nodes: Vec::new(),
-            kinds: Vec::new(),
-            fields: Vec::new(),
-        };
+        // One alone is run as it stands: its state is laid out as it always was.
+        if let [(plan, tables)] = queries {
+            return Self {
+                run: Run::new(plan, limits, tables.to_vec()),
+            };
+        }
+        let mut all = Plan::default();
         let mut tables = Vec::new();
         let outputs: Vec<usize> = queries
             .iter()
@@ -40,8 +42,38 @@ impl Several {
 
     /// The sources of all queries: `push` names one by its place.
     #[must_use]
-    pub fn sources(&self) -> &[crate::plan::Source] {
+    pub fn sources(&self) -> &[Source] {
         &self.run.plan().sources
+    }
+
+    /// How many queries there are.
+    #[must_use]
+    pub const fn queries(&self) -> usize {
+        self.run.queries()
+    }
+
+    /// The watermark of a source: of several sources the lowest is to be read next.
+    #[must_use]
+    pub fn mark(&self, source: usize) -> i64 {
+        self.run.mark(source)
+    }
+
+    /// What was counted of a query so far.
+    #[must_use]
+    pub fn counts(&self, query: usize) -> Counts {
+        self.run.counts_of(query)
+    }
+
+    /// Rows that came, whichever queries read them.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.run.rows()
+    }
+
+    /// How much all queries keep; what is shared counts once.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        self.run.gauge()
     }
 
     /// Takes rows of a source, and gives the rows that come out, by query.
@@ -71,15 +103,12 @@ impl Several {
     #[must_use]
     pub fn shares(&self) -> Vec<(Vec<usize>, i64)> {
         let is_used = |node: usize, by: usize| self.run.needs(by, node);
-        let group = |nodes: &[usize]| {
-            let queries = nodes.iter().filter_map(|it| query(self.run.plan(), *it));
-            let queries: Vec<Query> = queries.collect();
-            let pane = Shared::grids(&queries)?.first()?.pane();
+        let users = |nodes: &[usize]| {
             let users = 0..self.run.queries();
             let users = users.filter(|by| nodes.iter().any(|node| is_used(*node, *by)));
-            Some((users.collect(), pane))
+            Some((users.collect(), pane(self.run.plan(), nodes)?))
         };
-        self.run.shared().filter_map(group).collect()
+        self.run.shared().filter_map(users).collect()
     }
 
     /// Writes all that it holds.
@@ -97,8 +126,51 @@ impl Several {
     }
 }
 
-/// Lays a plan over others, and says where its last node came to lie.
-fn lay(all: &mut Plan, tables: &mut Vec<Batch>, plan: &Plan, own: &[Batch]) -> usize {
+/// The sources of all plans, each once, in the order in which [`Several`] has them.
+#[must_use]
+pub fn sources(plans: &[Plan]) -> Vec<Source> {
+    let mut all = Vec::new();
+    if let [only] = plans {
+        return only.sources.clone();
+    }
+    for source in plans.iter().flat_map(|plan| &plan.sources) {
+        place(&mut all, source);
+    }
+    all
+}
+
+/// Which queries will share panes, and how long these are in microseconds: what
+/// [`Several::shares`] says, known before the rows of their tables are. `tables` names those of
+/// each query.
+#[must_use]
+pub fn shares(plans: &[Plan], tables: &[Vec<String>]) -> Vec<(Vec<usize>, i64)> {
+    let mut all = Plan::default();
+    let mut names = Vec::new();
+    let lain = plans.iter().zip(tables);
+    let outputs: Vec<usize> = lain
+        .map(|(plan, own)| lay(&mut all, &mut names, plan, own))
+        .collect();
+    let folds = (0..all.nodes.len()).filter_map(|node| Fold::of(&all, &outputs, node));
+    let folded: Vec<usize> = folds.map(|fold| fold.window).collect();
+    let needed: Vec<Vec<bool>> = outputs.iter().map(|output| all.needed(*output)).collect();
+    let users = |nodes: Vec<usize>| {
+        let is_user = |by: &usize| nodes.iter().any(|node| needed[*by][*node]);
+        let users: Vec<usize> = (0..outputs.len()).filter(is_user).collect();
+        Some((users, pane(&all, &nodes)?))
+    };
+    let groups = sharing(&all, |node| !folded.contains(&node)).into_iter();
+    groups.filter_map(users).collect()
+}
+
+/// How long the panes are that these nodes share.
+fn pane(plan: &Plan, nodes: &[usize]) -> Option<i64> {
+    let queries = nodes.iter().filter_map(|it| query(plan, *it));
+    let queries: Vec<Query> = queries.collect();
+    Some(Shared::grids(&queries)?.first()?.pane())
+}
+
+/// Lays a plan over others, and says where its last node came to lie. Tables that are equal are one.
+fn lay<T: Clone + PartialEq>(all: &mut Plan, tables: &mut Vec<T>, plan: &Plan, own: &[T]) -> usize {
     let sources: Vec<usize> = plan
         .sources
         .iter()

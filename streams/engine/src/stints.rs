@@ -37,6 +37,17 @@ struct Known {
     last: u64,
 }
 
+impl Known {
+    const fn new(class: Class) -> Self {
+        Self {
+            class,
+            // A tenth of a microsecond a row: what is not known yet is taken for slow.
+            cost: 100_000,
+            last: 0,
+        }
+    }
+}
+
 /// Stints of queries on one thread, one after the other.
 #[derive(Clone, Debug, Default)]
 pub struct Stints {
@@ -56,13 +67,13 @@ impl Stints {
 
     /// Takes a query in, and gives its number.
     pub fn add(&mut self, class: Class) -> usize {
-        self.known.push(Known {
-            class,
-            // A tenth of a microsecond a row: what is not known yet is taken for slow.
-            cost: 100_000,
-            last: 0,
-        });
+        self.known.push(Known::new(class));
         self.known.len() - 1
+    }
+
+    /// Gives the number of a query that is gone to another one.
+    pub fn renew(&mut self, query: usize, class: Class) {
+        self.known[query] = Known::new(class);
     }
 
     /// Whose stint is next, of those that have rows.

@@ -126,6 +126,9 @@ fn several_queries_give_what_each_alone_gives() {
     let mut several = Several::new(&queries, Limits::default());
     assert_eq!(several.sources().len(), 2);
     assert_eq!(several.shares(), [(vec![0, 1, 2], 10)]);
+    let foreseen = holm_engine::shares(&plans, &vec![Vec::new(); plans.len()]);
+    assert_eq!(foreseen, several.shares());
+    assert_eq!(holm_engine::sources(&plans), several.sources());
     let mut alone: Vec<Run> = plans
         .iter()
         .map(|plan| Run::new(plan, Limits::default(), vec![]))
@@ -140,6 +143,22 @@ fn several_queries_give_what_each_alone_gives() {
         }
         assert_eq!(together[4].rows, 0, "its source is another");
     }
+    let came_in: u64 = batches(3)
+        .iter()
+        .map(|batch| u64::try_from(batch.rows).expect("small"))
+        .sum();
+    assert_eq!(several.rows(), came_in);
+    let mut kept = holm_lanes::Saver::new();
+    several.save(&mut kept);
+    let kept = kept.finish();
+    let mut again = Several::new(&queries, Limits::default());
+    again
+        .load(&mut holm_lanes::Loader::new(&kept))
+        .expect("what was written");
+    assert_eq!(
+        (again.rows(), again.counts(1)),
+        (came_in, several.counts(1))
+    );
     let (together, mut late) = (several.end(0).expect("room"), 0);
     for (query, rows) in together.iter().enumerate().take(4) {
         assert_eq!(rows.lanes, alone[query].end(0).expect("room").lanes);

@@ -135,10 +135,22 @@ impl Batch {
     /// These rows, and those of another batch of the same columns after them.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
-        let lanes = self.lanes.iter().zip(&other.lanes).map(|(ours, theirs)| {
-            let mut lane = LaneBuilder::new(ours.shape());
-            lane.extend_from(ours, 0..self.rows);
-            lane.extend_from(theirs, 0..other.rows);
+        Self::together(&[self, other])
+    }
+
+    /// The rows of batches of the same columns, one after the other; one at least.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[must_use]
+    pub fn together<B: std::borrow::Borrow<Self>>(parts: &[B]) -> Self {
+        let lanes = (0..parts[0].borrow().lanes.len()).map(|at| {
+            let mut lane = LaneBuilder::new(parts[0].borrow().lanes[at].shape());
+            for part in parts {
+                let part = part.borrow();
+                lane.extend_from(&part.lanes[at], 0..part.rows);
+            }
             lane.finish()
         });
         Self::of(lanes.collect())

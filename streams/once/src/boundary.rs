@@ -4,11 +4,54 @@ use alloc::vec::Vec;
 
 use holm_base::WriteId;
 
+/// The most queries of a stream.
+pub const QUERIES_MAX: usize = 10;
+
+/// How many outputs there are of each query of a stream, from the first of them on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Outputs([u64; QUERIES_MAX]);
+
+impl Outputs {
+    /// None of any query.
+    pub const NONE: Self = Self([0; QUERIES_MAX]);
+
+    /// So many of each query.
+    ///
+    /// # Panics
+    ///
+    /// If there are more queries than may be.
+    #[must_use]
+    pub fn of(each: impl IntoIterator<Item = u64>) -> Self {
+        let mut all = Self::NONE;
+        for (query, count) in each.into_iter().enumerate() {
+            all.0[query] = count;
+        }
+        all
+    }
+
+    /// How many a query has.
+    #[must_use]
+    pub const fn at(&self, query: usize) -> u64 {
+        self.0.as_slice()[query]
+    }
+
+    /// Says how many a query has.
+    pub fn set(&mut self, query: usize, count: u64) {
+        self.0[query] = count;
+    }
+
+    /// Whether no query has more than in the other.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(own, most)| own <= most)
+    }
+}
+
 /// How a stream is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Config {
-    /// How many sinks there are.
-    pub sinks: usize,
+    /// For each sink the query whose outputs it gets.
+    pub sinks: Vec<usize>,
     /// The least time between two snapshots.
     pub snapshot_interval_ms: u64,
 }
@@ -19,7 +62,7 @@ pub struct Snapshot {
     /// The last record whose batch is in it.
     pub through: u64,
     /// How many outputs there were by then.
-    pub output: u64,
+    pub outputs: Outputs,
 }
 
 /// What the disk held when it was opened.
@@ -61,7 +104,7 @@ pub enum Input {
         /// Its record.
         sequence: u64,
         /// How many outputs there are by now.
-        output: u64,
+        outputs: Outputs,
     },
     /// All writes up to this one are durable.
     Durable {

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::boundary::Snapshot;
+use crate::boundary::{Outputs, Snapshot};
 
 /// Good snapshots, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,12 +23,12 @@ impl Kept {
         self.good.last().copied()
     }
 
-    /// The newest that a sink with so many outputs is not behind (I3).
-    pub(crate) fn eligible(&self, output: u64) -> Option<Snapshot> {
+    /// The newest that sinks with so many outputs are not behind (I3).
+    pub(crate) fn eligible(&self, outputs: &Outputs) -> Option<Snapshot> {
         self.good
             .iter()
             .rev()
-            .find(|it| it.output <= output)
+            .find(|it| it.outputs.is_within(outputs))
             .copied()
     }
 
@@ -37,22 +37,28 @@ impl Kept {
         self.good.retain(|it| it.through != through);
     }
 
-    fn eligible_at(&self, output: u64) -> Option<usize> {
-        self.good.iter().rposition(|it| it.output <= output)
+    /// The oldest one.
+    pub(crate) fn oldest(&self) -> Option<Snapshot> {
+        self.good.first().copied()
     }
 
-    /// Lets go of those that nobody can need when the slowest sink has so many outputs (I4): what
+    fn eligible_at(&self, outputs: &Outputs) -> Option<usize> {
+        let fits = |it: &Snapshot| it.outputs.is_within(outputs);
+        self.good.iter().rposition(fits)
+    }
+
+    /// Lets go of those that nobody can need when the slowest sinks have so many outputs (I4): what
     /// is kept is the newest that it is not behind, one before that in case it is damaged, and
     /// all that are newer.
-    pub(crate) fn release(&mut self, output: u64) -> Vec<Snapshot> {
-        let eligible = self.eligible_at(output).unwrap_or(0);
+    pub(crate) fn release(&mut self, outputs: &Outputs) -> Vec<Snapshot> {
+        let eligible = self.eligible_at(outputs).unwrap_or(0);
         self.good.drain(..eligible.saturating_sub(1)).collect()
     }
 
     /// The first record that is needed then. None may go while there are fewer than two
     /// snapshots that the slowest sink is not behind.
-    pub(crate) fn needed(&self, output: u64) -> Option<u64> {
-        let eligible = self.eligible_at(output)?;
+    pub(crate) fn needed(&self, outputs: &Outputs) -> Option<u64> {
+        let eligible = self.eligible_at(outputs)?;
         let oldest = self.good.get(eligible.checked_sub(1)?)?;
         Some(oldest.through + 1)
     }
@@ -64,10 +70,14 @@ mod tests {
 
     use super::*;
 
+    fn one(output: u64) -> Outputs {
+        Outputs::of([output])
+    }
+
     fn kept(of: &[(u64, u64)]) -> Kept {
         let snapshot = |(through, output): &(u64, u64)| Snapshot {
             through: *through,
-            output: *output,
+            outputs: one(*output),
         };
         Kept::new(of.iter().map(snapshot).collect())
     }
@@ -75,24 +85,57 @@ mod tests {
     #[test]
     fn the_newest_that_no_sink_is_behind_is_eligible() {
         let kept = kept(&[(2, 5), (4, 9), (6, 12)]);
-        assert_eq!(kept.eligible(11).map(|it| it.through), Some(4));
-        assert_eq!(kept.eligible(12).map(|it| it.through), Some(6));
-        assert_eq!(kept.eligible(4), None);
+        assert_eq!(kept.eligible(&one(11)).map(|it| it.through), Some(4));
+        assert_eq!(kept.eligible(&one(12)).map(|it| it.through), Some(6));
+        assert_eq!(kept.eligible(&one(4)), None);
     }
 
     #[test]
     fn what_a_slow_sink_needs_stays_and_one_more() {
         let mut slow = kept(&[(2, 5), (4, 9), (6, 12), (8, 20)]);
-        assert_eq!((slow.release(4), slow.needed(4)), (vec![], None));
-        assert_eq!((slow.release(8), slow.needed(8)), (vec![], None));
-        assert_eq!((slow.release(12).len(), slow.needed(12)), (1, Some(5)));
+        assert_eq!(
+            (slow.release(&one(4)), slow.needed(&one(4))),
+            (vec![], None)
+        );
+        assert_eq!(
+            (slow.release(&one(8)), slow.needed(&one(8))),
+            (vec![], None)
+        );
+        assert_eq!(
+            (slow.release(&one(12)).len(), slow.needed(&one(12))),
+            (1, Some(5))
+        );
         let mut quick = kept(&[(2, 5), (4, 9), (6, 12), (8, 20)]);
-        assert_eq!((quick.release(20).len(), quick.needed(20)), (2, Some(7)));
+        assert_eq!(
+            (quick.release(&one(20)).len(), quick.needed(&one(20))),
+            (2, Some(7))
+        );
+    }
+
+    #[test]
+    fn each_query_keeps_what_its_own_sink_needs() {
+        let snapshot = |(through, each): (u64, [u64; 2])| Snapshot {
+            through,
+            outputs: Outputs::of(each),
+        };
+        let mut kept = Kept::new(
+            [(2, [1, 9]), (4, [5, 9]), (6, [5, 12])]
+                .map(snapshot)
+                .into(),
+        );
+        let through = |it: Option<Snapshot>| it.map(|it| it.through);
+        assert_eq!(through(kept.eligible(&Outputs::of([9, 11]))), Some(4));
+        assert_eq!(through(kept.eligible(&Outputs::of([4, 99]))), Some(2));
+        assert_eq!(through(kept.eligible(&Outputs::of([9, 8]))), None);
+        assert_eq!(kept.needed(&Outputs::of([4, 99])), None);
+        assert_eq!(kept.release(&Outputs::of([4, 99])), vec![]);
+        assert_eq!(kept.needed(&Outputs::of([5, 12])), Some(5));
     }
 
     #[test]
     fn one_snapshot_frees_nothing() {
-        let mut one = kept(&[(2, 5)]);
-        assert_eq!((one.release(9).len(), one.needed(9)), (0, None));
+        let mut only = kept(&[(2, 5)]);
+        let all = one(9);
+        assert_eq!((only.release(&all).len(), only.needed(&all)), (0, None));
     }
 }

@@ -4,7 +4,8 @@
 //! them in the order of the log, and hands what comes out to sinks. Whatever a crash takes away
 //! is computed again from the log. So the whole of "exactly once" is a matter of order: what
 //! may happen only after what is durable. [`Once`] is that order as a machine, and nothing else;
-//! it sees numbers, never rows.
+//! it sees numbers, never rows. A stream has one query or several over the same batches; the
+//! outputs of each are numbered by themselves, and go to sinks of its own.
 //!
 //! ```text
 //!   Received ─► Persist(batch n) ── synced ──► Acknowledge(n)
@@ -31,7 +32,7 @@
 //! |`Answered`|what a sink has||`Ask`|what does this sink have?|
 //! |`Loaded`, `Damaged`|of the snapshot that was wanted||`Load`|this snapshot, or a fresh start|
 //! |`Received`|a batch is there||`Assemble`|run this batch|
-//! |`Assembled`|it ran; so many outputs in all||`Commit`|give these outputs to this sink|
+//! |`Assembled`|it ran; so many outputs of each query in all||`Commit`|give these outputs to this sink|
 //! |`Durable`|writes up to here are safe||`Acknowledge`|this batch is safe|
 //! |`Committed`|a sink has outputs up to here||`Snapshot`|save the state as it is now|
 //! |`Snapshotted`|a snapshot is durable||`Truncate`, `Forget`|log below, a snapshot|
@@ -48,9 +49,9 @@
 //! ```
 //! use holm_base::{Time, WriteId};
 //! use holm_machine::{Effects, Machine};
-//! use holm_once::{Config, Effect, Found, Input, Once};
+//! use holm_once::{Config, Effect, Found, Input, Once, Outputs};
 //!
-//! let mut once = Once::new(Config { sinks: 1, snapshot_interval_ms: 250 });
+//! let mut once = Once::new(Config { sinks: vec![0], snapshot_interval_ms: 250 });
 //! let mut effects = Effects::new();
 //! let mut step = |input| {
 //!     once.step(Time::ZERO, input, &mut effects);
@@ -59,7 +60,7 @@
 //! step(Input::Opened(Found::default()));
 //! step(Input::Answered { sink: 0, output: 0 });
 //! step(Input::Loaded);
-//! step(Input::Assembled { sequence: 1, output: 0 }); // the record that opens a run
+//! step(Input::Assembled { sequence: 1, outputs: Outputs::NONE }); // the record that opens a run
 //! let wanted = step(Input::Received { source: 0 });
 //! let write = WriteId::new(2);
 //! let after = Some(write);
@@ -78,5 +79,5 @@ mod kept;
 mod once;
 mod recovery;
 
-pub use boundary::{Config, Effect, Found, Input, Record, Refusal, Snapshot};
+pub use boundary::{Config, Effect, Found, Input, Outputs, QUERIES_MAX, Record, Refusal, Snapshot};
 pub use once::Once;

@@ -7,7 +7,7 @@ use core::time::Duration;
 use holm_base::{Time, WriteId};
 use holm_machine::{Effects, Machine};
 
-use crate::boundary::{Config, Effect, Found, Input, Record, Refusal, Snapshot};
+use crate::boundary::{Config, Effect, Found, Input, Outputs, Record, Refusal, Snapshot};
 use crate::kept::Kept;
 use crate::recovery::Recovery;
 
@@ -59,10 +59,10 @@ impl Once {
             durable: WriteId::ZERO,
             assembled: Snapshot {
                 through: 0,
-                output: 0,
+                outputs: Outputs::NONE,
             },
-            committed: vec![0; config.sinks],
-            handed: vec![0; config.sinks],
+            committed: vec![0; config.sinks.len()],
+            handed: vec![0; config.sinks.len()],
             kept: Kept::default(),
             saving: None,
             saved_at: Time::ZERO,
@@ -79,15 +79,27 @@ impl Once {
 
     /// How many outputs there are.
     #[must_use]
-    pub const fn output(&self) -> u64 {
-        self.assembled.output
+    pub const fn outputs(&self) -> Outputs {
+        self.assembled.outputs
     }
 
-    /// What the slowest sink has; all of it where there is no sink.
+    /// What the slowest sink of each query has; all of it where there is no sink.
     #[must_use]
-    pub fn committed(&self) -> u64 {
-        let least = self.committed.iter().min();
-        least.copied().unwrap_or(self.assembled.output)
+    pub fn committed(&self) -> Outputs {
+        self.least(self.assembled.outputs)
+    }
+
+    /// What the slowest sink of each query has, and where there is none, what is given.
+    pub(crate) fn least(&self, otherwise: Outputs) -> Outputs {
+        let mut least = otherwise;
+        let mut seen = Outputs::NONE;
+        for (query, output) in self.config.sinks.iter().zip(&self.committed) {
+            let is_first = seen.at(*query) == 0;
+            let before = if is_first { u64::MAX } else { least.at(*query) };
+            seen.set(*query, 1);
+            least.set(*query, before.min(*output));
+        }
+        least
     }
 
     /// Whether all that was received is durable, and all that came of it is with the sinks.
@@ -96,7 +108,7 @@ impl Once {
         matches!(self.role, Role::Running)
             && self.assembled.through == self.last
             && self.write_of(self.last).is_none()
-            && self.committed() >= self.assembled.output
+            && self.assembled.outputs.is_within(&self.committed())
     }
 
     /// Whether it has been recovered.
@@ -132,14 +144,23 @@ impl Once {
         effects.push(Effect::Assemble { sequence });
     }
 
-    pub(crate) fn assemble(&mut self, sequence: u64, output: u64, effects: &mut Effects<Effect>) {
+    pub(crate) fn assemble(
+        &mut self,
+        sequence: u64,
+        outputs: Outputs,
+        effects: &mut Effects<Effect>,
+    ) {
         assert_eq!(sequence, self.assembled.through + 1, "I6: without a gap");
-        assert!(output >= self.assembled.output, "outputs only grow");
+        assert!(
+            self.assembled.outputs.is_within(&outputs),
+            "outputs only grow"
+        );
         self.assembled = Snapshot {
             through: sequence,
-            output,
+            outputs,
         };
-        for sink in 0..self.config.sinks {
+        for (sink, query) in self.config.sinks.iter().enumerate() {
+            let output = outputs.at(*query);
             let first = self.handed[sink] + 1;
             if first <= output {
                 self.handed[sink] = output;
@@ -172,8 +193,9 @@ impl Once {
     fn release(&mut self, effects: &mut Effects<Effect>) {
         // The log goes first: a snapshot without its log is of no use, and the other way round
         // is nothing but a longer replay.
-        let gone = self.kept.release(self.committed());
-        if let Some(below) = self.kept.needed(self.committed())
+        let committed = self.committed();
+        let gone = self.kept.release(&committed);
+        if let Some(below) = self.kept.needed(&committed)
             && below > self.truncated
         {
             self.truncated = below;
@@ -203,8 +225,8 @@ impl Machine for Once {
             Input::Loaded => self.loaded(effects),
             Input::Damaged => self.damaged(effects),
             Input::Received { source } => self.received(source, effects),
-            Input::Assembled { sequence, output } => {
-                self.assemble(sequence, output, effects);
+            Input::Assembled { sequence, outputs } => {
+                self.assemble(sequence, outputs, effects);
                 self.replay_on(effects);
             }
             Input::Durable { write } => self.durable = self.durable.max(write),
@@ -237,12 +259,13 @@ impl Once {
         assert_eq!(self.role, Role::Closed, "it is opened once");
         (self.last, self.found) = (found.last, found.last);
         self.kept = Kept::new(found.snapshots);
-        self.role = Role::Recovering(Recovery::new(found.first, self.config.sinks));
+        let sinks = self.config.sinks.len();
+        self.role = Role::Recovering(Recovery::new(found.first, sinks));
         let epoch = found.epoch + 1;
         self.persist(Record::Open { epoch }, effects);
         let after = self.write_of(self.last);
-        (0..self.config.sinks).for_each(|sink| effects.push(Effect::Ask { sink, after }));
-        if self.config.sinks == 0 {
+        (0..sinks).for_each(|sink| effects.push(Effect::Ask { sink, after }));
+        if sinks == 0 {
             self.choose(effects);
         }
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use holm_machine::Effects;
 
-use crate::boundary::{Effect, Refusal, Snapshot};
+use crate::boundary::{Effect, Outputs, QUERIES_MAX, Refusal, Snapshot};
 use crate::once::{Once, Role};
 
 /// How far it has come back.
@@ -59,19 +59,22 @@ impl Once {
             let (through, last) = (newest.through, self.found);
             return self.refuse(Refusal::LogLost { through, last }, effects);
         }
-        let least = self.committed.iter().min().copied();
-        let chosen = self.kept.eligible(least.unwrap_or(u64::MAX));
+        let least = self.least(Outputs::of([u64::MAX; QUERIES_MAX]));
+        let chosen = self.kept.eligible(&least);
         let first = self.recovery().first;
         let start = chosen.map_or(1, |it| it.through + 1);
         // A log without records goes back to its beginning, and so does one that has the first.
         if first > start {
-            let behind = (0..self.config.sinks).min_by_key(|sink| self.committed[*sink]);
+            let behind = self.kept.oldest().and_then(|oldest| {
+                let mut sinks = self.config.sinks.iter().zip(&self.committed);
+                sinks.position(|(query, has)| *has < oldest.outputs.at(*query))
+            });
             let refusal = match behind {
-                Some(sink) if self.kept.newest().is_some() => Refusal::SinkBehind {
+                Some(sink) => Refusal::SinkBehind {
                     sink,
                     output: self.committed[sink],
                 },
-                Some(_) | None => Refusal::NoSnapshot { first },
+                None => Refusal::NoSnapshot { first },
             };
             return self.refuse(refusal, effects);
         }
@@ -110,10 +113,11 @@ impl Once {
             let sequence = self.assembled.through + 1;
             return effects.push(Effect::Assemble { sequence });
         }
-        let known = self.assembled.output;
-        let ahead = (0..self.config.sinks).find(|sink| self.committed[*sink] > known);
+        let outputs = self.assembled.outputs;
+        let mut sinks = self.config.sinks.iter().zip(&self.committed);
+        let ahead = sinks.position(|(query, has)| *has > outputs.at(*query));
         if let Some(sink) = ahead {
-            let output = self.committed[sink];
+            let (output, known) = (self.committed[sink], outputs.at(self.config.sinks[sink]));
             let refusal = Refusal::SinkAhead {
                 sink,
                 output,

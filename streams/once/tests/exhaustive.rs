@@ -2,14 +2,15 @@
 //! damage the snapshot that is wanted next: each sink has every output once and in order, and no
 //! acknowledged batch is lost.
 //!
-//! The world beside the machine is as small as it can be: a batch n has n outputs, a flush makes
-//! all that waits durable, a crash takes what does not. States that were seen are not seen again.
+//! The world beside the machine is as small as it can be: a batch n has n outputs, and of a second
+//! query one fewer for each that the first has more; a flush makes all that waits durable, a crash
+//! takes what does not. States that were seen are not seen again.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use holm_base::{Time, WriteId};
 use holm_machine::{Effects, Machine};
-use holm_once::{Config, Effect, Found, Input, Once, Record, Refusal, Snapshot};
+use holm_once::{Config, Effect, Found, Input, Once, Outputs, Record, Refusal, Snapshot};
 
 const BATCHES: usize = 3;
 const SINKS: usize = 2;
@@ -46,15 +47,19 @@ struct Disk {
 
 impl Disk {
     /// The snapshot that is loaded next: the newest that no sink is behind.
-    fn wanted(&self) -> Option<Snapshot> {
-        let least = self.sinks.iter().map(|sink| wide(sink.len())).min();
-        let fits = |it: &&Snapshot| it.output <= least.unwrap_or(0);
+    fn wanted(&self, queries: [usize; SINKS]) -> Option<Snapshot> {
+        let fits = |it: &&Snapshot| {
+            let mut sinks = queries.iter().zip(&self.sinks);
+            sinks.all(|(query, sink)| it.outputs.at(*query) <= wide(sink.len()))
+        };
         self.snapshots.iter().rev().find(fits).copied()
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct World {
+    /// For each sink the query whose outputs it gets.
+    queries: [usize; SINKS],
     disk: Disk,
     once: Once,
     /// Records that no flush has taken.
@@ -78,15 +83,26 @@ fn index(number: u64) -> usize {
     usize::try_from(number).expect("it is small")
 }
 
-fn outputs_of(log: &[usize]) -> u64 {
-    log.iter().map(|batch| wide(*batch)).sum()
+/// Outputs of a query.
+fn outputs_of(log: &[usize], query: usize) -> u64 {
+    let of = |batch: &usize| match (*batch, query) {
+        (0, _) => 0,
+        (batch, 0) => wide(batch),
+        (batch, _) => wide(BATCHES - batch),
+    };
+    log.iter().map(of).sum()
+}
+
+fn all_outputs(log: &[usize]) -> Outputs {
+    Outputs::of((0..2).map(|query| outputs_of(log, query)))
 }
 
 impl World {
-    fn start(disk: Disk, crashes: usize, mutant: Mutant) -> Self {
+    fn start(queries: [usize; SINKS], disk: Disk, crashes: usize, mutant: Mutant) -> Self {
         let mut world = Self {
+            queries,
             once: Once::new(Config {
-                sinks: SINKS,
+                sinks: queries.to_vec(),
                 snapshot_interval_ms: 1,
             }),
             given: disk.log.iter().copied().max().unwrap_or(0),
@@ -146,7 +162,7 @@ impl World {
                 let mut output = wide(self.disk.sinks[sink].len());
                 if mutant == Mutant::NewestSnapshot {
                     let newest = self.disk.snapshots.last();
-                    output = output.max(newest.map_or(0, |it| it.output));
+                    output = output.max(newest.map_or(0, |it| it.outputs.at(self.queries[sink])));
                 }
                 self.step(Input::Answered { sink, output })
             }
@@ -162,8 +178,8 @@ impl World {
             }
             Effect::Assemble { sequence } => {
                 assert!(sequence >= self.disk.below, "I4: what is replayed is there");
-                let output = outputs_of(&self.disk.log[..index(sequence)]);
-                self.step(Input::Assembled { sequence, output })
+                let outputs = all_outputs(&self.disk.log[..index(sequence)]);
+                self.step(Input::Assembled { sequence, outputs })
             }
             Effect::Refuse(refusal) => {
                 self.wrong = Some(format!("I4: it does not come back: {refusal:?}"));
@@ -192,8 +208,8 @@ impl World {
             Effect::Assemble { sequence } => {
                 let waiting: Vec<usize> = self.waiting.iter().map(|it| it.0).collect();
                 let log = [self.disk.log.clone(), waiting].concat();
-                let output = outputs_of(&log[..index(sequence)]);
-                for effect in self.step(Input::Assembled { sequence, output }) {
+                let outputs = all_outputs(&log[..index(sequence)]);
+                for effect in self.step(Input::Assembled { sequence, outputs }) {
                     self.run(effect, mutant);
                 }
             }
@@ -236,7 +252,7 @@ impl World {
         if let Some(wrong) = &self.wrong {
             return Err(wrong.clone());
         }
-        for sink in &self.disk.sinks {
+        for (sink, query) in self.disk.sinks.iter().zip(self.queries) {
             let dense = sink
                 .iter()
                 .zip(1..)
@@ -244,7 +260,7 @@ impl World {
             if !dense {
                 return Err(format!("I2: a sink has {sink:?}"));
             }
-            let durable = outputs_of(&self.disk.log);
+            let durable = outputs_of(&self.disk.log, query);
             if wide(sink.len()) > durable {
                 return Err("I2: a sink has outputs of no durable batch".to_owned());
             }
@@ -257,8 +273,10 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
-        let all = wide(BATCHES * (BATCHES + 1) / 2);
-        self.given == BATCHES && self.disk.sinks.iter().all(|sink| wide(sink.len()) == all)
+        let batches: Vec<usize> = (1..=BATCHES).collect();
+        let mut sinks = self.disk.sinks.iter().zip(self.queries);
+        self.given == BATCHES
+            && sinks.all(|(sink, query)| wide(sink.len()) == outputs_of(&batches, query))
     }
 
     /// Every world that may follow.
@@ -309,7 +327,7 @@ impl World {
             let mut world = self.clone();
             world.saving = None;
             if mutant == Mutant::ForgetsEarly {
-                let held = |it: &Snapshot| it.output > of.output;
+                let held = |it: &Snapshot| !it.outputs.is_within(&of.outputs);
                 world.disk.snapshots.retain(held);
             }
             world.disk.snapshots.push(of);
@@ -335,14 +353,15 @@ impl World {
     fn crash(&self, mutant: Mutant) -> Vec<Self> {
         let mut worlds = Vec::new();
         if self.crashes > 0 {
-            worlds.push(Self::start(self.disk.clone(), self.crashes - 1, mutant));
+            let (queries, crashes) = (self.queries, self.crashes - 1);
+            worlds.push(Self::start(queries, self.disk.clone(), crashes, mutant));
             // Bits rot once: two good snapshots are kept, not three.
             if self.disk.damaged.is_none()
-                && let Some(wanted) = self.disk.wanted()
+                && let Some(wanted) = self.disk.wanted(queries)
             {
                 let mut disk = self.disk.clone();
                 disk.damaged = Some(wanted.through);
-                worlds.push(Self::start(disk, self.crashes - 1, mutant));
+                worlds.push(Self::start(queries, disk, crashes, mutant));
             }
         }
         worlds
@@ -371,14 +390,19 @@ fn released(effect: Effect) -> Effect {
     }
 }
 
+/// Both sinks are of one query.
+const ONE: [usize; SINKS] = [0, 0];
+/// Each sink is of a query of its own.
+const TWO: [usize; SINKS] = [0, 1];
+
 /// Walks through all worlds; how many there are, and how many end with all outputs.
-fn explore(mutant: Mutant) -> Result<(usize, usize), String> {
+fn explore(queries: [usize; SINKS], mutant: Mutant) -> Result<(usize, usize), String> {
     let disk = Disk {
         sinks: vec![Vec::new(); SINKS],
         ..Disk::default()
     };
     let mut seen = BTreeSet::new();
-    let mut ahead = vec![World::start(disk, 2, mutant)];
+    let mut ahead = vec![World::start(queries, disk, 2, mutant)];
     let mut done = 0;
     while let Some(mut world) = ahead.pop() {
         // Time only ever has to go on.
@@ -395,41 +419,54 @@ fn explore(mutant: Mutant) -> Result<(usize, usize), String> {
 
 #[test]
 fn every_order_and_every_crash_gives_each_output_once() {
-    let (worlds, done) = explore(Mutant::None).expect("it is there");
-    assert!(worlds > 10_000, "{worlds} worlds are too few to be all");
-    assert!(done > 0, "some of them end with all outputs");
+    for queries in [ONE, TWO] {
+        let (worlds, done) = explore(queries, Mutant::None).expect("it is there");
+        assert!(worlds > 10_000, "{worlds} worlds are too few to be all");
+        assert!(done > 0, "some of them end with all outputs");
+    }
 }
 
 #[test]
 fn a_world_in_which_nothing_waits_for_the_disk_is_caught() {
-    let wrong = explore(Mutant::DoesNotHold).expect_err("it is refused");
-    assert!(wrong.contains("durable"), "{wrong}");
+    for queries in [ONE, TWO] {
+        let wrong = explore(queries, Mutant::DoesNotHold).expect_err("it is refused");
+        assert!(wrong.contains("durable"), "{wrong}");
+    }
 }
 
 #[test]
 fn a_world_that_loads_the_newest_snapshot_regardless_is_caught() {
-    let wrong = explore(Mutant::NewestSnapshot).expect_err("it is refused");
-    assert!(wrong.starts_with("I2"), "{wrong}");
+    for queries in [ONE, TWO] {
+        let wrong = explore(queries, Mutant::NewestSnapshot).expect_err("it is refused");
+        assert!(wrong.starts_with("I2"), "{wrong}");
+    }
 }
 
 #[test]
 fn a_log_that_is_cut_one_snapshot_too_early_is_caught() {
-    let wrong = explore(Mutant::TruncatesEarly).expect_err("it is refused");
-    assert!(wrong.starts_with("I4"), "{wrong}");
+    for queries in [ONE, TWO] {
+        let wrong = explore(queries, Mutant::TruncatesEarly).expect_err("it is refused");
+        assert!(wrong.starts_with("I4"), "{wrong}");
+    }
 }
 
 #[test]
 fn a_snapshot_that_is_let_go_too_early_is_caught() {
-    let wrong = explore(Mutant::ForgetsEarly).expect_err("it is refused");
-    assert!(wrong.starts_with("I4"), "{wrong}");
+    for queries in [ONE, TWO] {
+        let wrong = explore(queries, Mutant::ForgetsEarly).expect_err("it is refused");
+        assert!(wrong.starts_with("I4"), "{wrong}");
+    }
 }
 
 #[test]
 fn what_cannot_be_brought_back_is_refused() {
-    let snapshot = |through, output| Snapshot { through, output };
+    let snapshot = |through, output| Snapshot {
+        through,
+        outputs: Outputs::of([output]),
+    };
     let refusal = |found: Found, outputs: [u64; SINKS]| {
         let mut once = Once::new(Config {
-            sinks: SINKS,
+            sinks: ONE.to_vec(),
             snapshot_interval_ms: 1,
         });
         let mut effects = Effects::new();
@@ -465,7 +502,7 @@ fn what_cannot_be_brought_back_is_refused() {
 #[test]
 fn a_sink_that_has_more_than_there_is_is_refused() {
     let mut once = Once::new(Config {
-        sinks: 1,
+        sinks: vec![0],
         snapshot_interval_ms: 1,
     });
     let mut effects = Effects::new();
@@ -475,7 +512,7 @@ fn a_sink_that_has_more_than_there_is_is_refused() {
     once.step(Time::ZERO, Input::Loaded, &mut effects);
     let assembled = Input::Assembled {
         sequence: 1,
-        output: 0,
+        outputs: Outputs::NONE,
     };
     once.step(Time::ZERO, assembled, &mut effects);
     let refusal = Refusal::SinkAhead {
@@ -489,11 +526,14 @@ fn a_sink_that_has_more_than_there_is_is_refused() {
 #[test]
 fn a_damaged_snapshot_gives_way_to_the_one_before() {
     let mut once = Once::new(Config {
-        sinks: 0,
+        sinks: Vec::new(),
         snapshot_interval_ms: 1,
     });
     let mut effects = Effects::new();
-    let of = |through| Snapshot { through, output: 0 };
+    let of = |through| Snapshot {
+        through,
+        outputs: Outputs::NONE,
+    };
     let found = Found {
         first: 1,
         last: 9,

@@ -38,6 +38,23 @@ const FULL_RETRY: Duration = Duration::from_millis(500);
 /// What a source gave and the keeper has not taken: its bytes, and how long it took to read.
 type Waiting = (Arrived, usize, Duration);
 
+/// Ends a stream before its state ends the process. All of it is on the disk: with more memory, or a
+/// higher limit, it goes on where it is.
+///
+/// # Errors
+///
+/// If there are more bytes than may be.
+pub fn within(bytes: usize, limit: usize) -> Result<(), RunnerError> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    let (bytes, limit) = (bytes >> 20, limit >> 20);
+    Err(RunnerError::Refused(format!(
+        "its state has {bytes} MiB, and {limit} MiB is the limit; shorter windows, fewer keys or \
+         fewer distinct values keep less"
+    )))
+}
+
 /// The keeper, and what it is between.
 pub(crate) struct Desk {
     keeper: Keeper,
@@ -139,8 +156,9 @@ impl Desk {
             }
             let (mail, credit) = (Arc::clone(mail), Arc::clone(&desk.credit));
             let piece = settings.piece_bytes;
+            let turn = desk.keeper.turn.another();
             let work = move || {
-                let ends = (source, reader);
+                let ends = (source, reader, turn);
                 serve_source(ends, (number, piece), &post, &mail, &credit);
             };
             desk.threads.push(thread::spawn(work));
@@ -215,6 +233,7 @@ impl Desk {
                     None => Phase::Running,
                 };
                 self.show(status, Some(phase));
+                within(self.gauge.0.bytes, self.settings.state_bytes_max)?;
             }
         }
     }
@@ -433,9 +452,10 @@ impl Desk {
         if let Some(phase) = phase {
             status.phase = phase;
         }
-        let (output, committed) = self.keeper.outputs();
+        let (outputs, committed) = self.keeper.outputs();
         status.counts = self.keeper.counts();
-        status.output = output;
+        status.queries = self.keeper.counts_of_each();
+        status.outputs = outputs;
         status.committed = committed.to_vec();
         let sources = 0..self.taken.len();
         status.marks = sources.map(|source| self.keeper.mark(source)).collect();
@@ -462,5 +482,22 @@ impl Desk {
             // One that panicked has said so.
             drop(thread.join());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_beyond_its_limit_is_named() {
+        const MIB: usize = 1 << 20;
+        within(4 * MIB, 4 * MIB).expect("as much as may be");
+        let told = within(9 * MIB, 4 * MIB).expect_err("it is too much");
+        assert!(
+            told.to_string()
+                .contains("has 9 MiB, and 4 MiB is the limit"),
+            "{told}"
+        );
     }
 }

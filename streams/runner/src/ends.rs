@@ -11,6 +11,7 @@ use holm_machine::Folder;
 use crate::keeper::{Arrived, Commit, Filed, wide};
 use crate::mail::{FileWork, LogWork, Mail};
 use crate::saved;
+use crate::turns::Turn;
 use crate::waiting::{Credit, Post};
 
 /// Encodes records ahead of the log, which takes part in it when it waits for them.
@@ -46,11 +47,11 @@ pub(crate) fn serve_files(folder: &dyn Folder, post: &Post<FileWork>, mail: &Pos
             FileWork::Save(save) => {
                 let begun = Instant::now();
                 let body = save.body();
-                let ended = keep(folder, &save.name, saved::KIND, &body);
+                let ended = keep(folder, &save.name(), saved::KIND, &body);
                 mail.push(Mail::Saved {
-                    through: save.through,
+                    through: save.through(),
                     bytes: wide(body.len()),
-                    committed: save.committed,
+                    committed: save.committed().to_vec(),
                     took: begun.elapsed(),
                     ended,
                 });
@@ -92,7 +93,7 @@ pub(crate) fn serve_sink(
 }
 
 pub(crate) fn serve_source(
-    (mut source, reader): (Box<dyn Source>, Reader),
+    (mut source, reader, turn): (Box<dyn Source>, Reader, Turn),
     (number, piece_bytes): (usize, usize),
     heard: &Post<Position>,
     mail: &Post<Mail>,
@@ -100,6 +101,13 @@ pub(crate) fn serve_source(
 ) {
     // A row may be longer than a piece; the source waits for more credit then.
     const ROW: usize = 1 << 20;
+    // What is understood in one turn of those who are in no hurry.
+    const TURN_BYTES: usize = 16 << 10;
+    let piece_bytes = if turn.is_batch() {
+        piece_bytes.min(TURN_BYTES)
+    } else {
+        piece_bytes
+    };
     let mut wanted = piece_bytes;
     let mut unheard = 0_usize;
     while !credit.is_over() {
@@ -118,7 +126,7 @@ pub(crate) fn serve_source(
                 wanted = piece_bytes;
                 credit.charge(piece.rows.len());
                 unheard += 1;
-                mail.push(understood(number, piece, &reader));
+                mail.push(understood(number, piece, (&reader, &turn)));
             }
             Ok(Taken::Columns(columns)) => {
                 let bytes = columns.bytes;
@@ -162,11 +170,15 @@ pub(crate) fn serve_source(
 }
 
 /// Rows as the keeper takes them.
-fn understood(source: usize, piece: Piece, reader: &Reader) -> Mail {
+fn understood(source: usize, piece: Piece, (reader, turn): (&Reader, &Turn)) -> Mail {
+    let mut stint = turn.wait();
     let begun = Instant::now();
     let bytes = piece.rows.len();
+    let read = reader.read(&piece.rows, piece.first_row);
+    stint.rows = read.batch.rows;
+    drop(stint);
     let arrived = Arrived::Rows {
-        read: reader.read(&piece.rows, piece.first_row),
+        read,
         position: piece.position,
         bytes: (wide(bytes), crc32c::crc32c(&piece.rows)),
         key: piece.key,

@@ -1,19 +1,20 @@
 //! A stream on one thread: the machine, the engine, and queues of what is to be done outside.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use holm_base::{Time, WriteId};
 use holm_connect::{Columns, Key, KeyRing, Position, Read};
 use holm_durable::{Data, Entry, Offsets, Record};
-use holm_engine::{Counts, Gauge, Run};
-use holm_lanes::{Batch, LaneBuilder};
+use holm_engine::{Counts, Full, Gauge, Several};
+use holm_lanes::Batch;
 use holm_machine::{Effects, Machine};
-use holm_once::{Effect, Once, Snapshot};
+use holm_once::{Effect, Once, Outputs, Snapshot};
 
 use crate::error::RunnerError;
 use crate::job::Aside;
 use crate::saved::{Frozen, Reached, Saved};
+use crate::turns::Turn;
 
 /// What a source gave, understood.
 #[derive(Clone, Debug)]
@@ -39,9 +40,9 @@ impl Arrived {
     pub fn of_columns(columns: Columns) -> Self {
         Self::Rows {
             read: Read {
-                lines: wide(columns.batch.rows),
+                lines: wide(columns.batch.rows + columns.bad.len()),
                 batch: columns.batch,
-                bad: Vec::new(),
+                bad: columns.bad,
             },
             position: columns.position,
             bytes: (wide(columns.bytes), columns.crc),
@@ -100,24 +101,33 @@ impl Commit {
     }
 }
 
-/// State that is to be saved.
+/// State that is to be saved: as it was, to be written whenever.
 #[derive(Clone, Debug)]
-pub struct Save {
-    /// The file's name.
-    pub name: String,
-    /// The last record in it.
-    pub through: u64,
-    /// The state as it was, to be written whenever.
-    frozen: Box<Frozen>,
-    /// How many rows each sink had by then.
-    pub committed: Vec<u64>,
-}
+pub struct Save(Box<Frozen>);
 
 impl Save {
+    /// The file's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        crate::saved::name(self.0.saved.of, self.0.saved.queries)
+    }
+
+    /// The last record in it.
+    #[must_use]
+    pub const fn through(&self) -> u64 {
+        self.0.saved.of.through
+    }
+
+    /// How many rows each sink had by then.
+    #[must_use]
+    pub fn committed(&self) -> &[u64] {
+        &self.0.saved.committed
+    }
+
     /// The state as bytes. This is most of the work of a snapshot, and any thread may do it.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
-        self.frozen.bytes()
+        self.0.bytes()
     }
 }
 
@@ -125,7 +135,10 @@ impl Save {
 #[derive(Debug)]
 pub struct Keeper {
     pub(crate) once: Once,
-    pub(crate) run: Run,
+    pub(crate) run: Several,
+    /// For each sink the query that it is of.
+    pub(crate) sinks: Vec<usize>,
+    pub(crate) turn: Turn,
     pub(crate) epoch: u64,
     /// The plan's digest.
     pub(crate) plan: u32,
@@ -145,8 +158,9 @@ pub struct Keeper {
     /// What waits for a write, oldest first.
     held: VecDeque<Effect>,
     positions: BTreeMap<u64, (usize, Position)>,
-    /// Batches that came out, by the number of their first row, until each sink has them.
-    outputs: VecDeque<(u64, Arc<Batch>)>,
+    /// For each query the batches that came out, by the number of their first row, until each of
+    /// its sinks has them.
+    outputs: Vec<VecDeque<(u64, Arc<Batch>)>>,
     /// The writes of `records` end with this one.
     write: WriteId,
     /// To be flushed.
@@ -168,10 +182,14 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(once: Once, run: Run, (sources, sinks): (usize, usize)) -> Self {
+    pub(crate) fn new(once: Once, run: Several, (sources, of): (usize, Vec<usize>)) -> Self {
+        let sinks = of.len();
         Self {
             once,
+            outputs: vec![VecDeque::new(); run.queries()],
             run,
+            sinks: of,
+            turn: Turn::alone(),
             epoch: 0,
             plan: 0,
             reached: vec![Reached::default(); sources],
@@ -183,7 +201,6 @@ impl Keeper {
             effects: Effects::new(),
             held: VecDeque::new(),
             positions: BTreeMap::new(),
-            outputs: VecDeque::new(),
             write: WriteId::ZERO,
             records: Vec::new(),
             commits: vec![VecDeque::new(); sinks],
@@ -290,30 +307,65 @@ impl Keeper {
         }
     }
 
-    /// Runs a batch.
+    /// Runs a batch; what comes out, by query.
     pub(crate) fn execute(
         &mut self,
         source: usize,
         arrived: Arrived,
-    ) -> Result<Batch, RunnerError> {
+    ) -> Result<Vec<Batch>, RunnerError> {
         let out = match arrived {
-            Arrived::End => self.run.end(source)?,
+            Arrived::End => {
+                let _stint = self.turn.wait();
+                self.run.end(source)?
+            }
             Arrived::Rows { read, .. } => {
                 self.bad += wide(read.bad.len());
                 for bad in &read.bad {
                     self.aside(Some((source, bad.line)), Some(bad.to_string()));
                 }
-                self.run.push(source, read.batch)?
+                self.push(source, read.batch)?
             }
         };
-        let report = self.run.report();
-        for diverted in report.diverted {
-            self.aside(diverted.line, Some(diverted.fault.to_string()));
-        }
-        for late in report.late {
-            self.aside(Some((late.source, late.line)), None);
+        let mut told = BTreeSet::new();
+        for query in 0..self.run.queries() {
+            let report = self.run.report(query);
+            let diverted = report.diverted.into_iter();
+            let diverted = diverted.map(|it| (it.line, Some(it.fault.to_string())));
+            let late = report.late.into_iter();
+            let late = late.map(|it| (Some((it.source, it.line)), None));
+            for (row, why) in diverted.chain(late) {
+                // What has no value in several queries is told once.
+                if self.run.queries() == 1 || told.insert((row, why.clone())) {
+                    self.aside(row, why);
+                }
+            }
         }
         Ok(out)
+    }
+
+    /// Rows in as many pieces as turns they need: no output depends on where they are cut.
+    fn push(&mut self, source: usize, batch: Batch) -> Result<Vec<Batch>, Full> {
+        let rows = batch.rows;
+        let mut at = 0_usize;
+        let mut found: Option<Vec<Batch>> = None;
+        loop {
+            let mut stint = self.turn.wait();
+            let end = rows.min(at.saturating_add(stint.rows));
+            if at == 0 && end == rows {
+                stint.rows = rows;
+                return self.run.push(source, batch);
+            }
+            stint.rows = end - at;
+            let out = self.run.push(source, batch.slice(at..end))?;
+            found = Some(match found {
+                Some(before) => before.iter().zip(&out).map(|it| it.0.and(it.1)).collect(),
+                None => out,
+            });
+            at = end;
+            if at == rows {
+                return Ok(found.unwrap_or_default());
+            }
+        }
     }
 
     fn aside(&mut self, row: Option<(usize, u64)>, why: Option<String>) {
@@ -323,14 +375,17 @@ impl Keeper {
         }
     }
 
-    /// Numbers what came out of a record.
-    pub(crate) fn came_out(&mut self, now: Time, sequence: u64, out: Batch) {
-        let first = self.once.output();
-        let output = first + wide(out.rows);
-        if out.rows > 0 {
-            self.outputs.push_back((first, Arc::new(out)));
+    /// Numbers what came out of a record, by query.
+    pub(crate) fn came_out(&mut self, now: Time, sequence: u64, outs: Vec<Batch>) {
+        let mut outputs = self.once.outputs();
+        for (query, out) in outs.into_iter().enumerate() {
+            let first = outputs.at(query);
+            outputs.set(query, first + wide(out.rows));
+            if out.rows > 0 {
+                self.outputs[query].push_back((first, Arc::new(out)));
+            }
         }
-        for effect in self.step(now, holm_once::Input::Assembled { sequence, output }) {
+        for effect in self.step(now, holm_once::Input::Assembled { sequence, outputs }) {
             self.carry(effect);
         }
         self.let_outputs_go();
@@ -379,7 +434,7 @@ impl Keeper {
 
     /// Rows `from.0..from.1` for a sink.
     fn commit(&mut self, sink: usize, from: (u64, u64)) {
-        for (first, batch) in &self.outputs {
+        for (first, batch) in &self.outputs[self.sinks[sink]] {
             let end = first + wide(batch.rows);
             if end <= from.0 || *first >= from.1 {
                 continue;
@@ -406,20 +461,16 @@ impl Keeper {
         let saved = Saved {
             plan: self.plan,
             of,
+            queries: self.run.queries(),
             bad: self.bad,
             reached: self.reached.clone(),
             committed: self.has.clone(),
             keys: self.keys.clone(),
         };
-        self.save = Some(Save {
-            name: crate::saved::name(of),
-            through: of.through,
-            committed: saved.committed.clone(),
-            frozen: Box::new(Frozen {
-                saved,
-                run: self.run.clone(),
-            }),
-        });
+        self.save = Some(Save(Box::new(Frozen {
+            saved,
+            run: self.run.clone(),
+        })));
         self.snapshots.push(of);
     }
 
@@ -470,12 +521,24 @@ impl Keeper {
     }
 
     fn let_outputs_go(&mut self) {
-        let least = self.has.iter().min().copied().unwrap_or(u64::MAX);
-        while self
-            .outputs
-            .pop_front_if(|(first, batch)| *first + wide(batch.rows) <= least)
-            .is_some()
-        {}
+        let had = self.had();
+        for (query, outputs) in self.outputs.iter_mut().enumerate() {
+            while outputs
+                .pop_front_if(|(first, batch)| *first + wide(batch.rows) <= had.at(query))
+                .is_some()
+            {}
+        }
+    }
+
+    /// What the slowest sink of each query has; all of it where there is no sink.
+    fn had(&self) -> Outputs {
+        let of = |query: usize| {
+            let sinks = self.sinks.iter().zip(&self.has);
+            let own = sinks.filter(|(own, _)| **own == query);
+            let least = own.map(|(_, has)| *has).min();
+            least.unwrap_or_else(|| self.once.outputs().at(query))
+        };
+        Outputs::of((0..self.run.queries()).map(of))
     }
 
     /// Takes the records that are to be flushed, and the write that they end with.
@@ -499,16 +562,10 @@ impl Keeper {
         if parts.len() == 1 {
             return Some(first);
         }
-        let lanes = (0..first.rows.lanes.len()).map(|lane| {
-            let mut builder = LaneBuilder::new(first.rows.lanes[lane].shape());
-            for part in &parts {
-                (0..part.rows).for_each(|row| builder.push_from(&part.lanes[lane], row));
-            }
-            builder.finish()
-        });
+        let rows = Batch::together(&parts);
         Some(Commit {
             first: first.first,
-            rows: Arc::new(Batch::of(lanes.collect())),
+            rows: Arc::new(rows),
         })
     }
 
@@ -519,7 +576,7 @@ impl Keeper {
 
     /// Takes the state that is to be saved, once the log holds what it rests on.
     pub fn take_save(&mut self) -> Option<Save> {
-        let through = self.save.as_ref()?.through;
+        let through = self.save.as_ref()?.through();
         let at = self.saving.iter().position(|it| *it == through)?;
         self.saving.remove(at);
         self.save.take()
@@ -528,7 +585,9 @@ impl Keeper {
     /// Takes the names of snapshots that nobody needs, and the first record that is needed.
     pub fn take_tidying(&mut self) -> (Vec<String>, Option<u64>) {
         let gone = std::mem::take(&mut self.forget);
-        let names = gone.into_iter().map(crate::saved::name).collect();
+        let queries = self.run.queries();
+        let name = |of| crate::saved::name(of, queries);
+        let names = gone.into_iter().map(name).collect();
         (names, self.truncate.take())
     }
 
@@ -541,13 +600,28 @@ impl Keeper {
         self.snapshots = snapshots.to_vec();
     }
 
-    /// What was counted, lines that were no rows among the diverted.
+    /// What was counted of all queries, lines that were no rows among the diverted.
     #[must_use]
-    pub const fn counts(&self) -> Counts {
-        let mut counts = self.run.counts();
-        counts.rows += self.bad;
-        counts.diverted += self.bad;
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            rows: self.run.rows() + self.bad,
+            diverted: self.bad,
+            ..Counts::default()
+        };
+        for query in 0..self.run.queries() {
+            let own = self.run.counts(query);
+            counts.late += own.late;
+            counts.diverted += own.diverted;
+            counts.out += own.out;
+        }
         counts
+    }
+
+    /// What was counted of each query, without lines that were no rows.
+    #[must_use]
+    pub fn counts_of_each(&self) -> Vec<Counts> {
+        let queries = 0..self.run.queries();
+        queries.map(|query| self.run.counts(query)).collect()
     }
 
     /// How much its windows keep.
@@ -580,17 +654,20 @@ impl Keeper {
         self.once.assembled()
     }
 
-    /// How many rows came out, and how many of them each sink has.
+    /// How many rows came out of each query, and how many of them each sink has.
     #[must_use]
-    pub fn outputs(&self) -> (u64, &[u64]) {
-        (self.once.output(), &self.has)
+    pub fn outputs(&self) -> (Vec<u64>, &[u64]) {
+        let outputs = self.once.outputs();
+        let queries = 0..self.run.queries();
+        (queries.map(|query| outputs.at(query)).collect(), &self.has)
     }
 
-    /// Rows that came out and that some sink lacks.
+    /// Rows that came out of all queries and that some sink lacks.
     #[must_use]
     pub fn pending(&self) -> u64 {
-        let least = self.has.iter().min().copied();
-        self.once.output() - least.unwrap_or_else(|| self.once.output())
+        let (outputs, had) = (self.once.outputs(), self.had());
+        let queries = 0..self.run.queries();
+        queries.map(|query| outputs.at(query) - had.at(query)).sum()
     }
 
     /// Whether nothing is left to do for what was taken.

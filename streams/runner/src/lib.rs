@@ -18,14 +18,17 @@
 //!   same bytes.
 //! - I2 What a replayable source gave is logged as its place, length and checksum; what cannot be
 //!   had again is logged itself. If what is read again differs, the stream refuses.
-//! - I3 A sink gets each row once in a run, numbered densely from 0.
+//! - I3 A sink gets each row of its query once in a run, numbered densely from 0.
 //! - I4 No more than the credit is held between source and sink.
+//!
+//! Several queries over the same sources are one stream: one reading, one log, one snapshot of all,
+//! and panes that are shared where they can be. Streams of a site take [`Turns`].
 //!
 //! What it deliberately does not do: know files, sockets or keyspaces; those are behind
 //! [`Source`](holm_connect::Source), [`Sink`](holm_connect::Sink) and
 //! [`Folder`](holm_machine::Folder).
 //!
-//! Read `job.rs`, `keeper.rs`, `recover.rs`, then `threads.rs`, `desk.rs`, `ends.rs` and `pace.rs`.
+//! Read `job.rs`, `keeper.rs`, `recover.rs`, then `threads.rs`, `desk.rs`, `ends.rs`, `pace.rs` and `turns.rs`.
 
 #![forbid(unsafe_code)]
 
@@ -39,12 +42,16 @@ mod pace;
 mod recover;
 mod saved;
 mod threads;
+mod turns;
 mod verify;
 mod waiting;
 
+pub use desk::within;
 pub use error::RunnerError;
+pub use holm_once::QUERIES_MAX;
 pub use job::{Aside, Ends, Input, Job, Settings};
 pub use keeper::{Arrived, Commit, Filed, Keeper, Save};
 pub use recover::{Opened, open};
 pub use threads::{Handle, Listener, Phase, Status, TableRows, start};
+pub use turns::Turns;
 pub use verify::{Verified, verify};

@@ -9,7 +9,6 @@ use holm_connect::{
     Columns, Guarantee, Key, Position, Read, Reader, Sink, SinkError, Source, SourceError, Taken,
 };
 use holm_durable::{Extent, Log, Offsets, Record, Replay, fetch, keep, leftovers};
-use holm_engine::Run;
 use holm_lanes::{Batch, Loader, Saver};
 use holm_machine::Folder;
 use holm_once::{Config, Effect, Found, Input, Once, Refusal, Snapshot};
@@ -76,13 +75,16 @@ pub fn open(
         })?);
     }
     let once = Once::new(Config {
-        sinks: ends.sinks.len(),
+        sinks: job.sinks(ends.sinks.len()),
         snapshot_interval_ms: settings.snapshot_interval_ms,
     });
-    let run = Run::new(&job.plan, job.limits, tables.clone());
-    let size = (ends.sources.len(), ends.sinks.len());
+    let run = job.run(&tables);
+    let size = (ends.sources.len(), job.sinks(ends.sinks.len()));
     let mut keeper = Keeper::new(once, run, size);
-    keeper.plan = crc32c::crc32c(format!("{:?}", job.plan).as_bytes());
+    keeper.plan = job.digest();
+    if let Some((turns, class)) = &job.turns {
+        keeper.turn = turns.join(*class);
+    }
     keeper.is_replayable = ends.sources.iter().map(|it| it.replayable()).collect();
     keeper.knows(&snapshots);
     let mut way = Way {
@@ -281,11 +283,13 @@ impl Way<'_> {
             return false;
         };
         let mut from = Loader::new(&body);
-        let mut run = Run::new(&self.job.plan, self.job.limits, self.tables.clone());
+        let mut run = self.job.run(&self.tables);
         let keeper = &mut self.opened.keeper;
         match Saved::read(&mut from) {
             Ok(saved)
-                if saved.plan == keeper.plan && saved.reached.len() == keeper.reached.len() =>
+                if saved.plan == keeper.plan
+                    && saved.queries == run.queries()
+                    && saved.reached.len() == keeper.reached.len() =>
             {
                 if run.load(&mut from).is_err() || !from.is_done() {
                     return false;
@@ -312,7 +316,7 @@ impl Way<'_> {
         let record = Record::read(&entry);
         let record = record.map_err(|source| RunnerError::Record { sequence, source })?;
         self.opened.replayed += 1;
-        let out = match record {
+        let outs = match record {
             Record::Opened => None,
             Record::Ended { source } => {
                 let source = self.source(source)?;
@@ -340,8 +344,8 @@ impl Way<'_> {
                 Some(self.rows(source, read, (data.position, data.lines))?)
             }
         };
-        let out = out.unwrap_or_else(|| Batch::of(Vec::new()));
-        self.opened.keeper.came_out(Time::ZERO, sequence, out);
+        let outs = outs.unwrap_or_default();
+        self.opened.keeper.came_out(Time::ZERO, sequence, outs);
         Ok(self.opened.keeper.take_replay())
     }
 
@@ -357,7 +361,7 @@ impl Way<'_> {
         source: usize,
         read: Read,
         (position, lines): (Vec<u8>, u64),
-    ) -> Result<Batch, RunnerError> {
+    ) -> Result<Vec<Batch>, RunnerError> {
         let keeper = &mut self.opened.keeper;
         let wrong = || RunnerError::Refused("the log has a position that is none".to_owned());
         let position = Position::new(&position).ok_or_else(wrong)?;
@@ -389,10 +393,10 @@ impl Way<'_> {
         }
         Ok(match again {
             Again::Text { rows, first, .. } => self.opened.readers[source].read(&rows, first),
-            Again::Columns(Columns { batch, .. }) => Read {
-                lines: wide(batch.rows),
+            Again::Columns(Columns { batch, bad, .. }) => Read {
+                lines: wide(batch.rows + bad.len()),
                 batch,
-                bad: Vec::new(),
+                bad,
             },
         })
     }

@@ -5,18 +5,21 @@
 //! sources x { bytes position, u64 lines, u8 ended }
 //! sinks x { u64 rows that it had }
 //! since version 2: sources x keys x { bytes name, u64 digest }
+//! version 3, of several queries: u32 queries, for each but the first u64 output
 //! the engine's state
 //! ```
 
 use holm_connect::{Key, KeyRing, Position};
-use holm_engine::Run;
+use holm_engine::Several;
 use holm_lanes::{LoadError, Loader, Saver};
-use holm_once::Snapshot;
+use holm_once::{Outputs, QUERIES_MAX, Snapshot};
 
 pub(crate) const KIND: u32 = 1;
 const VERSION: u32 = 2;
 /// The layout without keys, which is read too.
 const WITHOUT_KEYS: u32 = 1;
+/// The layout of several queries.
+const OF_SEVERAL: u32 = 3;
 const PREFIX: &str = "snapshot-";
 
 /// How far a source is.
@@ -33,6 +36,7 @@ pub(crate) struct Saved {
     /// Of the plan: state of another one, of another build's planner say, is not read.
     pub(crate) plan: u32,
     pub(crate) of: Snapshot,
+    pub(crate) queries: usize,
     pub(crate) bad: u64,
     pub(crate) reached: Vec<Reached>,
     pub(crate) committed: Vec<u64>,
@@ -44,7 +48,7 @@ pub(crate) struct Saved {
 #[derive(Clone, Debug)]
 pub(crate) struct Frozen {
     pub(crate) saved: Saved,
-    pub(crate) run: Run,
+    pub(crate) run: Several,
 }
 
 impl Frozen {
@@ -53,21 +57,32 @@ impl Frozen {
     }
 }
 
-pub(crate) fn name(of: Snapshot) -> String {
-    format!("{PREFIX}{:020}-{:020}", of.through, of.output)
+/// The name of a file: the record, and the outputs of each query by then.
+pub(crate) fn name(of: Snapshot, queries: usize) -> String {
+    let (through, first) = (of.through, of.outputs.at(0));
+    let mut name = format!("{PREFIX}{through:020}-{first:020}");
+    for query in 1..queries {
+        name += &format!("-{}", of.outputs.at(query));
+    }
+    name
 }
 
 /// The snapshot that a file is, by its name.
 pub(crate) fn named(name: &str) -> Option<Snapshot> {
-    let (through, output) = name.strip_prefix(PREFIX)?.split_once('-')?;
-    Some(Snapshot {
-        through: through.parse().ok()?,
-        output: output.parse().ok()?,
-    })
+    let mut numbers = name.strip_prefix(PREFIX)?.split('-').map(str::parse);
+    let through = numbers.next()?.ok()?;
+    let outputs: Result<Vec<u64>, _> = numbers.collect();
+    let outputs = outputs.ok()?;
+    (1..=QUERIES_MAX)
+        .contains(&outputs.len())
+        .then(|| Snapshot {
+            through,
+            outputs: Outputs::of(outputs),
+        })
 }
 
 impl Saved {
-    pub(crate) fn bytes(&self, run: &Run) -> Vec<u8> {
+    pub(crate) fn bytes(&self, run: &Several) -> Vec<u8> {
         let mut to = Saver::new();
         self.head(&mut to);
         run.save(&mut to);
@@ -76,10 +91,11 @@ impl Saved {
 
     /// What stands before the engine's state.
     fn head(&self, to: &mut Saver) {
-        to.small(VERSION);
+        let is_one = self.queries == 1;
+        to.small(if is_one { VERSION } else { OF_SEVERAL });
         to.small(self.plan);
         to.word(self.of.through);
-        to.word(self.of.output);
+        to.word(self.of.outputs.at(0));
         to.word(self.bad);
         to.count(self.reached.len());
         for reached in &self.reached {
@@ -96,18 +112,22 @@ impl Saved {
                 to.word(key.digest);
             }
         }
+        if !is_one {
+            to.small(holm_lanes::number(self.queries));
+            (1..self.queries).for_each(|query| to.word(self.of.outputs.at(query)));
+        }
     }
 
     /// Reads what stands before the engine's state.
     pub(crate) fn read(from: &mut Loader<'_>) -> Result<Self, LoadError> {
         let version = from.small()?;
-        if version != VERSION && version != WITHOUT_KEYS {
+        if ![VERSION, WITHOUT_KEYS, OF_SEVERAL].contains(&version) {
             return Err(LoadError::Invalid { what: "version" });
         }
         let plan = from.small()?;
-        let of = Snapshot {
+        let mut of = Snapshot {
             through: from.word()?,
-            output: from.word()?,
+            outputs: Outputs::of([from.word()?]),
         };
         let bad = from.word()?;
         let sources = from.count(17)?;
@@ -122,16 +142,27 @@ impl Saved {
         let sinks = from.count(8)?;
         let committed = from.many(sinks, |from| from.word())?;
         let mut keys = vec![KeyRing::default(); sources];
-        if version == VERSION {
+        if version != WITHOUT_KEYS {
             for ring in &mut keys {
                 for _ in 0..from.count(16)? {
                     ring.add(key(from.bytes()?, from)?);
                 }
             }
         }
+        let mut queries = 1;
+        if version == OF_SEVERAL {
+            queries = holm_lanes::index(from.small()?);
+            if !(2..=QUERIES_MAX).contains(&queries) {
+                return Err(LoadError::Invalid { what: "queries" });
+            }
+            for query in 1..queries {
+                of.outputs.set(query, from.word()?);
+            }
+        }
         Ok(Self {
             plan,
             of,
+            queries,
             bad,
             reached,
             committed,
@@ -162,8 +193,9 @@ mod tests {
             plan: 9,
             of: Snapshot {
                 through: 12,
-                output: 34,
+                outputs: Outputs::of([34]),
             },
+            queries: 1,
             bad: 2,
             reached: vec![Reached {
                 position: Position::of(&[5, 6]),
@@ -196,8 +228,35 @@ mod tests {
     }
 
     #[test]
+    fn several_queries_have_outputs_of_their_own() {
+        let mut wanted = saved();
+        wanted.queries = 3;
+        wanted.of.outputs = Outputs::of([34, 0, 7]);
+        let mut to = Saver::new();
+        wanted.head(&mut to);
+        let bytes = to.finish();
+        assert_eq!(Saved::read(&mut Loader::new(&bytes)), Ok(wanted.clone()));
+        for end in 0..bytes.len() {
+            Saved::read(&mut Loader::new(&bytes[..end])).expect_err("it is cut");
+        }
+        assert_eq!(named(&name(wanted.of, 3)), Some(wanted.of));
+        let most = Outputs::of([u64::MAX; QUERIES_MAX]);
+        let longest = Snapshot {
+            through: u64::MAX,
+            outputs: most,
+        };
+        let longest = name(longest, QUERIES_MAX);
+        assert!(
+            longest.len() + ".new".len() <= 255,
+            "a file may be called so"
+        );
+        assert_eq!(named("snapshot-1"), None);
+        assert_eq!(named("snapshot-1-2-x"), None);
+    }
+
+    #[test]
     fn another_version_is_refused() {
-        let bytes = [3, 0, 0, 0, 9, 0, 0, 0];
+        let bytes = [4, 0, 0, 0, 9, 0, 0, 0];
         let wanted = Err(LoadError::Invalid { what: "version" });
         assert_eq!(Saved::read(&mut Loader::new(&bytes)), wanted);
     }

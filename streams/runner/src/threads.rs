@@ -42,12 +42,14 @@ pub enum Phase {
 pub struct Status {
     /// What it is doing.
     pub phase: Phase,
-    /// Rows by what became of them.
+    /// Rows by what became of them, of all queries.
     pub counts: Counts,
+    /// The same of each query, without lines that were no rows.
+    pub queries: Vec<Counts>,
     /// The watermark of each source, in microseconds since 1970.
     pub marks: Vec<i64>,
-    /// Rows that came out.
-    pub output: u64,
+    /// Rows that came out of each query.
+    pub outputs: Vec<u64>,
     /// How many of them each sink has.
     pub committed: Vec<u64>,
     /// The last record of the log.
@@ -71,12 +73,13 @@ pub struct Status {
 }
 
 impl Status {
-    fn new(sources: usize, sinks: usize) -> Self {
+    fn new(queries: usize, sources: usize, sinks: usize) -> Self {
         Self {
             phase: Phase::Recovering,
             counts: Counts::default(),
+            queries: vec![Counts::default(); queries],
             marks: vec![i64::MIN; sources],
-            output: 0,
+            outputs: vec![0; queries],
             committed: vec![0; sinks],
             records: 0,
             log_bytes: 0,
@@ -175,7 +178,7 @@ pub fn start(
     listener: Listener,
 ) -> Handle {
     let orders = Arc::new(Orders::default());
-    let status = Status::new(ends.sources.len(), ends.sinks.len());
+    let status = Status::new(job.plans.len(), ends.sources.len(), ends.sinks.len());
     let status = Arc::new(Mutex::new(status));
     let mail = Arc::new(Post::default());
     let seen = (Arc::clone(&orders), Arc::clone(&status), Arc::clone(&mail));

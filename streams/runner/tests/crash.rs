@@ -7,7 +7,7 @@ mod support;
 use holm_base::ByteCount;
 use holm_connect::Guarantee;
 use holm_virtual::{Storage, Survival};
-use support::{Case, Mischief, QUERIES, rows, work};
+use support::{Case, Mischief, QUERIES, SHARED, rows, rows_of, work};
 
 fn survivals(step: u64) -> [Survival; 4] {
     [
@@ -177,6 +177,29 @@ fn a_second_crash_on_the_way_back_changes_nothing() {
             assert_eq!(rows(&third), wanted, "step {step}, then {again}");
         }
     }
+}
+
+/// Each of several queries gives what it gives alone, whatever they share and whatever crashes.
+#[test]
+fn queries_that_share_a_stream_survive_a_crash_anywhere() {
+    let case = Case::of(SHARED, 120);
+    let storage = Storage::new();
+    work(&storage, &case, 1, Mischief::None).expect("it is there");
+    for (query, text) in SHARED.1.iter().enumerate() {
+        let alone = Case::of(("alone", &[text], SHARED.2), 120);
+        let wanted = undisturbed(&alone, 1).0;
+        assert!(wanted.lines().count() > 5, "query {query} has rows");
+        assert_eq!(rows_of(&storage, query), wanted, "query {query}");
+    }
+    crash_everywhere(&case, "shared");
+    let mut pushed = Case::of(SHARED, 60);
+    pushed.is_replayable = false;
+    crash_everywhere(&pushed, "shared and logged");
+}
+
+#[test]
+fn a_damaged_snapshot_of_several_queries_changes_nothing() {
+    crash_and_damage_everywhere(&Case::of(SHARED, 150), "shared");
 }
 
 /// A sink that keeps no numbers has every row, and each twice at most for each crash.

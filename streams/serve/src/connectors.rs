@@ -3,27 +3,32 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use holm_connect::{
-    AtEnd, Dial, Duplex, FileSink, FileSource, Format, HttpSink, Keyspace, KeyspaceSink,
-    KeyspaceSource, Login, MqttCounts, Reader, Sink, Source, Subscription, Target, fed,
+    AtEnd, FileSink, FileSource, Format, HttpSink, Keyspace, KeyspaceSink, KeyspaceSource, Login,
+    MqttCounts, Page, ParquetSource, PullSource, Reader, Sink, Source, Subscription, Taken, Target,
+    fed,
 };
 use holm_disk::RealFolder;
-use holm_engine::Limits;
+use holm_engine::{Class, Limits, Plan};
 use holm_lanes::{Batch, Field};
-use holm_runner::{Ends, Input, Job, RunnerError};
+use holm_runner::{Ends, Input, Job, QUERIES_MAX, RunnerError, Turns};
 use holm_sql::{Known, Planned, Table};
 
 use crate::front::Door;
 use crate::plane::PlaneError;
+use crate::reach::{self, Reach};
 
 /// Bytes that may wait at a way in.
 const FEED_BYTES: usize = 16 << 20;
-const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a page is looked at.
+const PULL_INTERVAL: Duration = Duration::from_secs(10);
+/// URLs in the clear and by TLS, and the port of the second.
+const HTTP: (&str, &str, u16) = ("http", "https", 443);
+const MQTT: (&str, &str, u16) = ("mqtt", "mqtts", 8883);
 /// The largest table that rows are enriched from.
 const TABLE_BYTES_MAX: u64 = 256 << 20;
 
@@ -54,26 +59,50 @@ pub(crate) struct Made {
     pub(crate) ends: Ends,
     pub(crate) tables: Vec<(Table, Vec<Field>)>,
     pub(crate) door: Option<Door>,
-    pub(crate) subscriptions: Vec<(Subscription, String)>,
-    pub(crate) fields: Vec<Field>,
+    pub(crate) subscriptions: Vec<(Subscription, Reach)>,
+    pub(crate) queries: Vec<Asked>,
+    /// Which queries share panes, in words.
+    pub(crate) shares: Vec<String>,
     /// What is promised, for whoever asks.
     pub(crate) promise: String,
+}
+
+/// A query of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// What it is called: as its stream, and of several as its stream and its table.
+    pub(crate) name: String,
+    /// The table that its rows go into.
+    pub(crate) into: String,
+    pub(crate) sql: String,
+    pub(crate) fields: Vec<Field>,
 }
 
 fn refused(text: impl Into<String>) -> PlaneError {
     PlaneError::Refused(text.into())
 }
 
-/// Reads a query and plans it.
-pub(crate) fn planned(sql: &str) -> Result<(Planned, Vec<Table>), PlaneError> {
+/// Reads a text and plans its queries.
+fn planned(sql: &str) -> Result<(Vec<Planned>, Vec<Table>), PlaneError> {
     let script = holm_sql::parse(sql).map_err(|refusal| refused(refusal.to_string()))?;
-    let planned = holm_sql::plan(&script, &Known::default());
+    let planned = holm_sql::plans(&script, &Known::default());
     let planned = planned.map_err(|refusal| refused(refusal.to_string()))?;
+    if planned.len() > QUERIES_MAX {
+        return Err(refused(format!(
+            "{} queries; {QUERIES_MAX} share a stream at most, another stream may have the others",
+            planned.len()
+        )));
+    }
     Ok((planned, script.tables().to_vec()))
 }
 
-/// Opens everything that a stream needs.
-pub(crate) fn make(name: &str, sql: &str, ports: &dyn Ports) -> Result<Made, PlaneError> {
+/// Opens everything that a stream needs. `turns` are those of the site.
+pub(crate) fn make(
+    name: &str,
+    sql: &str,
+    ports: &dyn Ports,
+    turns: &Turns,
+) -> Result<Made, PlaneError> {
     let (planned, declared) = planned(sql)?;
     let find = |table: &str| {
         let found = declared.iter().find(|it| it.name == table);
@@ -83,16 +112,22 @@ pub(crate) fn make(name: &str, sql: &str, ports: &dyn Ports) -> Result<Made, Pla
             ))
         })
     };
-    let into = planned.into.clone().ok_or_else(|| {
-        refused("nothing says where rows go: INSERT INTO a table WITH ('connector'='file', 'path'='...')")
-    })?;
-    let fields = planned.plan.fields.clone();
+    let plans: Vec<Plan> = planned.iter().map(|it| it.plan.clone()).collect();
+    let sources = holm_engine::sources(&plans);
+    let read: Result<Vec<Table>, _> = sources.iter().map(|source| find(&source.name)).collect();
+    let read = read?;
+    let class = if read.iter().all(is_batch) {
+        Class::Batch
+    } else {
+        Class::Live
+    };
     let mut made = Made {
         job: Job {
-            plan: planned.plan.clone(),
+            plans,
             inputs: Vec::new(),
             description: sql.as_bytes().to_vec(),
             limits: Limits::default(),
+            turns: Some((turns.clone(), class)),
         },
         ends: Ends {
             sources: Vec::new(),
@@ -101,35 +136,70 @@ pub(crate) fn make(name: &str, sql: &str, ports: &dyn Ports) -> Result<Made, Pla
         tables: Vec::new(),
         door: None,
         subscriptions: Vec::new(),
+        queries: Vec::new(),
+        shares: Vec::new(),
         promise: String::new(),
-        fields,
     };
-    for (source, needed) in planned.plan.sources.iter().zip(&planned.needed) {
-        let table = find(&source.name)?;
-        let format = format_of(&table)?;
+    for (source, table) in sources.iter().zip(&read) {
         let input = Input {
-            format,
+            format: format_of(table)?,
             fields: source.fields.clone(),
-            needed: needed.clone(),
+            needed: needed(source, &planned),
         };
-        let port = made.source(name, &table, &input, ports)?;
+        let port = made.source(name, table, &input, ports)?;
         made.job.inputs.push(input);
         made.ends.sources.push(port);
     }
-    for (table, fields) in &planned.tables {
+    for (table, fields) in planned.iter().flat_map(|it| &it.tables) {
         made.tables.push((find(table)?, fields.clone()));
     }
-    let sink = sink(name, &into, &made.fields, ports)?;
-    made.promise = promise(&made.ends.sources, &*sink);
-    made.ends.sinks.push(sink);
+    made.sinks(name, &planned, ports)?;
     Ok(made)
 }
 
-fn promise(sources: &[Box<dyn Source>], sink: &dyn Sink) -> String {
+/// The columns of a source that any query reads.
+fn needed(source: &holm_engine::Source, planned: &[Planned]) -> Vec<bool> {
+    let mut needed = vec![false; source.fields.len()];
+    for query in planned {
+        for (_, read) in query
+            .plan
+            .sources
+            .iter()
+            .zip(&query.needed)
+            .filter(|it| it.0 == source)
+        {
+            needed
+                .iter_mut()
+                .zip(read)
+                .for_each(|(any, own)| *any |= own);
+        }
+    }
+    needed
+}
+
+/// Whether a table is read to its end, so that nobody waits for what comes.
+fn is_batch(table: &Table) -> bool {
+    let is_file = matches!(table.connector().as_str(), "file" | "filesystem");
+    let ends = option(table, "follow") == Some("false")
+        || format_of(table).is_ok_and(|format| format == Format::Parquet);
+    is_file && ends
+}
+
+fn promise(sources: &[Box<dyn Source>], sinks: &[Box<dyn Sink>]) -> String {
     use holm_connect::Guarantee;
     let sent = sources.iter().filter(|source| !source.replayable());
     let sent: Vec<&str> = sent.map(|source| source.name()).collect();
-    match (sink.guarantee(), sent.as_slice()) {
+    let weak = |sink: &&Box<dyn Sink>| sink.guarantee() == Guarantee::AtLeastOnce;
+    let weakest = sinks.iter().find(weak);
+    let weakest = weakest.map_or(Guarantee::ExactlyOnce, |sink| sink.guarantee());
+    match (weakest, sent.as_slice()) {
+        (Guarantee::AtLeastOnce, _) if sinks.len() > 1 => {
+            let weak: Vec<&str> = sinks.iter().filter(weak).map(|sink| sink.name()).collect();
+            format!(
+                "at least once: {} keeps no numbers, and has rows twice after a restart",
+                weak.join(", ")
+            )
+        }
         (Guarantee::AtLeastOnce, _) => {
             "at least once: the sink keeps no numbers, and has rows twice after a restart"
                 .to_owned()
@@ -156,16 +226,69 @@ fn wanted<'a>(table: &'a Table, name: &str) -> Result<&'a str, PlaneError> {
 
 fn format_of(table: &Table) -> Result<Format, PlaneError> {
     match option(table, "format") {
+        None if option(table, "path").is_some_and(|path| path.ends_with(".parquet")) => {
+            Ok(Format::Parquet)
+        }
         None | Some("json" | "jsonl") => Ok(Format::JsonLines),
         Some("csv") => Ok(Format::Csv),
+        Some("parquet") => Ok(Format::Parquet),
         Some(other) => Err(refused(format!(
-            "{}: {other} is no format of a stream; jsonl and csv are",
+            "{}: {other} is no format of a stream; jsonl, csv and parquet are",
             table.name
         ))),
     }
 }
 
 impl Made {
+    /// A sink for each query, and what is shared and promised.
+    fn sinks(
+        &mut self,
+        stream: &str,
+        planned: &[Planned],
+        ports: &dyn Ports,
+    ) -> Result<(), PlaneError> {
+        let mut paths: Vec<&str> = Vec::new();
+        for query in planned {
+            let into = query.into.as_ref().ok_or_else(|| {
+                refused("nothing says where rows go: INSERT INTO a table WITH ('connector'='file', 'path'='...')")
+            })?;
+            let path = option(into, "path");
+            if let Some(path) = path.filter(|path| paths.contains(path)) {
+                return Err(refused(format!(
+                    "{}: two queries write {path}; give each a file of its own",
+                    into.name
+                )));
+            }
+            paths.extend(path);
+            let name = if planned.len() == 1 {
+                stream.to_owned()
+            } else {
+                format!("{stream}.{}", into.name)
+            };
+            let fields = query.plan.fields.clone();
+            self.ends.sinks.push(sink(&name, into, &fields, ports)?);
+            let (into, sql) = (into.name.clone(), query.text.clone());
+            self.queries.push(Asked {
+                name,
+                into,
+                sql,
+                fields,
+            });
+        }
+        let names = |it: &Planned| it.tables.iter().map(|table| table.0.clone()).collect();
+        let tables: Vec<Vec<String>> = planned.iter().map(names).collect();
+        for (queries, pane) in holm_engine::shares(&self.job.plans, &tables) {
+            let names: Vec<&str> = queries
+                .iter()
+                .map(|it| self.queries[*it].into.as_str())
+                .collect();
+            let (names, pane) = (names.join(", "), holm_sql::length(pane));
+            self.shares.push(format!("{names} share panes of {pane}"));
+        }
+        self.promise = promise(&self.ends.sources, &self.ends.sinks);
+        Ok(())
+    }
+
     fn source(
         &mut self,
         stream: &str,
@@ -175,11 +298,24 @@ impl Made {
     ) -> Result<Box<dyn Source>, PlaneError> {
         let name = &table.name;
         let connector = table.connector();
-        if input.format == Format::Csv && !matches!(connector.as_str(), "file" | "filesystem") {
-            return Err(refused(format!("{name}: CSV is read from files alone")));
+        let is_file = matches!(connector.as_str(), "file" | "filesystem");
+        if input.format != Format::JsonLines && !is_file {
+            return Err(refused(format!(
+                "{name}: CSV and Parquet are read from files alone"
+            )));
         }
         match connector.as_str() {
             "file" | "filesystem" => file_source(table, input),
+            "http" if option(table, "url").is_some() => {
+                let reach = Reach::of(table, wanted(table, "url")?, HTTP)?;
+                let page = Page {
+                    host: reach.host.clone(),
+                    path: reach.path.clone(),
+                    headers: reach::bearer(table)?,
+                    interval: reach::interval(table, "interval", PULL_INTERVAL)?,
+                };
+                Ok(Box::new(PullSource::new(name, page, reach.dial())))
+            }
             "http" => {
                 if self.door.is_some() {
                     return Err(refused(format!(
@@ -194,7 +330,7 @@ impl Made {
                 Ok(Box::new(source))
             }
             "mqtt" => {
-                let address = loopback(name, wanted(table, "url")?, "mqtt")?.0;
+                let reach = Reach::of(table, wanted(table, "url")?, MQTT)?;
                 let topics = wanted(table, "topic")?
                     .split(',')
                     .map(str::to_owned)
@@ -202,7 +338,7 @@ impl Made {
                 let (feed, source) = fed(name, None, FEED_BYTES);
                 let login = Login {
                     client: format!("holm-{stream}-{name}"),
-                    user: None,
+                    user: user(table)?,
                     keep_alive: 30,
                 };
                 let subscription = Subscription {
@@ -211,7 +347,7 @@ impl Made {
                     feed,
                     counts: Arc::<MqttCounts>::default(),
                 };
-                self.subscriptions.push((subscription, address));
+                self.subscriptions.push((subscription, reach));
                 Ok(Box::new(source))
             }
             "keyspace" => {
@@ -228,12 +364,39 @@ impl Made {
     }
 }
 
+/// Who a broker is told that the stream is.
+fn user(table: &Table) -> Result<Option<(String, String)>, PlaneError> {
+    let password = reach::secret(table, "password-file")?;
+    match (option(table, "user"), password) {
+        (None, None) => Ok(None),
+        (Some(user), Some(password)) => Ok(Some((user.to_owned(), password))),
+        (user, _) => Err(refused(format!(
+            "{}: 'user' and 'password-file' go together, and {} is missing",
+            table.name,
+            if user.is_some() {
+                "'password-file'"
+            } else {
+                "'user'"
+            }
+        ))),
+    }
+}
+
 /// A file, which is followed unless it says that it ends.
 fn file_source(table: &Table, input: &Input) -> Result<Box<dyn Source>, PlaneError> {
     let name = &table.name;
     let path = wanted(table, "path")?;
     let file =
         File::open(path).map_err(|error| PlaneError::Failed(format!("open {path}: {error}")))?;
+    if input.format == Format::Parquet {
+        if option(table, "follow") == Some("true") {
+            return Err(refused(format!("{name}: a Parquet file does not grow")));
+        }
+        let source = ParquetSource::open(path, file, &input.fields, &input.needed);
+        return Ok(Box::new(
+            source.map_err(|error| refused(error.to_string()))?,
+        ));
+    }
     let at_end = match option(table, "follow") {
         None | Some("true") => AtEnd::Follow,
         Some("false") => AtEnd::Stop,
@@ -263,12 +426,11 @@ fn sink(
             let parent = path.parent().filter(|parent| *parent != Path::new(""));
             let parent = parent.map_or_else(|| PathBuf::from("."), Path::to_owned);
             let folder = RealFolder::open(&parent)?;
-            Ok(Box::new(FileSink::new(
-                folder,
-                file,
-                format_of(table)?,
-                fields,
-            )))
+            let format = format_of(table)?;
+            if format == Format::Parquet {
+                return Err(refused(format!("{name}: rows are written as jsonl or csv")));
+            }
+            Ok(Box::new(FileSink::new(folder, file, format, fields)))
         }
         "keyspace" => {
             let keyspace = option(table, "keyspace").unwrap_or_default();
@@ -288,7 +450,7 @@ fn sink(
         }
         "http" => {
             let url = wanted(table, "url")?;
-            let (host, path) = loopback(name, url, "http")?;
+            let reach = Reach::of(table, url, HTTP)?;
             if option(table, "guarantee") != Some("at-least-once") {
                 return Err(refused(format!(
                     "sink {name} (http) is at least once; accept with 'guarantee'='at-least-once'"
@@ -296,55 +458,16 @@ fn sink(
             }
             let target = Target {
                 stream: stream.to_owned(),
-                host: host.clone(),
-                path,
-                headers: Vec::new(),
+                host: reach.host.clone(),
+                path: reach.path.clone(),
+                headers: reach::bearer(table)?,
             };
-            Ok(Box::new(HttpSink::new(target, Box::new(Tcp(host)), fields)))
+            Ok(Box::new(HttpSink::new(target, reach.dial(), fields)))
         }
         other => Err(refused(format!(
             "{name} goes to {}; a stream of a site goes to file, keyspace or http",
             if other.is_empty() { "nothing" } else { other }
         ))),
-    }
-}
-
-/// Host and port of a URL without TLS, which therefore is on this machine; and its path.
-fn loopback(name: &str, url: &str, scheme: &str) -> Result<(String, String), PlaneError> {
-    let rest = url.strip_prefix(&format!("{scheme}://")).ok_or_else(|| {
-        refused(format!(
-            "{name}: {url:?} does not begin with {scheme}://; TLS is not built yet"
-        ))
-    })?;
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let first = host.to_socket_addrs().ok().and_then(|mut all| all.next());
-    match first {
-        Some(address) if address.ip().is_loopback() => Ok((host.to_owned(), format!("/{path}"))),
-        Some(address) => Err(refused(format!(
-            "{name}: {address} is not on this machine, and off it TLS is needed, which is not built yet"
-        ))),
-        None => Err(refused(format!("{name}: {host:?} is no host and port"))),
-    }
-}
-
-/// Plain connections on this machine.
-#[derive(Debug)]
-struct Tcp(String);
-
-impl Dial for Tcp {
-    fn dial(&mut self) -> io::Result<Box<dyn Duplex>> {
-        let none = || {
-            io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("{} has no address", self.0),
-            )
-        };
-        let address: SocketAddr = self.0.to_socket_addrs()?.next().ok_or_else(none)?;
-        let stream = TcpStream::connect_timeout(&address, DIAL_TIMEOUT)?;
-        stream.set_read_timeout(Some(DIAL_TIMEOUT))?;
-        stream.set_write_timeout(Some(DIAL_TIMEOUT))?;
-        stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
     }
 }
 
@@ -390,7 +513,13 @@ pub(crate) fn rows_of_tables(
                 )));
             }
         };
+        let needed = vec![true; fields.len()];
         let (head, rows) = match format {
+            Format::Parquet => {
+                let source = ParquetSource::of_bytes(name, text, fields, &needed);
+                batches.push(whole(source.map_err(|error| no(error.to_string()))?)?);
+                continue;
+            }
             Format::JsonLines => (None, text.as_slice()),
             Format::Csv => {
                 let end = text.iter().position(|byte| *byte == b'\n');
@@ -401,7 +530,6 @@ pub(crate) fn rows_of_tables(
                 )
             }
         };
-        let needed = vec![true; fields.len()];
         let reader = Reader::new(format, fields.clone(), needed, head.as_deref());
         let read = reader
             .map_err(|error| no(format!("{name}: {error}")))?
@@ -412,4 +540,23 @@ pub(crate) fn rows_of_tables(
         batches.push(read.batch);
     }
     Ok(batches)
+}
+
+/// All rows of a Parquet file.
+fn whole(mut source: ParquetSource) -> Result<Batch, RunnerError> {
+    let no = |text: String| RunnerError::Refused(text);
+    let mut parts = Vec::new();
+    while let Taken::Columns(columns) = source
+        .take(usize::MAX, Duration::ZERO)
+        .map_err(|error| no(error.to_string()))?
+    {
+        if let Some(bad) = columns.bad.first() {
+            return Err(no(format!("{}, row {}: {bad}", source.name(), bad.line)));
+        }
+        parts.push(columns.batch);
+    }
+    if parts.is_empty() {
+        return Err(no(format!("{} has no rows", source.name())));
+    }
+    Ok(Batch::together(&parts))
 }

@@ -42,10 +42,11 @@ mod front;
 mod live;
 mod page;
 mod plane;
+mod reach;
 mod tap;
 
 pub use admin::Service;
 pub use answer::AnswerBody;
 pub use connectors::{NoPorts, Ports};
 pub use front::{Door, Front};
-pub use plane::{Plane, PlaneError};
+pub use plane::{Plane, PlaneError, state_bytes_max};

@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holm_connect::{Figures, Subscription, View};
 use holm_disk::RealFolder;
 use holm_durable::CheckedError;
+use holm_engine::Class;
 use holm_machine::DiskError;
-use holm_runner::{Handle, Phase, Settings, Status, start};
+use holm_runner::{Handle, Phase, Settings, Status, Turns, start};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::connectors::{self, Made, Ports};
+use crate::connectors::{self, Asked, Made, Ports};
 use crate::definition::{Definition, SQL_MAX, check_name};
 use crate::front::Front;
+use crate::reach::{DIAL_TIMEOUT, Reach, Tls};
 use crate::tap::Tap;
 
 /// The most streams of a site.
@@ -65,7 +69,12 @@ struct Stream {
     /// Why it could not be started.
     refused: Option<String>,
     promise: String,
-    view: View,
+    queries: Vec<Asked>,
+    shares: Vec<String>,
+    /// Whether it reads what is there already, and therefore yields to those that do not.
+    is_batch: bool,
+    /// For each query what it shows.
+    views: Vec<View>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -79,6 +88,7 @@ struct Inner {
     ports: Arc<dyn Ports>,
     front: Front,
     runtime: tokio::runtime::Handle,
+    turns: Turns,
     streams: Mutex<BTreeMap<String, Stream>>,
 }
 
@@ -96,6 +106,7 @@ impl Plane {
             ports,
             front,
             runtime: tokio::runtime::Handle::current(),
+            turns: Turns::new(thread::available_parallelism().map_or(1, NonZero::get)),
             streams: Mutex::default(),
         }));
         let failed = |error| PlaneError::Failed(format!("read {}: {error}", root.display()));
@@ -158,7 +169,7 @@ impl Plane {
             }
         }
         // What cannot run is refused before anything is kept.
-        let made = connectors::make(name, sql, &*self.0.ports)?;
+        let made = self.make(name, sql)?;
         let definition = Definition {
             name: name.to_owned(),
             sql: sql.to_owned(),
@@ -175,7 +186,7 @@ impl Plane {
     /// Takes up a stream that was made before.
     fn begin(&self, definition: Definition) {
         let name = definition.name.clone();
-        let made = connectors::make(&name, &definition.sql, &*self.0.ports);
+        let made = self.make(&name, &definition.sql);
         if let Err(error) = &made {
             tracing::warn!(stream = name, %error, "stream does not start");
         }
@@ -183,19 +194,24 @@ impl Plane {
         self.streams().insert(name, stream);
     }
 
+    fn make(&self, name: &str, sql: &str) -> Result<Made, PlaneError> {
+        connectors::make(name, sql, &*self.0.ports, &self.0.turns)
+    }
+
     fn run(&self, definition: Definition, made: Result<Made, PlaneError>) -> Stream {
         let name = definition.name.clone();
-        let fields = made.as_ref().map(|made| made.fields.clone());
-        let view = View::new(&name, &definition.sql, &fields.unwrap_or_default());
         let mut stream = Stream {
-            definition,
             handle: None,
             refused: None,
             promise: String::new(),
-            view: view.clone(),
+            queries: Vec::new(),
+            shares: Vec::new(),
+            is_batch: false,
+            views: vec![View::new(&name, &definition.sql, &[])],
             tasks: Vec::new(),
+            definition,
         };
-        let started = made.and_then(|made| self.launch(&name, made, &view, &mut stream));
+        let started = made.and_then(|made| self.launch(&name, made, &mut stream));
         match started {
             Ok(handle) => {
                 handle.pause(stream.definition.is_paused);
@@ -203,48 +219,48 @@ impl Plane {
             }
             Err(error) => stream.refused = Some(error.to_string()),
         }
-        self.0.front.show(&view);
+        stream.views.iter().for_each(|view| self.0.front.show(view));
         stream
     }
 
-    fn launch(
-        &self,
-        name: &str,
-        made: Made,
-        view: &View,
-        stream: &mut Stream,
-    ) -> Result<Handle, PlaneError> {
+    fn launch(&self, name: &str, made: Made, stream: &mut Stream) -> Result<Handle, PlaneError> {
         let Made {
             job,
             mut ends,
             tables,
             door,
             subscriptions,
+            queries,
+            shares,
             promise,
-            ..
         } = made;
-        stream.promise = promise;
+        let shown = |it: &Asked| View::new(&it.name, &it.sql, &it.fields);
+        stream.views = queries.iter().map(shown).collect();
+        (stream.promise, stream.queries, stream.shares) = (promise, queries, shares);
+        let class = job.turns.as_ref().map(|(_, class)| *class);
+        stream.is_batch = class == Some(Class::Batch);
         let folder = RealFolder::open(&self.path(name))?;
-        ends.sinks = ends
-            .sinks
-            .into_iter()
-            .map(|sink| {
-                let view = view.clone();
-                Box::new(Tap { sink, view }) as Box<dyn holm_connect::Sink>
-            })
-            .collect();
+        let sinks = ends.sinks.into_iter().zip(&stream.views);
+        let tapped = sinks.map(|(sink, view)| {
+            let view = view.clone();
+            Box::new(Tap { sink, view }) as Box<dyn holm_connect::Sink>
+        });
+        ends.sinks = tapped.collect();
         match door {
             Some(door) => self.0.front.open(name, door),
             None => self.0.front.close(name),
         }
-        for (subscription, address) in subscriptions {
-            let task = subscribed(name.to_owned(), subscription, address);
+        for (subscription, broker) in subscriptions {
+            let task = subscribed(name.to_owned(), subscription, broker);
             stream.tasks.push(self.0.runtime.spawn(task));
         }
         let ports = Arc::clone(&self.0.ports);
         let rows = move || connectors::rows_of_tables(&tables, &*ports);
         let listener = Box::new(|_asides| {});
-        let settings = Settings::default();
+        let settings = Settings {
+            state_bytes_max: state_bytes_max(),
+            ..Settings::default()
+        };
         Ok(start(folder, job, ends, settings, Box::new(rows), listener))
     }
 
@@ -295,7 +311,7 @@ impl Plane {
                 let _phase: Phase = handle.join();
             }
             self.stop_tasks(name);
-            let made = connectors::make(name, &definition.sql, &*self.0.ports)?;
+            let made = self.make(name, &definition.sql)?;
             let stream = self.run(definition, Ok(made));
             self.streams().insert(name.to_owned(), stream);
         }
@@ -321,7 +337,8 @@ impl Plane {
         }
         let mut stream = self.streams().remove(name).ok_or_else(missing)?;
         self.0.front.close(name);
-        self.0.front.hide(name);
+        let views = stream.views.iter();
+        views.for_each(|view| self.0.front.hide(view.name()));
         stream.tasks.drain(..).for_each(|task| task.abort());
         stream.definition.is_dropped = true;
         stream.definition.write(&self.path(name))?;
@@ -363,7 +380,7 @@ impl Plane {
                 let text = format!("{name} did not drain within {DRAIN:?}; nothing was dropped");
                 return Err(PlaneError::Unavailable(text));
             }
-            std::thread::sleep(STEP);
+            thread::sleep(STEP);
             waited += STEP;
         }
     }
@@ -401,25 +418,32 @@ impl Plane {
     fn tick(&self) {
         for stream in self.streams().values() {
             if let Some(handle) = &stream.handle {
-                stream
-                    .view
-                    .figures(figures(&handle.status(), handle.is_over()));
+                let (status, is_over) = (handle.status(), handle.is_over());
+                for (query, view) in stream.views.iter().enumerate() {
+                    view.figures(figures(&status, query, is_over));
+                }
             }
         }
     }
 }
 
-fn figures(status: &Status, is_ended: bool) -> Figures {
+/// What is shown of a query: its rows are its own, and panes, keys, state and time are those of all
+/// that share its stream.
+fn figures(status: &Status, query: usize, is_ended: bool) -> Figures {
+    let counts = match status.queries.as_slice() {
+        [_] => status.counts,
+        several => several[query],
+    };
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let clock = since
         .ok()
         .and_then(|since| i64::try_from(since.as_micros()).ok());
     let lowest = status.marks.iter().min().copied();
     Figures {
-        rows: status.counts.rows,
-        out: status.counts.out,
-        late: status.counts.late,
-        diverted: status.counts.diverted,
+        rows: counts.rows,
+        out: counts.out,
+        late: counts.late,
+        diverted: counts.diverted,
         log_bytes: status.log_bytes,
         logged: status.logged,
         state_bytes: wide(status.gauge.bytes),
@@ -429,8 +453,21 @@ fn figures(status: &Status, is_ended: bool) -> Figures {
         watermark: lowest.filter(|mark| *mark != i64::MIN && *mark != i64::MAX),
         clock: clock.unwrap_or(0),
         is_ended,
+        together: wide(status.queries.len()),
         ..Figures::default()
     }
+}
+
+/// How much state a query of this machine may keep: a quarter of its memory, where that is known.
+#[must_use]
+pub fn state_bytes_max() -> usize {
+    let known = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = known
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = total.and_then(|text| text.trim().trim_end_matches(" kB").parse::<usize>().ok());
+    let otherwise = Settings::default().state_bytes_max;
+    total.map_or(otherwise, |kib| kib.saturating_mul(1_024) / 4)
 }
 
 fn wide(count: usize) -> u64 {
@@ -467,10 +504,12 @@ fn shown(stream: &Stream) -> Value {
         .map(|aside| json!({ "row": aside.row.map(|row| row.1), "why": aside.why }))
         .collect();
     let (recovered, replayed) = status.recovered;
+    let class = if stream.is_batch { "batch" } else { "live" };
     json!({
         "name": name, "sql": sql, "phase": phase, "why": why, "promise": stream.promise,
         "rows_in": status.counts.rows, "late": status.counts.late,
-        "diverted": status.counts.diverted, "rows_out": status.output,
+        "diverted": status.counts.diverted, "rows_out": status.outputs.iter().sum::<u64>(),
+        "class": class, "queries": shown_queries(stream, &status), "shares": stream.shares,
         "committed": status.committed, "records": status.records,
         "panes": status.gauge.panes, "keys": status.gauge.keys,
         "log_bytes": status.log_bytes, "logged_bytes": status.logged.0, "credit_bytes": status.credit_bytes,
@@ -478,6 +517,18 @@ fn shown(stream: &Stream) -> Value {
         "watermarks": status.marks.iter().map(time).collect::<Vec<_>>(),
         "recovered_ms": recovered.as_secs_f64() * 1e3, "replayed": replayed, "asides": asides,
     })
+}
+
+fn shown_queries(stream: &Stream, status: &Status) -> Vec<Value> {
+    let queries = stream.queries.iter().zip(&status.queries).enumerate();
+    let shown = queries.map(|(number, (asked, counts))| {
+        json!({
+            "name": asked.name, "into": asked.into, "rows_in": counts.rows, "late": counts.late,
+            "diverted": counts.diverted, "rows_out": status.outputs[number],
+            "committed": status.committed.get(number),
+        })
+    });
+    shown.collect()
 }
 
 fn remove(path: &Path) -> Result<(), PlaneError> {
@@ -490,16 +541,35 @@ fn remove(path: &Path) -> Result<(), PlaneError> {
 }
 
 /// Keeps a subscription to a broker, whatever becomes of its connections.
-async fn subscribed(stream: String, subscription: Subscription, address: String) {
+async fn subscribed(stream: String, subscription: Subscription, broker: Reach) {
     const RETRY: Duration = Duration::from_millis(500);
     loop {
-        match tokio::net::TcpStream::connect(&address).await {
-            Ok(connection) => match subscription.serve(connection).await {
-                Ok(()) => {}
-                Err(error) => tracing::warn!(stream, %address, %error, "broker lost"),
-            },
-            Err(error) => tracing::warn!(stream, %address, %error, "broker not reached"),
+        let ended = session(&subscription, &broker).await;
+        if let Err(error) = ended {
+            tracing::warn!(stream, broker = broker.host, error, "broker lost");
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// One connection to a broker, until it ends.
+async fn session(subscription: &Subscription, broker: &Reach) -> Result<(), String> {
+    let connected = tokio::net::TcpStream::connect(&broker.host);
+    let plain = in_time(connected).await?;
+    let served = match &broker.tls {
+        None => subscription.serve(plain).await,
+        Some(Tls { config, name }) => {
+            let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
+            let secure = in_time(connector.connect(name.clone(), plain)).await?;
+            subscription.serve(secure).await
+        }
+    };
+    served.map_err(|error| error.to_string())
+}
+
+async fn in_time<T>(work: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(DIAL_TIMEOUT, work).await {
+        Ok(done) => done.map_err(|error| format!("it is not reached: {error}")),
+        Err(_late) => Err("it does not answer".to_owned()),
     }
 }

@@ -11,7 +11,7 @@ use crate::coerce::Typed;
 use crate::needed;
 use crate::refusal::{Refusal, Span};
 use crate::relation::{Column, Relation};
-use crate::syntax::{Item, Node as Ast, Query, Script, Term};
+use crate::syntax::{Asked, Item, Node as Ast, Query, Script, Term};
 
 /// A plan, and where its rows come from and go to.
 #[derive(Clone, Debug)]
@@ -24,14 +24,36 @@ pub struct Planned {
     pub tables: Vec<(String, Vec<Field>)>,
     /// The table that rows go into.
     pub into: Option<Table>,
+    /// Its statement, as it stands in the text.
+    pub text: String,
 }
 
-/// Makes a plan of a script.
+/// Makes a plan of a script that has one query.
 ///
 /// # Errors
 ///
 /// A refusal that points at what is wrong.
 pub fn plan(script: &Script, known: &Known) -> Result<Planned, Refusal> {
+    if let Some(second) = script.queries.get(1) {
+        let message =
+            "a second query; several INSERTs of one text are kept by `holm stream create`";
+        return Err(Refusal::new(second.span, message).of(&script.text));
+    }
+    let first = script.queries.first().expect("a text has a query");
+    bound(script, known, first)
+}
+
+/// Makes a plan of each query of a script, in their order.
+///
+/// # Errors
+///
+/// A refusal that points at what is wrong.
+pub fn plans(script: &Script, known: &Known) -> Result<Vec<Planned>, Refusal> {
+    let queries = script.queries.iter();
+    queries.map(|asked| bound(script, known, asked)).collect()
+}
+
+fn bound(script: &Script, known: &Known, asked: &Asked) -> Result<Planned, Refusal> {
     let mut binder = Binder {
         script,
         known,
@@ -42,7 +64,8 @@ pub fn plan(script: &Script, known: &Known) -> Result<Planned, Refusal> {
         scopes: Vec::new(),
         depth: 0,
     };
-    binder.script().map_err(|refusal| refusal.of(&script.text))
+    let bound = binder.bind(asked);
+    bound.map_err(|refusal| refusal.of(&script.text))
 }
 
 #[derive(Debug)]
@@ -58,10 +81,10 @@ pub(crate) struct Binder<'a> {
 }
 
 impl Binder<'_> {
-    fn script(&mut self) -> Result<Planned, Refusal> {
+    fn bind(&mut self, asked: &Asked) -> Result<Planned, Refusal> {
         let script = self.script;
-        let mut relation = self.query(&script.query)?;
-        let into = script.into.as_ref().map(|word| {
+        let mut relation = self.query(&asked.query)?;
+        let into = asked.into.as_ref().map(|word| {
             let found = script.tables.iter().find(|table| word.is(&table.name));
             let message = format!(
                 "there is no table `{}` to insert into; CREATE TABLE it",
@@ -72,7 +95,7 @@ impl Binder<'_> {
                 .ok_or_else(|| Refusal::new(word.span, message))
         });
         let into = into.transpose()?;
-        if let (Some(table), Some(word)) = (&into, &script.into) {
+        if let (Some(table), Some(word)) = (&into, &asked.into) {
             relation = self.fit(relation, table, word.span)?;
         }
         if let Some(ranked) = &relation.ranked {
@@ -102,6 +125,7 @@ impl Binder<'_> {
             plan,
             tables: std::mem::take(&mut self.tables),
             into,
+            text: script.text[asked.span.start..asked.span.end].to_owned(),
         })
     }
 

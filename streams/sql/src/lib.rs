@@ -57,7 +57,7 @@ mod refusal;
 mod relation;
 mod syntax;
 
-pub use bind::{Planned, plan};
+pub use bind::{Planned, plan, plans};
 pub use catalog::{Known, Table, TableShape};
 pub use explain::{explain, length};
 pub use parser::parse;

@@ -7,7 +7,7 @@ use holm_lanes::{Field, Kind};
 use crate::catalog::Table;
 use crate::lexer::{Token, tokens};
 use crate::refusal::{Refusal, Span};
-use crate::syntax::{Item, Join, Query, Script, Source, Term, WindowName, Word};
+use crate::syntax::{Asked, Item, Join, Query, Script, Source, Term, WindowName, Word};
 
 /// How deep expressions and queries may nest (I3).
 const DEPTH_MAX: usize = 64;
@@ -163,7 +163,7 @@ impl Parser {
     fn script(mut self, text: &str) -> Parsed<Script> {
         let mut tables: Vec<Table> = Vec::new();
         let mut views: Vec<(Word, Query)> = Vec::new();
-        let mut found: Option<(Query, Option<Word>)> = None;
+        let mut queries: Vec<Asked> = Vec::new();
         while *self.peek() != Token::End {
             if self.take_sign(";") {
                 continue;
@@ -190,37 +190,49 @@ impl Parser {
                     views.push((name, self.query()?));
                 }
             } else {
-                let into = if self.take_word("INSERT") {
-                    self.expect_word("INTO")?;
-                    Some(self.name("the table that rows go into")?)
-                } else if self.is_word("SELECT") || self.is_word("WITH") {
-                    None
-                } else {
-                    return self.refuse(format!(
-                        "expected CREATE TABLE, CREATE VIEW, INSERT INTO or SELECT, found {}",
-                        self.here()
-                    ));
-                };
-                if found.is_some() {
-                    let message = "a second query; one text has one, and views for the others";
-                    return Err(Refusal::new(start, message));
-                }
-                found = Some((self.query()?, into));
+                let asked = self.asked(start, &queries)?;
+                queries.push(asked);
             }
             if *self.peek() != Token::End {
                 self.expect_sign(";")?;
             }
         }
-        let Some((query, into)) = found else {
+        if queries.is_empty() {
             return self.refuse("the text has no query: add a SELECT or an INSERT INTO ... SELECT");
-        };
+        }
         Ok(Script {
             text: text.to_owned(),
             tables,
             views,
-            query,
-            into,
+            queries,
         })
+    }
+
+    /// A query behind others: of several each goes into a table of its own.
+    fn asked(&mut self, start: Span, others: &[Asked]) -> Parsed<Asked> {
+        let into = if self.take_word("INSERT") {
+            self.expect_word("INTO")?;
+            Some(self.name("the table that rows go into")?)
+        } else if self.is_word("SELECT") || self.is_word("WITH") {
+            None
+        } else {
+            return self.refuse(format!(
+                "expected CREATE TABLE, CREATE VIEW, INSERT INTO or SELECT, found {}",
+                self.here()
+            ));
+        };
+        let is_apart = |other: &Asked| match (&into, &other.into) {
+            (Some(own), Some(other)) => !own.is(&other.text),
+            (None, _) | (_, None) => false,
+        };
+        if !others.iter().all(is_apart) {
+            let message =
+                "a second query; of several in one text each is an INSERT INTO a table of its own";
+            return Err(Refusal::new(start, message));
+        }
+        let query = self.query()?;
+        let span = start.to(self.last());
+        Ok(Asked { query, into, span })
     }
 
     fn table(&mut self, start: Span) -> Parsed<Table> {

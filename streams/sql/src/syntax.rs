@@ -146,14 +146,23 @@ pub(crate) struct Query {
     pub(crate) span: Span,
 }
 
-/// All that a text says: tables, views, and the query.
+/// All that a text says: tables, views, and queries.
 #[derive(Clone, Debug)]
 pub struct Script {
     pub(crate) text: String,
     pub(crate) tables: Vec<Table>,
     pub(crate) views: Vec<(Word, Query)>,
+    /// One at least; where there are several, each goes into a table of its own.
+    pub(crate) queries: Vec<Asked>,
+}
+
+/// A query, and where its rows go.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
     pub(crate) query: Query,
     pub(crate) into: Option<Word>,
+    /// Where its statement is.
+    pub(crate) span: Span,
 }
 
 impl Script {
@@ -203,7 +212,8 @@ impl Script {
     }
 
     fn sources(&self, visit: &mut dyn FnMut(&Source)) {
-        self.query.sources(visit);
+        let queries = self.queries.iter();
+        queries.for_each(|asked| asked.query.sources(visit));
         self.views.iter().for_each(|(_, view)| view.sources(visit));
     }
 }

@@ -212,23 +212,70 @@ fn a_post_as_long_as_may_be_counts_once_through_a_kill() -> Result<()> {
 struct Broker {
     child: Child,
     port: String,
+    /// What a client says besides.
+    proof: Vec<String>,
 }
 
 impl Broker {
     fn start() -> Result<Self> {
+        let port = free_port()?;
+        Self::run(&["-p", &port], &port, Vec::new())
+    }
+
+    /// One that speaks TLS alone, with a certificate that was made for it, and knows one user.
+    fn secure(folder: &Path) -> Result<Self> {
+        let port = free_port()?;
+        let file = |name: &str| folder.join(name).display().to_string();
+        let mut of = rcgen::CertificateParams::new(vec!["localhost".to_owned()])?;
+        of.subject_alt_names
+            .push(rcgen::SanType::IpAddress("127.0.0.1".parse()?));
+        let key = rcgen::KeyPair::generate()?;
+        let certificate = of.self_signed(&key)?.pem();
+        let other = rcgen::CertificateParams::new(vec!["localhost".to_owned()])?;
+        let other = other.self_signed(&rcgen::KeyPair::generate()?)?.pem();
+        std::fs::write(file("broker.pem"), certificate)?;
+        std::fs::write(file("broker.key"), key.serialize_pem())?;
+        std::fs::write(file("other.pem"), other)?;
+        std::fs::write(file("secret"), "s3cret word\n")?;
+        let made = Command::new(installed("mosquitto_passwd").context("it comes with mosquitto")?)
+            .args(["-c", "-b", &file("users"), "plant", "s3cret word"])
+            .output()?;
+        ensure!(made.status.success(), "the user is made");
+        let text = format!(
+            "user root\nlistener {port} 127.0.0.1\ncertfile {}\nkeyfile {}\nallow_anonymous false\npassword_file {}\n",
+            file("broker.pem"),
+            file("broker.key"),
+            file("users")
+        );
+        std::fs::write(file("mosquitto.conf"), text)?;
+        let words = [
+            "-h",
+            "127.0.0.1",
+            "--cafile",
+            &file("broker.pem"),
+            "-u",
+            "plant",
+            "-P",
+            "s3cret word",
+        ];
+        let proof = words.map(str::to_owned).into();
+        Self::run(&["-c", &file("mosquitto.conf")], &port, proof)
+    }
+
+    fn run(words: &[&str], port: &str, proof: Vec<String>) -> Result<Self> {
         let program =
             installed("mosquitto").context("mosquitto is not installed (Debian: mosquitto)")?;
-        let port = TcpListener::bind("127.0.0.1:0")?
-            .local_addr()?
-            .port()
-            .to_string();
         let mut command = Command::new(program);
         let child = command
-            .args(["-p", &port])
+            .args(words)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let broker = Self { child, port };
+        let broker = Self {
+            child,
+            port: port.to_owned(),
+            proof,
+        };
         let address = format!("127.0.0.1:{}", broker.port).parse()?;
         until("the broker listens", || {
             Ok(Connection::open(address).is_ok())
@@ -241,6 +288,7 @@ impl Broker {
             .context("mosquitto_pub is not installed (Debian: mosquitto-clients)")?;
         let mut command = Command::new(program);
         command.args(["-p", &self.port, "-q", "1", "-t", "plant/a/task", "-l"]);
+        command.args(&self.proof);
         let mut child = command.stdin(Stdio::piped()).spawn()?;
         child
             .stdin
@@ -250,6 +298,11 @@ impl Broker {
         ensure!(child.wait()?.success(), "the broker takes messages");
         Ok(())
     }
+}
+
+fn free_port() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.port().to_string())
 }
 
 impl Drop for Broker {
@@ -369,4 +422,120 @@ fn a_run_is_seen_on_its_page_and_by_top() -> Result<()> {
         "off loopback it is refused"
     );
     Ok(())
+}
+
+/// A broker behind TLS is proved by the authority that the table names, and no other will do.
+#[test]
+fn messages_of_a_broker_come_by_tls() -> Result<()> {
+    let folder = TempDir::with_prefix("holm-edge-")?;
+    let broker = Broker::secure(folder.path())?;
+    let file = |name: &str| folder.path().join(name);
+    let server = site()?;
+    let at = address(&server)?;
+    let options = |authority: &str| {
+        format!(
+            "'connector'='mqtt', 'url'='mqtts://127.0.0.1:{}', 'topic'='plant/+/task', 'ca'='{}', \
+             'user'='plant', 'password-file'='{}'",
+            broker.port,
+            file(authority).display(),
+            file("secret").display()
+        )
+    };
+    create(
+        at,
+        "proved",
+        (&options("broker.pem"), &file("proved.jsonl")),
+    )?;
+    create(at, "other", (&options("other.pem"), &file("other.jsonl")))?;
+    let rows = |name: &str| std::fs::read_to_string(file(name)).unwrap_or_default();
+    until("the stream is subscribed", || {
+        broker.publish(&(row(0, 1) + &row(1, 1)))?;
+        Ok(!rows("proved.jsonl").is_empty())
+    })?;
+    until("the other stream says why it has nothing", || {
+        let log = server.log();
+        let mut lost = log.lines().filter(|line| line.contains("broker lost"));
+        Ok(lost.any(|line| line.contains("other") && line.contains("certificate")))
+    })?;
+    ensure!(rows("other.jsonl").is_empty(), "nothing comes unproved");
+    Ok(())
+}
+
+/// A page that is asked for counts once, whatever ends the site: unchanged, grown, another one.
+#[test]
+fn a_page_that_is_pulled_counts_once() -> Result<()> {
+    let folder = TempDir::with_prefix("holm-edge-")?;
+    let into = folder.path().join("out.jsonl");
+    let page = Pages::serve()?;
+    page.show(&(row(0, 1) + &row(0, 1)));
+    let mut server = site()?;
+    let options = format!(
+        "'connector'='http', 'url'='http://{}/rows', 'interval'='100 ms'",
+        page.at
+    );
+    create(address(&server)?, "pull", (&options, &into))?;
+    let asked = page.asked();
+    until("the page was asked for again", || {
+        Ok(page.asked() > asked + 2)
+    })?;
+    server.kill()?;
+    server.again()?;
+    let asked = page.asked();
+    until("the page was asked for again", || {
+        Ok(page.asked() > asked + 2)
+    })?;
+    page.show(&(row(0, 1) + &row(0, 1) + &row(0, 1)));
+    let asked = page.asked();
+    until("the page was asked for again", || {
+        Ok(page.asked() > asked + 2)
+    })?;
+    page.show(&row(5, 2));
+    let expected = "{\"window_start\":\"2026-01-05T10:00:00.000\",\"k\":1,\"n\":3}\n";
+    until("the first window is out", || {
+        Ok(std::fs::read_to_string(&into).unwrap_or_default() == expected)
+    })
+}
+
+/// A page over HTTP, and how often it was asked for.
+struct Pages {
+    at: SocketAddr,
+    shown: std::sync::Arc<std::sync::Mutex<(String, usize)>>,
+}
+
+impl Pages {
+    fn serve() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let at = listener.local_addr()?;
+        let shown = std::sync::Arc::new(std::sync::Mutex::new((String::new(), 0)));
+        let page = std::sync::Arc::clone(&shown);
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let mut head = BufReader::new(&client);
+                let mut line = String::new();
+                while head.read_line(&mut line).is_ok_and(|count| count > 2) {
+                    line.clear();
+                }
+                let body = {
+                    let mut page = page.lock().expect("nobody panics here");
+                    page.1 += 1;
+                    page.0.clone()
+                };
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                // Whoever was killed meanwhile does not want it.
+                drop(client.write_all(answer.as_bytes()));
+            }
+        });
+        Ok(Self { at, shown })
+    }
+
+    fn show(&self, body: &str) {
+        body.clone_into(&mut self.shown.lock().expect("nobody panics here").0);
+    }
+
+    fn asked(&self) -> usize {
+        self.shown.lock().expect("nobody panics here").1
+    }
 }

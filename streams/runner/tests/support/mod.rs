@@ -13,7 +13,7 @@ use holm_engine::Limits;
 use holm_lanes::{Batch, Field};
 use holm_machine::{Disk, DiskError, Folder};
 use holm_runner::{Arrived, Ends, Input, Job, Opened, RunnerError, Settings, open};
-use holm_sql::{Known, parse, plan};
+use holm_sql::{Known, Planned, parse, plan};
 use holm_virtual::Storage;
 
 const TABLES: &str = include_str!("../../../connect/tests/queries/tables.txt");
@@ -45,6 +45,22 @@ pub(crate) const QUERIES: [(&str, &str, Recipe); 5] = [
     ),
 ];
 
+/// Queries over one stream: two share panes, one adds floats, one reads other rows.
+pub(crate) const SHARED: (&str, &[&str], Recipe) = (
+    "shared",
+    &[
+        include_str!("../../../connect/tests/queries/cm1.sql"),
+        "SELECT window_start, category, COUNT(*) AS n, MAX(job) AS job \
+         FROM TUMBLE(TABLE task, DESCRIPTOR(ts), INTERVAL '2' SECOND) \
+         GROUP BY window_start, window_end, category",
+        "SELECT window_start, category, SUM(job) AS jobs \
+         FROM HOP(TABLE task, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND) \
+         GROUP BY window_start, window_end, category",
+        "SELECT ts, job FROM task WHERE event_type = 1",
+    ],
+    Recipe::Cluster,
+);
+
 fn wide(count: usize) -> u64 {
     u64::try_from(count).expect("what is in memory is counted in 64 bits")
 }
@@ -66,12 +82,22 @@ pub(crate) struct Case {
 impl Case {
     /// A query over so many rows with two seconds of disorder, ten of them a second.
     pub(crate) fn new((name, query, recipe): (&str, &str, Recipe), rows: u64) -> Self {
-        let script = parse(&format!("{TABLES}{query}")).expect("it is there");
-        let planned = plan(&script, &Known::default()).expect("it is there");
+        Self::of((name, &[query], recipe), rows)
+    }
+
+    /// Several queries over the same rows.
+    pub(crate) fn of((name, queries, recipe): (&str, &[&str], Recipe), rows: u64) -> Self {
+        let of = |query: &&str| {
+            let script = parse(&format!("{TABLES}{query}")).expect("it is there");
+            plan(&script, &Known::default()).expect("it is there")
+        };
+        let planned: Vec<Planned> = queries.iter().map(of).collect();
+        let needed = |column: usize| planned.iter().any(|it| it.needed[0][column]);
+        let fields = planned[0].plan.sources[0].fields.clone();
         let input = Input {
             format: Format::JsonLines,
-            fields: planned.plan.sources[0].fields.clone(),
-            needed: planned.needed[0].clone(),
+            needed: (0..fields.len()).map(needed).collect(),
+            fields,
         };
         let mut generator = Generator::new(recipe, 7, rows, (10, 2_000_000));
         let mut text = String::new();
@@ -81,26 +107,23 @@ impl Case {
         // A line that is no row, and one that is late: they are counted once, whatever happens.
         text.insert_str(text.find('\n').expect("it is there") + 1, "not a row\n");
         let mut tables = Vec::new();
-        if !planned.tables.is_empty() {
+        for _ in planned.iter().flat_map(|it| &it.tables) {
             let mut campaigns = Generator::new(Recipe::Campaigns, 7, 1_000, (10, 0));
             tables.push(campaigns.batch(1_000).expect("it is there"));
         }
         Self {
             job: Job {
-                plan: planned.plan,
+                plans: planned.into_iter().map(|it| it.plan).collect(),
                 inputs: vec![input],
                 description: name.as_bytes().to_vec(),
                 limits: Limits::default(),
+                turns: None,
             },
             text: Arc::new(text.into_bytes()),
             tables,
             is_replayable: true,
             guarantee: Guarantee::ExactlyOnce,
         }
-    }
-
-    fn fields(&self) -> &[Field] {
-        &self.job.plan.fields
     }
 }
 
@@ -270,14 +293,17 @@ pub(crate) fn settings() -> Settings {
 pub(crate) fn reopen(storage: &Storage, case: &Case) -> Result<Opened, RunnerError> {
     let root = storage.root();
     let folder = root.folder("stream")?;
-    let sink = Shelf {
-        folder: root.folder("sink")?,
-        fields: case.fields().to_vec(),
-        disk: None,
-        length: 0,
-        next: 0,
-        guarantee: case.guarantee,
-    };
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    for (query, plan) in case.job.plans.iter().enumerate() {
+        sinks.push(Box::new(Shelf {
+            folder: root.folder(&shelf(query))?,
+            fields: plan.fields.clone(),
+            disk: None,
+            length: 0,
+            next: 0,
+            guarantee: case.guarantee,
+        }));
+    }
     let source = Lines {
         text: Arc::clone(&case.text),
         at: 0,
@@ -286,7 +312,7 @@ pub(crate) fn reopen(storage: &Storage, case: &Case) -> Result<Opened, RunnerErr
     };
     let ends = Ends {
         sources: vec![Box::new(source)],
-        sinks: vec![Box::new(sink)],
+        sinks,
     };
     let mut tables = || Ok(case.tables.clone());
     open(
@@ -327,17 +353,21 @@ pub(crate) fn work(
             }
             3 | 4 => flush(&mut opened, at, mischief)?,
             5 => {
-                if let Some(commit) = opened.keeper.take_commit(0) {
-                    opened.ends.sinks[0].put(commit.first, &commit.rows)?;
-                    opened.keeper.committed(at, 0, commit.output());
+                let sink = match case.job.plans.len() {
+                    1 => 0,
+                    queries => usize::try_from(prng.below(wide(queries))).expect("it is there"),
+                };
+                if let Some(commit) = opened.keeper.take_commit(sink) {
+                    opened.ends.sinks[sink].put(commit.first, &commit.rows)?;
+                    opened.keeper.committed(at, sink, commit.output());
                 }
             }
             6 => {
                 now += 2_000_000;
                 opened.keeper.wake(Time::from_nanos(now));
                 if let Some(save) = opened.keeper.take_save() {
-                    keep(&*folder, &save.name, 1, &save.body())?;
-                    opened.keeper.saved(at, save.through, &save.committed);
+                    keep(&*folder, &save.name(), 1, &save.body())?;
+                    opened.keeper.saved(at, save.through(), save.committed());
                 }
             }
             _ => {
@@ -390,8 +420,18 @@ fn feed(opened: &mut Opened, at: Time, credit: usize) -> Result<(), RunnerError>
     opened.keeper.take(at, 0, arrived)
 }
 
-/// The rows that the sink holds.
+fn shelf(query: usize) -> String {
+    format!("sink{query}")
+}
+
+/// The rows that the sink of a query holds.
+pub(crate) fn rows_of(storage: &Storage, query: usize) -> String {
+    let bytes = storage.bytes(&format!("{}/rows", shelf(query)));
+    String::from_utf8(bytes.unwrap_or_default()).expect("it is there")
+}
+
+/// The rows that all sinks hold, one after the other.
 pub(crate) fn rows(storage: &Storage) -> String {
-    let bytes = storage.bytes("sink/rows").unwrap_or_default();
-    String::from_utf8(bytes).expect("it is there")
+    let queries = 0..holm_once::QUERIES_MAX;
+    queries.map(|query| rows_of(storage, query)).collect()
 }

@@ -320,7 +320,8 @@ function draw() {
         of.tiles[at].value.textContent = show(of.figures, of);
         of.tiles[at].value.className = warns && warns(of.figures) ? "warn" : "";
       });
-      of.state.textContent = of.figures.ended ? "ended" : "running";
+      const others = of.figures.together > 1 ? `; ${of.figures.together} queries share rows, panes, keys, state and log` : "";
+      of.state.textContent = (of.figures.ended ? "ended" : "running") + others;
     }
     drawWindows(of);
     of.small.replaceChildren(
