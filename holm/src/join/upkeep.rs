@@ -123,7 +123,7 @@ pub(super) async fn renew(
         None => {
             let trusted = folder.trusted()?;
             let is_good = |pem: &str| holm_net::signer_of_pem(pem, &trusted).is_some_and(is_onward);
-            ask_all(certificates, peers, (&request, &is_good)).await?
+            ask_all(certificates, peers, &request, &is_good).await?
         }
     };
     let issued = Issued {
@@ -148,7 +148,8 @@ pub(super) async fn renew(
 async fn ask_all(
     certificates: &Arc<Rotating>,
     peers: &Peers,
-    (request, is_good): (&[u8], &(dyn Fn(&str) -> bool + Sync)),
+    request: &[u8],
+    is_good: &(dyn Fn(&str) -> bool + Sync),
 ) -> anyhow::Result<String> {
     let trust = Trust::Member(Arc::clone(certificates));
     let mut said = Vec::new();

@@ -1,6 +1,14 @@
 //! Every small world of a replacement: sites that look, act late and crash between, one that joins, one that leaves, two
-//! replacements at once. In none of them does a member meet a certificate that it does not trust, and each goes on to
-//! its end. What would break that is planted, and found.
+//! replacements at once. In none of them does a member meet a certificate that it does not trust, or is the replacement
+//! done while one trusts the old authority; each goes on to its end. What would break that is planted, and found.
+//!
+//! That nobody may be able to sign by the old one when it is dropped shows only with two that join: a world too large to
+//! be tried here, so no fault is planted for it.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "which world is tried first changes nothing"
+)]
 
 use std::collections::HashSet;
 
@@ -41,13 +49,20 @@ struct World {
     has_left: bool,
 }
 
+/// Who comes or goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Changes {
+    None,
+    OneJoins,
+    OneLeaves,
+}
+
 /// What may happen, and the rules that are tried.
 #[derive(Clone, Copy)]
 struct Laws {
     sites: usize,
     made_max: u8,
-    joins: bool,
-    leaves: bool,
+    changes: Changes,
     stage: fn(Fingerprint, &[Site]) -> Stage,
     is_onward: fn(&Report, Option<Fingerprint>, Fingerprint) -> bool,
     /// Whether a desk looks at its key only once the newcomer is a member.
@@ -61,8 +76,7 @@ impl Laws {
         Self {
             sites,
             made_max: 2,
-            joins: false,
-            leaves: false,
+            changes: Changes::None,
             stage,
             is_onward: Report::is_onward,
             signs_after: true,
@@ -143,6 +157,15 @@ impl World {
         pairs.next()
     }
 
+    /// Whether it is done, and a member trusts another authority still.
+    fn is_done_early(&self) -> bool {
+        let done = self.next.map(|(next, _by)| next);
+        let done = done.filter(|next| self.done == Some(*next));
+        let members = (0..SITES).filter(|at| self.members[*at].is_some());
+        let mut own = members.filter_map(|at| self.machines[at].as_ref());
+        done.is_some_and(|next| own.any(|it| it.own.trusts != [next]))
+    }
+
     /// All worlds that one event makes of this one.
     fn successors(&self, laws: Laws) -> Vec<Self> {
         let mut all = Vec::new();
@@ -151,7 +174,7 @@ impl World {
                 self.of_site(at, laws, &mut all);
             }
         }
-        if laws.joins {
+        if laws.changes == Changes::OneJoins {
             self.of_newcomer(laws, &mut all);
         }
         all
@@ -205,7 +228,7 @@ impl World {
         if self.made < laws.made_max && machine.own.key.is_some() {
             add(&|world| world.begin(at));
         }
-        if laws.leaves && !self.has_left {
+        if laws.changes == Changes::OneLeaves && !self.has_left {
             add(&|world| {
                 world.members[at] = None;
                 world.machines[at] = None;
@@ -247,7 +270,7 @@ impl World {
         };
         // A member keeps those that it trusts, for it has told the others of them.
         let before = self.machines[JOINER].as_ref().map(|it| it.own.clone());
-        let mut own = before.unwrap_or(Report {
+        let mut own = before.unwrap_or_else(|| Report {
             trusts: desk.trusts,
             ..Report::default()
         });
@@ -348,7 +371,7 @@ impl World {
     /// What a site does of its own next, if it changes anything.
     fn work(&self, at: usize, laws: Laws) -> Option<Self> {
         let mut only = laws;
-        (only.leaves, only.made_max) = (false, 0);
+        (only.changes, only.made_max) = (Changes::None, 0);
         self.members[at]?;
         let mut all = Vec::new();
         self.of_site(at, only, &mut all);
@@ -397,13 +420,13 @@ impl World {
 }
 
 /// Tries all worlds: how many there are, or the first that breaks the promise.
-fn worlds(laws: Laws) -> Result<usize, World> {
+fn worlds(laws: Laws) -> Result<usize, Box<World>> {
     let first = World::new(laws);
     let mut seen = HashSet::from([first.clone()]);
     let mut open = vec![first];
     while let Some(world) = open.pop() {
-        if world.strangers().is_some() {
-            return Err(world);
+        if world.strangers().is_some() || world.is_done_early() {
+            return Err(Box::new(world));
         }
         for other in world.successors(laws) {
             if seen.insert(other.clone()) {
@@ -424,15 +447,7 @@ fn worlds(laws: Laws) -> Result<usize, World> {
 fn joining(made_max: u8) -> Laws {
     Laws {
         made_max,
-        joins: true,
-        ..Laws::of(2)
-    }
-}
-
-fn leaving() -> Laws {
-    Laws {
-        made_max: 2,
-        leaves: true,
+        changes: Changes::OneJoins,
         ..Laws::of(2)
     }
 }
@@ -441,7 +456,7 @@ fn leaving() -> Laws {
 fn three_sites_never_meet_a_certificate_that_they_do_not_trust() {
     let laws = Laws {
         made_max: 1,
-        leaves: true,
+        changes: Changes::OneLeaves,
         ..Laws::of(3)
     };
     let count = worlds(laws).expect("no member is a stranger");
@@ -451,7 +466,11 @@ fn three_sites_never_meet_a_certificate_that_they_do_not_trust() {
 
 #[test]
 fn nor_do_two_while_another_replacement_is_begun_and_one_leaves() {
-    let count = worlds(leaving()).expect("no member is a stranger");
+    let laws = Laws {
+        changes: Changes::OneLeaves,
+        ..Laws::of(2)
+    };
+    let count = worlds(laws).expect("no member is a stranger");
     println!("{count} worlds");
     assert!(count > 1_000, "{count}");
 }
@@ -485,16 +504,10 @@ fn a_stage_that_is_left_early_is_found() {
                 .collect();
             stage(next, &told)
         },
-        // Who can still sign by the old one is not waited for.
-        |next, sites| {
-            let has_signed = |it: &Site| {
-                let report = it.report.as_ref();
-                report.is_some_and(|it| it.signed_by == Some(next))
-            };
-            match stage(next, sites) {
-                Stage::Sign if sites.iter().all(has_signed) => Stage::Drop,
-                other => other,
-            }
+        // It is done as soon as all have certificates of the next one.
+        |next, sites| match stage(next, sites) {
+            Stage::Drop => Stage::Finish,
+            other => other,
         },
     ];
     for (number, stage) in early.into_iter().enumerate() {
@@ -504,7 +517,8 @@ fn a_stage_that_is_left_early_is_found() {
             ..joining(1)
         };
         let found = worlds(laws).expect_err("it is found");
-        println!("fault {number}: {:?}", found.strangers());
+        let strangers = found.strangers();
+        println!("fault {number}: {strangers:?} or done early");
     }
 }
 
@@ -544,7 +558,10 @@ fn an_authority_is_lost_with_the_last_that_has_its_key() {
     assert!(!is_lost(next, by, &[maker, other.clone()]));
     let robbed = site(0, Some(has(&[OLD, next], None)));
     assert!(is_lost(next, by, &[robbed, other.clone()]));
-    assert!(is_lost(next, by, &[other.clone()]), "the maker has left");
+    assert!(
+        is_lost(next, by, std::slice::from_ref(&other)),
+        "the maker has left"
+    );
     let entrusted = Report {
         key: Some(next),
         ..has(&[OLD, next], None)
