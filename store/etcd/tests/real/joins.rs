@@ -285,8 +285,9 @@ fn a_node_alone_and_a_cluster_of_foreign_certificates_make_no_tokens() {
 fn an_authority_is_replaced_where_members_sign_and_by_administrators() {
     with_sites(async |sites| {
         let (a, b) = (signed(sites, "a"), sites.at("b"));
+        let cx = nobody();
         let replace = async |services: &Services| {
-            let asked = services.site_authority_replace(&nobody(), SiteAuthorityReplaceRequest {});
+            let asked = services.site_authority_replace(&cx, SiteAuthorityReplaceRequest {});
             asked.await
         };
         let shown = a
@@ -329,7 +330,8 @@ fn an_authority_is_replaced_where_members_sign_and_by_administrators() {
         assert_eq!(told(replace(&a).await), refusal(3, "user name is empty"));
     });
     with_node(async |alone| {
-        let asked = alone.site_authority_replace(&nobody(), SiteAuthorityReplaceRequest {});
+        let cx = nobody();
+        let asked = alone.site_authority_replace(&cx, SiteAuthorityReplaceRequest {});
         let (_code, text) = told(asked.await);
         assert!(text.contains("this node is alone"), "{text}");
     });
