@@ -11,6 +11,7 @@ use super::node::{node_json, node_text};
 use crate::client::{Client, ConnectionOptions};
 use crate::quantity;
 use crate::screen::{Screen, Table};
+use crate::sites::replacement_text;
 use crate::wire::etcdserverpb::{Member, MemberListRequest, MemberListResponse};
 
 /// How long one site may take: whoever is cut off answers at once, whoever is down does not.
@@ -221,6 +222,8 @@ fn cluster_text(status: &NodeStatus, rows: &[Row], silent: &[String]) -> String 
         }
     }
     text.push_str(&joining_text(status, rows, now()));
+    let replacement = status.replacement.as_ref().map(replacement_text);
+    text.push_str(&replacement.unwrap_or_default());
     for endpoint in silent {
         text.push_str(&format!(
             "{endpoint}: no answer, and no member has this address\n"
@@ -254,7 +257,7 @@ fn joining_text(status: &NodeStatus, rows: &[Row], now: u64) -> String {
 }
 
 /// A time in its largest unit, rounded down.
-fn span(seconds: u64) -> String {
+pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
@@ -263,7 +266,8 @@ fn span(seconds: u64) -> String {
     }
 }
 
-fn now() -> u64 {
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }

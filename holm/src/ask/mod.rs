@@ -16,6 +16,9 @@ mod snapshot;
 mod txn;
 mod watch;
 
+pub(crate) use cluster::{now, span};
+pub(crate) use conflicts::hex;
+
 use anyhow::Context;
 use clap::Subcommand;
 

@@ -10,6 +10,7 @@ use crate::client::{Client, ClientError, ConnectionOptions};
 use crate::probe;
 use crate::quantity;
 use crate::screen::{Screen, Table};
+use crate::sites::replacement_json;
 use crate::wire::etcdserverpb::alarm_request::AlarmAction;
 use crate::wire::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, LeaseLeasesRequest, LeaseLeasesResponse,
@@ -224,6 +225,7 @@ pub(super) fn node_json(endpoint: &str, status: &NodeStatus) -> Value {
         "is_authority": status.certificate.is_some_and(|it| it.is_authority),
         "invitations": status.invitations.iter().map(|it| json!({ "name": it.name, "expires": it.expires }))
             .collect::<Vec<_>>(),
+        "replacement": status.replacement.as_ref().map(replacement_json),
         "keyspaces": status.keyspaces.iter().map(keyspace_json).collect::<Value>(),
         "links": status.links.iter().map(cluster::link_json).collect::<Vec<_>>(),
     })

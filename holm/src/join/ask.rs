@@ -60,7 +60,7 @@ pub(super) fn join(
     let joined = runtime
         .block_on(ask(token, &question))
         .context("join the cluster")?;
-    keep(config, (token, &key), joined)
+    keep(config, (token, &key), (joined, before.is_some()))
 }
 
 /// Asks at one address after the other, and again, until somebody lets the site in or refuses it.
@@ -113,19 +113,33 @@ async fn ask(token: &JoinToken, question: &Question) -> anyhow::Result<Joined> {
 fn keep(
     config: &Config,
     (token, key): (&JoinToken, &NodeKey),
-    joined: Joined,
+    (joined, is_member): (Joined, bool),
 ) -> anyhow::Result<Kept> {
     let folder = SiteFolder::of(&config.data_dir);
-    holm_net::replace(&folder.authority(), joined.authority.as_bytes())?;
-    let found = holm_net::fingerprint_of_file(&folder.authority())?;
     ensure!(
-        found == token.fingerprint,
+        fingerprints(&joined.authority)?.contains(&token.fingerprint),
         "the member that answered names another authority than the token: nothing was joined"
     );
     ensure!(
         holm_runtime::cluster_id(&joined.token) == token.cluster,
         "the member that answered is of another cluster than the token: nothing was joined"
     );
+    // What a member trusts it has told the others, so it stays; nobody signs by another before it is trusted here.
+    let trusted = if is_member {
+        folder.trusted()?
+    } else {
+        joined.authority
+    };
+    ensure!(
+        holm_net::signer_of_pem(&joined.certificate, &trusted).is_some(),
+        "the member that answered signs by an authority that this site does not trust: nothing was joined"
+    );
+    if is_member {
+        check_onward(&folder, &trusted, &joined.certificate)?;
+    }
+    if !is_member {
+        holm_net::replace(&folder.authority(), trusted.as_bytes())?;
+    }
     let issued = Issued {
         certificate: joined.certificate,
         key: key.pem(),
@@ -151,6 +165,22 @@ fn keep(
     Ok(kept)
 }
 
+/// A member goes on to newer authorities and never back: the others may have heard that it has a certificate of the newer.
+fn check_onward(folder: &SiteFolder, trusted: &str, certificate: &str) -> anyhow::Result<()> {
+    let order = fingerprints(trusted)?;
+    let rank = |pem: &str| {
+        let signer = holm_net::signer_of_pem(pem, trusted)?;
+        order.iter().position(|it| *it == signer)
+    };
+    let had = fs::read_to_string(folder.node()).context("read the site's certificate")?;
+    ensure!(
+        rank(&had) <= rank(certificate),
+        "the member that answered signs by an older authority than this site's certificate is of, for the authority is \
+         being replaced: the same command tries again"
+    );
+    Ok(())
+}
+
 /// Whether another node may sign: its answer, or what it says instead.
 pub(super) async fn ask_member(address: &str, trust: &Trust, wish: Wish) -> Result<Answer, String> {
     let question = Question::new(wish).encode();
@@ -168,10 +198,47 @@ pub(super) fn key_of(request: &[u8]) -> anyhow::Result<[u8; 32]> {
     requested_key(request).context("read the request for a certificate")
 }
 
-/// An authority of the cluster, from a key that another member handed over.
-pub(super) fn take_over(folder: &SiteFolder, key: &str) -> anyhow::Result<()> {
-    let certificate = fs::read_to_string(folder.authority()).context("read the authority")?;
-    let authority = Authority::from_pem(&certificate, key)?;
+/// The authority of the cluster that a key is of which another member handed over. Whether it is newer than what this
+/// site had, and so was taken.
+pub(super) fn take_over(folder: &SiteFolder, key: &str) -> anyhow::Result<bool> {
+    let trusted = folder.trusted()?;
+    let authority = Authority::from_pem(&trusted, key)?;
+    let rank = |fingerprint: [u8; 32]| {
+        let all = holm_net::trusted_of_pem(&trusted).unwrap_or_default();
+        all.iter().position(|it| it.fingerprint == fingerprint)
+    };
+    let had = folder.signer().ok().flatten();
+    let had = had.and_then(|it| rank(it.fingerprint()));
+    if had.is_some() && had >= rank(authority.fingerprint()) {
+        return Ok(false);
+    }
     holm_net::replace(&folder.authority_key(), authority.key().as_bytes())?;
-    Ok(())
+    Ok(true)
+}
+
+fn fingerprints(pem: &str) -> anyhow::Result<Vec<[u8; 32]>> {
+    let trusted = holm_net::trusted_of_pem(pem)?;
+    Ok(trusted.iter().map(|it| it.fingerprint).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_taken_over_onward_and_never_back() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = SiteFolder::of(data.path());
+        folder.make().unwrap();
+        let [old, next, foreign] = [1, 2, 3].map(|_| Authority::create("shop").unwrap());
+        let both = format!("{}{}", old.certificate(), next.certificate());
+        holm_net::replace(&folder.authority(), both.as_bytes()).unwrap();
+        take_over(&folder, &foreign.key()).unwrap_err();
+        assert!(take_over(&folder, &old.key()).unwrap());
+        assert!(!take_over(&folder, &old.key()).unwrap());
+        assert!(take_over(&folder, &next.key()).unwrap());
+        assert!(!take_over(&folder, &old.key()).unwrap());
+        let signer = folder.signer().unwrap().unwrap();
+        assert_eq!(signer.fingerprint(), next.fingerprint());
+    }
 }

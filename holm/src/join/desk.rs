@@ -47,42 +47,61 @@ impl SiteDesk {
         let Some(services) = self.services.get() else {
             return later("it is only starting");
         };
-        let signer = match self.folder.signer() {
-            Ok(Some(signer)) => signer,
-            Ok(None) => return later("it has no vote yet, so it cannot sign"),
+        if let Err(answer) = self.signer() {
+            return answer;
+        }
+        let answered = match wish {
+            Wish::Join(join) => self.join(services, &join).await,
+            Wish::Renew { request } => self.renew(services, whom, &request).await,
+            Wish::Entrust => self.entrust(services, whom).await,
+        };
+        answered.unwrap_or_else(|refusal| refusal)
+    }
+
+    /// Who signs here, as the files are now.
+    fn signer(&self) -> Result<Authority, Answer> {
+        match self.folder.signer() {
+            Ok(Some(signer)) => Ok(signer),
+            Ok(None) => Err(later("it has no vote yet, so it cannot sign")),
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "the desk cannot sign");
-                return later("it cannot sign: its log says why");
+                Err(later("it cannot sign: its log says why"))
             }
-        };
-        match wish {
-            Wish::Join(join) => self.join(services, &signer, &join).await,
-            Wish::Renew { request } => match self.member(services, whom).await {
-                Ok((identity, _member)) => self.sign(&signer, &request, &identity),
-                Err(answer) => answer,
-            },
-            Wish::Entrust => match self.member(services, whom).await {
-                Ok((_identity, member)) if member.is_learner => later("it has no vote yet"),
-                Ok((_identity, member)) => {
-                    tracing::info!(
-                        to = member.name,
-                        "the authority is entrusted to another site"
-                    );
-                    Answer::Entrusted { key: signer.key() }
-                }
-                Err(answer) => answer,
-            },
         }
     }
 
-    async fn join(&self, services: &Services, signer: &Authority, join: &Join) -> Answer {
+    async fn renew(
+        &self,
+        services: &Services,
+        whom: Option<Identity>,
+        request: &[u8],
+    ) -> Result<Answer, Answer> {
+        let (identity, _member) = self.member(services, whom).await?;
+        self.sign(&self.signer()?, request, &identity)
+            .map(|certificate| Answer::Renewed { certificate })
+    }
+
+    async fn entrust(&self, services: &Services, whom: Option<Identity>) -> Result<Answer, Answer> {
+        let (_identity, member) = self.member(services, whom).await?;
+        if member.is_learner {
+            return Err(later("it has no vote yet"));
+        }
+        let key = self.signer()?.key();
+        tracing::info!(
+            to = member.name,
+            "the authority is entrusted to another site"
+        );
+        Ok(Answer::Entrusted { key })
+    }
+
+    async fn join(&self, services: &Services, join: &Join) -> Result<Answer, Answer> {
         let key = match key_of(&join.request) {
             Ok(key) => key,
-            Err(error) => return refused(format!("{error:#}")),
+            Err(error) => return Err(refused(format!("{error:#}"))),
         };
         let identity = match Identity::new(&self.cluster, &join.name, &join.name) {
             Ok(identity) => identity,
-            Err(error) => return refused(error.to_string()),
+            Err(error) => return Err(refused(error.to_string())),
         };
         let applicant = Applicant {
             cluster: ClusterId::new(join.cluster),
@@ -96,14 +115,16 @@ impl SiteDesk {
             Ok(admitted) => admitted,
             Err(NotAdmitted::Refused(why)) => {
                 tracing::warn!(site = join.name, url = join.url, why, "a site was refused");
-                return refused(why);
+                return Err(refused(why));
             }
-            Err(NotAdmitted::Unavailable(why)) => return later(&why),
+            Err(NotAdmitted::Unavailable(why)) => return Err(later(&why)),
         };
-        let certificate = match self.sign(signer, &join.request, &identity) {
-            Answer::Renewed { certificate } => certificate,
-            other => return other,
-        };
+        // Only now: what this site has reported of authorities since the other became a member is in these files, and
+        // what it has not reported yet the replacement of one waits for.
+        let signer = self.signer()?;
+        let trusted = self.folder.trusted();
+        let trusted = trusted.map_err(|error| later(&format!("it cannot sign: {error:#}")))?;
+        let certificate = self.sign(&signer, &join.request, &identity)?;
         tracing::info!(site = join.name, url = join.url, "a site joined");
         let name = |member: &Member| {
             if member.node == admitted.node {
@@ -116,14 +137,14 @@ impl SiteDesk {
             let url = member.peer_urls.first().map_or("", String::as_str);
             KeptMember::new(member.node, &name(member), url)
         });
-        Answer::Joined(Box::new(Joined {
+        Ok(Answer::Joined(Box::new(Joined {
             node: format!("{:016x}", admitted.node.value()),
             cluster: self.cluster.clone(),
             token: admitted.token.clone(),
             certificate,
-            authority: signer.certificate().to_owned(),
+            authority: trusted,
             members: members.collect(),
-        }))
+        })))
     }
 
     /// Who shows a certificate, as the member that it is.
@@ -149,11 +170,14 @@ impl SiteDesk {
         Ok((identity, member))
     }
 
-    fn sign(&self, signer: &Authority, request: &[u8], identity: &Identity) -> Answer {
-        match signer.sign(request, identity, self.lifetime) {
-            Ok(certificate) => Answer::Renewed { certificate },
-            Err(error) => refused(format!("sign a certificate: {error}")),
-        }
+    fn sign(
+        &self,
+        signer: &Authority,
+        request: &[u8],
+        identity: &Identity,
+    ) -> Result<String, Answer> {
+        let signed = signer.sign(request, identity, self.lifetime);
+        signed.map_err(|error| refused(format!("sign a certificate: {error}")))
     }
 }
 

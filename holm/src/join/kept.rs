@@ -4,8 +4,9 @@
 //! site/membership.json     cluster, own id, members when it joined, settings that were said; written last
 //! site/node.pem            certificate and key for links, one file so that a crash cannot part them
 //! site/key.pem             the key while it joins; gone once node.pem holds it
-//! site/authority.pem       whom the sites trust
-//! site/authority-key.pem   signs for others; at sites with a vote
+//! site/authority.pem       whom the sites trust; several while one replaces another, the oldest first
+//! site/authority-key.pem   signs for others, for the authority that it fits; at sites with a vote
+//! site/authority-next.pem  key and certificate of the next authority, at the site that made it, until it signs
 //! ```
 //!
 //! All of it is readable by its owner alone.
@@ -246,6 +247,36 @@ impl SiteFolder {
         self.path.join("authority-key.pem")
     }
 
+    pub(crate) fn next_authority(&self) -> PathBuf {
+        self.path.join("authority-next.pem")
+    }
+
+    /// Makes a renaming in the folder durable.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub(crate) fn sync(&self) -> anyhow::Result<()> {
+        let synced = fs::File::open(&self.path).and_then(|folder| folder.sync_all());
+        synced.with_context(|| format!("sync {}", self.path.display()))
+    }
+
+    /// The authorities that the site trusts, PEM, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub(crate) fn trusted(&self) -> anyhow::Result<String> {
+        let path = self.authority();
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    }
+
+    /// The next authority, at the site that made it and until it signs. One that cannot be read is none.
+    pub(crate) fn ready_authority(&self) -> Option<Authority> {
+        let path = self.next_authority();
+        Authority::load(&path, &path).ok()
+    }
+
     /// The files of the links.
     pub(crate) fn link_files(&self) -> LinkFiles {
         LinkFiles {
@@ -255,11 +286,11 @@ impl SiteFolder {
         }
     }
 
-    /// The authority, at a site that can sign.
+    /// The authority that the site's key is of, at a site that can sign.
     ///
     /// # Errors
     ///
-    /// Files that cannot be read or do not fit together.
+    /// Files that cannot be read, or a key that is of none of those that are trusted.
     pub(crate) fn signer(&self) -> anyhow::Result<Option<Authority>> {
         if !self.authority_key().exists() {
             return Ok(None);

@@ -109,7 +109,7 @@ pub(super) struct Joined {
     pub(super) token: String,
     /// Its certificate, PEM.
     pub(super) certificate: String,
-    /// The authority's certificate, PEM.
+    /// The certificates of all authorities that the member trusts, PEM, the oldest first.
     pub(super) authority: String,
     /// All members, itself among them.
     pub(super) members: Vec<KeptMember>,

@@ -5,18 +5,20 @@
 //!   holm site add b             has the cluster remember a token, prints it
 //!   holm up --join TOKEN        visits a member's desk: token and key's request in, certificate and members out
 //!   from then on                renews its certificate at a desk before it ends, and links change over to it
+//!   holm site authority replace another authority, in steps that each site takes when all are ready for it
 //! ```
 //!
 //! Everything lies in the folder `site` of the data directory. `membership.json` is written last, and its presence is
 //! what makes a site of the cluster: until then the same command does it all again, with the same key, and comes to
 //! the same end. `kept.rs` has the folder, `found.rs` and `ask.rs` fill it, `desk.rs` answers others, `upkeep.rs`
-//! renews. What the cluster remembers of tokens is in `store/etcd`.
+//! renews, `replacing.rs` goes from one authority to the next. What the cluster remembers of tokens is in `store/etcd`.
 
 mod ask;
 mod desk;
 mod found;
 mod kept;
 mod message;
+mod replacing;
 mod upkeep;
 
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use holm_link::JoinToken;
 
 pub(crate) use desk::SiteDesk;
 pub(crate) use kept::{Kept, SiteFolder};
+pub(crate) use replacing::next_authority;
 pub(crate) use upkeep::tend;
 
 use crate::config::Config;

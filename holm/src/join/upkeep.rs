@@ -1,33 +1,64 @@
-//! What a site does by itself for its certificate: renews it when a third of its time is left, and takes over the
-//! authority once it has a vote.
+//! What a site does by itself for its certificate: renews it when a third of its time is left, takes over the
+//! authority once it has a vote, and takes part when the authority is replaced.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use holm_etcd::authority::Fingerprint;
+use holm_etcd::services::Services;
 use holm_net::{CertificateTerm, Issued, NodeKey, Peers, Rotating, Trust};
 
 use super::ask::{ask_member, take_over};
 use super::kept::SiteFolder;
 use super::message::{Answer, Wish};
+use super::replacing::{Pace, Replacing, own};
 
-/// How often it is looked whether something is due. The wall clock may jump, so never seldom.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The longest rest after a renewal that failed, and how often it is looked whether something is due. The wall clock
+/// may jump, so never seldom.
+const REST_MAX: Duration = Duration::from_secs(600);
 const LOOK_SOON: Duration = Duration::from_secs(1);
 
 /// A certificate of ours is made valid from so long before it was made.
 const SLACK: Duration = Duration::from_secs(3_600);
 
-/// Looks after a site's certificate for as long as it is polled.
+/// How soon the next step of a replacement follows, and how soon it is looked whether others are done with theirs.
+const STEP_AGAIN: Duration = Duration::from_millis(50);
+const WAIT_AGAIN: Duration = Duration::from_millis(500);
+
+/// Looks after a site's certificate, and takes part in replacing the authority, for as long as it is polled.
 pub(crate) async fn tend(
     folder: SiteFolder,
     (certificates, lifetime): (Arc<Rotating>, Duration),
     peers: Peers,
+    services: Services,
 ) {
+    let replacing = Replacing {
+        folder: &folder,
+        certificates: &certificates,
+        lifetime,
+        peers: &peers,
+        services: &services,
+    };
+    let mut said = String::new();
     loop {
-        let is_signer = folder.authority_key().exists();
-        if !is_signer {
-            entrust(&folder, &certificates, &peers).await;
+        let pace = match replacing.go_on().await {
+            Ok(pace) => pace,
+            Err(error) => {
+                // A site that waits for its quorum says so once.
+                let error = format!("{error:#}");
+                if error != said {
+                    tracing::info!(error, "the authority is looked after later");
+                    said = error;
+                }
+                Pace::Waiting
+            }
+        };
+        if folder.signer().ok().flatten().is_none()
+            && let Err(error) = entrust(&folder, &certificates, &peers).await
+        {
+            let error = format!("{error:#}");
+            tracing::debug!(error, "the authority is not entrusted yet");
         }
         let left = left(certificates.term(), SystemTime::now());
         let Some(until_due) = left else {
@@ -46,8 +77,12 @@ pub(crate) async fn tend(
             tokio::time::sleep(pause).await;
             continue;
         };
-        let look = if is_signer { LOOK_EVERY } else { LOOK_SOON };
-        tokio::time::sleep(until_due.clamp(Duration::from_millis(100), look)).await;
+        let look = match pace {
+            Pace::Busy => STEP_AGAIN,
+            Pace::Waiting => WAIT_AGAIN,
+            Pace::Idle => LOOK_SOON,
+        };
+        tokio::time::sleep(until_due.clamp(STEP_AGAIN, look)).await;
     }
 }
 
@@ -66,20 +101,30 @@ fn left(term: CertificateTerm, now: SystemTime) -> Option<Duration> {
 /// How long to rest after a failure: the more time there is, the longer.
 fn rest(term: CertificateTerm, now: SystemTime) -> Duration {
     let left = term.until.duration_since(now).unwrap_or_default();
-    (left / 8).clamp(LOOK_SOON, LOOK_EVERY * 10)
+    (left / 8).clamp(LOOK_SOON, REST_MAX)
 }
 
-/// A new key and a certificate for it, and links change over to it.
-async fn renew(
+/// A new key and a certificate for it, and links change over to it. It is of the authority that signed the last one or
+/// of a newer one, for the others may have heard that there will be none of an older one any more.
+pub(super) async fn renew(
     folder: &SiteFolder,
     (certificates, lifetime): (&Arc<Rotating>, Duration),
     peers: &Peers,
 ) -> anyhow::Result<()> {
     let key = NodeKey::make()?;
     let request = key.request()?;
-    let certificate = match folder.signer()? {
+    let is_onward = |signer: [u8; 32]| {
+        let own = own(folder, certificates);
+        own.is_onward(own.signed_by, Fingerprint(signer))
+    };
+    let signer = folder.signer()?.filter(|it| is_onward(it.fingerprint()));
+    let certificate = match signer {
         Some(signer) => signer.sign(&request, &certificates.identity(), lifetime)?,
-        None => ask_all(certificates, peers, request).await?,
+        None => {
+            let trusted = folder.trusted()?;
+            let is_good = |pem: &str| holm_net::signer_of_pem(pem, &trusted).is_some_and(is_onward);
+            ask_all(certificates, peers, &request, &is_good).await?
+        }
     };
     let issued = Issued {
         certificate,
@@ -103,16 +148,20 @@ async fn renew(
 async fn ask_all(
     certificates: &Arc<Rotating>,
     peers: &Peers,
-    request: Vec<u8>,
+    request: &[u8],
+    is_good: &(dyn Fn(&str) -> bool + Sync),
 ) -> anyhow::Result<String> {
     let trust = Trust::Member(Arc::clone(certificates));
     let mut said = Vec::new();
     for link in peers.links() {
         let wish = Wish::Renew {
-            request: request.clone(),
+            request: request.to_vec(),
         };
         match ask_member(&link.address, &trust, wish).await {
-            Ok(Answer::Renewed { certificate }) => return Ok(certificate),
+            Ok(Answer::Renewed { certificate }) if is_good(&certificate) => return Ok(certificate),
+            Ok(Answer::Renewed { .. }) => {
+                said.push(format!("{}: it signs by an older authority", link.address));
+            }
             Ok(_) => said.push(format!("{}: it answers something else", link.address)),
             Err(why) => said.push(why),
         }
@@ -120,28 +169,32 @@ async fn ask_all(
     bail!("no member renews the certificate: {}", said.join("; "))
 }
 
-/// Asks for the authority, which is given to sites with a vote. Says nothing while it has none.
-async fn entrust(folder: &SiteFolder, certificates: &Arc<Rotating>, peers: &Peers) {
+/// Asks for the authority's key, which is given to sites with a vote: for one of a newer authority than this site has.
+///
+/// # Errors
+///
+/// What each said that did not give it.
+pub(super) async fn entrust(
+    folder: &SiteFolder,
+    certificates: &Arc<Rotating>,
+    peers: &Peers,
+) -> anyhow::Result<()> {
     let trust = Trust::Member(Arc::clone(certificates));
+    let mut said = Vec::new();
     for link in peers.links().into_iter().filter(|link| link.is_up) {
         match ask_member(&link.address, &trust, Wish::Entrust).await {
             Ok(Answer::Entrusted { key }) => {
-                let taken = take_over(folder, &key).context("take over the authority");
-                match taken {
-                    Ok(()) => {
-                        tracing::info!(from = link.name, "this site can sign certificates now");
-                    }
-                    Err(error) => {
-                        let error = format!("{error:#}");
-                        tracing::warn!(error, "the authority was not taken over");
-                    }
+                if take_over(folder, &key).context("take over the authority")? {
+                    tracing::info!(from = link.name, "this site can sign certificates now");
+                    return Ok(());
                 }
-                return;
+                said.push(format!("{}: it has no newer key", link.name));
             }
-            Ok(_) => tracing::debug!(from = link.name, "another answer than was asked for"),
-            Err(why) => tracing::debug!(why, "the authority is not entrusted yet"),
+            Ok(_) => said.push(format!("{}: it answers something else", link.name)),
+            Err(why) => said.push(why),
         }
     }
+    bail!("no member entrusts the authority: {}", said.join("; "))
 }
 
 #[cfg(test)]
@@ -165,7 +218,7 @@ mod tests {
             "the clock was ahead when it was made"
         );
         assert_eq!(rest(term, begin + 40 * day), LOOK_SOON);
-        assert_eq!(rest(term, begin), LOOK_EVERY * 10);
+        assert_eq!(rest(term, begin), REST_MAX);
         let short = CertificateTerm {
             from: begin - SLACK,
             until: begin + Duration::from_secs(9),

@@ -9,10 +9,10 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::invite;
 use super::protocol::{
     ANSWER_BYTES_MAX, Act, Answer, LinkRow, LinkState, Request, SOCKET, STATES, SiteRow,
 };
+use super::{authority, invite};
 use crate::ask::Found;
 use crate::quantity;
 use crate::screen::{Screen, Table};
@@ -42,8 +42,12 @@ Examples:
   holm site resume a
   holm site add b                    on a cluster: a token with which b can join, once, within an hour
   holm site add b --ttl 10m --peer-url https://10.0.0.2:2380 --endpoints 10.0.0.1:2379
+  holm site authority                who signs the certificates of a cluster's sites, and until when it is good
+  holm site authority replace        another takes its place while all serve; waits until every site is done
+  holm site authority replace --no-wait
+                                     the sites go on by themselves
 
-`add` asks a member of a cluster, the others the sites of this machine.";
+`add` and `authority` ask a member of a cluster, the others the sites of this machine.";
 
 /// Where the sites are, and how to answer.
 #[derive(Clone, Debug, Args)]
@@ -131,6 +135,8 @@ enum SiteAct {
     Resume(Name),
     /// Make a token with which a site on another machine can join, once
     Add(Box<invite::Add>),
+    /// Who signs the certificates of the sites, and how far it is replaced
+    Authority(Box<authority::Authority>),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -174,6 +180,7 @@ pub(crate) fn site(command: &SiteCommand) -> anyhow::Result<Found> {
         Some(SiteAct::Pause(name)) => act(name, Act::Pause),
         Some(SiteAct::Resume(name)) => act(name, Act::Resume),
         Some(SiteAct::Add(add)) => return invite::run(add),
+        Some(SiteAct::Authority(authority)) => return authority::run(authority),
     };
     ask(&command.options, &request)
 }

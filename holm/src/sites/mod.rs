@@ -10,9 +10,10 @@
 //! Nothing here is part of a site: each is the node that it would be on a machine of its own, told by a hidden flag to
 //! dial the others through a cable. `plan.rs` decides who is where, `ports.rs` keeps the places free, `keys.rs` makes
 //! certificates, `child.rs` holds a process, `crew.rs` all of them with the cables, `control.rs` takes questions and
-//! `ask.rs` asks them.
+//! `ask.rs` asks them. `invite.rs` and `authority.rs` ask a member of any cluster.
 
 mod ask;
+mod authority;
 mod child;
 mod control;
 mod crew;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(crate) use ask::{LINK_EXAMPLES, LinkCommand, SITE_EXAMPLES, SiteCommand, link, site};
+pub(crate) use authority::{replacement_json, replacement_text};
 pub(crate) use plan::holds_sites;
 
 use crate::config::{Environment, Flags, SitesBase};

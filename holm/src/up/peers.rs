@@ -11,7 +11,7 @@ use anyhow::Context;
 use holm_base::{GroupId, NodeId};
 use holm_etcd::holm::NodeLink;
 use holm_etcd::members::Member;
-use holm_etcd::services::{self, LinkCertificate, Services};
+use holm_etcd::services::{self, LinkCertificate, MadeAuthority, Services, TrustedAuthority};
 use holm_net::{Class, Deliver, Desk, LinkFiles, Peer, Peers, PeersConfig, Rotating};
 use holm_runtime::{ClusterConfig, Keyspaces, MemberConfig, Network, Parcel};
 use holm_wire::Frame;
@@ -35,7 +35,7 @@ pub(super) struct Links {
 #[derive(Debug)]
 struct SiteLinks {
     folder: SiteFolder,
-    fingerprint: [u8; 32],
+    cluster: String,
     desk: Arc<SiteDesk>,
 }
 
@@ -79,7 +79,6 @@ impl Links {
         Ok(address)
     }
 
-    /// What a site has that joined with a token, or founded: its desk, for one.
     /// The other nodes whose links are up, and their names.
     pub(super) fn reached(&self) -> Vec<(NodeId, String)> {
         let views = self.peers.get().map(Peers::links).unwrap_or_default();
@@ -87,6 +86,7 @@ impl Links {
         up.map(|link| (link.node, link.name)).collect()
     }
 
+    /// What a site has that joined with a token, or founded: its desk, for one.
     fn site(&self, config: &Config, cluster: &Cluster) -> anyhow::Result<Option<Arc<SiteDesk>>> {
         let Some(name) = &cluster.site else {
             return Ok(None);
@@ -94,7 +94,7 @@ impl Links {
         let folder = SiteFolder::of(&config.data_dir);
         let desk = SiteDesk::new(folder.clone(), name, config.wish.lifetime);
         let site = SiteLinks {
-            fingerprint: holm_net::fingerprint_of_file(&folder.authority())?,
+            cluster: name.clone(),
             folder,
             desk: Arc::new(desk),
         };
@@ -109,9 +109,9 @@ impl Links {
         if let (Some(site), Some(certificates), Some(peers)) =
             (site, certificates, self.peers.get())
         {
-            site.desk.open(services);
+            site.desk.open(services.clone());
             let certificates = (Arc::clone(certificates), lifetime);
-            join::tend(site.folder.clone(), certificates, peers.clone()).await;
+            join::tend(site.folder.clone(), certificates, peers.clone(), services).await;
         }
     }
 
@@ -192,20 +192,39 @@ impl services::Links for Links {
     }
 
     fn certificate(&self) -> Option<LinkCertificate> {
-        let term = self.certificates.get()?.term();
-        let since = term.until.duration_since(SystemTime::UNIX_EPOCH);
+        let certificates = self.certificates.get()?;
         let site = self.site.get();
         Some(LinkCertificate {
-            until: since.map_or(0, |since| since.as_secs()),
-            fingerprint: site.map(|site| site.fingerprint),
+            until: seconds(certificates.term().until),
+            fingerprint: site.and_then(|_site| certificates.signed_by()),
             is_authority: site.is_some_and(|site| site.folder.authority_key().exists()),
         })
     }
 
-    fn wall_seconds(&self) -> u64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        since.map_or(0, |since| since.as_secs())
+    fn trusted(&self) -> Vec<TrustedAuthority> {
+        let trusted = self.certificates.get().map(|it| it.trusted());
+        let shown = |it: holm_net::Trusted| TrustedAuthority {
+            fingerprint: it.fingerprint,
+            until: seconds(it.until),
+        };
+        trusted.unwrap_or_default().into_iter().map(shown).collect()
     }
+
+    fn next_authority(&self, known: &[[u8; 32]]) -> Result<MadeAuthority, String> {
+        let site = self.site.get().ok_or("there are no links yet")?;
+        let made = join::next_authority(&site.folder, &site.cluster, known);
+        made.map_err(|error| format!("make the next authority: {error:#}"))
+    }
+
+    fn wall_seconds(&self) -> u64 {
+        seconds(SystemTime::now())
+    }
+}
+
+/// Seconds since 1970.
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 fn certificates(config: &Config, cluster: &Cluster) -> anyhow::Result<Arc<Rotating>> {

@@ -128,6 +128,9 @@ pub struct NodeStatus {
     /// The keyspaces that are open at the node, this one first.
     #[prost(message, repeated, tag = "38")]
     pub keyspaces: Vec<KeyspaceStatus>,
+    /// How far the cluster's authority is replaced; missing while it is not.
+    #[prost(message, optional, tag = "39")]
+    pub replacement: Option<AuthorityReplacement>,
 }
 
 /// How a keyspace is at a node.
@@ -259,6 +262,91 @@ pub struct SiteAddResponse {
     /// Whether a member has that name already: it gets a new certificate and nothing else.
     #[prost(bool, tag = "4")]
     pub is_member: bool,
+}
+
+/// Asks for the cluster's authority.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct SiteAuthorityRequest {}
+
+/// Asks for the authority to be replaced, or for that to go on.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct SiteAuthorityReplaceRequest {}
+
+/// The cluster's authority.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SiteAuthorityResponse {
+    /// SHA-256 of its certificate: of the one that is replaced, while one is.
+    #[prost(bytes = "vec", tag = "1")]
+    pub fingerprint: Vec<u8>,
+    /// Until when it is good, in seconds since 1970.
+    #[prost(uint64, tag = "2")]
+    pub until: u64,
+    /// All members.
+    #[prost(message, repeated, tag = "3")]
+    pub sites: Vec<AuthoritySite>,
+    /// How far it is replaced; missing while it is not.
+    #[prost(message, optional, tag = "4")]
+    pub replacement: Option<AuthorityReplacement>,
+}
+
+/// What a member has of authorities.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AuthoritySite {
+    /// The member.
+    #[prost(fixed64, tag = "1")]
+    pub node: u64,
+    /// What it is called.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Whether it votes.
+    #[prost(bool, tag = "3")]
+    pub has_vote: bool,
+    /// Whether it has told what follows.
+    #[prost(bool, tag = "4")]
+    pub has_reported: bool,
+    /// The fingerprints of those that it trusts.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub trusts: Vec<Vec<u8>>,
+    /// The fingerprint of the one that signed its certificate; empty if none of them did.
+    #[prost(bytes = "vec", tag = "6")]
+    pub signed_by: Vec<u8>,
+    /// The fingerprint of the one that it can sign for; empty if it cannot.
+    #[prost(bytes = "vec", tag = "7")]
+    pub signs_for: Vec<u8>,
+}
+
+/// How far an authority is replaced.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AuthorityReplacement {
+    /// SHA-256 of the next one's certificate.
+    #[prost(bytes = "vec", tag = "1")]
+    pub fingerprint: Vec<u8>,
+    /// `trust`, `sign`, `drop` or `finish`.
+    #[prost(string, tag = "2")]
+    pub stage: String,
+    /// The member that made it.
+    #[prost(string, tag = "3")]
+    pub by: String,
+    /// For whom it waits.
+    #[prost(message, repeated, tag = "4")]
+    pub waits_for: Vec<AuthorityWait>,
+    /// Whether its key was lost with the member that had it, so that another has to be made.
+    #[prost(bool, tag = "5")]
+    pub is_lost: bool,
+}
+
+/// A member for which a replacement waits.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AuthorityWait {
+    /// The member.
+    #[prost(fixed64, tag = "1")]
+    pub node: u64,
+    /// What it is called.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// What for.
+    #[prost(string, tag = "3")]
+    pub why: String,
 }
 
 /// A link to another node, as seen from the one that was asked.

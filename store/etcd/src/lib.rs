@@ -1,5 +1,6 @@
 //! the etcd v3 front: gRPC, JSON gateway, health and metrics
 
+pub mod authority;
 pub mod causal;
 pub mod context;
 pub mod convert;

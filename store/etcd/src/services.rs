@@ -10,6 +10,7 @@
 //! ```
 
 mod auth;
+mod authority;
 mod cache;
 mod causal;
 mod cluster;
@@ -93,6 +94,35 @@ pub trait Links: Send + Sync + std::fmt::Debug {
     /// Seconds since 1970 by this machine's clock: what tokens end by, for people read them. A
     /// clock that is wrong refuses a token or keeps it longer, and changes nothing else.
     fn wall_seconds(&self) -> u64;
+
+    /// The authorities that the node trusts, the oldest first.
+    fn trusted(&self) -> Vec<TrustedAuthority>;
+
+    /// An authority that is to replace the others: a new one, whose key lies at this node from now
+    /// on, or the one that was made before and that nobody knows yet. None of `known`.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, for people.
+    fn next_authority(&self, known: &[[u8; 32]]) -> Result<MadeAuthority, String>;
+}
+
+/// An authority that a node trusts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrustedAuthority {
+    /// SHA-256 of its certificate.
+    pub fingerprint: [u8; 32],
+    /// Until when it is good, in seconds since 1970.
+    pub until: u64,
+}
+
+/// An authority that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeAuthority {
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// SHA-256 of it.
+    pub fingerprint: [u8; 32],
 }
 
 /// Who knows the other keyspaces of this node.
@@ -112,7 +142,7 @@ pub trait Neighbours: Send + Sync + std::fmt::Debug {
 pub struct LinkCertificate {
     /// Until when it is good, in seconds since 1970.
     pub until: u64,
-    /// SHA-256 of the authority's certificate, where members sign each other's; `None` where
+    /// SHA-256 of the certificate of the authority that signed it, where members sign each other's; `None` where
     /// certificates come from elsewhere.
     pub fingerprint: Option<[u8; 32]>,
     /// Whether this node can sign.

@@ -74,7 +74,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn remember(name: String, value: &impl Serialize) -> Command {
+pub(crate) fn remember(name: String, value: &impl Serialize) -> Command {
     let value = serde_json::to_vec(value).expect("texts and numbers are JSON");
     Command::Cluster {
         name,
@@ -82,7 +82,7 @@ fn remember(name: String, value: &impl Serialize) -> Command {
     }
 }
 
-const fn forget(name: String) -> Command {
+pub(crate) const fn forget(name: String) -> Command {
     Command::Cluster { name, value: None }
 }
 
@@ -174,7 +174,7 @@ fn joins(view: &View) -> impl Iterator<Item = (&str, &Bytes)> {
     named.map_while(|(name, value)| Some((name?, value)))
 }
 
-fn read<T: for<'de> Deserialize<'de>>(value: &Bytes) -> Option<T> {
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(value: &Bytes) -> Option<T> {
     serde_json::from_slice(value)
         .inspect_err(|error| tracing::warn!(%error, "a fact about a site cannot be read"))
         .ok()

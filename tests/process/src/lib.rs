@@ -12,6 +12,7 @@
 //!   └── foreign ── runs suites of clients that we did not write against it
 //!
 //! Sites ── starts several sites by one command and plays with them
+//! Machine ── a site of its own that founds or joins by a token
 //! Crowd ── clients of numbered cells while things go wrong, and the judge of what they saw
 //! Trio ── starts three members itself, of Holm or of etcd
 //!   └── Lan ── a network for them, each in a Space of its own, to be broken
@@ -40,6 +41,7 @@ pub mod grpc;
 pub mod http;
 pub mod lan;
 pub mod ledger;
+pub mod machine;
 pub mod oracle;
 pub mod peer;
 pub mod ports;

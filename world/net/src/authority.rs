@@ -13,12 +13,16 @@ use rcgen::{
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
     SanType,
 };
-use rustls::pki_types::CertificateDer;
+use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
 use sha2::{Digest, Sha256};
 
-use crate::certificates::{read_chain, read_file, write_private};
+use crate::certificates::{read_file, write_private};
 use crate::error::NetError;
+use crate::rotating::term;
 
 /// How long an authority is good for: ten years.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(3_650 * 24 * 3_600);
@@ -71,42 +75,41 @@ impl Authority {
         Ok(Self { issuer, pem, der })
     }
 
-    /// Reads an authority that [`Authority::save`] wrote.
+    /// Reads an authority that [`Authority::save`] or [`Authority::save_as_one`] wrote. Of several
+    /// certificates in a file, as there are while one authority replaces another, it is the one
+    /// that the key fits.
     ///
     /// # Errors
     ///
-    /// [`NetError`] naming the file that is missing or no PEM.
+    /// [`NetError`] naming the file that is missing or no PEM, [`NetError::NotItsKey`].
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, NetError> {
-        let pem = text(certificate)?;
-        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|source| {
+        // The key first: what it fits may leave the other file once this key has left its own.
+        let (key, pem) = (text(key)?, text(certificate)?);
+        CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|source| {
             let path = certificate.to_owned();
             NetError::Pem { path, source }
         })?;
-        Self::of(pem, der, &text(key)?)
+        Self::from_pem(&pem, &key)
     }
 
-    /// An authority of certificate and key, PEM, as another node handed it over.
+    /// The authority among these certificates that the key is of, all PEM.
     ///
     /// # Errors
     ///
-    /// [`NetError::Make`] if either cannot be read, [`NetError::NotItsKey`] if they do not fit.
-    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, NetError> {
-        let der = CertificateDer::from_pem_slice(certificate.as_bytes());
-        let der = der.map_err(|_no_pem| NetError::NotItsKey)?;
-        Self::of(certificate.to_owned(), der, key)
-    }
-
-    /// An authority whose certificate and key belong together.
-    fn of(pem: String, der: CertificateDer<'static>, key: &str) -> Result<Self, NetError> {
+    /// [`NetError::Make`] if the key cannot be read, [`NetError::NotItsKey`] if it fits none.
+    pub fn from_pem(certificates: &str, key: &str) -> Result<Self, NetError> {
         let key = KeyPair::from_pem(key).map_err(make)?;
-        let parsed = x509_parser::parse_x509_certificate(&der);
-        let (_, parsed) = parsed.map_err(|_no_certificate| NetError::NotItsKey)?;
-        let signed = parsed.public_key().subject_public_key.data.as_ref();
-        if signed != key.der_bytes() {
-            return Err(NetError::NotItsKey);
+        for pem in certificates_of(certificates) {
+            let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
+                continue;
+            };
+            if is_of(&der, &key) {
+                let issuer = Issuer::from_ca_cert_der(&der, key).map_err(make)?;
+                let pem = format!("{pem}\n");
+                return Ok(Self { issuer, pem, der });
+            }
         }
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(make)?;
-        Ok(Self { issuer, pem, der })
+        Err(NetError::NotItsKey)
     }
 
     /// Writes certificate and key, each readable by its owner alone; the key first, so that
@@ -120,6 +123,16 @@ impl Authority {
         write_private(certificate, self.pem.as_bytes())
     }
 
+    /// Writes both into one file, readable by its owner alone, which a crash leaves whole as it
+    /// was or whole as it is to be. The key comes first, so the file serves as a key as well.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError::Write`].
+    pub fn save_as_one(&self, path: &Path) -> Result<(), NetError> {
+        replace(path, format!("{}{}", self.key(), self.pem).as_bytes())
+    }
+
     /// Its certificate, PEM: what nodes trust.
     #[must_use]
     pub fn certificate(&self) -> &str {
@@ -129,7 +142,7 @@ impl Authority {
     /// SHA-256 of its certificate, DER: what a join token names.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
-        Sha256::digest(&self.der).into()
+        fingerprint(&self.der)
     }
 
     /// Its private key, PEM: for another node that is to sign as well.
@@ -238,21 +251,93 @@ impl NodeKey {
     }
 }
 
+/// An authority that is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trusted {
+    /// SHA-256 of its certificate, DER.
+    pub fingerprint: [u8; 32],
+    /// Until when it is good.
+    pub until: SystemTime,
+}
+
+/// The authorities of a text of certificates, PEM, in their order; all of them can be trusted.
+///
+/// # Errors
+///
+/// [`NetError::NotHandedOver`] if one of them is no certificate that signs others.
+pub fn trusted_of_pem(pem: &str) -> Result<Vec<Trusted>, NetError> {
+    let mut all = Vec::new();
+    for der in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let der = der.map_err(|_no_pem| NetError::NotHandedOver)?;
+        let is_usable = RootCertStore::empty().add(der.clone()).is_ok();
+        let parsed = x509_parser::parse_x509_certificate(&der);
+        let is_authority = parsed.is_ok_and(|(_, parsed)| parsed.is_ca());
+        let term = term(&der).filter(|_| is_usable && is_authority);
+        all.push(Trusted {
+            fingerprint: fingerprint(&der),
+            until: term.ok_or(NetError::NotHandedOver)?.until,
+        });
+    }
+    Ok(all)
+}
+
+/// Which of some authorities, PEM, signed a certificate, PEM: its fingerprint; `None` if none did.
+#[must_use]
+pub fn signer_of_pem(certificate: &str, authorities: &str) -> Option<[u8; 32]> {
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).ok()?;
+    let authorities = CertificateDer::pem_slice_iter(authorities.as_bytes());
+    signer(&[certificate], authorities.filter_map(Result::ok))
+}
+
+/// Which of some authorities signed the first certificate of a chain.
+pub(crate) fn signer(
+    chain: &[CertificateDer<'static>],
+    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
+) -> Option<[u8; 32]> {
+    let (own, between) = chain.split_first()?;
+    let parsed = ParsedCertificate::try_from(own).ok()?;
+    // Whether it is good now is asked elsewhere: here it is whose it is.
+    let until = term(own)?.until.duration_since(SystemTime::UNIX_EPOCH);
+    let then = until.ok()?.checked_sub(Duration::from_secs(1))?;
+    let provider = rustls::crypto::ring::default_provider();
+    let algorithms = provider.signature_verification_algorithms.all;
+    let has_signed = |authority: &CertificateDer<'static>| {
+        let mut roots = RootCertStore::empty();
+        let then = UnixTime::since_unix_epoch(then);
+        roots.add(authority.clone()).is_ok()
+            && verify_server_cert_signed_by_trust_anchor(&parsed, &roots, between, then, algorithms)
+                .is_ok()
+    };
+    let signer = authorities.into_iter().find(has_signed)?;
+    Some(fingerprint(&signer))
+}
+
+/// SHA-256 of a certificate.
+pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}
+
+/// The certificates of a text, each PEM without the end of its last line.
+fn certificates_of(text: &str) -> impl Iterator<Item = &str> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let pieces = text.split_inclusive(END);
+    let whole = pieces.filter(|piece| piece.ends_with(END));
+    whole.filter_map(|piece| piece.find(BEGIN).map(|at| &piece[at..]))
+}
+
+fn is_of(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    parsed.is_ok_and(|(_, parsed)| {
+        let signed = parsed.public_key().subject_public_key.data.as_ref();
+        signed == key.der_bytes()
+    })
+}
+
 impl std::fmt::Debug for NodeKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NodeKey").finish_non_exhaustive()
     }
-}
-
-/// SHA-256 of the first certificate of a file, DER: what [`Authority::fingerprint`] is.
-///
-/// # Errors
-///
-/// [`NetError`] if it cannot be read or is no certificate.
-pub fn fingerprint_of_file(path: &Path) -> Result<[u8; 32], NetError> {
-    let chain = read_chain(path)?;
-    let first = chain.first().expect("a chain has a certificate");
-    Ok(Sha256::digest(first).into())
 }
 
 /// SHA-256 of the key that a request is for: the same for each request with that key.

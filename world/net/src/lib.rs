@@ -67,7 +67,9 @@ mod stream;
 mod tls_words;
 mod visit;
 
-pub use authority::{Authority, Issued, NodeKey, fingerprint_of_file, replace, requested_key};
+pub use authority::{
+    Authority, Issued, NodeKey, Trusted, replace, requested_key, signer_of_pem, trusted_of_pem,
+};
 pub use certificates::{CertificateFiles, Certificates};
 pub use error::NetError;
 pub use gate::{Connection, Gate, Limits};

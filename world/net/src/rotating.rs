@@ -18,6 +18,7 @@ use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
+use crate::authority::{Trusted, fingerprint, signer};
 use crate::certificates::{LOOK_AGAIN, Stamp, read_chain, read_key, stamp, warn_of_dates};
 use crate::error::NetError;
 use crate::names::identity;
@@ -63,6 +64,10 @@ pub(crate) struct Ends {
     /// authorities beside the node's own.
     pub(crate) desk: Arc<ServerConfig>,
     pub(crate) term: CertificateTerm,
+    /// Whom the node trusts, in the file's order.
+    pub(crate) trusted: Vec<Trusted>,
+    /// Which of them signed the node's own certificate.
+    pub(crate) signed_by: Option<[u8; 32]>,
 }
 
 /// From when until when a certificate is good.
@@ -98,6 +103,19 @@ impl Rotating {
     #[must_use]
     pub fn term(&self) -> CertificateTerm {
         self.lock().ends.term
+    }
+
+    /// Whom new connections trust, in the order of the authorities' file.
+    #[must_use]
+    pub fn trusted(&self) -> Vec<Trusted> {
+        self.lock().ends.trusted.clone()
+    }
+
+    /// The fingerprint of the authority that signed the certificate; `None` if none of those that
+    /// are trusted did.
+    #[must_use]
+    pub fn signed_by(&self) -> Option<[u8; 32]> {
+        self.lock().ends.signed_by
     }
 
     /// Looks at the files now; whether they have changed and were taken. What is wrong with
@@ -161,15 +179,13 @@ fn read(files: &LinkFiles) -> Result<Ends, NetError> {
         path: files.authorities.clone(),
         why,
     };
-    let mut roots = RootCertStore::empty();
-    let mut shown = chain.clone();
-    for certificate in read_chain(&files.authorities)? {
-        shown.push(certificate.clone());
-        roots
-            .add(certificate)
-            .map_err(|error| refuse(error.to_string()))?;
-    }
-    let roots = Arc::new(roots);
+    let Authorities {
+        roots,
+        certificates,
+        trusted,
+    } = Authorities::read(files)?;
+    let signed_by = signer(&chain, certificates.iter().cloned());
+    let shown = [chain.clone(), certificates].concat();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let unusable = |source| NetError::Unusable {
         certificate: files.certificate.clone(),
@@ -216,7 +232,39 @@ fn read(files: &LinkFiles) -> Result<Ends, NetError> {
         server,
         desk,
         term,
+        trusted,
+        signed_by,
     })
+}
+
+/// Who is trusted.
+struct Authorities {
+    roots: Arc<RootCertStore>,
+    certificates: Vec<CertificateDer<'static>>,
+    trusted: Vec<Trusted>,
+}
+
+impl Authorities {
+    fn read(files: &LinkFiles) -> Result<Self, NetError> {
+        let mut roots = RootCertStore::empty();
+        let certificates = read_chain(&files.authorities)?;
+        let mut trusted = Vec::new();
+        for certificate in &certificates {
+            let added = roots.add(certificate.clone());
+            added.map_err(|error| NetError::Authorities {
+                path: files.authorities.clone(),
+                why: error.to_string(),
+            })?;
+            let until = term(certificate).map(|term| term.until);
+            let fingerprint = fingerprint(certificate);
+            trusted.extend(until.map(|until| Trusted { fingerprint, until }));
+        }
+        Ok(Self {
+            roots: Arc::new(roots),
+            certificates,
+            trusted,
+        })
+    }
 }
 
 /// From when until when the first certificate of a file is good.

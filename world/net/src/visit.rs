@@ -159,7 +159,7 @@ fn config(trust: &Trust) -> Result<Arc<ClientConfig>, rustls::Error> {
 
 const fn whom(by_token: bool) -> &'static str {
     if by_token {
-        "the authority that the token names"
+        "the authority that the token names, or that authority was replaced: then make another token"
     } else {
         "an authority that this site trusts"
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use holm_base::ClusterId;
 use holm_link::{Identity, JoinToken, TokenError};
-use holm_net::{Authority, LinkFiles, NetError, Rotating};
+use holm_net::{Authority, LinkFiles, NetError, Rotating, signer_of_pem, trusted_of_pem};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -69,6 +69,50 @@ fn keys_are_readable_by_their_owner_alone_and_not_printed() {
     let issued = files.authority.issue(&identity, DAY).unwrap();
     let printed = format!("{issued:?} {:?}", files.authority);
     assert!(!printed.contains("PRIVATE"), "{printed}");
+}
+
+#[test]
+fn of_several_authorities_the_key_says_which_signs_and_the_links_say_who_signed() {
+    let files = Files::new();
+    let next = Authority::create("demo").unwrap();
+    let both = format!("{}{}", files.authority.certificate(), next.certificate());
+    fs::write(files.path("ca.pem"), &both).unwrap();
+    files.issue("n1");
+    let load = |key: &str| Authority::load(&files.path("ca.pem"), &files.path(key));
+    let old = load("ca.key").unwrap();
+    assert_eq!(old.fingerprint(), files.authority.fingerprint());
+    // Key and certificate in one file, which serves as either.
+    let ready = files.path("next.pem");
+    next.save_as_one(&ready).unwrap();
+    assert_eq!(mode(&ready), 0o600);
+    let kept = Authority::load(&ready, &ready).unwrap();
+    assert_eq!(kept.certificate(), next.certificate());
+    let taken = load("next.pem").unwrap();
+    assert_eq!(taken.fingerprint(), next.fingerprint());
+    let foreign = Authority::create("demo").unwrap();
+    foreign.save_as_one(&files.path("foreign.pem")).unwrap();
+    assert!(matches!(load("foreign.pem"), Err(NetError::NotItsKey)));
+
+    let links = files.load().unwrap();
+    assert_eq!(links.signed_by(), Some(old.fingerprint()));
+    let trusted: Vec<[u8; 32]> = links.trusted().iter().map(|it| it.fingerprint).collect();
+    assert_eq!(trusted, [old.fingerprint(), next.fingerprint()]);
+    assert_eq!(trusted_of_pem(&both).unwrap(), links.trusted());
+    let identity = Identity::new("demo", "north", "n1").unwrap();
+    let renewed = taken.issue(&identity, DAY).unwrap();
+    let signer = |authorities: &str| signer_of_pem(&renewed.certificate, authorities);
+    assert_eq!(signer(&both), Some(next.fingerprint()));
+    assert_eq!(signer(old.certificate()), None);
+    renewed
+        .save(&files.path("n1.pem"), &files.path("n1.key"))
+        .unwrap();
+    assert!(links.reload());
+    assert_eq!(links.signed_by(), Some(next.fingerprint()));
+    assert!(
+        trusted_of_pem(&renewed.certificate).is_err(),
+        "it signs nobody"
+    );
+    assert!(trusted_of_pem("-----BEGIN CERTIFICATE-----").is_err());
 }
 
 #[test]

@@ -406,6 +406,8 @@ impl GrpcCall {
             Method::HealthCheck => typed!(health_check),
             Method::NodeStatus => typed!(node_status),
             Method::SiteAdd => typed!(site_add),
+            Method::SiteAuthority => typed!(site_authority),
+            Method::SiteAuthorityReplace => typed!(site_authority_replace),
             Method::KeyspaceCreate => typed!(keyspace_create),
             Method::KeyspaceList => typed!(keyspace_list),
             Method::KeyspaceRemove => typed!(keyspace_remove),

@@ -104,6 +104,8 @@ methods! {
     "holm.v1.Node" {
         NodeStatus "Status" Unary
         SiteAdd "SiteAdd" Unary
+        SiteAuthority "SiteAuthority" Unary
+        SiteAuthorityReplace "SiteAuthorityReplace" Unary
         KeyspaceCreate "KeyspaceCreate" Unary
         KeyspaceList "KeyspaceList" Unary
         KeyspaceRemove "KeyspaceRemove" Unary

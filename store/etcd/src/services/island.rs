@@ -322,6 +322,6 @@ pub(super) struct Standing {
     pub(super) is_learner: bool,
 }
 
-fn is_learner(configuration: &Configuration, node: NodeId) -> bool {
+pub(super) fn is_learner(configuration: &Configuration, node: NodeId) -> bool {
     !configuration.voters().contains(node) && configuration.learners().contains(&node)
 }

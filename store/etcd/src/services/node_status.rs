@@ -77,6 +77,7 @@ impl Services {
             }),
             invitations: self.invitations(),
             keyspaces: self.keyspace_statuses_told().await?,
+            replacement: self.replacement().await?,
         })
     }
 
@@ -85,7 +86,7 @@ impl Services {
         links.certificate()
     }
 
-    fn links(&self) -> Vec<NodeLink> {
+    pub(super) fn links(&self) -> Vec<NodeLink> {
         let links = self.shared.links.get();
         links.map_or_else(Vec::new, |links| links.links())
     }

@@ -4,9 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use holm_base::{ClusterId, NodeId};
-use holm_etcd::holm::{NodeLink, NodeStatusRequest, SiteAddRequest};
+use holm_etcd::authority::{Fingerprint, Report};
+use holm_etcd::holm::{
+    NodeLink, NodeStatusRequest, SiteAddRequest, SiteAuthorityReplaceRequest, SiteAuthorityRequest,
+};
 use holm_etcd::proto::etcdserverpb as pb;
-use holm_etcd::services::{Admitted, Applicant, LinkCertificate, Links, NotAdmitted, Services};
+use holm_etcd::services::{
+    Admitted, Applicant, LinkCertificate, Links, MadeAuthority, NotAdmitted, Services,
+    TrustedAuthority,
+};
 use holm_link::JoinToken;
 
 use crate::node::{nobody, refusal, told, with_node};
@@ -35,6 +41,21 @@ impl Links for Signed {
 
     fn wall_seconds(&self) -> u64 {
         1_800_000_000 + self.later.load(Ordering::Relaxed)
+    }
+
+    fn trusted(&self) -> Vec<TrustedAuthority> {
+        vec![TrustedAuthority {
+            fingerprint: FINGERPRINT,
+            until: 2_100_000_000,
+        }]
+    }
+
+    fn next_authority(&self, known: &[[u8; 32]]) -> Result<MadeAuthority, String> {
+        let number = u8::try_from(known.len()).map_err(|_many| "too many")?;
+        Ok(MadeAuthority {
+            certificate: "a certificate".to_owned(),
+            fingerprint: [number; 32],
+        })
     }
 }
 
@@ -258,4 +279,84 @@ fn a_node_alone_and_a_cluster_of_foreign_certificates_make_no_tokens() {
         let refused = told(sites.at("a").site_add(&nobody(), adding("d", 60)).await);
         assert!(refused.1.contains("come from elsewhere"), "{refused:?}");
     });
+}
+
+#[test]
+fn an_authority_is_replaced_where_members_sign_and_by_administrators() {
+    with_sites(async |sites| {
+        let (a, b) = (signed(sites, "a"), sites.at("b"));
+        let cx = nobody();
+        let replace = async |services: &Services| {
+            let asked = services.site_authority_replace(&cx, SiteAuthorityReplaceRequest {});
+            asked.await
+        };
+        let shown = a
+            .site_authority(&nobody(), SiteAuthorityRequest {})
+            .await
+            .expect("a quorum is up");
+        assert_eq!(shown.fingerprint, FINGERPRINT);
+        assert_eq!(shown.replacement, None);
+        // Its certificates come from elsewhere, as far as it knows.
+        let refused = replace(&b).await.unwrap_err();
+        assert!(
+            refused.message().contains("--peer-trusted-ca-file"),
+            "{refused:?}"
+        );
+        let begun = replace(&a).await.expect("a quorum is up");
+        let replacement = begun.replacement.expect("it is in force");
+        assert_eq!(
+            (replacement.stage.as_str(), replacement.by.as_str()),
+            ("trust", "a")
+        );
+        assert_eq!(replacement.waits_for.len(), 3, "{replacement:?}");
+        let again = replace(&a).await.expect("it goes on");
+        let again = again.replacement.expect("it is in force");
+        assert_eq!(again.fingerprint, replacement.fingerprint);
+        let next = Fingerprint(again.fingerprint.try_into().expect("it is one"));
+        // The maker says that it has not the key: it is lost, and another is made.
+        let report = Report {
+            trusts: vec![next],
+            ..Report::default()
+        };
+        let standing = a.tell_authority(&report).await.expect("a quorum is up");
+        assert_eq!(standing.sites.len(), 3);
+        let other = replace(&a).await.expect("a quorum is up").replacement;
+        assert_ne!(other.expect("it is in force").fingerprint, next.0);
+        let standing = a.tell_authority(&report).await.expect("a quorum is up");
+        a.finish_authority(&standing).await.expect("a quorum is up");
+        let status = a.node_status(&nobody(), NodeStatusRequest {}).await;
+        assert_eq!(status.expect("it is up").replacement, None);
+        enforce_users(&a).await;
+        assert_eq!(told(replace(&a).await), refusal(3, "user name is empty"));
+    });
+    with_node(async |alone| {
+        let cx = nobody();
+        let asked = alone.site_authority_replace(&cx, SiteAuthorityReplaceRequest {});
+        let (_code, text) = told(asked.await);
+        assert!(text.contains("this node is alone"), "{text}");
+    });
+}
+
+async fn enforce_users(services: &Services) {
+    let add = pb::AuthUserAddRequest {
+        name: "root".to_owned(),
+        password: "pw".to_owned(),
+        ..pb::AuthUserAddRequest::default()
+    };
+    told_well(services.user_add(&nobody(), add).await);
+    let role = pb::AuthRoleAddRequest {
+        name: "root".to_owned(),
+    };
+    told_well(services.role_add(&nobody(), role).await);
+    let grant = pb::AuthUserGrantRoleRequest {
+        user: "root".to_owned(),
+        role: "root".to_owned(),
+    };
+    told_well(services.user_grant_role(&nobody(), grant).await);
+    let enable = pb::AuthEnableRequest {};
+    told_well(services.auth_enable(&nobody(), enable).await);
+}
+
+fn told_well<T, E: std::fmt::Debug>(answer: Result<T, E>) {
+    answer.expect("it is done");
 }
