@@ -97,8 +97,6 @@ impl Stage {
         };
         let mut hosts: Vec<(Option<&str>, usize)> = Vec::new();
         let mut nodes = Vec::new();
-        let costs = scenario.costs.as_deref();
-        let wake = costs.map_or_else(|| Quantiles::fixed(0), |costs| measured(&costs.wake));
         for &site in &site_of {
             let part = &scenario.sites[site];
             // A site without a named host is one of its own.
@@ -108,21 +106,7 @@ impl Stage {
                 hosts.push((Some(own), part.cores));
                 hosts.len() - 1
             });
-            nodes.push(NodeSpec {
-                setup: setup.clone(),
-                host,
-                site,
-                clock: ClockSpec::default(),
-                sync: match costs {
-                    Some(costs) if part.disk.is_usual => measured(&costs.sync),
-                    Some(_) | None => part.disk.sync.clone(),
-                },
-                sync_beside: costs
-                    .filter(|_| part.disk.is_usual)
-                    .map(|costs| measured(&costs.sync_beside)),
-                work: costs.map_or_else(Work::default, |costs| work(costs, part.cores)),
-                wake: wake.clone(),
-            });
+            nodes.push(node_spec(scenario, site, host, setup.clone()));
         }
         let link = usual_link(scenario);
         let mut links = links(scenario, &site_of);
@@ -155,7 +139,7 @@ impl Stage {
             voters,
             gaps: gaps.map(|one| one.rate_milli.map(gap)).collect(),
             hosts: hosts.len(),
-            wake,
+            wake: wake(scenario),
         }
     }
 
@@ -289,6 +273,32 @@ impl Stage {
             Target::Link(link) => joins(link),
             Target::End(link, site) => from == site && joins(link),
         }
+    }
+}
+
+/// How long a thread takes to wake.
+fn wake(scenario: &Scenario) -> Quantiles {
+    let costs = scenario.costs.as_deref();
+    costs.map_or_else(|| Quantiles::fixed(0), |costs| measured(&costs.wake))
+}
+
+/// A node at a site, on one of the hosts.
+fn node_spec(scenario: &Scenario, site: usize, host: usize, setup: Setup) -> NodeSpec<Site> {
+    let (costs, part) = (scenario.costs.as_deref(), &scenario.sites[site]);
+    NodeSpec {
+        setup,
+        host,
+        site,
+        clock: ClockSpec::default(),
+        sync: match costs {
+            Some(costs) if part.disk.is_usual => measured(&costs.sync),
+            Some(_) | None => part.disk.sync.clone(),
+        },
+        sync_beside: costs
+            .filter(|_| part.disk.is_usual)
+            .map(|costs| measured(&costs.sync_beside)),
+        work: costs.map_or_else(Work::default, |costs| work(costs, part.cores)),
+        wake: wake(scenario),
     }
 }
 

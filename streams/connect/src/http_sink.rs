@@ -37,6 +37,9 @@ pub trait Dial: Send + fmt::Debug {
     ///
     /// If there is none to be had.
     fn dial(&mut self) -> io::Result<Box<dyn Duplex>>;
+
+    /// Lets so much time pass.
+    fn pause(&mut self, time: Duration);
 }
 
 /// Where rows are posted.
@@ -293,6 +296,8 @@ mod tests {
             *self.dials.lock().unwrap() += 1;
             Ok(Box::new(self.clone()))
         }
+
+        fn pause(&mut self, _time: Duration) {}
     }
 
     fn sink(answers: &[&'static str]) -> (Server, HttpSink, Batch) {

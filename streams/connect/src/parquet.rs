@@ -6,7 +6,6 @@
 
 mod column;
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,9 +64,9 @@ impl ParquetSource {
     /// # Errors
     ///
     /// If it is no Parquet, lacks a column that is needed, or has one of another type.
-    pub fn open(
+    pub fn open<R: ChunkReader + 'static>(
         name: &str,
-        file: File,
+        file: R,
         fields: &[Field],
         needed: &[bool],
     ) -> Result<Self, SourceError> {
@@ -272,7 +271,11 @@ impl Source for ParquetSource {
 /// # Errors
 ///
 /// If it is no Parquet, or cannot be read.
-pub fn infer_parquet(name: &str, file: File, time: Option<&str>) -> Result<Guess, SourceError> {
+pub fn infer_parquet<R: ChunkReader + 'static>(
+    name: &str,
+    file: R,
+    time: Option<&str>,
+) -> Result<Guess, SourceError> {
     guess(name, reader(name, file)?, time)
 }
 

@@ -14,7 +14,6 @@
 
 use std::fmt;
 use std::io;
-use std::thread;
 use std::time::Duration;
 
 use crate::http_sink::{Dial, Duplex};
@@ -235,7 +234,7 @@ impl Source for PullSource {
         }
         if !self.left.is_zero() {
             let step = self.left.min(wait);
-            thread::sleep(step);
+            self.dial.pause(step);
             self.left -= step;
             return match &self.failing {
                 Some(reason) => Err(self.unavailable(reason)),
@@ -484,6 +483,8 @@ mod tests {
             *self.dials.lock().unwrap() += 1;
             Ok(Box::new(self.clone()))
         }
+
+        fn pause(&mut self, _time: Duration) {}
     }
 
     fn source(answers: &[String]) -> (Server, PullSource) {

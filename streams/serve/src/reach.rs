@@ -140,6 +140,10 @@ impl Dial for Reach {
         let session = session.map_err(io::Error::other)?;
         Ok(Box::new(StreamOwned::new(session, stream)))
     }
+
+    fn pause(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// Whom a table's other end is proved by, and with what the stream proves itself.

@@ -205,7 +205,8 @@ pub(crate) fn read(
         let is_null = is_optional && levels.get(row) != Some(&1);
         let pushed = if is_null {
             if nullable {
-                Ok(lane.push_null())
+                lane.push_null();
+                Ok(())
             } else {
                 Err(Fault::Null)
             }
@@ -308,7 +309,8 @@ fn number(bytes: &[u8], kind: Kind) -> Result<i128, Fault> {
     let (more, bytes) = bytes.split_at(skipped);
     let mut whole = [fill; 16];
     whole[16 - bytes.len()..].copy_from_slice(bytes);
-    let number = i128::from_be_bytes(whole);
+    whole.reverse();
+    let number = i128::from_le_bytes(whole);
     if more.iter().all(|byte| *byte == fill) && (number < 0) == is_negative {
         return Ok(number);
     }
