@@ -629,9 +629,21 @@ impl Exchange {
         effects.push(Effect::Send { to: from, message });
     }
 
+    /// When something is to be done that is not sending what waits.
+    fn due(&self) -> Option<Time> {
+        let patience = self.config.patience;
+        let proposed = self.proposed.map(|at| at + patience);
+        let asking = self.asking.as_ref().map(|asking| asking.since + patience);
+        [self.beat, proposed, asking].into_iter().flatten().min()
+    }
+
     fn wake(&mut self, now: Time, effects: &mut Effects<Effect>) {
         if self.outgoing.is_ripe(now) {
             self.push(now, effects);
+        }
+        if self.due().is_none_or(|at| at > now) {
+            // Sites are not asked more often because updates are sent more often.
+            return;
         }
         if self
             .proposed
@@ -717,10 +729,7 @@ impl Machine for Exchange {
     }
 
     fn wake_at(&self) -> Option<Time> {
-        let patience = self.config.patience;
-        let proposed = self.proposed.map(|at| at + patience);
-        let asking = self.asking.as_ref().map(|asking| asking.since + patience);
-        let all = [self.beat, proposed, asking, self.outgoing.due()];
-        all.into_iter().flatten().min()
+        let both = [self.due(), self.outgoing.due()];
+        both.into_iter().flatten().min()
     }
 }
