@@ -35,7 +35,7 @@ use crate::ranges::Short;
 use crate::roster::{Charter, Roster};
 use crate::seek::Ask;
 use crate::tree::Tree;
-use crate::update::Sealed;
+use crate::update::{Chain, Sealed};
 use crate::vector::{Dot, Slot, Vector};
 use push::Outgoing;
 use session::Asking;
@@ -427,6 +427,41 @@ impl Exchange {
         }
     }
 
+    /// A site says how far it is.
+    fn beaten(
+        &mut self,
+        now: Time,
+        (from, vector, head): (Slot, Vector, Chain),
+        asks: bool,
+        effects: &mut Effects<Effect>,
+    ) {
+        let own = self.taken.slot();
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        // A site that begins anew may say less than it did; what it says now counts.
+        let seq = vector.seq(own);
+        let mut has_arrived = false;
+        while let Some((_, length)) = peer.on_way.pop_front_if(|it| it.0 <= seq) {
+            peer.on_way_bytes -= length;
+            has_arrived = true;
+        }
+        // All that it had room for is there: it hears that there is more.
+        let mut is_behind = false;
+        if peer.on_way.is_empty() {
+            peer.pushed = peer.pushed.min(seq);
+            let taken = self.taken.vector().seq(own);
+            let sent = taken.saturating_sub(self.outgoing.count());
+            is_behind = has_arrived && seq < sent;
+        }
+        peer.vector = vector.clone();
+        self.compare(now, (from, &vector, head), effects);
+        if asks || is_behind {
+            self.beat_one(now, from, false, effects);
+        }
+        self.pull(now, from, effects);
+    }
+
     fn message(
         &mut self,
         now: Time,
@@ -434,7 +469,6 @@ impl Exchange {
         unix_ms: u64,
         effects: &mut Effects<Effect>,
     ) {
-        let own = self.taken.slot();
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
@@ -442,29 +476,7 @@ impl Exchange {
         match message {
             Message::Beat {
                 vector, head, asks, ..
-            } => {
-                // A site that begins anew may say less than it did; what it says now counts.
-                let seq = vector.seq(own);
-                let mut has_arrived = false;
-                while let Some((_, length)) = peer.on_way.pop_front_if(|it| it.0 <= seq) {
-                    peer.on_way_bytes -= length;
-                    has_arrived = true;
-                }
-                // All that it had room for is there: it hears that there is more.
-                let mut is_behind = false;
-                if peer.on_way.is_empty() {
-                    peer.pushed = peer.pushed.min(seq);
-                    let taken = self.taken.vector().seq(own);
-                    let sent = taken.saturating_sub(self.outgoing.count());
-                    is_behind = has_arrived && seq < sent;
-                }
-                peer.vector = vector.clone();
-                self.compare(now, (from, &vector, head), effects);
-                if asks || is_behind {
-                    self.beat_one(now, from, false, effects);
-                }
-                self.pull(now, from, effects);
-            }
+            } => self.beaten(now, (from, vector, head), asks, effects),
             Message::Updates { slot, updates } => {
                 if peer.pulling.is_some_and(|(wanted, _)| wanted == slot) {
                     peer.pulling = None;

@@ -1,9 +1,9 @@
 //! Parquet as a source: its types as ours, its places, and what it is refused for.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use holm_connect::{Columns, ParquetSource, Position, Source, Taken, infer_parquet};
 use holm_lanes::{Field, Kind, Scalar};
 use parquet::basic::Compression;
@@ -93,7 +93,11 @@ fn fill(group: &mut SerializedRowGroupWriter<'_, &mut Vec<u8>>, first: usize, ro
         all().map(|row| ByteArray::from(format!("d{}", row % 7).as_str())),
         ones()
     );
-    let price = |row: i64| (row * 101 - 50).to_be_bytes()[3..].to_vec();
+    // The largest byte first.
+    let price = |row: i64| {
+        let bytes = (row * 101 - 50).to_le_bytes();
+        bytes[..5].iter().rev().copied().collect::<Vec<u8>>()
+    };
     put!(
         FixedLenByteArrayType,
         all().map(|row| FixedLenByteArray::from(price(row))),
@@ -127,16 +131,10 @@ fn all(source: &mut ParquetSource) -> Vec<Columns> {
     found
 }
 
-fn saved(bytes: &[u8]) -> std::fs::File {
-    let mut file = tempfile::tempfile().expect("a file of ours");
-    file.write_all(bytes).expect("room");
-    file
-}
-
 #[test]
 fn the_schema_is_the_files_own() {
     let bytes = file(Compression::SNAPPY);
-    let guess = infer_parquet("f", saved(&bytes), Some("ts")).expect("it is Parquet");
+    let guess = infer_parquet("f", Bytes::from(bytes.clone()), Some("ts")).expect("it is Parquet");
     let fields: Vec<String> = guess
         .fields
         .iter()
@@ -157,7 +155,7 @@ fn the_schema_is_the_files_own() {
     assert_eq!(guess.nested, ["inner", "raw"]);
     assert_eq!((guess.time.as_deref(), guess.rows), (Some("ts"), 1_000));
     assert_eq!(guess.disorder, 30);
-    let two = infer_parquet("f", saved(&bytes), None).expect("it is Parquet");
+    let two = infer_parquet("f", Bytes::from(bytes), None).expect("it is Parquet");
     assert_eq!(two.time, None, "two columns are times");
 }
 
@@ -165,7 +163,7 @@ fn the_schema_is_the_files_own() {
 fn values_are_what_was_written() {
     for compression in [Compression::SNAPPY, Compression::UNCOMPRESSED] {
         let bytes = file(compression);
-        let guess = infer_parquet("f", saved(&bytes), None).expect("it is Parquet");
+        let guess = infer_parquet("f", Bytes::from(bytes.clone()), None).expect("it is Parquet");
         let found = all(&mut source(&bytes, &guess.fields).expect("its own types"));
         let sizes: Vec<usize> = found.iter().map(|columns| columns.batch.rows).collect();
         assert_eq!(sizes, [4_096, 904, 3_000]);

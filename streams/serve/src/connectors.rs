@@ -189,7 +189,8 @@ fn promise(sources: &[Box<dyn Source>], sinks: &[Box<dyn Sink>]) -> String {
     use holm_connect::Guarantee;
     let sent = sources.iter().filter(|source| !source.replayable());
     let sent: Vec<&str> = sent.map(|source| source.name()).collect();
-    let weak = |sink: &&Box<dyn Sink>| sink.guarantee() == Guarantee::AtLeastOnce;
+    let sinks: Vec<&dyn Sink> = sinks.iter().map(AsRef::as_ref).collect();
+    let weak = |sink: &&&dyn Sink| sink.guarantee() == Guarantee::AtLeastOnce;
     let weakest = sinks.iter().find(weak);
     let weakest = weakest.map_or(Guarantee::ExactlyOnce, |sink| sink.guarantee());
     match (weakest, sent.as_slice()) {
