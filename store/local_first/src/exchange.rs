@@ -284,6 +284,8 @@ struct Peer {
     opened: u64,
     /// Whether it was noticed that it has told two stories.
     is_forked: bool,
+    /// Until when no session is opened with it: what it had was not to be joined.
+    rests_until: Time,
 }
 
 /// The machine.
@@ -366,6 +368,7 @@ impl Exchange {
             Applied::GaveUp(id) => {
                 self.taken.give_up(id);
                 self.ahead = self.taken.clone();
+                self.refused(now, id);
             }
             Applied::Followed(charter) => self.follow(now, &charter, effects),
         }

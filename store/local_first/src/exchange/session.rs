@@ -29,6 +29,9 @@ use crate::vector::Slot;
 /// what waits is bounded, however slow this site's disk is.
 const STAGING_MAX: usize = 2;
 
+/// So many times the patience a site is not asked again whose states were not to be joined.
+const RESTS: u32 = 2;
+
 /// What this site asks of another.
 #[derive(Clone, Debug)]
 pub(super) struct Asking {
@@ -85,7 +88,8 @@ impl Exchange {
         };
         peer.pulling = None;
         let is_lacking = peer.vector.seq(slot) > self.ahead.vector().seq(slot);
-        if self.asking.is_some() || self.taken.session().is_some() || !is_lacking {
+        let rests = now < peer.rests_until;
+        if self.asking.is_some() || self.taken.session().is_some() || !is_lacking || rests {
             return;
         }
         self.sessions += 1;
@@ -211,6 +215,17 @@ impl Exchange {
     pub(super) fn installed(&mut self, id: u64, effects: &mut Effects<Effect>) {
         if let Some(asking) = self.asking.take_if(|asking| asking.id == id) {
             effects.push(Effect::Note(Note::SessionDone(asking.peer)));
+        }
+    }
+
+    /// What a site has was not to be joined: its clock is too far ahead, or something was left out.
+    /// Others are listened to again at once, and that one is not asked again for a while, or this
+    /// site would be closed to all for the sake of one.
+    pub(super) fn refused(&mut self, now: Time, id: u64) {
+        if let Some(asking) = self.asking.take_if(|asking| asking.id == id)
+            && let Some(peer) = self.peers.get_mut(&asking.peer)
+        {
+            peer.rests_until = now + RESTS * self.config.patience;
         }
     }
 
