@@ -114,7 +114,7 @@ impl Stage {
             *source += before;
             *target += before;
         }
-        let limits = limits(costs.is_some());
+        let limits = limits(scenario.costs.is_some());
         let gap = |rate: u64| {
             let mean = 1_000_000_000_000 / rate.max(1);
             Quantiles::of(&Distribution::Exponential(
