@@ -20,10 +20,12 @@
 mod digests;
 mod face;
 mod gone;
+mod lease;
 mod list;
 mod members;
 mod met;
 mod plain;
+mod room;
 mod streams;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,7 +39,6 @@ use holm_local_first::{
 };
 
 use crate::apply::Work;
-use crate::command::Put;
 use crate::error::StoreError;
 use crate::layout::count;
 use crate::outcome::Outcome;
@@ -54,6 +55,7 @@ use met::Met;
 pub use met::MetLine;
 pub(crate) use met::behind;
 use plain::Written;
+pub(crate) use room::Room;
 use streams::Streams;
 
 /// How many updates may be on their way through the log that need not be read again.
@@ -100,6 +102,8 @@ pub(crate) struct Isle {
     /// Of the command in hand: its time, and what it changed.
     unix_ms: u64,
     changes: Vec<Change>,
+    /// What is left of the update of leases that end.
+    room: Room,
     /// What was taken in since it was last asked for.
     applied: Vec<Applied>,
     /// Updates that are on their way through the log, as they were read before that.
@@ -152,6 +156,7 @@ impl Isle {
             island,
             unix_ms: 0,
             changes: Vec::new(),
+            room: Room::default(),
             applied: Vec::new(),
             expected: VecDeque::new(),
             conflicts,
@@ -259,6 +264,7 @@ impl Isle {
     /// A command begins, which was proposed at that time.
     pub(crate) fn begin(&mut self, store: &mut Store, unix_ms: u64) {
         self.unix_ms = unix_ms;
+        self.room = Room::default();
         store.begin_revision(next(store.root(), unix_ms));
     }
 
@@ -267,6 +273,11 @@ impl Isle {
         let has_kept = self.conflicts > 0;
         self.digests
             .note_touched(store, &mut self.touched, has_kept);
+        self.originate(store);
+    }
+
+    /// What was changed is an update.
+    fn originate(&mut self, store: &Store) {
         if self.changes.is_empty() {
             return;
         }
@@ -324,20 +335,6 @@ impl Isle {
         });
     }
 
-    /// What a key holds once a lease has ended, if a write that does not hang on it was
-    /// concurrent to the one that does. A counter or a document ends whole.
-    pub(crate) fn survivor(&self, store: &Store, key: &Bytes, lease: i64) -> Option<Bytes> {
-        if self.reads_first() {
-            return None;
-        }
-        let bytes = self.kept_state(store, key)?;
-        let state = State::decode(bytes).ok()?;
-        let rest = state.siblings().iter();
-        let rest = rest.filter(|it| it.lease != lease || it.dot.slot != self.config.slot);
-        let best = rest.max_by_key(|it| (it.hlc, it.dot.slot));
-        best.map(|it| it.value.clone())
-    }
-
     fn kept_state(&self, store: &Store, key: &[u8]) -> Option<Bytes> {
         let may_be = self.conflicts > 0;
         may_be.then(|| store.fact(FactKind::State, key)).flatten()
@@ -366,18 +363,6 @@ impl Isle {
     const fn reads_first(&self) -> bool {
         matches!(self.config.rules.kind, Type::Counter | Type::Json)
             || matches!(self.config.rules.exists, Exists::DeleteWins)
-    }
-
-    /// Whether a client's put fits the keyspace's type; changes nothing.
-    pub(crate) fn check(&self, store: &Store, put: &Put) -> Result<(), Refusal> {
-        // What a put keeps was put once.
-        if !self.reads_first() || put.ignore_value {
-            return Ok(());
-        }
-        let (state, _recorded) = self.state(store, &put.key)?;
-        let written = (put.key.clone(), put.lease, put.value.clone());
-        self.config.rules.put(&state, written)?;
-        Ok(())
     }
 
     /// All that is known of a key, and which update its record names.

@@ -1,0 +1,170 @@
+//! Where something is as large as it may be, and where leases, deletes that win and sites that go
+//! meet.
+
+use bytes::Bytes;
+use holm_kv::Refusal;
+use holm_kv::command::{Command, DeleteRange, Put, Txn, TxnOp};
+use holm_local_first::{
+    CHANGES_MAX, Change, Sealed, Type, UPDATE_MAX, Update, Vector,
+};
+
+use crate::where_deletes_win;
+use crate::world::{Site, World, bytes, config, delete, deleting, put};
+
+fn txn(success: Vec<TxnOp>) -> Command {
+    Command::Txn(Txn {
+        success,
+        ..Txn::default()
+    })
+}
+
+fn erased(key: &str, range_end: &str) -> TxnOp {
+    TxnOp::DeleteRange(DeleteRange {
+        key: bytes(key),
+        range_end: bytes(range_end),
+        prev_kv: false,
+    })
+}
+
+/// A site writes so many keys with names of that length.
+fn fill(world: &mut World, count: usize, (length, lease): (usize, i64)) {
+    let puts = (0..count).map(|number| {
+        TxnOp::Put(Put {
+            key: Bytes::from(format!("k{number:0length$}")),
+            lease,
+            ..Put::default()
+        })
+    });
+    let puts: Vec<TxnOp> = puts.collect();
+    for some in puts.chunks((200_000 / length).min(16_384)) {
+        assert!(world.command(0, txn(some.to_vec())).result.is_ok());
+    }
+    assert_eq!(world.sites[0].read().len(), count);
+}
+
+fn keep_updates(world: &mut World, deletes_win: bool) {
+    for (number, site) in (1..).zip(&mut world.sites) {
+        let mut config = if deletes_win {
+            deleting(number, Type::Lww)
+        } else {
+            config(number, Type::Lww)
+        };
+        let island = config.island.as_mut().expect("it is one");
+        island.updates_bytes_max = 64 << 20;
+        *site = Site::of(config);
+    }
+}
+
+fn assert_is_read(update: &Update) {
+    let none = Vector::new();
+    let sealed = Sealed::new(update.clone(), &none);
+    assert!(sealed.bytes.len() <= UPDATE_MAX);
+    assert_eq!(Sealed::decode(&sealed.bytes, &none), Ok(sealed));
+}
+
+#[test]
+fn where_deletes_win_a_delete_of_more_keys_than_an_update_holds_changes_nothing() {
+    let mut world = where_deletes_win(Type::Lww);
+    fill(&mut world, CHANGES_MAX + 1, (6, 0));
+    let before = world.sites[0].vector();
+    let all = delete("k", "\0");
+    assert_eq!(world.command(0, all.clone()).result, Err(Refusal::TooLarge));
+    let halves = txn(vec![erased("k", "k04"), erased("k04", "l")]);
+    assert_eq!(world.command(0, halves).result, Err(Refusal::TooLarge));
+    assert_eq!(world.sites[0].vector(), before);
+    world.sites[0].crash();
+    assert_eq!(world.sites[0].read().len(), CHANGES_MAX + 1);
+    assert!(world.command(0, delete("k000000", "")).result.is_ok());
+    assert!(world.command(0, all).result.is_ok(), "so many fit");
+    let last = world.all.last().expect("it was made");
+    assert_eq!(last.changes.len(), CHANGES_MAX);
+    assert_is_read(last);
+    world.sites[0].crash();
+    assert!(world.sites[0].read().is_empty());
+}
+
+#[test]
+fn where_deletes_win_names_are_counted_too() {
+    let mut world = where_deletes_win(Type::Lww);
+    keep_updates(&mut world, true);
+    fill(&mut world, 1_100, (4_000, 0));
+    let all = delete("k", "\0");
+    assert_eq!(world.command(0, all.clone()).result, Err(Refusal::TooLarge));
+    let first = Bytes::from(format!("k{:04000}", 100));
+    let few = Command::DeleteRange(DeleteRange {
+        key: bytes("k"),
+        range_end: first,
+        prev_kv: false,
+    });
+    assert!(world.command(0, few).result.is_ok());
+    assert!(world.command(0, all).result.is_ok());
+    assert_is_read(world.all.last().expect("it was made"));
+    world.carry(0, 1);
+    assert!(world.sites[1].read().is_empty());
+    assert_eq!(world.sites[1].vector(), world.sites[0].vector());
+}
+
+#[test]
+fn a_lease_with_more_keys_than_an_update_holds_ends_in_several() {
+    for deletes_win in [false, true] {
+        let mut world = World::new(2, Type::Lww);
+        keep_updates(&mut world, deletes_win);
+        let grant = Command::LeaseGrant {
+            id: 5,
+            ttl: 60,
+            ttl_min: 1,
+        };
+        assert!(world.command(0, grant).result.is_ok());
+        fill(&mut world, CHANGES_MAX + 10, (6, 5));
+        world.carry(0, 1);
+        let before = world.all.len();
+        let revoked = world.command(0, Command::LeaseRevoke { id: 5 });
+        assert!(revoked.result.is_ok());
+        let made = world.all[before..].iter().map(|it| it.changes.len());
+        assert_eq!(made.collect::<Vec<_>>(), [CHANGES_MAX, 10]);
+        world.all[before..].iter().for_each(assert_is_read);
+        world.carry(0, 1);
+        world.sites[0].crash();
+        for site in &world.sites {
+            assert!(site.read().is_empty(), "{deletes_win}");
+        }
+        assert_eq!(world.sites[0].vector(), world.sites[1].vector());
+    }
+}
+
+#[test]
+fn where_deletes_win_a_lease_still_ends_nothing_that_others_wrote() {
+    let mut world = where_deletes_win(Type::Lww);
+    let grant = Command::LeaseGrant {
+        id: 5,
+        ttl: 60,
+        ttl_min: 1,
+    };
+    assert!(world.command(0, grant).result.is_ok());
+    world.put(0, "again", "first");
+    world.command(0, delete("again", ""));
+    world.unix_ms += 10;
+    for key in ["alone", "both", "unseen", "again"] {
+        assert!(world.command(0, put(key, "mine", 5)).result.is_ok());
+    }
+    world.put(1, "both", "theirs");
+    world.carry(1, 0);
+    assert_eq!(world.sites[0].read()[&bytes("both")], bytes("mine"));
+    world.put(1, "unseen", "theirs");
+    let revoked = world.command(0, Command::LeaseRevoke { id: 5 });
+    assert!(revoked.result.is_ok());
+    let ended = &world.all.last().expect("it was made").changes;
+    assert!(!ended.iter().any(|it| matches!(it, Change::Erase { .. })));
+    assert_eq!(world.wrong(), None);
+    world.carry(0, 1);
+    world.carry(1, 0);
+    for site in &world.sites {
+        let read = site.read();
+        assert_eq!(read.len(), 2, "{read:?}");
+        assert_eq!(read[&bytes("both")], bytes("theirs"));
+        assert_eq!(read[&bytes("unseen")], bytes("theirs"));
+    }
+    let again = &world.sites[0].states()[&bytes("both")];
+    assert!(again.is_plain());
+    assert_eq!(world.wrong(), None);
+}
