@@ -697,6 +697,11 @@ impl Work<'_> {
         }
         let isle = self.isle();
         let session = isle.island.session().expect("it is open").clone();
+        if !isle.island.may_join(&session) {
+            // A slot went while it was open, and the other side has more of it than counts.
+            self.give_up(id);
+            return Ok(());
+        }
         let seen = isle.island.vector().clone();
         let (turns, newest) = self.joined((theirs, staged), &seen, &session)?;
         if newest.is_too_far_ahead(self.isle().unix_ms) {

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use holm_kv::Refusal;
 use holm_kv::command::{Command, DeleteRange, Put, Txn, TxnOp};
 use holm_local_first::{
-    CHANGES_MAX, Change, Sealed, Type, UPDATE_MAX, Update, Vector,
+    CHANGES_MAX, Change, Proposal as Entry, Sealed, Session, Type, UPDATE_MAX, Update, Vector,
 };
 
 use crate::where_deletes_win;
-use crate::world::{Site, World, bytes, config, delete, deleting, put};
+use crate::world::{Site, World, bytes, config, delete, deleting, put, slot};
 
 fn txn(success: Vec<TxnOp>) -> Command {
     Command::Txn(Txn {
@@ -166,5 +166,46 @@ fn where_deletes_win_a_lease_still_ends_nothing_that_others_wrote() {
     }
     let again = &world.sites[0].states()[&bytes("both")];
     assert!(again.is_plain());
+    assert_eq!(world.wrong(), None);
+}
+
+#[test]
+fn a_slot_that_goes_while_a_session_is_open_ends_it() {
+    let mut world = World::new(2, Type::Lww);
+    for number in 0..5 {
+        world.put(1, &format!("k{number}"), "1");
+    }
+    world.carry(1, 0);
+    for number in 5..9 {
+        world.put(1, &format!("k{number}"), "1");
+    }
+    let states = world.sites[1].keyspace.states().expect("it is an island");
+    let (listed, _is_last) = states.list(None, usize::MAX).expect("it is well");
+    let (session, keys) = (7, u64::try_from(listed.len()).expect("a few"));
+    let entries = [
+        Entry::Begin(Session {
+            id: session,
+            tips: states.tips().clone(),
+        }),
+        Entry::Stage {
+            session,
+            states: listed,
+        },
+        Entry::Stop(slot(2)),
+        Entry::Install { session, keys },
+    ];
+    for entry in entries {
+        assert!(world.command(0, Command::Island(entry)).result.is_ok());
+    }
+    for _start in 0..2 {
+        let island = world.sites[0].keyspace.island().expect("it is one");
+        assert_eq!(island.vector().seq(slot(2)), 5, "no more of it counts");
+        assert!(island.session().is_none());
+        assert_eq!(world.sites[0].read().len(), 5);
+        world.sites[0].crash();
+    }
+    world.put(0, "after", "of a");
+    let last = world.all.last().expect("it was made");
+    assert_eq!(last.deps.seq(slot(2)), 5, "whoever stays can take it in");
     assert_eq!(world.wrong(), None);
 }
