@@ -18,6 +18,7 @@
 //! it, so that every replay comes to the same.
 
 mod digests;
+mod expected;
 mod face;
 mod gone;
 mod lease;
@@ -28,7 +29,7 @@ mod plain;
 mod room;
 mod streams;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -49,6 +50,7 @@ use crate::store::{FactKind, Store};
 
 pub use digests::Indexed;
 use digests::{Digests, named};
+use expected::Expected;
 use gone::{Gone, is_calm};
 pub use list::States;
 use met::Met;
@@ -57,9 +59,6 @@ pub(crate) use met::behind;
 use plain::Written;
 pub(crate) use room::Room;
 use streams::Streams;
-
-/// How many updates may be on their way through the log that need not be read again.
-const EXPECTED_MAX: usize = 16_384;
 
 /// What a keyspace must know of itself to be an island.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +106,7 @@ pub(crate) struct Isle {
     /// What was taken in since it was last asked for.
     applied: Vec<Applied>,
     /// Updates that are on their way through the log, as they were read before that.
-    expected: VecDeque<Sealed>,
+    expected: Expected,
     /// How many keys have a fact beside their record.
     conflicts: u64,
     /// What was written when.
@@ -158,7 +157,7 @@ impl Isle {
             changes: Vec::new(),
             room: Room::default(),
             applied: Vec::new(),
-            expected: VecDeque::new(),
+            expected: Expected::default(),
             conflicts,
             calm,
             met: Met::open(store),
@@ -200,20 +199,16 @@ impl Isle {
     }
 
     pub(crate) fn expect(&mut self, updates: Vec<Sealed>) {
-        let too_many = (self.expected.len() + updates.len()).saturating_sub(EXPECTED_MAX);
-        self.expected.drain(..too_many.min(self.expected.len()));
-        self.expected.extend(updates);
+        updates.into_iter().for_each(|it| self.expected.push(it));
     }
 
     /// What is to be done with an update of another. It was mostly read before it was proposed:
     /// then it is not hashed again, and all comes to the same.
     fn judge(&mut self, bytes: &Bytes) -> Intake {
-        while let Some(read) = self.expected.pop_front() {
-            if read.bytes == *bytes {
-                return self.island.judge_read(read, self.unix_ms);
-            }
+        match self.expected.find(bytes) {
+            Some(read) => self.island.judge_read(read, self.unix_ms),
+            None => self.island.judge(bytes, self.unix_ms),
         }
-        self.island.judge(bytes, self.unix_ms)
     }
 
     /// Updates of a slot behind a number, as many as fit and at least one. `None` if the first
