@@ -661,13 +661,20 @@ impl Work<'_> {
 
     /// Folds additions that no island can be without any more.
     fn settle(&mut self, stable: &Vector) -> Result<(), Refusal> {
-        let isle = self.isle.as_deref_mut().expect("it was asked for");
-        for key in std::mem::take(&mut isle.loose) {
+        for key in std::mem::take(&mut self.isle().loose) {
+            let isle = self.isle.as_deref_mut().expect("it was asked for");
             let Some(kept) = isle.kept_state(self.store, &key) else {
                 continue;
             };
-            let (mut state, _recorded) = state_of(self.store.root(), &key, Some(kept))?;
+            let (before, _recorded) = state_of(self.store.root(), &key, Some(kept))?;
+            let mut state = before.clone();
             state.settle(stable);
+            if state == before && is_loose(&state) {
+                // Nothing is written for a key that stays as it is.
+                let isle = self.isle.as_deref_mut().expect("it was asked for");
+                isle.loose.insert(key);
+                continue;
+            }
             // Without its markers a key's record may say all of it, or there is nothing to say.
             let (told, recorded) = state_of(self.store.root(), &key, None)?;
             let is_told = state.is_plain() && told == state && recorded.is_some();

@@ -209,3 +209,68 @@ fn a_slot_that_goes_while_a_session_is_open_ends_it() {
     assert_eq!(last.deps.seq(slot(2)), 5, "whoever stays can take it in");
     assert_eq!(world.wrong(), None);
 }
+
+#[test]
+fn markers_stay_until_they_are_stable() {
+    let mut world = where_deletes_win(Type::Lww);
+    for key in ["a", "b"] {
+        world.put(0, key, "1");
+        world.command(0, delete(key, ""));
+    }
+    let forget = |seq| {
+        let mut stable = Vector::new();
+        stable.raise(slot(1), seq);
+        Command::Island(Entry::Forget(stable))
+    };
+    // The updates 2 and 4 are the deletes.
+    for (seq, is_left) in [(0, true), (1, true), (2, true), (3, true), (4, false)] {
+        assert!(world.command(0, forget(seq)).result.is_ok());
+        assert_eq!(world.sites[0].keyspace.has_to_forget(), is_left, "{seq}");
+    }
+}
+
+#[test]
+fn long_keys_that_were_erased_are_found_by_their_names() {
+    let mut world = where_deletes_win(Type::Lww);
+    let keys = [1_024, 1_025, 4_000].map(|length| "k".repeat(length));
+    for key in &keys {
+        world.put(0, key, "1");
+    }
+    world.session(0, 1);
+    for key in &keys {
+        world.command(0, delete(key, ""));
+    }
+    world.session(0, 1);
+    assert!(world.sites[1].read().is_empty());
+    assert_eq!(
+        world.sites[0].index().total(),
+        world.sites[1].index().total()
+    );
+}
+
+#[test]
+fn an_index_of_erased_keys_is_made_in_slices_while_commands_go_on() {
+    let mut world = where_deletes_win(Type::Lww);
+    for number in 0..300 {
+        world.put(0, &format!("k{number:03}"), "1");
+    }
+    world.command(0, delete("k010", "\0"));
+    let mut slices = 0;
+    while let Some(holm_kv::Indexed::NotYet) = world.sites[0].keyspace.index() {
+        world.sites[0].keyspace.sweep();
+        // Before and behind where it is, what was there and what was not.
+        for number in [slices, 9 + slices * 31, 299 - slices] {
+            let key = format!("k{:03}", number % 300);
+            if number % 2 == 0 {
+                world.put(0, &key, "2");
+            } else {
+                world.command(0, delete(&key, ""));
+            }
+        }
+        slices += 1;
+    }
+    assert!(slices > 4, "{slices}");
+    let made = world.sites[0].index().total();
+    world.sites[0].crash();
+    assert_eq!(world.sites[0].index().total(), made);
+}
