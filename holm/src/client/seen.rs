@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::process;
 
 use http::{HeaderMap, HeaderValue};
 
@@ -44,14 +45,20 @@ impl Seen {
         }
     }
 
-    /// Keeps what an answer said; it has all that was presented.
+    /// Keeps what an answer said; it has all that was presented. Written beside and renamed: a
+    /// command that ends in the middle leaves what was there.
     pub(super) fn keep(&mut self, trailers: &HeaderMap) -> Result<(), ClientError> {
         let Some(token) = trailers.get(TOKEN) else {
             return Ok(());
         };
         self.token = Some(token.clone());
-        let written = fs::write(&self.place, token.as_bytes());
+        let mut beside = self.place.clone().into_os_string();
+        beside.push(format!(".{}.new", process::id()));
+        let written = fs::write(&beside, token.as_bytes());
+        let written = written.and_then(|()| fs::rename(&beside, &self.place));
         written.map_err(|source| {
+            // What cannot be removed is only in the way.
+            fs::remove_file(&beside).ok();
             let place = self.place.clone();
             ClientError::Context { place, source }
         })

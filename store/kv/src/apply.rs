@@ -4,6 +4,7 @@
 //! and every replay, comes to the same. Once the first effect is made nothing refuses any
 //! more; damage that a read meets then takes the answer's place, and the effects stay.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use holm_base::Revision;
 use crate::command::{Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, Txn, TxnOp};
 use crate::counts::Counts;
 use crate::hub::{Event, Hub, Previous};
-use crate::island::Isle;
+use crate::island::{Isle, Room};
 use crate::lease::{Leases, Removed};
 use crate::outcome::Outcome;
 use crate::range::KeyRange;
@@ -44,7 +45,7 @@ impl Work<'_> {
         check_lease(self.leases, put)?;
         check_kept(self.store, put)?;
         if let Some(isle) = &self.isle {
-            isle.check(self.store, put)?;
+            isle.check(self.store, put, &mut Room::default())?;
         }
         let outcome = self.put(put);
         self.store.end_revision();
@@ -53,6 +54,9 @@ impl Work<'_> {
 
     /// A delete by itself.
     pub(crate) fn delete_alone(&mut self, delete: &DeleteRange) -> Result<Outcome, Refusal> {
+        if let Some(isle) = &self.isle {
+            isle.check_delete(self.store, delete, &mut Room::default())?;
+        }
         let outcome = self.delete(delete);
         self.store.end_revision();
         outcome
@@ -64,11 +68,22 @@ impl Work<'_> {
             check_island(self.store.root(), txn)?;
         }
         let (store, leases, isle) = (&*self.store, &*self.leases, self.isle.as_deref());
+        let room = Cell::new(Room::default());
         let path = Path::choose(store.root(), txn, &|put| {
             check_kept(store, put)?;
             check_lease(leases, put)?;
-            isle.map_or(Ok(()), |isle| isle.check(store, put))
+            let mut left = room.get();
+            isle.map_or(Ok(()), |isle| isle.check(store, put, &mut left))?;
+            room.set(left);
+            Ok(())
         })?;
+        if let Some(isle) = isle {
+            let mut left = room.get();
+            path.check(txn, &mut 0, &mut |op| match op {
+                TxnOp::DeleteRange(delete) => isle.check_delete(store, delete, &mut left),
+                TxnOp::Range(_) | TxnOp::Put(_) | TxnOp::Txn(_) => Ok(()),
+            })?;
+        }
         let before = self.counts.operations();
         let outcome = path.walk(txn, &mut 0, self);
         self.counts.txns += u64::from(self.counts.operations() - before > 1);
@@ -106,19 +121,15 @@ impl Work<'_> {
         Ok(Outcome::Done)
     }
 
-    /// Ends a lease: its keys go in sorted order and one revision.
+    /// Ends a lease: its keys go in sorted order and one revision; at an island in several, if
+    /// they are more than an update holds.
     pub(crate) fn end_lease(&mut self, id: i64) -> Option<Removed> {
         let removed = self.leases.remove(self.store, id)?;
         for key in &removed.keys {
-            let isle = self.isle.as_deref();
-            match isle.and_then(|isle| isle.survivor(self.store, key, id)) {
-                // What was written elsewhere meanwhile does not end with this lease.
-                // Nothing of that kind is refused: it needs no look at what is there.
-                Some(value) => drop(self.put_own(key, &value, 0)),
-                None => {
-                    self.note_deleted(&KeyRange::One(key.clone()), std::slice::from_ref(key));
-                    self.delete_key(key);
-                }
+            if self.isle.is_some() {
+                self.end_key(key, id);
+            } else {
+                self.delete_key(key);
             }
         }
         self.store.end_revision();
@@ -133,7 +144,12 @@ impl Work<'_> {
     }
 
     /// A client's command writes a key.
-    fn put_own(&mut self, key: &Bytes, value: &Bytes, lease: i64) -> Result<(), Refusal> {
+    pub(crate) fn put_own(
+        &mut self,
+        key: &Bytes,
+        value: &Bytes,
+        lease: i64,
+    ) -> Result<(), Refusal> {
         if self.isle.is_some() {
             return self.put_island(key, (value, lease));
         }

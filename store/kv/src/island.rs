@@ -18,15 +18,18 @@
 //! it, so that every replay comes to the same.
 
 mod digests;
+mod expected;
 mod face;
 mod gone;
+mod lease;
 mod list;
 mod members;
 mod met;
 mod plain;
+mod room;
 mod streams;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -37,7 +40,6 @@ use holm_local_first::{
 };
 
 use crate::apply::Work;
-use crate::command::Put;
 use crate::error::StoreError;
 use crate::layout::count;
 use crate::outcome::Outcome;
@@ -48,16 +50,15 @@ use crate::store::{FactKind, Store};
 
 pub use digests::Indexed;
 use digests::{Digests, named};
+use expected::Expected;
 use gone::{Gone, is_calm};
 pub use list::States;
 use met::Met;
 pub use met::MetLine;
 pub(crate) use met::behind;
 use plain::Written;
+pub(crate) use room::Room;
 use streams::Streams;
-
-/// How many updates may be on their way through the log that need not be read again.
-const EXPECTED_MAX: usize = 16_384;
 
 /// What a keyspace must know of itself to be an island.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,10 +101,12 @@ pub(crate) struct Isle {
     /// Of the command in hand: its time, and what it changed.
     unix_ms: u64,
     changes: Vec<Change>,
+    /// What is left of the update of leases that end.
+    room: Room,
     /// What was taken in since it was last asked for.
     applied: Vec<Applied>,
     /// Updates that are on their way through the log, as they were read before that.
-    expected: VecDeque<Sealed>,
+    expected: Expected,
     /// How many keys have a fact beside their record.
     conflicts: u64,
     /// What was written when.
@@ -152,8 +155,9 @@ impl Isle {
             island,
             unix_ms: 0,
             changes: Vec::new(),
+            room: Room::default(),
             applied: Vec::new(),
-            expected: VecDeque::new(),
+            expected: Expected::default(),
             conflicts,
             calm,
             met: Met::open(store),
@@ -195,20 +199,16 @@ impl Isle {
     }
 
     pub(crate) fn expect(&mut self, updates: Vec<Sealed>) {
-        let too_many = (self.expected.len() + updates.len()).saturating_sub(EXPECTED_MAX);
-        self.expected.drain(..too_many.min(self.expected.len()));
-        self.expected.extend(updates);
+        updates.into_iter().for_each(|it| self.expected.push(it));
     }
 
     /// What is to be done with an update of another. It was mostly read before it was proposed:
     /// then it is not hashed again, and all comes to the same.
     fn judge(&mut self, bytes: &Bytes) -> Intake {
-        while let Some(read) = self.expected.pop_front() {
-            if read.bytes == *bytes {
-                return self.island.judge_read(read, self.unix_ms);
-            }
+        match self.expected.find(bytes) {
+            Some(read) => self.island.judge_read(read, self.unix_ms),
+            None => self.island.judge(bytes, self.unix_ms),
         }
-        self.island.judge(bytes, self.unix_ms)
     }
 
     /// Updates of a slot behind a number, as many as fit and at least one. `None` if the first
@@ -259,6 +259,7 @@ impl Isle {
     /// A command begins, which was proposed at that time.
     pub(crate) fn begin(&mut self, store: &mut Store, unix_ms: u64) {
         self.unix_ms = unix_ms;
+        self.room = Room::default();
         store.begin_revision(next(store.root(), unix_ms));
     }
 
@@ -267,6 +268,11 @@ impl Isle {
         let has_kept = self.conflicts > 0;
         self.digests
             .note_touched(store, &mut self.touched, has_kept);
+        self.originate(store);
+    }
+
+    /// What was changed is an update.
+    fn originate(&mut self, store: &Store) {
         if self.changes.is_empty() {
             return;
         }
@@ -324,20 +330,6 @@ impl Isle {
         });
     }
 
-    /// What a key holds once a lease has ended, if a write that does not hang on it was
-    /// concurrent to the one that does. A counter or a document ends whole.
-    pub(crate) fn survivor(&self, store: &Store, key: &Bytes, lease: i64) -> Option<Bytes> {
-        if self.reads_first() {
-            return None;
-        }
-        let bytes = self.kept_state(store, key)?;
-        let state = State::decode(bytes).ok()?;
-        let rest = state.siblings().iter();
-        let rest = rest.filter(|it| it.lease != lease || it.dot.slot != self.config.slot);
-        let best = rest.max_by_key(|it| (it.hlc, it.dot.slot));
-        best.map(|it| it.value.clone())
-    }
-
     fn kept_state(&self, store: &Store, key: &[u8]) -> Option<Bytes> {
         let may_be = self.conflicts > 0;
         may_be.then(|| store.fact(FactKind::State, key)).flatten()
@@ -366,18 +358,6 @@ impl Isle {
     const fn reads_first(&self) -> bool {
         matches!(self.config.rules.kind, Type::Counter | Type::Json)
             || matches!(self.config.rules.exists, Exists::DeleteWins)
-    }
-
-    /// Whether a client's put fits the keyspace's type; changes nothing.
-    pub(crate) fn check(&self, store: &Store, put: &Put) -> Result<(), Refusal> {
-        // What a put keeps was put once.
-        if !self.reads_first() || put.ignore_value {
-            return Ok(());
-        }
-        let (state, _recorded) = self.state(store, &put.key)?;
-        let written = (put.key.clone(), put.lease, put.value.clone());
-        self.config.rules.put(&state, written)?;
-        Ok(())
     }
 
     /// All that is known of a key, and which update its record names.
@@ -681,13 +661,20 @@ impl Work<'_> {
 
     /// Folds additions that no island can be without any more.
     fn settle(&mut self, stable: &Vector) -> Result<(), Refusal> {
-        let isle = self.isle.as_deref_mut().expect("it was asked for");
-        for key in std::mem::take(&mut isle.loose) {
+        for key in std::mem::take(&mut self.isle().loose) {
+            let isle = self.isle.as_deref_mut().expect("it was asked for");
             let Some(kept) = isle.kept_state(self.store, &key) else {
                 continue;
             };
-            let (mut state, _recorded) = state_of(self.store.root(), &key, Some(kept))?;
+            let (before, _recorded) = state_of(self.store.root(), &key, Some(kept))?;
+            let mut state = before.clone();
             state.settle(stable);
+            if state == before && is_loose(&state) {
+                // Nothing is written for a key that stays as it is.
+                let isle = self.isle.as_deref_mut().expect("it was asked for");
+                isle.loose.insert(key);
+                continue;
+            }
             // Without its markers a key's record may say all of it, or there is nothing to say.
             let (told, recorded) = state_of(self.store.root(), &key, None)?;
             let is_told = state.is_plain() && told == state && recorded.is_some();
@@ -712,6 +699,11 @@ impl Work<'_> {
         }
         let isle = self.isle();
         let session = isle.island.session().expect("it is open").clone();
+        if !isle.island.may_join(&session) {
+            // A slot went while it was open, and the other side has more of it than counts.
+            self.give_up(id);
+            return Ok(());
+        }
         let seen = isle.island.vector().clone();
         let (turns, newest) = self.joined((theirs, staged), &seen, &session)?;
         if newest.is_too_far_ahead(self.isle().unix_ms) {

@@ -158,7 +158,8 @@ impl Path {
         Ok(())
     }
 
-    fn check(
+    /// Asks something of each operation that lies on them, until one is refused.
+    pub(crate) fn check(
         &self,
         txn: &Txn,
         at: &mut usize,

@@ -1,11 +1,14 @@
 //! Proposals as bytes: what was written is read, and nothing else is believed.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use holm_kv::DecodeError;
 use holm_kv::command::{
     AlarmKind, Caller, Command, Compare, CompareResult, CompareTarget, DeleteRange, Proposal, Put,
     Range, Txn, TxnOp,
 };
+use holm_local_first::{Members, Proposal as Entry, Roster, Slot};
 
 fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
@@ -129,4 +132,33 @@ fn transactions_that_nest_too_deeply_are_refused() {
     }
     let found = Proposal::decode(&Bytes::from(raw));
     assert_eq!(found, Err(DecodeError::Depth { limit: 256 }));
+}
+
+/// The entries by which an island's log changes its sites. The bytes of the first release that
+/// wrote them must be readable for ever.
+#[test]
+fn entries_about_sites_stay_as_they_are() {
+    let slot = |number| Slot::new(number).expect("slots begin at 1");
+    let members = Members::new([(slot(1), 5), (slot(2), 9)]);
+    let nodes = BTreeMap::from([(slot(1), 10), (slot(2), 300)]);
+    let entries = [
+        Entry::Follow(Roster { members, nodes }),
+        Entry::Stop(slot(2)),
+    ];
+    let kept = include_str!("compat/sites1.hex");
+    let mut all = Vec::new();
+    for entry in entries {
+        let proposal = Proposal {
+            caller: None,
+            command: Command::Island(entry),
+        };
+        let written = proposal.encode_at(1_800_000_000_000);
+        assert_eq!(
+            Proposal::decode_at(&written),
+            Ok((proposal, 1_800_000_000_000))
+        );
+        let line = written.iter().map(|it| format!("{it:02x}"));
+        all.push(line.collect::<String>());
+    }
+    assert_eq!(all.join("\n") + "\n", kept);
 }

@@ -282,8 +282,8 @@ struct Peer {
     pinned: Option<Time>,
     /// The newest session that it has opened.
     opened: u64,
-    /// Whether it was noticed that it has told two stories.
-    is_forked: bool,
+    /// When it was last told that it has told two stories.
+    forked: Option<Time>,
     /// Until when no session is opened with it: what it had was not to be joined.
     rests_until: Time,
 }
@@ -578,7 +578,7 @@ impl Exchange {
                     if let Some(peer) = self.peers.get_mut(&from) {
                         peer.pulling = Some((slot, now));
                     }
-                    self.tell_of_fork(from, dot, effects);
+                    self.tell_of_fork(now, (from, dot), effects);
                     break;
                 }
                 Intake::Wrong(_) => {

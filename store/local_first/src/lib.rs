@@ -147,7 +147,7 @@ pub use stability::{SILENT_MS_MAX, Stability};
 pub use state::{Sibling, State};
 pub use token::Token;
 pub use tree::{PAGE_BYTES, Tree, Written};
-pub use update::{Chain, Change, Sealed, UPDATE_MAX, Update};
+pub use update::{CHANGES_BYTES_MAX, CHANGES_MAX, Chain, Change, Sealed, UPDATE_MAX, Update};
 pub use vector::{Dot, Slot, Vector};
 pub use wire::Mark;
 

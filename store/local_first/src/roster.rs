@@ -100,9 +100,13 @@ impl Charter {
         true
     }
 
-    /// Nothing more of a slot is taken in, of which this site has so much. The first time counts.
+    /// Nothing more of a slot is taken in, of which this site has so much. The first time counts;
+    /// of a slot that does not go on, the table has said it already.
     pub fn stop(&mut self, slot: Slot, through: u64) {
-        self.stops.entry(slot).or_insert(through);
+        let frozen = self.roster.as_ref().map(|it| it.members.frozen());
+        if frozen.is_none_or(|it| !it.contains_key(&slot)) {
+            self.stops.entry(slot).or_insert(through);
+        }
     }
 
     /// Up to where each slot counts that does not go on (I12).

@@ -39,6 +39,12 @@ const HEAD: usize = 8;
 pub(crate) const FULL_EVERY: u64 = 64;
 /// The longest update, in bytes.
 pub const UPDATE_MAX: usize = 4 << 20;
+/// How many changes an update has at most.
+pub const CHANGES_MAX: usize = 0xffff;
+/// How many bytes of changes always fit an update, whatever it has seen.
+pub const CHANGES_BYTES_MAX: usize = UPDATE_MAX - HEAD_MAX;
+/// What comes before the changes: as much of all slots as there can be.
+const HEAD_MAX: usize = 64 + 1 + 255 * 11 + 2;
 
 /// A hash of an update, and so of all updates of its slot up to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +99,14 @@ pub enum Change {
 }
 
 impl Change {
+    /// How many bytes of an update it takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let mut out = BytesMut::with_capacity(32 + size_hint(self));
+        encode_change(self, &mut out);
+        out.len()
+    }
+
     /// The key, value and lease of a put.
     #[must_use]
     pub const fn put(&self) -> Option<(&Bytes, &Bytes, i64)> {
@@ -140,6 +154,11 @@ pub struct Sealed {
 
 impl Sealed {
     /// Writes an update down. `before` are the deps of the one before it, of the same slot.
+    ///
+    /// # Panics
+    ///
+    /// If it has more than [`CHANGES_MAX`] changes. Whoever makes it has counted them, and their
+    /// bytes: one longer than [`UPDATE_MAX`] would be read nowhere.
     #[must_use]
     pub fn new(update: Update, before: &Vector) -> Self {
         let is_full = update.dot.seq % FULL_EVERY == 1;
@@ -160,7 +179,7 @@ impl Sealed {
             update.deps.since(before).encode(&mut out);
         }
         let count = u16::try_from(update.changes.len());
-        out.put_u16_le(count.expect("a transaction has at most 128 operations"));
+        out.put_u16_le(count.expect("its changes were counted before they were made"));
         for change in &update.changes {
             encode_change(change, &mut out);
         }

@@ -51,6 +51,8 @@ fn a_charter_comes_back_as_it_was_and_only_newer_tables_count() {
     assert!(!charter.follow(roster(&second)), "an older one");
     assert_eq!(charter.stops().len(), 1, "of 2 the table says it");
     assert_eq!(charter.limits()[&slot(2)], 7);
+    charter.stop(slot(2), 3);
+    assert_eq!(charter.limits()[&slot(2)], 7, "a stop that came late");
     assert_eq!(Charter::decode(charter.encode()), Ok(charter.clone()));
     let whole = charter.encode();
     for length in 0..whole.len() {

@@ -22,6 +22,7 @@ fn dot(number: u8, seq: u64) -> Dot {
 struct Site {
     island: Island,
     exchange: Exchange,
+    now: Time,
 }
 
 impl Site {
@@ -37,14 +38,19 @@ impl Site {
             boot: u64::from(number),
         };
         let exchange = Exchange::new(config, island.clone());
-        let mut site = Self { island, exchange };
+        let now = Time::ZERO;
+        let mut site = Self {
+            island,
+            exchange,
+            now,
+        };
         site.step(Input::Start);
         site
     }
 
     fn step(&mut self, input: Input) -> Vec<Effect> {
         let mut effects = Effects::new();
-        self.exchange.step(Time::ZERO, input, &mut effects);
+        self.exchange.step(self.now, input, &mut effects);
         effects.drain().collect()
     }
 
@@ -104,28 +110,35 @@ fn who_has_less_of_itself_than_another_takes_no_more_writes() {
 }
 
 #[test]
-fn who_tells_another_story_is_told_so_once_and_takes_no_more_writes() {
+fn who_tells_another_story_is_told_so_until_it_heard_and_takes_no_more_writes() {
     for written in [2, 3] {
         let (_, mut b) = pair();
         let mut other = Site::of(1, 2, Island::new(slot(1), 1));
         (0..written).for_each(|_| other.write());
-        let mut effects = b.told(1, other.word());
-        if written > 2 {
+        let mut says = |b: &mut Site| {
+            let effects = b.told(1, other.word());
+            if written == 2 {
+                return effects;
+            }
             // It pulls what it seems to lack, and that does not follow on what it has.
             let updates = vec![other.third()];
             let slot = slot(1);
-            effects = b.told(1, Message::Updates { slot, updates });
-        }
+            b.told(1, Message::Updates { slot, updates })
+        };
+        let effects = says(&mut b);
         let dot = dot(1, u64::from(u8::try_from(written).expect("a few")));
-        assert!(
-            effects.contains(&Effect::Note(Note::Forked(dot))),
-            "{effects:?}"
-        );
+        let note = Effect::Note(Note::Forked(dot));
+        assert!(effects.contains(&note), "{effects:?}");
         let to = slot(1);
         let message = Message::Forked { dot };
         let told = Effect::Send { to, message };
         assert!(effects.contains(&told));
-        assert!(!b.told(1, other.word()).contains(&told), "once");
+        assert!(!says(&mut b).contains(&told), "it may have heard");
+        // That was lost.
+        b.now = b.now + Duration::from_secs(5);
+        let effects = says(&mut b);
+        assert!(effects.contains(&told), "{effects:?}");
+        assert!(!effects.contains(&note), "it is noted once");
         assert!(stops(&other.told(2, Message::Forked { dot })));
     }
 }

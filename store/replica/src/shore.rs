@@ -219,9 +219,8 @@ impl Replica {
         }
     }
 
-    /// Tells the exchange what was taken in and what was heard, and does what it wants.
-    pub(crate) fn tend_shore(&mut self, now: Time, effects: &mut Effects<Effect>) {
-        let leads = self.is_leading();
+    /// There is an exchange while this site leads, and none while it does not.
+    fn begin_shore(&mut self, leads: bool) {
         let Some(shore) = &mut self.shore else {
             return;
         };
@@ -236,16 +235,29 @@ impl Replica {
             drop(self.keyspace.take_applied());
             return;
         }
-        if shore.machine.is_none() {
-            let island = self.keyspace.island().expect("it is one").clone();
-            let boot = match &self.sequencer {
-                crate::replica::Sequencer::Solo { solo, .. } => solo.term(),
-                crate::replica::Sequencer::Raft(group) => group.raft.term(),
-            };
-            shore.machine = Some(Exchange::new(shore.shores.config(boot.value()), island));
-            drop(self.keyspace.take_applied());
-            shore.told.push_back(Told::Start);
+        if shore.machine.is_some() {
+            return;
         }
+        let boot = match &self.sequencer {
+            crate::replica::Sequencer::Solo { solo, .. } => solo.term(),
+            crate::replica::Sequencer::Raft(group) => group.raft.term(),
+        };
+        // What was applied before it led is not told: which sites there are is looked up.
+        drop(self.keyspace.take_applied());
+        self.follow_charter();
+        let island = self.keyspace.island().expect("it is one").clone();
+        let shore = self.shore.as_mut().expect("it was there");
+        shore.machine = Some(Exchange::new(shore.shores.config(boot.value()), island));
+        shore.told.push_back(Told::Start);
+    }
+
+    /// Tells the exchange what was taken in and what was heard, and does what it wants.
+    pub(crate) fn tend_shore(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        let leads = self.is_leading();
+        self.begin_shore(leads);
+        let Some(shore) = self.shore.as_mut().filter(|_| leads) else {
+            return;
+        };
         let applied = self.keyspace.take_applied();
         let own = self.keyspace.island().expect("it is one").slot();
         for it in &applied {

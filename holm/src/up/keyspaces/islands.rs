@@ -89,6 +89,14 @@ impl Hosting {
             services.log_island(Proposal::Follow(roster)).await?;
         }
         let own = islands.slot(self.node.value());
+        if let Some(slot) = own
+            && island.stops.contains_key(&slot)
+            && !islands.going.contains_key(&slot.value())
+            && !islands.is_set_back(self.node.value())
+        {
+            // Nothing of the table asked for that: others know more of this site than itself.
+            self.services.tell_set_back(entry.id, slot).await?;
+        }
         for (number, going) in &islands.going {
             let Some(slot) = Slot::new(*number) else {
                 continue;

@@ -101,6 +101,7 @@ fn begin_range(call: &mut GrpcCall) -> Result<RangeRequest, Status> {
     let request: RangeRequest = call.decode_message()?;
     validate::range(&request)?;
     call.services().count_range();
+    call.services().check_door()?;
     Ok(request)
 }
 

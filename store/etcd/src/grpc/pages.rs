@@ -55,6 +55,7 @@ async fn begin(call: &mut GrpcCall) -> Result<Pages, Status> {
     check(&range)?;
     let services = call.server().services.clone();
     services.count_range();
+    services.check_door()?;
     if !is_serializable {
         services.check_vote()?;
         services.catch_up().await?;

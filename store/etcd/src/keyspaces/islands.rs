@@ -10,7 +10,7 @@
 //! all of that; if it is lost, all that stay stop taking in of its slot and say how far they are.
 //! Then the next table says how far its slot counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use holm_local_first::{Chain, Frozen, Members, MembersError, Roster, Slot};
@@ -40,6 +40,9 @@ pub struct Islands {
     /// The slots of sites that are on their way out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub going: BTreeMap<u8, Going>,
+    /// The slots of sites that said that their data is an older copy.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub set_back: BTreeSet<u8>,
 }
 
 /// A slot that is on its way out.
@@ -59,6 +62,21 @@ pub enum IslandsError {
     /// The table of members cannot be read.
     #[error("the keyspace's table of members cannot be read by this release")]
     Unreadable,
+    /// Two sites know another update each under one name: a third told two stories.
+    #[error(
+        "nodes {from} and {other} know another update each as number {through} of slot {slot}: its site told two \
+         stories. Let that of the two which is to give way go with --lost"
+    )]
+    TwoStories {
+        /// Of which slot.
+        slot: Slot,
+        /// Which update.
+        through: u64,
+        /// Who said so now.
+        from: u64,
+        /// Who said otherwise before.
+        other: u64,
+    },
     /// The next table cannot be as asked for.
     #[error(transparent)]
     Members(#[from] MembersError),
@@ -118,6 +136,14 @@ impl Islands {
         Ok(())
     }
 
+    /// Whether a node said that its data is an older copy: what it says of itself does not count,
+    /// so it goes as one that is lost.
+    #[must_use]
+    pub fn is_set_back(&self, node: u64) -> bool {
+        let slot = self.slots.get(&node);
+        slot.is_some_and(|slot| self.set_back.contains(slot))
+    }
+
     /// A site shall go. One that is lost is not asked.
     pub fn begin_going(&mut self, node: u64, is_lost: bool) {
         if let Some(slot) = self.slots.get(&node) {
@@ -130,36 +156,79 @@ impl Islands {
     }
 
     /// A node says how far a slot is that is on its way out: of itself that it is all there will
-    /// be, of another that it takes in no more. Gives the node whose slot it was once enough have
-    /// said so: then the slot is closed.
+    /// be, of another that it takes in no more. Gives the nodes whose slots are closed by that.
     ///
     /// # Errors
     ///
-    /// If the table cannot be read, or nobody would be left.
+    /// If the table cannot be read, nobody would be left, or another has another update there.
     pub fn tell(
         &mut self,
         slot: Slot,
         from: u64,
         (through, chain): (u64, Chain),
-    ) -> Result<Option<u64>, IslandsError> {
+    ) -> Result<Vec<u64>, IslandsError> {
         let owner = self.slots.iter().find(|(_, it)| **it == slot.value());
         let owner = owner.map(|(node, _)| *node);
         let (Some(owner), Some(going)) = (owner, self.going.get_mut(&slot.value())) else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         if going.is_lost == (from == owner) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        going.told.insert(from, (through, hex(&chain.0)));
-        let told = going.told.clone();
-        let is_lost = going.is_lost;
-        let stay = self.slots.iter().filter(|(node, _)| **node != owner);
-        let mut stay = stay.filter(|(_, slot)| !self.going.contains_key(*slot));
-        if is_lost && !stay.all(|(node, _)| told.contains_key(node)) {
-            return Ok(None);
+        let said = (through, hex(&chain.0));
+        let parts = |(_, it): &(&u64, &(u64, String))| it.0 == through && it.1 != said.1;
+        if let Some((other, _)) = going.told.iter().find(parts) {
+            let other = *other;
+            return Err(IslandsError::TwoStories {
+                slot,
+                through,
+                from,
+                other,
+            });
         }
-        let most = told.into_values().max_by_key(|(through, _)| *through);
-        let (through, chain) = most.unwrap_or_default();
+        going.told.insert(from, said.clone());
+        let mut closed = Vec::new();
+        if !going.is_lost {
+            self.close(owner, said)?;
+            closed.push(owner);
+        }
+        closed.extend(self.close_agreed()?);
+        Ok(closed)
+    }
+
+    /// Closes the slots of lost sites of which all has been said that will be.
+    ///
+    /// # Errors
+    ///
+    /// If the table cannot be read.
+    pub fn close_agreed(&mut self) -> Result<Vec<u64>, IslandsError> {
+        let lost = self.slots.iter().filter_map(|(node, slot)| {
+            let going = self.going.get(slot).filter(|it| it.is_lost)?;
+            Some((*node, self.agreed(*node, &going.told)?))
+        });
+        let lost: Vec<(u64, (u64, String))> = lost.collect();
+        let mut closed = Vec::new();
+        for (node, said) in lost {
+            self.close(node, said)?;
+            closed.push(node);
+        }
+        Ok(closed)
+    }
+
+    /// How far a lost site's slot counts, once every site has said how far it is that can still
+    /// hand on what it has: one that leaves by itself does, and its writes may hang on those of
+    /// the lost one; another lost one does not, whatever it said before.
+    fn agreed(&self, owner: u64, told: &BTreeMap<u64, (u64, String)>) -> Option<(u64, String)> {
+        let others = self.slots.iter().filter(|(node, _)| **node != owner);
+        let is_lost = |slot: &u8| self.going.get(slot).is_some_and(|it| it.is_lost);
+        let others = others.filter(|(_, slot)| !is_lost(slot));
+        let said: Option<Vec<_>> = others.map(|(node, _)| told.get(node).cloned()).collect();
+        said?.into_iter().max_by_key(|(through, _)| *through)
+    }
+
+    /// From the next table on a slot counts so far.
+    fn close(&mut self, owner: u64, (through, chain): (u64, String)) -> Result<(), IslandsError> {
+        let slot = self.slot(owner).ok_or(IslandsError::Unreadable)?;
         let mut hash = Chain::default();
         let bytes = unhex(&chain).filter(|it| it.len() == hash.0.len());
         hash.0
@@ -168,8 +237,9 @@ impl Islands {
         self.set(&next);
         self.slots.remove(&owner);
         self.going.remove(&slot.value());
+        self.set_back.remove(&slot.value());
         self.former.insert(slot.value(), owner);
-        Ok(Some(owner))
+        Ok(())
     }
 
     /// Whose each slot is or was.
@@ -217,6 +287,7 @@ mod tests {
             members: String::new(),
             former: BTreeMap::new(),
             going: BTreeMap::new(),
+            set_back: BTreeSet::new(),
         }
     }
 
@@ -230,8 +301,8 @@ mod tests {
         islands.begin_going(30, false);
         let chain = Chain([4; 32]);
         let other = islands.tell(slot(3), 10, (5, chain));
-        assert_eq!(other, Ok(None), "others are not asked");
-        assert_eq!(islands.tell(slot(3), 30, (9, chain)), Ok(Some(30)));
+        assert_eq!(other, Ok(vec![]), "others are not asked");
+        assert_eq!(islands.tell(slot(3), 30, (9, chain)), Ok(vec![30]));
         let table = islands.table().expect("it was just written");
         assert_eq!((table.epoch(), table.frozen()[&slot(3)].through), (2, 9));
         assert_eq!(table.frozen()[&slot(3)].chain, chain);
@@ -251,11 +322,59 @@ mod tests {
         islands.begin_going(30, false);
         islands.begin_going(30, true);
         let said = |number| (number, Chain([4; 32]));
-        assert_eq!(islands.tell(slot(3), 10, said(5)), Ok(None));
-        assert_eq!(islands.tell(slot(3), 30, said(9)), Ok(None), "it is lost");
-        assert_eq!(islands.tell(slot(3), 20, said(4)), Ok(Some(30)));
+        assert_eq!(islands.tell(slot(3), 10, said(5)), Ok(vec![]));
+        assert_eq!(islands.tell(slot(3), 30, said(9)), Ok(vec![]), "it is lost");
+        assert_eq!(islands.tell(slot(3), 20, said(4)), Ok(vec![30]));
         let table = islands.table().expect("it was just written");
         assert_eq!(table.frozen()[&slot(3)].through, 5);
         assert_eq!(islands.nodes().count(), 3, "conflicts still name it");
+    }
+
+    #[test]
+    fn of_a_lost_site_also_counts_what_one_has_that_leaves_by_itself() {
+        let mut islands = three();
+        islands.begin_going(20, true);
+        islands.begin_going(30, false);
+        let said = |number| (number, Chain([4; 32]));
+        assert_eq!(islands.tell(slot(2), 10, said(5)), Ok(vec![]));
+        // What it wrote itself may hang on that.
+        assert_eq!(islands.tell(slot(2), 30, said(12)), Ok(vec![20]));
+        let table = islands.table().expect("it was just written");
+        assert_eq!(table.frozen()[&slot(2)].through, 12);
+        assert_eq!(islands.tell(slot(3), 30, said(2)), Ok(vec![30]));
+    }
+
+    #[test]
+    fn of_a_lost_site_does_not_count_what_only_another_lost_one_has() {
+        let said = |number| (number, Chain([4; 32]));
+        for last in [10, 30] {
+            let mut islands = three();
+            islands.begin_going(20, true);
+            if last == 10 {
+                assert_eq!(islands.tell(slot(2), 30, said(12)), Ok(vec![]));
+                islands.begin_going(30, true);
+                assert_eq!(islands.tell(slot(2), 10, said(5)), Ok(vec![20]));
+            } else {
+                assert_eq!(islands.tell(slot(2), 10, said(5)), Ok(vec![]));
+                islands.begin_going(30, true);
+                assert_eq!(islands.close_agreed(), Ok(vec![20]), "nobody need say more");
+            }
+            let table = islands.table().expect("it was just written");
+            assert_eq!(table.frozen()[&slot(2)].through, 5);
+            assert_eq!(islands.tell(slot(3), 10, said(1)), Ok(vec![30]));
+        }
+    }
+
+    #[test]
+    fn two_stories_of_a_lost_site_are_named_and_one_of_those_who_know_them_gives_way() {
+        let mut islands = three();
+        islands.begin_going(10, true);
+        assert_eq!(islands.tell(slot(1), 20, (8, Chain([1; 32]))), Ok(vec![]));
+        let error = islands.tell(slot(1), 30, (8, Chain([2; 32])));
+        assert!(matches!(error, Err(IslandsError::TwoStories { .. })));
+        islands.begin_going(30, true);
+        assert_eq!(islands.close_agreed(), Ok(vec![10]));
+        let table = islands.table().expect("it was just written");
+        assert_eq!(table.frozen()[&slot(1)].chain, Chain([1; 32]));
     }
 }

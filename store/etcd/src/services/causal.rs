@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holm_local_first::{Token, Vector};
+use holm_local_first::{Slot, Token, Vector};
 
 use super::Services;
 use super::keyspaces::invalid;
@@ -64,6 +64,21 @@ impl Services {
         is_island.then(|| (cluster, self.handle().group().value()))
     }
 
+    /// The slots of which a client has seen more than counts.
+    fn lost(&self, seen: &Vector) -> Vec<Slot> {
+        let table = self.home().and_then(|home| home.keyspace_table());
+        let Ok(table) = table else {
+            return Vec::new();
+        };
+        let entry = table.find(self.handle().keyspace());
+        let islands = entry.and_then(|it| it.islands.as_ref());
+        let frozen = islands.and_then(|it| it.frozen().ok()).unwrap_or_default();
+        let lost = frozen
+            .into_iter()
+            .filter(|(slot, it)| seen.seq(*slot) > it.through);
+        lost.map(|(slot, _)| slot).collect()
+    }
+
     async fn uncovered(&self, seen: &Vector, ours: &Vector) -> Status {
         let missing = seen.iter().filter_map(|(slot, seq)| {
             let behind = seq.saturating_sub(ours.seq(slot));
@@ -79,6 +94,15 @@ impl Services {
             let found = names.iter().find(|(it, _)| *it == slot);
             found.map_or_else(|| format!("slot {slot}"), |(_, name)| name.clone())
         };
+        let lost = self.lost(seen);
+        if let Some(slot) = lost.first() {
+            let text = format!(
+                "the presented context has writes of {} that were lost with it: no site will have them; forget the \
+                 context",
+                name(u32::from(slot.value()))
+            );
+            return Status::new(Code::FailedPrecondition, text);
+        }
         let behind = missing.iter();
         let behind = behind.map(|(slot, count)| format!("{count} behind on {}", name(*slot)));
         let text = format!(

@@ -239,20 +239,28 @@ impl Services {
         })
     }
 
-    /// Refuses what a node without a vote does not answer, or one that its keyspace is shut at. A
+    /// Refuses what a node without a vote does not answer, or one whose keyspace is shut. A
     /// node alone has a vote.
     ///
     /// # Errors
     ///
     /// `rpc not supported for learner`; why it is shut.
     pub(crate) fn check_vote(&self) -> Result<(), Status> {
-        if let Some(why) = self.shared.door.why() {
-            return Err(why);
-        }
+        self.check_door()?;
         if self.is_learner() {
             return Err(errors::not_for_learners());
         }
         Ok(())
+    }
+
+    /// Refuses what its keyspace is shut at, also reads that any node of a cluster answers: a part
+    /// of the keys must not pass for all.
+    ///
+    /// # Errors
+    ///
+    /// Why it is shut.
+    pub(crate) fn check_door(&self) -> Result<(), Status> {
+        self.shared.door.why().map_or(Ok(()), Err)
     }
 
     /// Refuses a call that demands a leader where there is none. A node alone is its own.

@@ -44,10 +44,23 @@ impl Services {
             let Some(islands) = &mut entry.islands else {
                 return Ok(());
             };
-            let gone = islands.tell(slot, from.value(), tip);
-            if let Some(node) = gone.map_err(unreadable)? {
-                entry.leaving.retain(|it| *it != node);
-                entry.left.push(node);
+            let closed = islands.tell(slot, from.value(), tip).map_err(unreadable)?;
+            left(entry, closed);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A site says that its data is an older copy.
+    ///
+    /// # Errors
+    ///
+    /// If no quorum answers.
+    pub async fn tell_set_back(&self, id: u32, slot: Slot) -> Result<(), Status> {
+        self.edit(|table| {
+            let entry = table.keyspaces.iter_mut().find(|it| it.id == id);
+            if let Some(islands) = entry.and_then(|it| it.islands.as_mut()) {
+                islands.set_back.insert(slot.value());
             }
             Ok(())
         })
@@ -87,6 +100,12 @@ fn islands(entry: &mut Keyspace) -> &mut Islands {
     entry.islands.as_mut().expect("it is local-first")
 }
 
+/// The slots of these are closed.
+fn left(entry: &mut Keyspace, closed: Vec<u64>) {
+    entry.leaving.retain(|it| !closed.contains(it));
+    entry.left.extend(closed);
+}
+
 /// Takes a site in: others speak to it from the next table on.
 pub(super) fn join(
     entry: &mut Keyspace,
@@ -110,11 +129,30 @@ pub(super) fn join(
 }
 
 /// Lets a site go: itself says how far it is, unless it is lost.
-pub(super) fn leave(entry: &mut Keyspace, node: u64, is_lost: bool) {
+///
+/// # Errors
+///
+/// If its data is an older copy and it is not given up as lost; if the table of members cannot be read.
+pub(super) fn leave(
+    entry: &mut Keyspace,
+    node: u64,
+    request: &KeyspaceMemberRequest,
+) -> Result<(), Status> {
+    let (site, name, is_lost) = (&request.site, &request.name, request.is_lost);
+    if islands(entry).is_set_back(node) && !is_lost {
+        return Err(not_now(format!(
+            "the data of site {site} is an older copy, so it cannot say which of its writes count: \
+             `holm keyspace members {name} remove {site} --lost`"
+        )));
+    }
     entry.sites.retain(|it| *it != node);
     entry.joining.retain(|it| *it != node);
     if !entry.leaving.contains(&node) {
         entry.leaving.push(node);
     }
     islands(entry).begin_going(node, is_lost);
+    // Of another lost one no more is waited for from this.
+    let closed = islands(entry).close_agreed().map_err(unreadable)?;
+    left(entry, closed);
+    Ok(())
 }

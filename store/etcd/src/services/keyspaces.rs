@@ -548,8 +548,7 @@ fn begin_leaving(
         )));
     }
     if entry.islands.is_some() {
-        island_sites::leave(entry, node, request.is_lost);
-        return Ok(());
+        return island_sites::leave(entry, node, request);
     }
     entry.sites.retain(|it| *it != node);
     entry.joining.retain(|it| *it != node);

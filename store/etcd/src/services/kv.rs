@@ -31,6 +31,7 @@ impl Services {
     ) -> Result<pb::RangeResponse, Status> {
         validate::range(&request)?;
         self.count_range();
+        self.check_door()?;
         if !request.serializable {
             self.check_vote()?;
             self.catch_up().await?;

@@ -1,6 +1,6 @@
 //! Local-first keyspaces: what one is made of, and how its islands are, as far as this one knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use holm_base::NodeId;
@@ -107,6 +107,7 @@ impl Services {
             members: String::new(),
             former: BTreeMap::new(),
             going: BTreeMap::new(),
+            set_back: BTreeSet::new(),
         }))
     }
 }

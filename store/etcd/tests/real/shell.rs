@@ -7,10 +7,11 @@ use holm_etcd::grpc::Limits;
 use holm_etcd::proto::etcdserverpb as pb;
 use holm_etcd::proto::grpc_health_v1::{HealthCheckRequest, HealthCheckResponse};
 use holm_etcd::proto::v3lockpb::{LockRequest, LockResponse};
+use holm_etcd::status::Code;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::node::{bytes, get, nobody, put, with_node};
+use crate::node::{bytes, get, nobody, put, told, with_node};
 use crate::wire::{End, Front, end, frame, framed};
 
 const PUT: &str = "/etcdserverpb.KV/Put";
@@ -356,6 +357,33 @@ fn a_range_stream_comes_in_pieces_that_make_the_whole() {
             assert_eq!(call.end().await, end(0, ""));
             assert!(sizes[0] <= 10 && sizes.iter().all(|it| *it <= 65 || request.keys_only));
             assert_eq!(whole, services.range(&nobody(), request).await.unwrap());
+        }
+    });
+}
+
+#[test]
+fn where_a_keyspace_is_shut_no_read_is_answered_either() {
+    with_node(|services| async move {
+        services.put(&nobody(), put("a", "1")).await.unwrap();
+        let front = Front::new(services.clone());
+        let mut client = front.connect().await;
+        for serializable in [false, true] {
+            let read = pb::RangeRequest {
+                serializable,
+                ..get("a", "b")
+            };
+            services.shut(Some((Code::Unavailable, "not all of it is here")));
+            let why = (14, "not all of it is here".to_owned());
+            assert_eq!(told(services.range(&nobody(), read.clone()).await), why);
+            for path in ["/etcdserverpb.KV/Range", "/etcdserverpb.KV/RangeStream"] {
+                let mut call = client.open(path, &[]).await;
+                call.send(framed(&read), true);
+                assert!(call.message().await.is_none(), "{path}");
+                assert_eq!(call.end().await, end(14, "not all of it is here"));
+            }
+            services.shut(None);
+            let found = services.range(&nobody(), read).await;
+            assert_eq!(found.unwrap().count, 1);
         }
     });
 }

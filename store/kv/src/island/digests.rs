@@ -22,7 +22,7 @@ use crate::layout::count;
 use crate::range::KeyRange;
 use crate::refusal::Refusal;
 use crate::root::Root;
-use crate::store::{FactKind, Store, scan_facts};
+use crate::store::{FactKind, Store};
 
 /// How many keys are read and hashed at a time.
 const SLICE: usize = 64;
@@ -38,6 +38,9 @@ pub(super) enum Digests {
     Off,
     /// It holds all keys up to this one; with none, nothing yet.
     Making(Tree, Option<Bytes>),
+    /// It holds all keys that are there, and up to this one those of which a marker says that
+    /// they are not.
+    Closing(Tree, Option<Bytes>),
     /// It holds every key; so many were touched since it was last asked for.
     Whole(Tree, u64),
     /// A key could not be read.
@@ -61,17 +64,17 @@ impl Digests {
         match self {
             Self::Off => *self = Self::Making(Tree::new(), None),
             Self::Whole(_, touched) => *touched = 0,
-            Self::Making(..) | Self::Failed => {}
+            Self::Making(..) | Self::Closing(..) | Self::Failed => {}
         }
     }
 
     pub(super) const fn is_making(&self) -> bool {
-        matches!(self, Self::Making(..))
+        matches!(self, Self::Making(..) | Self::Closing(..))
     }
 
     pub(super) fn indexed(&self) -> Indexed {
         match self {
-            Self::Off | Self::Making(..) => Indexed::NotYet,
+            Self::Off | Self::Making(..) | Self::Closing(..) => Indexed::NotYet,
             Self::Whole(tree, _) => Indexed::Whole(tree.clone()),
             Self::Failed => Indexed::Damaged,
         }
@@ -80,8 +83,10 @@ impl Digests {
     /// The next keys; whether there are more. `has_kept`: whether any key's whole state is kept
     /// beside its record.
     pub(super) fn make_some(&mut self, store: &Store, has_kept: bool) -> bool {
-        let Self::Making(tree, behind) = self else {
-            return false;
+        let (tree, behind) = match self {
+            Self::Making(tree, behind) => (tree, behind),
+            Self::Closing(..) => return self.close_some(store),
+            Self::Off | Self::Whole(..) | Self::Failed => return false,
         };
         let mut keys = Vec::new();
         let from = KeyRange::From(behind.clone().unwrap_or_default());
@@ -96,26 +101,52 @@ impl Digests {
             }
         });
         let Some(last) = keys.last().cloned() else {
-            *self = Self::Whole(mem::take(tree), 0);
-            if has_kept {
-                self.note_gone(store);
-            }
-            return false;
+            let tree = mem::take(tree);
+            *self = if has_kept {
+                Self::Closing(tree, None)
+            } else {
+                Self::Whole(tree, 0)
+            };
+            return self.is_making();
         };
         *behind = Some(last);
         self.note(store, keys.iter(), has_kept);
         self.is_making()
     }
 
-    /// Keys that are not there, and of which a marker says so.
-    fn note_gone(&mut self, store: &Store) {
-        let mut keys = Vec::new();
-        store.facts(FactKind::State, &mut |key, _state| {
-            if store.root().get(key).is_none() {
-                keys.push(Bytes::copy_from_slice(key));
+    /// The next keys that are not there, and of which a marker says so.
+    fn close_some(&mut self, store: &Store) -> bool {
+        let Self::Closing(tree, behind) = self else {
+            return false;
+        };
+        let (mut keys, mut last, mut seen) = (Vec::new(), None, 0);
+        let from = FactKind::State.key(behind.as_deref().unwrap_or_default());
+        let _end = store.facts.scan(&from, &mut |fact, _state| {
+            if !FactKind::State.owns(fact) {
+                return ControlFlow::Break(());
+            }
+            let key = Bytes::copy_from_slice(&fact[1..]);
+            if behind.as_ref().is_some_and(|behind| *behind >= key) {
+                return ControlFlow::Continue(());
+            }
+            if store.root().get(&key).is_none() {
+                keys.push(key.clone());
+            }
+            last = Some(key);
+            seen += 1;
+            if seen < SLICE {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
         });
+        if last.is_none() {
+            *self = Self::Whole(mem::take(tree), 0);
+            return false;
+        }
+        *behind = last;
         self.note(store, keys.iter(), true);
+        self.is_making()
     }
 
     /// These keys are otherwise now.
@@ -123,7 +154,7 @@ impl Digests {
         let (tree, behind) = match self {
             Self::Off | Self::Failed => return,
             Self::Making(tree, behind) => (tree, Some(&*behind)),
-            Self::Whole(tree, _) => (tree, None),
+            Self::Closing(tree, _) | Self::Whole(tree, _) => (tree, None),
         };
         for key in keys {
             // What lies ahead is still to be read.
@@ -164,7 +195,7 @@ impl Digests {
 
     /// Whether commands are to say which keys they touch.
     pub(super) const fn is_kept(&self) -> bool {
-        matches!(self, Self::Making(..) | Self::Whole(..))
+        matches!(self, Self::Making(..) | Self::Closing(..) | Self::Whole(..))
     }
 }
 
@@ -195,11 +226,17 @@ pub(super) fn named(root: &Root, facts: &Index<Fact>, name: &Bytes) -> Option<By
         ControlFlow::Continue(())
     });
     if found.is_none() {
-        scan_facts(facts, FactKind::State, &mut |key, _state| {
-            let key = Bytes::copy_from_slice(key);
-            if key.starts_with(&begin) && Tree::name(&key) == *name {
-                found = Some(key);
+        let first = FactKind::State.key(&begin);
+        let _end = facts.scan(&first, &mut |fact, _state| {
+            if !fact.starts_with(&first) {
+                return ControlFlow::Break(());
             }
+            let key = Bytes::copy_from_slice(&fact[1..]);
+            if Tree::name(&key) == *name {
+                found = Some(key);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
         });
     }
     found

@@ -2,7 +2,8 @@
 //!
 //! What would surprise: that a key was deleted is not kept (local-first, section 5). The newest deletes since this node
 //! started are remembered all the same, so that a put which saw none of them is told as a conflict here too, and not only
-//! where it was made.
+//! where it was made. That memory is of this process: after a crash such a conflict may be missing that was told before,
+//! and its number may stand for the next one. Its id never does: it is made of what met.
 
 use std::collections::{BTreeMap, VecDeque};
 

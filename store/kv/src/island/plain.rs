@@ -138,3 +138,50 @@ impl Work<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use holm_local_first::Slot;
+
+    use super::*;
+
+    /// So many updates of one slot, each of which made a revision of its number.
+    fn written(count: u64) -> (Written, impl Fn(u64) -> Vector) {
+        let slot = Slot::new(1).expect("it is not 0");
+        let upto = move |seq| {
+            let mut vector = Vector::new();
+            vector.raise(slot, seq);
+            vector
+        };
+        let mut written = Written::new(Revision::ZERO, &Vector::new());
+        for seq in 1..=count {
+            let revision = Revision::new(i64::try_from(seq).expect("it is small"));
+            written.note(revision, Dot { slot, seq }, &upto(seq));
+        }
+        (written, upto)
+    }
+
+    #[test]
+    fn the_newest_revisions_are_known_by_their_updates_and_no_more() {
+        let count = RECENT_MAX + 10;
+        let (written, _upto) = written(u64::try_from(count).expect("it is small"));
+        assert_eq!(written.recent.len(), RECENT_MAX);
+        assert_eq!(written.by(Revision::new(10)), None, "it was let go");
+        let first = written.by(Revision::new(11)).expect("it is the oldest");
+        assert_eq!(first.seq, 11);
+    }
+
+    #[test]
+    fn floors_grow_sparser_and_never_say_too_much() {
+        let every = u64::try_from(FLOOR_EVERY).expect("it is small");
+        let count = every * 3 * u64::try_from(FLOORS_MAX).expect("it is small");
+        let (written, upto) = written(count);
+        assert!(written.floors.len() <= FLOORS_MAX);
+        for seq in (0..=count).step_by(97) {
+            let floor = written.floor(&upto(seq)).value();
+            assert!(floor <= i64::try_from(seq).expect("it is small"));
+        }
+        let newest = written.floor(&upto(count)).value();
+        assert_eq!(newest, i64::try_from(count).expect("it is small"));
+    }
+}

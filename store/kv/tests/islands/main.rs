@@ -1,6 +1,7 @@
 //! Keyspaces that are islands: what each shows against a twin that keeps every update, and what
 //! its history says against what it shows.
 
+mod edges;
 mod world;
 
 use holm_base::Prng;
@@ -367,7 +368,7 @@ fn a_session_with_a_clock_far_ahead_or_with_no_states_is_given_up() {
 }
 
 /// Two islands at which deletes win.
-fn where_deletes_win(kind: Type) -> World {
+pub(crate) fn where_deletes_win(kind: Type) -> World {
     let mut world = World::new(2, kind);
     for (number, site) in (1..).zip(&mut world.sites) {
         *site = world::Site::of(world::deleting(number, kind));
@@ -376,7 +377,7 @@ fn where_deletes_win(kind: Type) -> World {
 }
 
 #[test]
-fn where_deletes_win_a_put_that_did_not_see_one_goes_by_updates_and_by_sessions() {
+pub(crate) fn where_deletes_win_a_put_that_did_not_see_one_goes_by_updates_and_by_sessions() {
     for by_session in [false, true] {
         let mut world = where_deletes_win(Type::Lww);
         world.put(0, "door", "open");

@@ -6,8 +6,9 @@
 //! more, and that does not follow on what another has  who notices tells it
 //! ```
 //!
-//! What would surprise: nobody takes in anything of the second story, and nothing is undone. The site that told both
-//! originates nothing more under its slot: what it would say next might be a third.
+//! What would surprise: nobody takes in what contradicts what it has, and nothing is undone. Who had less of the first
+//! story than where the two part may take in the second. The site that told both originates nothing more under its
+//! slot: what it would say next might be a third.
 
 use holm_base::Time;
 use holm_machine::Effects;
@@ -43,19 +44,28 @@ impl Exchange {
             tip.filter(|tip| is_known && tip.seq == vector.seq(from) && tip.chain != head)
         {
             let (slot, seq) = (from, tip.seq);
-            self.tell_of_fork(from, Dot { slot, seq }, effects);
+            self.tell_of_fork(now, (from, Dot { slot, seq }), effects);
         }
     }
 
-    /// An update of a slot does not follow on what is here of it. Its site is told, once.
-    pub(super) fn tell_of_fork(&mut self, from: Slot, dot: Dot, effects: &mut Effects<Effect>) {
+    /// An update of a slot does not follow on what is here of it. That is noted once; its site is
+    /// told for as long as it is so, for a message may be lost.
+    pub(super) fn tell_of_fork(
+        &mut self,
+        now: Time,
+        (from, dot): (Slot, Dot),
+        effects: &mut Effects<Effect>,
+    ) {
+        let patience = self.config.patience;
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
-        if core::mem::replace(&mut peer.is_forked, true) {
+        if peer.forked.is_some_and(|at| now < at + patience) {
             return;
         }
-        effects.push(Effect::Note(Note::Forked(dot)));
+        if peer.forked.replace(now).is_none() {
+            effects.push(Effect::Note(Note::Forked(dot)));
+        }
         if from == dot.slot {
             let message = Message::Forked { dot };
             effects.push(Effect::Send { to: from, message });

@@ -9,11 +9,16 @@ use crate::replica::Replica;
 impl Replica {
     /// It is an island. Where its log has a table of members, that says which others there are.
     pub(crate) fn enter_shore(&mut self, shores: Shores) {
-        let mut shore = Shore::new(shores);
-        if let (Some(charter), Some(island)) = (self.keyspace.charter(), self.keyspace.island()) {
+        self.shore = Some(Box::new(Shore::new(shores)));
+        self.follow_charter();
+    }
+
+    /// Goes by what its log says by now: entries may have come since it was last looked at.
+    pub(super) fn follow_charter(&mut self) {
+        let charter = self.keyspace.charter().zip(self.keyspace.island());
+        if let (Some(shore), Some((charter, island))) = (&mut self.shore, charter) {
             shore.follow(charter, island.slot());
         }
-        self.shore = Some(Box::new(shore));
     }
 }
 

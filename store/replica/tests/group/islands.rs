@@ -455,6 +455,32 @@ fn a_site_that_is_taken_in_gets_all_and_takes_part() {
 }
 
 #[test]
+fn a_table_that_no_checkpoint_has_counts_after_a_power_cut() {
+    let mut world = World::new(1, 1 << 20, [0, 900, 1_700]);
+    world.run(2_000);
+    world.write_some(&[0, 1, 2]);
+    let members = Members::new((1..=3).map(|it| (slot(it), 0)));
+    let members = members.with(slot(4), 0).expect("it is new");
+    let mut fourth = island(4, 4, (Type::Lww, 1 << 20));
+    fourth.start(world.now);
+    world.sites.push(fourth);
+    world.tell(&[3, 0], &roster(&members));
+    world.cut = vec![(0, 3)];
+    world.sites[0].crash();
+    let now = world.now;
+    world.sites[0].start(now);
+    world.run(3_000);
+    world.cut.clear();
+    world.run(3_000);
+    let replica = world.sites[0].replica();
+    let charter = replica.keyspace().charter().and_then(|it| it.roster());
+    assert!(charter.is_some(), "its log has it");
+    world.put(3, "fourth", "is here");
+    world.run(3_000);
+    assert_eq!(world.vector(0).seq(slot(4)), 1, "it is heard");
+}
+
+#[test]
 fn a_site_that_is_let_go_counts_up_to_where_it_said_it_was() {
     for updates_bytes_max in [1 << 20, 900] {
         let (mut world, members) = with_a_fourth(updates_bytes_max);

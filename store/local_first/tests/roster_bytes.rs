@@ -1,0 +1,108 @@
+//! Bytes of what a keyspace's sites go by: tables with nodes, charters, tokens of clients, and the
+//! entries and words that carry them. Version 1 stays as it is.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use holm_local_first::{
+    Ask, Chain, Charter, DecodeError, Dot, Members, Message, Proposal, Roster, Slot, Token, Vector,
+};
+
+fn slot(number: u8) -> Slot {
+    Slot::new(number).expect("slots begin at 1")
+}
+
+fn roster() -> Roster {
+    let first = Members::new((1..=3).map(|number| (slot(number), 5)));
+    let second = first.with(slot(4), 9).expect("it is new");
+    let members = second
+        .let_go(slot(2), 7, Chain([1; 32]))
+        .expect("others stay");
+    let nodes = members.active().keys();
+    let nodes: BTreeMap<Slot, u64> = nodes.map(|it| (*it, u64::from(it.value()) * 10)).collect();
+    Roster { members, nodes }
+}
+
+fn charter() -> Charter {
+    let mut charter = Charter::default();
+    assert!(charter.follow(roster()));
+    charter.stop(slot(3), 300);
+    charter
+}
+
+fn vector() -> Vector {
+    let mut vector = Vector::new();
+    vector.raise(slot(1), 300);
+    vector.raise(slot(4), 2);
+    vector
+}
+
+fn token() -> Token {
+    Token {
+        cluster: 7,
+        keyspace: 300,
+        seen: vector(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|it| format!("{it:02x}")).collect()
+}
+
+fn bytes(hex: &str) -> Bytes {
+    let digits = hex.trim().as_bytes().chunks(2);
+    let digits = digits.map(|it| std::str::from_utf8(it).expect("it is ASCII"));
+    let found = digits.map(|it| u8::from_str_radix(it, 16).expect("two digits"));
+    found.collect()
+}
+
+#[test]
+fn version_1_stays_as_it_is() {
+    let entry = |entry: &Proposal| {
+        let mut out = BytesMut::new();
+        entry.encode(&mut out);
+        hex(&out)
+    };
+    let word = |message: &Message| {
+        let mut out = BytesMut::new();
+        message.encode(&mut out);
+        hex(&out)
+    };
+    let dot = Dot {
+        slot: slot(3),
+        seq: 300,
+    };
+    let all = [
+        hex(&roster().encode()),
+        hex(&charter().encode()),
+        hex(&Charter::default().encode()),
+        hex(&token().encode()),
+        entry(&Proposal::Follow(roster())),
+        entry(&Proposal::Stop(slot(3))),
+        word(&Message::Beat {
+            vector: vector(),
+            epoch: 3,
+            head: Chain([2; 32]),
+            asks: true,
+        }),
+        word(&Message::Forked { dot }),
+    ];
+    let all = all.join("\n") + "\n";
+    let kept = include_str!("compat/roster1.hex");
+    assert_eq!(all, kept);
+    let lines: Vec<Bytes> = kept.lines().map(bytes).collect();
+    assert_eq!(Roster::decode(lines[0].clone()), Ok(roster()));
+    assert_eq!(Charter::decode(lines[1].clone()), Ok(charter()));
+    assert_eq!(Charter::decode(lines[2].clone()), Ok(Charter::default()));
+    assert_eq!(Token::decode(lines[3].clone()), Ok(token()));
+}
+
+/// A question that says nothing of what the asker has at the end was asked once: whoever answered
+/// it as one of today would compare with nothing.
+#[test]
+fn a_question_of_version_2_is_refused() {
+    let old = bytes(include_str!("compat/pages1-refused.hex"));
+    let found = Ask::decode(old);
+    let is_refused = matches!(found, Err(DecodeError::Version { version: 2, .. }));
+    assert!(is_refused, "{found:?}");
+}
