@@ -280,6 +280,7 @@ impl GrpcCall {
                 | Method::Status
                 | Method::Snapshot
                 | Method::NodeStatus
+                | Method::SiteAuthority
                 | Method::HealthCheck
                 | Method::HealthWatch
         );
