@@ -284,6 +284,11 @@ impl Source for PullSource {
         false
     }
 
+    /// What is known of the page goes on where the log ends; otherwise all of it were new.
+    fn go_on(&mut self, position: &Position) -> Result<(), SourceError> {
+        self.seek(position)
+    }
+
     fn stop(&mut self) {
         self.is_stopped = true;
     }
@@ -572,7 +577,7 @@ mod tests {
             page("", "{\"n\":1}\n{\"n\":2}\n"),
             page("", "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n"),
         ]);
-        again.seek(&position).unwrap();
+        again.go_on(&position).unwrap();
         assert_eq!(look(&mut again), None, "its rows are logged");
         assert_eq!(
             look(&mut again).map(|it| (it.0, it.1)),

@@ -206,6 +206,16 @@ pub trait Source: Send + fmt::Debug {
     /// cannot is logged before it is acknowledged.
     fn replayable(&self) -> bool;
 
+    /// Its rows up to this position are in the log. A source that cannot give rows again hears it
+    /// once after a restart, before anything is taken; any other is told by `seek`.
+    ///
+    /// # Errors
+    ///
+    /// If the position is none of its own.
+    fn go_on(&mut self, _position: &Position) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// What clients sent last under names of their own, by the log: the same again is not taken.
     /// Called once, before anything is taken.
     fn remember(&mut self, _keys: &KeyRing) {}

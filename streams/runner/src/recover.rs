@@ -174,13 +174,12 @@ impl Way<'_> {
             self.opened.keeper.is_open,
             "once I6: the way ends at the sources"
         );
-        for (source, keys) in self
-            .opened
-            .ends
-            .sources
-            .iter_mut()
-            .zip(&self.opened.keeper.keys)
-        {
+        let Opened { ends, keeper, .. } = &mut self.opened;
+        let behind = keeper.reached.iter().zip(&keeper.keys);
+        for (source, (reached, keys)) in ends.sources.iter_mut().zip(behind) {
+            if !source.replayable() && reached.position != Position::START {
+                source.go_on(&reached.position)?;
+            }
             source.remember(keys);
         }
         // What is said about rows was said when they ran first.

@@ -179,6 +179,11 @@ impl Source for Lines {
         self.is_replayable
     }
 
+    /// Whoever sends knows what was acknowledged, and the rest by its place.
+    fn go_on(&mut self, position: &Position) -> Result<(), SourceError> {
+        self.seek(position)
+    }
+
     fn stop(&mut self) {}
 }
 
@@ -334,13 +339,6 @@ pub(crate) fn work(
 ) -> Result<Opened, RunnerError> {
     let mut opened = reopen(storage, case)?;
     let folder = storage.root().folder("stream")?;
-    if !case.is_replayable {
-        // Whoever sends knows what was acknowledged, and the rest by its place.
-        let position = opened.keeper.position(0).clone();
-        if position != Position::START {
-            opened.ends.sources[0].seek(&position)?;
-        }
-    }
     let mut prng = Prng::new(seed);
     let mut now = 0;
     loop {
