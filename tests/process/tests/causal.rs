@@ -12,6 +12,25 @@ fn text(output: &Output) -> String {
     said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// What was lost with a site for ever is said to be so.
+fn what_was_lost_is_not_waited_for(
+    sites: &Sites,
+    at: &dyn Fn(&str, &[&str]) -> Result<Output>,
+) -> Result<()> {
+    for other in ["b", "c"] {
+        let cut = sites.run(&["link", "cut", "a", other])?;
+        ensure!(cut.status.success(), "cut");
+    }
+    let put = at("a", &["put", "lamp", "off"])?;
+    ensure!(put.status.success(), "a serves");
+    sites.ask(&["site", "kill", "a"])?;
+    let remove = ["keyspace", "members", "fleet", "remove", "a", "--lost"];
+    sites.ask_at("b", &remove)?;
+    let said = text(&at("b", &["get", "lamp"])?);
+    ensure!(said.contains("lost with it"), "{said}");
+    Ok(())
+}
+
 #[test]
 fn a_client_reads_its_own_writes_at_another_site_or_is_told_what_is_missing() -> Result<()> {
     let words = ["--election-timeout=500", "--heartbeat-interval=50"];
@@ -72,6 +91,7 @@ fn a_client_reads_its_own_writes_at_another_site_or_is_told_what_is_missing() ->
     let other = ["get", "door", "--keyspace", "other", "--context", &seen[3]];
     let said = text(&sites.run_at("a", &other)?);
     ensure!(said.contains("of another keyspace"), "{said}");
+    what_was_lost_is_not_waited_for(&sites, &at)?;
     sites.stop()?;
     Ok(())
 }
