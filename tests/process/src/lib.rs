@@ -13,6 +13,7 @@
 //!
 //! Sites ── starts several sites by one command and plays with them
 //! Machine ── a site of its own that founds or joins by a token
+//! Writers ── clients that nothing may fail while sites change
 //! Crowd ── clients of numbered cells while things go wrong, and the judge of what they saw
 //! Trio ── starts three members itself, of Holm or of etcd
 //!   └── Lan ── a network for them, each in a Space of its own, to be broken
@@ -52,6 +53,7 @@ pub mod space;
 pub mod told;
 pub mod trio;
 pub mod vigil;
+pub mod writers;
 
 pub use gateway::{Answer, Gateway};
 pub use grpc::Grpc;

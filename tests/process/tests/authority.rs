@@ -3,9 +3,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +10,7 @@ use holm_link::Identity;
 use holm_net::{Authority, LinkFiles, Rotating, Trust, visit};
 use holm_process_tests::machine::{Machine, three};
 use holm_process_tests::sites::until;
+use holm_process_tests::writers::Writers;
 use serde_json::Value;
 
 /// Somebody who has taken an authority's key, and signs itself a member's certificate with it.
@@ -48,46 +46,6 @@ impl Thief {
             .build()?;
         let answer = runtime.block_on(visit(&site.peer.to_string(), &trust, b"hello"));
         Ok(answer.is_ok())
-    }
-}
-
-/// Clients that write at each site and read what they wrote; the first failure is theirs to tell.
-struct Writers {
-    stop: Arc<AtomicBool>,
-    done: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<Result<()>>>,
-}
-
-impl Writers {
-    fn at(sites: &[&Machine]) -> Result<Self> {
-        let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let mut threads = Vec::new();
-        for site in sites {
-            let (stop, done, mut client) = (Arc::clone(&stop), Arc::clone(&done), site.client()?);
-            let key = format!("key of {}", site.name);
-            threads.push(std::thread::spawn(move || -> Result<()> {
-                while !stop.load(Ordering::Relaxed) {
-                    let number = done.fetch_add(1, Ordering::Relaxed).to_string();
-                    client.put(&key, &number)?;
-                    let found = client.value(&key)?;
-                    ensure!(found.as_deref() == Some(number.as_str()), "{found:?}");
-                }
-                Ok(())
-            }));
-        }
-        Ok(Self {
-            stop,
-            done,
-            threads,
-        })
-    }
-
-    fn end(self) -> Result<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            thread.join().expect("no writer panics")?;
-        }
-        Ok(self.done.load(Ordering::Relaxed))
     }
 }
 
@@ -130,14 +88,14 @@ fn check_whole(shown: &Value, sites: usize, old: &str) -> Result<()> {
 #[test]
 fn an_authority_is_replaced_under_traffic_and_the_old_one_is_refused() -> Result<()> {
     let sites = three("1h")?;
-    let [a, b, c] = &sites;
+    let [a, b, _] = &sites;
     let old = a.ask(&["site", "authority"])?;
     let old = old["fingerprint"].as_str().context("it has one")?;
     let token = format!("--join={}", b.token("d", "10m")?);
     let thief = Thief::at(b)?;
     let stolen = fs::read(key_file(b))?;
     ensure!(thief.is_let_in(a)?, "before, whoever has the key is let in");
-    let writers = Writers::at(&[a, b, c])?;
+    let writers = Writers::at(&sites)?;
     // Whichever site is asked, and not the leader.
     let shown = b.ask(&["site", "authority", "replace"])?;
     check_whole(&shown, 3, old)?;

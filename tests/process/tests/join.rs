@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,6 +10,7 @@ use holm_process_tests::Program;
 use holm_process_tests::machine::{Machine, three};
 use holm_process_tests::server::locate;
 use holm_process_tests::sites::until;
+use holm_process_tests::writers::Writers;
 
 #[test]
 fn three_commands_make_three_sites_that_restart_without_flags() -> Result<()> {
@@ -167,22 +166,7 @@ fn certificates_change_under_traffic_and_no_request_fails() -> Result<()> {
         until.context("a certificate")
     };
     let before: Vec<i64> = sites.iter().map(until_of).collect::<Result<_>>()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let done = Arc::new(AtomicU64::new(0));
-    let mut writers = Vec::new();
-    for site in &sites {
-        let (stop, done, mut client) = (Arc::clone(&stop), Arc::clone(&done), site.client()?);
-        let key = format!("key of {}", site.name);
-        writers.push(std::thread::spawn(move || -> Result<()> {
-            while !stop.load(Ordering::Relaxed) {
-                let number = done.fetch_add(1, Ordering::Relaxed).to_string();
-                client.put(&key, &number)?;
-                let found = client.value(&key)?;
-                ensure!(found.as_deref() == Some(number.as_str()), "{found:?}");
-            }
-            Ok(())
-        }));
-    }
+    let writers = Writers::at(&sites)?;
     let begun = Instant::now();
     until("each certificate was renewed twice", || {
         let now: Vec<i64> = sites.iter().map(until_of).collect::<Result<_>>()?;
@@ -192,11 +176,7 @@ fn certificates_change_under_traffic_and_no_request_fails() -> Result<()> {
             .zip(&before)
             .all(|(now, before)| now - before >= 7))
     })?;
-    stop.store(true, Ordering::Relaxed);
-    for writer in writers {
-        writer.join().expect("no writer panics")?;
-    }
-    let done = done.load(Ordering::Relaxed);
+    let done = writers.end()?;
     ensure!(
         done > 100,
         "{done} requests in {:?} show nothing",
