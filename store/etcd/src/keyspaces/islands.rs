@@ -104,7 +104,7 @@ impl Islands {
     /// If this release cannot read it.
     pub fn roster(&self) -> Result<Roster, IslandsError> {
         let nodes = self.slots.iter();
-        let nodes = nodes.filter_map(|(node, slot)| Some((Slot::new(*slot)?, *node)));
+        let nodes = nodes.filter_map(|(node, slot)| Some((Slot::new(*slot)?, vec![*node])));
         Ok(Roster {
             members: self.table()?,
             nodes: nodes.collect(),
