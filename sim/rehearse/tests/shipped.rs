@@ -83,6 +83,10 @@ const SHIPPED: [(&str, &str); 23] = [
         include_str!("../../../scenarios/hunt-counters.toml"),
     ),
     (
+        "hunt-nodes",
+        include_str!("../../../scenarios/hunt-nodes.toml"),
+    ),
+    (
         "two-guarantees",
         include_str!("../../../scenarios/two-guarantees.toml"),
     ),
