@@ -252,3 +252,48 @@ fn a_leader_killed_under_writes_and_sites_cut_apart_lose_nothing() -> Result<()>
     sites.stop()?;
     Ok(())
 }
+
+#[test]
+fn a_site_of_several_nodes_comes_to_a_keyspace_and_another_leaves_it() -> Result<()> {
+    let sites = start()?;
+    let create = ["keyspace", "create", "fleet", "--guarantee", "local-first"];
+    let view = sites.ask_at("b", &[&create[..], &["--sites", "b"]].concat())?;
+    let mut b = Gateway::new(address(&view, "b")?);
+    until("b writes", || Ok(b.put("first", "of b").is_ok()))?;
+    for number in 0..50 {
+        b.put(&format!("k{number}"), "of b")?;
+    }
+    let members = ["keyspace", "members", "fleet"];
+    let node = sites.run_at("b", &[&members[..], &["add", "a1"]].concat())?;
+    ensure!(!node.status.success(), "a node is no site");
+    let view = sites.ask_at("b", &[&members[..], &["add", "a"]].concat())?;
+    for node in &NODES[..3] {
+        let mut client = Gateway::new(address(&view, node)?);
+        until("a node of a serves", || {
+            let Ok(found) = client.value("k49") else {
+                return Ok(false);
+            };
+            ensure!(found.as_deref() == Some("of b"), "it has all: {found:?}");
+            Ok(true)
+        })?;
+    }
+    let mut a = Gateway::new(address(&view, "a2")?);
+    a.put("k0", "of a")?;
+    until("b has it", || Ok(b.value("k0")?.as_deref() == Some("of a")))?;
+    b.put("last", "of b")?;
+    let output = sites.run_at("a3", &[&members[..], &["remove", "b"]].concat())?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_begun = output.status.success() || said.contains("it goes on by itself");
+    ensure!(is_begun, "{said}");
+    until("b has gone", || {
+        let view = sites.ask_at("a1", &["keyspace", "show", "fleet"])?;
+        Ok(address(&view, "b").is_err())
+    })?;
+    for node in &NODES[..3] {
+        let mut client = Gateway::new(address(&view, node)?);
+        let found = client.value("last")?;
+        ensure!(found.as_deref() == Some("of b"), "{node}: {found:?}");
+        client.put(node, "goes on")?;
+    }
+    Ok(())
+}
