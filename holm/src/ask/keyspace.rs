@@ -183,8 +183,12 @@ pub(super) async fn run(
             let path = "/holm.v1.Node/KeyspaceMember";
             let _begun: KeyspaceView = client.call(path, &request).await?;
             let is_done = |view: &KeyspaceView| {
-                let found = view.sites.iter().find(|it| it.name == *site);
-                found.map_or(is_leaving, |it| it.standing == "member")
+                let of_it = |it: &&KeyspaceSite| it.site == *site || it.name == *site;
+                let mut found = view.sites.iter().filter(of_it).peekable();
+                match found.peek() {
+                    None => is_leaving,
+                    Some(_) => found.all(|it| it.standing == "member"),
+                }
             };
             let view = wait(client, name, (patience, &is_done)).await?;
             screen.show(&text(&view), &view_json(&view))?;
@@ -260,9 +264,12 @@ async fn remove(client: &mut Client, remove: &Remove, screen: Screen) -> anyhow:
 pub(super) async fn addresses(client: &mut Client, name: &str) -> anyhow::Result<Vec<String>> {
     let view = one(client, name).await?;
     // An island is asked by itself: another one has other revisions.
-    let is_asked = |site: &&KeyspaceSite| view.merge.is_empty() || site.node == view.here;
-    let asked = view.sites.iter().filter(is_asked);
-    let all: Vec<String> = asked.flat_map(|it| it.addresses.clone()).collect();
+    let here = |site: &&KeyspaceSite| site.node == view.here;
+    let own = view.sites.iter().find(here).map(|it| it.slot);
+    let is_asked = |site: &&KeyspaceSite| view.merge.is_empty() || Some(site.slot) == own;
+    let mut asked: Vec<&KeyspaceSite> = view.sites.iter().filter(is_asked).collect();
+    asked.sort_by_key(|it| !here(it));
+    let all: Vec<String> = asked.iter().flat_map(|it| it.addresses.clone()).collect();
     ensure!(
         !all.is_empty(),
         "no site serves keyspace {name}: `holm keyspace show {name}` tells why"
@@ -306,8 +313,18 @@ async fn wait(
 }
 
 fn names(view: &KeyspaceView) -> String {
-    let names: Vec<&str> = view.sites.iter().map(|it| it.name.as_str()).collect();
+    let mut names: Vec<&str> = view.sites.iter().map(site_name).collect();
+    names.dedup();
     names.join(", ")
+}
+
+/// What the site is called that a node is of; one of an older release does not say.
+fn site_name(site: &KeyspaceSite) -> &str {
+    if site.site.is_empty() {
+        &site.name
+    } else {
+        &site.site
+    }
 }
 
 fn table(list: &[KeyspaceView]) -> String {
@@ -330,14 +347,22 @@ fn table(list: &[KeyspaceView]) -> String {
 }
 
 fn text(view: &KeyspaceView) -> String {
-    let mut table = Table::titled(&["SITE", "STANDING", "ADDRESS"]);
+    let has_nodes = view.sites.iter().any(|it| site_name(it) != it.name);
+    let mut table = Table::titled(if has_nodes {
+        &["SITE", "NODE", "STANDING", "ADDRESS"]
+    } else {
+        &["SITE", "STANDING", "ADDRESS"]
+    });
     for site in &view.sites {
         let place = match (site.addresses.as_slice(), site.error.as_str()) {
             ([], "") => "not open yet".to_owned(),
             ([], error) => format!("not open: {error}"),
             (addresses, _) => addresses.join(","),
         };
-        table.row(vec![site.name.clone(), site.standing.clone(), place]);
+        let mut row = vec![site_name(site).to_owned()];
+        row.extend(has_nodes.then(|| site.name.clone()));
+        row.extend([site.standing.clone(), place]);
+        table.row(row);
     }
     format!(
         "keyspace {}  {}  {}  id {}\n\n{}",
@@ -353,6 +378,7 @@ fn view_json(view: &KeyspaceView) -> Value {
     let site = |site: &KeyspaceSite| {
         json!({
             "name": site.name,
+            "site": site_name(site),
             "node": format!("{:016x}", site.node),
             "standing": site.standing,
             "addresses": site.addresses,

@@ -126,10 +126,11 @@ fn others_text(status: &NodeStatus) -> String {
             leader if leader == status.node => "leads",
             _ => "follows",
         };
-        let leads = if it.islands.is_empty() {
-            leads
-        } else {
-            "local-first"
+        // An island of one node is led by it, and that says nothing.
+        let leads = match leads {
+            leads if it.islands.is_empty() => leads.to_owned(),
+            "leads" => "local-first".to_owned(),
+            other => format!("local-first, {other}"),
         };
         format!(
             "\n{}  {leads}  revision {}  keys {}  retained {}  at {}{}{}",

@@ -23,8 +23,9 @@ const LIFETIME_MIN: Duration = Duration::from_secs(5);
 const LIFETIME_MAX: Duration = Duration::from_secs(8_760 * 3_600);
 
 /// Settings that a site keeps when it founds or joins, and that hold from then on where nobody says otherwise.
-pub(super) const KEPT: [&str; 6] = [
+pub(super) const KEPT: [&str; 7] = [
     "name",
+    "site",
     "peer",
     "listen",
     "console",

@@ -76,7 +76,10 @@ impl Args for Flags {
         let names = Arg::new("names")
             .long("names")
             .value_name("NAMES")
-            .help("What the sites are called, commas between [default: a, b, c, ...]")
+            .help(
+                "What the sites are called, commas between [default: a, b, c, ...]; a/a1,a/a2,a/a3,b makes three \
+                 nodes of site a",
+            )
             .help_heading("Sites")
             .action(ArgAction::Set);
         let ends_with_input = Arg::new("ends-with-input")

@@ -65,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// The node's name.
     pub(crate) name: String,
+    /// The site that it is of; its name if nobody says.
+    pub(crate) site: String,
     /// Where clients connect; at least one.
     pub(crate) listen: Vec<SocketAddr>,
     /// Where sites will connect.
@@ -166,6 +168,10 @@ impl Config {
         let scheme = if tls == Tls::Off { "http" } else { "https" };
         let client_urls = values.urls("advertise-client-urls", scheme, &listen)?;
         let name = values.read_with("name", value::name)?;
+        let site = match values.given("site") {
+            Some(_said) => values.read_with("site", value::name)?,
+            None => name.clone(),
+        };
         let data_dir = PathBuf::from(values.text("data-dir").text);
         let wish = cluster::wish(values, kept)?;
         let cluster = match &wish.kept {
@@ -193,6 +199,7 @@ impl Config {
         let config = Self {
             data_dir,
             name,
+            site,
             listen: sockets(&listen),
             peer: peer.socket,
             console: console.map(|address| address.socket),
@@ -499,6 +506,7 @@ pub(crate) struct SitesBase {
 /// Settings that `--sites` makes for each site by itself, beside [`cluster::BY_HAND`].
 const MADE_FOR_SITES: &[&str] = &[
     "name",
+    "site",
     "advertise-client-urls",
     "initial-advertise-peer-urls",
     "cluster",

@@ -56,6 +56,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        name: "site",
+        value: "NAME",
+        heading: NODE,
+        help: "The site that this node is of, the same at each of a site's nodes: together they are one island of a \
+               local-first keyspace [default: the node's name, a site by itself]",
+        ..ROW
+    },
+    Setting {
         name: "listen",
         aliases: &["listen-client-urls"],
         value: "ADDRESS",

@@ -283,6 +283,7 @@ mod tests {
         let address = "127.0.0.1:1".parse().unwrap();
         let site = Site {
             name: "a".to_owned(),
+            of: None,
             client: address,
             peer: address,
             console: address,

@@ -159,10 +159,25 @@ impl Crew {
         })
     }
 
+    /// The node of that name, or all nodes of the site of that name.
+    fn places(&self, name: &str) -> anyhow::Result<Vec<usize>> {
+        let sites = self.plan.sites.iter().enumerate();
+        let at_site = sites.filter(|(_, it)| it.name != name && it.site() == name);
+        let mut places: Vec<usize> = at_site.map(|(at, _)| at).collect();
+        let node = self.place(name);
+        if places.is_empty() {
+            return Ok(vec![node?]);
+        }
+        // One that is called as its site is goes with the others.
+        places.extend(node.ok());
+        places.sort_unstable();
+        Ok(places)
+    }
+
     fn set(&self, from: &str, to: &str, one_way: bool, state: LinkState) -> anyhow::Result<Answer> {
-        let (from_at, to_at) = (self.place(from)?, self.place(to)?);
+        let (from_all, to_all) = (self.places(from)?, self.places(to)?);
         ensure!(
-            from_at != to_at,
+            from_all.iter().all(|it| !to_all.contains(it)),
             "{from} and {to} are one site: name two of {}",
             self.plan.names().join(", ")
         );
@@ -178,10 +193,10 @@ impl Crew {
                 Way::Slow(delay)
             }
         };
-        let pair = (from_at.min(to_at), from_at.max(to_at));
-        let is_pair = |strung: &Strung| (strung.first, strung.second) == pair;
+        let joins = |one: &usize, two: &usize| from_all.contains(one) && to_all.contains(two);
+        let is_pair = |it: &Strung| joins(&it.first, &it.second) || joins(&it.second, &it.first);
         for strung in self.cables.iter().filter(|strung| is_pair(strung)) {
-            let (ahead, behind) = if strung.first == from_at {
+            let (ahead, behind) = if from_all.contains(&strung.first) {
                 (Direction::There, Direction::Back)
             } else {
                 (Direction::Back, Direction::There)

@@ -197,6 +197,7 @@ fn words(
     let mut words = vec![
         "up".to_owned(),
         format!("--name={}", site.name),
+        format!("--site={}", site.site()),
         file("data-dir", &site.folder(data_dir)),
         format!("--listen={}", site.client),
         format!("--peer={}", site.peer),

@@ -38,6 +38,9 @@ pub(super) struct Plan {
 pub(super) struct Site {
     /// What it is called.
     pub(super) name: String,
+    /// The site that it is one of the nodes of, where a site has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) of: Option<String>,
     /// Where etcd clients connect.
     pub(super) client: SocketAddr,
     /// Where the other sites connect, through a cable.
@@ -47,6 +50,19 @@ pub(super) struct Site {
 }
 
 impl Site {
+    /// As it was said: `NAME`, or `SITE/NAME`.
+    fn word(&self) -> String {
+        match &self.of {
+            Some(of) => format!("{of}/{}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// The site that it is of, itself where it is one.
+    pub(super) fn site(&self) -> &str {
+        self.of.as_ref().unwrap_or(&self.name)
+    }
+
     /// The URL that stands for it in the list of members.
     pub(super) fn peer_url(&self) -> String {
         format!("https://{}", self.peer)
@@ -87,9 +103,9 @@ impl Plan {
         let remedy = format!(
             "{} holds the data of sites {}: start those, or choose another --data-dir",
             base.data_dir.display(),
-            plan.names().join(", ")
+            plan.words().join(", ")
         );
-        ensure!(plan.names() == said, "{remedy}");
+        ensure!(plan.words() == said, "{remedy}");
         if base.is_said && base.listen.port() != 0 {
             let first = &plan.sites[0];
             let found = (first.client, first.peer, first.console);
@@ -139,9 +155,13 @@ impl Plan {
                     counted(base.console, at)?,
                 ),
             };
-            let name = name.clone();
+            let (of, name) = match name.split_once('/') {
+                Some((of, name)) => (Some(of.to_owned()), name),
+                None => (None, name.as_str()),
+            };
             sites.push(Site {
-                name,
+                name: name.to_owned(),
+                of,
                 client,
                 peer,
                 console,
@@ -187,6 +207,10 @@ impl Plan {
         self.sites.iter().map(|site| site.name.clone()).collect()
     }
 
+    fn words(&self) -> Vec<String> {
+        self.sites.iter().map(Site::word).collect()
+    }
+
     /// The list of members as nodes are told.
     pub(super) fn initial_cluster(&self) -> String {
         let members = self.sites.iter();
@@ -221,22 +245,28 @@ pub(super) fn names(count: Option<u8>, said: Option<&str>) -> anyhow::Result<Vec
         return Ok(names.map(|&name| name.to_owned()).collect());
     };
     let names: Vec<String> = said.split(',').map(|it| it.trim().to_owned()).collect();
-    for (at, name) in names.iter().enumerate() {
+    let node = |word: &str| word.rsplit_once('/').map_or(word, |it| it.1).to_owned();
+    let mut nodes: Vec<String> = Vec::new();
+    for word in &names {
         let sign = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        let fits =
-            (1..=32).contains(&name.len()) && name.bytes().all(sign) && !name.starts_with('-');
+        let is_name = |name: &str| {
+            (1..=32).contains(&name.len()) && name.bytes().all(sign) && !name.starts_with('-')
+        };
+        let fits = match word.split_once('/') {
+            Some((site, name)) => is_name(site) && is_name(name),
+            None => is_name(word),
+        };
         ensure!(
             fits,
-            "--names: `{name}` is no site: 1 to 32 letters, digits, - or _"
+            "--names: `{word}` is no site: 1 to 32 letters, digits, - or _; a node of a site of several is SITE/NODE"
         );
+        let name = node(word);
         ensure!(
             name != "pki",
             "--names: pki is the folder of the certificates"
         );
-        ensure!(
-            !names[..at].contains(name),
-            "--names: {name} is there twice"
-        );
+        ensure!(!nodes.contains(&name), "--names: {name} is there twice");
+        nodes.push(name);
     }
     let fits = (2..=NAMES.len()).contains(&names.len());
     ensure!(
@@ -340,6 +370,25 @@ mod tests {
     }
 
     #[test]
+    fn a_site_may_have_several_nodes_and_that_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = names(None, Some("a/a1,a/a2,b")).unwrap();
+        let plan = settle(&base(folder.path(), [2379, 2380, 2381]), &said).unwrap();
+        assert_eq!(plan.names(), ["a1", "a2", "b"]);
+        let sites: Vec<&str> = plan.sites.iter().map(Site::site).collect();
+        assert_eq!(sites, ["a", "a", "b"]);
+        let again = settle(&base(folder.path(), [2379, 2380, 2381]), &said).unwrap();
+        assert_eq!(again, plan);
+        let other = names(None, Some("a1,a2,b")).unwrap();
+        let error = settle(&base(folder.path(), [2379, 2380, 2381]), &other);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("holds the data of sites a/a1, a/a2, b"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn places_that_cannot_be_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let error = |ports| {
@@ -363,6 +412,8 @@ mod tests {
         assert!(refusal(None, "a,pki").contains("pki is the folder"));
         assert!(refusal(None, "a,b,a").contains("a is there twice"));
         assert!(refusal(None, "a").contains("2 to 7 sites, not 1"));
+        assert!(refusal(None, "a/x,b/x").contains("x is there twice"));
+        assert!(refusal(None, "a/b/c,d").contains("SITE/NODE"));
         assert!(refusal(Some(3), "a,b").contains("name as many"));
     }
 }

@@ -173,6 +173,7 @@ fn node_config(config: &Config, links: &Arc<Links>) -> NodeConfig {
         cluster: cluster.map(|cluster| peers::cluster_config(config, cluster, links)),
         data_dir: config.data_dir.clone(),
         name: config.name.clone(),
+        site: config.site.clone(),
         peer_urls: config.peer_urls.clone(),
         client_urls: config.client_urls.clone(),
         log_segment_bytes: LOG_SEGMENT_BYTES,

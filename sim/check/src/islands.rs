@@ -165,6 +165,20 @@ impl Islands {
         later.is_some_and(|later| self.saw(later, mark))
     }
 
+    /// Whether a delete that was never answered may have ended a write: nobody knows when it was
+    /// made, and its site had shown the write, and then that the key was gone.
+    fn may_be_ended(&self, key: Key, mark: Mark) -> bool {
+        let all = self.deletes.get(&key).into_iter().flatten();
+        let mut unknown = all.filter_map(|delete| self.intents.get(delete));
+        unknown.any(|delete| {
+            let known = self.first.get(delete.site).and_then(|it| it.get(&mark));
+            let shown = self.shown.get(delete.site).map_or(&[][..], Vec::as_slice);
+            let is_gone = |one: &Shown| one.touches.contains(&(key, None));
+            let after = |since: &u64| shown.iter().any(|it| it.revision > *since && is_gone(it));
+            self.at(delete).is_none() && known.is_some_and(after)
+        })
+    }
+
     /// Whether a key may be gone though this write of it is there: somebody deleted it, and not
     /// surely before.
     fn may_be_gone(&self, key: Key, mark: Mark) -> bool {

@@ -64,18 +64,20 @@ pub(crate) struct Setup {
     pub(crate) is_tight: bool,
     /// What its work costs; none if it is free.
     pub(crate) costs: Option<Arc<Costs>>,
-    /// Where each node is an island of its own: what its keyspace is.
+    /// Where nodes are islands, each one or some together: what their keyspace is.
     pub(crate) islands: Option<Isles>,
 }
 
-/// What islands have in common. An island's slot is its node's number.
+/// What islands have in common. They have as many nodes each, in order: the first island has the
+/// first of them, and slot 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Isles {
     pub(crate) kind: Type,
     /// How many bytes of updates are kept for islands that lack them.
     pub(crate) updates: u64,
-    /// How many there are.
+    /// How many nodes there are, and how many each island has of them.
     pub(crate) count: u64,
+    pub(crate) each: u64,
     /// Each island leaves the mark of what it writes at a key of its own: the first of them.
     pub(crate) trace: Key,
 }

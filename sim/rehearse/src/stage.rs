@@ -366,6 +366,7 @@ fn setup(scenario: &Scenario, voters: usize) -> Setup {
             kind: islands.kind,
             updates: islands.updates,
             count: u64::try_from(voters).expect("nodes are few"),
+            each: islands.each,
             trace: scenario.keys(),
         }),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 23] = [
+const SHIPPED: [(&str, &str); 24] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -81,6 +81,10 @@ const SHIPPED: [(&str, &str); 23] = [
     (
         "hunt-counters",
         include_str!("../../../scenarios/hunt-counters.toml"),
+    ),
+    (
+        "hunt-nodes",
+        include_str!("../../../scenarios/hunt-nodes.toml"),
     ),
     (
         "two-guarantees",

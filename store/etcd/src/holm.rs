@@ -575,4 +575,7 @@ pub struct KeyspaceSite {
     /// In a local-first keyspace, its place in vectors.
     #[prost(uint32, tag = "6")]
     pub slot: u32,
+    /// The site that the node is of; another than its name where a site has several nodes.
+    #[prost(string, tag = "7")]
+    pub site: String,
 }

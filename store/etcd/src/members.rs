@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! members/<id, 16 hex>/peers        ["https://10.0.0.1:2380"]           where other nodes reach it
-//! members/<id, 16 hex>/attributes   {"name":"a","clientURLs":["..."]}   what it says of itself
+//! members/<id, 16 hex>/attributes   {"name":"a","clientURLs":["..."]}   what it says of itself;
+//!                                   "site":"shop" beside, where a site has several nodes
 //! members/<id, 16 hex>/removed      []                                  it never comes back
 //! ```
 //!
@@ -30,6 +31,8 @@ pub struct Member {
     pub node: NodeId,
     /// What it calls itself; empty until it has started once.
     pub name: String,
+    /// The site that it is of; its own name where it said none.
+    pub site: String,
     /// Where other nodes reach it.
     pub peer_urls: Vec<String>,
     /// Where clients reach it; none until it has started once.
@@ -44,6 +47,9 @@ struct Attributes {
     name: String,
     #[serde(rename = "clientURLs", default)]
     client_urls: Vec<String>,
+    /// Empty where the node is a site by itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    site: String,
 }
 
 const PEERS: &str = "peers";
@@ -103,6 +109,11 @@ pub(crate) fn unpublished(view: &View, identity: &Identity) -> Option<Command> {
     let attributes = Attributes {
         name: identity.name.clone(),
         client_urls: identity.client_urls.clone(),
+        site: if identity.site == identity.name {
+            String::new()
+        } else {
+            identity.site.clone()
+        },
     };
     let (name, value) = (fact(identity.node, ATTRIBUTES), json(&attributes));
     let is_known = view.cluster.get(&name) == Some(&value);
@@ -127,10 +138,15 @@ pub(crate) fn table(
             let attributes = read::<Attributes>(view, &fact(node, ATTRIBUTES));
             let attributes = attributes.unwrap_or_else(|| Attributes {
                 name: first.map_or_else(String::new, |it| it.name.clone()),
-                client_urls: Vec::new(),
+                ..Attributes::default()
             });
             Member {
                 node,
+                site: if attributes.site.is_empty() {
+                    attributes.name.clone()
+                } else {
+                    attributes.site
+                },
                 name: attributes.name,
                 peer_urls: peers
                     .or_else(|| first.map(|it| it.peer_urls.clone()))

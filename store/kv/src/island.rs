@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use holm_base::Revision;
+use holm_base::{Revision, Term};
 use holm_local_first::{
     Applied, Cause, Chain, Change, Charter, Conflict, Dot, Exists, Hlc, Intake, Island, Mark,
     Proposal, Rules, Sealed, Session, Sibling, Slot, Stamp, State, Type, Update, Vector, conflicts,
@@ -491,12 +491,12 @@ impl Work<'_> {
     }
 
     /// Something of other islands is taken in, or prepared.
-    pub(crate) fn island(&mut self, proposal: &Proposal) -> Result<Outcome, Refusal> {
+    pub(crate) fn island(&mut self, term: Term, entry: &Proposal) -> Result<Outcome, Refusal> {
         if self.isle.is_none() {
             let place = "an island's entry in a keyspace that is none".to_owned();
             return Err(Refusal::Corrupt { place });
         }
-        match proposal {
+        match entry {
             Proposal::Updates(updates) => {
                 for bytes in updates {
                     self.take_in(bytes)?;
@@ -539,6 +539,7 @@ impl Work<'_> {
             Proposal::Forget(stable) => self.settle(stable)?,
             Proposal::Follow(roster) => self.follow(roster),
             Proposal::Stop(slot) => self.stop(*slot),
+            Proposal::SetBack { run } => self.set_back(*run == term.value()),
         }
         Ok(Outcome::Done)
     }

@@ -14,6 +14,7 @@ use holm_machine::Folder;
 use crate::alarm::{Alarms, Space};
 use crate::apply::Work;
 use crate::auth::AuthState;
+use crate::checkpoint::Fact;
 use crate::command::{AlarmKind, AuthChange, Caller, Command, Proposal, Txn, TxnOp};
 use crate::config::Config;
 use crate::counts::Counts;
@@ -153,9 +154,15 @@ impl Keyspace {
     /// commands. Costs a few reference counts, and what is removed meanwhile stays on the disk.
     #[must_use]
     pub fn pin(&self) -> Pin {
+        let mut facts = self.store.facts.clone();
+        if let Some(island) = self.island() {
+            // What is kept of it with the sequencer's words is as old as they are.
+            let key = FactKind::Island.key(b"");
+            facts.insert(&key, Fact(island.encode()));
+        }
         Pin {
             root: self.store.snapshot(),
-            facts: self.store.facts.clone(),
+            facts,
             applied: self.store.applied(),
             term: self.store.term(),
         }
@@ -164,13 +171,18 @@ impl Keyspace {
     /// Goes on with a newer state than its own, that of a snapshot: readers and watchers see it
     /// with the next publication. Watches go on: what they have not been told they read from the
     /// new state's history, or are told that it is compacted. Work of the old store that is
-    /// under way counts for nothing.
+    /// under way counts for nothing. An island goes on as the one that gave it was, without its
+    /// updates for others.
+    ///
+    /// # Errors
+    ///
+    /// If what it says of the island is damaged; then nothing may go on from here.
     ///
     /// # Panics
     ///
     /// If the state is not newer, or this node leads.
-    pub fn replace(&mut self, ready: Ready) {
-        let store = ready.store;
+    pub fn replace(&mut self, ready: Ready) -> Result<(), StoreError> {
+        let mut store = ready.store;
         assert!(
             store.applied() > self.store.applied(),
             "raft I11: a snapshot never takes back what was applied"
@@ -179,6 +191,9 @@ impl Keyspace {
             store.root().revision() >= self.store.root().revision(),
             "I2: revisions never go back"
         );
+        if let Some(isle) = &mut self.isle {
+            **isle = Isle::open(isle.config().clone(), &mut store)?;
+        }
         self.store = store;
         self.leases = Leases::open(&self.store);
         self.timers.follow(&mut self.leases);
@@ -196,6 +211,7 @@ impl Keyspace {
         self.era += 1;
         self.old_jobs_out += std::mem::take(&mut self.jobs_out);
         self.has_jumped = true;
+        Ok(())
     }
 
     /// Whether work of a store that was replaced is still under way: its files must stay.
@@ -369,7 +385,7 @@ impl Keyspace {
             Command::Alarm { .. } => self.alarm(command),
             Command::Auth(_) if self.isle.is_some() => Err(Refusal::NoUsers),
             Command::Auth(change) => self.change_auth(change),
-            Command::Island(proposal) => self.work().island(proposal),
+            Command::Island(entry) => self.work().island(term, entry),
             Command::Cluster { name, value } => {
                 self.remember(name, value.as_ref());
                 Ok(Outcome::Done)

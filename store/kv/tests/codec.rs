@@ -140,7 +140,7 @@ fn transactions_that_nest_too_deeply_are_refused() {
 fn entries_about_sites_stay_as_they_are() {
     let slot = |number| Slot::new(number).expect("slots begin at 1");
     let members = Members::new([(slot(1), 5), (slot(2), 9)]);
-    let nodes = BTreeMap::from([(slot(1), 10), (slot(2), 300)]);
+    let nodes = BTreeMap::from([(slot(1), vec![10]), (slot(2), vec![300])]);
     let entries = [
         Entry::Follow(Roster { members, nodes }),
         Entry::Stop(slot(2)),

@@ -62,7 +62,7 @@ pub struct Config {
     /// How many bytes of updates are asked for at once, and told at once of a session. Four
     /// times as many may be on their way to a peer.
     pub bytes_max: usize,
-    /// Which run of which leader this is: sessions of two are never taken for one.
+    /// Which run of which leader this is, its term: sessions of two are never taken for one.
     pub boot: u64,
 }
 
@@ -236,6 +236,13 @@ pub enum Proposal {
     /// From here on nothing more of a slot is taken in, until the next table; of its own slot
     /// nothing is originated.
     Stop(Slot),
+    /// Others know more of this site's slot than its leader, or otherwise: as a stop of it, if the
+    /// log takes this in during the very run of the leader that says so. A leader that was replaced
+    /// and has not heard of it lacks what its successor wrote, and that is no older copy.
+    SetBack {
+        /// The run, as in [`Config::boot`].
+        run: u64,
+    },
 }
 
 /// What an operator or a test should know.

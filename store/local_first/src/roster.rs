@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! roster    u8 version 1, varint length, table of members, u8 n, n x (u8 slot, u64 node)
+//!           u8 version 2, the same, n x (u8 slot, u8 m, m x u64 node): a site has several nodes
 //! charter   u8 version 1, u8 1 and varint length, roster, or u8 0
 //!           u8 n, n x (u8 slot, varint through)            stopped
 //! ```
@@ -11,10 +12,14 @@
 //! slot, and says how far it is. Then a table says how far the slot counts, and whoever lacks
 //! something of that fetches it.
 //!
+//! Version 2 is written only where a site has several nodes, so older releases read all else.
+//!
 //! What would surprise: a site's own slot can be stopped. It originates nothing from then on, so
 //! what it has of itself is all that there will ever be.
 
 use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -23,27 +28,37 @@ use crate::members::Members;
 use crate::vector::Slot;
 
 const VERSION: u8 = 1;
+/// Of a roster in which a site has several nodes.
+const SEVERAL: u8 = 2;
 
-/// A table of members, and the node of each active slot.
+/// A table of members, and the nodes of each active slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
     /// The table.
     pub members: Members,
-    /// Which node has which slot.
-    pub nodes: BTreeMap<Slot, u64>,
+    /// Which nodes have which slot: one at least, in order, and 255 at most.
+    pub nodes: BTreeMap<Slot, Vec<u64>>,
 }
 
 impl Roster {
     /// Writes it down.
+    ///
+    /// # Panics
+    ///
+    /// If a site has more than 255 nodes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(128);
-        out.put_u8(VERSION);
+        let has_several = self.nodes.values().any(|nodes| nodes.len() != 1);
+        out.put_u8(if has_several { SEVERAL } else { VERSION });
         put_body(&mut out, &self.members.encode());
         out.put_u8(u8::try_from(self.nodes.len()).expect("there are 255 slots"));
-        for (slot, node) in &self.nodes {
+        for (slot, nodes) in &self.nodes {
             out.put_u8(slot.value());
-            out.put_u64_le(*node);
+            if has_several {
+                out.put_u8(u8::try_from(nodes.len()).expect("a site has 255 nodes at most"));
+            }
+            nodes.iter().for_each(|node| out.put_u64_le(*node));
         }
         out.freeze()
     }
@@ -55,12 +70,22 @@ impl Roster {
     /// As [`DecodeError`] says.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let what = "a roster";
-        let mut reader = opened(bytes, what)?;
+        let mut reader = Reader::new(bytes);
+        let has_several = match reader.byte(what)? {
+            VERSION => false,
+            SEVERAL => true,
+            version => return Err(DecodeError::Version { what, version }),
+        };
         let members = Members::decode(reader.body(what)?)?;
         let mut nodes = BTreeMap::new();
         for _ in 0..reader.byte(what)? {
-            let (slot, node) = (reader.slot()?, reader.u64(what)?);
-            push_in_order(&mut nodes, (slot, node), what)?;
+            let slot = reader.slot()?;
+            let found = if has_several {
+                several(&mut reader, what)?
+            } else {
+                vec![reader.u64(what)?]
+            };
+            push_in_order(&mut nodes, (slot, found), what)?;
         }
         reader.end(what)?;
         Ok(Self { members, nodes })
@@ -167,14 +192,30 @@ fn opened(bytes: Bytes, what: &'static str) -> Result<Reader, DecodeError> {
     Ok(reader)
 }
 
-fn push_in_order(
-    into: &mut BTreeMap<Slot, u64>,
-    (slot, number): (Slot, u64),
+/// The nodes of a site: one at least, each once, in order.
+fn several(reader: &mut Reader, what: &'static str) -> Result<Vec<u64>, DecodeError> {
+    let mut nodes = Vec::new();
+    for _ in 0..reader.byte(what)? {
+        let node = reader.u64(what)?;
+        if nodes.last().is_some_and(|last| *last >= node) {
+            return Err(DecodeError::Wrong { what });
+        }
+        nodes.push(node);
+    }
+    if nodes.is_empty() {
+        return Err(DecodeError::Wrong { what });
+    }
+    Ok(nodes)
+}
+
+fn push_in_order<T>(
+    into: &mut BTreeMap<Slot, T>,
+    (slot, found): (Slot, T),
     what: &'static str,
 ) -> Result<(), DecodeError> {
     if into.last_key_value().is_some_and(|(last, _)| *last >= slot) {
         return Err(DecodeError::Wrong { what });
     }
-    into.insert(slot, number);
+    into.insert(slot, found);
     Ok(())
 }

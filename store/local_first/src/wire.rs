@@ -204,6 +204,10 @@ impl Proposal {
                 out.put_u8(9);
                 out.put_u8(slot.value());
             }
+            Self::SetBack { run } => {
+                out.put_u8(10);
+                out.put_u64_le(*run);
+            }
         }
     }
 
@@ -218,8 +222,12 @@ impl Proposal {
             }
             Self::Begin(session) => session.tips.len() * 64,
             Self::Forget(stable) => stable.iter().count() * 11,
-            Self::Follow(roster) => roster.nodes.len() * 64,
-            Self::Install { .. } | Self::Join { .. } | Self::GiveUp { .. } | Self::Stop(_) => 0,
+            Self::Follow(roster) => roster.nodes.values().map(|it| 64 + it.len() * 8).sum(),
+            Self::Install { .. }
+            | Self::Join { .. }
+            | Self::GiveUp { .. }
+            | Self::Stop(_)
+            | Self::SetBack { .. } => 0,
         };
         bodies + 32
     }
@@ -253,6 +261,9 @@ impl Proposal {
             },
             8 => Self::Follow(Roster::decode(reader.body(what)?)?),
             9 => Self::Stop(reader.slot()?),
+            10 => Self::SetBack {
+                run: reader.u64(what)?,
+            },
             _unknown => return Err(DecodeError::Wrong { what }),
         };
         reader.end(what)?;

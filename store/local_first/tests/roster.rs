@@ -20,7 +20,9 @@ fn roster(members: &Members) -> Roster {
     let nodes = members.active().keys();
     Roster {
         members: members.clone(),
-        nodes: nodes.map(|it| (*it, u64::from(it.value()) * 10)).collect(),
+        nodes: nodes
+            .map(|it| (*it, vec![u64::from(it.value()) * 10]))
+            .collect(),
     }
 }
 
@@ -58,7 +60,11 @@ fn a_charter_comes_back_as_it_was_and_only_newer_tables_count() {
     for length in 0..whole.len() {
         assert!(Charter::decode(whole.slice(..length)).is_err(), "{length}");
     }
-    for entry in [Proposal::Follow(roster(&third)), Proposal::Stop(slot(2))] {
+    for entry in [
+        Proposal::Follow(roster(&third)),
+        Proposal::Stop(slot(2)),
+        Proposal::SetBack { run: 7 },
+    ] {
         assert_eq!(Proposal::decode(&encoded(&entry)), Ok(entry));
     }
     assert!(first.let_go(slot(9), 1, Chain::default()).is_err());

@@ -19,7 +19,8 @@ fn roster() -> Roster {
         .let_go(slot(2), 7, Chain([1; 32]))
         .expect("others stay");
     let nodes = members.active().keys();
-    let nodes: BTreeMap<Slot, u64> = nodes.map(|it| (*it, u64::from(it.value()) * 10)).collect();
+    let node = |slot: &Slot| (*slot, vec![u64::from(slot.value()) * 10]);
+    let nodes: BTreeMap<Slot, Vec<u64>> = nodes.map(node).collect();
     Roster { members, nodes }
 }
 

@@ -93,7 +93,7 @@ fn pair() -> (Site, Site) {
 }
 
 fn stops(effects: &[Effect]) -> bool {
-    effects.contains(&Effect::Propose(Proposal::Stop(slot(1))))
+    effects.contains(&Effect::Propose(Proposal::SetBack { run: 1 }))
 }
 
 #[test]

@@ -154,8 +154,8 @@ impl Replica {
             group.snapshots.make(now, checkpoint, self.keyspace.pin());
         }
         let (durable, has_old_jobs) = (self.keyspace.durable_op(), self.keyspace.has_old_jobs());
-        if let Some(news) = group.snapshots.tend(now, durable, has_old_jobs) {
-            self.hear_news(now, news, effects);
+        if let Some(input) = group.snapshots.tend(now, durable, has_old_jobs) {
+            group.inputs.push(input);
             self.decide(now, effects);
         }
         if let Some(group) = self.group()
@@ -176,14 +176,19 @@ impl Replica {
             unreachable!("a node alone has no snapshots");
         };
         for news in group.snapshots.done(now, done)? {
-            self.hear_news(now, news, effects);
+            self.hear_news(now, news, effects)?;
         }
         Ok(())
     }
 
-    fn hear_news(&mut self, now: Time, news: News, effects: &mut Effects<Effect>) {
+    fn hear_news(
+        &mut self,
+        now: Time,
+        news: News,
+        effects: &mut Effects<Effect>,
+    ) -> Result<(), StoreError> {
         let Some(group) = self.group() else {
-            return;
+            return Ok(());
         };
         match news {
             News::Input(input) => group.inputs.push(input),
@@ -193,7 +198,8 @@ impl Replica {
             }
             News::Swap(ready) => {
                 let (op, held) = group.snapshots.installed();
-                self.keyspace.replace(*ready);
+                self.keyspace.replace(*ready)?;
+                self.follow_charter();
                 self.is_unpublished = true;
                 // The engine holds it, so the log need not say so any more.
                 effects.push(Effect::CutLog { through: op });
@@ -203,6 +209,7 @@ impl Replica {
                 }
             }
         }
+        Ok(())
     }
 
     fn apply(
@@ -295,7 +302,7 @@ impl Replica {
                         .push(holm_raft::Input::Message { from, message });
                 }
             }
-            Message::Island(word) => self.hear_island(from, word),
+            Message::Island(word) => self.hear_island(now, from, word),
             // Who does not belong here is not told anything.
             Message::Ask(_) if !group.raft.configuration().contains(from) => {}
             Message::Ask(Ask { id, op, wish }) => {

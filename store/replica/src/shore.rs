@@ -3,14 +3,20 @@
 //! What would surprise: what other islands sent goes through this site's own log like anyone's
 //! command. The machine that decides all of it is `holm_local_first::Exchange`; here it gets what
 //! the engine has taken in, and is given what it asks for.
+//!
+//! A site has one node or several, and one of them leads the island. How far a site is goes to
+//! each node of the others, so that all know who speaks for it and `holm status` knows at each;
+//! all else goes to the node that spoke last. Who leads no more may speak for a moment: what it
+//! says is true, for it tells only what was committed, and what it is told and lets fall is asked
+//! for again.
 
 mod follow;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use holm_base::{NodeId, Time};
+use holm_base::{NodeId, Term, Time};
 use holm_kv::command::{Command, Proposal};
 use holm_kv::{Indexed, States};
 use holm_local_first::{
@@ -46,7 +52,7 @@ const GATHERED_MAX: usize = 64 << 10;
 /// Which other islands there are, and how they are spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shores {
-    /// The slot and the node of each of the others.
+    /// The slot and the node of each of the others; of a site of several nodes, each of them.
     pub peers: Vec<(Slot, NodeId)>,
     /// How often each is told how far this site is.
     pub beat_every: Duration,
@@ -65,9 +71,14 @@ impl Shores {
         }
     }
 
+    /// The slots of the others, each once.
+    fn slots(&self) -> BTreeSet<Slot> {
+        self.peers.iter().map(|(slot, _)| *slot).collect()
+    }
+
     fn config(&self, boot: u64) -> Config {
         Config {
-            peers: self.peers.iter().map(|(slot, _)| *slot).collect(),
+            peers: self.slots().into_iter().collect(),
             beat_every: self.beat_every,
             push_every: PUSH_EVERY,
             silence: self.silence,
@@ -84,22 +95,34 @@ impl Shores {
 pub struct Neighbour {
     /// Its slot.
     pub slot: Slot,
-    /// Its node.
+    /// The node that spoke last for it; before any did, its first.
     pub node: NodeId,
     /// How far it said that it is.
     pub vector: Vector,
-    /// How long ago it last said something; `None` if it never did since this site leads.
+    /// How long ago it last said something here; `None` if it never did.
     pub silent_for: Option<Duration>,
     /// Whether that is too long ago.
     pub is_cut: bool,
+}
+
+/// What a site last said.
+#[derive(Debug)]
+struct Heard {
+    from: NodeId,
+    at: Time,
+    /// How far it is.
+    vector: Vector,
 }
 
 /// An island's side of the exchange with others.
 #[derive(Debug)]
 pub(crate) struct Shore {
     shores: Shores,
-    /// While this site leads.
+    /// While this node leads, and in which term that is.
     machine: Option<Exchange>,
+    run: Term,
+    /// What sites said of how far they are, when, and by which node.
+    heard: BTreeMap<Slot, Heard>,
     told: VecDeque<Told>,
     wanted: Effects<Wanted>,
     pins: BTreeMap<Slot, (u64, States)>,
@@ -123,11 +146,13 @@ pub(crate) struct Shore {
 impl Shore {
     pub(crate) fn new(shores: Shores) -> Self {
         Self {
-            stability: Stability::new(shores.peers.iter().map(|(slot, _)| *slot)),
+            stability: Stability::new(shores.slots()),
             forgot: Vector::new(),
             ended: BTreeMap::new(),
             shores,
             machine: None,
+            run: Term::ZERO,
+            heard: BTreeMap::new(),
             told: VecDeque::new(),
             wanted: Effects::new(),
             pins: BTreeMap::new(),
@@ -157,9 +182,31 @@ impl Shore {
         found.map(|(slot, _)| *slot)
     }
 
-    fn node(&self, slot: Slot) -> Option<NodeId> {
-        let found = self.shores.peers.iter().find(|(it, _)| *it == slot);
-        found.map(|(_, node)| *node)
+    /// The nodes of a site.
+    fn nodes(&self, slot: Slot) -> impl Iterator<Item = NodeId> {
+        let nodes = self.shores.peers.iter();
+        nodes.filter(move |(it, _)| *it == slot).map(|(_, it)| *it)
+    }
+
+    /// Whom of a site a word is for: the node that speaks for it. Who does changes, so each is to
+    /// know how far this site is; and while none is known, it is one of them.
+    fn listeners(&self, slot: Slot, word: &Word) -> Vec<NodeId> {
+        let speaker = self.heard.get(&slot).map(|it| it.from);
+        let speaker = speaker.filter(|_| !matches!(word, Word::Beat { .. }));
+        speaker.map_or_else(|| self.nodes(slot).collect(), |it| vec![it])
+    }
+
+    /// A site spoke by this node.
+    fn hear(&mut self, now: Time, (slot, from): (Slot, NodeId), word: &Word) {
+        let heard = self.heard.entry(slot).or_insert(Heard {
+            from,
+            at: now,
+            vector: Vector::new(),
+        });
+        (heard.from, heard.at) = (from, now);
+        if let Word::Beat { vector, .. } = word {
+            heard.vector.clone_from(vector);
+        }
     }
 
     pub(crate) fn wake_at(&self) -> Option<Time> {
@@ -175,16 +222,18 @@ impl Shore {
 
     /// How the others stand.
     pub(crate) fn neighbours(&self, now: Time) -> Vec<Neighbour> {
-        let all = self.shores.peers.iter().map(|&(slot, node)| {
-            let seen = self.machine.as_ref().and_then(|it| it.peer(slot));
-            let heard = seen.as_ref().and_then(|(_, heard)| *heard);
-            Neighbour {
+        let all = self.shores.slots().into_iter().filter_map(|slot| {
+            let heard = self.heard.get(&slot);
+            let node = heard
+                .map(|it| it.from)
+                .or_else(|| self.nodes(slot).next())?;
+            Some(Neighbour {
                 slot,
                 node,
-                vector: seen.map(|(vector, _)| vector.clone()).unwrap_or_default(),
-                silent_for: heard.map(|at| now.since(at)),
-                is_cut: heard.is_none_or(|at| now >= at + self.shores.silence),
-            }
+                vector: heard.map(|it| it.vector.clone()).unwrap_or_default(),
+                silent_for: heard.map(|it| now.since(it.at)),
+                is_cut: heard.is_none_or(|it| now >= it.at + self.shores.silence),
+            })
         });
         all.collect()
     }
@@ -206,25 +255,30 @@ impl Replica {
     }
 
     /// Another island spoke.
-    pub(crate) fn hear_island(&mut self, from: NodeId, word: Word) {
+    pub(crate) fn hear_island(&mut self, now: Time, from: NodeId, word: Word) {
+        let leads = self.is_leading();
         let Some(shore) = &mut self.shore else {
             return;
         };
         let Some(slot) = shore.slot(from) else {
             return;
         };
-        // It is a lost message to its sender, who says it again.
-        if shore.waiting.len() < WAITING_MAX {
+        shore.hear(now, (slot, from), &word);
+        // Another node of this site answers it; and what is too much is a lost message to its
+        // sender, who says it again.
+        if leads && shore.waiting.len() < WAITING_MAX {
             shore.waiting.push((slot, word));
         }
     }
 
-    /// There is an exchange while this site leads, and none while it does not.
+    /// There is an exchange while this node leads, one for each term, and none while it does not.
     fn begin_shore(&mut self, leads: bool) {
+        let term = self.term();
         let Some(shore) = &mut self.shore else {
             return;
         };
-        if !leads {
+        let is_another = shore.machine.is_some() && shore.run != term;
+        if !leads || is_another {
             shore.machine = None;
             shore.waiting.clear();
             shore.updates.clear();
@@ -232,22 +286,22 @@ impl Replica {
             shore.pins.clear();
             shore.to_pin.clear();
             shore.to_seek = None;
-            drop(self.keyspace.take_applied());
+            shore.told.clear();
+        }
+        if !leads {
+            self.follow_on();
             return;
         }
         if shore.machine.is_some() {
             return;
         }
-        let boot = match &self.sequencer {
-            crate::replica::Sequencer::Solo { solo, .. } => solo.term(),
-            crate::replica::Sequencer::Raft(group) => group.raft.term(),
-        };
         // What was applied before it led is not told: which sites there are is looked up.
         drop(self.keyspace.take_applied());
         self.follow_charter();
         let island = self.keyspace.island().expect("it is one").clone();
         let shore = self.shore.as_mut().expect("it was there");
-        shore.machine = Some(Exchange::new(shore.shores.config(boot.value()), island));
+        shore.run = term;
+        shore.machine = Some(Exchange::new(shore.shores.config(term.value()), island));
         shore.told.push_back(Told::Start);
     }
 
@@ -337,7 +391,12 @@ impl Replica {
         };
         match effect {
             Wanted::Send { to, message } => {
-                if let Some(node) = shore.node(to) {
+                let mut listeners = shore.listeners(to, &message);
+                let last = listeners.pop();
+                for node in listeners {
+                    said.say(node, message.clone(), effects);
+                }
+                if let Some(node) = last {
                     said.say(node, message, effects);
                 }
             }

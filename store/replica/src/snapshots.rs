@@ -283,7 +283,12 @@ impl Snapshots {
     }
 
     /// Looks at what time and the engine's files have brought.
-    pub(crate) fn tend(&mut self, now: Time, durable: Op, has_old_jobs: bool) -> Option<News> {
+    pub(crate) fn tend(
+        &mut self,
+        now: Time,
+        durable: Op,
+        has_old_jobs: bool,
+    ) -> Option<holm_raft::Input> {
         if self.is_untidy && !has_old_jobs && self.taking.is_none() {
             self.is_untidy = false;
             self.queue.push_back(Errand::Tidy);
@@ -294,7 +299,7 @@ impl Snapshots {
             made.is_told = true;
             made.used = now;
             let manifest = Arc::clone(&made.manifest);
-            return Some(News::Input(holm_raft::Input::Saved { manifest }));
+            return Some(holm_raft::Input::Saved { manifest });
         }
         if made.is_told && made.used + HELD_FOR <= now {
             self.made = None;

@@ -651,6 +651,7 @@ mod tests {
                 cluster: ClusterId::new(1),
                 node: NodeId::new(2),
                 name: String::new(),
+                site: String::new(),
                 peer_urls: Vec::new(),
                 client_urls: Vec::new(),
             },

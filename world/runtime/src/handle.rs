@@ -28,6 +28,8 @@ pub struct Identity {
     pub node: NodeId,
     /// The node's name, as the operator gave it.
     pub name: String,
+    /// The site that it is of; its own name where a site is one node.
+    pub site: String,
     /// Where other sites reach it.
     pub peer_urls: Vec<String>,
     /// Where clients reach it.

@@ -60,7 +60,7 @@ pub struct KeyspaceConfig {
     pub is_joining: bool,
     /// Its engine's limits; ids and groups are filled in.
     pub kv: holm_kv::Config,
-    /// The other islands of a local-first keyspace, and the node of each.
+    /// The other islands of a local-first keyspace, and the nodes of each.
     pub shores: Option<Shores>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
@@ -77,6 +77,8 @@ pub(crate) struct Base {
     pub(crate) ids: (ClusterId, NodeId),
     /// The node's name.
     pub(crate) name: String,
+    /// The site that it is of.
+    pub(crate) site: String,
     /// Where other sites reach it.
     pub(crate) peer_urls: Vec<String>,
     pub(crate) cluster: Option<ClusterConfig>,
@@ -377,6 +379,7 @@ impl Keyspaces {
                 cluster: config.cluster,
                 node: base.ids.1,
                 name: base.name.clone(),
+                site: base.site.clone(),
                 peer_urls: base.peer_urls.clone(),
                 client_urls: config.client_urls.clone(),
             },

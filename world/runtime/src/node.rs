@@ -29,6 +29,8 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// The name it gives itself.
     pub name: String,
+    /// The site that it is of; its own name where a site is one node.
+    pub site: String,
     /// Where other sites reach it.
     pub peer_urls: Vec<String>,
     /// Where clients reach it.
@@ -338,6 +340,7 @@ fn base(
         failure: Failure::of_nobody(on_failure),
         ids: (cluster, node),
         name: config.name.clone(),
+        site: config.site.clone(),
         peer_urls: config.peer_urls.clone(),
         cluster: config.cluster.clone(),
         request_bytes_max: log_config.entry_bytes_max().value(),

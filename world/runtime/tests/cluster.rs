@@ -75,6 +75,7 @@ fn config(place: &Path, node: u64, switch: &Arc<Switch>) -> NodeConfig {
     NodeConfig {
         data_dir: place.join(format!("n{node}")),
         name: format!("n{node}"),
+        site: format!("n{node}"),
         peer_urls: Vec::new(),
         client_urls: Vec::new(),
         log_segment_bytes: ByteCount::new(1 << 20),

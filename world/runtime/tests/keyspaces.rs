@@ -25,6 +25,7 @@ fn node(place: &Path, metrics: &Arc<Metrics>) -> Node {
     let config = NodeConfig {
         data_dir: place.to_owned(),
         name: "a".to_owned(),
+        site: "a".to_owned(),
         peer_urls: Vec::new(),
         client_urls: Vec::new(),
         log_segment_bytes: ByteCount::new(1 << 20),

@@ -24,7 +24,7 @@ pub(super) fn set_door(services: &Services, entry: &Entry, node: NodeId) {
         return;
     };
     let name = &entry.name;
-    let site = &services.handle().identity().name;
+    let site = &services.handle().identity().site;
     let leaving = islands.going(node.value()).map(|going| {
         let why = if going.is_lost {
             "was given up as lost by"

@@ -114,7 +114,8 @@ pub(super) async fn open(
     })
 }
 
-/// A local-first keyspace is a cluster of its own at each site, which exchanges what was written with the others.
+/// A local-first keyspace is a cluster of its own at each site, of the nodes that this has, which exchanges what was
+/// written with the others.
 fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> anyhow::Result<()> {
     let slot = |number: u8| Slot::new(number).context("a slot is 1 to 255");
     let mut peers = Vec::new();
@@ -128,7 +129,10 @@ fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> 
     // Clients that were moved to another site find another cluster there, and do not go on with its revisions.
     let place = GroupId::new(u32::from(own.value()));
     config.cluster = keyspace_cluster_id(config.cluster, place);
-    config.members.retain(|it| it.node == node);
+    // Its nodes are one group: who follows has what the leader acknowledged.
+    let nodes = islands.slots.iter().filter(|(_, it)| **it == own.value());
+    let nodes: Vec<u64> = nodes.map(|(node, _)| *node).collect();
+    config.members.retain(|it| nodes.contains(&it.node.value()));
     let since = islands.table()?.active().get(&own).copied();
     let kind = Type::named(&islands.merge);
     let rules = Rules {

@@ -44,7 +44,8 @@ pub fn intentions(islands: &Islands, ended: &Ended) -> Result<(), Violation> {
             let is_kept = ended.shown.get(key) == Some(&intent.mark)
                 || ended.named.contains(&(*key, intent.mark))
                 || (ended.is_set && ended.shown.contains_key(key))
-                || others.iter().any(|later| islands.saw(later, intent.mark));
+                || others.iter().any(|later| islands.saw(later, intent.mark))
+                || islands.may_be_ended(*key, intent.mark);
             if !is_kept {
                 let place = format!(
                     "write {} of key {key} at island {}, acknowledged at {:?}: {:?} is shown",
@@ -100,6 +101,22 @@ mod tests {
     }
 
     const LOST: &str = "an acknowledged write is shown, covered by one that saw it, or told of";
+
+    #[test]
+    fn a_delete_that_was_never_answered_may_have_ended_a_write() {
+        let mut unknown = deleted(0, 8, 1, 20);
+        unknown.acknowledged = None;
+        let gone = [(10, 5), (20, 0)];
+        assert_eq!(judged(ends(6), &[unknown.clone()], &gone), Ok(()));
+        let before = [(5, 0), (10, 5)];
+        assert_eq!(judged(ends(6), &[unknown.clone()], &before), Err(LOST));
+        assert_eq!(
+            judged(ends(6), &[unknown], &[(10, 5)]),
+            Err(LOST),
+            "it is not gone"
+        );
+        assert_eq!(judged(ends(6), &[], &gone), Err(LOST), "nobody deleted it");
+    }
 
     #[test]
     fn a_loser_that_was_told_of_or_covered_is_no_loss() {

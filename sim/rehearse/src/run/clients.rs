@@ -430,7 +430,8 @@ impl Run<'_> {
             return (op, self.draw_lease());
         }
         let key = draw_key(&wanted.keys, tape);
-        let islands = u32::try_from(self.stage.site_of.len()).expect("nodes are few");
+        let islands = self.stage.isles.map_or(0, |isles| isles.islands());
+        let islands = u32::try_from(islands).expect("islands are few");
         let back = if op == 4 { tape.choose(COMPACT, 24) } else { 0 };
         let amount = if op == 6 { tape.choose(AMOUNT, 20) } else { 0 };
         let mark = self.askers.next_mark;

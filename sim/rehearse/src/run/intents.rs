@@ -107,11 +107,11 @@ impl Run<'_> {
     /// Islands whose clock is so far ahead that others hold their writes back, and said so.
     fn held(&self, islands: &Archipelago) -> BTreeSet<usize> {
         let shores = self.shores().unwrap_or_default().into_iter();
-        let held = shores.enumerate().filter(|(at, (_, clock))| {
-            let slot = u8::try_from(at + 1).unwrap_or(u8::MAX);
+        let held = self.stage.ids().zip(shores).filter(|(node, (_, clock))| {
+            let slot = islands.isles.slot(*node).value();
             *clock == Clock::Ahead && islands.held.contains(&slot)
         });
-        held.map(|(at, _)| at).collect()
+        held.map(|(node, _)| islands.isles.place(node)).collect()
     }
 
     /// Whether the values of a key are marks, and not what was counted.
@@ -169,7 +169,7 @@ impl Run<'_> {
         puts.dedup();
         Some(Intent {
             mark: call.mark()?,
-            site: usize::try_from(node.value() - 1).ok()?,
+            site: islands.isles.place(node),
             puts: puts.into_iter().map(u64::from).collect(),
             deletes: deletes.into_iter().map(u64::from).collect(),
             acknowledged,

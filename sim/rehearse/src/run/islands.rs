@@ -30,7 +30,7 @@ pub(super) enum Clock {
 #[derive(Clone, Debug)]
 pub(crate) struct Archipelago {
     pub(super) isles: Isles,
-    /// What each revision changed, node by node.
+    /// What each revision changed, island by island.
     shown: Vec<BTreeMap<u64, Change>>,
     pub(super) elections: u64,
     /// Whose updates some island has said that it holds back.
@@ -43,7 +43,7 @@ pub(crate) struct Archipelago {
     pub(super) unanswered: Vec<Unanswered>,
 }
 
-fn place(node: NodeId) -> usize {
+fn index(node: NodeId) -> usize {
     usize::try_from(node.value() - 1).expect("nodes are few")
 }
 
@@ -51,7 +51,7 @@ impl Archipelago {
     pub(crate) fn new(nodes: usize, isles: Isles) -> Self {
         Self {
             isles,
-            shown: vec![BTreeMap::new(); nodes],
+            shown: vec![BTreeMap::new(); isles.islands()],
             elections: 0,
             held: BTreeSet::new(),
             unwell: vec![Time::ZERO; nodes],
@@ -60,16 +60,17 @@ impl Archipelago {
         }
     }
 
-    /// A node tells what it applied: for the first time, or once more.
+    /// A node tells what it applied: for the first time, or once more, after another of its island
+    /// or after it ended.
     fn applied(&mut self, node: NodeId, changes: Vec<Change>) -> Result<(), Violation> {
-        let shown = &mut self.shown[place(node)];
+        let shown = &mut self.shown[self.isles.place(node)];
         for change in changes {
             let newest = shown.last_key_value().map_or(0, |(revision, _)| *revision);
             let known = shown.get(&change.revision);
             let is_new = known.is_none() && change.revision > newest;
             if !is_new && known != Some(&change) {
-                let place = format!("{node} has {change:?}, and had {known:?} before it ended");
-                return broken("watch", "a start tells the same again", place);
+                let place = format!("{node} has {change:?}, and its island had {known:?} before");
+                return broken("watch", "who tells again tells the same", place);
             }
             shown.insert(change.revision, change);
         }
@@ -79,10 +80,10 @@ impl Archipelago {
     /// A request was not answered.
     pub(super) fn unanswered(&mut self, node: NodeId, (asked, ended): (Time, Time)) {
         self.unanswered.push(Unanswered {
-            site: place(node),
+            site: self.isles.place(node),
             asked,
             ended,
-            unwell: self.unwell[place(node)],
+            unwell: self.unwell[index(node)],
         });
     }
 
@@ -93,7 +94,7 @@ impl Archipelago {
             Seen::Progress { .. } | Seen::Compacted { .. } => None,
         });
         let end = newest.max().unwrap_or(0).max(stream.through) + 1;
-        let shown = self.shown[place(node)].range(stream.start.min(end)..end);
+        let shown = self.shown[self.isles.place(node)].range(stream.start.min(end)..end);
         let happened = shown.map(|(revision, change)| (*revision, vec![change.clone()]));
         watch(&happened.collect(), 0, stream).err()
     }
@@ -161,9 +162,9 @@ impl Run<'_> {
         let now = self.world.now();
         for node in self.stage.ids() {
             let ends = self.world.ends(node);
-            let has_ended = std::mem::replace(&mut islands.ends[place(node)], ends) != ends;
+            let has_ended = std::mem::replace(&mut islands.ends[index(node)], ends) != ends;
             if has_ended || !self.world.is_well(node) {
-                islands.unwell[place(node)] = now;
+                islands.unwell[index(node)] = now;
             }
         }
     }
@@ -203,10 +204,15 @@ impl Run<'_> {
         let Some(shores) = self.shores() else {
             return false;
         };
-        let ahead: Vec<u8> = (1..)
+        let Some(isles) = self.stage.isles else {
+            return false;
+        };
+        let ahead: Vec<u8> = self
+            .stage
+            .ids()
             .zip(&shores)
             .filter(|(_, (_, clock))| *clock == Clock::Ahead)
-            .map(|(slot, _)| slot)
+            .map(|(node, _)| isles.slot(node).value())
             .collect();
         let right = shores.iter().filter(|(_, clock)| *clock == Clock::Right);
         let mut vectors = right.map(|(shore, _)| {
@@ -288,12 +294,13 @@ impl Run<'_> {
     /// Every read, and the view at many revisions, is what the events before it make.
     fn judge_views(&self, islands: &Archipelago) -> Option<Violation> {
         let all = islands.all_shown();
-        for (node, shown) in self.stage.ids().zip(&all) {
+        for node in self.stage.ids() {
+            let shown = &all[islands.isles.place(node)];
             let mut views = self.views_read(node);
             let step = shown.len().div_ceil(VIEWS_MAX).max(1);
             for one in shown.iter().rev().step_by(step) {
                 let site = self.world.node(node)?;
-                // What is compacted is not there to be read.
+                // What is compacted is not there to be read; and who lags has not come to the last.
                 if let Some(reply) = site.read_at((0, LAST_KEY), one.revision) {
                     views.extend(view((0, LAST_KEY), &reply));
                 }

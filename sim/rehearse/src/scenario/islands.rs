@@ -15,6 +15,8 @@ pub(crate) struct Islands {
     pub(crate) kind: Type,
     /// How many bytes of updates are kept for sites that lack them.
     pub(crate) updates: u64,
+    /// How many nodes each island has.
+    pub(crate) each: u64,
     /// In which line its guarantee stands.
     line: usize,
 }
@@ -70,6 +72,7 @@ pub(super) fn read(table: &mut Table) -> Result<Option<Islands>, Refusal> {
     Ok(Some(Islands {
         kind,
         updates,
+        each: 1,
         line,
     }))
 }
@@ -80,9 +83,9 @@ impl Islands {
         self.kind == Type::Counter
     }
 
-    /// Refuses what a local-first keyspace has not.
+    /// Refuses what a local-first keyspace has not, and sees how many nodes its islands have.
     pub(super) fn fit(
-        &self,
+        &mut self,
         table: &Table,
         (own, spare, sites): (&[usize], &[usize], &[Site]),
         (engine, kept): (Engine, Option<u64>),
@@ -94,17 +97,23 @@ impl Islands {
         if !spare.is_empty() {
             return refuse("the sites of a local-first keyspace stay: leave `spare` out");
         }
-        if kept.is_some() {
-            return refuse("an island's log is read by nobody else: leave `kept` out");
-        }
         if own.len() > ISLANDS_MAX {
             return refuse(&format!(
                 "a local-first keyspace has at most {ISLANDS_MAX} sites: name fewer"
             ));
         }
-        if own.iter().any(|site| sites[*site].nodes > 1) {
-            return refuse("an island is one node: leave `nodes` out at its sites");
+        let each = own.first().map_or(1, |site| sites[*site].nodes);
+        if own.iter().any(|site| sites[*site].nodes != each) {
+            return refuse(
+                "islands have as many nodes each: write the same `nodes` at their sites",
+            );
         }
+        if kept.is_some() && each == 1 {
+            return refuse(
+                "the log of an island of one node is read by nobody else: leave `kept` out",
+            );
+        }
+        self.each = u64::try_from(each).unwrap_or(u64::MAX);
         Ok(())
     }
 }

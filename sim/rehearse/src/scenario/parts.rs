@@ -473,7 +473,7 @@ fn ends(table: &Table, value: Value, name: &str, sites: &[Site]) -> Result<Vec<u
 fn keyspace(mut table: Table, sites: &[Site]) -> Result<Keyspace, Refusal> {
     let name = table.need("name")?;
     let name = table.text(name, "name")?;
-    let islands = islands::read(&mut table)?;
+    let mut islands = islands::read(&mut table)?;
     let own = table.need("sites")?;
     let own = read_sites(&table, own, "sites", sites)?;
     let spare = match table.take("spare") {
@@ -513,7 +513,7 @@ fn keyspace(mut table: Table, sites: &[Site]) -> Result<Keyspace, Refusal> {
     if own.iter().any(|site| spare.contains(site)) {
         return Err(table.refuse(table.line, "a site is either in sites or in spare"));
     }
-    if let Some(islands) = &islands {
+    if let Some(islands) = &mut islands {
         islands.fit(&table, (&own, &spare, sites), (engine, kept))?;
     }
     table.finish()?;

@@ -1,5 +1,6 @@
 //! What is promised: that a judge finds nothing, or that a figure keeps within a bound.
 
+use super::islands::Islands;
 use super::load::{Fault, OP_NAMES};
 use super::parts::{Parts, read_sites};
 use super::quantity::{duration, share, split};
@@ -217,8 +218,8 @@ pub(crate) fn read(
 }
 
 /// What judges are asked for, among those that judge such a keyspace.
-fn checks(table: Table, value: Value, are_islands: bool) -> Result<Promise, Refusal> {
-    let line = value.line;
+fn checks(table: Table, value: Value, islands: Option<&Islands>) -> Result<Promise, Refusal> {
+    let (line, are_islands) = (value.line, islands.is_some());
     let names = table.names(value, "check")?;
     let find = |name: &String| {
         let found = Check::fitting(are_islands).find(|(known, _)| known == name);
@@ -238,6 +239,10 @@ fn checks(table: Table, value: Value, are_islands: bool) -> Result<Promise, Refu
         })
     };
     let checks = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    if islands.is_some_and(|it| it.each > 1) && checks.contains(&Check::Available) {
+        let what = "an island of several nodes answers while most of them hear each other: leave available out";
+        return Err(table.refuse(line, what));
+    }
     table.finish()?;
     Ok(Promise::Check(checks))
 }
@@ -248,9 +253,10 @@ fn promise(
     of: usize,
     faults: &[Fault],
 ) -> Result<Promise, Refusal> {
-    let are_islands = parts.keyspaces[of].islands.is_some();
+    let islands = parts.keyspaces[of].islands.as_ref();
+    let are_islands = islands.is_some();
     if let Some(value) = table.take("check") {
-        return checks(table, value, are_islands);
+        return checks(table, value, islands);
     }
     let measure = table.need("measure")?;
     let line = measure.line;

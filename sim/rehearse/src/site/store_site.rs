@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use holm_base::{ByteCount, ClusterId, NodeId, Prng, RequestId, Time, WriteId};
 use holm_kv::command::{Proposal, Range};
 use holm_kv::{Config, HubConfig, IslandConfig, StoreConfig};
-use holm_local_first::{Note, Rules, Slot};
+use holm_local_first::{Note, Rules};
 use holm_log::LogConfig;
 use holm_machine::{Effects, Turn};
 use holm_raft::Configuration;
@@ -648,22 +648,17 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// An island is a group of one, and knows the others.
+/// An island is a group of its own, and knows the others.
 fn shores(isles: &Isles, node: NodeId) -> Shores {
-    let others = (1..=isles.count).filter(|other| *other != node.value());
-    let peers = others.map(|other| (slot(NodeId::new(other)), NodeId::new(other)));
-    Shores::new(peers.collect())
-}
-
-fn slot(node: NodeId) -> Slot {
-    let number = u8::try_from(node.value()).expect("islands are few");
-    Slot::new(number).expect("nodes count from 1")
+    let all = (1..=isles.count).map(NodeId::new);
+    let others = all.filter(|other| isles.place(*other) != isles.place(node));
+    Shores::new(others.map(|other| (isles.slot(other), other)).collect())
 }
 
 fn island(setup: &Setup, node: NodeId) -> Option<IslandConfig> {
     let isles = setup.islands?;
     Some(IslandConfig {
-        slot: slot(node),
+        slot: isles.slot(node),
         epoch: 1,
         since_unix_ms: BEGIN_UNIX_MS,
         rules: Rules {
@@ -699,8 +694,8 @@ fn group_config(setup: &Setup, node: NodeId) -> GroupConfig {
 }
 
 fn voters(setup: &Setup, node: NodeId) -> Vec<NodeId> {
-    if setup.islands.is_some() {
-        return vec![node];
+    if let Some(isles) = &setup.islands {
+        return isles.mates(node);
     }
     let all = if node.value() <= setup.voters {
         setup.voters

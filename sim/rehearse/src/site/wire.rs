@@ -11,7 +11,7 @@ use holm_kv::command::{
 use holm_kv::outcome::{Applied, Outcome, RangeOutcome};
 use holm_kv::record::Parts;
 use holm_kv::{KeyRange, Record, Refusal, WatchAnswer};
-use holm_local_first::{Entry, Type};
+use holm_local_first::{Entry, Slot, Type};
 
 use super::{Answer, Isles, LeaseCall, LeaseReply, Scene, Setup};
 use crate::calls::{Call, Cell, Change, Key, Reply, Touch};
@@ -102,7 +102,7 @@ impl Form {
 }
 
 impl Isles {
-    /// The key that a write of a node leaves its mark at beside those that it is about, if it
+    /// The key that a write of a node's island leaves its mark at beside those that it is about, if it
     /// does. What a counter shows says nothing of who wrote it; of deletes it is every other one,
     /// so that bare ones are there too.
     pub(crate) fn trace(&self, node: NodeId, call: &Call) -> Option<Key> {
@@ -115,8 +115,33 @@ impl Isles {
                 false
             }
         };
-        let number = u32::try_from(node.value() - 1).expect("nodes are few");
+        let number = u32::try_from(self.place(node)).expect("islands are few");
         leaves.then_some(self.trace + number)
+    }
+
+    /// Which island a node is of, from 0.
+    pub(crate) fn place(&self, node: NodeId) -> usize {
+        let place = (node.value() - 1) / self.each;
+        usize::try_from(place).expect("nodes are few")
+    }
+
+    /// How many islands there are.
+    pub(crate) fn islands(&self) -> usize {
+        let islands = self.count / self.each;
+        usize::try_from(islands).expect("nodes are few")
+    }
+
+    /// The slot of a node's island.
+    pub(crate) fn slot(&self, node: NodeId) -> Slot {
+        let number = u8::try_from(self.place(node) + 1).expect("islands are few");
+        Slot::new(number).expect("slots count from 1")
+    }
+
+    /// The nodes of a node's island.
+    pub(super) fn mates(&self, node: NodeId) -> Vec<NodeId> {
+        let all = (1..=self.count).map(NodeId::new);
+        all.filter(|it| self.place(*it) == self.place(node))
+            .collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a local-first keyspace is beyond its sites, and how those change.
 //!
 //! ```text
-//! "islands":{"merge":"lww","since_unix_ms":1,"slots":{"<node>":1,..},
+//! "islands":{"merge":"lww","since_unix_ms":1,"slots":{"<node>":1,"<node>":1,"<node>":2,..},
 //!            "members":"<hex>", "former":{"3":<node>}, "going":{"2":{"is_lost":true,"told":{..}}}}
 //! ```
 //!
@@ -29,7 +29,7 @@ pub struct Islands {
     pub exists: String,
     /// When it was created, in milliseconds of Unix time: its revisions begin there.
     pub since_unix_ms: u64,
-    /// Each site's place in vectors, 1 to 255.
+    /// Each node's place in vectors, 1 to 255: the nodes of a site have one.
     pub slots: BTreeMap<u64, u8>,
     /// The table of members in hexadecimal, once the sites are others than in the beginning.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -103,12 +103,13 @@ impl Islands {
     ///
     /// If this release cannot read it.
     pub fn roster(&self) -> Result<Roster, IslandsError> {
-        let nodes = self.slots.iter();
-        let nodes = nodes.filter_map(|(node, slot)| Some((Slot::new(*slot)?, *node)));
-        Ok(Roster {
-            members: self.table()?,
-            nodes: nodes.collect(),
-        })
+        let mut nodes: BTreeMap<Slot, Vec<u64>> = BTreeMap::new();
+        for (node, number) in &self.slots {
+            let slot = Slot::new(*number).ok_or(IslandsError::Unreadable)?;
+            nodes.entry(slot).or_default().push(*node);
+        }
+        let members = self.table()?;
+        Ok(Roster { members, nodes })
     }
 
     /// The slot of a node.
@@ -123,16 +124,17 @@ impl Islands {
         self.going.get(self.slots.get(&node)?)
     }
 
-    /// Takes a site in under a slot that was never used.
+    /// Takes a site of these nodes in under a slot that was never used.
     ///
     /// # Errors
     ///
     /// If there is none, or the table cannot be read.
-    pub fn take_in(&mut self, node: u64, unix_ms: u64) -> Result<(), IslandsError> {
+    pub fn take_in(&mut self, nodes: &[u64], unix_ms: u64) -> Result<(), IslandsError> {
         let members = self.table()?;
         let slot = members.unused()?;
         self.set(&members.with(slot, unix_ms)?);
-        self.slots.insert(node, slot.value());
+        self.slots
+            .extend(nodes.iter().map(|node| (*node, slot.value())));
         Ok(())
     }
 
@@ -155,8 +157,9 @@ impl Islands {
         }
     }
 
-    /// A node says how far a slot is that is on its way out: of itself that it is all there will
-    /// be, of another that it takes in no more. Gives the nodes whose slots are closed by that.
+    /// A node says how far a slot is that is on its way out: of its own that it is all there will
+    /// be, of another that its site takes in no more. Gives the nodes whose slots are closed by
+    /// that.
     ///
     /// # Errors
     ///
@@ -167,14 +170,13 @@ impl Islands {
         from: u64,
         (through, chain): (u64, Chain),
     ) -> Result<Vec<u64>, IslandsError> {
-        let owner = self.slots.iter().find(|(_, it)| **it == slot.value());
-        let owner = owner.map(|(node, _)| *node);
-        let (Some(owner), Some(going)) = (owner, self.going.get_mut(&slot.value())) else {
+        let number = slot.value();
+        let is_own = self.slots.get(&from) == Some(&number);
+        let is_there = self.slots.values().any(|it| *it == number);
+        let going = self.going.get_mut(&number).filter(|_| is_there);
+        let Some(going) = going.filter(|it| it.is_lost != is_own) else {
             return Ok(Vec::new());
         };
-        if going.is_lost == (from == owner) {
-            return Ok(Vec::new());
-        }
         let said = (through, hex(&chain.0));
         let parts = |(_, it): &(&u64, &(u64, String))| it.0 == through && it.1 != said.1;
         if let Some((other, _)) = going.told.iter().find(parts) {
@@ -189,8 +191,7 @@ impl Islands {
         going.told.insert(from, said.clone());
         let mut closed = Vec::new();
         if !going.is_lost {
-            self.close(owner, said)?;
-            closed.push(owner);
+            closed = self.close(slot, said)?;
         }
         closed.extend(self.close_agreed()?);
         Ok(closed)
@@ -202,44 +203,62 @@ impl Islands {
     ///
     /// If the table cannot be read.
     pub fn close_agreed(&mut self) -> Result<Vec<u64>, IslandsError> {
-        let lost = self.slots.iter().filter_map(|(node, slot)| {
-            let going = self.going.get(slot).filter(|it| it.is_lost)?;
-            Some((*node, self.agreed(*node, &going.told)?))
+        let lost = self.going.iter().filter(|(_, going)| going.is_lost);
+        let lost = lost.filter_map(|(number, going)| {
+            let slot = Slot::new(*number)?;
+            Some((slot, self.agreed(*number, &going.told)?))
         });
-        let lost: Vec<(u64, (u64, String))> = lost.collect();
+        let lost: Vec<(Slot, (u64, String))> = lost.collect();
         let mut closed = Vec::new();
-        for (node, said) in lost {
-            self.close(node, said)?;
-            closed.push(node);
+        for (slot, said) in lost {
+            closed.extend(self.close(slot, said)?);
         }
         Ok(closed)
     }
 
     /// How far a lost site's slot counts, once every site has said how far it is that can still
-    /// hand on what it has: one that leaves by itself does, and its writes may hang on those of
-    /// the lost one; another lost one does not, whatever it said before.
-    fn agreed(&self, owner: u64, told: &BTreeMap<u64, (u64, String)>) -> Option<(u64, String)> {
-        let others = self.slots.iter().filter(|(node, _)| **node != owner);
+    /// hand on what it has, by one of its nodes: one that leaves by itself does, and its writes
+    /// may hang on those of the lost one; another lost one does not, whatever it said before.
+    fn agreed(&self, lost: u8, told: &BTreeMap<u64, (u64, String)>) -> Option<(u64, String)> {
         let is_lost = |slot: &u8| self.going.get(slot).is_some_and(|it| it.is_lost);
-        let others = others.filter(|(_, slot)| !is_lost(slot));
-        let said: Option<Vec<_>> = others.map(|(node, _)| told.get(node).cloned()).collect();
+        let others = self.slots.values().copied();
+        let others = others.filter(|slot| *slot != lost && !is_lost(slot));
+        let others: BTreeSet<u8> = others.collect();
+        let by_one = |slot: &u8| {
+            let said = self.at(*slot).filter_map(|node| told.get(&node));
+            said.max_by_key(|(through, _)| *through).cloned()
+        };
+        let said: Option<Vec<_>> = others.iter().map(by_one).collect();
         said?.into_iter().max_by_key(|(through, _)| *through)
     }
 
-    /// From the next table on a slot counts so far.
-    fn close(&mut self, owner: u64, (through, chain): (u64, String)) -> Result<(), IslandsError> {
-        let slot = self.slot(owner).ok_or(IslandsError::Unreadable)?;
+    /// From the next table on a slot counts so far. Gives its nodes.
+    fn close(
+        &mut self,
+        slot: Slot,
+        (through, chain): (u64, String),
+    ) -> Result<Vec<u64>, IslandsError> {
         let mut hash = Chain::default();
         let bytes = unhex(&chain).filter(|it| it.len() == hash.0.len());
         hash.0
             .copy_from_slice(&bytes.ok_or(IslandsError::Unreadable)?);
         let next = self.table()?.let_go(slot, through, hash)?;
         self.set(&next);
-        self.slots.remove(&owner);
-        self.going.remove(&slot.value());
-        self.set_back.remove(&slot.value());
-        self.former.insert(slot.value(), owner);
-        Ok(())
+        let number = slot.value();
+        let nodes: Vec<u64> = self.at(number).collect();
+        self.slots.retain(|_, it| *it != number);
+        self.going.remove(&number);
+        self.set_back.remove(&number);
+        // One of them says what the site was called.
+        self.former
+            .extend(nodes.first().map(|node| (number, *node)));
+        Ok(nodes)
+    }
+
+    /// The nodes of a slot, in order.
+    fn at(&self, slot: u8) -> impl Iterator<Item = u64> {
+        let nodes = self.slots.iter().filter(move |(_, it)| **it == slot);
+        nodes.map(|(node, _)| *node)
     }
 
     /// Whose each slot is or was.
@@ -306,7 +325,7 @@ mod tests {
         let table = islands.table().expect("it was just written");
         assert_eq!((table.epoch(), table.frozen()[&slot(3)].through), (2, 9));
         assert_eq!(table.frozen()[&slot(3)].chain, chain);
-        islands.take_in(40, 8).expect("there is room");
+        islands.take_in(&[40], 8).expect("there is room");
         assert_eq!(islands.slot(40), Some(slot(4)));
         assert_eq!(islands.roster().expect("readable").members.epoch(), 3);
         let text = serde_json::to_string(&islands).expect("texts and numbers");
@@ -314,6 +333,32 @@ mod tests {
             serde_json::from_str::<Islands>(&text).expect("its own"),
             islands
         );
+    }
+
+    #[test]
+    fn a_site_of_several_nodes_is_one_slot_and_any_of_its_nodes_speaks_for_it() {
+        let mut islands = three();
+        islands.slots = BTreeMap::from([(10, 1), (11, 1), (20, 2), (21, 2), (30, 3)]);
+        let nodes = islands.roster().expect("readable").nodes;
+        assert_eq!(nodes[&slot(1)], vec![10, 11]);
+        assert_eq!(nodes[&slot(3)], vec![30]);
+        islands.begin_going(21, true);
+        let said = |number| (number, Chain([4; 32]));
+        assert_eq!(islands.tell(slot(2), 20, said(9)), Ok(vec![]), "it is lost");
+        assert_eq!(islands.tell(slot(2), 11, said(5)), Ok(vec![]));
+        assert_eq!(islands.tell(slot(2), 30, said(4)), Ok(vec![20, 21]));
+        let table = islands.table().expect("it was just written");
+        assert_eq!(table.frozen()[&slot(2)].through, 5, "of site 1 one spoke");
+        islands.begin_going(10, false);
+        assert_eq!(
+            islands.tell(slot(1), 30, said(7)),
+            Ok(vec![]),
+            "not its own"
+        );
+        assert_eq!(islands.tell(slot(1), 11, said(7)), Ok(vec![10, 11]));
+        islands.take_in(&[40, 41], 8).expect("there is room");
+        let nodes = islands.roster().expect("readable").nodes;
+        assert_eq!(nodes[&slot(4)], vec![40, 41]);
     }
 
     #[test]

@@ -148,6 +148,7 @@ impl Services {
         Member {
             node: identity.node,
             name: identity.name.clone(),
+            site: identity.site.clone(),
             peer_urls: identity.peer_urls.clone(),
             client_urls: identity.client_urls.clone(),
             is_learner: false,

@@ -1,5 +1,7 @@
 //! Changing the sites of a local-first keyspace: what is asked for, and what its sites say of it.
 
+use std::collections::BTreeSet;
+
 use holm_base::NodeId;
 use holm_kv::command::{Command, Proposal};
 use holm_local_first::{Chain, ISLANDS_MAX, Proposal as Entry, Slot};
@@ -106,25 +108,37 @@ fn left(entry: &mut Keyspace, closed: Vec<u64>) {
     entry.left.extend(closed);
 }
 
-/// Takes a site in: others speak to it from the next table on.
+/// Takes a site in, with all of its nodes: others speak to it from the next table on.
 pub(super) fn join(
     entry: &mut Keyspace,
-    node: u64,
+    nodes: &[u64],
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
-    if entry.hosts().any(|it| it == node) {
+    let (site, name) = (&request.site, &request.name);
+    let known = nodes
+        .iter()
+        .filter(|node| entry.hosts().any(|it| it == **node));
+    let known = known.count();
+    if known == nodes.len() {
         return Ok(());
     }
-    if entry.hosts().count() >= ISLANDS_MAX {
-        let name = &request.name;
+    if known > 0 {
+        return Err(not_now(format!(
+            "keyspace {name} is at {known} of the {} nodes of site {site}, and a node that came to the site later takes \
+             no part in it: this release cannot change the nodes of an island",
+            nodes.len()
+        )));
+    }
+    let slots: BTreeSet<u8> = islands(entry).slots.values().copied().collect();
+    if slots.len() >= ISLANDS_MAX {
         return Err(not_now(format!(
             "a local-first keyspace is at {ISLANDS_MAX} sites at most, and {name} has them"
         )));
     }
     islands(entry)
-        .take_in(node, unix_ms())
+        .take_in(nodes, unix_ms())
         .map_err(unreadable)?;
-    entry.joining.push(node);
+    entry.joining.extend(nodes);
     Ok(())
 }
 
@@ -135,22 +149,25 @@ pub(super) fn join(
 /// If its data is an older copy and it is not given up as lost; if the table of members cannot be read.
 pub(super) fn leave(
     entry: &mut Keyspace,
-    node: u64,
+    nodes: &[u64],
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name, is_lost) = (&request.site, &request.name, request.is_lost);
-    if islands(entry).is_set_back(node) && !is_lost {
+    let is_set_back = nodes.iter().any(|it| islands(entry).is_set_back(*it));
+    if is_set_back && !is_lost {
         return Err(not_now(format!(
             "the data of site {site} is an older copy, so it cannot say which of its writes count: \
              `holm keyspace members {name} remove {site} --lost`"
         )));
     }
-    entry.sites.retain(|it| *it != node);
-    entry.joining.retain(|it| *it != node);
-    if !entry.leaving.contains(&node) {
-        entry.leaving.push(node);
+    entry.sites.retain(|it| !nodes.contains(it));
+    entry.joining.retain(|it| !nodes.contains(it));
+    for node in nodes {
+        if !entry.leaving.contains(node) {
+            entry.leaving.push(*node);
+        }
+        islands(entry).begin_going(*node, is_lost);
     }
-    islands(entry).begin_going(node, is_lost);
     // Of another lost one no more is waited for from this.
     let closed = islands(entry).close_agreed().map_err(unreadable)?;
     left(entry, closed);

@@ -4,7 +4,7 @@
 //! its own time: it opens what is to be there, and removes what is not to be any more. So a crash
 //! anywhere leaves nothing half done for long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -76,6 +76,10 @@ impl Services {
         super::local_first::check_schema(&request)?;
         let members = self.members().await?;
         let sites = chosen(&members, &request.sites)?;
+        if guarantee(&request) == LOCAL_FIRST {
+            let mut named = request.sites.iter();
+            named.try_for_each(|name| check_whole(&members, name))?;
+        }
         let islands = self.islands(&request, &sites, &members)?;
         let listen = places(&members, &sites, &request.listen)?;
         let nodes: Vec<u64> = sites.iter().map(|it| it.value()).collect();
@@ -178,15 +182,19 @@ impl Services {
         self.check_admin(cx)?;
         check_not_default(&request.name)?;
         let members = self.members().await?;
-        let node = site_named(&members, &request.site)?.value();
+        let nodes = site_nodes(&members, &request.site)?;
+        let nodes: Vec<u64> = nodes.iter().map(|it| it.value()).collect();
         self.edit(|table| {
             let found = table.keyspaces.iter_mut();
             let entry = found.into_iter().find(|it| it.name == request.name);
             let entry = entry.ok_or_else(|| no_such(&request.name))?;
+            if entry.islands.is_some() {
+                check_whole(&members, &request.site)?;
+            }
             if request.is_leaving {
-                begin_leaving(entry, node, &request)
+                begin_leaving(entry, &nodes, &request)
             } else {
-                begin_joining(entry, node, &request)
+                begin_joining(entry, &nodes, &request)
             }
         })
         .await?;
@@ -407,7 +415,7 @@ impl Services {
         site: &Member,
         is_leaving: bool,
     ) -> Result<(), Status> {
-        let node = site.node.value();
+        let nodes = [site.node.value()];
         let name = self.handle().keyspace();
         let request = KeyspaceMemberRequest {
             name: name.to_owned(),
@@ -421,9 +429,9 @@ impl Services {
                 .find(|it| it.name == name)
                 .ok_or_else(|| no_such(name))?;
             if is_leaving {
-                begin_leaving(entry, node, &request)
+                begin_leaving(entry, &nodes, &request)
             } else {
-                begin_joining(entry, node, &request)
+                begin_joining(entry, &nodes, &request)
             }
         })
         .await?;
@@ -460,13 +468,14 @@ impl Services {
                 addresses: place.addresses,
                 error: place.error,
                 slot: entry.islands.as_ref().map_or(0, |it| slot(it, *node)),
+                site: site_of(members, *node),
             }
         };
         let voting = entry.sites.iter().map(|it| (it, "member"));
         let joining = entry.joining.iter().map(|it| (it, "joining"));
         let leaving = entry.leaving.iter().map(|it| (it, "leaving"));
         let mut sites: Vec<KeyspaceSite> = voting.chain(joining).chain(leaving).map(site).collect();
-        sites.sort_by(|one, two| one.name.cmp(&two.name));
+        sites.sort_by(|one, two| (&one.site, &one.name).cmp(&(&two.site, &two.name)));
         let is_ready = sites.iter().all(|it| !it.addresses.is_empty());
         KeyspaceView {
             id: entry.id,
@@ -503,28 +512,31 @@ fn slot(islands: &Islands, node: u64) -> u32 {
 
 fn begin_joining(
     entry: &mut Entry,
-    node: u64,
+    nodes: &[u64],
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
-    if entry.left.contains(&node) || entry.leaving.contains(&node) {
+    let goes = |node: &u64| entry.left.contains(node) || entry.leaving.contains(node);
+    if nodes.iter().any(goes) {
         return Err(not_now(format!(
             "site {site} was let go from keyspace {name}, and who was let go cannot come back: \
              take another site in, or make a new keyspace"
         )));
     }
     if entry.islands.is_some() {
-        return island_sites::join(entry, node, request);
+        return island_sites::join(entry, nodes, request);
     }
-    if !entry.hosts().any(|it| it == node) {
-        entry.joining.push(node);
+    for node in nodes {
+        if !entry.hosts().any(|it| it == *node) {
+            entry.joining.push(*node);
+        }
     }
     Ok(())
 }
 
 fn begin_leaving(
     entry: &mut Entry,
-    node: u64,
+    nodes: &[u64],
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
@@ -533,26 +545,31 @@ fn begin_leaving(
             "keyspace {name} is linearizable: most of its sites let a lost one go without asking it; leave out --lost"
         )));
     }
-    if entry.leaving.contains(&node) && !request.is_lost {
+    if nodes.iter().all(|it| entry.leaving.contains(it)) && !request.is_lost {
         return Ok(());
     }
-    if !entry.hosts().any(|it| it == node) {
+    if !entry.hosts().any(|it| nodes.contains(&it)) {
         return Err(not_now(format!(
             "keyspace {name} is not at site {site}: `holm keyspace members {name}` shows where it is"
         )));
     }
-    if entry.sites.iter().all(|it| *it == node) {
+    if entry.sites.iter().all(|it| nodes.contains(it)) {
         return Err(not_now(format!(
             "site {site} is the only one with a vote in keyspace {name}: add another first, or \
              `holm keyspace remove {name}`"
         )));
     }
     if entry.islands.is_some() {
-        return island_sites::leave(entry, node, request);
+        return island_sites::leave(entry, nodes, request);
     }
-    entry.sites.retain(|it| *it != node);
-    entry.joining.retain(|it| *it != node);
-    entry.leaving.push(node);
+    for node in nodes {
+        let is_here = entry.hosts().any(|it| it == *node);
+        entry.sites.retain(|it| it != node);
+        entry.joining.retain(|it| it != node);
+        if is_here && !entry.leaving.contains(node) {
+            entry.leaving.push(*node);
+        }
+    }
     Ok(())
 }
 
@@ -599,18 +616,26 @@ fn chosen(members: &[Member], names: &[String]) -> Result<Vec<NodeId>, Status> {
     }
     let mut nodes = Vec::new();
     for name in names {
-        let node = site_named(members, name)?;
-        if !nodes.contains(&node) {
-            nodes.push(node);
+        for node in site_nodes(members, name)? {
+            if !nodes.contains(&node) {
+                nodes.push(node);
+            }
         }
     }
     Ok(nodes)
 }
 
-fn site_named(members: &[Member], name: &str) -> Result<NodeId, Status> {
+/// The nodes of the site of that name, or the node of that name.
+fn site_nodes(members: &[Member], name: &str) -> Result<Vec<NodeId>, Status> {
+    let at_site = members.iter().filter(|it| it.site == name);
+    let at_site: Vec<NodeId> = at_site.map(|it| it.node).collect();
+    if !at_site.is_empty() {
+        return Ok(at_site);
+    }
     let found = members.iter().find(|it| it.name == name);
-    found.map(|it| it.node).ok_or_else(|| {
-        let known: Vec<&str> = members.iter().map(|it| it.name.as_str()).collect();
+    found.map(|it| vec![it.node]).ok_or_else(|| {
+        let known: BTreeSet<&str> = members.iter().map(|it| it.site.as_str()).collect();
+        let known: Vec<&str> = known.into_iter().collect();
         invalid(format!(
             "there is no site {name}: the sites are {}",
             known.join(", ")
@@ -618,9 +643,27 @@ fn site_named(members: &[Member], name: &str) -> Result<NodeId, Status> {
     })
 }
 
+/// A local-first keyspace is at whole sites: one that is named by a node is that node alone.
+pub(super) fn check_whole(members: &[Member], name: &str) -> Result<(), Status> {
+    let is_site = members.iter().any(|it| it.site == name);
+    match members.iter().find(|it| it.name == name) {
+        Some(node) if !is_site => Err(invalid(format!(
+            "{name} is a node of site {site}, and a local-first keyspace is at whole sites: name {site}",
+            site = node.site
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
 pub(super) fn name_of(members: &[Member], node: u64) -> String {
     let found = members.iter().find(|it| it.node.value() == node);
     found.map_or_else(|| format!("{node:x}"), |it| it.name.clone())
+}
+
+/// What the site of a node is called.
+pub(super) fn site_of(members: &[Member], node: u64) -> String {
+    let found = members.iter().find(|it| it.node.value() == node);
+    found.map_or_else(|| format!("{node:x}"), |it| it.site.clone())
 }
 
 /// Where each site is to listen, if it was said.
@@ -632,7 +675,7 @@ fn places(
     let mut places: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for text in listen {
         let (at, address) = match text.split_once('=') {
-            Some((site, address)) => (vec![site_named(members, site)?], address),
+            Some((site, address)) => (site_nodes(members, site)?, address),
             None => (sites.to_vec(), text.as_str()),
         };
         let is_place = address.parse::<SocketAddr>().is_ok_and(|it| it.port() > 0);
@@ -685,6 +728,7 @@ fn default_view(members: &[Member], here: u64) -> KeyspaceView {
         addresses: member.client_urls.clone(),
         error: String::new(),
         slot: 0,
+        site: member.site.clone(),
     };
     let mut sites: Vec<KeyspaceSite> = members.iter().map(site).collect();
     sites.sort_by(|one, two| one.name.cmp(&two.name));

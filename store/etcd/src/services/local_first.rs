@@ -8,7 +8,7 @@ use holm_local_first::{Exists, ISLANDS_MAX, Schema, Type};
 use holm_runtime::{DEFAULT, unix_ms};
 
 use super::Services;
-use super::keyspaces::{LOCAL_FIRST, guarantee, invalid, name_of, not_now, seqs};
+use super::keyspaces::{LOCAL_FIRST, guarantee, invalid, not_now, seqs, site_of};
 use crate::holm::{IslandStatus, KeyspaceCreateRequest, KeyspaceStatus};
 use crate::keyspaces::Islands;
 use crate::members::Member;
@@ -43,7 +43,7 @@ impl Services {
             let member = names.iter().find(|member| member.node == it.node);
             IslandStatus {
                 node: it.node.value(),
-                name: member.map_or_else(String::new, |member| member.name.clone()),
+                name: member.map_or_else(String::new, |member| member.site.clone()),
                 slot: u32::from(it.slot.value()),
                 silent_for_ms: it.silent_for.map(millis),
                 is_cut: it.is_cut,
@@ -66,8 +66,8 @@ impl Services {
         let table = self.keyspace_table()?;
         let islands = table.find(name).and_then(|it| it.islands.as_ref());
         let slots = islands.into_iter().flat_map(Islands::nodes);
-        let named = slots.map(|(slot, node)| (u32::from(slot), name_of(&members, node)));
-        Ok(named.collect())
+        let named = slots.map(|(slot, node)| (u32::from(slot), site_of(&members, node)));
+        Ok(named.collect::<BTreeMap<_, _>>().into_iter().collect())
     }
 
     /// What a local-first keyspace is beyond its sites.
@@ -86,15 +86,21 @@ impl Services {
                  --sites 3` or `holm up --join`, or create a linearizable keyspace",
             ));
         }
-        if sites.len() > ISLANDS_MAX {
+        let named: BTreeSet<String> = sites
+            .iter()
+            .map(|node| site_of(members, node.value()))
+            .collect();
+        if named.len() > ISLANDS_MAX {
             return Err(not_now(format!(
                 "a local-first keyspace is at {ISLANDS_MAX} sites at most: name fewer with --sites"
             )));
         }
-        // Slots are in the order of names, so that tables and vectors are read alike.
-        let mut sites: Vec<u64> = sites.iter().map(|it| it.value()).collect();
-        sites.sort_by_key(|node| name_of(members, *node));
-        let slots = sites.into_iter().zip(1..);
+        // Slots are in the order of names, so that tables and vectors are read alike; the nodes of a site have one.
+        let numbers: BTreeMap<&String, u8> = named.iter().zip(1..).collect();
+        let slots = sites.iter().filter_map(|node| {
+            let number = numbers.get(&site_of(members, node.value()))?;
+            Some((node.value(), *number))
+        });
         Ok(Some(Islands {
             merge: merge(&request.merge)?.name().to_owned(),
             schema: request.schema.clone(),

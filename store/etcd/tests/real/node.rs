@@ -43,6 +43,7 @@ impl Bench {
             cluster: None,
             data_dir: folder.path().to_owned(),
             name: "default".to_owned(),
+            site: "default".to_owned(),
             peer_urls: vec!["http://127.0.0.1:2380".to_owned()],
             client_urls: vec!["http://127.0.0.1:2379".to_owned()],
             log_segment_bytes: SEGMENT,

@@ -135,6 +135,7 @@ impl Sites {
         NodeConfig {
             data_dir,
             name: name.to_owned(),
+            site: name.to_owned(),
             peer_urls: vec![peer_url(name)],
             client_urls: vec![format!("http://{name}:2379")],
             log_segment_bytes: SEGMENT,

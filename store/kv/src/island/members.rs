@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use holm_local_first::{Applied, Charter, DecodeError, Roster, Slot};
 
-use super::Isle;
+use super::{IslandConfig, Isle};
 use crate::apply::Work;
 use crate::keyspace::Keyspace;
 use crate::store::{FactKind, Store};
@@ -21,6 +21,11 @@ impl Isle {
     /// The sites that it goes by; those that it began with while there is no table.
     pub(crate) const fn charter(&self) -> &Charter {
         &self.charter
+    }
+
+    /// What it was opened with.
+    pub(crate) const fn config(&self) -> &IslandConfig {
+        &self.config
     }
 
     /// Whether clients' changes are refused: its own slot does not go on.
@@ -49,6 +54,16 @@ impl Work<'_> {
         let through = isle.island.vector().seq(slot);
         isle.charter.stop(slot, through);
         self.keep_charter();
+    }
+
+    /// A leader found that others know more of this site than it does. If it led when the log took
+    /// that in, all that the site ever committed was there, so its data is an older copy. One that
+    /// was replaced meanwhile lacks what its successor wrote.
+    pub(super) fn set_back(&mut self, is_of_this_run: bool) {
+        if is_of_this_run {
+            let own = self.isle().island.slot();
+            self.stop(own);
+        }
     }
 
     fn keep_charter(&mut self) {

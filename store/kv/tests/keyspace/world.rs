@@ -129,7 +129,8 @@ impl World {
         self.places = Some(places);
         self.log = other.log;
         self.keyspace.follow();
-        self.keyspace.replace(ready);
+        let replaced = self.keyspace.replace(ready);
+        replaced.expect("it is no island");
         self.publish();
         self.keyspace.lead(self.now, self.term);
     }

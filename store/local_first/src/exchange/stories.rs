@@ -82,6 +82,7 @@ impl Exchange {
         }
         self.set_back = Some(now);
         effects.push(Effect::Note(Note::SetBack(dot)));
-        effects.push(Effect::Propose(Proposal::Stop(own)));
+        let run = self.config.boot;
+        effects.push(Effect::Propose(Proposal::SetBack { run }));
     }
 }

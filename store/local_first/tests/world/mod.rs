@@ -330,7 +330,7 @@ impl World {
             Proposal::Forget(_) => unreachable!("plain values need it not"),
             Proposal::Follow(_) => unreachable!("its sites stay as they are"),
             // A planted mistake may be noticed so; the twin is to notice it too.
-            Proposal::Stop(_) => {}
+            Proposal::Stop(_) | Proposal::SetBack { .. } => {}
             Proposal::GiveUp { session } => {
                 self.site(own).island.give_up(session);
                 self.tell(own, Input::Applied(Applied::GaveUp(session)));

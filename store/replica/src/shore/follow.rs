@@ -1,7 +1,7 @@
 //! Which other islands there are, once they are others than those that it began with.
 
 use holm_base::NodeId;
-use holm_local_first::{Charter, Slot, Vector};
+use holm_local_first::{Applied, Charter, Slot, Vector};
 
 use super::{Shore, Shores};
 use crate::replica::Replica;
@@ -13,8 +13,17 @@ impl Replica {
         self.follow_charter();
     }
 
+    /// Another node leads: what was taken in is of account here only as far as it says which
+    /// other islands there are.
+    pub(super) fn follow_on(&mut self) {
+        let applied = self.keyspace.take_applied();
+        if applied.iter().any(|it| matches!(it, Applied::Followed(_))) {
+            self.follow_charter();
+        }
+    }
+
     /// Goes by what its log says by now: entries may have come since it was last looked at.
-    pub(super) fn follow_charter(&mut self) {
+    pub(crate) fn follow_charter(&mut self) {
         let charter = self.keyspace.charter().zip(self.keyspace.island());
         if let (Some(shore), Some((charter, island))) = (&mut self.shore, charter) {
             shore.follow(charter, island.slot());
@@ -30,10 +39,15 @@ impl Shore {
             return;
         };
         let others = roster.members.active().keys().filter(|it| **it != own);
-        let node = |slot: &Slot| Some((*slot, NodeId::new(*roster.nodes.get(slot)?)));
-        self.shores.peers = others.filter_map(node).collect();
-        let peers = self.shores.peers.iter().map(|(slot, _)| *slot);
-        self.stability.become_of(peers);
+        let nodes = |slot: &Slot| {
+            let (slot, nodes) = (*slot, roster.nodes.get(slot).into_iter().flatten());
+            nodes.map(move |node| (slot, NodeId::new(*node)))
+        };
+        self.shores.peers = others.flat_map(nodes).collect();
+        self.stability.become_of(self.shores.slots());
+        let peers = &self.shores.peers;
+        self.heard
+            .retain(|slot, heard| peers.contains(&(*slot, heard.from)));
         self.pins
             .retain(|slot, _| roster.members.active().contains_key(slot));
         self.to_pin

@@ -16,7 +16,7 @@ use holm_replica::{Answer, Event, Input, Shores};
 use crate::site::Site;
 
 #[path = "../../../local_first/tests/twins/plain.rs"]
-mod plain;
+pub mod plain;
 
 const TICK: Duration = Duration::from_millis(5);
 const UNIX_MS: u64 = 1_800_000_000_000;
@@ -409,7 +409,7 @@ fn what_a_clock_far_ahead_wrote_waits_until_it_is_time() {
 
 fn roster(members: &Members) -> Entry {
     let nodes = members.active().keys();
-    let nodes = nodes.map(|slot| (*slot, u64::from(slot.value())));
+    let nodes = nodes.map(|slot| (*slot, vec![u64::from(slot.value())]));
     Entry::Follow(Roster {
         members: members.clone(),
         nodes: nodes.collect(),

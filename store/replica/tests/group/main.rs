@@ -5,6 +5,7 @@
 
 mod islands;
 mod lease;
+mod nodes;
 mod site;
 mod snapshot;
 mod world;
