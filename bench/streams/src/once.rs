@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use holm_base::Prng;
 use holm_connect::{
-    Columns, FileSink, Format, Position, Sink, Source, SourceError, Taken, write as write_rows,
+    Columns, FileSink, Format, Position, Repeats, Sink, Source, SourceError, Taken,
+    write as write_rows,
 };
 use holm_disk::RealFolder;
 use holm_durable::{Data, Record};
@@ -109,6 +110,10 @@ impl Source for Tide {
 
     fn replayable(&self) -> bool {
         false
+    }
+
+    fn repeats(&self) -> Repeats {
+        Repeats::CountOnce
     }
 
     fn stop(&mut self) {}
