@@ -503,7 +503,7 @@ fn shown(stream: &Stream) -> Value {
         .iter()
         .map(|aside| json!({ "row": aside.row.map(|row| row.1), "why": aside.why }))
         .collect();
-    let (recovered, replayed) = status.recovered;
+    let recovered = status.recovered;
     let class = if stream.is_batch { "batch" } else { "live" };
     json!({
         "name": name, "sql": sql, "phase": phase, "why": why, "promise": stream.promise,
@@ -515,7 +515,7 @@ fn shown(stream: &Stream) -> Value {
         "log_bytes": status.log_bytes, "logged_bytes": status.logged.0, "credit_bytes": status.credit_bytes,
         "snapshot": { "record": status.snapshot.0, "bytes": status.snapshot.1 },
         "watermarks": status.marks.iter().map(time).collect::<Vec<_>>(),
-        "recovered_ms": recovered.as_secs_f64() * 1e3, "replayed": replayed, "asides": asides,
+        "recovered_ms": recovered.all.as_secs_f64() * 1e3, "replayed": recovered.records, "asides": asides,
     })
 }
 
