@@ -80,6 +80,7 @@ impl Coder {
             filters: filters.collect(),
             lanes,
             origin: Cow::Borrowed(origin),
+            is_ordered: calls.iter().any(|call| is_edge(call.aggregate)),
         }
     }
 }
@@ -93,6 +94,8 @@ pub(crate) struct Rows<'a> {
     filters: Vec<Option<Vec<bool>>>,
     lanes: Vec<Option<Cow<'a, Lane>>>,
     origin: Cow<'a, Origin>,
+    /// Whether an aggregate depends on which row came first.
+    is_ordered: bool,
 }
 
 impl Rows<'_> {
@@ -110,7 +113,13 @@ impl Rows<'_> {
                 .map(|times| Cow::Owned(picked(times, rows))),
             filters: filters.collect(),
             lanes: lanes.collect(),
-            origin: Cow::Owned(self.origin.take(rows)),
+            origin: Cow::Owned(if self.is_ordered {
+                self.origin.take(rows)
+            } else {
+                // Nobody asks where they come from.
+                Origin::Run(0)
+            }),
+            is_ordered: self.is_ordered,
         }
     }
 
@@ -133,6 +142,10 @@ impl Rows<'_> {
             sequences: &self.origin,
         }
     }
+}
+
+const fn is_edge(aggregate: Aggregate) -> bool {
+    matches!(aggregate, Aggregate::First(_) | Aggregate::Last(_))
 }
 
 fn picked<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {

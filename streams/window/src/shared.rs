@@ -228,29 +228,32 @@ impl Shared {
         let (grid, times) = (self.members[0].grid, rows.times());
         let panes = below.iter().map(|row| grid.pane_of(times[index(*row)]));
         let panes: Vec<i64> = panes.collect();
-        for member in &mut self.members {
-            let mut summed = Vec::new();
-            for (row, pane) in below.iter().zip(&panes) {
-                if member.wants(*pane) && member.assembler.amend(*pane) {
-                    summed.push(*row);
-                }
-            }
-            let amended = rows.take(&summed);
-            member.add_to_sum((&amended, 0..summed.len()), self.coder.keys().len());
-        }
-        let mut order: Vec<u32> = (0..number(below.len())).collect();
-        // Stable: within a pane rows stay in order (I5).
-        order.sort_by_key(|at| panes[index(*at)]);
+        let order = in_order(&panes);
         let of = |at: &u32| panes[index(*at)];
         let sorted: Vec<u32> = order.iter().map(|at| below[index(*at)]).collect();
         let gathered = rows.take(&sorted);
+        let mut summed = vec![Vec::new(); self.members.len()];
         let mut from = 0;
         for group in order.chunk_by(|a, b| of(a) == of(b)) {
             let (pane, run) = (of(&group[0]), from..from + group.len());
             from = run.end;
             let each = sorted[run.clone()].iter().map(|row| index(*row));
             let wanting = self.wanting(pane, each, pushed);
+            for member in &wanting {
+                if self.members[*member].assembler.amend(pane) {
+                    summed[*member].extend_from_slice(&sorted[run.clone()]);
+                }
+            }
             self.add_run(&gathered, (pane, run), &wanting, pushed);
+        }
+        let keys = self.coder.keys().len();
+        for (member, mut summed) in self.members.iter_mut().zip(summed) {
+            // One sum has all of them, in the order in which they came.
+            summed.sort_unstable();
+            if !summed.is_empty() {
+                let run = 0..summed.len();
+                member.add_to_sum((&rows.take(&summed), run), keys);
+            }
         }
     }
 
@@ -477,6 +480,35 @@ impl Member {
 /// A pane as one member sees it.
 pub(crate) fn seen<'a>(pane: &'a Slice, picked: Option<&[usize]>) -> Cow<'a, Slice> {
     picked.map_or(Cow::Borrowed(pane), |picked| Cow::Owned(pane.pick(picked)))
+}
+
+/// Places in the order of their panes; those of one pane stay in theirs (I5).
+fn in_order(panes: &[i64]) -> Vec<u32> {
+    const SPAN: i64 = 1 << 12;
+    let all = 0..number(panes.len());
+    let (least, most) = (panes.iter().min(), panes.iter().max());
+    let (Some(least), Some(most)) = (least, most) else {
+        return Vec::new();
+    };
+    if most - least >= SPAN {
+        let mut order: Vec<u32> = all.collect();
+        order.sort_by_key(|at| panes[index(*at)]);
+        return order;
+    }
+    let place = |pane: &i64| usize::try_from(pane - least).expect("it is no less");
+    let mut ends = vec![0; place(most) + 1];
+    panes.iter().for_each(|pane| ends[place(pane)] += 1);
+    let mut sum = 0;
+    for end in &mut ends {
+        (sum, *end) = (sum + *end, sum);
+    }
+    let mut order = vec![0; panes.len()];
+    for (at, pane) in all.zip(panes) {
+        let end = &mut ends[place(pane)];
+        order[*end] = at;
+        *end += 1;
+    }
+    order
 }
 
 /// The rows at or above a time, and those below it, which are so many; the first has a number.
