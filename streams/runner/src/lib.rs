@@ -45,6 +45,7 @@ mod threads;
 mod turns;
 mod verify;
 mod waiting;
+mod waits;
 
 pub use desk::within;
 pub use error::RunnerError;
@@ -55,3 +56,4 @@ pub use recover::{Opened, Spent, open};
 pub use threads::{Handle, Listener, Phase, Status, TableRows, start};
 pub use turns::Turns;
 pub use verify::{Verified, verify};
+pub use waits::Waits;

@@ -269,7 +269,7 @@ impl Plane {
     pub fn list(&self) -> Value {
         let streams = self.streams();
         let list: Vec<Value> = streams.values().map(shown).collect();
-        json!({ "streams": list })
+        json!({ "streams": list, "turns": turns(&self.0.turns) })
     }
 
     /// How a stream is.
@@ -516,6 +516,16 @@ fn shown(stream: &Stream) -> Value {
         "snapshot": { "record": status.snapshot.0, "bytes": status.snapshot.1 },
         "watermarks": status.marks.iter().map(time).collect::<Vec<_>>(),
         "recovered_ms": recovered.all.as_secs_f64() * 1e3, "replayed": recovered.records, "asides": asides,
+    })
+}
+
+/// How long live streams waited for their turns.
+fn turns(turns: &Turns) -> Value {
+    let waits = turns.waits();
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    json!({
+        "live_waits": waits.count(), "p50_us": micros(waits.at(50)), "p99_us": micros(waits.at(99)),
+        "most_us": micros(waits.most()),
     })
 }
 
