@@ -36,6 +36,8 @@ pub(crate) const PAGE: &str = "
   cargo xtask bench streams CM1 YSB --rows 4000000    some queries
   cargo xtask bench streams --once                    exactly once beside none, and the way back
   cargo xtask bench streams --peers                   beside DuckDB and DataFusion, where installed
+  cargo xtask bench streams --differential duckdb     random queries, whose rows are compared; or flink
+  cargo xtask bench streams --files                   one file in, rows out, beside Flink and DuckDB
   cargo xtask bench streams --only sharing            ten queries together, and each alone
   cargo xtask bench streams --only priorities         a live query beside a greedy one
 

@@ -63,13 +63,20 @@ const fn column(at: usize, wire: Wire, made: Made) -> Column {
 
 const TIME: Column = column(0, Wire::Long, Made::Time);
 
-const CLUSTER: &[Column] = &[
-    TIME,
-    column(8, Wire::Long, Made::Below(8_192)),
-    column(32, Wire::Int, Made::Kind(3)),
-    column(40, Wire::Int, Made::Below(4)),
-    column(48, Wire::F32, Made::Real(1_000)),
-];
+/// Tasks of a cluster, of so many jobs.
+const fn tasks(time: Made, jobs: u64) -> [Column; 5] {
+    [
+        column(0, Wire::Long, time),
+        column(8, Wire::Long, Made::Below(jobs)),
+        column(32, Wire::Int, Made::Kind(3)),
+        column(40, Wire::Int, Made::Below(4)),
+        column(48, Wire::F32, Made::Real(1_000)),
+    ]
+}
+
+const CLUSTER: &[Column] = &tasks(Made::Time, 8_192);
+const LATE: &[Column] = &tasks(Made::LateTime, 8_192);
+const MANY_KEYS: &[Column] = &tasks(Made::Time, 1_000_000);
 const GRID: &[Column] = &[
     TIME,
     column(8, Wire::F32, Made::Real(100_000)),
@@ -101,21 +108,6 @@ const MACHINES: &[Column] = &[
     column(16, Wire::F32, Made::Real(20_000)),
     column(20, Wire::F32, Made::Real(20_000)),
     column(24, Wire::F32, Made::Real(20_000)),
-];
-
-const LATE: &[Column] = &[
-    column(0, Wire::Long, Made::LateTime),
-    column(8, Wire::Long, Made::Below(8_192)),
-    column(32, Wire::Int, Made::Kind(3)),
-    column(40, Wire::Int, Made::Below(4)),
-    column(48, Wire::F32, Made::Real(1_000)),
-];
-const MANY_KEYS: &[Column] = &[
-    TIME,
-    column(8, Wire::Long, Made::Below(1_000_000)),
-    column(32, Wire::Int, Made::Kind(3)),
-    column(40, Wire::Int, Made::Below(4)),
-    column(48, Wire::F32, Made::Real(1_000)),
 ];
 
 macro_rules! over {

@@ -11,11 +11,16 @@
 
 mod case;
 mod data;
+mod differential;
+mod files;
 mod measure;
 mod once;
+mod paced;
 mod peers;
 mod priorities;
+mod row_engine;
 mod sharing;
+mod sizes;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -32,8 +37,14 @@ const PAGE: &str = "
   cargo xtask bench streams --rows 4000000 --rounds 5
   cargo xtask bench streams --only sharing      ten queries together, and each alone
   cargo xtask bench streams --only priorities   a live query beside one that reads all it can
+  cargo xtask bench streams --only row-engine   beside an engine of our own that takes a row at a time
+  cargo xtask bench streams --only sizes        windows of eight sizes together, and two stacks for each
+  cargo xtask bench streams --only slides       sums of integers, a slide of 64, beside scalar two stacks
+  cargo xtask bench streams --only latency      ten million records a second, 50 us of linger
   cargo xtask bench streams --best              the best of rounds, not their median
   cargo xtask bench streams --peers             beside DuckDB and DataFusion, where they are installed
+  cargo xtask bench streams --differential duckdb  random queries, whose rows are compared; or flink
+  cargo xtask bench streams --files             one file in, rows out, beside Flink and DuckDB
   cargo xtask bench streams --once              exactly once beside none, and how long it takes to come back
   cargo xtask bench streams --once CM1 YSB --seconds 5 --rounds 3 --kills 20
 
@@ -91,7 +102,11 @@ fn only(word: Option<&str>) -> Result<Only, String> {
     match word {
         Some("sharing") => Ok(Only::Sharing),
         Some("priorities") => Ok(Only::Priorities),
-        Some(_) | None => Err(format!("--only sharing or --only priorities{PAGE}")),
+        Some("row-engine") => Ok(Only::RowEngine),
+        Some("sizes") => Ok(Only::Sizes),
+        Some("slides") => Ok(Only::Slides),
+        Some("latency") => Ok(Only::Latency),
+        Some(_) | None => Err(format!("--only one of those that follow{PAGE}")),
     }
 }
 
@@ -105,6 +120,12 @@ fn main() -> ExitCode {
     if std::env::args().any(|word| word == "--peers") {
         return peers::main();
     }
+    if std::env::args().any(|word| word == "--files") {
+        return files::main();
+    }
+    if std::env::args().any(|word| word == "--differential") {
+        return differential::main();
+    }
     let mut out = std::io::stdout().lock();
     let asked = match asked() {
         Ok(asked) => asked,
@@ -117,6 +138,10 @@ fn main() -> ExitCode {
         let text = match only {
             Only::Sharing => sharing::measure(&asked),
             Only::Priorities => priorities::measure(&asked),
+            Only::RowEngine => row_engine::measure(&asked),
+            Only::Sizes => sizes::sizes(&asked),
+            Only::Slides => sizes::slides(&asked),
+            Only::Latency => paced::measure(&asked),
         };
         drop(write!(out, "{text}"));
         return ExitCode::SUCCESS;

@@ -38,6 +38,10 @@ pub(crate) struct Once {
 pub(crate) enum Only {
     Sharing,
     Priorities,
+    RowEngine,
+    Sizes,
+    Slides,
+    Latency,
 }
 
 /// Bytes a second that one thread reads from memory, the best of five.
@@ -123,7 +127,7 @@ fn digest(case: &Case, planned: &Planned, columns: &[Batch]) -> u32 {
 }
 
 /// Seconds for all records as rows, and how many rows came out.
-fn rows_in(case: &Case, planned: &Planned, rows: &Rows) -> (f64, u64) {
+pub(crate) fn rows_in(case: &Case, planned: &Planned, rows: &Rows) -> (f64, u64) {
     let mut run = run_of(case, planned);
     let begun = Instant::now();
     for (at, piece) in rows.bytes.chunks(case.row * BATCH).enumerate() {

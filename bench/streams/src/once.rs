@@ -6,7 +6,8 @@
 //! again, with their time moved on.
 //!
 //! *Back*: a process that takes half of what *once* reached is killed, and the time is taken from
-//! the opening of its folder until the stream runs.
+//! the opening of its folder until the stream runs: its state is that of the last record, and its
+//! sources are read. *Level* is when the sink has all rows that came of those records, too.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -17,13 +18,14 @@ use std::time::{Duration, Instant};
 
 use holm_base::Prng;
 use holm_connect::{
-    Columns, FileSink, Format, Position, Sink, Source, SourceError, Taken, write as write_rows,
+    Columns, FileSink, Format, Position, Repeats, Sink, Source, SourceError, Taken,
+    write as write_rows,
 };
 use holm_disk::RealFolder;
 use holm_durable::{Data, Record};
 use holm_engine::Limits;
 use holm_lanes::{Batch, Lane, Narrow, Values};
-use holm_runner::{Ends, Handle, Input, Job, Phase, Settings, start};
+use holm_runner::{Ends, Handle, Input, Job, Phase, Settings, Spent, start};
 use holm_sql::Planned;
 
 use crate::case::{CASES, Case};
@@ -70,7 +72,7 @@ impl Tide {
         self.rate.is_some_and(|(rate, since)| {
             #[expect(clippy::cast_precision_loss, reason = "it is a rate")]
             let rows = self.rows as f64;
-            rows > rate * since.elapsed().as_secs_f64()
+            rows >= rate * since.elapsed().as_secs_f64()
         })
     }
 }
@@ -111,11 +113,15 @@ impl Source for Tide {
         false
     }
 
+    fn repeats(&self) -> Repeats {
+        Repeats::CountOnce
+    }
+
     fn stop(&mut self) {}
 }
 
 /// A query with its columns.
-struct Bench<'a> {
+pub(crate) struct Bench<'a> {
     case: &'a Case,
     planned: Planned,
     batches: Arc<Vec<Batch>>,
@@ -123,6 +129,16 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
+    /// One whose columns come from elsewhere.
+    pub(crate) fn of(case: &'a Case) -> Self {
+        Self {
+            case,
+            planned: planned(case),
+            batches: Arc::default(),
+            width: 0,
+        }
+    }
+
     fn new(case: &'a Case) -> Self {
         let planned = planned(case);
         let mut batches = data::columns(case, &data::rows(case, ROWS));
@@ -193,7 +209,8 @@ impl<'a> Bench<'a> {
         real(run.counts().rows) / seconds
     }
 
-    fn start(&self, folder: &Path, tide: Tide) -> Handle {
+    /// Starts it in a folder.
+    pub(crate) fn start(&self, folder: &Path, from: Box<dyn Source>) -> Handle {
         let fields = self.planned.plan.fields.clone();
         let state = RealFolder::open(&folder.join("state")).expect("a folder of ours");
         let out = RealFolder::open(&folder.join("out")).expect("a folder of ours");
@@ -211,7 +228,7 @@ impl<'a> Bench<'a> {
             turns: None,
         };
         let ends = Ends {
-            sources: vec![Box::new(tide)],
+            sources: vec![from],
             sinks: vec![sink],
         };
         let tables = self.tables();
@@ -231,7 +248,7 @@ impl<'a> Bench<'a> {
     fn once(&self, time: Duration) -> (f64, u64) {
         let folder = tempfile::tempdir().expect("a folder of ours");
         let begun = Instant::now();
-        let handle = self.start(folder.path(), self.tide(begun + time, None));
+        let handle = self.start(folder.path(), Box::new(self.tide(begun + time, None)));
         while !handle.is_over() {
             thread::sleep(Duration::from_millis(2));
         }
@@ -269,14 +286,15 @@ impl<'a> Bench<'a> {
     /// Takes rows at a rate until it is killed.
     fn child(&self, folder: &str, rate: f64) {
         let tide = self.tide(Instant::now() + PATIENCE, Some(rate));
-        let handle = self.start(Path::new(folder), tide);
+        let handle = self.start(Path::new(folder), Box::new(tide));
         while !handle.is_over() {
             thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// How long it takes to come back after each kill, least first.
-    fn back(&self, rate: f64, kills: u64) -> Vec<Duration> {
+    /// What it takes to come back after each kill, and how long until the sink has all of it; in
+    /// the order of the first.
+    fn back(&self, rate: f64, kills: u64) -> Vec<(Spent, Duration)> {
         let mut prng = Prng::new(5);
         let mut times = Vec::new();
         for _ in 0..kills {
@@ -290,20 +308,26 @@ impl<'a> Bench<'a> {
             thread::sleep(Duration::from_millis(1_500 + prng.below(1_000)));
             child.kill().expect("it runs");
             child.wait().expect("it was killed");
-            let handle = self.start(folder.path(), self.tide(Instant::now(), None));
             let begun = Instant::now();
-            while handle.status().phase == Phase::Recovering && begun.elapsed() < PATIENCE {
+            // Nothing comes: what is measured is what was there.
+            let still = self.tide(begun + PATIENCE, Some(0.0));
+            let handle = self.start(folder.path(), Box::new(still));
+            let spent = loop {
+                let status = handle.status();
+                if let Phase::Failed(why) = status.phase {
+                    panic!("it does not come back: {why}");
+                }
+                let is_shown = status.records > 0 && status.outputs == status.committed;
+                if is_shown || begun.elapsed() > PATIENCE {
+                    break status.recovered;
+                }
                 thread::sleep(Duration::from_millis(1));
-            }
-            let status = handle.status();
-            if let Phase::Failed(why) = status.phase {
-                panic!("it does not come back: {why}");
-            }
-            times.push(status.recovered.0);
+            };
+            times.push((spent, begun.elapsed()));
             handle.stop();
             assert_ne!(handle.join(), Phase::Recovering, "it has come back");
         }
-        times.sort_unstable();
+        times.sort_unstable_by_key(|(spent, _)| spent.all);
         times
     }
 
@@ -320,23 +344,43 @@ impl<'a> Bench<'a> {
         let (none, rate) = (middle(none, false), middle(with, false));
         let (width, encoded) = self.encoded();
         let times = self.back(rate / 2.0, kills);
-        let millis = |time: Option<&Duration>| {
-            time.map_or_else(String::new, |time| {
-                format!("{:.0}", time.as_secs_f64() * 1e3)
-            })
+        let level = times.iter().map(|(_, level)| *level).max();
+        let at = |hundredths: usize| {
+            let last = times.len().checked_sub(1)?;
+            times.get(last * hundredths / 100).map(|it| it.0.all)
         };
         format!(
-            "|{}|{:.1}|{:.1}|{:.2}|{width:.2}|{:.0}|{:.0}|{}|{}|",
+            "|{}|{:.1}|{:.1}|{:.2}|{width:.2}|{:.0}|{:.0}|{}|{}|{}|{}|{}",
             self.case.name,
             none / 1e6,
             rate / 1e6,
             rate / none,
             encoded / 1e6,
             real(state) / 1e3,
-            millis(times.get(times.len() / 2)),
-            millis(times.last()),
+            millis(at(50)),
+            millis(at(99)),
+            millis(at(100)),
+            millis(level),
+            all_of(&times),
         )
     }
+}
+
+fn millis(time: Option<Duration>) -> String {
+    let millis = time.map(|time| format!("{:.0}", time.as_secs_f64() * 1e3));
+    millis.unwrap_or_default()
+}
+
+/// All times, for whoever puts several readings together, and where the longest went.
+fn all_of(times: &[(Spent, Duration)]) -> String {
+    let Some((longest, _)) = times.last() else {
+        return String::new();
+    };
+    let each: Vec<String> = times.iter().map(|it| millis(Some(it.0.all))).collect();
+    format!(
+        "\n\nback, ms: {}; the longest: {longest:.0?}\n",
+        each.join(" ")
+    )
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
@@ -360,8 +404,8 @@ pub(crate) fn main(asked: &Asked, once: &Once) -> ExitCode {
     }
     let head = format!(
         "columns in; medians of {} rounds of {} s that take turns; {} kills at half load\n\n\
-         |query|none, M/s|once, M/s|once / none|log, B a record|encoding, M/s|state, kB|back, ms: median|most|\n\
-         |--|--|--|--|--|--|--|--|--|",
+         |query|none, M/s|once, M/s|once / none|log, B a record|encoding, M/s|state, kB|back, ms: median|p99|most|level: most|\n\
+         |--|--|--|--|--|--|--|--|--|--|--|",
         asked.rounds, once.seconds, once.kills
     );
     if writeln!(out, "{head}").is_err() {

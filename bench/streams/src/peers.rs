@@ -10,6 +10,7 @@
 //! Windows that begin before the first record or end behind the last one are left out of what is
 //! compared; sums of floats may differ by a part in 10^9, for peers add in another order.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -67,19 +68,19 @@ fn asked() -> Result<Asked, String> {
     Ok(asked)
 }
 
-/// Python with the tables of a query.
-struct Peers {
+/// Python with a query's rows.
+pub(crate) struct Peers {
     child: Child,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
 }
 
 impl Peers {
-    fn start(case: &Case, columns: &[&str], folder: &Path) -> Result<Self, String> {
+    /// Starts a program with its arguments.
+    pub(crate) fn start(script: &str, words: &[&OsStr]) -> Result<Self, String> {
         let python = std::env::var("HOLM_PYTHON").unwrap_or_else(|_unset| "python3".to_owned());
         let mut command = Command::new(&python);
-        command.args(["-u", "-c", SCRIPT]).arg(folder);
-        command.arg(case.name).arg(columns.join(","));
+        command.args(["-u", "-c", script]).args(words);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command
             .spawn()
@@ -89,7 +90,7 @@ impl Peers {
         Ok(Self { child, to, from })
     }
 
-    fn ask(&mut self, command: &str) -> Result<String, String> {
+    pub(crate) fn ask(&mut self, command: &str) -> Result<String, String> {
         let gone = |what: String| format!("{command}: {what}{PAGE}");
         writeln!(self.to, "{command}").map_err(|error| gone(error.to_string()))?;
         let mut line = String::new();
@@ -154,9 +155,9 @@ fn write_columns<'a>(
 }
 
 /// Rows as doubles, in the order of their keys.
-type Rows = Vec<Vec<f64>>;
+pub(crate) type Rows = Vec<Vec<f64>>;
 
-fn ours(case: &Case, planned: &Planned, columns: &[Batch]) -> Rows {
+pub(crate) fn ours(case: &Case, planned: &Planned, columns: &[Batch]) -> Rows {
     let mut run = run_of(case, planned);
     let mut rows = Rows::new();
     let mut note = |out: &Batch| {
@@ -183,7 +184,7 @@ const fn double(value: i64) -> f64 {
     value as f64
 }
 
-fn theirs(path: &Path, count: usize) -> Result<Rows, String> {
+pub(crate) fn theirs(path: &Path, count: usize) -> Result<Rows, String> {
     let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let (words, _) = bytes.as_chunks::<8>();
     let values: Vec<f64> = words.iter().map(|word| f64::from_le_bytes(*word)).collect();
@@ -192,7 +193,7 @@ fn theirs(path: &Path, count: usize) -> Result<Rows, String> {
 }
 
 /// Rows of windows that lie within the input, in order.
-fn whole(mut rows: Rows, (keys, size): (usize, i64), (first, last): (i64, i64)) -> Rows {
+pub(crate) fn whole(mut rows: Rows, (keys, size): (usize, i64), (first, last): (i64, i64)) -> Rows {
     if size > 0 {
         rows.retain(|row| row[0] >= double(first) && row[0] + double(size) <= double(last));
     }
@@ -206,7 +207,7 @@ fn whole(mut rows: Rows, (keys, size): (usize, i64), (first, last): (i64, i64)) 
 }
 
 /// What differs, if anything does.
-fn difference(ours: &Rows, theirs: &Rows) -> Option<String> {
+pub(crate) fn difference(ours: &Rows, theirs: &Rows) -> Option<String> {
     const PART: f64 = 1e-9;
     if ours.len() != theirs.len() {
         return Some(format!("{} rows, and ours {}", theirs.len(), ours.len()));
@@ -229,7 +230,13 @@ fn compare(name: &str, (keys, size): (usize, i64), asked: &Asked) -> Result<Stri
     drop(made);
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let names = write_columns(&planned, &columns, folder.path())?;
-    let mut peers = Peers::start(case, &names, folder.path())?;
+    let names = names.join(",");
+    let words = [
+        folder.path().as_os_str(),
+        case.name.as_ref(),
+        names.as_ref(),
+    ];
+    let mut peers = Peers::start(SCRIPT, &words)?;
     let known = peers.ask("peers")?;
     let known: Vec<&str> = known.split(' ').collect();
     let ends = || columns.iter().filter_map(|batch| batch.lanes[0].ints());

@@ -81,10 +81,11 @@ pub(super) fn run(asked: &Asked, state: &Path) -> Result<u8, Ended> {
     let status = handle.status();
     let phase = handle.join();
     drop(lock);
-    let (took, replayed) = status.recovered;
-    if replayed > 1 {
+    let recovered = status.recovered;
+    if recovered.records > 1 {
         say(&format!(
-            "came back in {took:.1?}; {replayed} records of the log ran again"
+            "came back in {:.1?}; {} records of the log ran again",
+            recovered.all, recovered.records
         ));
     }
     match phase {

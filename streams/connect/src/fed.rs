@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::file_source::LINE_MAX;
 use crate::keys::{Key, KeyRing};
-use crate::source::{Piece, Position, Source, SourceError, Taken};
+use crate::source::{Piece, Position, Repeats, Source, SourceError, Taken};
 
 /// Offers that may be on their way, waiting or given and not yet durable.
 const OFFERS_MAX: usize = 1 << 16;
@@ -142,6 +142,16 @@ pub struct FedSource {
     name: String,
     header: Option<String>,
     shared: Arc<Shared>,
+    repeats: Repeats,
+}
+
+impl FedSource {
+    /// The same, fed by those who may give what they send a name, under which it counts once.
+    #[must_use]
+    pub fn keyed(mut self) -> Self {
+        self.repeats = Repeats::CountAgainWithoutKey;
+        self
+    }
 }
 
 /// A source that is fed, and the way in. At most so many bytes wait.
@@ -156,6 +166,7 @@ pub fn fed(name: &str, header: Option<String>, limit: usize) -> (Feed, FedSource
         name: name.to_owned(),
         header,
         shared: Arc::clone(&shared),
+        repeats: Repeats::CountAgain,
     };
     (Feed(shared), source)
 }
@@ -405,6 +416,10 @@ impl Source for FedSource {
 
     fn replayable(&self) -> bool {
         false
+    }
+
+    fn repeats(&self) -> Repeats {
+        self.repeats
     }
 
     fn remember(&mut self, keys: &KeyRing) {

@@ -5,7 +5,7 @@ use std::thread::park_timeout;
 use std::time::Duration;
 
 use crate::reader::Format;
-use crate::source::{Piece, Position, Source, SourceError, Taken};
+use crate::source::{Piece, Position, Repeats, Source, SourceError, Taken};
 
 /// A piece is about so long: half of a core's second cache.
 const PIECE: usize = 256 << 10;
@@ -224,6 +224,10 @@ impl Source for FileSource {
 
     fn replayable(&self) -> bool {
         true
+    }
+
+    fn repeats(&self) -> Repeats {
+        Repeats::CountOnce
     }
 
     fn stop(&mut self) {

@@ -251,58 +251,13 @@ fn read_head(head: &str) -> io::Result<(Answer, Option<usize>)> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-    use std::sync::{Arc, Mutex};
-
     use holm_lanes::{Kind, Lane, Values};
 
     use super::*;
+    use crate::scripted::Server;
 
-    /// A server that gives these answers, one a request, and keeps what it was sent.
-    #[derive(Clone, Debug, Default)]
-    struct Server {
-        answers: Arc<Mutex<VecDeque<&'static str>>>,
-        sent: Arc<Mutex<String>>,
-        dials: Arc<Mutex<usize>>,
-        ready: Vec<u8>,
-    }
-
-    impl Read for Server {
-        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            if self.ready.is_empty() {
-                let answer = self.answers.lock().unwrap().pop_front().unwrap_or_default();
-                self.ready = answer.as_bytes().to_vec();
-            }
-            let count = into.len().min(self.ready.len()).min(7);
-            into[..count].copy_from_slice(&self.ready[..count]);
-            self.ready.drain(..count);
-            Ok(count)
-        }
-    }
-
-    impl Write for Server {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            *self.sent.lock().unwrap() += std::str::from_utf8(bytes).unwrap();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Dial for Server {
-        fn dial(&mut self) -> io::Result<Box<dyn Duplex>> {
-            *self.dials.lock().unwrap() += 1;
-            Ok(Box::new(self.clone()))
-        }
-
-        fn pause(&mut self, _time: Duration) {}
-    }
-
-    fn sink(answers: &[&'static str]) -> (Server, HttpSink, Batch) {
-        let server = Server::default();
-        server.answers.lock().unwrap().extend(answers);
+    fn sink(answers: &[&str]) -> (Server, HttpSink, Batch) {
+        let server = Server::new(answers, 7);
         let target = Target {
             stream: "hot".into(),
             host: "h:1".into(),

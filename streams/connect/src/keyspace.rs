@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use crate::reader::Format;
 use crate::sink::{Guarantee, Sink, SinkError, missing};
-use crate::source::{Piece, Position, Source, SourceError, Taken};
+use crate::source::{Piece, Position, Repeats, Source, SourceError, Taken};
 use crate::writer::write;
 
 /// Rows of one transaction: etcd takes 128 operations, and one is the marker.
@@ -293,6 +293,10 @@ impl Source for KeyspaceSource {
 
     fn replayable(&self) -> bool {
         true
+    }
+
+    fn repeats(&self) -> Repeats {
+        Repeats::CountOnce
     }
 
     fn stop(&mut self) {

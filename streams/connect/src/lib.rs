@@ -60,6 +60,8 @@ mod parquet;
 mod pull;
 mod push;
 mod reader;
+#[cfg(test)]
+mod scripted;
 mod sink;
 mod source;
 mod value;
@@ -81,6 +83,6 @@ pub use pull::{PAGE_MAX, Page, PullSource};
 pub use push::{BadBody, rows_of};
 pub use reader::{Bad, Format, HeaderError, Read, Reader};
 pub use sink::{Guarantee, Sink, SinkError};
-pub use source::{Columns, POSITION_MAX, Piece, Position, Source, SourceError, Taken};
+pub use source::{Columns, POSITION_MAX, Piece, Position, Repeats, Source, SourceError, Taken};
 pub use view::{Figures, Seen, Shown, View};
 pub use writer::{header, write};

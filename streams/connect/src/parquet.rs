@@ -17,7 +17,7 @@ use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 
 use crate::guess::Guess;
 use crate::reader::{Bad, blank};
-use crate::source::{Columns, Position, Source, SourceError, Taken};
+use crate::source::{Columns, Position, Repeats, Source, SourceError, Taken};
 use column::Have;
 
 /// Rows of a batch.
@@ -258,6 +258,10 @@ impl Source for ParquetSource {
 
     fn replayable(&self) -> bool {
         true
+    }
+
+    fn repeats(&self) -> Repeats {
+        Repeats::CountOnce
     }
 
     fn stop(&mut self) {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::http_sink::{Dial, Duplex};
 use crate::push;
-use crate::source::{Piece, Position, Source, SourceError, Taken};
+use crate::source::{Piece, Position, Repeats, Source, SourceError, Taken};
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -284,6 +284,11 @@ impl Source for PullSource {
         false
     }
 
+    /// What was taken of the page is known, and lies in the log with the rows.
+    fn repeats(&self) -> Repeats {
+        Repeats::CountOnce
+    }
+
     /// What is known of the page goes on where the log ends; otherwise all of it were new.
     fn go_on(&mut self, position: &Position) -> Result<(), SourceError> {
         self.seek(position)
@@ -444,58 +449,11 @@ fn head_of(head: &str) -> io::Result<Answer> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-    use std::io::{Read, Write};
-    use std::sync::{Arc, Mutex};
-
     use super::*;
-
-    /// A server that gives these answers, one a request, and keeps what it was sent.
-    #[derive(Clone, Debug, Default)]
-    struct Server {
-        answers: Arc<Mutex<VecDeque<Vec<u8>>>>,
-        sent: Arc<Mutex<String>>,
-        dials: Arc<Mutex<usize>>,
-        ready: Vec<u8>,
-    }
-
-    impl Read for Server {
-        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            if self.ready.is_empty() {
-                let answer = self.answers.lock().unwrap().pop_front();
-                self.ready = answer.unwrap_or_default();
-            }
-            let count = into.len().min(self.ready.len()).min(7_777);
-            into[..count].copy_from_slice(&self.ready[..count]);
-            self.ready.drain(..count);
-            Ok(count)
-        }
-    }
-
-    impl Write for Server {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            *self.sent.lock().unwrap() += std::str::from_utf8(bytes).unwrap();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Dial for Server {
-        fn dial(&mut self) -> io::Result<Box<dyn Duplex>> {
-            *self.dials.lock().unwrap() += 1;
-            Ok(Box::new(self.clone()))
-        }
-
-        fn pause(&mut self, _time: Duration) {}
-    }
+    use crate::scripted::Server;
 
     fn source(answers: &[String]) -> (Server, PullSource) {
-        let server = Server::default();
-        let all = answers.iter().map(|answer| answer.clone().into_bytes());
-        server.answers.lock().unwrap().extend(all);
+        let server = Server::new(answers, 7_777);
         let page = Page {
             host: "h:1".into(),
             path: "/rows".into(),

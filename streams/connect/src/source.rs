@@ -119,6 +119,17 @@ pub enum Taken {
     End,
 }
 
+/// What becomes of rows that are sent again: what a source promises across restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// No row counts twice: it is read by its place, or what was taken is known and not taken again.
+    CountOnce,
+    /// What whoever sends does not know to be acknowledged it sends again, and that counts again.
+    CountAgain,
+    /// The same, but that what comes again under a key of its own does not.
+    CountAgainWithoutKey,
+}
+
 /// Why a source gives no rows.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SourceError {
@@ -205,6 +216,9 @@ pub trait Source: Send + fmt::Debug {
     /// Whether rows that it gave can be had again after a restart, by their position. What
     /// cannot is logged before it is acknowledged.
     fn replayable(&self) -> bool;
+
+    /// What becomes of rows that come again.
+    fn repeats(&self) -> Repeats;
 
     /// Its rows up to this position are in the log. A source that cannot give rows again hears it
     /// once after a restart, before anything is taken; any other is told by `seek`.

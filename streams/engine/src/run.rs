@@ -47,8 +47,8 @@ struct Query {
     /// Which nodes it needs.
     nodes: Vec<bool>,
     report: Report,
-    /// Lines that were counted as late or diverted in this round.
-    seen_late: BTreeSet<(usize, u64)>,
+    /// Lines that were counted as late in this round, in order, and those that were diverted.
+    seen_late: Vec<(usize, u64)>,
     seen_diverted: BTreeSet<(usize, u64)>,
 }
 
@@ -335,9 +335,7 @@ impl Run {
             .map(|(row, fault)| (line_of(row), fault))
             .collect();
         for query in self.queries.iter_mut().filter(|query| query.nodes[node]) {
-            for (source, line) in &late {
-                query.note_late((*source, *line), self.plan.sources[*source].keeps_late);
-            }
+            query.note_late(&late, |source| self.plan.sources[source].keeps_late);
             for (line, fault) in &diverted {
                 query.divert(*line, fault.clone());
             }
@@ -356,7 +354,7 @@ impl Query {
             output,
             nodes,
             report: Report::default(),
-            seen_late: BTreeSet::new(),
+            seen_late: Vec::new(),
             seen_diverted: BTreeSet::new(),
         }
     }
@@ -367,13 +365,24 @@ impl Query {
         nodes.any(|(node, is_mine)| *is_mine && *node == Node::Source(source))
     }
 
-    fn note_late(&mut self, (source, line): (usize, u64), is_kept: bool) {
-        if self.seen_late.insert((source, line)) {
+    /// Notes what a node found late; what another one found so before counts once.
+    fn note_late(&mut self, late: &[(usize, u64)], is_kept: impl Fn(usize) -> bool) {
+        if late.is_empty() {
+            return;
+        }
+        let seen = &self.seen_late;
+        let is_new = |row: &&(usize, u64)| seen.binary_search(row).is_err();
+        let mut new: Vec<(usize, u64)> = late.iter().filter(is_new).copied().collect();
+        new.sort_unstable();
+        new.dedup();
+        for (source, line) in new.iter().copied() {
             self.report.counts.late += 1;
-            if is_kept {
+            if is_kept(source) {
                 self.report.late.push(Late { source, line });
             }
         }
+        self.seen_late.extend(new);
+        self.seen_late.sort_unstable();
     }
 
     fn divert(&mut self, line: Option<(usize, u64)>, fault: holm_lanes::Fault) {

@@ -37,6 +37,15 @@ impl Kept {
         self.good.retain(|it| it.through != through);
     }
 
+    /// Takes out one in the middle of those that a sink is behind, when they are many: while a sink
+    /// is gone they would pile up. What is gone back to may be older then; nothing is lost.
+    pub(crate) fn thin(&mut self, outputs: &Outputs) -> Option<Snapshot> {
+        const BEHIND_MAX: usize = 64;
+        let eligible = self.eligible_at(outputs).unwrap_or(0);
+        let middle = usize::midpoint(eligible, self.good.len());
+        (self.good.len() - eligible > BEHIND_MAX).then(|| self.good.remove(middle))
+    }
+
     /// The oldest one.
     pub(crate) fn oldest(&self) -> Option<Snapshot> {
         self.good.first().copied()
@@ -130,6 +139,22 @@ mod tests {
         assert_eq!(kept.needed(&Outputs::of([4, 99])), None);
         assert_eq!(kept.release(&Outputs::of([4, 99])), vec![]);
         assert_eq!(kept.needed(&Outputs::of([5, 12])), Some(5));
+    }
+
+    #[test]
+    fn those_that_a_sink_is_behind_do_not_pile_up() {
+        let mut kept = kept(&[(2, 5), (4, 9)]);
+        for through in 5..1_000 {
+            kept.add(Snapshot {
+                through,
+                outputs: one(through + 10),
+            });
+            kept.thin(&one(9));
+        }
+        assert_eq!(kept.good.len(), 65, "two of them no sink is behind");
+        assert_eq!(kept.eligible(&one(9)).map(|it| it.through), Some(4));
+        assert_eq!(kept.oldest().map(|it| it.through), Some(2));
+        assert_eq!(kept.newest().map(|it| it.through), Some(999));
     }
 
     #[test]

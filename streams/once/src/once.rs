@@ -102,6 +102,20 @@ impl Once {
         least
     }
 
+    /// The last record that a crash would not run again: that of the newest snapshot which is good
+    /// and which no sink is behind. 0 if there is none.
+    #[must_use]
+    pub fn spared(&self) -> u64 {
+        let chosen = self.kept.eligible(&self.committed());
+        chosen.map_or(0, |it| it.through)
+    }
+
+    /// Whether a snapshot is being made.
+    #[must_use]
+    pub const fn is_saving(&self) -> bool {
+        self.saving.is_some()
+    }
+
     /// Whether all that was received is durable, and all that came of it is with the sinks.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -194,7 +208,8 @@ impl Once {
         // The log goes first: a snapshot without its log is of no use, and the other way round
         // is nothing but a longer replay.
         let committed = self.committed();
-        let gone = self.kept.release(&committed);
+        let mut gone = self.kept.release(&committed);
+        gone.extend(self.kept.thin(&committed));
         if let Some(below) = self.kept.needed(&committed)
             && below > self.truncated
         {

@@ -18,7 +18,7 @@ use crate::error::RunnerError;
 use crate::job::{Aside, Settings};
 use crate::keeper::{Arrived, Commit, Filed, Keeper, wide};
 use crate::mail::{FileWork, LogWork, Mail};
-use crate::pace::Pace;
+use crate::pace::{Pace, Redo};
 use crate::recover::Opened;
 use crate::threads::{Listener, Orders, Phase, Status};
 use crate::waiting::{Credit, Post, hold};
@@ -27,6 +27,9 @@ use crate::waiting::{Credit, Post, hold};
 const SHOWN: usize = 20;
 /// How long a stream that is told to stop waits for its sinks.
 const PARTING: Duration = Duration::from_secs(5);
+/// Sources wait while a crash would cost so many times what state is saved for: then the disk or a
+/// sink is behind, and recovery would grow with it.
+const REDO: u32 = 3;
 /// How often state is measured, all of which is looked at for it.
 const GAUGED: Duration = Duration::from_millis(250);
 /// Records of fewer rows than this are encoded when they are written: it takes less than handing
@@ -89,6 +92,7 @@ pub(crate) struct Desk {
     gauge: (Gauge, Option<Instant>),
     snapshot: (u64, u64),
     pace: Pace,
+    redo: Redo,
     asides: VecDeque<Aside>,
     shown_at: Instant,
 }
@@ -106,7 +110,7 @@ impl Desk {
             log,
             ends,
             readers,
-            ..
+            spent,
         } = opened;
         let (sources, sinks) = (ends.sources.len(), ends.sinks.len());
         let mut desk = Self {
@@ -137,10 +141,13 @@ impl Desk {
             gauge: (Gauge::default(), None),
             snapshot: (0, 0),
             pace: Pace::new(settings.replay_max),
+            redo: Redo::default(),
             asides: VecDeque::new(),
             shown_at: begun,
             keeper,
         };
+        // What was done again once would be done again a second time.
+        desk.worked(spent.reading + spent.running);
         desk.spawn_disk(folder, log);
         for (number, sink) in ends.sinks.into_iter().enumerate() {
             let (post, mail) = (Arc::<Post<Commit>>::default(), Arc::clone(mail));
@@ -217,6 +224,7 @@ impl Desk {
                     let begun = self.now();
                     if self.keeper.wake(now) {
                         self.pace.froze(begun, self.now(), self.log_bytes);
+                        self.redo.froze(self.keeper.records());
                     }
                 }
             }
@@ -333,7 +341,8 @@ impl Desk {
         // Reports of the disk and of sinks wait no longer than this many batches take.
         const TURN: usize = 16;
         for _ in 0..TURN {
-            if self.keeper.pending() >= wide(self.settings.pending_rows_max) {
+            let is_full = self.keeper.pending() >= wide(self.settings.pending_rows_max);
+            if is_full || self.is_too_far() {
                 return Ok(());
             }
             let Some(source) = self.next() else {
@@ -349,7 +358,7 @@ impl Desk {
             }
             let ran = self.now() - now;
             self.busy += ran;
-            self.pace.worked(took + ran);
+            self.worked(took + ran);
             self.undurable += bytes;
             let asides = self.keeper.take_asides();
             if !asides.is_empty() {
@@ -361,6 +370,17 @@ impl Desk {
         }
         self.mail.push(Mail::Look);
         Ok(())
+    }
+
+    fn worked(&mut self, work: Duration) {
+        self.pace.worked(work);
+        self.redo.worked(work);
+    }
+
+    /// Whether a crash would have too much to do again, and what is under way will change that.
+    fn is_too_far(&mut self) -> bool {
+        let redo = self.redo.since(self.keeper.spared());
+        redo >= self.settings.replay_max * REDO && self.keeper.is_behind()
     }
 
     fn next(&self) -> Option<usize> {

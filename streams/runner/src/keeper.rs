@@ -667,7 +667,20 @@ impl Keeper {
     pub fn pending(&self) -> u64 {
         let (outputs, had) = (self.once.outputs(), self.had());
         let queries = 0..self.run.queries();
-        queries.map(|query| outputs.at(query) - had.at(query)).sum()
+        // A stream that comes back has yet to make again what its sinks have.
+        let lacking = |query| outputs.at(query).saturating_sub(had.at(query));
+        queries.map(lacking).sum()
+    }
+
+    /// The last record that a crash would not run again.
+    pub(crate) fn spared(&self) -> u64 {
+        self.once.spared()
+    }
+
+    /// Whether what was taken is not yet all that a crash could spare: a sink lacks rows, or a
+    /// snapshot is being made.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.once.is_saving() || self.pending() > 0
     }
 
     /// Whether nothing is left to do for what was taken.

@@ -45,13 +45,15 @@ mod threads;
 mod turns;
 mod verify;
 mod waiting;
+mod waits;
 
 pub use desk::within;
 pub use error::RunnerError;
 pub use holm_once::QUERIES_MAX;
 pub use job::{Aside, Ends, Input, Job, Settings};
 pub use keeper::{Arrived, Commit, Filed, Keeper, Save};
-pub use recover::{Opened, open};
+pub use recover::{Opened, Spent, open};
 pub use threads::{Handle, Listener, Phase, Status, TableRows, start};
 pub use turns::Turns;
 pub use verify::{Verified, verify};
+pub use waits::Waits;

@@ -5,6 +5,7 @@
 //! bytes of the log that it would read, reach a limit, however much or little time has passed;
 //! before that it is due when it would cost next to nothing.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use holm_base::Time;
@@ -66,6 +67,44 @@ impl Pace {
     }
 }
 
+/// What a crash would cost: the work since the newest snapshot that it could go back to.
+///
+/// A snapshot spares nothing before it is written, nor while a sink lacks rows from before it. So
+/// where the disk or a sink is slow, work piles up that would have to be done again.
+#[derive(Debug, Default)]
+pub(crate) struct Redo {
+    total: Duration,
+    /// The work before each snapshot that was frozen, by its last record, oldest first.
+    frozen: VecDeque<(u64, Duration)>,
+    /// The work before the one that a crash would go back to.
+    spared: Duration,
+}
+
+impl Redo {
+    /// Rows were read and run for so long.
+    pub(crate) fn worked(&mut self, work: Duration) {
+        self.total += work;
+    }
+
+    /// The state was frozen behind a record.
+    pub(crate) fn froze(&mut self, through: u64) {
+        const FROZEN_MAX: usize = 256;
+        if self.frozen.len() == FROZEN_MAX {
+            // What it would have spared counts as if it would not.
+            self.frozen.remove(FROZEN_MAX / 2);
+        }
+        self.frozen.push_back((through, self.total));
+    }
+
+    /// The work that a crash would do again, if it spares what is up to a record.
+    pub(crate) fn since(&mut self, spared: u64) -> Duration {
+        while let Some((_, work)) = self.frozen.pop_front_if(|it| it.0 <= spared) {
+            self.spared = work;
+        }
+        self.total - self.spared
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +124,28 @@ mod tests {
         assert!(pace.is_due(at(1_000), 0));
         pace.froze(at(1_000), at(1_100), 0);
         assert!(!pace.is_due(at(1_200), 0), "the work is spared now");
+    }
+
+    #[test]
+    fn what_is_not_spared_would_be_done_again() {
+        let millis = Duration::from_millis;
+        let mut redo = Redo::default();
+        redo.worked(millis(100));
+        redo.froze(7);
+        redo.worked(millis(30));
+        redo.froze(9);
+        redo.worked(millis(5));
+        assert_eq!(
+            redo.since(0),
+            millis(135),
+            "no snapshot can be gone back to"
+        );
+        assert_eq!(redo.since(8), millis(35));
+        assert_eq!(redo.since(9), millis(5));
+        for through in 10..2_000 {
+            redo.froze(through);
+        }
+        assert_eq!(redo.since(3_000), millis(0));
     }
 
     #[test]

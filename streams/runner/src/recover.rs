@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holm_base::Time;
 use holm_connect::{
@@ -36,8 +36,29 @@ pub struct Opened {
     pub ends: Ends,
     /// What understands each source.
     pub readers: Vec<Reader>,
+    /// What it took.
+    pub spent: Spent,
+}
+
+/// What took how long while a stream came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// All of it.
+    pub all: Duration,
+    /// Opening the log: its last records are looked at, and what was torn is cut.
+    pub log: Duration,
+    /// Asking the sinks what they have.
+    pub sinks: Duration,
+    /// Loading a snapshot.
+    pub snapshot: Duration,
+    /// Reading records and understanding them.
+    pub reading: Duration,
+    /// Running them.
+    pub running: Duration,
+    /// Giving sinks what there was no room to keep.
+    pub putting: Duration,
     /// How many records were run again.
-    pub replayed: u64,
+    pub records: u64,
 }
 
 /// Opens a stream in its folder, where it was or anew.
@@ -56,9 +77,14 @@ pub fn open(
     settings: &Settings,
     (tables, is_stopped): (Tables<'_>, &dyn Fn() -> bool),
 ) -> Result<Opened, RunnerError> {
+    let begun = Instant::now();
     leftovers(&**folder)?;
     let tables = described(&**folder, job, tables)?;
     let (log, extent) = Log::open(Arc::clone(folder), settings.log)?;
+    let spent = Spent {
+        log: begun.elapsed(),
+        ..Spent::default()
+    };
     let mut snapshots: Vec<Snapshot> = folder
         .list()?
         .iter()
@@ -97,11 +123,13 @@ pub fn open(
             log,
             ends,
             readers,
-            replayed: 0,
+            spent,
         },
+        pending_rows_max: wide(settings.pending_rows_max),
         replay: None,
     };
     way.come_back(extent, snapshots)?;
+    way.opened.spent.all = begun.elapsed();
     Ok(way.opened)
 }
 
@@ -151,6 +179,7 @@ struct Way<'a> {
     tables: Vec<Batch>,
     is_stopped: &'a dyn Fn() -> bool,
     opened: Opened,
+    pending_rows_max: u64,
     replay: Option<Replay>,
 }
 
@@ -204,11 +233,18 @@ impl Way<'_> {
                 Ok(self.step(Input::Durable { write }))
             }
             Effect::Ask { sink, .. } => {
+                let begun = Instant::now();
                 let output = self.ask(sink)?;
+                self.opened.spent.sinks += begun.elapsed();
                 self.opened.keeper.has[sink] = output;
                 Ok(self.step(Input::Answered { sink, output }))
             }
-            Effect::Load { through } => self.load(through),
+            Effect::Load { through } => {
+                let begun = Instant::now();
+                let loaded = self.load(through);
+                self.opened.spent.snapshot += begun.elapsed();
+                loaded
+            }
             Effect::Assemble { sequence } => self.assemble(sequence),
             other => {
                 self.opened.keeper.carry(other);
@@ -308,13 +344,15 @@ impl Way<'_> {
             .replay
             .as_mut()
             .expect("once I6: a snapshot comes first");
+        let begun = Instant::now();
         let entry = replay.next().ok_or_else(|| {
             RunnerError::Refused(format!("record {sequence} of the log is gone"))
         })??;
         assert_eq!(entry.sequence, sequence, "once I6: without a gap");
         let record = Record::read(&entry);
         let record = record.map_err(|source| RunnerError::Record { sequence, source })?;
-        self.opened.replayed += 1;
+        self.opened.spent.records += 1;
+        let read = begun.elapsed();
         let outs = match record {
             Record::Opened => None,
             Record::Ended { source } => {
@@ -344,6 +382,8 @@ impl Way<'_> {
             }
         };
         let outs = outs.unwrap_or_default();
+        self.opened.spent.reading += read;
+        self.opened.spent.running += begun.elapsed().saturating_sub(read);
         self.opened.keeper.came_out(Time::ZERO, sequence, outs);
         Ok(self.opened.keeper.take_replay())
     }
@@ -400,8 +440,13 @@ impl Way<'_> {
         })
     }
 
-    /// Gives the sinks what the replay brings, before it goes on: nothing piles up.
+    /// Gives the sinks what the replay brings where there is no room to keep it. The rest goes out
+    /// as anything does once the stream runs: here each record would cost a commit.
     fn put(&mut self) -> Result<(), RunnerError> {
+        if self.opened.keeper.pending() < self.pending_rows_max {
+            return Ok(());
+        }
+        let begun = Instant::now();
         for sink in 0..self.opened.ends.sinks.len() {
             while let Some(commit) = self.opened.keeper.take_commit(sink) {
                 let port = &mut self.opened.ends.sinks[sink];
@@ -410,6 +455,7 @@ impl Way<'_> {
                 self.opened.keeper.committed(Time::ZERO, sink, output);
             }
         }
+        self.opened.spent.putting += begun.elapsed();
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::desk::Desk;
 use crate::error::RunnerError;
 use crate::job::{Aside, Ends, Job, Settings};
 use crate::mail::Mail;
-use crate::recover::open;
+use crate::recover::{Spent, open};
 use crate::waiting::{Post, hold};
 
 /// What a stream is doing.
@@ -66,8 +66,8 @@ pub struct Status {
     pub credit_bytes: usize,
     /// The record of the last snapshot, and its bytes.
     pub snapshot: (u64, u64),
-    /// How long it took to come back, and how many records were run again.
-    pub recovered: (Duration, u64),
+    /// What it took to come back.
+    pub recovered: Spent,
     /// The last rows that were set aside.
     pub asides: Vec<Aside>,
 }
@@ -88,7 +88,7 @@ impl Status {
             busy: Duration::ZERO,
             credit_bytes: 0,
             snapshot: (0, 0),
-            recovered: (Duration::ZERO, 0),
+            recovered: Spent::default(),
             asides: Vec::new(),
         }
     }
@@ -216,7 +216,7 @@ fn live(
     let opened = open(folder, job, ends, &settings, (&mut *tables, &is_stopped))?;
     {
         let mut status = hold(status);
-        status.recovered = (begun.elapsed(), opened.replayed);
+        status.recovered = opened.spent;
         status.phase = Phase::Running;
     }
     let mut desk = Desk::new(folder, opened, settings, (begun, listener), mail);

@@ -11,6 +11,7 @@ use std::time::Instant;
 use holm_engine::{Class, Stints};
 
 use crate::waiting::hold;
+use crate::waits::Waits;
 
 #[derive(Debug, Default)]
 struct Asked {
@@ -20,6 +21,8 @@ struct Asked {
     /// Numbers of those that are gone.
     free: Vec<usize>,
     running: usize,
+    /// Of live streams.
+    waits: Waits,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,12 @@ impl Turns {
             bell: Condvar::new(),
             places: places.max(1),
         }))
+    }
+
+    /// How long live streams waited for their turns, since the site began.
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        hold(&self.0.asked).waits.clone()
     }
 
     /// Takes a stream in.
@@ -122,6 +131,7 @@ impl Turn {
         let mut rows = usize::MAX;
         if let Some(own) = &self.0 {
             let (number, shared) = (own.number, &own.turns.0);
+            let asked_at = Instant::now();
             let mut asked = hold(&shared.asked);
             asked.wants[number] = true;
             asked.grant(shared.places);
@@ -131,6 +141,9 @@ impl Turn {
                 asked = woken.unwrap_or_else(PoisonError::into_inner);
             }
             asked.may[number] = false;
+            if own.class == Class::Live {
+                asked.waits.add(asked_at.elapsed());
+            }
             rows = asked.stints.rows(number);
         }
         Stint {

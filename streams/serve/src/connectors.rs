@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use holm_connect::{
     AtEnd, FileSink, FileSource, Format, HttpSink, Keyspace, KeyspaceSink, KeyspaceSource, Login,
-    MqttCounts, Page, ParquetSource, PullSource, Reader, Sink, Source, Subscription, Taken, Target,
-    fed,
+    MqttCounts, Page, ParquetSource, PullSource, Reader, Repeats, Sink, Source, Subscription,
+    Taken, Target, fed,
 };
 use holm_disk::RealFolder;
 use holm_engine::{Class, Limits, Plan};
@@ -187,30 +187,49 @@ fn is_batch(table: &Table) -> bool {
 
 fn promise(sources: &[Box<dyn Source>], sinks: &[Box<dyn Sink>]) -> String {
     use holm_connect::Guarantee;
-    let sent = sources.iter().filter(|source| !source.replayable());
-    let sent: Vec<&str> = sent.map(|source| source.name()).collect();
     let sinks: Vec<&dyn Sink> = sinks.iter().map(AsRef::as_ref).collect();
     let weak = |sink: &&&dyn Sink| sink.guarantee() == Guarantee::AtLeastOnce;
     let weakest = sinks.iter().find(weak);
     let weakest = weakest.map_or(Guarantee::ExactlyOnce, |sink| sink.guarantee());
-    match (weakest, sent.as_slice()) {
-        (Guarantee::AtLeastOnce, _) if sinks.len() > 1 => {
+    match weakest {
+        Guarantee::AtLeastOnce if sinks.len() > 1 => {
             let weak: Vec<&str> = sinks.iter().filter(weak).map(|sink| sink.name()).collect();
             format!(
                 "at least once: {} keeps no numbers, and has rows twice after a restart",
                 weak.join(", ")
             )
         }
-        (Guarantee::AtLeastOnce, _) => {
+        Guarantee::AtLeastOnce => {
             "at least once: the sink keeps no numbers, and has rows twice after a restart"
                 .to_owned()
         }
-        (Guarantee::ExactlyOnce, []) => "exactly once".to_owned(),
-        (Guarantee::ExactlyOnce, sent) => format!(
-            "exactly once for what was acknowledged; what {} sends again counts again, unless \
-             it comes by HTTP with an Idempotency-Key",
-            sent.join(", ")
+        Guarantee::ExactlyOnce => format!("exactly once{}", repeated(sources)),
+    }
+}
+
+/// What counts twice of what sources are sent twice.
+fn repeated(sources: &[Box<dyn Source>]) -> String {
+    let of = |wanted: Repeats| {
+        let names = sources.iter().filter(|source| source.repeats() == wanted);
+        names.map(|source| source.name()).collect::<Vec<_>>()
+    };
+    let kinds = [
+        (Repeats::CountAgain, ""),
+        (
+            Repeats::CountAgainWithoutKey,
+            ", unless it comes with an Idempotency-Key",
         ),
+    ];
+    let said = kinds.map(|(kind, unless)| match of(kind).as_slice() {
+        [] => String::new(),
+        names => format!(
+            "; what {} sends again counts again{unless}",
+            names.join(", ")
+        ),
+    });
+    match said.concat() {
+        none if none.is_empty() => none,
+        some => format!(" for what was acknowledged{some}"),
     }
 }
 
@@ -328,7 +347,7 @@ impl Made {
                 let reader = Reader::new(input.format, fields.0, fields.1, None);
                 let reader = reader.map_err(|error| refused(error.to_string()))?;
                 self.door = Some(Door { feed, reader });
-                Ok(Box::new(source))
+                Ok(Box::new(source.keyed()))
             }
             "mqtt" => {
                 let reach = Reach::of(table, wanted(table, "url")?, MQTT)?;
@@ -560,4 +579,36 @@ fn whole(mut source: ParquetSource) -> Result<Batch, RunnerError> {
         return Err(no(format!("{} has no rows", source.name())));
     }
     Ok(Batch::together(&parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn promised(options: &str) -> String {
+        let folder = tempfile::tempdir().expect("a folder of ours");
+        let into = folder.path().join("rows").display().to_string();
+        let sql = format!(
+            "CREATE TABLE ev (ts TIMESTAMP(3), k INT, WATERMARK FOR ts AS ts) WITH ({options}); \
+             CREATE TABLE rows_out (ts TIMESTAMP(3), k INT) WITH ('connector'='file', 'path'='{into}'); \
+             INSERT INTO rows_out SELECT ts, k FROM ev"
+        );
+        let made = make("s", &sql, &NoPorts, &Turns::new(1)).expect("it can be made");
+        made.promise
+    }
+
+    #[test]
+    fn what_is_promised_is_what_the_source_says() {
+        let page = "'connector'='http', 'url'='http://127.0.0.1:1/rows'";
+        assert_eq!(promised(page), "exactly once");
+        assert_eq!(
+            promised("'connector'='http'"),
+            "exactly once for what was acknowledged; what ev sends again counts again, unless it comes with an \
+             Idempotency-Key"
+        );
+        assert_eq!(
+            promised("'connector'='mqtt', 'url'='mqtt://127.0.0.1:1', 'topic'='a'"),
+            "exactly once for what was acknowledged; what ev sends again counts again"
+        );
+    }
 }

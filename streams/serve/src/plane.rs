@@ -269,7 +269,7 @@ impl Plane {
     pub fn list(&self) -> Value {
         let streams = self.streams();
         let list: Vec<Value> = streams.values().map(shown).collect();
-        json!({ "streams": list })
+        json!({ "streams": list, "turns": turns(&self.0.turns) })
     }
 
     /// How a stream is.
@@ -503,7 +503,7 @@ fn shown(stream: &Stream) -> Value {
         .iter()
         .map(|aside| json!({ "row": aside.row.map(|row| row.1), "why": aside.why }))
         .collect();
-    let (recovered, replayed) = status.recovered;
+    let recovered = status.recovered;
     let class = if stream.is_batch { "batch" } else { "live" };
     json!({
         "name": name, "sql": sql, "phase": phase, "why": why, "promise": stream.promise,
@@ -515,7 +515,17 @@ fn shown(stream: &Stream) -> Value {
         "log_bytes": status.log_bytes, "logged_bytes": status.logged.0, "credit_bytes": status.credit_bytes,
         "snapshot": { "record": status.snapshot.0, "bytes": status.snapshot.1 },
         "watermarks": status.marks.iter().map(time).collect::<Vec<_>>(),
-        "recovered_ms": recovered.as_secs_f64() * 1e3, "replayed": replayed, "asides": asides,
+        "recovered_ms": recovered.all.as_secs_f64() * 1e3, "replayed": recovered.records, "asides": asides,
+    })
+}
+
+/// How long live streams waited for their turns.
+fn turns(turns: &Turns) -> Value {
+    let waits = turns.waits();
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    json!({
+        "live_waits": waits.count(), "p50_us": micros(waits.at(50)), "p99_us": micros(waits.at(99)),
+        "most_us": micros(waits.most()),
     })
 }
 

@@ -107,6 +107,10 @@ pub(crate) enum Assembler {
         /// Sums from a pane up to `flip`, by the pane.
         front: Panes,
         flip: i64,
+        /// The last pane before `flip` that has changed since its sum was made: sums up to it are
+        /// made anew when the next window closes. That costs an addition of a pane for each, once,
+        /// however many rows were late; to add each row to each sum costs more from a few rows on.
+        stale: Option<i64>,
         back: Slice,
         to: i64,
     },
@@ -129,6 +133,7 @@ impl Assembler {
             Strategy::TwoStacks => Self::TwoStacks {
                 front: Panes::new(),
                 flip: i64::MIN,
+                stale: None,
                 back: empty(),
                 to: i64::MIN,
             },
@@ -174,24 +179,20 @@ impl Assembler {
             Self::TwoStacks {
                 front,
                 flip,
+                stale,
                 back,
                 to,
             } => {
+                let changed = stale.take();
                 if from >= *flip {
                     front.clear();
-                    let mut next: Option<Slice> = None;
-                    for (number, pane) in panes.range(from..end).rev() {
-                        let mut sum = seen(pane, picked).into_owned();
-                        if let Some(next) = &next {
-                            sum.merge(calls, next);
-                        }
-                        sum.seal();
-                        front.insert(*number, sum.clone());
-                        next = Some(sum);
-                    }
+                    sum_up(calls, (panes, picked), (from, end - 1), front);
                     *flip = end;
                     *back = Slice::new(calls, false);
                 } else {
+                    if let Some(last) = changed {
+                        sum_up(calls, (panes, picked), (from, last), front);
+                    }
                     for (_, pane) in panes.range((*to).max(*flip)..end) {
                         back.merge(calls, &seen(pane, picked));
                     }
@@ -220,44 +221,51 @@ impl Assembler {
         }
     }
 
-    /// Applies a row that came after its pane was taken in to all sums that hold the pane.
-    pub(crate) fn amend(&mut self, pane: i64, mut add: impl FnMut(&mut Slice)) {
+    /// Hears of a row that comes after its pane was taken in: whether it is to be added to
+    /// [`sum`](Self::sum), too.
+    pub(crate) fn amend(&mut self, pane: i64) -> bool {
         match self {
-            Self::Recompute => {}
-            Self::Running { sum, to } => {
-                if pane < *to {
-                    add(sum);
-                }
-            }
+            Self::Recompute => false,
+            Self::Running { to, .. } => pane < *to,
             Self::TwoStacks {
-                front,
-                flip,
-                back,
-                to,
+                flip, stale, to, ..
             } => {
                 if pane < *flip {
-                    // The pane may be a new one, and then has no sum of its own yet.
-                    if !front.contains_key(&pane)
-                        && let Some((_, next)) = front.range(pane..).next()
-                    {
-                        let next = next.clone();
-                        front.insert(pane, next);
-                    } else if front.range(pane..).next().is_none() {
-                        let mut empty = back.clone();
-                        empty.clear();
-                        front.insert(pane, empty);
-                    }
-                    front.range_mut(..=pane).for_each(|(_, sum)| add(sum));
-                } else if pane < *to {
-                    add(back);
+                    *stale = (*stale).max(Some(pane));
+                    return false;
                 }
+                pane < *to
             }
-            Self::Prefix { sum, from, to } => {
-                if (*from..*to).contains(&pane) {
-                    add(sum);
-                }
-            }
+            Self::Prefix { from, to, .. } => (*from..*to).contains(&pane),
         }
+    }
+
+    /// The sum that panes are added to as they come, where there is one.
+    pub(crate) const fn sum(&mut self) -> Option<&mut Slice> {
+        match self {
+            Self::Recompute => None,
+            Self::Running { sum, .. } | Self::Prefix { sum, .. } => Some(sum),
+            Self::TwoStacks { back, .. } => Some(back),
+        }
+    }
+
+    /// The same with all sums as the panes are now, of which it needs those from one on.
+    pub(crate) fn whole(
+        &self,
+        calls: &[Call],
+        (panes, picked): (&Panes, Option<&[usize]>),
+        needed: i64,
+    ) -> Cow<'_, Self> {
+        let mut whole = Cow::Borrowed(self);
+        if let Self::TwoStacks {
+            stale: Some(last), ..
+        } = self
+            && let Self::TwoStacks { front, stale, .. } = whole.to_mut()
+        {
+            sum_up(calls, (panes, picked), (needed, *last), front);
+            *stale = None;
+        }
+        whole
     }
 
     /// Lets go of a pane that no later window has.
@@ -273,6 +281,29 @@ impl Assembler {
                 front.remove(&number);
             }
         }
+    }
+}
+
+/// Sums of the panes from each of some up to the last of all, which `front` has behind those.
+fn sum_up(
+    calls: &[Call],
+    (panes, picked): (&Panes, Option<&[usize]>),
+    (from, last): (i64, i64),
+    front: &mut Panes,
+) {
+    if from > last {
+        return;
+    }
+    let behind = front.range(last + 1..).next();
+    let mut next = behind.map(|(_, sum)| sum.clone());
+    for (number, pane) in panes.range(from..=last).rev() {
+        let mut sum = seen(pane, picked).into_owned();
+        if let Some(next) = &next {
+            sum.merge(calls, next);
+        }
+        sum.seal();
+        front.insert(*number, sum.clone());
+        next = Some(sum);
     }
 }
 
@@ -320,9 +351,11 @@ impl Assembler {
             Self::TwoStacks {
                 front,
                 flip,
+                stale,
                 back,
                 to: end,
             } => {
+                assert!(stale.is_none(), "what is saved is whole");
                 to.byte(2);
                 to.int(*flip);
                 to.int(*end);
@@ -349,6 +382,7 @@ impl Assembler {
             2 => Self::TwoStacks {
                 flip: from.int()?,
                 to: from.int()?,
+                stale: None,
                 front: load_panes(calls, from)?,
                 back: Slice::load(calls, from)?,
             },

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use holm_lanes::{Batch, Keys, Lane, LoadError, Loader, Origin, Saver, Shape, Values};
+use holm_lanes::{Batch, Keys, Lane, LoadError, Loader, Origin, Saver, Shape, Values, index};
 
 use crate::aggregate::{Aggregate, Call};
 use crate::limits::Limits;
@@ -76,10 +76,11 @@ impl Coder {
         let filters = filters.map(|call| call.filter.map(|column| batch.lanes[column].truths()));
         Rows {
             codes,
-            times,
+            times: times.map(Cow::Borrowed),
             filters: filters.collect(),
             lanes,
-            origin,
+            origin: Cow::Borrowed(origin),
+            is_ordered: calls.iter().any(|call| is_edge(call.aggregate)),
         }
     }
 }
@@ -89,30 +90,66 @@ impl Coder {
 pub(crate) struct Rows<'a> {
     /// The key of each row; none where keys are used up.
     pub(crate) codes: Vec<u32>,
-    times: Option<&'a [i64]>,
+    times: Option<Cow<'a, [i64]>>,
     filters: Vec<Option<Vec<bool>>>,
     lanes: Vec<Option<Cow<'a, Lane>>>,
-    origin: &'a Origin,
+    origin: Cow<'a, Origin>,
+    /// Whether an aggregate depends on which row came first.
+    is_ordered: bool,
 }
 
-impl<'a> Rows<'a> {
+impl Rows<'_> {
+    /// The rows that are named.
+    pub(crate) fn take(&self, rows: &[u32]) -> Self {
+        let lanes = self.lanes.iter();
+        let lanes = lanes.map(|lane| Some(Cow::Owned(lane.as_ref()?.take(rows))));
+        let filters = self.filters.iter();
+        let filters = filters.map(|filter| Some(picked(filter.as_ref()?, rows)));
+        Rows {
+            codes: picked(&self.codes, rows),
+            times: self
+                .times
+                .as_ref()
+                .map(|times| Cow::Owned(picked(times, rows))),
+            filters: filters.collect(),
+            lanes: lanes.collect(),
+            origin: Cow::Owned(if self.is_ordered {
+                self.origin.take(rows)
+            } else {
+                // Nobody asks where they come from.
+                Origin::Run(0)
+            }),
+            is_ordered: self.is_ordered,
+        }
+    }
+
     /// The time of each row.
     ///
     /// # Panics
     ///
     /// If they have none.
-    pub(crate) fn times(&self) -> &'a [i64] {
-        self.times.expect("these rows have a column of times")
+    pub(crate) fn times(&self) -> &[i64] {
+        self.times
+            .as_deref()
+            .expect("these rows have a column of times")
     }
 
     pub(crate) fn input(&self, call: usize) -> Input<'_> {
         Input {
             lane: self.lanes[call].as_deref(),
             filter: self.filters[call].as_deref(),
-            times: self.times,
-            sequences: self.origin,
+            times: self.times.as_deref(),
+            sequences: &self.origin,
         }
     }
+}
+
+const fn is_edge(aggregate: Aggregate) -> bool {
+    matches!(aggregate, Aggregate::First(_) | Aggregate::Last(_))
+}
+
+fn picked<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {
+    rows.iter().map(|row| values[index(*row)]).collect()
 }
 
 /// Values as codes, for counting how many differ.

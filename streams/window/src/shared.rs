@@ -12,7 +12,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use holm_lanes::{Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Saver, Shape};
+use holm_lanes::{
+    Batch, Fault, Keys, LoadError, Loader, Marks, NO_CODE, Saver, Shape, index, number,
+};
 
 use crate::aggregate::Call;
 use crate::assembler::{Assembler, Cost, Panes, Strategy, load_panes, save_panes};
@@ -157,33 +159,120 @@ impl Shared {
         let rows = self
             .coder
             .rows(batch, &self.calls, Some(self.time), &batch.origin);
-        let times = rows.times();
-        let grid = self.members[0].grid;
         match &batch.marks.rows {
             None => self.add_all(&rows, 0..batch.rows, &mut pushed),
-            Some(marks) => {
-                let mut from = 0;
-                for (row, mark) in marks.iter().enumerate() {
-                    // The pane of a row that is not below the mark ends above it.
-                    if times[row] >= *mark {
-                        continue;
-                    }
-                    let pane = grid.pane_of(times[row]);
-                    if grid.start_of(pane + 1) <= *mark {
-                        self.add_all(&rows, from..row, &mut pushed);
-                        self.advance(*mark, &mut pushed);
-                        self.add_late(&rows, row, &mut pushed);
-                        from = row + 1;
-                    }
-                }
-                self.add_all(&rows, from..batch.rows, &mut pushed);
-            }
+            Some(marks) => self.add_marked(&rows, marks, &mut pushed),
         }
         self.advance(batch.marks.after, &mut pushed);
         for pushed in &mut pushed {
             pushed.diverted.sort_by_key(|(row, _)| *row);
+            pushed.late.sort_unstable();
         }
         pushed
+    }
+
+    /// Adds rows of which some are below the mark that stood before them.
+    fn add_marked(&mut self, rows: &Rows<'_>, marks: &[i64], pushed: &mut [Pushed]) {
+        let (grid, times) = (self.members[0].grid, rows.times());
+        let mut from = marks.partition_point(|mark| *mark == Marks::START);
+        self.add_all(rows, 0..from, pushed);
+        while from < marks.len() {
+            // While the mark is in one pane, those that are due are those before this one.
+            let pane = grid.pane_of(marks[from]);
+            let (due, end) = (grid.start_of(pane), grid.start_of(pane + 1));
+            let run = marks[from..].partition_point(|mark| *mark < end);
+            let stretch = from..from + run;
+            from += run;
+            let late = times[stretch.clone()].iter().filter(|time| **time < due);
+            let late = late.count();
+            if late > 0 {
+                self.advance(due, pushed);
+                self.add_stretch(rows, stretch, (due, late), pushed);
+            } else {
+                self.add_all(rows, stretch, pushed);
+            }
+        }
+    }
+
+    /// Adds rows of which so many are late: their panes are due, which end at one time at most.
+    /// No two rows of the two kinds have a pane in common, so each kind is added by itself.
+    fn add_stretch(
+        &mut self,
+        rows: &Rows<'_>,
+        stretch: Range<usize>,
+        (due, late): (i64, usize),
+        pushed: &mut [Pushed],
+    ) {
+        // Fewer than these are added one by one.
+        const FEW: usize = 4;
+        let times = rows.times();
+        let has_room = self.panes.len() + stretch.len() <= self.limits.panes;
+        if late >= FEW && has_room && !self.coder.keys().is_full() {
+            let (above, below) = parted(&times[stretch.clone()], stretch.start, (due, late));
+            self.add_all(&rows.take(&above), 0..above.len(), pushed);
+            self.add_below(rows, &below, pushed);
+            return;
+        }
+        let mut from = stretch.start;
+        for row in stretch.clone().filter(|row| times[*row] < due) {
+            self.add_all(rows, from..row, pushed);
+            self.add_late(rows, row, pushed);
+            from = row + 1;
+        }
+        self.add_all(rows, from..stretch.end, pushed);
+    }
+
+    /// Adds rows whose panes are due, none of which is diverted: as [`add_late`](Self::add_late)
+    /// one after the other.
+    fn add_below(&mut self, rows: &Rows<'_>, below: &[u32], pushed: &mut [Pushed]) {
+        let (grid, times) = (self.members[0].grid, rows.times());
+        let panes = below.iter().map(|row| grid.pane_of(times[index(*row)]));
+        let panes: Vec<i64> = panes.collect();
+        let order = in_order(&panes);
+        let of = |at: &u32| panes[index(*at)];
+        let sorted: Vec<u32> = order.iter().map(|at| below[index(*at)]).collect();
+        let gathered = rows.take(&sorted);
+        let mut summed = vec![Vec::new(); self.members.len()];
+        let mut from = 0;
+        for group in order.chunk_by(|a, b| of(a) == of(b)) {
+            let (pane, run) = (of(&group[0]), from..from + group.len());
+            from = run.end;
+            let each = sorted[run.clone()].iter().map(|row| index(*row));
+            let wanting = self.wanting(pane, each, pushed);
+            for member in &wanting {
+                if self.members[*member].assembler.amend(pane) {
+                    summed[*member].extend_from_slice(&sorted[run.clone()]);
+                }
+            }
+            self.add_run(&gathered, (pane, run), &wanting, pushed);
+        }
+        let keys = self.coder.keys().len();
+        for (member, mut summed) in self.members.iter_mut().zip(summed) {
+            // One sum has all of them, in the order in which they came.
+            summed.sort_unstable();
+            if !summed.is_empty() {
+                let run = 0..summed.len();
+                member.add_to_sum((&rows.take(&summed), run), keys);
+            }
+        }
+    }
+
+    /// The members that a pane which is due is not too late for; the others note its rows.
+    fn wanting(
+        &self,
+        pane: i64,
+        rows: impl Iterator<Item = usize> + Clone,
+        pushed: &mut [Pushed],
+    ) -> Vec<usize> {
+        let mut wanting = Vec::new();
+        for (number, member) in self.members.iter().enumerate() {
+            if member.wants(pane) {
+                wanting.push(number);
+            } else if member.has_windows(pane) {
+                pushed[number].late.extend(rows.clone());
+            }
+        }
+        wanting
     }
 
     /// Adds rows none of which is late for any window.
@@ -261,28 +350,16 @@ impl Shared {
     /// Adds a row whose pane is due: it counts in those windows that are open (I4).
     fn add_late(&mut self, rows: &Rows<'_>, row: usize, pushed: &mut [Pushed]) {
         let pane = self.members[0].grid.pane_of(rows.times()[row]);
-        let mut wanting = Vec::new();
-        for (number, member) in self.members.iter().enumerate() {
-            if !member.has_windows(pane) {
-                continue;
-            }
-            if member.grid.last_with(pane) < member.next {
-                pushed[number].late.push(row);
-            } else {
-                wanting.push(number);
-            }
-        }
+        let wanting = self.wanting(pane, std::iter::once(row), pushed);
         let is_new = !self.panes.contains_key(&pane);
         let has_room = !is_new || self.panes.len() < self.limits.panes;
         if rows.codes[row] != NO_CODE && has_room {
-            let code = (&rows.codes[row..=row], self.coder.keys().len());
+            let keys = self.coder.keys().len();
             for number in &wanting {
                 let member = &mut self.members[*number];
-                let (calls, picked) = (&member.calls, &member.picked);
-                let at = |call: usize| picked.as_ref().map_or(call, |picked| picked[call]);
-                member.assembler.amend(pane, |sum| {
-                    sum.add(calls, row..row + 1, code, |call| rows.input(at(call)));
-                });
+                if member.assembler.amend(pane) {
+                    member.add_to_sum((rows, row..row + 1), keys);
+                }
             }
         }
         self.add_run(rows, (pane, row..row + 1), &wanting, pushed);
@@ -346,6 +423,23 @@ impl Member {
         self.grid.first_with(pane) <= self.grid.last_with(pane)
     }
 
+    /// Whether a pane is part of any of its windows that are open.
+    const fn wants(&self, pane: i64) -> bool {
+        self.has_windows(pane) && self.grid.last_with(pane) >= self.next
+    }
+
+    /// Adds rows to the sum that their panes were added to before they came.
+    fn add_to_sum(&mut self, (rows, run): (&Rows<'_>, Range<usize>), keys: usize) {
+        let (calls, picked) = (&self.calls, &self.picked);
+        let at = |call: usize| picked.as_ref().map_or(call, |picked| picked[call]);
+        if let Some(sum) = self.assembler.sum()
+            && !run.is_empty()
+        {
+            let codes = (&rows.codes[run.clone()], keys);
+            sum.add(calls, run, codes, |call| rows.input(at(call)));
+        }
+    }
+
     fn advance(&mut self, keys: &Keys, panes: &Panes, mark: i64, pushed: &mut Pushed) {
         let is_end = mark == Marks::END;
         while let Some((pane, _)) = panes.range(self.needed..).next() {
@@ -388,6 +482,52 @@ pub(crate) fn seen<'a>(pane: &'a Slice, picked: Option<&[usize]>) -> Cow<'a, Sli
     picked.map_or(Cow::Borrowed(pane), |picked| Cow::Owned(pane.pick(picked)))
 }
 
+/// Places in the order of their panes; those of one pane stay in theirs (I5).
+fn in_order(panes: &[i64]) -> Vec<u32> {
+    const SPAN: i64 = 1 << 12;
+    let all = 0..number(panes.len());
+    let (least, most) = (panes.iter().min(), panes.iter().max());
+    let (Some(least), Some(most)) = (least, most) else {
+        return Vec::new();
+    };
+    if most - least >= SPAN {
+        let mut order: Vec<u32> = all.collect();
+        order.sort_by_key(|at| panes[index(*at)]);
+        return order;
+    }
+    let place = |pane: &i64| usize::try_from(pane - least).expect("it is no less");
+    let mut ends = vec![0; place(most) + 1];
+    panes.iter().for_each(|pane| ends[place(pane)] += 1);
+    let mut sum = 0;
+    for end in &mut ends {
+        (sum, *end) = (sum + *end, sum);
+    }
+    let mut order = vec![0; panes.len()];
+    for (at, pane) in all.zip(panes) {
+        let end = &mut ends[place(pane)];
+        order[*end] = at;
+        *end += 1;
+    }
+    order
+}
+
+/// The rows at or above a time, and those below it, which are so many; the first has a number.
+fn parted(times: &[i64], first: usize, (due, late): (i64, usize)) -> (Vec<u32>, Vec<u32>) {
+    // Each row is written to both, and one of them goes on: no branch waits for the time.
+    let mut above = vec![0; times.len() - late + 1];
+    let mut below = vec![0; late + 1];
+    let (mut above_len, mut below_len) = (0, 0);
+    for (row, time) in (number(first)..).zip(times) {
+        let is_below = usize::from(*time < due);
+        (above[above_len], below[below_len]) = (row, row);
+        above_len += 1 - is_below;
+        below_len += is_below;
+    }
+    above.truncate(above_len);
+    below.truncate(below_len);
+    (above, below)
+}
+
 /// How many times from the first on lie in a pane.
 fn run_within(times: &[i64], start: i64, end: i64) -> usize {
     const BLOCK: usize = 256;
@@ -412,7 +552,9 @@ impl Shared {
         self.coder.save(to);
         save_panes(&self.panes, to);
         for member in &self.members {
-            member.assembler.save(to);
+            let seen = (&self.panes, member.picked.as_deref());
+            let whole = member.assembler.whole(&member.calls, seen, member.needed);
+            whole.save(to);
             member.regroup.iter().for_each(|regroup| regroup.save(to));
         }
     }

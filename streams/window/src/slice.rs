@@ -149,16 +149,6 @@ impl Slice {
         self.resize(1);
     }
 
-    /// Forgets all rows.
-    pub(crate) fn clear(&mut self) {
-        if let Some(codes) = &mut self.codes {
-            codes.clear();
-        }
-        self.places.clear();
-        self.rows.clear();
-        self.states.iter_mut().for_each(|state| state.resize(0));
-    }
-
     /// Forgets how to find slots; what it is for is done.
     pub(crate) fn seal(&mut self) {
         self.places = Vec::new();

@@ -42,19 +42,20 @@ impl Watermark {
                 is_any_below |= *time <= now;
                 now = now.max(time.saturating_sub(self.bound));
             }
+            if is_any_below {
+                break;
+            }
         }
-        self.now = now;
         let rows = is_any_below.then(|| {
-            let mut now = before;
-            times
-                .iter()
-                .map(|time| {
-                    let stood = now;
-                    now = now.max(time.saturating_sub(self.bound));
-                    stood
-                })
-                .collect()
+            now = before;
+            let stood = times.iter().map(|time| {
+                let stood = now;
+                now = now.max(time.saturating_sub(self.bound));
+                stood
+            });
+            stood.collect()
         });
+        self.now = now;
         Marks {
             after: self.now,
             rows,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use holm_base::{ByteCount, Prng, Time};
 use holm_connect::{
-    Format, Generator, Guarantee, Position, Recipe, Sink, SinkError, Source, SourceError, Taken,
-    write,
+    Format, Generator, Guarantee, Position, Recipe, Repeats, Sink, SinkError, Source, SourceError,
+    Taken, write,
 };
 use holm_durable::{Config, Entry, fetch, keep};
 use holm_engine::Limits;
@@ -177,6 +177,10 @@ impl Source for Lines {
 
     fn replayable(&self) -> bool {
         self.is_replayable
+    }
+
+    fn repeats(&self) -> Repeats {
+        Repeats::CountOnce
     }
 
     /// Whoever sends knows what was acknowledged, and the rest by its place.
