@@ -68,7 +68,7 @@ fn sort(pairs: &mut Vec<(u64, usize)>) {
     if (most - least) / 4 >= pairs.len() as u64 {
         return pairs.sort_unstable();
     }
-    let slot = |key: u64| (key - least) as usize;
+    let slot = |key: u64| usize::try_from(key - least).expect("no more than four for each pair");
     let mut starts = vec![0; slot(most) + 2];
     keys().for_each(|key| starts[slot(key) + 1] += 1);
     let mut sum = 0;
