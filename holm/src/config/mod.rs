@@ -168,10 +168,7 @@ impl Config {
         let scheme = if tls == Tls::Off { "http" } else { "https" };
         let client_urls = values.urls("advertise-client-urls", scheme, &listen)?;
         let name = values.read_with("name", value::name)?;
-        let site = match values.given("site") {
-            Some(_said) => values.read_with("site", value::name)?,
-            None => name.clone(),
-        };
+        let site = site(values, &name)?;
         let data_dir = PathBuf::from(values.text("data-dir").text);
         let wish = cluster::wish(values, kept)?;
         let cluster = match &wish.kept {
@@ -257,6 +254,14 @@ impl Config {
             bail!("{source}: the interval must be at least 100ms");
         }
         Ok(())
+    }
+}
+
+/// The site that the node of this name is of.
+fn site(values: &Values, name: &str) -> anyhow::Result<String> {
+    match values.given("site") {
+        Some(_said) => values.read_with("site", value::name),
+        None => Ok(name.to_owned()),
     }
 }
 

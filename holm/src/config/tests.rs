@@ -285,6 +285,8 @@ fn what_sites_make_by_themselves_is_refused_and_the_rest_is_passed_on() {
     let base = |words: &[&str]| {
         SitesBase::load(&flags(words), Environment::default()).map_err(|error| error.to_string())
     };
+    let text = base(&["--sites=3", "--site=a"]).unwrap_err();
+    assert!(text.starts_with("--site: --sites makes this"), "{text}");
     let text = base(&["--sites=3", "--name=x"]).unwrap_err();
     assert_eq!(
         text,
@@ -304,6 +306,14 @@ fn what_sites_make_by_themselves_is_refused_and_the_rest_is_passed_on() {
     ];
     assert!(base(&words).unwrap().is_said);
     assert_eq!(SitesBase::passed_on(&flags(&words)), ["--max-txn-ops=9"]);
+}
+
+#[test]
+fn a_node_is_a_site_by_itself_unless_it_says_of_which_it_is() {
+    let config = load(&["--name=a1"], &[], "").unwrap();
+    assert_eq!(config.site, "a1");
+    let config = load(&["--name=a1", "--site=a"], &[], "").unwrap();
+    assert_eq!((config.name.as_str(), config.site.as_str()), ("a1", "a"));
 }
 
 #[test]
