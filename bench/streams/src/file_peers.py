@@ -77,6 +77,8 @@ class DuckDb:
         self.version = duckdb.__version__
         self.connection = duckdb.connect()
         self.folder, self.name = folder, name
+        # It would draw its progress where answers are read.
+        self.connection.execute("SET enable_progress_bar = false")
         self.connection.execute("CREATE TABLE campaigns AS SELECT range AS ad, range % 100 AS campaign FROM range(1000)")
 
     def ways(self):

@@ -84,19 +84,21 @@ fn write_rows(case: &Case, rows: usize, folder: &Path) -> Result<(i64, i64), Str
         let path = folder.join(name);
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    let campaigns = std::iter::once("ad,campaign\n".to_owned());
-    let campaigns = campaigns.chain((0..1_000).map(|ad| format!("{ad},{}\n", ad % 100)));
-    let path = folder.join("ads.csv");
-    let written = std::fs::write(&path, campaigns.collect::<String>());
-    written.map_err(|error| format!("{}: {error}", path.display()))?;
+    let each = |row: fn(u32) -> String| (0..1_000).map(row).collect::<String>();
+    let comma = "ad,campaign\n".to_owned() + &each(|ad| format!("{ad},{}\n", ad % 100));
+    let object = |ad: u32| format!("{{\"ad\":{ad},\"campaign\":{}}}\n", ad % 100);
+    for (text, name) in [(comma, "ads.csv"), (each(object), "ads.jsonl")] {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     Ok(span)
 }
 
 /// Seconds that the binary takes over a file.
 fn ours(binary: &Path, case: &Case, folder: &Path, format: Format) -> Result<f64, String> {
-    let (from, word) = match format {
-        Format::Csv => ("rows.csv", "csv"),
-        Format::JsonLines | Format::Parquet => ("rows.jsonl", "jsonl"),
+    let (from, ads, word) = match format {
+        Format::Csv => ("rows.csv", "ads.csv", "csv"),
+        Format::JsonLines | Format::Parquet => ("rows.jsonl", "ads.jsonl", "jsonl"),
     };
     let out = File::create(folder.join("ours.out")).map_err(|error| error.to_string())?;
     let mut command = Command::new(binary);
@@ -105,7 +107,7 @@ fn ours(binary: &Path, case: &Case, folder: &Path, format: Format) -> Result<f64
     let table = |name: &str, file: &str| format!("{name}={}", folder.join(file).display());
     command.arg("--table").arg(table(source, from));
     if case.has_table {
-        command.arg("--table").arg(table("campaign", "ads.csv"));
+        command.arg("--table").arg(table("campaign", ads));
     }
     command.stdout(out).stderr(Stdio::piped());
     let begun = Instant::now();

@@ -19,6 +19,8 @@ const PACKED_BITS: u32 = 62;
 /// Tuples that are found without looking at their parts: at least and at most so many.
 const RECENT_MIN: usize = 1 << 12;
 const RECENT_MAX: usize = 1 << 20;
+/// Places behind the first that many rows look at together.
+const BEHIND: usize = 3;
 
 /// The tuples that were seen, with their codes.
 #[derive(Clone, Debug)]
@@ -163,8 +165,9 @@ impl Keys {
         }
     }
 
-    /// The code of each integer that stands where it is looked for first, of so many that memory
-    /// is waited for. No branch depends on what memory says, so that many rows wait together.
+    /// The code of each integer that stands where it is looked for first, or in one of the places
+    /// behind, of so many that memory is waited for. No branch depends on what memory says but
+    /// where a few are left, so that many rows wait together.
     fn look_ahead(&self, lane: &Lane, codes: &mut Vec<u32>) {
         let values = lane.ints().expect("its shape was looked at");
         let known = &self.columns[0];
@@ -175,11 +178,32 @@ impl Keys {
         let (table, seed) = (self.table.as_slice(), self.seed);
         let place = |value: &i64| low(stir(seed, value.cast_unsigned())) & mask;
         codes.extend(values.iter().map(|value| table[place(value)]));
-        for (code, value) in codes.iter_mut().zip(values) {
-            // An empty place has no code, and so no tuple.
-            let at = index(*code);
-            let is_it = tuples.get(at) == Some(value) && !known.is_null(at);
+        // An empty place has no code, and so no tuple.
+        let is_it = |code: u32, value: i64| {
+            let at = index(code);
+            tuples.get(at) == Some(&value) && !known.is_null(at)
+        };
+        let mut elsewhere = vec![0; values.len() + 1];
+        let mut count = 0;
+        for ((row, code), value) in codes.iter_mut().enumerate().zip(values) {
+            let is_it = is_it(*code, *value);
+            elsewhere[count] = row;
+            count += usize::from(!is_it & (*code != EMPTY));
             *code = if is_it { *code } else { NO_CODE };
+        }
+        elsewhere.truncate(count);
+        for step in 1..=BEHIND {
+            let behind = |row: &usize| table[(place(&values[*row]) + step) & mask];
+            let found: Vec<u32> = elsewhere.iter().map(behind).collect();
+            let mut left = 0;
+            for (at, code) in found.into_iter().enumerate() {
+                let row = elsewhere[at];
+                let is_it = is_it(code, values[row]);
+                codes[row] = if is_it { code } else { NO_CODE };
+                elsewhere[left] = row;
+                left += usize::from(!is_it & (code != EMPTY));
+            }
+            elsewhere.truncate(left);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::bind_expression::{Groups, Scope, one_kind};
 use crate::bind_group::place;
 use crate::coerce::{Typed, unify};
 use crate::refusal::{Refusal, Span, nearest};
-use crate::syntax::Call;
+use crate::syntax::{Call, Node, Term};
 
 const AGGREGATES: &[&str] = &[
     "COUNT",
@@ -16,6 +16,8 @@ const AGGREGATES: &[&str] = &[
     "AVG",
     "MIN",
     "MAX",
+    "APPROX_COUNT_DISTINCT",
+    "APPROX_QUANTILE",
     "FIRST_VALUE",
     "LAST_VALUE",
     "VAR_POP",
@@ -101,7 +103,9 @@ impl Binder<'_> {
         let argument = self.argument(call, span, &input)?;
         let aggregate = choose(call, argument.as_ref(), span)?;
         let argument = match (aggregate, argument) {
-            (Aggregate::Spread { .. }, Some(value)) => Some(value.cast(Kind::Double)),
+            (Aggregate::Spread { .. } | Aggregate::Quantile { .. }, Some(value)) => {
+                Some(value.cast(Kind::Double))
+            }
             (_, argument) => argument,
         };
         let filter = match &call.filter {
@@ -125,7 +129,10 @@ impl Binder<'_> {
             kind: aggregate.gives(),
             nullable: !matches!(
                 aggregate,
-                Aggregate::CountRows | Aggregate::Count | Aggregate::CountDistinct
+                Aggregate::CountRows
+                    | Aggregate::Count
+                    | Aggregate::CountDistinct
+                    | Aggregate::AboutDistinct
             ),
             span,
         })
@@ -140,7 +147,9 @@ impl Binder<'_> {
         let name = call.name.text.to_uppercase();
         match (call.is_star, call.arguments.as_slice()) {
             (true, []) if name == "COUNT" && !call.is_distinct => Ok(None),
-            (false, [argument]) => {
+            (false, [argument] | [argument, _])
+                if (name == "APPROX_QUANTILE") == (call.arguments.len() == 2) =>
+            {
                 if crate::bind::has_aggregate(argument) {
                     let message = "an aggregate inside of an aggregate; take the inner one in a query in FROM";
                     return Err(Refusal::new(argument.span, message));
@@ -151,12 +160,38 @@ impl Binder<'_> {
                 let message = if name == "COUNT" {
                     "COUNT takes * or one value".to_owned()
                 } else {
-                    format!("{name} takes one value")
+                    format!(
+                        "{name} takes one value{}",
+                        if name == "APPROX_QUANTILE" {
+                            " and a part from 0 to 1, such as 0.99"
+                        } else {
+                            ""
+                        }
+                    )
                 };
                 Err(Refusal::new(span, message))
             }
         }
     }
+}
+
+/// A part of all, as it is written: a number from 0 to 1.
+fn part(term: &Term) -> Result<u32, Refusal> {
+    let written = if let Node::Number(text) = &term.node {
+        text.parse::<f64>().ok()
+    } else {
+        None
+    };
+    let part = written.filter(|part| (0.0..=1.0).contains(part));
+    let message = "the part is a number from 0 to 1, such as 0.99";
+    let part = part.ok_or_else(|| Refusal::new(term.span, message))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is from 0 to a million"
+    )]
+    let millionths = (part * 1e6).round() as u32;
+    Ok(millionths)
 }
 
 fn choose(call: &Call, argument: Option<&Typed>, span: Span) -> Result<Aggregate, Refusal> {
@@ -179,6 +214,10 @@ fn choose(call: &Call, argument: Option<&Typed>, span: Span) -> Result<Aggregate
     let spread = |of_sample: bool, is_root: bool| number(Aggregate::Spread { of_sample, is_root });
     match name.as_str() {
         "COUNT" if call.is_distinct => Ok(Aggregate::CountDistinct),
+        "APPROX_COUNT_DISTINCT" => Ok(Aggregate::AboutDistinct),
+        "APPROX_QUANTILE" => number(Aggregate::Quantile {
+            millionths: part(&call.arguments[1])?,
+        }),
         "COUNT" => Ok(Aggregate::Count),
         "SUM" | "AVG" => {
             if let Kind::Decimal { precision, scale } = kind

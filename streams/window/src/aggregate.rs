@@ -11,6 +11,13 @@ pub enum Aggregate {
     Count,
     /// COUNT(DISTINCT ...).
     CountDistinct,
+    /// APPROX_COUNT_DISTINCT.
+    AboutDistinct,
+    /// APPROX_QUANTILE of floats: what so many millionths of all are not above.
+    Quantile {
+        /// How many.
+        millionths: u32,
+    },
     /// SUM.
     Sum(Kind),
     /// AVG.
@@ -37,7 +44,9 @@ impl Aggregate {
     #[must_use]
     pub fn gives(self) -> Kind {
         match self {
-            Self::CountRows | Self::Count | Self::CountDistinct => Kind::BigInt,
+            Self::CountRows | Self::Count | Self::CountDistinct | Self::AboutDistinct => {
+                Kind::BigInt
+            }
             Self::Sum(Kind::Decimal { scale, .. }) => Kind::Decimal {
                 precision: 38,
                 scale,
@@ -52,7 +61,7 @@ impl Aggregate {
             | Self::Greatest(kind)
             | Self::First(kind)
             | Self::Last(kind) => kind,
-            Self::Spread { .. } => Kind::Double,
+            Self::Spread { .. } | Self::Quantile { .. } => Kind::Double,
         }
     }
 
@@ -63,6 +72,8 @@ impl Aggregate {
             Self::CountRows | Self::Count => true,
             Self::Sum(kind) | Self::Average(kind) => !kind.is_float(),
             Self::CountDistinct
+            | Self::AboutDistinct
+            | Self::Quantile { .. }
             | Self::Least(_)
             | Self::Greatest(_)
             | Self::First(_)
@@ -83,6 +94,8 @@ impl Aggregate {
             Self::CountRows
             | Self::Count
             | Self::CountDistinct
+            | Self::AboutDistinct
+            | Self::Quantile { .. }
             | Self::First(_)
             | Self::Last(_) => true,
         }
@@ -94,6 +107,8 @@ impl Aggregate {
         match self {
             Self::CountRows | Self::Count => "COUNT",
             Self::CountDistinct => "COUNT DISTINCT",
+            Self::AboutDistinct => "APPROX_COUNT_DISTINCT",
+            Self::Quantile { .. } => "APPROX_QUANTILE",
             Self::Sum(_) => "SUM",
             Self::Average(_) => "AVG",
             Self::Least(_) => "MIN",

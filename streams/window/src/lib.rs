@@ -55,6 +55,7 @@ mod regroup;
 mod rows;
 mod session;
 mod shared;
+mod sketch;
 mod slice;
 mod state;
 mod watermark;

@@ -68,6 +68,11 @@ impl Coder {
                 Some(lane) if call.aggregate == Aggregate::CountDistinct => {
                     Some(Cow::Owned(coded(lane, keys, self.limits)))
                 }
+                Some(lane) if call.aggregate == Aggregate::AboutDistinct => {
+                    let nulls = lane.nulls().map(<[bool]>::to_vec);
+                    let hashes = Values::Int(crate::sketch::hashes(lane));
+                    Some(Cow::Owned(Lane::new(hashes, nulls)))
+                }
                 other => other.map(Cow::Borrowed),
             });
         }

@@ -3,16 +3,17 @@
 //! A state is a value, how many rows made it, and nothing that stands for "no value": MIN of
 //! negative numbers needs no smallest number to begin with.
 
+mod saved;
+
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::{AddAssign, Range};
 
-use holm_lanes::{
-    Fault, Kind, Lane, LaneBuilder, LoadError, Loader, Narrow, Saver, Scalar, Shape, Values, index,
-};
+use holm_lanes::{Fault, Kind, Lane, LaneBuilder, Narrow, Scalar, Shape, Values, index};
 
 use crate::aggregate::Aggregate;
 use crate::counts::Counts;
+use crate::sketch::Sketch;
 
 /// The earliest or latest value so far.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,7 @@ pub(crate) enum State {
     BestReal(Vec<f64>, Vec<bool>),
     Edges(Vec<Option<Edge>>),
     Distinct(Vec<BTreeSet<i64>>),
+    Sketches(Vec<Sketch>),
     Moments(Vec<Moments>),
 }
 
@@ -111,6 +113,7 @@ impl State {
             Aggregate::CountRows if !has_filter => Self::Rows,
             Aggregate::CountRows | Aggregate::Count => Self::Count(Counts::default()),
             Aggregate::CountDistinct => Self::Distinct(Vec::new()),
+            Aggregate::AboutDistinct | Aggregate::Quantile { .. } => Self::Sketches(Vec::new()),
             Aggregate::Sum(kind) | Aggregate::Average(kind) => {
                 if kind.is_float() {
                     Self::Real(Vec::new(), Counts::default())
@@ -151,6 +154,7 @@ impl State {
             }
             Self::Edges(edges) => edges.resize(slots, None),
             Self::Distinct(sets) => sets.resize(slots, BTreeSet::new()),
+            Self::Sketches(sketches) => sketches.resize(slots, Sketch::default()),
             Self::Moments(moments) => moments.resize(slots, Moments::default()),
         }
     }
@@ -179,6 +183,7 @@ impl State {
             }
             Self::Edges(edges) => moved(edges, slots, places),
             Self::Distinct(sets) => moved(sets, slots, places),
+            Self::Sketches(sketches) => moved(sketches, slots, places),
             Self::Moments(moments) => moved(moments, slots, places),
         }
     }
@@ -196,6 +201,7 @@ impl State {
             Self::BestReal(values, _) => 9 * values.len(),
             Self::Edges(edges) => (VALUE + 16) * edges.len(),
             Self::Distinct(sets) => sets.iter().map(|set| 24 + DISTINCT * set.len()).sum(),
+            Self::Sketches(sketches) => sketches.iter().map(|it| 32 + it.bytes()).sum(),
             Self::Moments(moments) => 24 * moments.len(),
         }
     }
@@ -268,6 +274,12 @@ impl State {
                 for (row, slot) in pairs {
                     sets[slot].insert(values[row]);
                 }
+            }
+            (Self::Sketches(sketches), Some(Values::Int(values))) => {
+                pairs.for_each(|(row, slot)| sketches[slot].add_hash(values[row].cast_unsigned()));
+            }
+            (Self::Sketches(sketches), Some(Values::Real(values))) => {
+                pairs.for_each(|(row, slot)| sketches[slot].add_real(values[row]));
             }
             (Self::Moments(moments), Some(Values::Real(values))) => {
                 for (row, slot) in pairs {
@@ -392,6 +404,9 @@ impl State {
                     sets[to].extend(other[from].iter().copied());
                 }
             }
+            (Self::Sketches(sketches), Self::Sketches(other)) => {
+                pairs.for_each(|(from, to)| sketches[to].merge(&other[from]));
+            }
             (Self::Moments(moments), Self::Moments(other)) => {
                 pairs.for_each(|(from, to)| moments[to].merge(other[from]));
             }
@@ -452,6 +467,7 @@ impl State {
             | Self::BestReal(..)
             | Self::Edges(_)
             | Self::Distinct(_)
+            | Self::Sketches(_)
             | Self::Moments(_) => slots
                 .iter()
                 .try_for_each(|(_, slot)| self.finish(aggregate, *slot, rows[*slot], out)),
@@ -474,6 +490,14 @@ impl State {
             Self::Count(counts) => out.push_int(count(counts.at(slot, rows))?),
             Self::Distinct(sets) => {
                 out.push_int(i64::try_from(sets[slot].len()).expect("memory is smaller"));
+            }
+            Self::Sketches(sketches) => {
+                if let Aggregate::Quantile { millionths } = aggregate {
+                    let value = sketches[slot].quantile(millionths);
+                    out.push(&value.map_or(Scalar::Null, Scalar::Real));
+                } else {
+                    out.push_int(sketches[slot].distinct());
+                }
             }
             Self::Exact(sums, counts) => exact(aggregate, sums[slot], counts.at(slot, rows), out)?,
             Self::Real(sums, counts) => real(aggregate, sums[slot], counts.at(slot, rows), out),
@@ -646,142 +670,4 @@ impl Moments {
             variance
         })
     }
-}
-
-/// State as bytes, and back.
-impl State {
-    pub(crate) fn save(&self, rows: &[u64], to: &mut Saver) {
-        match self {
-            Self::Rows => {}
-            Self::Count(counts) => {
-                to.count(rows.len());
-                counts.save(rows, to);
-            }
-            Self::Exact(sums, counts) => {
-                to.count(sums.len());
-                sums.iter().for_each(|sum| to.wide(*sum));
-                counts.save(rows, to);
-            }
-            Self::Real(sums, counts) => {
-                to.count(sums.len());
-                sums.iter().for_each(|sum| to.real(*sum));
-                counts.save(rows, to);
-            }
-            Self::Best(values) => {
-                to.count(values.len());
-                for value in values {
-                    to.truth(value.is_some());
-                    if let Some(value) = value {
-                        to.scalar(value);
-                    }
-                }
-            }
-            Self::BestInt(values, set) => {
-                to.count(values.len());
-                values.iter().for_each(|value| to.int(*value));
-                set.iter().for_each(|set| to.truth(*set));
-            }
-            Self::BestReal(values, set) => {
-                to.count(values.len());
-                values.iter().for_each(|value| to.real(*value));
-                set.iter().for_each(|set| to.truth(*set));
-            }
-            Self::Edges(edges) => {
-                to.count(edges.len());
-                for edge in edges {
-                    to.truth(edge.is_some());
-                    if let Some(edge) = edge {
-                        to.int(edge.time);
-                        to.word(edge.sequence);
-                        to.scalar(&edge.value);
-                    }
-                }
-            }
-            Self::Distinct(sets) => {
-                to.count(sets.len());
-                for set in sets {
-                    to.count(set.len());
-                    set.iter().for_each(|value| to.int(*value));
-                }
-            }
-            Self::Moments(moments) => {
-                to.count(moments.len());
-                for moments in moments {
-                    to.word(moments.count);
-                    to.real(moments.mean);
-                    to.real(moments.squares);
-                }
-            }
-        }
-    }
-
-    /// Reads what a state of the same aggregate wrote; there are as many as slots.
-    pub(crate) fn load(&mut self, rows: &[u64], from: &mut Loader<'_>) -> Result<(), LoadError> {
-        if matches!(self, Self::Rows) {
-            return Ok(());
-        }
-        let n = from.count(1)?;
-        if n != rows.len() {
-            return Err(LoadError::Invalid { what: "state" });
-        }
-        match self {
-            Self::Rows => {}
-            Self::Count(counts) => *counts = Counts::load(rows, from)?,
-            Self::Exact(sums, counts) => {
-                *sums = from.many(n, Loader::wide)?;
-                *counts = Counts::load(rows, from)?;
-            }
-            Self::Real(sums, counts) => {
-                *sums = from.many(n, Loader::real)?;
-                *counts = Counts::load(rows, from)?;
-            }
-            Self::Best(values) => {
-                *values = from.many(n, |from| optional(from, |from| from.scalar()))?;
-            }
-            Self::BestInt(values, set) => {
-                *values = from.many(n, Loader::int)?;
-                *set = from.many(n, Loader::truth)?;
-            }
-            Self::BestReal(values, set) => {
-                *values = from.many(n, Loader::real)?;
-                *set = from.many(n, Loader::truth)?;
-            }
-            Self::Edges(edges) => *edges = from.many(n, |from| optional(from, edge))?,
-            Self::Distinct(sets) => {
-                *sets = from.many(n, |from| {
-                    let count = from.count(8)?;
-                    Ok(from.many(count, Loader::int)?.into_iter().collect())
-                })?;
-            }
-            Self::Moments(all) => *all = from.many(n, moments)?,
-        }
-        Ok(())
-    }
-}
-
-fn optional<T>(
-    from: &mut Loader<'_>,
-    one: impl FnOnce(&mut Loader<'_>) -> Result<T, LoadError>,
-) -> Result<Option<T>, LoadError> {
-    if from.truth()? {
-        one(from).map(Some)
-    } else {
-        Ok(None)
-    }
-}
-
-fn edge(from: &mut Loader<'_>) -> Result<Edge, LoadError> {
-    Ok(Edge {
-        time: from.int()?,
-        sequence: from.word()?,
-        value: from.scalar()?,
-    })
-}
-
-fn moments(from: &mut Loader<'_>) -> Result<Moments, LoadError> {
-    Ok(Moments {
-        count: from.word()?,
-        mean: from.real()?,
-        squares: from.real()?,
-    })
 }

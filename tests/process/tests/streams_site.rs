@@ -60,25 +60,30 @@ fn address(server: &Server) -> Result<SocketAddr> {
 /// When each row was seen first: by its query and the begin of its window.
 type Sightings = Arc<Mutex<BTreeMap<(String, String), Instant>>>;
 
-/// Reads the page's events as a page does.
+/// Reads the events of each live query, as its page does.
 fn watch(at: SocketAddr) -> Result<Sightings> {
-    let mut stream = TcpStream::connect(at)?;
-    write!(stream, "GET /events HTTP/1.1\r\nHost: {at}\r\n\r\n")?;
     let seen = Sightings::default();
-    let noted = Arc::clone(&seen);
-    thread::spawn(move || {
-        let mut kind = String::new();
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            let now = Instant::now();
-            if let Some(of) = line.strip_prefix("event: ") {
-                of.clone_into(&mut kind);
-            } else if let Some(data) = line.strip_prefix("data: ")
-                && kind == "rows"
-            {
-                note(data, now, &noted);
+    for live in 0..LIVE {
+        let mut stream = TcpStream::connect(at)?;
+        write!(
+            stream,
+            "GET /views/live{live} HTTP/1.1\r\nHost: {at}\r\n\r\n"
+        )?;
+        let noted = Arc::clone(&seen);
+        thread::spawn(move || {
+            let mut kind = String::new();
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let now = Instant::now();
+                if let Some(of) = line.strip_prefix("event: ") {
+                    of.clone_into(&mut kind);
+                } else if let Some(data) = line.strip_prefix("data: ")
+                    && kind == "rows"
+                {
+                    note(data, now, &noted);
+                }
             }
-        }
-    });
+        });
+    }
     Ok(seen)
 }
 
@@ -115,8 +120,9 @@ struct Yard {
 
 const TASK: &str = "ts TIMESTAMP(3), job BIGINT, event_type INT, category INT, cpu DOUBLE, device STRING, n BIGINT, \
                     WATERMARK FOR ts AS ts";
+/// What is greedy takes rows as fast as it may, and gives few.
 const GREEDY: &str = "SELECT window_start, job, SUM(cpu) AS cpu \
-                      FROM HOP(TABLE task, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '60' SECOND) \
+                      FROM TUMBLE(TABLE task, DESCRIPTOR(ts), INTERVAL '1' DAY) \
                       GROUP BY window_start, window_end, job";
 
 impl Yard {
