@@ -129,7 +129,7 @@ impl Work<'_> {
             if self.isle.is_some() {
                 self.end_key(key, id);
             } else {
-                self.delete_key(key);
+                self.delete_key(key, Bytes::new());
             }
         }
         self.store.end_revision();
@@ -137,10 +137,10 @@ impl Work<'_> {
     }
 
     /// A client's command deletes these keys of a range: an island's others shall hear of it.
-    fn note_deleted(&mut self, range: &KeyRange, keys: &[Bytes]) {
-        if let Some(isle) = &mut self.isle {
-            isle.deleted(self.store, range, keys);
-        }
+    /// Gives the mark of its records.
+    fn note_deleted(&mut self, range: &KeyRange, keys: &[Bytes]) -> Bytes {
+        let isle = self.isle.as_deref_mut();
+        isle.map_or_else(Bytes::new, |isle| isle.deleted(self.store, range, keys))
     }
 
     /// A client's command writes a key.
@@ -184,10 +184,10 @@ impl Work<'_> {
         });
     }
 
-    pub(crate) fn delete_key(&mut self, key: &Bytes) {
+    pub(crate) fn delete_key(&mut self, key: &Bytes, mark: Bytes) {
         let before = self.store.root().get(key);
         let previous = before.map_or(Previous::Absent, |meta| self.previous(key, &meta));
-        let Some(deleted) = self.store.delete(key) else {
+        let Some(deleted) = self.store.delete_marked(key, mark) else {
             return;
         };
         self.leases.detach(deleted.previous.lease, key);
@@ -282,9 +282,9 @@ impl Runner for Work<'_> {
         } else {
             Vec::new()
         };
-        self.note_deleted(&range, &keys);
+        let mark = self.note_deleted(&range, &keys);
         for key in &keys {
-            self.delete_key(key);
+            self.delete_key(key, mark.clone());
         }
         let deleted = i64::try_from(keys.len()).expect("keys are fewer than their bytes");
         Ok(Outcome::DeleteRange { deleted, prev })

@@ -35,8 +35,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use holm_base::{Revision, Term};
 use holm_local_first::{
-    Applied, Cause, Chain, Change, Charter, Conflict, Dot, Exists, Hlc, Intake, Island, Mark,
-    Proposal, Rules, Sealed, Session, Sibling, Slot, Stamp, State, Type, Update, Vector, conflicts,
+    Applied, Chain, Change, Charter, Conflict, Dot, Exists, Hlc, Intake, Island, Mark, Proposal,
+    Rules, Sealed, Session, Sibling, Slot, Stamp, State, Type, Update, Vector,
 };
 
 use crate::apply::Work;
@@ -51,7 +51,7 @@ use crate::store::{FactKind, Store};
 pub use digests::Indexed;
 use digests::{Digests, named};
 use expected::Expected;
-use gone::{Gone, is_calm};
+use gone::is_calm;
 pub use list::States;
 use met::Met;
 pub use met::MetLine;
@@ -114,7 +114,6 @@ pub(crate) struct Isle {
     /// How many of them have a marker and no writes side by side.
     calm: u64,
     met: Met,
-    gone: Gone,
     /// Keys with additions that are not folded yet, or with markers.
     loose: BTreeSet<Bytes>,
     digests: Digests,
@@ -161,7 +160,6 @@ impl Isle {
             conflicts,
             calm,
             met: Met::open(store),
-            gone: Gone::default(),
             loose,
             digests: Digests::default(),
             touched: BTreeSet::new(),
@@ -304,16 +302,17 @@ impl Isle {
         Mark { dot, hlc }.encode()
     }
 
-    /// A client's command deletes the keys of a range, of which these were there.
-    pub(crate) fn deleted(&mut self, store: &mut Store, range: &KeyRange, keys: &[Bytes]) {
+    /// A client's command deletes the keys of a range, of which these were there. Gives the mark
+    /// of the deletes' records.
+    pub(crate) fn deleted(&mut self, store: &mut Store, range: &KeyRange, keys: &[Bytes]) -> Bytes {
         if keys.is_empty() {
-            return;
+            return Bytes::new();
         }
+        let mark = self.own_mark();
         if self.deletes_win() {
-            self.erase(store, keys);
-            return;
+            self.erase(store, keys, mark);
+            return mark.encode();
         }
-        self.note_gone(keys);
         for key in keys {
             self.keep_state(store, key, None);
         }
@@ -328,6 +327,7 @@ impl Isle {
                 end: Bytes::new(),
             },
         });
+        mark.encode()
     }
 
     fn kept_state(&self, store: &Store, key: &[u8]) -> Option<Bytes> {
@@ -364,22 +364,6 @@ impl Isle {
     fn state(&self, store: &Store, key: &[u8]) -> Result<(State, Option<Dot>), Refusal> {
         let kept = self.kept_state(store, key);
         state_of(store.root(), key, kept)
-    }
-
-    /// Which concurrent writes meet at keys that are about to become others.
-    fn met_at(&self, turns: &BTreeMap<Bytes, Turn>, update: Option<&Update>) -> Vec<Conflict> {
-        let mut met = Vec::new();
-        for (key, turn) in turns {
-            let change = update.zip(turn.by);
-            let cause = change.map_or(Cause::Install, |(update, at)| {
-                Cause::Update(update, &update.changes[at])
-            });
-            let states = (&turn.was, &turn.is);
-            let removed = self.gone.of(key);
-            let kind = self.config.rules.kind;
-            met.extend(conflicts(kind, key, states, cause, removed));
-        }
-        met
     }
 
     /// Whether clients are shown something else. A write is, as in etcd, whatever was there.
@@ -455,6 +439,8 @@ struct Turn {
     by: Option<usize>,
     /// The update that its record names.
     recorded: Option<Dot>,
+    /// The mark of the update that changes it; empty for a session, which stands for many.
+    mark: Bytes,
 }
 
 impl Work<'_> {
@@ -563,6 +549,8 @@ impl Work<'_> {
         let Some(sealed) = self.take_plainly(sealed) else {
             return Ok(());
         };
+        let (dot, hlc) = (sealed.update.dot, sealed.update.hlc);
+        let mark = Mark { dot, hlc }.encode();
         let mut turns = BTreeMap::new();
         for (at, change) in sealed.update.changes.iter().enumerate() {
             for key in self.touched(change) {
@@ -573,16 +561,12 @@ impl Work<'_> {
                 let turn = turns.get_mut(&key).expect("it was just added");
                 change.apply(&sealed.update, &mut turn.is);
                 turn.by = Some(at);
+                turn.mark = mark.clone();
             }
         }
-        let isle = self.isle();
+        let isle = self.isle.as_deref_mut().expect("it was asked for");
         let unix_ms = isle.unix_ms;
-        let met = isle.met_at(&turns, Some(&sealed.update));
-        let (dot, hlc) = (sealed.update.dot, sealed.update.hlc);
-        let went = |turn: &Turn| turn.is.is_gone() && !turn.was.is_gone();
-        for (key, _) in turns.iter().filter(|(_, turn)| went(turn)) {
-            isle.gone.note(key, Mark { dot, hlc });
-        }
+        let met = isle.met_at(self.store, &turns, Some(&sealed.update))?;
         isle.island.take(&sealed);
         isle.keep(sealed);
         self.show(turns, unix_ms);
@@ -622,6 +606,7 @@ impl Work<'_> {
             is,
             by: None,
             recorded,
+            mark: Bytes::new(),
         })
     }
 
@@ -641,7 +626,7 @@ impl Work<'_> {
         let Some(shown) = isle.config.rules.kind.shown(&turn.is) else {
             let kept = (!turn.is.is_empty()).then_some(&turn.is);
             isle.keep_state(self.store, key, kept);
-            self.delete_key(key);
+            self.delete_key(key, turn.mark.clone());
             return;
         };
         let is_recorded = is_seen || turn.recorded == Some(shown.mark.dot);
@@ -713,9 +698,9 @@ impl Work<'_> {
             return Ok(());
         }
         self.clear_staged();
-        let isle = self.isle();
+        let isle = self.isle.as_deref_mut().expect("it was asked for");
         let unix_ms = isle.unix_ms;
-        let met = isle.met_at(&turns, None);
+        let met = isle.met_at(self.store, &turns, None)?;
         isle.island.install(id, newest);
         isle.streams.skip_to(isle.island.vector());
         isle.applied.push(Applied::Installed(id, newest));

@@ -90,6 +90,12 @@ impl Record {
         Some(parts)
     }
 
+    /// Whether it says which island's update wrote it. O(1) where it does not.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.decode().is_some_and(|parts| !parts.mark.is_empty())
+    }
+
     /// The same record with an empty value and all else kept, as `keys_only` wants it.
     #[must_use]
     pub fn without_value(&self) -> Option<Self> {

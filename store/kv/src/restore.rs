@@ -177,17 +177,23 @@ impl Restore {
         Ok(())
     }
 
-    /// A key's end.
+    /// A key's end, and at an island the mark of the update that it was.
     ///
     /// # Errors
     ///
     /// As [`Restore::put`].
-    pub fn delete(&mut self, main: i64, sub: u32, key: Bytes) -> Result<(), RestoreError> {
+    pub fn delete(
+        &mut self,
+        main: i64,
+        sub: u32,
+        (key, mark): (Bytes, Bytes),
+    ) -> Result<(), RestoreError> {
         self.turn_to(main, sub)?;
         self.store.dead.push_back((main, key.clone()));
         let parts = Parts {
             key,
             modified: main,
+            mark,
             ..Parts::default()
         };
         self.write(RecordKind::Delete, sub, &parts);

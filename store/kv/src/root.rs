@@ -73,7 +73,8 @@ pub struct Change {
     pub kind: ChangeKind,
     /// The key; shares memory with the record.
     pub key: Bytes,
-    /// A put's complete message; a delete's has the key and its modification revision only.
+    /// A put's complete message; a delete's has the key and its modification revision, at an
+    /// island also its mark.
     pub record: Record,
 }
 
@@ -125,6 +126,12 @@ impl Root {
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<Meta> {
         self.index.get(key).and_then(live)
+    }
+
+    /// The delete by which a key went, unless compaction has passed it. No I/O.
+    pub(crate) fn deleted(&self, key: &[u8]) -> Option<Meta> {
+        let newest = self.index.get(key)?;
+        (newest.version == 0 && !self.is_past(newest)).then(|| Meta::of(newest))
     }
 
     /// The key's version at a revision. The caller has checked that it lies within
@@ -371,7 +378,12 @@ fn checked(segment: &Segment, meta: &Meta, bytes: &Bytes) -> Result<Record, Stor
     let at = meta.place.offset();
     let stored = decode_record(bytes).map_err(|bad| segment.damaged(at, bad.0))?;
     let found = (stored.head.main, stored.head.sub);
-    if stored.head.kind != RecordKind::Put || found != (meta.modified.value(), meta.sub) {
+    let kind = if meta.version == 0 {
+        RecordKind::Delete
+    } else {
+        RecordKind::Put
+    };
+    if stored.head.kind != kind || found != (meta.modified.value(), meta.sub) {
         return Err(segment.damaged(at, "another record is in this place"));
     }
     debug_assert!(bytes.len() >= RECORD_HEAD, "a decoded record has a header");

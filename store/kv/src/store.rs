@@ -56,7 +56,8 @@ pub struct Deleted {
     pub main: Revision,
     /// Which change of that revision it is.
     pub sub: u32,
-    /// The delete's message: the key and its modification revision only.
+    /// The delete's message: the key and its modification revision, at an island also which update
+    /// it is.
     pub record: Record,
 }
 
@@ -268,6 +269,11 @@ impl Store {
     /// Takes a key away, as part of the revision in hand. `None`, and nothing is
     /// changed, if it does not live. No I/O.
     pub fn delete(&mut self, key: &Bytes) -> Option<Deleted> {
+        self.delete_marked(key, Bytes::new())
+    }
+
+    /// As [`Store::delete`], with a note of which island's update takes it away.
+    pub(crate) fn delete_marked(&mut self, key: &Bytes, mark: Bytes) -> Option<Deleted> {
         let previous = *self.root.index.get(key)?;
         if previous.version == 0 {
             return None;
@@ -276,6 +282,7 @@ impl Store {
         let parts = Parts {
             key: key.clone(),
             modified: main,
+            mark,
             ..Parts::default()
         };
         let (place, record) = self.write(RecordKind::Delete, &parts);

@@ -17,10 +17,11 @@
 
 mod follow;
 mod push;
+mod quiet;
 mod session;
 mod stories;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -30,6 +31,7 @@ use holm_machine::{Effects, Machine};
 
 use crate::clock::Hlc;
 use crate::island::{Intake, Island, Session, Tip, dot_of};
+use crate::members::Frozen;
 use crate::message::Message;
 use crate::ranges::Short;
 use crate::roster::{Charter, Roster};
@@ -38,6 +40,7 @@ use crate::tree::Tree;
 use crate::update::{Chain, Sealed};
 use crate::vector::{Dot, Slot, Vector};
 use push::Outgoing;
+use quiet::Quiet;
 use session::Asking;
 
 /// After so many times the patience, what is pinned for a site that asks nothing more goes.
@@ -253,6 +256,9 @@ pub enum Note {
     /// Another site has an update of this one that is not here, or another one in its place: the
     /// data of this site is an older copy. It takes no more writes.
     SetBack(Dot),
+    /// This site took in another story of a slot than the one that counts, and that slot does not
+    /// go on: what it shows is not what others show. It takes no more writes.
+    Astray(Dot),
     /// An update is held back: its site's clock is too far ahead.
     Held(Dot, Hlc),
     /// A site sent what is no update.
@@ -271,6 +277,8 @@ const RUN_SHIFT: u32 = 32;
 struct Peer {
     /// How far it said it is.
     vector: Vector,
+    /// Whether it said so since this site began.
+    has_said: bool,
     heard: Option<Time>,
     /// How far it was told that this site is.
     told: Vector,
@@ -289,8 +297,10 @@ struct Peer {
     pinned: Option<Time>,
     /// The newest session that it has opened.
     opened: u64,
-    /// When it was last told that it has told two stories.
+    /// When a fork was last told because of it.
     forked: Option<Time>,
+    /// Of which slots that do not go on it has the last update, the one that counts.
+    whole: BTreeSet<Slot>,
     /// Until when no session is opened with it: what it had was not to be joined.
     rests_until: Time,
 }
@@ -314,6 +324,10 @@ pub struct Exchange {
     outgoing: Outgoing,
     /// When the log was last asked to end this site's slot, for others know more of it.
     set_back: Option<Time>,
+    /// While others do not hear of what it made since it began.
+    quiet: Option<Quiet>,
+    /// The slots that do not go on, and which update of each is the last.
+    closed: BTreeMap<Slot, Frozen>,
 }
 
 impl Exchange {
@@ -332,6 +346,8 @@ impl Exchange {
             beat: None,
             outgoing: Outgoing::default(),
             set_back: None,
+            quiet: None,
+            closed: BTreeMap::new(),
             config,
         }
     }
@@ -392,7 +408,9 @@ impl Exchange {
             self.proposed = None;
         }
         if dot.slot == self.taken.slot() {
-            self.outgoing.add(dot.seq, sealed.bytes.clone());
+            if self.quiet.is_none() {
+                self.outgoing.add(dot.seq, sealed.bytes.clone());
+            }
             if self.outgoing.is_ripe(now) {
                 self.push(now, effects);
             }
@@ -422,7 +440,7 @@ impl Exchange {
     /// first, or it would be asked for.
     fn beat_one(&mut self, now: Time, to: Slot, asks: bool, effects: &mut Effects<Effect>) {
         self.push(now, effects);
-        let (vector, head) = (self.taken.vector().clone(), self.head());
+        let (vector, head, chains) = self.said();
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.told = vector.clone();
             peer.untold_bytes = 0;
@@ -431,6 +449,7 @@ impl Exchange {
                 vector,
                 epoch,
                 head,
+                chains,
                 asks,
             };
             effects.push(Effect::Send { to, message });
@@ -441,7 +460,8 @@ impl Exchange {
     fn beaten(
         &mut self,
         now: Time,
-        (from, vector, head): (Slot, Vector, Chain),
+        (from, vector): (Slot, Vector),
+        (head, chains): (Chain, Vec<u64>),
         asks: bool,
         effects: &mut Effects<Effect>,
     ) {
@@ -465,7 +485,10 @@ impl Exchange {
             is_behind = has_arrived && seq < sent;
         }
         peer.vector = vector.clone();
+        peer.has_said = true;
         self.compare(now, (from, &vector, head), effects);
+        self.compare_all(now, (from, &vector, &chains), effects);
+        self.speak_up(now, effects);
         if asks || is_behind {
             self.beat_one(now, from, false, effects);
         }
@@ -485,8 +508,12 @@ impl Exchange {
         peer.heard = Some(now);
         match message {
             Message::Beat {
-                vector, head, asks, ..
-            } => self.beaten(now, (from, vector, head), asks, effects),
+                vector,
+                head,
+                chains,
+                asks,
+                ..
+            } => self.beaten(now, (from, vector), (head, chains), asks, effects),
             Message::Updates { slot, updates } => {
                 if peer.pulling.is_some_and(|(wanted, _)| wanted == slot) {
                     peer.pulling = None;
@@ -510,6 +537,7 @@ impl Exchange {
             // hold more than those cover, and a write that is in them and not covered comes back
             // after it was deleted (I6). Numbers of sessions rise, but where a site began anew.
             Message::Open { session } if is_again(session, peer.opened) => {}
+            Message::Open { .. } if self.quiet.is_some() => {}
             Message::Open { session } => {
                 peer.opened = peer.opened.max(session);
                 peer.pinned = Some(now);
@@ -656,7 +684,9 @@ impl Exchange {
         let patience = self.config.patience;
         let proposed = self.proposed.map(|at| at + patience);
         let asking = self.asking.as_ref().map(|asking| asking.since + patience);
-        [self.beat, proposed, asking].into_iter().flatten().min()
+        let quiet = self.quiet.as_ref().map(Quiet::until);
+        let all = [self.beat, proposed, asking, quiet];
+        all.into_iter().flatten().min()
     }
 
     fn wake(&mut self, now: Time, effects: &mut Effects<Effect>) {
@@ -676,6 +706,7 @@ impl Exchange {
             self.ahead = self.taken.clone();
         }
         self.lose_patience(now, effects);
+        self.speak_up(now, effects);
         if self.beat.is_some_and(|at| now >= at) {
             self.beat_all(now, effects);
         }
@@ -720,6 +751,7 @@ impl Machine for Exchange {
                     effects.push(Effect::Propose(Proposal::GiveUp { session }));
                 }
                 self.beat = Some(now + self.config.beat_every);
+                self.be_quiet(now);
                 for to in self.config.peers.clone() {
                     self.beat_one(now, to, true, effects);
                 }

@@ -22,6 +22,9 @@ pub enum Message {
         epoch: u32,
         /// The hash of its newest own update; of nothing before the first.
         head: Chain,
+        /// The beginning of the hash of each slot's newest update, in the order of the vector;
+        /// empty where that is not said.
+        chains: Vec<u64>,
         /// Whether the other is to answer with one of its own.
         asks: bool,
     },

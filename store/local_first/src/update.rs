@@ -50,6 +50,16 @@ const HEAD_MAX: usize = 64 + 1 + 255 * 11 + 2;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chain(pub [u8; 32]);
 
+impl Chain {
+    /// Its beginning: two that differ by chance agree in it once in 2^64.
+    #[must_use]
+    pub fn short(&self) -> u64 {
+        let mut begin = [0; 8];
+        begin.copy_from_slice(&self.0[..8]);
+        u64::from_le_bytes(begin)
+    }
+}
+
 /// A change to one key, or to all of a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -13,8 +13,8 @@
 //! roster    a body, as `roster` says
 //! ```
 //!
-//! A word of how far a site is had kind 1 before it named its table and its newest update; that is
-//! still read. Kinds 6 to 8 of messages were a session that listed all keys; proposal 4 ends one, and stands
+//! A word of how far a site is had kind 1 before it named its table and its newest update, and kind
+//! 13 before it named everybody's newest; both are still read. Kinds 6 to 8 of messages were a session that listed all keys; proposal 4 ends one, and stands
 //! in logs. Numbers of a fixed length are little-endian. What is large in what was read is a slice of
 //! the bytes that it was read from.
 
@@ -45,13 +45,16 @@ impl Message {
                 vector,
                 epoch,
                 head,
+                chains,
                 asks,
             } => {
-                out.put_u8(13);
+                out.put_u8(15);
                 vector.encode(out);
                 out.put_u8(u8::from(*asks));
                 out.put_u32_le(*epoch);
                 out.put_slice(&head.0);
+                out.put_u8(u8::try_from(chains.len()).expect("one a slot"));
+                chains.iter().for_each(|it| out.put_u64_le(*it));
             }
             Self::Forked { dot } => {
                 out.put_u8(14);
@@ -116,12 +119,21 @@ impl Message {
                 asks: flag(&mut reader, what)?,
                 epoch: 1,
                 head: Chain::default(),
+                chains: Vec::new(),
             },
             13 => Self::Beat {
                 vector: Vector::decode(&mut reader)?,
                 asks: flag(&mut reader, what)?,
                 epoch: reader.u32(what)?,
                 head: hash(&mut reader, what)?,
+                chains: Vec::new(),
+            },
+            15 => Self::Beat {
+                vector: Vector::decode(&mut reader)?,
+                asks: flag(&mut reader, what)?,
+                epoch: reader.u32(what)?,
+                head: hash(&mut reader, what)?,
+                chains: chains(&mut reader, what)?,
             },
             14 => Self::Forked {
                 dot: Dot {
@@ -333,6 +345,11 @@ fn hash(reader: &mut Reader, what: &'static str) -> Result<Chain, DecodeError> {
     let mut hash = Chain::default();
     hash.0.copy_from_slice(&reader.take(32, what)?);
     Ok(hash)
+}
+
+fn chains(reader: &mut Reader, what: &'static str) -> Result<Vec<u64>, DecodeError> {
+    let count = reader.byte(what)?;
+    (0..count).map(|_| reader.u64(what)).collect()
 }
 
 fn short(reader: &mut Reader, what: &'static str) -> Result<Short, DecodeError> {

@@ -81,6 +81,7 @@ fn a_word_names_its_table_and_its_newest_update_and_an_old_one_is_read() {
         vector: Vector::new(),
         epoch: 7,
         head: Chain([3; 32]),
+        chains: vec![9],
         asks: true,
     };
     let dot = Dot {
@@ -96,6 +97,7 @@ fn a_word_names_its_table_and_its_newest_update_and_an_old_one_is_read() {
         vector: Vector::new(),
         epoch: 1,
         head: Chain::default(),
+        chains: Vec::new(),
         asks: true,
     };
     assert_eq!(Message::decode(&Bytes::from_static(&[1, 1, 0, 1])), Ok(old));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use holm_base::Time;
 use holm_local_first::{
-    Applied, Change, Config, Dot, Effect, Exchange, Input, Island, Message, Note, Proposal, Slot,
+    Applied, Change, Charter, Config, Dot, Effect, Exchange, Input, Island, Members, Message, Note,
+    Proposal, Roster, Slot,
 };
 use holm_machine::{Effects, Machine};
 
@@ -76,6 +77,12 @@ impl Site {
             vector,
             epoch: 1,
             head: head.map(|tip| tip.chain).unwrap_or_default(),
+            chains: self
+                .island
+                .tips()
+                .values()
+                .map(|it| it.chain.short())
+                .collect(),
             asks: false,
         }
     }
@@ -150,5 +157,180 @@ impl Site {
         let key = || Bytes::from("k");
         let all = (0..3).map(|_| again.originate(vec![Change::Delete { key: key() }], 1_000));
         all.last().expect("three").bytes
+    }
+}
+
+/// Site 3, and with it sites 2 and 3 that took in another second update each of site 1.
+fn parted() -> (Site, Site) {
+    let key = || Bytes::from("k");
+    let mut one = Island::new(slot(1), 1);
+    let (mut b, mut c) = (Island::new(slot(2), 1), Island::new(slot(3), 1));
+    let first = one.originate(vec![Change::Delete { key: key() }], 500);
+    let mut other = one.clone();
+    let second = one.originate(vec![Change::Delete { key: key() }], 501);
+    let another = other.originate(vec![Change::Delete { key: key() }], 502);
+    b.take(&first);
+    b.take(&second);
+    c.take(&first);
+    c.take(&another);
+    (Site::of(2, 3, b), Site::of(3, 2, c))
+}
+
+/// What sites 2 and 3 go by once site 1 was let go, of whose updates two count.
+fn without_the_first(last: &Site) -> Charter {
+    let members = Members::new((1..=3).map(|it| (slot(it), 0)));
+    let chain = last.island.tips()[&slot(1)].chain;
+    let members = members.let_go(slot(1), 2, chain).expect("others stay");
+    let nodes = [(slot(2), 2), (slot(3), 3)].into();
+    let mut charter = Charter::default();
+    assert!(charter.follow(Roster { members, nodes }));
+    charter
+}
+
+#[test]
+fn two_that_know_another_story_of_a_third_each_notice_it() {
+    let (mut b, mut c) = parted();
+    let (from_b, from_c) = (b.word(), c.word());
+    let note = Effect::Note(Note::Forked(dot(1, 2)));
+    assert!(b.told(3, from_c).contains(&note));
+    assert!(c.told(2, from_b.clone()).contains(&note));
+    assert!(!b.told(3, from_b).contains(&note), "it agrees with itself");
+}
+
+#[test]
+fn a_site_hears_from_one_that_has_another_newest_update_of_it() {
+    let (b, mut c) = parted();
+    let mut one = Site::of(1, 3, {
+        let mut one = Island::new(slot(1), 1);
+        let key = || Bytes::from("k");
+        one.originate(vec![Change::Delete { key: key() }], 500);
+        one.originate(vec![Change::Delete { key: key() }], 501);
+        one
+    });
+    assert_eq!(
+        one.island.tips()[&slot(1)].chain,
+        b.island.tips()[&slot(1)].chain
+    );
+    let word = c.word();
+    let effects = one.told(3, word);
+    assert!(stops(&effects), "{effects:?}");
+}
+
+#[test]
+fn who_has_another_story_than_the_one_that_counts_takes_no_more_writes() {
+    let (mut b, mut c) = parted();
+    let charter = without_the_first(&b);
+    let followed = || Input::Applied(Applied::Followed(charter.clone()));
+    let stop = Effect::Propose(Proposal::Stop(slot(3)));
+    let effects = c.step(followed());
+    assert!(effects.contains(&stop), "{effects:?}");
+    assert!(effects.contains(&Effect::Note(Note::Astray(dot(1, 2)))));
+    let stop = Effect::Propose(Proposal::Stop(slot(2)));
+    assert!(!b.step(followed()).contains(&stop), "what it has counts");
+    assert!(!b.told(3, c.word()).contains(&stop), "what it has counts");
+}
+
+#[test]
+fn who_is_behind_in_another_story_notices_where_they_part() {
+    let (mut b, mut c) = parted();
+    let key = Bytes::from("k");
+    let mut one = Island::new(slot(1), 1);
+    let all =
+        [500, 501, 502].map(|at| one.originate(vec![Change::Delete { key: key.clone() }], at));
+    b.island.take(&all[2]);
+    b.step(Input::Applied(Applied::Update(all[2].clone())));
+    let members = Members::new((1..=3).map(|it| (slot(it), 0)));
+    let members = members
+        .let_go(slot(1), 3, all[2].chain)
+        .expect("others stay");
+    let nodes = [(slot(2), 2), (slot(3), 3)].into();
+    let mut charter = Charter::default();
+    assert!(charter.follow(Roster { members, nodes }));
+    let effects = c.step(Input::Applied(Applied::Followed(charter)));
+    let stop = Effect::Propose(Proposal::Stop(slot(3)));
+    assert!(
+        !effects.contains(&stop),
+        "it may have the beginning of what counts"
+    );
+    c.told(2, b.word());
+    let updates = vec![all[2].bytes.clone()];
+    let effects = c.told(
+        2,
+        Message::Updates {
+            slot: slot(1),
+            updates,
+        },
+    );
+    assert!(effects.contains(&stop), "{effects:?}");
+}
+
+/// The most that a site says of itself in these.
+fn says(effects: &[Effect]) -> Option<u64> {
+    let seqs = effects.iter().filter_map(|effect| match effect {
+        Effect::Send {
+            message: Message::Beat { vector, .. },
+            ..
+        } => Some(vector.seq(slot(1))),
+        _other => None,
+    });
+    seqs.max()
+}
+
+/// Whether updates are handed on.
+fn hands_on(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| {
+        matches!(effect, Effect::Send { message: Message::Updates { updates, .. }, .. }
+            if !updates.is_empty())
+    })
+}
+
+impl Site {
+    /// It writes; the bytes of that, and what it does about it.
+    fn writes(&mut self) -> (Bytes, Vec<Effect>) {
+        let key = Bytes::from("k");
+        let sealed = self.island.originate(vec![Change::Delete { key }], 1_000);
+        let bytes = sealed.bytes.clone();
+        (bytes, self.step(Input::Applied(Applied::Update(sealed))))
+    }
+
+    /// What it answers to who asks for updates of it.
+    fn asked(&mut self, found: &Bytes) -> Vec<Effect> {
+        self.step(Input::Found {
+            to: slot(2),
+            slot: slot(1),
+            updates: Some(vec![found.clone()]),
+        })
+    }
+}
+
+#[test]
+fn who_begins_hands_on_nothing_new_of_itself_until_it_has_heard_the_others() {
+    for is_heard in [true, false] {
+        let (mut a, mut b) = pair();
+        let (third, effects) = a.writes();
+        assert!(!hands_on(&effects) && !hands_on(&a.asked(&third)));
+        a.now = a.now + Duration::from_secs(1);
+        assert_eq!(says(&a.step(Input::Wake)), Some(2));
+        let effects = if is_heard {
+            a.told(2, b.word())
+        } else {
+            a.now = a.now + Duration::from_secs(4);
+            a.step(Input::Wake)
+        };
+        assert_eq!(says(&effects), Some(3));
+        assert!(hands_on(&a.asked(&third)));
+    }
+}
+
+#[test]
+fn what_a_site_with_an_older_copy_wrote_since_stays_there() {
+    let (_, mut b) = pair();
+    let mut a = Site::of(1, 2, Island::new(slot(1), 1));
+    let (first, _) = a.writes();
+    assert!(stops(&a.told(2, b.word())));
+    for _ in 0..3 {
+        a.now = a.now + Duration::from_secs(5);
+        assert_eq!(says(&a.step(Input::Wake)), Some(0));
+        assert!(!hands_on(&a.asked(&first)));
     }
 }

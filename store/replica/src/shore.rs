@@ -299,10 +299,14 @@ impl Replica {
         drop(self.keyspace.take_applied());
         self.follow_charter();
         let island = self.keyspace.island().expect("it is one").clone();
+        let charter = self.keyspace.charter().cloned();
         let shore = self.shore.as_mut().expect("it was there");
         shore.run = term;
         shore.machine = Some(Exchange::new(shore.shores.config(term.value()), island));
         shore.told.push_back(Told::Start);
+        let charter = charter.filter(|it| it.roster().is_some());
+        let followed = charter.map(|it| Told::Applied(Applied::Followed(it)));
+        shore.told.extend(followed);
     }
 
     /// Tells the exchange what was taken in and what was heard, and does what it wants.

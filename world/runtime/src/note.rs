@@ -55,6 +55,9 @@ fn note_island(note: &holm_local_first::Note) {
         Note::SetBack(dot) => {
             tracing::error!(%dot, "another site has this update of this site, which has it not: its data is an older copy. It takes no more writes");
         }
+        Note::Astray(dot) => {
+            tracing::error!(%dot, "this site took in another story of a site that is gone than the one that counts. It takes no more writes");
+        }
         Note::Held(dot, hlc) => {
             let ahead = hlc.unix_ms();
             tracing::warn!(%dot, unix_ms = ahead, "an update is held back: its site's clock is far ahead");

@@ -46,7 +46,7 @@ pub(super) fn set_door(services: &Services, entry: &Entry, node: NodeId) {
     // Nothing of the table ended its slot, so the island did: others know more of it than it does.
     let set_back = own.filter(|slot| stops.contains_key(slot)).map(|_| {
         let text = format!(
-            "the data of site {site} is an older copy: other sites have updates of it that it has not. It takes no \
+            "the data of site {site} is an older copy, or follows one: other sites have updates that it has not. It takes no \
              part in keyspace {name} any more: `holm keyspace members {name} remove {site} --lost`"
         );
         (Code::FailedPrecondition, text)

@@ -585,7 +585,7 @@ fn note(event: replica::Event, effects: &mut Effects<Effect>) {
         replica::Event::Raft(event) => Event::Raft(event),
         replica::Event::Broken { what } => Event::Broken(what.to_owned()),
         replica::Event::Island(Note::Held(dot, _)) => Event::Held(dot.slot.value()),
-        replica::Event::Island(Note::Forked(dot) | Note::SetBack(dot)) => {
+        replica::Event::Island(Note::Forked(dot) | Note::SetBack(dot) | Note::Astray(dot)) => {
             Event::Forked(dot.slot.value())
         }
         other @ (replica::Event::Solo(_)

@@ -236,7 +236,10 @@ fn change(restore: &mut Restore, key: &Bytes, value: Bytes) -> Result<(), Import
     let parts = parts.ok_or_else(|| wrong(KEY, key))?;
     match change.mark {
         Mark::Put => restore.put(change.main, change.sub, &parts)?,
-        Mark::Delete => restore.delete(change.main, change.sub, parts.key)?,
+        Mark::Delete => {
+            let delete = (parts.key, Bytes::new());
+            restore.delete(change.main, change.sub, delete)?;
+        }
     }
     Ok(())
 }

@@ -28,9 +28,8 @@ impl Isle {
         best.map(|it| it.value.clone())
     }
 
-    /// A key ends with its lease. Markers of other deletes stay.
-    fn ended(&mut self, store: &mut Store, key: &Bytes) {
-        self.note_gone(std::slice::from_ref(key));
+    /// A key ends with its lease. Markers of other deletes stay. Gives the mark of its record.
+    fn ended(&mut self, store: &mut Store, key: &Bytes) -> Bytes {
         let kept = self.kept_state(store, key);
         let mut state = kept.and_then(|kept| State::decode(kept).ok());
         if let Some(state) = &mut state {
@@ -39,6 +38,7 @@ impl Isle {
         let rest = state.filter(|it| !it.is_empty());
         self.keep_state(store, key, rest.as_ref());
         self.changes.push(Change::Delete { key: key.clone() });
+        self.own_mark().encode()
     }
 
     /// Sees to it that one more change fits the update in hand: if not, another begins.
@@ -66,8 +66,8 @@ impl Work<'_> {
             // kind is refused: it needs no look at what is there.
             drop(self.put_own(key, &value, 0));
         } else {
-            isle.ended(self.store, key);
-            self.delete_key(key);
+            let mark = isle.ended(self.store, key);
+            self.delete_key(key, mark);
         }
     }
 }

@@ -1,14 +1,17 @@
 //! Which concurrent writes met at this island: the newest of them, as facts that readers see.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use holm_base::Revision;
-use holm_local_first::{Conflict, Entry};
+use holm_local_first::{Cause, Conflict, Entry, Update, conflicts};
 
+use super::gone::removed_by;
+use super::{Isle, Turn};
 use crate::checkpoint::Fact;
 use crate::index::Index;
 use crate::layout::count;
+use crate::refusal::Refusal;
 use crate::store::{FactKind, Store, scan_facts};
 
 /// How many bytes of them are kept; all nodes of an island agree on it.
@@ -73,6 +76,33 @@ impl Met {
             self.bytes -= bytes;
             store.set_fact(FactKind::Conflict, &id(oldest), None);
         }
+    }
+}
+
+impl Isle {
+    /// Which concurrent writes meet at keys that are about to become others.
+    pub(super) fn met_at(
+        &self,
+        store: &Store,
+        turns: &BTreeMap<Bytes, Turn>,
+        update: Option<&Update>,
+    ) -> Result<Vec<Conflict>, Refusal> {
+        let mut met = Vec::new();
+        for (key, turn) in turns {
+            let change = update.zip(turn.by);
+            let cause = change.map_or(Cause::Install, |(update, at)| {
+                Cause::Update(update, &update.changes[at])
+            });
+            let states = (&turn.was, &turn.is);
+            let removed = if turn.was.is_gone() {
+                removed_by(store.root(), key)?
+            } else {
+                None
+            };
+            let kind = self.config.rules.kind;
+            met.extend(conflicts(kind, key, states, cause, removed));
+        }
+        Ok(met)
     }
 }
 

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use holm_base::Revision;
 use holm_local_first::{Change, Dot, Mark, Sealed, Type, Vector};
 
+use super::gone::removed_by;
 use super::{Isle, next};
 use crate::apply::Work;
 use crate::store::Store;
@@ -85,12 +86,21 @@ impl Isle {
         if self.kept_state(store, key).is_some() {
             return false;
         }
-        let Some(meta) = store.root().get(key) else {
-            // A delete that it did not see is told as a conflict.
-            return self.gone.of(key).is_none_or(|it| deps.covers(it.dot));
+        let root = store.root();
+        let (is_there, newest) = match root.get(key) {
+            Some(meta) => (true, Some(meta)),
+            None => (false, root.deleted(key)),
         };
-        let by = || self.written.by(meta.modified);
-        meta.modified <= floor || by().is_some_and(|dot| deps.covers(dot))
+        let Some(newest) = newest else {
+            return true;
+        };
+        let by = || self.written.by(newest.modified);
+        if newest.modified <= floor || by().is_some_and(|dot| deps.covers(dot)) {
+            return true;
+        }
+        // A delete that it did not see is told as a conflict.
+        let removed = || removed_by(root, key);
+        !is_there && removed().is_ok_and(|it| it.is_none_or(|it| deps.covers(it.dot)))
     }
 
     /// Whether each change puts a key of which the update saw all that is known.

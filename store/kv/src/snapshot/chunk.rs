@@ -16,6 +16,8 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const FACT: u8 = 3;
 const END: u8 = 4;
+/// A delete with a mark, which only islands have: its whole record.
+const ERASED: u8 = 5;
 
 /// A chunk that is nearly full ends behind an item whose checksum has these bits clear, one of
 /// 128: so two streams that differ in one place agree again soon.
@@ -40,6 +42,7 @@ pub(super) struct End {
 pub(super) enum Item {
     Put { main: i64, sub: u32, record: Bytes },
     Delete { main: i64, sub: u32, key: Bytes },
+    Erased { main: i64, sub: u32, record: Bytes },
     Fact { key: Bytes, value: Bytes },
     End(End),
 }
@@ -93,6 +96,9 @@ impl Writer {
         let at = (change.main.value(), change.sub);
         match change.kind {
             ChangeKind::Put => self.item(PUT, at, &[change.record.bytes()]),
+            ChangeKind::Delete if change.record.is_marked() => {
+                self.item(ERASED, at, &[change.record.bytes()]);
+            }
             ChangeKind::Delete => self.item(DELETE, at, &[&change.key]),
         }
     }
@@ -153,6 +159,10 @@ fn item(kind: u8, (main, sub): (i64, u32), body: Bytes) -> Result<Item, Bad> {
             sub,
             key: body,
         }),
+        ERASED => {
+            let record = body;
+            Ok(Item::Erased { main, sub, record })
+        }
         FACT => match usize::try_from(main) {
             Ok(key) if key > 0 && key <= body.len() => Ok(Item::Fact {
                 key: body.slice(..key),

@@ -154,7 +154,14 @@ fn take(restore: &mut Restore, bytes: &Bytes, end: &mut Option<End>) -> Result<(
                 restore.put(main, sub, &parts).map_err(refused)?;
             }
             Item::Delete { main, sub, key } => {
-                restore.delete(main, sub, key).map_err(refused)?;
+                let mark = Bytes::new();
+                restore.delete(main, sub, (key, mark)).map_err(refused)?;
+            }
+            Item::Erased { main, sub, record } => {
+                let parts = Record::from_bytes(record).decode();
+                let parts = parts.ok_or_else(|| nonsense("a delete makes no sense"))?;
+                let delete = (parts.key, parts.mark);
+                restore.delete(main, sub, delete).map_err(refused)?;
             }
             Item::Fact { key, value } => restore.fact(&key, &value).map_err(refused)?,
             Item::End(found) => *end = Some(found),

@@ -361,6 +361,14 @@ impl World {
         self.command(at, command);
     }
 
+    /// What a site has in memory goes to its disk.
+    pub(crate) fn flush(&mut self, at: usize) {
+        for _ in 0..3 {
+            self.now = self.now + Duration::from_secs(2);
+            self.sites[at].work(self.now);
+        }
+    }
+
     pub(crate) fn pass(&mut self, prng: &mut Prng) {
         self.now = self.now + Duration::from_millis(prng.below(1_500));
         let at = usize::try_from(prng.below(self.sites.len() as u64)).expect("it fits");

@@ -18,6 +18,8 @@ impl Exchange {
         let Some(roster) = charter.roster() else {
             return;
         };
+        self.closed.clone_from(roster.members.frozen());
+        self.seek_astray(now, effects);
         let own = self.taken.slot();
         let others = roster.members.active().keys();
         self.config.peers = others.copied().filter(|slot| *slot != own).collect();

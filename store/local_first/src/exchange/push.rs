@@ -115,6 +115,7 @@ impl Exchange {
             effects.push(Effect::Send { to, message });
             return;
         };
+        let updates = self.shareable(slot, updates);
         let last = updates.last().and_then(dot_of).map(|dot| dot.seq);
         let bytes = updates.iter().map(Bytes::len).sum();
         if slot == self.taken.slot()
@@ -125,7 +126,8 @@ impl Exchange {
         }
         let message = Message::Updates { slot, updates };
         effects.push(Effect::Send { to, message });
-        if last.is_some_and(|last| last < self.taken.vector().seq(slot)) {
+        let is_kept_back = self.quiet.is_some() && slot == self.taken.slot();
+        if !is_kept_back && last.is_some_and(|last| last < self.taken.vector().seq(slot)) {
             // There is more than was said when it asked.
             self.beat_one(now, to, false, effects);
         }

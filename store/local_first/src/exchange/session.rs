@@ -23,7 +23,7 @@ use crate::message::Message;
 use crate::ranges::Short;
 use crate::seek::{Named, Seek, Tell};
 use crate::tree::Tree;
-use crate::vector::Slot;
+use crate::vector::{Dot, Slot};
 
 /// How many answers may be on their way into the log: the next one comes while one is written, and
 /// what waits is bounded, however slow this site's disk is.
@@ -143,6 +143,15 @@ impl Exchange {
         (session, total): (Session, Short),
         effects: &mut Effects<Effect>,
     ) {
+        if self.asking.is_none() {
+            return;
+        }
+        if let Some(dot) = self.parted(&session) {
+            // Of two updates with one name it would be of no account which is shown where.
+            self.refused(now, session.id);
+            self.tell_of_fork(now, (from, dot), effects);
+            return;
+        }
         let Some(asking) = self.asking.as_mut() else {
             return;
         };
@@ -154,6 +163,17 @@ impl Exchange {
             asking.stage = Stage::Closing(total);
             effects.push(Effect::Propose(Proposal::Begin(session)));
         }
+    }
+
+    /// An update that the other side has otherwise, as far as the newest of each slot say.
+    fn parted(&self, session: &Session) -> Option<Dot> {
+        let tips = self.taken.tips();
+        let mut theirs = session.tips.iter();
+        let parted = theirs.find(|(slot, tip)| {
+            let ours = tips.get(slot).filter(|it| it.seq == tip.seq);
+            ours.is_some_and(|it| it.chain != tip.chain)
+        });
+        parted.map(|(&slot, tip)| Dot { slot, seq: tip.seq })
     }
 
     /// From here on nothing of others is taken in.

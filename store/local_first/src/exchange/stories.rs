@@ -4,16 +4,19 @@
 //! it has less of itself than another has of it        it stops itself
 //! as much, and its newest update has another hash     who notices tells it
 //! more, and that does not follow on what another has  who notices tells it
+//! two others have another newest update of it         both notice, and tell it
 //! ```
 //!
 //! What would surprise: nobody takes in what contradicts what it has, and nothing is undone. Who had less of the first
 //! story than where the two part may take in the second. The site that told both originates nothing more under its
-//! slot: what it would say next might be a third.
+//! slot: what it would say next might be a third. Once a table says which update of that slot is the last, who has
+//! another story of it is astray, and stops itself as well: what it shows is not what counts.
 
 use holm_base::Time;
 use holm_machine::Effects;
 
 use super::{Effect, Exchange, Note, Proposal};
+use crate::members::Frozen;
 use crate::message::Message;
 use crate::update::Chain;
 use crate::vector::{Dot, Slot, Vector};
@@ -48,6 +51,49 @@ impl Exchange {
         }
     }
 
+    /// A site said which updates are the newest that it has: of each slot of which it has as many
+    /// as this site, they are to be the same.
+    pub(super) fn compare_all(
+        &mut self,
+        now: Time,
+        (from, vector, chains): (Slot, &Vector, &[u64]),
+        effects: &mut Effects<Effect>,
+    ) {
+        let tips = self.taken.tips();
+        let differs = |((slot, seq), chain): &((Slot, u64), &u64)| {
+            let tip = tips.get(slot).filter(|tip| tip.seq == *seq);
+            *slot != from && tip.is_some_and(|tip| tip.chain.short() != **chain)
+        };
+        let said = || vector.iter().zip(chains);
+        let is_last = |((slot, seq), chain): ((Slot, u64), &u64)| {
+            let last = self.closed.get(&slot)?;
+            let is_it = last.through == seq && last.chain.short() == *chain;
+            is_it.then_some(slot)
+        };
+        let whole = said().filter_map(is_last).collect();
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.whole = whole;
+        }
+        let parted = said().find(differs);
+        if let Some(((slot, seq), _)) = parted {
+            self.tell_of_fork(now, (from, Dot { slot, seq }), effects);
+        }
+    }
+
+    /// Whether what is here of a slot that does not go on is what counts of it.
+    pub(super) fn seek_astray(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        let tips = self.taken.tips();
+        let differs = |(slot, last): &(&Slot, &Frozen)| {
+            let tip = tips.get(slot);
+            tip.is_some_and(|tip| tip.seq == last.through && tip.chain != last.chain)
+        };
+        let parted = self.closed.iter().find(differs);
+        if let Some((&slot, last)) = parted {
+            let seq = last.through;
+            self.stop_itself(now, Note::Astray(Dot { slot, seq }), effects);
+        }
+    }
+
     /// An update of a slot does not follow on what is here of it. That is noted once; its site is
     /// told for as long as it is so, for a message may be lost.
     pub(super) fn tell_of_fork(
@@ -66,22 +112,38 @@ impl Exchange {
         if peer.forked.replace(now).is_none() {
             effects.push(Effect::Note(Note::Forked(dot)));
         }
-        if from == dot.slot {
+        let to = dot.slot;
+        if self.peers.contains_key(&to) {
             let message = Message::Forked { dot };
-            effects.push(Effect::Send { to: from, message });
+            effects.push(Effect::Send { to, message });
+        }
+        self.is_set_back(now, dot, effects);
+        let has_last = |peer: &super::Peer| peer.whole.contains(&dot.slot);
+        if self.peers.get(&from).is_some_and(has_last) {
+            // What it has is what counts.
+            self.stop_itself(now, Note::Astray(dot), effects);
         }
     }
 
     /// Another has an update of this site that is not here, or another one in its place.
     pub(super) fn is_set_back(&mut self, now: Time, dot: Dot, effects: &mut Effects<Effect>) {
-        let own = self.taken.slot();
+        if dot.slot == self.taken.slot() {
+            self.stop_itself(now, Note::SetBack(dot), effects);
+        }
+    }
+
+    /// The log is asked to end this site's slot, again if that does not come to pass.
+    fn stop_itself(&mut self, now: Time, why: Note, effects: &mut Effects<Effect>) {
         let patience = self.config.patience;
         let is_asked = self.set_back.is_some_and(|at| now < at + patience);
-        if dot.slot != own || self.taken.is_ended() || is_asked {
+        if is_asked {
             return;
         }
         self.set_back = Some(now);
-        effects.push(Effect::Note(Note::SetBack(dot)));
+        if self.taken.is_ended() {
+            return;
+        }
+        effects.push(Effect::Note(why));
         let run = self.config.boot;
         effects.push(Effect::Propose(Proposal::SetBack { run }));
     }
