@@ -26,12 +26,26 @@ const BYTES_MAX: u64 = 256 << 10;
 /// A node that asked for something so lately has clients that wait for entries.
 const ASKED_FOR: Duration = Duration::from_millis(50);
 
+/// So many other nodes are known at once, and those that are waited for or ask for something: a group has at most
+/// fifteen members.
+const PEERS_MAX: usize = 32;
+/// Something that waits so soon after another has company on its way: whoever works next sends it.
+const CLOSE: Duration = Duration::from_millis(4);
+/// How much longer it may wait until somebody has to be woken for it.
+const GRACE: Duration = Duration::from_millis(1);
+
 /// What waits, by node. Order of sending is kept for each node. What waits is bounded by a millisecond, 256 KiB of
 /// entries a node, and what Raft lets be under way.
 #[derive(Debug, Default)]
 pub struct Company {
     waiting: Vec<Waiting>,
     peers: Vec<Peer>,
+    /// The voters for whom it is known which peers are quick.
+    led: Option<Voters>,
+    /// When something last began to wait.
+    began: Option<Time>,
+    /// Whether that was soon after something else did.
+    is_busy: bool,
 }
 
 #[derive(Debug)]
@@ -52,33 +66,45 @@ struct Peer {
     asked: Option<Time>,
     /// What it acknowledged, in which term.
     matched: (Term, Op),
+    /// Whether it counts towards the majorities that this node needs.
+    is_voter: bool,
     /// Whether commits wait for it.
     is_quick: bool,
+}
+
+impl Peer {
+    fn is_recent(&self, now: Time) -> bool {
+        self.asked.is_some_and(|at| now.since(at) < ASKED_FOR)
+    }
 }
 
 impl Company {
     /// Another node says something.
     pub fn hear(&mut self, now: Time, from: NodeId, message: &Message) {
         match message {
-            Message::Ask(_) => self.peer(from).asked = Some(now),
+            Message::Ask(_) => self.peer(now, from).asked = Some(now),
             Message::Raft(raft) => {
                 if let Body::Ack { matched, .. } = raft.body {
-                    self.acknowledged(from, (raft.term, matched));
+                    self.acknowledged(now, from, (raft.term, matched));
                 } else if matches!(raft.body, Body::Forward { .. }) {
-                    self.peer(from).asked = Some(now);
+                    self.peer(now, from).asked = Some(now);
                 }
             }
             Message::Told(_) | Message::Island(_) => {}
         }
     }
 
-    fn peer(&mut self, node: NodeId) -> &mut Peer {
+    fn peer(&mut self, now: Time, node: NodeId) -> &mut Peer {
         let place = self.peers.iter().position(|peer| peer.node == node);
         let place = place.unwrap_or_else(|| {
+            if self.peers.len() >= PEERS_MAX {
+                self.forget(now);
+            }
             self.peers.push(Peer {
                 node,
                 asked: None,
                 matched: (Term::ZERO, Op::ZERO),
+                is_voter: false,
                 is_quick: false,
             });
             self.peers.len() - 1
@@ -86,11 +112,17 @@ impl Company {
         &mut self.peers[place]
     }
 
+    /// Forgets whoever is no voter and has not asked for anything lately.
+    fn forget(&mut self, now: Time) {
+        self.peers
+            .retain(|peer| peer.is_voter || peer.is_recent(now));
+    }
+
     /// Who acknowledges an entry before one that is waited for takes its place.
-    fn acknowledged(&mut self, from: NodeId, matched: (Term, Op)) {
-        let peer = self.peer(from);
+    fn acknowledged(&mut self, now: Time, from: NodeId, matched: (Term, Op)) {
+        let peer = self.peer(now, from);
         peer.matched = peer.matched.max(matched);
-        if peer.is_quick {
+        if peer.is_quick || !peer.is_voter {
             return;
         }
         let last = self.peers.iter_mut().filter(|peer| peer.is_quick);
@@ -98,8 +130,29 @@ impl Company {
             && last.matched < matched
         {
             last.is_quick = false;
-            self.peer(from).is_quick = true;
+            self.peer(now, from).is_quick = true;
         }
+    }
+
+    /// Finds who is waited for among the voters that this node leads from now on.
+    fn elect(&mut self, now: Time, (own, led): (NodeId, &Voters)) {
+        for node in led.iter().filter(|node| *node != own) {
+            self.peer(now, node).is_voter = true;
+        }
+        for peer in &mut self.peers {
+            peer.is_voter = peer.node != own && led.contains(peer.node);
+            peer.is_quick &= peer.is_voter;
+        }
+        self.forget(now);
+        let needed = majority(led.iter().count()) - usize::from(led.contains(own));
+        // The first in the order of what they have, those that were waited for before others.
+        let mut voters: Vec<&mut Peer> =
+            self.peers.iter_mut().filter(|peer| peer.is_voter).collect();
+        voters.sort_by_key(|peer| Reverse((peer.matched, peer.is_quick)));
+        for (place, peer) in voters.iter_mut().enumerate() {
+            peer.is_quick = place < needed;
+        }
+        self.led = Some(led.clone());
     }
 
     /// Whether a majority of those that this node leads has entries soon without `to`.
@@ -107,44 +160,25 @@ impl Company {
         if led.is_joint() {
             return false;
         }
-        let is_recent = |peer: &Peer| peer.asked.is_some_and(|at| now.since(at) < ASKED_FOR);
-        self.peers.retain_mut(|peer| {
-            let is_voter = peer.node != own && led.contains(peer.node);
-            peer.is_quick &= is_voter;
-            is_voter || is_recent(peer)
-        });
-        for node in led.iter().filter(|node| *node != own) {
-            self.peer(node);
+        if self.led.as_ref() != Some(led) {
+            self.elect(now, (own, led));
         }
-        let needed = majority(led.iter().count()) - usize::from(led.contains(own));
-        let mut voters: Vec<&mut Peer> = self
-            .peers
-            .iter_mut()
-            .filter(|peer| led.contains(peer.node))
-            .collect();
-        if voters.iter().filter(|peer| peer.is_quick).count() != needed {
-            // The first in the order of what they have, those that were waited for before others.
-            voters.sort_by_key(|peer| Reverse((peer.matched, peer.is_quick)));
-            for (place, peer) in voters.iter_mut().enumerate() {
-                peer.is_quick = place < needed;
-            }
-        }
-        let peer = self.peer(to);
-        !peer.is_quick && !is_recent(peer)
+        let peer = self.peer(now, to);
+        !peer.is_quick && !peer.is_recent(now)
     }
 
-    /// What is to be sent to a node now, in this order, when there is `message` for it. `led` is
+    /// Puts what is to be sent to a node now behind `leaving`, in order, when there is `message` for it. `led` is
     /// this node with the voters that it leads, itself perhaps among them.
     pub fn pass(
         &mut self,
         now: Time,
         led: Option<(NodeId, &Voters)>,
-        to: NodeId,
-        message: Message,
-    ) -> Vec<Message> {
+        (to, message): (NodeId, Message),
+        leaving: &mut Vec<Message>,
+    ) {
         if is_word(&message) {
             self.wait(now, to).word = Some(message);
-            return Vec::new();
+            return;
         }
         let bytes = weight(&message);
         let is_spare = bytes.is_some() && led.is_some_and(|led| self.is_spare(now, to, led));
@@ -153,25 +187,23 @@ impl Company {
             waiting.bytes += bytes;
             waiting.entries.push(message);
             if waiting.bytes > BYTES_MAX {
-                return self.release(to);
+                self.release(to, leaving);
             }
-            return Vec::new();
+            return;
         }
-        let place = self.waiting.iter().position(|it| it.to == to);
-        let Some(place) = place else {
-            return vec![message];
-        };
-        let Waiting {
-            mut entries, word, ..
-        } = self.waiting.swap_remove(place);
-        entries.extend(word.filter(|word| told_by(&message) < told_by(word)));
-        entries.push(message);
-        entries
+        if let Some(place) = self.waiting.iter().position(|it| it.to == to) {
+            let Waiting { entries, word, .. } = self.waiting.swap_remove(place);
+            leaving.extend(entries);
+            leaving.extend(word.filter(|word| told_by(&message) < told_by(word)));
+        }
+        leaving.push(message);
     }
 
     fn wait(&mut self, now: Time, to: NodeId) -> &mut Waiting {
         let place = self.waiting.iter().position(|it| it.to == to);
         let place = place.unwrap_or_else(|| {
+            self.is_busy = self.began.is_some_and(|began| now.since(began) < CLOSE);
+            self.began = Some(now);
             self.waiting.push(Waiting {
                 to,
                 due: now + PATIENCE,
@@ -184,30 +216,36 @@ impl Company {
         &mut self.waiting[place]
     }
 
-    fn release(&mut self, to: NodeId) -> Vec<Message> {
-        let place = self.waiting.iter().position(|it| it.to == to);
-        place.map_or_else(Vec::new, |place| self.waiting.swap_remove(place).all())
+    fn release(&mut self, to: NodeId, leaving: &mut Vec<Message>) {
+        if let Some(place) = self.waiting.iter().position(|it| it.to == to) {
+            self.waiting.swap_remove(place).leave(leaving);
+        }
     }
 
-    /// When the first has waited for long enough.
+    /// When somebody has to be woken to take what is ripe, if nobody has by then: as soon as the
+    /// first has waited for long enough; a millisecond later where things wait one after the
+    /// other, for then whoever brings the next takes it along.
     #[must_use]
     pub fn due(&self) -> Option<Time> {
-        self.waiting.iter().map(|it| it.due).min()
+        let first = self.waiting.iter().map(|it| it.due).min()?;
+        Some(if self.is_busy { first + GRACE } else { first })
     }
 
-    /// Takes what has waited for long enough for one node.
-    pub fn ripe(&mut self, now: Time) -> Option<(NodeId, Vec<Message>)> {
+    /// Takes what has waited for long enough for one node, puts it into `leaving` and says whose
+    /// it is.
+    pub fn ripe(&mut self, now: Time, leaving: &mut Vec<Message>) -> Option<NodeId> {
         let place = self.waiting.iter().position(|it| it.due <= now)?;
         let waiting = self.waiting.swap_remove(place);
-        Some((waiting.to, waiting.all()))
+        let to = waiting.to;
+        waiting.leave(leaving);
+        Some(to)
     }
 }
 
 impl Waiting {
-    fn all(self) -> Vec<Message> {
-        let mut all = self.entries;
-        all.extend(self.word);
-        all
+    fn leave(self, leaving: &mut Vec<Message>) {
+        leaving.extend(self.entries);
+        leaving.extend(self.word);
     }
 }
 
@@ -296,9 +334,26 @@ mod tests {
         Voters::new([OWN, NEAR, FAR])
     }
 
-    /// What leaves for a node at once.
+    /// What leaves for a node at once, of those that this node leads.
+    fn pass_led(
+        company: &mut Company,
+        now: Time,
+        led: Option<&Voters>,
+        (to, message): (NodeId, Message),
+    ) -> Vec<Message> {
+        let mut leaving = Vec::new();
+        let led = led.map(|led| (OWN, led));
+        company.pass(now, led, (to, message), &mut leaving);
+        leaving
+    }
+
     fn pass(company: &mut Company, now: Time, to: NodeId, message: Message) -> Vec<Message> {
-        company.pass(now, Some((OWN, &voters())), to, message)
+        pass_led(company, now, Some(&voters()), (to, message))
+    }
+
+    fn ripe(company: &mut Company, now: Time) -> Option<(NodeId, Vec<Message>)> {
+        let mut leaving = Vec::new();
+        company.ripe(now, &mut leaving).map(|to| (to, leaving))
     }
 
     #[test]
@@ -316,8 +371,8 @@ mod tests {
         assert_eq!(pass(&mut company, later, FAR, commit(5)), []);
         assert_eq!(company.due(), Some(later));
         let all = vec![append(4, 9), append(5, 9), commit(5)];
-        assert_eq!(company.ripe(later), Some((FAR, all)));
-        assert_eq!(company.ripe(later), None);
+        assert_eq!(ripe(&mut company, later), Some((FAR, all)));
+        assert_eq!(ripe(&mut company, later), None);
     }
 
     #[test]
@@ -351,9 +406,9 @@ mod tests {
         let mut company = Company::default();
         acknowledge(&mut company, NEAR, 3);
         let joint = Voters::joint([OWN, NEAR, FAR], [OWN, NEAR]);
-        let sent = company.pass(Time::ZERO, Some((OWN, &joint)), FAR, append(4, 9));
+        let sent = pass_led(&mut company, Time::ZERO, Some(&joint), (FAR, append(4, 9)));
         assert_eq!(sent, [append(4, 9)]);
-        let sent = company.pass(Time::ZERO, None, FAR, append(4, 9));
+        let sent = pass_led(&mut company, Time::ZERO, None, (FAR, append(4, 9)));
         assert_eq!(sent, [append(4, 9)], "it leads nobody");
         assert_eq!(pass(&mut company, Time::ZERO, FAR, append(5, 9)), []);
         let much = append(6, usize::try_from(BYTES_MAX).unwrap());
@@ -371,7 +426,7 @@ mod tests {
             acknowledge(&mut company, NodeId::new(node), op);
         }
         let waits = |company: &mut Company, node: NodeId| {
-            let sent = company.pass(Time::ZERO, Some((OWN, &led)), node, append(10, 9));
+            let sent = pass_led(company, Time::ZERO, Some(&led), (node, append(10, 9)));
             sent.is_empty()
         };
         let waiting: Vec<u64> = nodes[1..]
@@ -395,6 +450,32 @@ mod tests {
     }
 
     #[test]
+    fn where_things_wait_one_after_the_other_nobody_is_woken_at_once() {
+        let mut company = Company::default();
+        let at = |micros| Time::ZERO + Duration::from_micros(micros);
+        pass(&mut company, at(0), FAR, commit(1));
+        assert_eq!(company.due(), Some(at(1_000)), "nothing waited before");
+        assert!(ripe(&mut company, at(1_000)).is_some());
+        pass(&mut company, at(1_500), FAR, commit(2));
+        assert_eq!(company.due(), Some(at(1_500) + PATIENCE + GRACE));
+        assert!(ripe(&mut company, at(2_500)).is_some(), "it is ripe as ever");
+        pass(&mut company, at(1_500) + CLOSE, FAR, commit(3));
+        assert_eq!(company.due(), Some(at(1_500) + CLOSE + PATIENCE));
+    }
+
+    #[test]
+    fn who_has_gone_is_forgotten() {
+        let mut company = Company::default();
+        for node in 10..200 {
+            acknowledge(&mut company, NodeId::new(node), 1);
+        }
+        assert!(company.peers.len() <= PEERS_MAX, "they asked for nothing");
+        acknowledge(&mut company, NEAR, 3);
+        pass(&mut company, Time::ZERO, FAR, append(4, 9));
+        assert_eq!(company.peers.len(), 2, "the voters are known");
+    }
+
+    #[test]
     fn what_tells_less_comes_behind_it() {
         let mut company = Company::default();
         acknowledge(&mut company, NEAR, 5);
@@ -412,8 +493,8 @@ mod tests {
         assert_eq!(pass(&mut company, Time::ZERO, NEAR, commit(7)), []);
         assert_eq!(pass(&mut company, later, NEAR, commit(8)), []);
         assert_eq!(company.due(), Some(later), "since the first came");
-        assert_eq!(company.ripe(Time::ZERO), None);
-        assert_eq!(company.ripe(later), Some((NEAR, vec![commit(8)])));
-        assert_eq!(company.ripe(later), None);
+        assert_eq!(ripe(&mut company, Time::ZERO), None);
+        assert_eq!(ripe(&mut company, later), Some((NEAR, vec![commit(8)])));
+        assert_eq!(ripe(&mut company, later), None);
     }
 }

@@ -100,6 +100,10 @@ pub(crate) struct Desk {
     held: Vec<(WriteId, NodeId, Message)>,
     /// Entries and commit points that wait for company.
     company: Company,
+    /// Empty: the memory for what leaves for a node at once.
+    leaving: Vec<Message>,
+    /// Empty: the memory for what is obeyed behind the records.
+    later: Vec<Effect>,
     /// Messages are encoded here, so that many share one allocation.
     arena: BytesMut,
 }
@@ -417,7 +421,7 @@ impl Engine {
             let term = self.replica.term().value();
             self.shared.term.store(term, Ordering::Release);
         }
-        let mut later = Vec::new();
+        let mut later = core::mem::take(&mut self.desk.later);
         for effect in effects.drain() {
             if let Effect::Persist { write, record } = effect {
                 self.desk.records.push(record);
@@ -431,9 +435,10 @@ impl Engine {
         if !is_alone {
             self.persist();
         }
-        for effect in later {
+        for effect in later.drain(..) {
             self.obey(effect);
         }
+        self.desk.later = later;
         if is_alone { self.flush_here() } else { Ok(()) }
     }
 
@@ -559,19 +564,24 @@ impl Engine {
     fn say(&mut self, to: NodeId, message: Message) {
         let now = self.shared.clock.now();
         let led = self.replica.led();
-        let leaving = self.desk.company.pass(now, led, to, message);
-        for message in &leaving {
-            self.send(to, message);
+        let mut leaving = core::mem::take(&mut self.desk.leaving);
+        let company = &mut self.desk.company;
+        company.pass(now, led, (to, message), &mut leaving);
+        for message in leaving.drain(..) {
+            self.send(to, &message);
         }
+        self.desk.leaving = leaving;
     }
 
     /// Sends what has waited for long enough.
     fn send_late(&mut self, now: Time) {
-        while let Some((to, leaving)) = self.desk.company.ripe(now) {
-            for message in &leaving {
-                self.send(to, message);
+        let mut leaving = core::mem::take(&mut self.desk.leaving);
+        while let Some(to) = self.desk.company.ripe(now, &mut leaving) {
+            for message in leaving.drain(..) {
+                self.send(to, &message);
             }
         }
+        self.desk.leaving = leaving;
     }
 }
 

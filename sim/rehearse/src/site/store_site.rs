@@ -92,6 +92,8 @@ pub(crate) struct StoreSite {
     /// What waits for company, as the engine's thread has it; only where work costs
     /// something, for elsewhere the world holds back what it likes.
     company: Company,
+    /// Empty: the memory for what leaves for a node at once.
+    leaving: Vec<Message>,
     /// What came in waits for the end of the batch to be decided on.
     is_undecided: bool,
     /// When it wants to be woken. Asked several times a batch, and only a step changes it.
@@ -143,6 +145,7 @@ impl StoreSite {
             standing: OnceCell::new(),
             labour: Labour::new(setup.costs.clone()),
             company: Company::default(),
+            leaving: Vec::new(),
             is_undecided: false,
             due: None,
             form: Form::new(setup, node),
@@ -453,9 +456,9 @@ impl StoreSite {
                 break;
             }
         }
-        while let Some((to, leaving)) = self.company.ripe(now) {
-            for message in &leaving {
-                send(to, message, None, effects);
+        while let Some(to) = self.company.ripe(now, &mut self.leaving) {
+            for message in self.leaving.drain(..) {
+                send(to, &message, None, effects);
             }
         }
         self.is_sweeping = self.replica.sweep();
@@ -486,12 +489,13 @@ impl StoreSite {
             replica::Effect::Send { to, message, after } => {
                 if self.labour.is_paid() {
                     let led = self.replica.led();
-                    let leaving = self.company.pass(now, led, to, message);
+                    let leaving = &mut self.leaving;
+                    self.company.pass(now, led, (to, message), leaving);
                     let last = leaving.len().saturating_sub(1);
-                    for (place, message) in leaving.iter().enumerate() {
+                    for (place, message) in leaving.drain(..).enumerate() {
                         // What waited states nothing that is not durable.
                         let after = after.filter(|_| place == last);
-                        send(to, message, after, effects);
+                        send(to, &message, after, effects);
                     }
                 } else {
                     send(to, &message, after, effects);

@@ -40,6 +40,8 @@ pub(crate) struct File {
     pub(crate) durable: Sheet,
     pub(crate) changes: Vec<Change>,
     pub(crate) handles: usize,
+    /// A sync failed, and what it was to save is read and not kept.
+    pub(crate) is_apart: bool,
 }
 
 /// Everything there is.
@@ -208,8 +210,12 @@ impl Device {
 
     pub(crate) fn sync_file(&mut self, file: u64) {
         let file = self.file(file);
-        for change in std::mem::take(&mut file.changes) {
+        for change in file.changes.drain(..) {
             match change {
+                // What is read and what is kept are one from here on.
+                Change::Write { at, bytes } if !file.is_apart => {
+                    file.durable.follow(&file.live, at, bytes.len());
+                }
                 Change::Write { at, bytes } => file.durable.put(at, &bytes),
                 Change::Blank { at, len } => file.durable.blank(at, len),
                 Change::SetLen { len } => file.durable.resize(len),

@@ -246,7 +246,9 @@ impl Disk for VirtualDisk {
             if std::mem::take(&mut device.fails_sync) {
                 // The system gives what it could not write up, and says so once.
                 device.failed_syncs += 1;
-                device.file(number).changes.clear();
+                let file = device.file(number);
+                file.changes.clear();
+                file.is_apart = true;
                 return Err(DiskError::Failed {
                     attempted: what(),
                     reason: "input/output error".to_owned(),

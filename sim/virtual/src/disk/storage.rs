@@ -150,7 +150,7 @@ impl Storage {
         let folder = path.rfind('/').map_or("", |end| &path[..=end]);
         let file = device.create(folder, path, bytes.len());
         let made = device.file(file);
-        made.live = Sheet::of(bytes.to_vec());
+        made.live = Sheet::of(bytes);
         made.durable = made.live.clone();
         made.changes.clear();
         device.sync_folder(folder);
@@ -192,11 +192,9 @@ impl Storage {
         let file = *device.names.get(path).expect("the file to corrupt exists");
         let start = usize::try_from(at.value()).expect("virtual files fit into memory");
         let file = device.file(file);
-        let live = file.live.part(start, len);
-        act(live.expect("the file does not end before"));
-        if let Some(durable) = file.durable.part(start, len) {
-            act(durable);
-        }
+        let is_there = file.live.revise(start, len, &act);
+        assert!(is_there, "the file does not end before");
+        file.durable.revise(start, len, &act);
     }
 }
 
