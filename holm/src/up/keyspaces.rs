@@ -17,6 +17,7 @@ use holm_base::{GroupId, NodeId};
 use holm_etcd::keyspaces::{Entry, Place, Table};
 use holm_etcd::members::Member;
 use holm_etcd::services::{Neighbours, Services};
+use holm_etcd::status::{Code, Status};
 use holm_net::{Certificates, Room};
 use holm_runtime::{Keyspaces, MemberConfig};
 use tokio::sync::watch;
@@ -263,11 +264,8 @@ impl Hosting {
             let Some(open) = self.open.get(&entry.id) else {
                 continue;
             };
-            let is_settled = entry.joining.is_empty() && entry.leaving.is_empty();
-            // Islands follow the table each by itself.
-            if entry.islands.is_some() {
-                continue;
-            }
+            let (joining, leaving) = self.changing(entry);
+            let is_settled = joining.is_empty() && leaving.is_empty();
             if is_settled || open.services.handle().leader() != Some(self.node) {
                 continue;
             }
@@ -278,14 +276,32 @@ impl Hosting {
         }
     }
 
-    async fn change_members(
-        &self,
-        entry: &Entry,
-        services: &Services,
-    ) -> Result<(), holm_etcd::status::Status> {
+    /// Which nodes are to come to the group that this node is of, and to go from it. Islands follow the table each by
+    /// itself; of the nodes of its own site this one sees to those that come and go while the site stays.
+    fn changing(&self, entry: &Entry) -> (Vec<u64>, Vec<u64>) {
+        let Some(islands) = &entry.islands else {
+            return (entry.joining.clone(), entry.leaving.clone());
+        };
+        let own = self.node.value();
+        let mates: Vec<u64> = islands.mates(own).chain([own]).collect();
+        let stays = mates.iter().any(|it| entry.sites.contains(it));
+        if islands.going(own).is_some() || !stays {
+            return (Vec::new(), Vec::new());
+        }
+        let mine = |all: &[u64]| {
+            all.iter()
+                .copied()
+                .filter(|it| mates.contains(it))
+                .collect()
+        };
+        (mine(&entry.joining), mine(&entry.leaving))
+    }
+
+    async fn change_members(&self, entry: &Entry, services: &Services) -> Result<(), Status> {
+        let (joining, leaving) = self.changing(entry);
         let there = services.members().await?;
         let all = self.services.members().await?;
-        for node in &entry.joining {
+        for node in &joining {
             match there.iter().find(|it| it.node.value() == *node) {
                 Some(member) if !member.is_learner => self.settle(entry.id, *node).await?,
                 Some(_learner) => {}
@@ -296,7 +312,7 @@ impl Hosting {
                 }
             }
         }
-        for node in &entry.leaving {
+        for node in &leaving {
             if there.iter().any(|it| it.node.value() == *node) {
                 services.let_site_go(NodeId::new(*node)).await?;
             }
@@ -306,7 +322,7 @@ impl Hosting {
     }
 
     /// What was under way with a site is done.
-    pub(super) async fn settle(&self, id: u32, node: u64) -> Result<(), holm_etcd::status::Status> {
+    pub(super) async fn settle(&self, id: u32, node: u64) -> Result<(), Status> {
         let settled = self.services.edit(|table| {
             let mut entries = table.keyspaces.iter_mut();
             if let Some(entry) = entries.find(|it| it.id == id) {
@@ -317,6 +333,10 @@ impl Hosting {
                 if entry.leaving.contains(&node) {
                     entry.leaving.retain(|it| *it != node);
                     entry.left.push(node);
+                    if let Some(islands) = &mut entry.islands {
+                        let unreadable = |error| Status::new(Code::Internal, format!("{error}"));
+                        islands.let_node_go(node).map_err(unreadable)?;
+                    }
                 }
             }
             Ok(())

@@ -147,6 +147,12 @@ impl Members {
         Ok(next)
     }
 
+    /// The next table, with the same slots: the nodes of a site are others.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        self.next()
+    }
+
     /// The next table, in which nothing behind `frozen.through` of a slot counts; its heir is
     /// active from then on.
     ///

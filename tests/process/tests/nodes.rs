@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use holm_process_tests::Gateway;
+use holm_process_tests::machine::Machine;
 use holm_process_tests::sites::{Sites, eventually, until};
 use serde_json::{Value, json};
 
@@ -113,6 +114,39 @@ fn all(at: SocketAddr) -> Result<Value> {
 fn names(found: &Value) -> BTreeSet<String> {
     let kvs = found.as_array().into_iter().flatten();
     kvs.map(|it| it["key"].to_string()).collect()
+}
+
+/// All nodes come to have all that was acknowledged, and the same; those of site a to the revision. All take writes.
+fn become_one(at_a: &[SocketAddr], at_b: SocketAddr, acknowledged: &[String]) -> Result<()> {
+    let mut expected = BTreeSet::new();
+    for key in acknowledged {
+        let key = holm_process_tests::base64::encode(key.as_bytes());
+        expected.insert(format!("\"{key}\""));
+    }
+    let everywhere: Vec<SocketAddr> = at_a.iter().copied().chain([at_b]).collect();
+    until("all nodes have all", || {
+        for at in &everywhere {
+            let Ok(found) = all(*at) else {
+                return Ok(false);
+            };
+            if !names(&found).is_superset(&expected) {
+                return Ok(false);
+            }
+        }
+        let first = names(&all(everywhere[0])?);
+        let others = everywhere[1..].iter().map(|at| Ok(names(&all(*at)?)));
+        let others: Vec<BTreeSet<String>> = others.collect::<Result<_>>()?;
+        Ok(others.iter().all(|it| *it == first))
+    })?;
+    // Of one site they are alike to the revision.
+    until("the nodes of site a are alike", || {
+        let first = all(at_a[0])?;
+        Ok(all(at_a[1])? == first && all(at_a[2])? == first)
+    })?;
+    for at in &everywhere {
+        Gateway::new(*at).put("last", "goes on")?;
+    }
+    Ok(())
 }
 
 fn run(sites: &Sites, words: &[&str]) -> Result<()> {
@@ -229,34 +263,7 @@ fn a_leader_killed_under_writes_and_sites_cut_apart_lose_nothing() -> Result<()>
     })?;
     let acknowledged: Vec<String> = writers.into_iter().flat_map(Writer::end).collect();
 
-    let mut expected = BTreeSet::new();
-    for key in &acknowledged {
-        let key = holm_process_tests::base64::encode(key.as_bytes());
-        expected.insert(format!("\"{key}\""));
-    }
-    let everywhere: Vec<SocketAddr> = at_a.iter().copied().chain([at_b]).collect();
-    until("all nodes have all", || {
-        for at in &everywhere {
-            let Ok(found) = all(*at) else {
-                return Ok(false);
-            };
-            if !names(&found).is_superset(&expected) {
-                return Ok(false);
-            }
-        }
-        let first = names(&all(everywhere[0])?);
-        let others = everywhere[1..].iter().map(|at| Ok(names(&all(*at)?)));
-        let others: Vec<BTreeSet<String>> = others.collect::<Result<_>>()?;
-        Ok(others.iter().all(|it| *it == first))
-    })?;
-    // Of one site they are alike to the revision.
-    until("the nodes of site a are alike", || {
-        let first = all(at_a[0])?;
-        Ok(all(at_a[1])? == first && all(at_a[2])? == first)
-    })?;
-    for at in &everywhere {
-        Gateway::new(*at).put("last", "goes on")?;
-    }
+    become_one(&at_a, at_b, &acknowledged)?;
     println!(
         "{} puts were acknowledged, and are everywhere",
         acknowledged.len()
@@ -307,5 +314,89 @@ fn a_site_of_several_nodes_comes_to_a_keyspace_and_another_leaves_it() -> Result
         ensure!(found.as_deref() == Some("of b"), "{node}: {found:?}");
         client.put(node, "goes on")?;
     }
+    Ok(())
+}
+
+/// Four nodes that joined by tokens: a1 with b has the keyspace, a2 and a3 came to its site later.
+fn grown() -> Result<Vec<Machine>> {
+    let names = ["a1", "b", "a2", "a3"];
+    let mut machines: Vec<Machine> = names
+        .iter()
+        .map(|name| Machine::new(name))
+        .collect::<Result<_>>()?;
+    let flags = ["--election-timeout=500", "--heartbeat-interval=50"];
+    let first = [&flags[..], &["--cluster=shop", "--site=a"]].concat();
+    let words = machines[0].first(&first);
+    machines[0].start(&words)?;
+    for at in 1..machines.len() {
+        let name = machines[at].name;
+        let join = format!("--join={}", machines[0].token(name, "10m")?);
+        let site = format!("--site={}", &name[..1]);
+        let words = machines[at].first(&[&flags[..], &[&join, &site]].concat());
+        machines[at].start(&words)?;
+        let voters = at + 1;
+        until("it has a vote", || {
+            Ok(machines[0].ask(&["status"])?["voters"] == voters)
+        })?;
+        if name != "b" {
+            continue;
+        }
+        let create = ["keyspace", "create", "fleet", "--guarantee", "local-first"];
+        let view = machines[0].ask(&create)?;
+        let mut a = Gateway::new(address(&view, "a1")?);
+        until("a1 writes", || Ok(a.put("first", "of a1").is_ok()))?;
+    }
+    // They say of which site they are once they have started.
+    until("all are known", || {
+        let view = machines[0].ask(&["keyspace", "show", "default"])?;
+        let shown = view["sites"].as_array().context("sites")?.iter();
+        Ok(shown.filter(|it| it["site"] == "a").count() == 3)
+    })?;
+    Ok(machines)
+}
+
+#[test]
+fn nodes_come_to_a_site_and_a_lost_one_goes() -> Result<()> {
+    let mut machines = grown()?;
+    let members = ["keyspace", "members", "fleet"];
+    let view = machines[0].ask(&[&members[..], &["add", "a"]].concat())?;
+    let shown = view["sites"].as_array().context("sites")?;
+    ensure!(shown.len() == 4, "{view}");
+    ensure!(shown.iter().all(|it| it["standing"] == "member"), "{view}");
+    for node in ["a2", "a3"] {
+        let mut client = Gateway::new(address(&view, node)?);
+        let found = eventually("it serves", || client.value("first"))?;
+        ensure!(found.as_deref() == Some("of a1"), "{node}: {found:?}");
+    }
+    let mut a2 = Gateway::new(address(&view, "a2")?);
+    a2.put("second", "of a2")?;
+    let mut b = Gateway::new(address(&view, "b")?);
+    until("b has it", || Ok(b.value("second")?.is_some()))?;
+
+    // The first node of the site is lost; the others go on, and let it go.
+    machines[0].kill()?;
+    eventually("the site goes on", || a2.put("third", "of a2"))?;
+    until("b hears of it from another", || {
+        Ok(b.value("third")?.is_some())
+    })?;
+    let goes = |name: &str| {
+        // The command may give up waiting; what it began goes on.
+        let begun = machines[2].ask(&[&members[..], &["remove", name]].concat());
+        until("it has gone", || {
+            let Ok(view) = machines[3].ask(&["keyspace", "show", "fleet"]) else {
+                return Ok(false);
+            };
+            Ok(address(&view, name).is_err())
+        })
+        .with_context(|| format!("{name}: {begun:?}"))
+    };
+    goes("a1")?;
+    let list = a2.post("cluster/member/list", &json!({}))?;
+    let left = list.body["members"].as_array().context("members")?;
+    ensure!(left.len() == 2, "{left:?}");
+    goes("b")?;
+    a2.put("fourth", "of a2")?;
+    let mut a3 = Gateway::new(address(&view, "a3")?);
+    ensure!(a3.value("fourth")?.is_some(), "one island of two nodes");
     Ok(())
 }

@@ -112,7 +112,10 @@ impl Hosting {
                 self.services.tell_island(entry.id, from, tip).await?;
             }
         }
+        // One that comes to a site which serves is taken in by its leader.
+        let comes_late = islands.late.contains(&self.node.value());
         if entry.joining.contains(&self.node.value())
+            && !comes_late
             && self.has_received(entry, services, island).await?
         {
             self.settle(entry.id, self.node.value()).await?;

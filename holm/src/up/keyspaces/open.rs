@@ -83,8 +83,11 @@ pub(super) async fn open(
         cluster: keyspace_cluster_id(means.cluster(), entry.group()),
         client_urls: urls.clone(),
         members,
-        // An island is a group of its own: nobody votes it in.
-        is_joining: entry.islands.is_none() && !entry.is_founder(node),
+        // An island is a group of its own: nobody votes it in, but a node that came to its site later.
+        is_joining: match &entry.islands {
+            None => !entry.is_founder(node),
+            Some(islands) => islands.late.contains(&node.value()),
+        },
         kv: parts::engine(&means.config),
         shores: None,
         metrics: Arc::clone(&metrics),
@@ -131,8 +134,11 @@ fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> 
     config.cluster = keyspace_cluster_id(config.cluster, place);
     // Its nodes are one group: who follows has what the leader acknowledged.
     let nodes = islands.slots.iter().filter(|(_, it)| **it == own.value());
-    let nodes: Vec<u64> = nodes.map(|(node, _)| *node).collect();
-    config.members.retain(|it| nodes.contains(&it.node.value()));
+    let nodes = nodes.map(|(node, _)| *node);
+    let first: Vec<u64> = nodes
+        .filter(|it| config.is_joining || !islands.late.contains(it))
+        .collect();
+    config.members.retain(|it| first.contains(&it.node.value()));
     let since = islands.table()?.active().get(&own).copied();
     let kind = Type::named(&islands.merge);
     let rules = Rules {

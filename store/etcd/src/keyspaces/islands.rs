@@ -31,6 +31,9 @@ pub struct Islands {
     pub since_unix_ms: u64,
     /// Each node's place in vectors, 1 to 255: the nodes of a site have one.
     pub slots: BTreeMap<u64, u8>,
+    /// Nodes that came to their site when this had the keyspace already.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub late: BTreeSet<u64>,
     /// The table of members in hexadecimal, once the sites are others than in the beginning.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub members: String,
@@ -136,6 +139,41 @@ impl Islands {
         self.slots
             .extend(nodes.iter().map(|node| (*node, slot.value())));
         Ok(())
+    }
+
+    /// Takes a node in at a site that is there: it gets the site's slot, and others hear of it by
+    /// the next table.
+    ///
+    /// # Errors
+    ///
+    /// If the table cannot be read.
+    pub fn take_node_in(&mut self, slot: Slot, node: u64) -> Result<(), IslandsError> {
+        let next = self.table()?.again();
+        self.set(&next);
+        self.slots.insert(node, slot.value());
+        self.late.insert(node);
+        Ok(())
+    }
+
+    /// Lets a node go whose site stays, with others.
+    ///
+    /// # Errors
+    ///
+    /// If the table cannot be read.
+    pub fn let_node_go(&mut self, node: u64) -> Result<(), IslandsError> {
+        if self.slots.remove(&node).is_some() {
+            let next = self.table()?.again();
+            self.set(&next);
+        }
+        self.late.remove(&node);
+        Ok(())
+    }
+
+    /// The other nodes of a node's site.
+    pub fn mates(&self, node: u64) -> impl Iterator<Item = u64> {
+        let slot = self.slots.get(&node).copied();
+        let nodes = slot.into_iter().flat_map(|slot| self.at(slot));
+        nodes.filter(move |it| *it != node)
     }
 
     /// Whether a node said that its data is an older copy: what it says of itself does not count,
@@ -303,6 +341,7 @@ mod tests {
             exists: String::new(),
             since_unix_ms: 7,
             slots: BTreeMap::from([(10, 1), (20, 2), (30, 3)]),
+            late: BTreeSet::new(),
             members: String::new(),
             former: BTreeMap::new(),
             going: BTreeMap::new(),
@@ -356,6 +395,19 @@ mod tests {
             "not its own"
         );
         assert_eq!(islands.tell(slot(1), 11, said(7)), Ok(vec![10, 11]));
+        islands.take_node_in(slot(3), 31).expect("readable");
+        let roster = islands.roster().expect("readable");
+        assert_eq!(
+            (roster.members.epoch(), &roster.nodes[&slot(3)][..]),
+            (4, &[30, 31][..])
+        );
+        assert_eq!(islands.mates(31).collect::<Vec<_>>(), [30]);
+        islands.let_node_go(30).expect("readable");
+        let roster = islands.roster().expect("readable");
+        assert_eq!(
+            (roster.members.epoch(), &roster.nodes[&slot(3)][..]),
+            (5, &[31][..])
+        );
         islands.take_in(&[40, 41], 8).expect("there is room");
         let nodes = islands.roster().expect("readable").nodes;
         assert_eq!(nodes[&slot(4)], vec![40, 41]);

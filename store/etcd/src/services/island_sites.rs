@@ -114,20 +114,11 @@ pub(super) fn join(
     nodes: &[u64],
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
-    let (site, name) = (&request.site, &request.name);
-    let known = nodes
-        .iter()
-        .filter(|node| entry.hosts().any(|it| it == **node));
-    let known = known.count();
-    if known == nodes.len() {
-        return Ok(());
-    }
-    if known > 0 {
-        return Err(not_now(format!(
-            "keyspace {name} is at {known} of the {} nodes of site {site}, and a node that came to the site later takes \
-             no part in it: this release cannot change the nodes of an island",
-            nodes.len()
-        )));
+    let name = &request.name;
+    let slots = nodes.iter();
+    let slots = slots.filter_map(|node| islands(entry).slot(*node));
+    if let Some(slot) = slots.min() {
+        return join_site(entry, nodes, slot);
     }
     let slots: BTreeSet<u8> = islands(entry).slots.values().copied().collect();
     if slots.len() >= ISLANDS_MAX {
@@ -139,6 +130,37 @@ pub(super) fn join(
         .take_in(nodes, unix_ms())
         .map_err(unreadable)?;
     entry.joining.extend(nodes);
+    Ok(())
+}
+
+/// Takes those nodes of a site in that came to it later.
+fn join_site(entry: &mut Keyspace, nodes: &[u64], slot: Slot) -> Result<(), Status> {
+    for node in nodes {
+        if islands(entry).slot(*node).is_none() {
+            islands(entry)
+                .take_node_in(slot, *node)
+                .map_err(unreadable)?;
+            entry.joining.push(*node);
+        }
+    }
+    Ok(())
+}
+
+/// Lets one node of a site go; the site stays with the others. They let it go without asking it.
+///
+/// # Errors
+///
+/// If none of the others has a vote.
+pub(super) fn leave_site(entry: &mut Keyspace, node: u64, name: &str) -> Result<(), Status> {
+    let mates: Vec<u64> = islands(entry).mates(node).collect();
+    if !mates.iter().any(|it| entry.sites.contains(it)) {
+        return Err(not_now(format!(
+            "{name} is the last node of its site with a vote: let the site go, or have another node join it first"
+        )));
+    }
+    entry.sites.retain(|it| *it != node);
+    entry.joining.retain(|it| *it != node);
+    entry.leaving.push(node);
     Ok(())
 }
 

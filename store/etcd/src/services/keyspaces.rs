@@ -188,6 +188,10 @@ impl Services {
             let found = table.keyspaces.iter_mut();
             let entry = found.into_iter().find(|it| it.name == request.name);
             let entry = entry.ok_or_else(|| no_such(&request.name))?;
+            let is_node = entry.islands.is_some() && check_whole(&members, &request.site).is_err();
+            if is_node && request.is_leaving {
+                return leave_node(entry, &nodes, &request);
+            }
             if entry.islands.is_some() {
                 check_whole(&members, &request.site)?;
             }
@@ -516,22 +520,45 @@ fn begin_joining(
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
-    let goes = |node: &u64| entry.left.contains(node) || entry.leaving.contains(node);
-    if nodes.iter().any(goes) {
+    let goes = |node: &&u64| entry.left.contains(node) || entry.leaving.contains(node);
+    // One node of a site may have gone, and others come.
+    let nodes: Vec<u64> = nodes.iter().filter(|it| !goes(it)).copied().collect();
+    if nodes.is_empty() {
         return Err(not_now(format!(
             "site {site} was let go from keyspace {name}, and who was let go cannot come back: \
              take another site in, or make a new keyspace"
         )));
     }
     if entry.islands.is_some() {
-        return island_sites::join(entry, nodes, request);
+        return island_sites::join(entry, &nodes, request);
     }
     for node in nodes {
-        if !entry.hosts().any(|it| it == *node) {
-            entry.joining.push(*node);
+        if !entry.hosts().any(|it| it == node) {
+            entry.joining.push(node);
         }
     }
     Ok(())
+}
+
+/// One node of a site goes from a local-first keyspace.
+fn leave_node(
+    entry: &mut Entry,
+    nodes: &[u64],
+    request: &KeyspaceMemberRequest,
+) -> Result<(), Status> {
+    let (site, name) = (&request.site, &request.name);
+    let there = nodes
+        .iter()
+        .find(|node| entry.hosts().any(|it| it == **node));
+    let Some(node) = there.copied() else {
+        return Err(not_now(format!(
+            "keyspace {name} is not at node {site}: `holm keyspace members {name}` shows where it is"
+        )));
+    };
+    if entry.leaving.contains(&node) {
+        return Ok(());
+    }
+    island_sites::leave_site(entry, node, site)
 }
 
 fn begin_leaving(

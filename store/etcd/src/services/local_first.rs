@@ -110,6 +110,7 @@ impl Services {
             },
             since_unix_ms: unix_ms(),
             slots: slots.collect(),
+            late: BTreeSet::new(),
             members: String::new(),
             former: BTreeMap::new(),
             going: BTreeMap::new(),
