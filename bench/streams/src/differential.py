@@ -56,8 +56,11 @@ def aggregate(chance):
     return text
 
 
-def query(chance):
-    """One query, for each of the two, and how many of its first columns are keys."""
+def query(chance, is_flinks):
+    """One query, for each of the two, and how many of its first columns are keys.
+
+    Flink wants hopping windows that are a multiple of their slide.
+    """
     keys = chance.choice([[], ["k"], ["s"], ["b"], ["k", "s"], ["s", "b"]])
     values = [f"{aggregate(chance)} AS r{at}" for at in range(chance.randrange(1, 6))]
     where = f" WHERE {condition(chance)}" if chance.random() < 0.6 else ""
@@ -67,7 +70,8 @@ def query(chance):
         keys = keys or ["k"]
         text = f"SELECT {', '.join(keys + values)} FROM {{}}{where} GROUP BY {', '.join(keys)}"
         return text.format("stdin"), text.format("t"), len(keys)
-    slide = size if kind == "tumble" else chance.choice([it for it in [1, 2, 5, 10, 60] if size % it == 0 or it < size])
+    slides = [it for it in [1, 2, 5, 10, 60] if size % it == 0 or it < size and not is_flinks]
+    slide = size if kind == "tumble" else chance.choice(slides)
     window = (f"TUMBLE(TABLE stdin, DESCRIPTOR(ts), INTERVAL '{size}' SECOND)" if kind == "tumble"
               else f"HOP(TABLE stdin, DESCRIPTOR(ts), INTERVAL '{slide}' SECOND, INTERVAL '{size}' SECOND)")
     by = ["window_start"] + keys
@@ -159,7 +163,7 @@ def main():
             with open(f"{folder}/rows.jsonl", "w", encoding="utf-8") as lines:
                 lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(chance, 2_000))
             peer.take(f"{folder}/rows.jsonl")
-        ours, theirs, keys = query(chance)
+        ours, theirs, keys = query(chance, isinstance(peer, Flink))
         table = f"CREATE TABLE stdin ({COLUMNS}, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector'='stdin'); "
         with open(f"{folder}/rows.jsonl", "rb") as lines:
             ran = subprocess.run([binary, "stream", "run", "--sql", table + ours], stdin=lines, capture_output=True, check=False)
