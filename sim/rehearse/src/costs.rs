@@ -10,7 +10,7 @@ use crate::scenario::{Kind as ValueKind, Table, Value, read_tree, refuse, whole}
 /// How many quantiles a table has.
 pub const TABLE: usize = 64;
 /// The version of the file.
-const FORMAT: u64 = 3;
+const FORMAT: u64 = 4;
 /// How far a figure of the model may lie from the real one, as a share.
 pub const TOLERANCE: f64 = 0.15;
 
@@ -20,7 +20,7 @@ pub const FOREIGN_MAX: f64 = 0.08;
 /// A kind of work that has a price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
-    /// A sleeping thread runs again: one switch, there and back.
+    /// A sleeping thread runs again on a core that works: one switch, there and back.
     ThreadWake,
     /// The generator serves a connection that has something for it.
     GeneratorPoll,
@@ -50,15 +50,17 @@ pub enum Work {
     LinkKib,
     /// And where they are read and taken apart.
     LinkReadKib,
-    /// A batch goes to the log: one write, one sync, without the waiting.
+    /// A batch goes to the log on a core that works meanwhile: one write, one sync, without the waiting.
     LogFlush,
+    /// The same where the core sleeps until the disk is done.
+    IdleFlush,
     /// What an entry in it costs beyond that.
     LogEntry,
 }
 
 impl Work {
     /// All of them, by the names that the file uses.
-    pub const ALL: [(&'static str, Self); 17] = [
+    pub const ALL: [(&'static str, Self); 18] = [
         ("thread.wake", Self::ThreadWake),
         ("generator.poll", Self::GeneratorPoll),
         ("generator.put.256", Self::GeneratorPut),
@@ -75,6 +77,7 @@ impl Work {
         ("link.kib", Self::LinkKib),
         ("link.read.kib", Self::LinkReadKib),
         ("log.flush", Self::LogFlush),
+        ("log.flush.idle", Self::IdleFlush),
         ("log.entry.256", Self::LogEntry),
     ];
 
@@ -159,6 +162,45 @@ pub struct Measured {
     pub follower: Parts,
     /// What the generator spent.
     pub generator: f64,
+}
+
+/// What it takes to wake a thread on a core that sleeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdleWake {
+    /// How long the core has slept, in nanoseconds.
+    pub slept: u64,
+    /// What the thread spends on waking, in nanoseconds of CPU.
+    pub wake: u64,
+    /// What whoever calls it spends.
+    pub call: u64,
+    /// How long it takes until it runs, less what it spends, in nanoseconds, ascending.
+    pub delay: Vec<u64>,
+}
+
+impl IdleWake {
+    fn lines(&self) -> String {
+        let [slept, wake, call] = [self.slept, self.wake, self.call].map(micros);
+        let delay = listed(&self.delay);
+        format!("\n[[idle]]\nslept = {slept}\nwake = {wake}\ncall = {call}\ndelay = [{delay}]")
+    }
+}
+
+impl Measured {
+    fn lines(&self) -> String {
+        let load = self.load.map_or("echo", Load::name);
+        let (sites, clients, connections) = (self.sites, self.clients, self.connections);
+        let parts = |it: &Parts| {
+            let all = [it.front, it.engine, it.log, it.other];
+            all.map(|nanos| format!("{:.4}", nanos / 1e3)).join(", ")
+        };
+        format!(
+            "\n[[measured]]\nload = {load:?}\nsites = {sites}\nclients = {clients}\nconnections = {connections}\n\
+             leader = [{}]\nfollower = [{}]\ngenerator = {:.4}",
+            parts(&self.leader),
+            parts(&self.follower),
+            self.generator / 1e3
+        )
+    }
 }
 
 /// What was seen under one load, in a closed loop at the site that leads.
@@ -274,8 +316,11 @@ pub struct Costs {
     pub value_bytes: u32,
     /// Nanoseconds of CPU, by [`Work`].
     cpu: [u64; Work::ALL.len()],
-    /// How long a sleeping thread takes to run, in nanoseconds, ascending.
+    /// How long a sleeping thread takes to run on a core that works, beyond what it and its caller spend, in
+    /// nanoseconds, ascending.
     pub wake: Vec<u64>,
+    /// The same on a core that sleeps, by how long it has, ascending.
+    pub idle: Vec<IdleWake>,
     /// How long a sync of the log waits without a core, in nanoseconds, ascending.
     pub sync: Vec<u64>,
     /// The same while others sync, too: as many as a machine of the table has sites, without pause.
@@ -301,6 +346,7 @@ impl Costs {
             value_bytes: 256,
             cpu: [0; Work::ALL.len()],
             wake: vec![0],
+            idle: Vec::new(),
             sync: vec![0],
             sync_beside: vec![0],
             measured: Vec::new(),
@@ -328,8 +374,8 @@ impl Costs {
     pub fn parse(text: &str, file: &str) -> Result<Self, Refusal> {
         let mut top = read_tree(text, file)?;
         let format = top.need("format")?;
-        if top.number(&format, "format")?.to_bits() != 3.0_f64.to_bits() {
-            let what = "format is 3: this build reads no other; calibrate again";
+        if top.number(&format, "format")?.to_bits() != 4.0_f64.to_bits() {
+            let what = "format is 4: this build reads no other; calibrate again";
             return Err(top.refuse(format.line, what));
         }
         let machine = Machine {
@@ -345,6 +391,7 @@ impl Costs {
         costs.value_bytes = u32::try_from(number(&mut top, "value_bytes")?).unwrap_or(0);
         costs.prices(&mut top)?;
         costs.wake = quantiles(&mut top, "wake")?;
+        costs.idle = idle(&mut top)?;
         costs.sync = quantiles(&mut top, "sync")?;
         costs.sync_beside = quantiles(&mut top, "sync_beside")?;
         costs.measured = measured(&mut top)?;
@@ -401,30 +448,17 @@ impl Costs {
             ("sync", &self.sync),
             ("sync_beside", &self.sync_beside),
         ] {
-            let points = table.iter().map(|nanos| micros(*nanos));
-            line(format!(
-                "{name} = [{}]",
-                points.collect::<Vec<_>>().join(", ")
-            ));
+            line(format!("{name} = [{}]", listed(table)));
         }
         line("\n[cpu]".to_owned());
         for (name, work) in Work::ALL {
             line(format!("{name:?} = {}", micros(self.of(work))));
         }
+        for one in &self.idle {
+            line(one.lines());
+        }
         for one in &self.measured {
-            let load = one.load.map_or("echo", Load::name);
-            let (sites, clients, connections) = (one.sites, one.clients, one.connections);
-            let parts = |it: &Parts| {
-                let all = [it.front, it.engine, it.log, it.other];
-                all.map(|nanos| format!("{:.4}", nanos / 1e3)).join(", ")
-            };
-            line(format!(
-                "\n[[measured]]\nload = {load:?}\nsites = {sites}\nclients = {clients}\nconnections = {connections}\n\
-                 leader = [{}]\nfollower = [{}]\ngenerator = {:.4}",
-                parts(&one.leader),
-                parts(&one.follower),
-                one.generator / 1e3
-            ));
+            line(one.lines());
         }
         for (name, cells) in [("real", &self.real), ("model", &self.model)] {
             for cell in cells {
@@ -512,6 +546,11 @@ pub fn worst(misses: &[Miss]) -> Option<&Miss> {
     judged.max_by(|one, other| one.error.abs().total_cmp(&other.error.abs()))
 }
 
+fn listed(table: &[u64]) -> String {
+    let points = table.iter().map(|nanos| micros(*nanos));
+    points.collect::<Vec<_>>().join(", ")
+}
+
 fn micros(nanos: u64) -> String {
     format!("{}.{:03}", nanos / 1_000, nanos % 1_000)
 }
@@ -548,6 +587,30 @@ fn quantiles(table: &mut Table, key: &'static str) -> Result<Vec<u64>, Refusal> 
         return Err(table.refuse(line, format!("{key} is a list of {TABLE} rising spans")));
     }
     Ok(spans)
+}
+
+fn idle(top: &mut Table) -> Result<Vec<IdleWake>, Refusal> {
+    let one = |mut table: Table| {
+        let span = |table: &mut Table, key: &'static str| {
+            let value = table.need(key)?;
+            nanos(table, &value, key)
+        };
+        let timed = IdleWake {
+            slept: span(&mut table, "slept")?,
+            wake: span(&mut table, "wake")?,
+            call: span(&mut table, "call")?,
+            delay: quantiles(&mut table, "delay")?,
+        };
+        table.finish()?;
+        Ok(timed)
+    };
+    let all: Result<Vec<IdleWake>, Refusal> = top.tables("idle")?.into_iter().map(one).collect();
+    let all = all?;
+    if all.is_empty() || !all.is_sorted_by_key(|one| one.slept) {
+        let what = "[[idle]] says what it takes to wake a core, by how long it has slept, rising";
+        return Err(top.refuse(1, what));
+    }
+    Ok(all)
 }
 
 fn cells(top: &mut Table, key: &'static str) -> Result<Vec<Cell>, Refusal> {

@@ -110,8 +110,8 @@ mod timed;
 mod validate;
 
 pub use costs::{
-    Cell, Costs, FOREIGN_MAX, Load, Machine, Measured, Miss, Parts, TABLE, TOLERANCE, Work, misses,
-    worst,
+    Cell, Costs, FOREIGN_MAX, IdleWake, Load, Machine, Measured, Miss, Parts, TABLE, TOLERANCE,
+    Work, misses, worst,
 };
 pub use holm_virtual::TapeError;
 pub use options::{Feedback, Options, Progress, Silent};

@@ -125,44 +125,36 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     let read = counts(costs, &ends.range[1])?;
     let many = counts(costs, &ends.put[1])?;
     let price = |costs: &Costs, work: Work| exact(costs.of(work));
-    let wake = price(costs, Work::ThreadWake);
     // Batches, and reads: the leader's engine under few and many that read.
     let few = &ends.range[0];
     let (put, range) = (&ends.put[1], &ends.range[1]);
     let own = |share: &Share| share.turns - share.turns_here;
     let awake =
-        |end: &Measured, share: &Share| end.leader.engine + end.leader.other - share.wakes * wake;
+        |end: &Measured, share: &Share| end.leader.engine + end.leader.other - share.timed_nanos;
     let (slow, fast) = (awake(few, &asked.leader), awake(range, &read.leader));
     let turn = (slow - fast) / (own(&asked.leader) - own(&read.leader));
     let turn = noted.floor("engine.turn", turn);
     let asks = fast - own(&read.leader) * turn;
     // Links: a follower of few clients that read.
     let share = &asked.follower;
-    let calls = few.follower.front - share.worker_wakes * wake - share.turns_here * turn;
+    let calls = few.follower.front - share.worker_timed_nanos - share.turns_here * turn;
     let call = noted.floor("link.call", calls / (share.writes + share.reads));
     // Entries: a follower of many that write.
     let share = &many.follower;
-    let flush = price(costs, Work::LogFlush);
-    let engine = |share: &Share| {
-        let flushes = share.own_flushes - share.flushes_here;
-        own(share) * turn + share.wakes * wake + flushes * flush
-    };
+    let engine = |share: &Share| own(share) * turn + share.timed_nanos;
     let entry = put.follower.engine + put.follower.other - engine(share);
     let entry = entry / (share.records - share.records_here).max(f64::EPSILON);
     let entry = noted.floor("engine.entry.256", entry);
-    let here = |share: &Share| {
-        share.turns_here * turn + share.records_here * entry + share.flushes_here * flush
-    };
-    let calls = share.worker_wakes * wake + (share.writes + share.reads) * call + here(share);
+    let here = |share: &Share| share.turns_here * turn + share.records_here * entry;
+    let calls = share.worker_timed_nanos + (share.writes + share.reads) * call + here(share);
     let taken = |kib: f64| {
         let left = put.follower.front - calls - share.link_kib * kib;
         left / share.read_kib
     };
-    let flushes = (share.flushes - share.own_flushes) * (flush + wake);
-    let log = noted.floor("log.entry.256", put.follower.log - flushes);
+    let log = noted.floor("log.entry.256", put.follower.log - share.log_timed_nanos);
     // The front of a site alone has no links; what more it does with others is theirs.
     let polls = |share: &Share| share.polls * price(costs, Work::FrontPoll);
-    let slept = |share: &Share| share.worker_wakes * wake;
+    let slept = |share: &Share| share.worker_timed_nanos;
     let lead = &many.leader;
     let writes = ends.alone.leader.front - polls(lead) - slept(lead);
     let links = |share: &Share| (share.writes + share.reads) * call;
@@ -197,7 +189,7 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
 /// What the generator spends on an operation, beyond turning to its connections.
 fn sends(costs: &Costs, end: &Measured, counts: &Counts) -> f64 {
     let polls = counts.generator_polls * exact(costs.of(Work::GeneratorPoll));
-    end.generator - polls - counts.generator_wakes * exact(costs.of(Work::ThreadWake))
+    end.generator - polls - counts.generator_wake_nanos
 }
 
 #[expect(clippy::cast_precision_loss, reason = "prices are far below 2^53")]

@@ -9,7 +9,7 @@ use holm_machine::Limits;
 use holm_raft::ReadMode;
 use holm_virtual::{
     ClockSpec, Distribution, FaultKind, FaultPlan, FaultRate, LinkSpec, NodeSpec, Order,
-    Overtaking, Place, Quantiles, Report, Tape, Work, World, WorldSpec,
+    Overtaking, Place, Quantiles, Report, Tape, Wake, Work, World, WorldSpec,
 };
 
 use crate::costs::{Costs, Work as Priced};
@@ -43,8 +43,6 @@ pub(crate) struct Stage {
     pub(crate) gaps: Vec<Option<Quantiles>>,
     /// How many hosts there are.
     pub(crate) hosts: usize,
-    /// How long a sleeping thread takes to run.
-    wake: Quantiles,
     /// What islands have in common, if the keyspace is local-first.
     pub(crate) isles: Option<Isles>,
 }
@@ -139,7 +137,6 @@ impl Stage {
             voters,
             gaps: gaps.map(|one| one.rate_milli.map(gap)).collect(),
             hosts: hosts.len(),
-            wake: wake(scenario),
         }
     }
 
@@ -205,8 +202,7 @@ impl Stage {
         let nodes = (0..scenario.sites.len()).map(|site| self.of_site(site).next());
         let nodes = nodes.map(|node| node.expect("a site has a node")).collect();
         let generator = scenario.has_generator.then_some(0);
-        let prices = (costs, self.wake.clone());
-        Some(Fronts::new(prices, nodes, groups, generator))
+        Some(Fronts::new(costs, nodes, groups, generator))
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
@@ -276,10 +272,16 @@ impl Stage {
     }
 }
 
-/// How long a thread takes to wake.
-fn wake(scenario: &Scenario) -> Quantiles {
-    let costs = scenario.costs.as_deref();
-    costs.map_or_else(|| Quantiles::fixed(0), |costs| measured(&costs.wake))
+/// What it takes to wake a thread where a core sleeps.
+fn wake_idle(costs: &Costs) -> Vec<Wake> {
+    let timed = costs.idle.iter();
+    let timed = timed.map(|one| Wake {
+        slept_nanos: one.slept,
+        own_nanos: one.wake,
+        call_nanos: one.call,
+        delay: measured(&one.delay),
+    });
+    timed.collect()
 }
 
 /// A node at a site, on one of the hosts.
@@ -298,7 +300,8 @@ fn node_spec(scenario: &Scenario, site: usize, host: usize, setup: Setup) -> Nod
             .filter(|_| part.disk.is_usual)
             .map(|costs| measured(&costs.sync_beside)),
         work: costs.map_or_else(Work::default, |costs| work(costs, part.cores)),
-        wake: wake(scenario),
+        wake: costs.map_or_else(|| Quantiles::fixed(0), |costs| measured(&costs.wake)),
+        wake_idle: costs.map_or_else(Vec::new, wake_idle),
     }
 }
 
@@ -335,6 +338,7 @@ fn work(costs: &Costs, cores: usize) -> Work {
         batch_nanos: costs.of(Priced::EngineTurn),
         wake_nanos: costs.of(Priced::ThreadWake),
         flush_nanos: costs.of(Priced::LogFlush),
+        flush_idle_nanos: costs.of(Priced::IdleFlush),
         workers: cores,
         write_nanos: costs.of(Priced::LinkCall),
         read_nanos: costs.of(Priced::LinkCall),

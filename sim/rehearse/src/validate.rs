@@ -24,6 +24,12 @@ pub struct Share {
     pub turns_here: f64,
     /// Times that its thread woke.
     pub wakes: f64,
+    /// What it spent on that, on waking others and on flushes, in nanoseconds: all that has been timed by itself.
+    pub timed_nanos: f64,
+    /// The same of the log's thread.
+    pub log_timed_nanos: f64,
+    /// And of the workers.
+    pub worker_timed_nanos: f64,
     /// Messages sent.
     pub sent: f64,
     /// Flushes of the log.
@@ -61,6 +67,8 @@ pub struct Counts {
     pub generator_polls: f64,
     /// Times that it woke for one.
     pub generator_wakes: f64,
+    /// What it spent on that and on waking others, in nanoseconds.
+    pub generator_wake_nanos: f64,
 }
 
 /// What the model says of a load.
@@ -148,6 +156,9 @@ fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String>
         turns: float(site.node.turns) / answers,
         turns_here: float(site.node.turns_here) / answers,
         wakes: float(site.node.wakes) / answers,
+        timed_nanos: float(site.node.timed_nanos) / answers,
+        log_timed_nanos: float(site.node.log_timed_nanos) / answers,
+        worker_timed_nanos: float(site.node.worker_timed_nanos) / answers,
         sent: float(site.node.sent) / answers,
         flushes: float(site.node.flushes) / answers,
         own_flushes: float(site.node.own_flushes) / answers,
@@ -161,7 +172,12 @@ fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String>
         read_kib: float(site.node.read_bytes) / 1024.0 / answers,
         polls: float(site.front.halves) / 2.0 / answers,
     };
-    let FrontUse { halves, wakes, .. } = used.generator;
+    let FrontUse {
+        halves,
+        wakes,
+        wake_nanos,
+        ..
+    } = used.generator;
     let [leader, first, second] = used.sites.as_slice() else {
         return Err("the model has three sites".to_owned());
     };
@@ -179,6 +195,7 @@ fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String>
             follower: share(first).both(share(second)).times(0.5),
             generator_polls: float(halves) / 2.0 / answers,
             generator_wakes: float(wakes) / answers,
+            generator_wake_nanos: float(wake_nanos) / answers,
         },
     })
 }
@@ -189,6 +206,9 @@ impl Share {
             turns: self.turns + other.turns,
             turns_here: self.turns_here + other.turns_here,
             wakes: self.wakes + other.wakes,
+            timed_nanos: self.timed_nanos + other.timed_nanos,
+            log_timed_nanos: self.log_timed_nanos + other.log_timed_nanos,
+            worker_timed_nanos: self.worker_timed_nanos + other.worker_timed_nanos,
             flushes_here: self.flushes_here + other.flushes_here,
             records: self.records + other.records,
             records_here: self.records_here + other.records_here,
@@ -209,6 +229,9 @@ impl Share {
             turns: self.turns * by,
             turns_here: self.turns_here * by,
             wakes: self.wakes * by,
+            timed_nanos: self.timed_nanos * by,
+            log_timed_nanos: self.log_timed_nanos * by,
+            worker_timed_nanos: self.worker_timed_nanos * by,
             flushes_here: self.flushes_here * by,
             records: self.records * by,
             records_here: self.records_here * by,
@@ -241,6 +264,7 @@ fn plus(one: &Modelled, other: &Modelled) -> Modelled {
             follower: c.follower.both(d.follower),
             generator_polls: c.generator_polls + d.generator_polls,
             generator_wakes: c.generator_wakes + d.generator_wakes,
+            generator_wake_nanos: c.generator_wake_nanos + d.generator_wake_nanos,
         },
     }
 }
@@ -260,6 +284,7 @@ fn scaled(one: &Modelled, by: f64) -> Modelled {
             follower: c.follower.times(by),
             generator_polls: c.generator_polls * by,
             generator_wakes: c.generator_wakes * by,
+            generator_wake_nanos: c.generator_wake_nanos * by,
         },
     }
 }

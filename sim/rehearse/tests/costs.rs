@@ -1,8 +1,8 @@
 //! Costs: what a file must say, what has a price, and what work that costs something does to a run.
 
 use holm_rehearse::{
-    Cell, Costs, Load, Machine, Measured, Options, Parts, Scenario, Silent, TABLE, Work, misses,
-    model, parse, run, solve, worst,
+    Cell, Costs, IdleWake, Load, Machine, Measured, Options, Parts, Scenario, Silent, TABLE, Work,
+    misses, model, parse, run, solve, worst,
 };
 
 fn here() -> Machine {
@@ -23,9 +23,18 @@ fn costs() -> Costs {
         costs.set(work, 4_000);
     }
     costs.set(Work::LogFlush, 20_000);
+    costs.set(Work::IdleFlush, 30_000);
     costs.set(Work::FrontPut, 9_000);
     costs.set(Work::FrontRange, 9_000);
     costs.wake = (0..64).map(|at| 4_000 + at * 100).collect();
+    costs.idle = [20_000, 90_000]
+        .map(|slept| IdleWake {
+            slept,
+            wake: 4_000,
+            call: 4_000,
+            delay: (0..64).map(|at| 9_000 + slept / 100 + at * 200).collect(),
+        })
+        .to_vec();
     costs.sync = (0..64).map(|at| 30_000 + at * 1_000).collect();
     costs.sync_beside = (0..64).map(|at| 40_000 + at * 1_500).collect();
     costs
@@ -135,7 +144,8 @@ fn tables_are_whole_and_rise() {
             text.replacen("sync = [30.000, ", "sync = [99.000, ", 1),
             "sync",
         ),
-        (text.replace("format = 3", "format = 2"), "format"),
+        (text.replace("format = 4", "format = 3"), "format"),
+        (text.replacen("slept = 20.000", "slept = 99.000", 1), "idle"),
         (
             text.replacen("\"link.call\" = 4.000", "\"link.call\" = -4.0", 1),
             "link.call",
@@ -304,7 +314,6 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
     let said = model(costs, load, clients, 1).expect("it runs");
     let price = |work: Work| f64::from(u32::try_from(costs.of(work)).expect("prices are small"));
     let parts = |share: &holm_rehearse::Share, own: bool| {
-        let wake = price(Work::ThreadWake);
         let (puts, times) = (load == Load::Put, if own { 1.0 } else { 0.0 });
         let entry = if puts { 1.0 } else { 0.0 };
         let front = if puts {
@@ -320,27 +329,23 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
         let links = (share.writes + share.reads) * price(Work::LinkCall)
             + share.link_kib * price(Work::LinkKib)
             + share.read_kib * price(Work::LinkReadKib);
-        let flushes = (share.flushes - share.own_flushes) * (price(Work::LogFlush) + wake);
-        // What whoever runs the engine does in so many batches, with so many records and flushes.
-        let engine = |turns: f64, records: f64, flushes: f64| {
-            turns * price(Work::EngineTurn)
-                + records * entry * price(Work::EngineEntry)
-                + flushes * price(Work::LogFlush)
+        // What whoever runs the engine does in so many batches, with so many records.
+        let engine = |turns: f64, records: f64| {
+            turns * price(Work::EngineTurn) + records * entry * price(Work::EngineEntry)
         };
         Parts {
-            front: share.worker_wakes * wake
+            front: share.worker_timed_nanos
                 + links
                 + share.polls * price(Work::FrontPoll)
                 + times * price(front)
-                + engine(share.turns_here, share.records_here, share.flushes_here),
-            engine: share.wakes * wake
+                + engine(share.turns_here, share.records_here),
+            engine: share.timed_nanos
                 + times * price(asks)
                 + engine(
                     share.turns - share.turns_here,
                     share.records - share.records_here,
-                    share.own_flushes - share.flushes_here,
                 ),
-            log: flushes + entry * price(Work::LogEntry),
+            log: share.log_timed_nanos + entry * price(Work::LogEntry),
             other: 0.0,
         }
     };
@@ -356,7 +361,7 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
         leader: parts(&said.counts.leader, true),
         follower: parts(&said.counts.follower, false),
         generator: said.counts.generator_polls * price(Work::GeneratorPoll)
-            + said.counts.generator_wakes * price(Work::ThreadWake)
+            + said.counts.generator_wake_nanos
             + price(sends),
     }
 }
@@ -386,7 +391,7 @@ fn prices_are_found_from_what_threads_spent() {
     // A site alone has the same front, and no links.
     let many = costs.measured[3];
     let said = model(&costs, Load::Put, 256, 1).expect("it runs").counts;
-    let polls = said.leader.polls * 4_000.0 + said.leader.worker_wakes * 4_000.0;
+    let polls = said.leader.polls * 4_000.0 + said.leader.worker_timed_nanos;
     costs.measured.push(Measured {
         sites: 1,
         leader: Parts {
@@ -397,7 +402,7 @@ fn prices_are_found_from_what_threads_spent() {
     });
     let known = costs.clone();
     for (_, work) in Work::ALL {
-        if work != Work::ThreadWake && work != Work::LogFlush {
+        if ![Work::ThreadWake, Work::LogFlush, Work::IdleFlush].contains(&work) {
             costs.set(work, 1);
         }
     }
@@ -426,7 +431,7 @@ fn a_wrong_price_is_found_by_the_validation() {
     costs.real = said(&costs);
     costs.model = said(&costs);
     assert_eq!(costs.flaw(), None, "a model agrees with itself to the bit");
-    for work in [Work::FrontPut, Work::EngineEntry, Work::ThreadWake] {
+    for work in [Work::FrontPut, Work::EngineEntry, Work::IdleFlush] {
         let mut wrong = costs.clone();
         wrong.set(work, costs.of(work) * 4);
         wrong.model = said(&wrong);

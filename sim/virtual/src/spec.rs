@@ -30,6 +30,22 @@ pub struct NodeSpec<N: Node> {
     /// How long a message waits at a node that sleeps until its threads run; a node that works
     /// is not woken. Plays no part where work is free.
     pub wake: Quantiles,
+    /// The same where a core of the host sleeps, and has to be woken first, by how long it has
+    /// slept, ascending; empty if that makes no difference.
+    pub wake_idle: Vec<Wake>,
+}
+
+/// What it takes to wake a thread.
+#[derive(Clone, Debug)]
+pub struct Wake {
+    /// How long the core has slept, in nanoseconds.
+    pub slept_nanos: u64,
+    /// What it spends itself, in nanoseconds of CPU.
+    pub own_nanos: u64,
+    /// What whoever calls it spends beyond that.
+    pub call_nanos: u64,
+    /// How long it waits from the call until it wants a core.
+    pub delay: Quantiles,
 }
 
 /// What a node's work costs on a core, in nanoseconds. Without any cost the hosts play no part.
@@ -45,6 +61,8 @@ pub struct Work {
     pub wake_nanos: u64,
     /// For each flush that it begins, by whichever thread.
     pub flush_nanos: u64,
+    /// The same where no other thread waits for the core, so that it sleeps while the disk works; only with workers.
+    pub flush_idle_nanos: u64,
     /// Threads that carry messages and serve the caller; without any, messages cost nothing. Where there are such, the
     /// log has a thread, too, and one flush is under way at a time.
     pub workers: usize,
@@ -100,6 +118,7 @@ impl<N: Node> WorldSpec<N> {
             sync_beside: None,
             work: Work::default(),
             wake: Quantiles::fixed(0),
+            wake_idle: Vec::new(),
         };
         Self {
             nodes: (0..nodes).map(node).collect(),
@@ -124,6 +143,7 @@ impl<N: Node> Clone for NodeSpec<N> {
             sync_beside: self.sync_beside.clone(),
             work: self.work,
             wake: self.wake.clone(),
+            wake_idle: self.wake_idle.clone(),
         }
     }
 }

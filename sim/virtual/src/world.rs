@@ -8,6 +8,7 @@ mod hunt;
 mod process;
 mod requests;
 mod upkeep;
+mod wakes;
 mod workers;
 
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub use host::Queueing;
 use hunt::Due;
 pub use process::Usage;
 use process::{Answered, Process};
+use wakes::Waker;
 pub use workers::Caller;
 
 pub(crate) const SCHEDULE: Place = Place::new("schedule");
@@ -146,6 +148,11 @@ pub(crate) enum Item<N: Node> {
         node: usize,
         worker: usize,
     },
+    /// The caller's own thread is.
+    OwnAwake {
+        node: usize,
+        token: u64,
+    },
     Alarm(u64),
     Restart(usize),
     Resume(usize),
@@ -199,6 +206,10 @@ impl<N: Node> Clone for Item<N> {
             Self::GoesOn { node, worker } => Self::GoesOn {
                 node: *node,
                 worker: *worker,
+            },
+            Self::OwnAwake { node, token } => Self::OwnAwake {
+                node: *node,
+                token: *token,
             },
             Self::Alarm(token) => Self::Alarm(*token),
             Self::Restart(node) => Self::Restart(*node),
@@ -404,7 +415,7 @@ impl<N: Node> World<N> {
             Next::Timer(node) => {
                 let due = self.processes[node].wake.unwrap_or(self.now);
                 self.now = self.now.max(due);
-                self.stir(node);
+                self.ring(node);
                 Moment::Happened
             }
             Next::Slot(slot) => match self.agenda.take(slot) {
@@ -437,6 +448,10 @@ impl<N: Node> World<N> {
             Item::WriterAwake { node, run } => self.writer_awake(node, run),
             Item::WorkerAwake { node, worker } => self.worker_awake(node, worker),
             Item::GoesOn { node, worker } => self.came_back(node, worker),
+            Item::OwnAwake { node, token } => {
+                self.is_up_again(node);
+                return Moment::Alarm(token);
+            }
             Item::Alarm(token) => return Moment::Alarm(token),
             Item::Restart(node) => self.start(node),
             Item::Resume(node) => self.resumed(node),
@@ -460,7 +475,7 @@ impl<N: Node> World<N> {
 
     fn offer(&mut self, target: usize, input: N::Input) {
         if self.take_or_drop(target, input) {
-            self.rouse(target);
+            self.rouse(target, Waker::Worker(target));
         }
     }
 
@@ -521,7 +536,7 @@ impl<N: Node> World<N> {
             self.observe_own(node, &N::durable(through));
         }
         if answered == Answered::Told {
-            self.rouse(node);
+            self.rouse(node, Waker::Log(node));
         } else {
             self.stir(node);
         }

@@ -458,7 +458,10 @@ mod tests {
         assert!(ripe(&mut company, at(1_000)).is_some());
         pass(&mut company, at(1_500), FAR, commit(2));
         assert_eq!(company.due(), Some(at(1_500) + PATIENCE + GRACE));
-        assert!(ripe(&mut company, at(2_500)).is_some(), "it is ripe as ever");
+        assert!(
+            ripe(&mut company, at(2_500)).is_some(),
+            "it is ripe as ever"
+        );
         pass(&mut company, at(1_500) + CLOSE, FAR, commit(3));
         assert_eq!(company.due(), Some(at(1_500) + CLOSE + PATIENCE));
     }

@@ -3,20 +3,35 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use holm_rehearse::TABLE;
+use holm_rehearse::{IdleWake, TABLE};
+use rustix::process::nice;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::super::tally::in_nanos;
 use super::sites::COUNT;
 use super::threads::own_clock;
 
 /// How often two threads wake each other, and how often is synced.
-const ROUNDS: usize = 20_000;
-const SYNCS: usize = 3_000;
+const ROUNDS: usize = 6_000;
+/// How long they work between two wakes of a core that sleeps: so long it has slept.
+const PAUSES: [Duration; 3] = [
+    Duration::from_micros(10),
+    Duration::from_micros(50),
+    Duration::from_micros(250),
+];
+/// How long a thread rests between two syncs: a lone put's are half a millisecond apart.
+const REST: Duration = Duration::from_micros(300);
+const SYNCS: usize = 2_000;
+/// The same beside work, where each waits for its core.
+const SYNCS_BESIDE_WORK: usize = 500;
+/// As low a priority as there is.
+const NICENESS: i32 = 19;
 /// What one batch writes, and the file it goes round in.
 const BLOCK: usize = 4 << 10;
 const FILE: usize = 8 << 20;
@@ -24,37 +39,79 @@ const FILE: usize = 8 << 20;
 /// What was found, in nanoseconds.
 #[derive(Clone, Debug)]
 pub(super) struct Alone {
-    /// CPU of both threads for each time that one wakes the other.
+    /// CPU of both threads for each time that one wakes the other on the core that both use.
     pub(super) wake_cpu: f64,
-    /// From one thread's call to the other's answer, less that.
+    /// From one thread's call until the other runs, less that.
     pub(super) wake: Vec<u64>,
+    /// The same on a core that sleeps, by how long it has.
+    pub(super) idle: Vec<IdleWake>,
+    /// CPU of a write that is synced, on cores that work meanwhile, and where they sleep.
     pub(super) flush_cpu: f64,
+    pub(super) flush_idle_cpu: f64,
     pub(super) sync: Vec<u64>,
     /// The same while others sync.
     pub(super) sync_beside: Vec<u64>,
 }
 
 pub(super) fn measure(folder: &Path) -> anyhow::Result<Alone> {
-    let (wake_cpu, wake) = wakes()?;
-    let (flush_cpu, sync) = synced(folder, 1)?;
-    let (_, sync_beside) = synced(folder, COUNT)?;
+    let [first, second] = cores()?;
+    let busy = wakes([first, first], Duration::ZERO)?;
+    let less =
+        |hops: Vec<f64>, cpu: f64| quantiles(hops.into_iter().map(|hop| hop - cpu).collect());
+    let idle = |pause: Duration| -> anyhow::Result<IdleWake> {
+        let timed = wakes([first, second], pause)?;
+        let own = (timed.cpu - timed.call).max(0.0);
+        Ok(IdleWake {
+            slept: u64::try_from(pause.as_nanos())?,
+            wake: crate::quantity::rounded(own),
+            call: crate::quantity::rounded(timed.call),
+            delay: less(timed.hops, own),
+        })
+    };
+    let idle: anyhow::Result<Vec<IdleWake>> = PAUSES.into_iter().map(idle).collect();
+    let idle = idle?;
+    let (flush_idle_cpu, sync) = synced(folder, 1, SYNCS)?;
+    let (_, sync_beside) = synced(folder, COUNT, SYNCS)?;
+    let (flush_cpu, _) = beside_work(|| synced(folder, 1, SYNCS_BESIDE_WORK))?;
     Ok(Alone {
-        wake_cpu,
-        wake,
+        wake_cpu: busy.cpu,
+        wake: less(busy.hops, busy.cpu),
+        idle,
         flush_cpu,
+        flush_idle_cpu,
         sync,
         sync_beside,
     })
 }
 
-/// So many threads sync at once, each a file of its own, as sites of one disk do.
-fn synced(folder: &Path, threads: usize) -> anyhow::Result<(f64, Vec<u64>)> {
+/// Does something while all cores work, at a priority so low that it is not kept from them.
+fn beside_work<T>(act: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let cores = thread::available_parallelism().context("count the cores")?;
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..cores.get() {
+            scope.spawn(|| {
+                // Where that is not granted, what is timed waits longer; its CPU is the same.
+                nice(NICENESS).ok();
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let acted = act();
+        is_over.store(true, Ordering::Relaxed);
+        acted
+    })
+}
+
+/// So many threads sync so often at once, each a file of its own, as sites of one disk do.
+fn synced(folder: &Path, threads: usize, syncs: usize) -> anyhow::Result<(f64, Vec<u64>)> {
     let path = |at: usize| {
         let name = format!("holm-calibrate-{}-{at}.sync", std::process::id());
         folder.join(name)
     };
     let seen = thread::scope(|scope| {
-        let begun = (0..threads).map(|at| scope.spawn(move || syncs(&path(at))));
+        let begun = (0..threads).map(|at| scope.spawn(move || sync_often(&path(at), syncs)));
         let begun: Vec<_> = begun.collect();
         let ended = begun.into_iter().map(thread::ScopedJoinHandle::join);
         ended.collect::<Vec<_>>()
@@ -73,56 +130,125 @@ fn synced(folder: &Path, threads: usize) -> anyhow::Result<(f64, Vec<u64>)> {
     Ok((cpu, quantiles(spans)))
 }
 
-/// Two threads wake each other in turn, each asleep until then.
-fn wakes() -> anyhow::Result<(f64, Vec<u64>)> {
-    let (turn, bell) = (Mutex::new(0_usize), Condvar::new());
-    let play = |own: usize| -> anyhow::Result<(f64, Vec<u64>)> {
+/// Which cores two threads are bound to: the first two that this process may use, or one for both.
+fn cores() -> anyhow::Result<[usize; 2]> {
+    let allowed = sched_getaffinity(None).context("ask which cores this process may use")?;
+    let mut all = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+    let first = all.next().context("this process may use no core")?;
+    Ok([first, all.next().unwrap_or(first)])
+}
+
+/// What one of two threads saw that wake each other.
+#[derive(Debug)]
+struct Woken {
+    /// What it spent, in nanoseconds of CPU, without what it worked on purpose.
+    cpu: f64,
+    /// How long its calls took.
+    calls: Vec<f64>,
+    /// From the other's call until it ran, each time.
+    hops: Vec<f64>,
+}
+
+/// Two threads wake each other in turn, each asleep until then, and work for so long before they call.
+fn wakes(cores: [usize; 2], works: Duration) -> anyhow::Result<Wakes> {
+    let (turn, bell) = (Mutex::new((0_usize, Instant::now())), Condvar::new());
+    let play = |own: usize| -> anyhow::Result<Woken> {
+        let mut core = CpuSet::new();
+        core.set(cores[own]);
+        sched_setaffinity(None, &core).context("bind a thread to a core")?;
         let before = own_clock()?;
-        let mut spans = Vec::with_capacity(ROUNDS);
+        let mut seen = Woken {
+            cpu: 0.0,
+            calls: Vec::with_capacity(ROUNDS),
+            hops: Vec::with_capacity(ROUNDS),
+        };
+        let mut worked = 0.0;
         for round in 0..ROUNDS {
-            let begun = Instant::now();
             let mut held = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            while *held != 2 * round + own {
+            while held.0 != 2 * round + own {
                 held = bell.wait(held).unwrap_or_else(PoisonError::into_inner);
             }
-            *held += 1;
+            seen.hops.push(in_nanos(held.1.elapsed()) as f64);
+            drop(held);
+            let begun = Instant::now();
+            while begun.elapsed() < works {
+                std::hint::spin_loop();
+            }
+            worked += in_nanos(begun.elapsed()) as f64;
+            let mut held = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let called = Instant::now();
+            *held = (held.0 + 1, called);
             drop(held);
             bell.notify_one();
-            spans.push(in_nanos(begun.elapsed()));
+            seen.calls.push(in_nanos(called.elapsed()) as f64);
         }
-        Ok((own_clock()? - before, spans))
+        seen.cpu = own_clock()? - before - worked;
+        Ok(seen)
     };
     let (first, second) = thread::scope(|scope| {
         let other = scope.spawn(|| play(1));
-        let first = play(0);
+        let first = scope.spawn(|| play(0)).join();
         (first, other.join())
     });
-    let second =
-        second.map_err(|_panic| anyhow::anyhow!("a thread that was to be woken panicked"))??;
-    let (first_cpu, spans) = first?;
-    let cpu = (first_cpu + second.0) / (2 * ROUNDS) as f64;
-    // A round is two wakes.
-    let hops = spans.into_iter().map(|nanos| nanos as f64 / 2.0 - cpu);
-    Ok((cpu, quantiles(hops.collect())))
+    let joined = |one: thread::Result<anyhow::Result<Woken>>| {
+        one.map_err(|_panic| anyhow::anyhow!("a thread that was to be woken panicked"))?
+    };
+    let (first, second) = (joined(first)?, joined(second)?);
+    let cpu = (first.cpu + second.cpu) / (2 * ROUNDS) as f64;
+    let mut calls = [first.calls, second.calls].concat();
+    calls.sort_by(f64::total_cmp);
+    // The first of all waits until both threads are there.
+    let hops = first
+        .hops
+        .into_iter()
+        .skip(1)
+        .chain(second.hops.into_iter().skip(1));
+    Ok(Wakes {
+        cpu,
+        call: calls[calls.len() / 2],
+        hops: hops.collect(),
+    })
 }
 
-/// Writes and syncs one block after the other, in a file that is written in full.
-fn syncs(path: &Path) -> anyhow::Result<(f64, Vec<f64>)> {
+/// What wakes of one kind take, in nanoseconds.
+#[derive(Debug)]
+struct Wakes {
+    /// CPU of both threads for each.
+    cpu: f64,
+    /// How much of that is the call, at the median.
+    call: f64,
+    /// From a call until the other runs.
+    hops: Vec<f64>,
+}
+
+/// Writes and syncs one block after the other, in a file that is written in full, and rests between.
+fn sync_often(path: &Path, syncs: usize) -> anyhow::Result<(f64, Vec<f64>)> {
     let file = File::create_new(path)?;
     file.write_all_at(&vec![0x5a; FILE], 0)?;
     file.sync_all()?;
     let block = [0xa5_u8; BLOCK];
-    let mut spans = Vec::with_capacity(SYNCS);
+    let mut spans = Vec::with_capacity(syncs);
     let before = own_clock()?;
-    for round in 0..SYNCS {
+    for round in 0..syncs {
+        thread::sleep(REST);
         let begun = Instant::now();
         let at = round * BLOCK % FILE;
         file.write_all_at(&block, u64::try_from(at)?)?;
         file.sync_data()?;
         spans.push(in_nanos(begun.elapsed()) as f64);
     }
-    let cpu = (own_clock()? - before) / SYNCS as f64;
+    let both = (own_clock()? - before) / syncs as f64;
+    let cpu = both - rested(syncs)?;
     Ok((cpu, spans.into_iter().map(|nanos| nanos - cpu).collect()))
+}
+
+/// What a rest costs.
+fn rested(rests: usize) -> anyhow::Result<f64> {
+    let before = own_clock()?;
+    for _ in 0..rests {
+        thread::sleep(REST);
+    }
+    Ok((own_clock()? - before) / rests as f64)
 }
 
 /// The middles of [`TABLE`] equal shares; what is below nothing is nothing.
@@ -137,6 +263,18 @@ fn quantiles(mut spans: Vec<f64>) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_core_that_sleeps_is_dearer_to_wake_than_one_that_works() {
+        let [first, second] = cores().expect("there is a core");
+        let busy = wakes([first, first], Duration::ZERO).expect("threads wake");
+        assert!(busy.cpu > 0.0 && busy.call > 0.0, "{:?}", busy.call);
+        assert_eq!(busy.hops.len(), 2 * ROUNDS - 2);
+        if first != second {
+            let idle = wakes([first, second], PAUSES[1]).expect("threads wake");
+            assert!(idle.cpu > busy.cpu, "{} {}", idle.cpu, busy.cpu);
+        }
+    }
 
     #[test]
     fn quantiles_rise_and_have_the_median_in_the_middle() {

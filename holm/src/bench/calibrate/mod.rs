@@ -1,10 +1,11 @@
 //! `holm bench calibrate`: what work costs on this machine, for rehearsals of it.
 //!
 //! Three real sites and the generator run here, each load at a time, and the CPU clocks of their threads say what was
-//! spent ([`threads`]). Two prices are timed by themselves ([`alone`]): a thread that wakes, and a sync. The others
-//! follow from loads at both ends, two clients and many ([`holm_rehearse::solve`]). The loads of the table of validation
-//! are others, and no price is fitted to them. All are measured in turn, three times over, and what counts is the
-//! median: a machine that is slower for a while is so for all of them.
+//! spent ([`threads`]). Some prices are timed by themselves ([`alone`]): threads that wake, and syncs, on cores that
+//! work and on cores that sleep. The others follow from loads at both ends, two clients and many
+//! ([`holm_rehearse::solve`]). The loads of the table of validation are others, and no price is fitted to them. All are
+//! measured in turn, five times over, and what counts is the median: a machine that is slower for a while is so for all
+//! of them.
 
 mod alone;
 mod machine;
@@ -43,7 +44,7 @@ pub(crate) struct CalibrateOptions {
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     data_dir: PathBuf,
 
-    /// How long each load is measured, three times; 14 loads are
+    /// How long each load is measured, five times; 14 loads are
     #[arg(long, value_name = "TIME", default_value = "700ms", value_parser = parse_duration)]
     duration: Duration,
 
@@ -58,7 +59,7 @@ pub(crate) struct CalibrateOptions {
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  holm bench calibrate --out bench/costs/two-core.toml    about a minute and a half, on a machine that does nothing else
+  holm bench calibrate --out bench/costs/two-core.toml    about two minutes, on a machine that does nothing else
   holm rehearse --validate --costs bench/costs/two-core.toml    does the model say what was real?
   holm rehearse scenarios/three-sites.toml --costs bench/costs/two-core.toml    work costs what it cost there
 
@@ -102,7 +103,7 @@ const ENDS: [Asked; 6] = [
 const ALONE: Asked = (Workload::Put, MANY, 25);
 
 /// How often each load is measured, all of them in turn; what counts is the median.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 /// Calibrates; says how far the model is from what was real.
 pub(super) fn run(options: &CalibrateOptions) -> anyhow::Result<String> {
@@ -151,8 +152,10 @@ fn measured(
     costs.wake = alone.wake;
     costs.sync = alone.sync;
     costs.sync_beside = alone.sync_beside;
+    costs.idle = alone.idle;
     costs.set(Work::ThreadWake, rounded(alone.wake_cpu));
     costs.set(Work::LogFlush, rounded(alone.flush_cpu));
+    costs.set(Work::IdleFlush, rounded(alone.flush_idle_cpu));
     let folder = options
         .data_dir
         .join(format!("holm-calibrate-{}", std::process::id()));

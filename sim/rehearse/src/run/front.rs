@@ -11,14 +11,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use holm_base::{NodeId, RequestId, Time};
-use holm_virtual::{Caller, Place, Quantiles, World};
+use holm_virtual::{Caller, World};
 
 use super::clients::{OP_PUT, Pending};
 use super::{Run, Token};
 use crate::costs::{Costs, Work};
 use crate::site::{Answer, Request, Site};
-
-const WAKE: Place = Place::new("front.wake");
 
 /// A request's way to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +47,10 @@ enum Served {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Idle,
-    Waking,
-    /// It waits for a core; whether it slept before.
-    Ready(bool),
+    /// It is called; what it will spend on that.
+    Waking(u64),
+    /// It waits for a core; what it spends on waking, in nanoseconds.
+    Ready(u64),
     Working,
 }
 
@@ -105,6 +104,8 @@ pub(crate) struct FrontUse {
     pub(crate) halves: u64,
     /// Times that it woke for one.
     pub(crate) wakes: u64,
+    /// What it spent on that and on waking others, in nanoseconds.
+    pub(crate) wake_nanos: u64,
 }
 
 impl FrontUse {
@@ -114,6 +115,7 @@ impl FrontUse {
             nanos: self.nanos - earlier.nanos,
             halves: self.halves - earlier.halves,
             wakes: self.wakes - earlier.wakes,
+            wake_nanos: self.wake_nanos - earlier.wake_nanos,
         }
     }
 }
@@ -122,7 +124,6 @@ impl FrontUse {
 #[derive(Debug)]
 pub(crate) struct Fronts {
     costs: Arc<Costs>,
-    wake: Quantiles,
     lines: Vec<Line>,
     /// The connections of each group: the first, and how many.
     of_group: Vec<(usize, usize)>,
@@ -142,7 +143,7 @@ pub(crate) fn connections(clients: u32) -> usize {
 impl Fronts {
     /// `nodes` serve the sites; `groups` are the site and the number of clients of each.
     pub(crate) fn new(
-        (costs, wake): (Arc<Costs>, Quantiles),
+        costs: Arc<Costs>,
         nodes: Vec<NodeId>,
         groups: &[(usize, u32)],
         generator: Option<usize>,
@@ -166,7 +167,6 @@ impl Fronts {
         }
         Self {
             costs,
-            wake,
             lines,
             next: vec![0; of_group.len()],
             of_group,
@@ -204,8 +204,14 @@ impl Fronts {
         let line = &mut self.lines[at];
         if line.served == Served::No {
             line.served = Served::Asked;
-            let token = Token::LineBegins(number(at)).pack();
-            world.ask_worker(self.nodes[line.site], token, caller);
+            let (site, token) = (line.site, Token::LineBegins(number(at)).pack());
+            let nanos = world.ask_worker(self.nodes[site], token, caller);
+            // Where clients are elsewhere, what they send wakes a worker at the site's expense.
+            let last = self.used.len() - 1;
+            let payer = if self.generator.is_some() { last } else { site };
+            let used = &mut self.used[payer];
+            used.nanos += nanos;
+            used.wake_nanos += nanos;
         }
     }
 
@@ -278,21 +284,25 @@ impl Fronts {
             generator.ready.push_back(at);
         }
         if generator.standing == Standing::Idle {
-            generator.standing = Standing::Waking;
-            let due = world.now().nanos() + self.wake.delay(WAKE, world.tape_mut());
-            world.alarm(Time::from_nanos(due), Token::GeneratorAwake.pack());
+            let by = self.nodes[self.lines[at].site];
+            let nanos = world.wake_own(by, Token::GeneratorAwake.pack());
+            generator.standing = Standing::Waking(nanos);
         }
     }
 
     /// The generator waits for a core, if there is something for it.
-    fn next_turn(&mut self, slept: bool, world: &mut World<Site>) {
+    fn next_turn(&mut self, world: &mut World<Site>) {
         let Some(generator) = &mut self.generator else {
             return;
+        };
+        let woken = match generator.standing {
+            Standing::Waking(nanos) => nanos,
+            Standing::Idle | Standing::Ready(_) | Standing::Working => 0,
         };
         if generator.ready.is_empty() {
             generator.standing = Standing::Idle;
         } else {
-            generator.standing = Standing::Ready(slept);
+            generator.standing = Standing::Ready(woken);
             world.ask_core(generator.host, Token::GeneratorBegins.pack());
         }
     }
@@ -305,7 +315,10 @@ impl Fronts {
         let Some(at) = generator.ready.pop_front() else {
             return;
         };
-        let slept = generator.standing == Standing::Ready(true);
+        let woken = match generator.standing {
+            Standing::Ready(nanos) => nanos,
+            Standing::Idle | Standing::Waking(_) | Standing::Working => 0,
+        };
         generator.standing = Standing::Working;
         let host = generator.host;
         let line = &mut self.lines[at];
@@ -318,13 +331,13 @@ impl Fronts {
         let work = ops
             .map(|op| self.price(prices.0, prices.1, op))
             .sum::<u64>();
-        let woken = u64::from(slept) * self.costs.of(Work::ThreadWake);
         let nanos = woken + self.costs.of(Work::GeneratorPoll) + work;
         if let (Some(generator), Some(used)) = (&mut self.generator, self.used.last_mut()) {
             generator.working = Some((at, nanos));
             used.nanos += nanos;
             used.halves += 2;
-            used.wakes += u64::from(slept);
+            used.wakes += u64::from(woken > 0);
+            used.wake_nanos += woken;
         }
         world.use_core(host, nanos, Token::Generator.pack());
     }
@@ -452,7 +465,7 @@ impl Run<'_> {
 
     pub(super) fn generator_awake(&mut self) {
         if let Some(fronts) = &mut self.fronts {
-            fronts.next_turn(true, &mut self.world);
+            fronts.next_turn(&mut self.world);
         }
     }
 
@@ -490,6 +503,6 @@ impl Run<'_> {
             // What was wanted meanwhile has been asked.
             generator.ready.retain(|&other| other != at);
         }
-        fronts.next_turn(false, &mut self.world);
+        fronts.next_turn(&mut self.world);
     }
 }

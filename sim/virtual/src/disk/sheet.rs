@@ -167,7 +167,13 @@ mod tests {
                 let pages = PAGE as u64;
                 let (at, len) = (below(&mut luck, 3 * pages), below(&mut luck, 2 * pages));
                 // Some begin and end where pages do.
-                let mut round = |n: usize| if luck.below(3) == 0 { n / PAGE * PAGE } else { n };
+                let mut round = |n: usize| {
+                    if luck.below(3) == 0 {
+                        n / PAGE * PAGE
+                    } else {
+                        n
+                    }
+                };
                 let at = round(at);
                 let len = round(len);
                 let end = at + len;
@@ -199,7 +205,11 @@ mod tests {
                     copy.follow(&sheet, 0, sheet.len());
                     copied.clone_from(&plain);
                 }
-                assert_eq!(copy.to_vec(), copied, "it shares pages, and not their changes");
+                assert_eq!(
+                    copy.to_vec(),
+                    copied,
+                    "it shares pages, and not their changes"
+                );
                 let mut read = vec![9; plain.len() / 2];
                 sheet.read(plain.len() / 2, &mut read);
                 assert_eq!(read, plain[plain.len() / 2..plain.len() / 2 * 2]);

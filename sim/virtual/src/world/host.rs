@@ -45,6 +45,8 @@ pub(crate) enum Thread {
     Worker(usize, usize),
     /// The world's caller's own.
     Errand,
+    /// Calls that wake cores.
+    Call,
 }
 
 /// A thread that waits for a core.
@@ -57,7 +59,7 @@ struct Waiting {
 
 /// What it wants the core for.
 #[derive(Clone, Copy, Debug)]
-enum What {
+pub(crate) enum What {
     /// Whatever it finds.
     Next,
     /// The rest of what it was interrupted in.
@@ -89,12 +91,17 @@ pub(crate) struct Host {
     floor: u64,
     /// What the caller's own thread is to be told when its work is done.
     told: u64,
+    /// Since when each core sleeps that does, the one that began last behind the others.
+    asleep: Vec<Time>,
+    /// Threads that were called and are not awake yet.
+    pub(crate) waking: usize,
     pub(crate) queueing: Queueing,
 }
 
 impl Host {
-    pub(crate) const fn new(cores: usize) -> Self {
+    pub(crate) fn new(cores: usize) -> Self {
         Self {
+            asleep: vec![Time::ZERO; cores],
             cores,
             busy: 0,
             ready: Vec::new(),
@@ -103,6 +110,7 @@ impl Host {
             accounts: BTreeMap::new(),
             floor: 0,
             told: 0,
+            waking: 0,
             queueing: Queueing {
                 pieces: 0,
                 waited_nanos: 0,
@@ -114,6 +122,17 @@ impl Host {
     /// Whether nobody waits for a core.
     pub(crate) const fn is_calm(&self) -> bool {
         self.ready.is_empty()
+    }
+
+    /// Since when the core sleeps that is woken next, if there is one and nobody is on the way to it.
+    pub(crate) fn sleeps_since(&self) -> Option<Time> {
+        self.asleep.iter().rev().nth(self.waking).copied()
+    }
+
+    /// A core has nothing to do any more.
+    fn rest(&mut self, now: Time) {
+        self.busy -= 1;
+        self.asleep.push(now);
     }
 
     /// A thread is no more; whether it had a core.
@@ -165,7 +184,7 @@ impl Host {
         }
         let one = self.running.remove(at);
         self.accounts.insert(one.thread, most);
-        self.busy -= 1;
+        self.rest(now);
         self.ready.push(Waiting {
             since: now,
             thread: one.thread,
@@ -181,6 +200,7 @@ impl Host {
         let all = self.ready.iter().enumerate();
         let (_, at) = all.map(|(at, one)| (self.account(one.thread), at)).min()?;
         self.busy += 1;
+        self.asleep.pop();
         Some(self.ready.remove(at))
     }
 }
@@ -223,7 +243,7 @@ impl<N: Node> World<N> {
         self.enter(host, thread, What::Next);
     }
 
-    fn enter(&mut self, host: usize, thread: Thread, what: What) {
+    pub(crate) fn enter(&mut self, host: usize, thread: Thread, what: What) {
         let (now, it) = (self.now, &mut self.hosts[host]);
         let waiting = Waiting {
             since: now,
@@ -269,10 +289,11 @@ impl<N: Node> World<N> {
                 (What::Next, Thread::Engine(node)) => self.begin_batch(node),
                 (What::Next, Thread::Log(node)) => self.begin_write(node),
                 (What::Next, Thread::Worker(node, worker)) => self.begin_job(node, worker),
-                (What::Next, Thread::Errand) => false,
+                (What::Next, Thread::Errand | Thread::Call) => false,
             };
             if !works {
-                self.hosts[host].busy -= 1;
+                let now = self.now;
+                self.hosts[host].rest(now);
             }
         }
     }
@@ -295,6 +316,7 @@ impl<N: Node> World<N> {
                 self.release(host);
                 return Moment::Alarm(token);
             }
+            Thread::Call => self.release(host),
         }
         Moment::Happened
     }
@@ -310,7 +332,8 @@ impl<N: Node> World<N> {
 
     /// A core is free.
     pub(crate) fn release(&mut self, host: usize) {
-        self.hosts[host].busy -= 1;
+        let now = self.now;
+        self.hosts[host].rest(now);
         self.dispatch(host);
     }
 }
@@ -360,9 +383,9 @@ mod tests {
         }
         assert_eq!(granted(&mut host), Some(LOG));
         assert_eq!(granted(&mut host), None, "there is one core");
-        host.busy = 0;
+        host.rest(at(0));
         assert_eq!(granted(&mut host), Some(ENGINE));
-        host.busy = 0;
+        host.rest(at(0));
         assert_eq!(granted(&mut host), Some(WORKER));
     }
 
@@ -388,6 +411,24 @@ mod tests {
             .collect();
         assert_eq!(rests, [600]);
         assert_eq!(granted(&mut host), Some(ENGINE));
+    }
+
+    #[test]
+    fn a_core_sleeps_since_it_had_nothing_to_do_unless_somebody_is_on_the_way_to_it() {
+        let mut host = Host::new(2);
+        assert_eq!(host.sleeps_since(), Some(at(0)));
+        for thread in [LOG, ENGINE] {
+            wants(&mut host, thread, 10);
+            assert!(granted(&mut host).is_some());
+        }
+        assert_eq!(host.sleeps_since(), None, "both work");
+        host.rest(at(700));
+        host.rest(at(900));
+        assert_eq!(host.sleeps_since(), Some(at(900)));
+        host.waking = 1;
+        assert_eq!(host.sleeps_since(), Some(at(700)));
+        host.waking = 2;
+        assert_eq!(host.sleeps_since(), None);
     }
 
     #[test]

@@ -114,6 +114,7 @@ impl<N: Node> World<N> {
             | Item::WriterAwake { .. }
             | Item::WorkerAwake { .. }
             | Item::GoesOn { .. }
+            | Item::OwnAwake { .. }
             | Item::Alarm(_)
             | Item::Restart(_)
             | Item::Resume(_)
@@ -160,6 +161,7 @@ impl<N: Node> World<N> {
             Item::WriterAwake { node, .. } => outside(*node, "writer"),
             Item::WorkerAwake { node, .. } => outside(*node, "worker"),
             Item::GoesOn { node, .. } => outside(*node, "worker"),
+            Item::OwnAwake { node, .. } => outside(*node, "own"),
             Item::Alarm(_) => outside(self.processes.len(), "alarm"),
             Item::Restart(node) => outside(*node, "restart"),
             Item::Resume(node) => outside(*node, "resume"),

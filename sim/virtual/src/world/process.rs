@@ -14,11 +14,11 @@ use crate::shelf::Shelf;
 use crate::spec::NodeSpec;
 use crate::tape::{Place, Tape};
 use crate::world::host::Thread;
+use crate::world::wakes::Waker;
 use crate::world::workers::Pool;
 use crate::world::{Item, World};
 
 const SYNC: Place = Place::new("disk.sync");
-pub(crate) const WAKE: Place = Place::new("host.wake");
 
 /// A node and its surroundings.
 #[derive(Clone, Debug)]
@@ -44,8 +44,8 @@ pub(crate) struct Process<N: Node> {
     last_sync: Time,
     /// The flush that found no room, if any, and those behind it.
     pub(crate) waiting: VecDeque<WriteId>,
-    /// A message has woken it, and that is not paid for yet.
-    pub(crate) was_woken: bool,
+    /// What waking it costs, which is not paid for yet.
+    pub(crate) woken_nanos: u64,
     /// The worker that does the engine's work on its own core, and goes on behind it.
     pub(crate) stand_in: Option<usize>,
     pub(crate) usage: Usage,
@@ -125,7 +125,7 @@ impl<N: Node> Process<N> {
             outbox: Turn::new(),
             last_sync: Time::ZERO,
             waiting: VecDeque::new(),
-            was_woken: false,
+            woken_nanos: 0,
             stand_in: None,
             usage: Usage::default(),
             wake: None,
@@ -168,6 +168,12 @@ pub struct Usage {
     pub turns_here: u64,
     /// Times that its engine's thread woke.
     pub wakes: u64,
+    /// What it spent on that, on waking others and on flushes, in nanoseconds.
+    pub timed_nanos: u64,
+    /// The same of its log's thread.
+    pub log_timed_nanos: u64,
+    /// And of its workers.
+    pub worker_timed_nanos: u64,
     /// Messages sent.
     pub sent: u64,
     /// Flushes begun.
@@ -201,6 +207,9 @@ impl Usage {
             turns: self.turns + more.turns,
             turns_here: self.turns_here + more.turns_here,
             wakes: self.wakes + more.wakes,
+            timed_nanos: self.timed_nanos + more.timed_nanos,
+            log_timed_nanos: self.log_timed_nanos + more.log_timed_nanos,
+            worker_timed_nanos: self.worker_timed_nanos + more.worker_timed_nanos,
             sent: self.sent + more.sent,
             flushes: self.flushes + more.flushes,
             own_flushes: self.own_flushes + more.own_flushes,
@@ -223,6 +232,9 @@ impl Usage {
             turns: self.turns - earlier.turns,
             turns_here: self.turns_here - earlier.turns_here,
             wakes: self.wakes - earlier.wakes,
+            timed_nanos: self.timed_nanos - earlier.timed_nanos,
+            log_timed_nanos: self.log_timed_nanos - earlier.log_timed_nanos,
+            worker_timed_nanos: self.worker_timed_nanos - earlier.worker_timed_nanos,
             sent: self.sent - earlier.sent,
             flushes: self.flushes - earlier.flushes,
             own_flushes: self.own_flushes - earlier.own_flushes,
@@ -310,26 +322,35 @@ impl<N: Node> World<N> {
     }
 
     /// A message has come: a node that sleeps takes a while to notice.
-    pub(crate) fn rouse(&mut self, node: usize) {
+    pub(crate) fn rouse(&mut self, node: usize, waker: Waker) {
         let process = &mut self.processes[node];
         if process.is_held() || process.spec.work.is_free() || process.spec.work.wake_nanos == 0 {
             return self.stir(node);
         }
         process.standing = Standing::Waking;
-        let takes = process.spec.wake.delay(WAKE, &mut self.tape);
         let run = process.run;
-        let at = Time::from_nanos(self.now.nanos().saturating_add(takes));
-        self.agenda.add(at, Item::Awake { node, run });
+        let woken = self.wake(node, waker);
+        self.processes[node].woken_nanos += woken.own_nanos;
+        self.agenda.add(woken.at, Item::Awake { node, run });
         self.refresh_timer(node);
     }
 
+    /// A node's timer is due: where it has threads, that wakes the engine's.
+    pub(crate) fn ring(&mut self, node: usize) {
+        if self.processes[node].spec.work.workers > 0 {
+            self.rouse(node, Waker::Clock);
+        } else {
+            self.stir(node);
+        }
+    }
+
     pub(crate) fn awake(&mut self, node: usize, run: u64) {
+        self.is_up_again(node);
         let process = &mut self.processes[node];
         if process.run != run || process.standing != Standing::Waking {
             return;
         }
         process.standing = Standing::Off;
-        process.was_woken = true;
         process.usage.wakes += 1;
         self.stir(node);
     }
@@ -349,17 +370,18 @@ impl<N: Node> World<N> {
         if works {
             let count = |length: usize| u64::try_from(length).expect("batches are small");
             let work = process.spec.work;
-            let woken = u64::from(std::mem::take(&mut process.was_woken));
+            let woken = std::mem::take(&mut process.woken_nanos);
             let driver = process.driver.as_ref();
             let own = driver.map_or(0, |it| it.machine().work_nanos(&outbox));
             let takes = work.batch_nanos
                 + count(outbox.steps) * work.input_nanos
                 + count(outbox.leaving.len() + outbox.records.len()) * work.effect_nanos
-                + woken * work.wake_nanos
+                + woken
                 + u64::from(outbox.flush.is_some() && work.workers == 0) * work.flush_nanos
                 + own;
             process.standing = Standing::On;
             process.usage.busy_nanos += takes;
+            process.usage.timed_nanos += woken;
             process.usage.records += count(outbox.records.len());
             if process.stand_in.is_some() {
                 process.usage.turns_here += 1;
@@ -471,22 +493,31 @@ impl<N: Node> World<N> {
     fn write(&mut self, node: usize, (through, more): (WriteId, u64), is_own: bool) {
         let process = &mut self.processes[node];
         process.usage.flushes += 1;
-        let (run, work, host) = (process.run, process.spec.work, process.spec.host);
+        let (run, host) = (process.run, process.spec.host);
         if is_own {
             process.standing = Standing::Writing(through);
             process.usage.own_flushes += 1;
             process.usage.flushes_here += u64::from(process.stand_in.is_some());
-            let nanos = self.spend(node, work.flush_nanos + more);
+            let flush = self.flush_nanos(node);
+            let process = &mut self.processes[node];
+            if process.stand_in.is_some() {
+                process.usage.worker_timed_nanos += flush;
+            } else {
+                process.usage.timed_nanos += flush;
+            }
+            let nanos = self.spend(node, flush + more);
             return self.run_for(host, Thread::Engine(node), nanos);
         }
         assert_eq!(process.writer, Writer::Idle, "one flush is under way");
-        process.writer = Writer::Called(through, more);
-        let takes = process.spec.wake.delay(WAKE, &mut self.tape);
-        let at = Time::from_nanos(self.now.nanos().saturating_add(takes));
-        self.agenda.add(at, Item::WriterAwake { node, run });
+        let woken = self.wake(node, Waker::Engine(node));
+        let process = &mut self.processes[node];
+        process.writer = Writer::Called(through, more + woken.own_nanos);
+        process.usage.log_timed_nanos += woken.own_nanos;
+        self.agenda.add(woken.at, Item::WriterAwake { node, run });
     }
 
     pub(crate) fn writer_awake(&mut self, node: usize, run: u64) {
+        self.is_up_again(node);
         let process = &self.processes[node];
         if process.run == run && matches!(process.writer, Writer::Called(..)) {
             let host = process.spec.host;
@@ -494,14 +525,26 @@ impl<N: Node> World<N> {
         }
     }
 
+    /// What a flush costs that begins now: more where its core will sleep meanwhile, and has to be woken.
+    fn flush_nanos(&self, node: usize) -> u64 {
+        let spec = &self.processes[node].spec;
+        if self.hosts[spec.host].is_calm() {
+            spec.work.flush_idle_nanos
+        } else {
+            spec.work.flush_nanos
+        }
+    }
+
     /// The log's thread has a core; whether it has something to write. What the disk has answered it tells at once.
     pub(crate) fn begin_write(&mut self, node: usize) -> bool {
+        let flush = self.flush_nanos(node);
         let process = &mut self.processes[node];
-        let (run, work, host) = (process.run, process.spec.work, process.spec.host);
+        let (run, host) = (process.run, process.spec.host);
         match process.writer {
             Writer::Called(through, more) => {
                 process.writer = Writer::On(through);
-                let nanos = self.spend(node, work.flush_nanos + work.wake_nanos + more);
+                process.usage.log_timed_nanos += flush;
+                let nanos = self.spend(node, flush + more);
                 self.run_for(host, Thread::Log(node), nanos);
                 true
             }
@@ -549,7 +592,6 @@ impl<N: Node> World<N> {
         }
         if process.standing == Standing::Syncing {
             process.standing = Standing::Off;
-            process.was_woken = true;
             return Answered::Engine;
         }
         if process.writer == Writer::Syncing {

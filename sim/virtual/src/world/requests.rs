@@ -4,6 +4,7 @@ use holm_base::{NodeId, RequestId};
 use holm_machine::Offer;
 
 use crate::node::Node;
+use crate::world::wakes::Waker;
 use crate::world::{Reply, World};
 
 /// How a request gets to the engine.
@@ -35,7 +36,7 @@ impl<N: Node> World<N> {
             Offer::Taken => match from {
                 Door::Here if self.stay(index) => {}
                 Door::Here => self.stir(index),
-                Door::Inbox => self.rouse(index),
+                Door::Inbox => self.rouse(index, Waker::Worker(index)),
             },
             Offer::Unavailable(_) | Offer::Dropped(_) => self.replies.push(Reply {
                 at: self.now,

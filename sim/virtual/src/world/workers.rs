@@ -6,11 +6,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use holm_base::Time;
-
 use crate::node::Node;
 use crate::world::host::Thread;
-use crate::world::process::WAKE;
+use crate::world::wakes::Waker;
 use crate::world::{Item, Moment, World};
 
 /// No alarm of a caller's.
@@ -31,8 +29,8 @@ enum Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Worker {
     Asleep,
-    /// It wakes, or waits for a core; whether it was called by another thread.
-    Called(Caller),
+    /// It wakes, or waits for a core: whether it was called by another thread, and what waking costs it.
+    Called(Caller, u64),
     /// It has a core, and this to do.
     On(Job),
     /// It does what the caller asked for, who will hear this alarm.
@@ -123,15 +121,20 @@ impl<N: Node> Pool<N> {
 
 impl<N: Node> World<N> {
     /// Asks for a worker of a node: [`World::advance`] answers [`Moment::Alarm`](crate::Moment::Alarm) with `token`
-    /// once one has a core and turns to it. It is the caller's until [`World::use_worker`].
+    /// once one has a core and turns to it. It is the caller's until [`World::use_worker`]. What waking one cost the
+    /// caller's own thread, if it was that which has something, and not the node's engine.
     ///
     /// # Panics
     ///
     /// If the node has no workers.
-    pub fn ask_worker(&mut self, node: holm_base::NodeId, token: u64, caller: Caller) {
+    pub fn ask_worker(&mut self, node: holm_base::NodeId, token: u64, caller: Caller) -> u64 {
         let node = self.index(node);
         assert!(self.processes[node].pool.is_used(), "it has workers");
-        self.call(node, Job::Errand(token), caller);
+        let waker = match caller {
+            Caller::Socket => Waker::Caller,
+            Caller::Thread => Waker::Engine(node),
+        };
+        self.call(node, Job::Errand(token), (caller, waker))
     }
 
     /// Uses the worker that turned to `asked` so long; then it goes on, and the alarm is `token`.
@@ -174,7 +177,8 @@ impl<N: Node> World<N> {
         let lane = &mut self.processes[source].pool.leaving[target];
         lane.push(message);
         if lane.len() == 1 {
-            self.call(source, Job::Write(target), Caller::Thread);
+            let by = (Caller::Thread, Waker::Engine(source));
+            self.call(source, Job::Write(target), by);
         }
     }
 
@@ -183,43 +187,46 @@ impl<N: Node> World<N> {
         let lane = &mut self.processes[target].pool.come[source];
         lane.push(input);
         if lane.len() == 1 {
-            self.call(target, Job::Read(source), Caller::Socket);
+            let by = (Caller::Socket, Waker::Worker(source));
+            self.call(target, Job::Read(source), by);
         }
     }
 
     /// What a worker wants done itself it turns to next, and calls nobody for the first of it.
-    fn call(&mut self, node: usize, job: Job, caller: Caller) {
+    fn call(&mut self, node: usize, job: Job, (caller, waker): (Caller, Waker)) -> u64 {
         let process = &mut self.processes[node];
         process.pool.jobs.push_back(job);
         let mut all = process.pool.workers.iter();
         let is_own = caller == Caller::Thread
             && all.any(|one| matches!(one, Worker::StandIn | Worker::Returned(_)));
         match (is_own, process.pool.jobs.len()) {
-            (true, 1) => {}
-            (true, _) => self.call_one(node, Caller::Socket),
-            (false, _) => self.call_one(node, caller),
+            (true, 1) => 0,
+            (true, _) => self.call_one(node, (Caller::Socket, waker)),
+            (false, _) => self.call_one(node, (caller, waker)),
         }
     }
 
-    /// Wakes a worker, if one sleeps and none is on its way.
-    fn call_one(&mut self, node: usize, caller: Caller) {
-        let process = &mut self.processes[node];
-        let mut all = process.pool.workers.iter();
-        if all.any(|one| matches!(one, Worker::Called(_))) {
-            return;
+    /// Wakes a worker, if one sleeps and none is on its way; what that cost the world's caller.
+    fn call_one(&mut self, node: usize, (caller, waker): (Caller, Waker)) -> u64 {
+        let workers = &self.processes[node].pool.workers;
+        if workers.iter().any(|one| matches!(one, Worker::Called(..))) {
+            return 0;
         }
-        let mut all = process.pool.workers.iter();
-        let Some(worker) = all.position(|one| *one == Worker::Asleep) else {
-            return;
+        let Some(worker) = workers.iter().position(|one| *one == Worker::Asleep) else {
+            return 0;
         };
-        process.pool.workers[worker] = Worker::Called(caller);
+        let woken = self.wake(node, waker);
+        let process = &mut self.processes[node];
+        process.pool.workers[worker] = Worker::Called(caller, woken.own_nanos);
         process.usage.worker_wakes += 1;
-        let takes = process.spec.wake.delay(WAKE, &mut self.tape);
-        let at = Time::from_nanos(self.now.nanos().saturating_add(takes));
-        self.agenda.add(at, Item::WorkerAwake { node, worker });
+        process.usage.worker_timed_nanos += woken.own_nanos;
+        self.agenda
+            .add(woken.at, Item::WorkerAwake { node, worker });
+        woken.call_nanos
     }
 
     pub(crate) fn worker_awake(&mut self, node: usize, worker: usize) {
+        self.is_up_again(node);
         let host = self.processes[node].spec.host;
         self.queue(host, Thread::Worker(node, worker));
     }
@@ -227,9 +234,9 @@ impl<N: Node> World<N> {
     /// A worker has a core; whether it uses it.
     pub(crate) fn begin_job(&mut self, node: usize, worker: usize) -> bool {
         let process = &mut self.processes[node];
-        let (work, host) = (process.spec.work, process.spec.host);
+        let host = process.spec.host;
         let called = match process.pool.workers[worker] {
-            Worker::Called(by) => Some(by),
+            Worker::Called(by, nanos) => Some((by, nanos)),
             Worker::Asleep
             | Worker::On(_)
             | Worker::Lent(_)
@@ -237,7 +244,8 @@ impl<N: Node> World<N> {
             | Worker::StandIn
             | Worker::Idling => None,
         };
-        let woken = called.map_or(0, |_| work.wake_nanos);
+        let woken = called.map_or(0, |(_, nanos)| nanos);
+        let called = called.map(|(by, _)| by);
         let Some(job) = process.pool.jobs.pop_front() else {
             process.pool.workers[worker] = Worker::Idling;
             let nanos = self.spend(node, woken);
@@ -255,7 +263,8 @@ impl<N: Node> World<N> {
             self.run_for(host, Thread::Worker(node, worker), nanos);
         }
         if must_call {
-            self.call_one(node, called.unwrap_or(Caller::Socket));
+            let by = called.unwrap_or(Caller::Socket);
+            self.call_one(node, (by, Waker::Worker(node)));
         }
         true
     }
@@ -316,7 +325,7 @@ impl<N: Node> World<N> {
             | Worker::Asleep
             | Worker::Returned(_)
             | Worker::StandIn
-            | Worker::Called(_) => {}
+            | Worker::Called(..) => {}
         }
         self.go_on(node, worker);
         Moment::Happened
@@ -366,7 +375,7 @@ impl<N: Node> World<N> {
         let pool = &mut self.processes[node].pool;
         pool.workers[worker] = Worker::Asleep;
         if !pool.jobs.is_empty() {
-            self.call_one(node, Caller::Socket);
+            self.call_one(node, (Caller::Socket, Waker::Worker(node)));
         }
     }
 
