@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 23] = [
+const SHIPPED: [(&str, &str); 24] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -77,6 +77,10 @@ const SHIPPED: [(&str, &str); 23] = [
     (
         "hunt-islands",
         include_str!("../../../scenarios/hunt-islands.toml"),
+    ),
+    (
+        "hunt-island-sites",
+        include_str!("../../../scenarios/hunt-island-sites.toml"),
     ),
     (
         "hunt-counters",

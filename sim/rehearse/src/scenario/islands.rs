@@ -91,18 +91,15 @@ impl Islands {
         if engine == Engine::Table {
             return refuse("a table is no island: leave `engine` out");
         }
-        if !spare.is_empty() {
-            return refuse("the sites of a local-first keyspace stay: leave `spare` out");
-        }
         if kept.is_some() {
             return refuse("an island's log is read by nobody else: leave `kept` out");
         }
-        if own.len() > ISLANDS_MAX {
+        if own.len() + spare.len() > ISLANDS_MAX {
             return refuse(&format!(
                 "a local-first keyspace has at most {ISLANDS_MAX} sites: name fewer"
             ));
         }
-        if own.iter().any(|site| sites[*site].nodes > 1) {
+        if own.iter().chain(spare).any(|site| sites[*site].nodes > 1) {
             return refuse("an island is one node: leave `nodes` out at its sites");
         }
         Ok(())
