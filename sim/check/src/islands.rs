@@ -142,6 +142,29 @@ impl Islands {
         intent.acknowledged.or(shown)
     }
 
+    /// Whether an island that is none of these had come so far with what a write's island did up
+    /// to a revision, or behind that if the write is.
+    fn reached_any(&self, intent: &Intent, until: u64, but: &BTreeMap<usize, u64>) -> bool {
+        let Some(at) = self.at(intent) else {
+            return false;
+        };
+        let until = if at <= until { until } else { u64::MAX };
+        let others = self.reach.iter().enumerate();
+        let mut others = others.filter(|(site, _)| *site != intent.site && !but.contains_key(site));
+        others.any(|(_, reach)| {
+            let reached = reach.get(intent.site).into_iter().flatten();
+            let mut reached = reached.map(|(_, newest)| *newest);
+            reached.any(|newest| (at..=until).contains(&newest))
+        })
+    }
+
+    /// Whether an island showed a write.
+    #[must_use]
+    pub fn showed(&self, site: usize, mark: Mark) -> bool {
+        let first = self.first.get(site);
+        first.is_some_and(|first| first.contains_key(&mark))
+    }
+
     /// Whether a write had surely seen another: its site had shown that, or a later one of the
     /// same site, before.
     fn saw(&self, later: &Intent, mark: Mark) -> bool {

@@ -6,6 +6,7 @@
 
 mod clients;
 mod counted;
+mod departures;
 pub(crate) mod facts;
 mod figures;
 mod fleet;
@@ -18,6 +19,7 @@ mod leases;
 mod ledger;
 mod meter;
 mod realm;
+mod register;
 mod shapes;
 mod transactions;
 mod watchers;
@@ -47,6 +49,7 @@ use leases::Leases;
 use ledger::Ledger;
 use meter::Meter;
 use realm::Realm;
+use register::Register;
 use shapes::Shapes;
 use watchers::Watchers;
 
@@ -64,6 +67,8 @@ enum Token {
     Look,
     Over,
     Restart(u64),
+    /// An island looks which sites its keyspace has.
+    Attend,
     /// A thread is done with a connection of the front.
     Line(u64),
     /// The generator is done with a connection.
@@ -92,6 +97,8 @@ impl Token {
             Self::GeneratorAwake => (12, 0),
             Self::LineBegins(line) => (13, line),
             Self::GeneratorBegins => (14, 0),
+            // Below 16: above that stands whose alarm it is.
+            Self::Attend => (15, 0),
         };
         tag << 56 | value
     }
@@ -111,6 +118,7 @@ impl Token {
             12 => Self::GeneratorAwake,
             13 => Self::LineBegins(value),
             14 => Self::GeneratorBegins,
+            15 => Self::Attend,
             _ => Self::Restart(value),
         }
     }
@@ -130,6 +138,8 @@ pub(crate) struct Run<'a> {
     ledger: Ledger,
     /// What was seen of islands; none where there is one order.
     islands: Option<Archipelago>,
+    /// Which islands there are while those are judged.
+    judged: Vec<NodeId>,
     leases: Leases,
     figures: Figures,
     faults: FaultPlan,
@@ -244,6 +254,7 @@ impl<'a> Run<'a> {
             world.alarm(Time::from_nanos(nanos), Token::Over.pack());
         }
         let watchers = Watchers::new(scenario, stage, &mut world);
+        let register = Register::new(scenario, stage, &mut world);
         Self {
             scenario,
             stage,
@@ -255,7 +266,8 @@ impl<'a> Run<'a> {
             ledger: Ledger::new(stage),
             islands: stage
                 .isles
-                .map(|isles| Archipelago::new(stage.site_of.len(), isles)),
+                .map(|isles| Archipelago::new(stage.site_of.len(), isles, register)),
+            judged: Vec::new(),
             leases: Leases::new(scenario),
             figures: Figures::new(scenario, stage.voters),
             faults: stage.faults.clone(),
@@ -491,6 +503,7 @@ impl<'a> Run<'a> {
             Token::GeneratorAwake => self.generator_awake(),
             Token::LineBegins(line) => self.line_begins(line),
             Token::GeneratorBegins => self.generator_begins(),
+            Token::Attend => self.attend(),
         }
     }
 

@@ -189,6 +189,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
     let clients = load::clients(&mut top, &parts)?;
     let faults = load::faults(&mut top, &parts)?;
     let chances = load::chances(&mut top, &parts.keyspaces)?;
+    taken_in(&top, &parts.keyspaces[0], &chances)?;
     let goals = goal::read(&mut top)?;
     if parts.keyspaces.len() > 1 {
         without_goals(&top, &goals)?;
@@ -251,6 +252,22 @@ fn format(top: &mut Table) -> Result<(), Refusal> {
     }
     let what = "format is 1: this build reads no other";
     Err(top.refuse(format.line, what))
+}
+
+/// A spare island is of no use if nobody takes it in; and sites of several nodes stay.
+fn taken_in(top: &Table, keyspace: &Keyspace, chances: &Chances) -> Result<(), Refusal> {
+    let is_idle = keyspace.islands.is_some() && !keyspace.spare.is_empty();
+    if is_idle && chances.of("members").0 == 0 {
+        let what = "spare: nobody takes these islands in: give `members` a weight in [faults]";
+        return Err(top.refuse(top.line, what));
+    }
+    let has_several = keyspace.islands.as_ref().is_some_and(|it| it.each > 1);
+    let changing = ["members", "set_back"];
+    if has_several && let Some(name) = changing.iter().find(|name| chances.of(name).0 > 0) {
+        let what = format!("{name}: only islands of one node change so far: leave its weight out");
+        return Err(top.refuse(top.line, what));
+    }
+    Ok(())
 }
 
 fn without_goals(top: &Table, goals: &[Goal]) -> Result<(), Refusal> {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holm_base::{NodeId, Op, RequestId, Term, Time, WriteId};
-use holm_local_first::Type;
+use holm_local_first::{Chain, Slot, Type, Vector};
 use holm_machine::{Class, Driven, Effects, Label, Machine, Observe, Order, Turn};
 use holm_raft::{self as raft, Configuration, Operation, Outcome, ReadMode, Refused, RoleName};
 use holm_virtual::{Node, WallTime, Want};
@@ -28,8 +28,8 @@ use holm_virtual::{Node, WallTime, Want};
 use crate::calls::{Call, Change, Key, Reply, State};
 use crate::costs::Costs;
 use crate::run::facts::Bound;
-pub(crate) use deck::Shelf;
 use deck::record_hash;
+pub(crate) use deck::{Image, Shelf};
 use label::Sketch;
 use store_site::StoreSite;
 pub(crate) use store_site::unix_ms;
@@ -153,8 +153,19 @@ pub(crate) enum Request {
     Progress(RequestId),
     /// An operator's.
     Operate(Operation),
+    /// None of a client's: about which sites its keyspace has. No answer.
+    Isle(IsleCall),
     /// None of a client's: that this node's process has perhaps ended, true or not. No answer.
     Suspect(NodeId),
+}
+
+/// What an island's log is to take about which sites its keyspace has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum IsleCall {
+    /// These sites, as a roster is written.
+    Follow(Bytes),
+    /// Nothing more of a slot.
+    Stop(u8),
 }
 
 /// What a client can ask about a lease.
@@ -318,6 +329,22 @@ pub(crate) struct Shore {
     pub(crate) unix_ms: u64,
 }
 
+/// How far a slot is: the number of its newest update, and that one's hash.
+pub(crate) type Reach = (u64, Chain);
+
+/// By which sites an island goes, and what it knows of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Berth {
+    /// The number of its table of members.
+    pub(crate) epoch: u32,
+    /// How far it has taken in what each island did.
+    pub(crate) vector: Vector,
+    /// Of which slots it takes in nothing more, and how far it is with each.
+    pub(crate) stops: BTreeMap<Slot, Reach>,
+    /// The others: whether each is cut off, and how far it said it is.
+    pub(crate) neighbours: Vec<(Slot, bool, Vector)>,
+}
+
 /// What an island shows of all keys at a revision, and which concurrent writes it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scene {
@@ -396,6 +423,22 @@ impl Site {
     pub(crate) fn shore(&self) -> Option<Shore> {
         match &self.kind {
             Kind::Store(site) => site.shore(),
+            Kind::Table(_) => None,
+        }
+    }
+
+    /// Whether it is an island that takes no more writes.
+    pub(crate) fn is_ended(&self) -> bool {
+        match &self.kind {
+            Kind::Store(site) => site.is_ended(),
+            Kind::Table(_) => false,
+        }
+    }
+
+    /// By which sites it goes; none if it is no island.
+    pub(crate) fn berth(&self) -> Option<Berth> {
+        match &self.kind {
+            Kind::Store(site) => site.berth(),
             Kind::Table(_) => None,
         }
     }

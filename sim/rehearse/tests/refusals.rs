@@ -57,6 +57,11 @@ const CASES: &[(&str, &str, &str)] = &[
         "x.toml:20: linearizable is not judged in a local-first keyspace; these are: watch, ",
     ),
     (
+        "sites = [\"a\", \"b\"]\n[[clients]]",
+        "guarantee = \"local-first\"\nsites = [\"a\"]\nspare = [\"b\"]\n[[clients]]",
+        "spare: nobody takes these islands in: give `members` a weight in [faults]",
+    ),
+    (
         "check = \"linearizable\"",
         "check = \"causality\"",
         "x.toml:19: causality is not judged in a linearizable keyspace; these are: linearizable, ",

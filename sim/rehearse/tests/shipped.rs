@@ -79,6 +79,10 @@ const SHIPPED: [(&str, &str); 24] = [
         include_str!("../../../scenarios/hunt-islands.toml"),
     ),
     (
+        "hunt-island-sites",
+        include_str!("../../../scenarios/hunt-island-sites.toml"),
+    ),
+    (
         "hunt-counters",
         include_str!("../../../scenarios/hunt-counters.toml"),
     ),

@@ -204,9 +204,7 @@ impl Replica {
             Input::Operate { request, operation } => self.operate(now, request, operation),
             Input::Stand { request } => {
                 let mut standing = Box::new(self.standing());
-                if let Some(shore) = &self.shore {
-                    standing.neighbours = shore.neighbours(now);
-                }
+                standing.neighbours = self.neighbours(now);
                 let standing = Answer::Standing(standing);
                 self.answers.push((Asker::Here(request), standing));
             }

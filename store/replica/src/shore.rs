@@ -248,6 +248,13 @@ impl Replica {
         }
     }
 
+    /// How the other islands stand, as far as is known here; nobody, if this is none.
+    #[must_use]
+    pub fn neighbours(&self, now: Time) -> Vec<Neighbour> {
+        let shore = self.shore.as_ref();
+        shore.map_or_else(Vec::new, |shore| shore.neighbours(now))
+    }
+
     /// Whether its keyspace is local-first: then its commands are to have their time.
     #[must_use]
     pub const fn is_island(&self) -> bool {

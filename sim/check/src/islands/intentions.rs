@@ -20,6 +20,10 @@ pub struct Ended {
     pub is_set: bool,
     /// Islands whose writes others hold back, and said so.
     pub held: BTreeSet<usize>,
+    /// Islands that were given up as lost, or whose data were set back: of what they wrote counts
+    /// what an island that stays had. With it the newest revision before they were set back, for
+    /// what they wrote behind it does not follow on that; the greatest there is for the others.
+    pub lost: BTreeMap<usize, u64>,
 }
 
 /// Asks of each acknowledged write what became of it.
@@ -38,7 +42,12 @@ pub fn intentions(islands: &Islands, ended: &Ended) -> Result<(), Violation> {
     }
     let acknowledged = islands.intents().values();
     let acknowledged = acknowledged.filter(|it| it.acknowledged.is_some());
-    for intent in acknowledged.filter(|it| !ended.held.contains(&it.site)) {
+    let counts = |it: &&Intent| {
+        let lost = ended.lost.get(&it.site);
+        let is_kept = lost.is_none_or(|until| islands.reached_any(it, *until, &ended.lost));
+        !ended.held.contains(&it.site) && is_kept
+    };
+    for intent in acknowledged.filter(counts) {
         for key in &intent.puts {
             let others = by_key.get(key).map_or(&[][..], Vec::as_slice);
             let is_kept = ended.shown.get(key) == Some(&intent.mark)
@@ -137,6 +146,37 @@ mod tests {
             ..ends(6)
         };
         assert_eq!(judged(held, &[], &[(10, 5)]), Ok(()));
+    }
+
+    #[test]
+    fn of_a_lost_island_counts_what_another_had() {
+        let lost = |until| Ended {
+            lost: BTreeMap::from([(0, until)]),
+            ..ends(6)
+        };
+        assert_eq!(
+            judged(lost(u64::MAX), &[], &[(10, 5)]),
+            Ok(()),
+            "nobody had it"
+        );
+        // Island 1 showed what island 0 wrote after it.
+        let shown = vec![
+            vec![shows(10, &[(1, 5)]), shows(20, &[(2, 7)])],
+            vec![shows(10, &[(1, 6)]), shows(30, &[(2, 7)])],
+        ];
+        let intents = vec![
+            wrote(0, 5, &[1], 10),
+            wrote(1, 6, &[1], 10),
+            wrote(0, 7, &[2], 20),
+        ];
+        let islands = Islands::new(shown, intents);
+        let judged = |until| {
+            let mut ended = lost(until);
+            ended.shown.insert(2, 7);
+            intentions(&islands, &ended).map_err(|violation| violation.rule)
+        };
+        assert_eq!(judged(u64::MAX), Err(LOST));
+        assert_eq!(judged(15), Ok(()), "7 does not follow on 5");
     }
 
     #[test]

@@ -54,6 +54,8 @@ struct Client {
     attempt: u64,
     target: usize,
     waits: bool,
+    /// Its island takes no clients, so it asks for nothing until that does again.
+    sleeps: bool,
 }
 
 /// What is asked: for the history, or about a lease.
@@ -134,6 +136,7 @@ impl Askers {
                         attempt: 0,
                         target: usize::try_from(target).expect("clients are few"),
                         waits: false,
+                        sleeps: false,
                     });
                     // A generator begins when there is somebody to ask.
                     let begins = if scenario.has_generator {
@@ -192,7 +195,7 @@ impl Askers {
     /// Whether nobody waits, and nobody wants more.
     pub(crate) fn is_idle(&self) -> bool {
         let is_open = self.groups.iter().any(|group| group.is_open);
-        let is_done = |client: &Client| client.left == 0 && !client.waits;
+        let is_done = |one: &Client| (one.left == 0 || one.sleeps) && !one.waits;
         self.pending.is_empty() && (self.is_last || !is_open) && self.clients.iter().all(is_done)
     }
 
@@ -267,7 +270,9 @@ impl Run<'_> {
         }
         let at = index(group);
         let kind = self.askers.groups[at].kind;
-        self.ask(at, None);
+        if !self.is_shut(at) {
+            self.ask(at, None);
+        }
         let gap = self.stage.gaps[kind].as_ref();
         let gap = gap.map_or(1, |gap| gap.delay(GAP, self.world.tape_mut()).max(1));
         let next = self.world.now() + Duration::from_nanos(gap);
@@ -293,9 +298,32 @@ impl Run<'_> {
         if one.waits || one.left == 0 {
             return;
         }
-        one.left -= 1;
         let group = one.group;
+        if self.is_shut(group) {
+            self.askers.clients[client].sleeps = true;
+            return;
+        }
+        self.askers.clients[client].left -= 1;
         self.ask(group, Some(client));
+    }
+
+    /// Whether the island that a group asks takes no clients.
+    fn is_shut(&self, group: usize) -> bool {
+        let node = self.askers.groups[group].nodes[0];
+        let islands = self.islands.as_ref();
+        islands.is_some_and(|it| it.register.is_shut(node))
+    }
+
+    /// An island takes clients again.
+    pub(super) fn wake_clients(&mut self, node: NodeId) {
+        for client in 0..self.askers.clients.len() {
+            let one = &self.askers.clients[client];
+            let is_here = self.askers.groups[one.group].nodes.contains(&node);
+            if one.sleeps && is_here {
+                self.askers.clients[client].sleeps = false;
+                self.set_rest(client);
+            }
+        }
     }
 
     /// Everybody asks once more, after the faults have ended.
@@ -430,7 +458,8 @@ impl Run<'_> {
             return (op, self.draw_lease());
         }
         let key = draw_key(&wanted.keys, tape);
-        let islands = self.stage.isles.map_or(0, |isles| isles.islands());
+        let nodes = self.stage.site_of.len();
+        let islands = self.stage.isles.map_or(0, |isles| isles.among(nodes));
         let islands = u32::try_from(islands).expect("islands are few");
         let back = if op == 4 { tape.choose(COMPACT, 24) } else { 0 };
         let amount = if op == 6 { tape.choose(AMOUNT, 20) } else { 0 };

@@ -197,6 +197,7 @@ impl<'a> Fleet<'a> {
             | Token::Patience
             | Token::Look
             | Token::Restart(_)
+            | Token::Attend
             | Token::Line(_)
             | Token::Generator
             | Token::GeneratorAwake

@@ -222,6 +222,10 @@ impl Run<'_> {
 
     /// A hunt's own faults: members that change, leaders that move, logs that are damaged.
     pub(super) fn meddle(&mut self) {
+        if self.islands.is_some() {
+            self.change_sites();
+            return;
+        }
         let chances = &self.scenario.chances;
         let (weight, most) = chances.of("members");
         if self.incidents.changes < most

@@ -12,7 +12,8 @@ use holm_check::{Operation, Outcome, Violation};
 use holm_local_first::Type;
 
 use super::Run;
-use super::islands::{Archipelago, Clock};
+use super::islands::{Archipelago, Clock, place};
+use super::register::slot_of;
 use crate::calls::{Call, Reply};
 use crate::scenario::{Action, Check};
 
@@ -49,7 +50,8 @@ impl Run<'_> {
             }
         }
         if judges(Check::Sessions) {
-            for node in self.stage.ids() {
+            let is_whole = |node: &NodeId| !islands.register.was_set_back(slot_of(*node));
+            for node in self.stage.ids().filter(is_whole) {
                 if let Err(mut found) = sessions(self.all_answered(node)) {
                     found.place = format!("{node}: {}", found.place);
                     return Some(found);
@@ -57,6 +59,11 @@ impl Run<'_> {
             }
         }
         let evidence = self.evidence(islands);
+        // Where two sites took in another update each under one name, what was written after
+        // either is taken for having seen both: that is told, and the sites agree in the end.
+        if islands.register.has_two_stories(&evidence) {
+            return None;
+        }
         if judges(Check::Atomic)
             && let Err(found) = atomic(&evidence)
         {
@@ -93,12 +100,13 @@ impl Run<'_> {
             named: named.collect(),
             is_set: islands.isles.kind == Type::Set,
             held: self.held(islands),
+            lost: islands.register.lost(),
         };
         if let Err(found) = intentions(evidence, &ended) {
             return Some(found);
         }
-        // Who is held back has additions that nobody else has.
-        if ended.held.is_empty() {
+        // Who is held back, or lost, has additions that nobody else has.
+        if ended.held.is_empty() && ended.lost.is_empty() {
             return sums(evidence, &self.counts(islands), &numbers).err();
         }
         None
@@ -107,11 +115,11 @@ impl Run<'_> {
     /// Islands whose clock is so far ahead that others hold their writes back, and said so.
     fn held(&self, islands: &Archipelago) -> BTreeSet<usize> {
         let shores = self.shores().unwrap_or_default().into_iter();
-        let held = self.stage.ids().zip(shores).filter(|(node, (_, clock))| {
+        let held = shores.filter(|(node, _, clock)| {
             let slot = islands.isles.slot(*node).value();
             *clock == Clock::Ahead && islands.held.contains(&slot)
         });
-        held.map(|(node, _)| islands.isles.place(node)).collect()
+        held.map(|(node, _, _)| islands.isles.place(node)).collect()
     }
 
     /// Whether the values of a key are marks, and not what was counted.

@@ -11,6 +11,7 @@ use holm_check::{Seen, Stream, Violation, watch};
 use holm_local_first::AHEAD_MAX;
 
 use super::Run;
+use super::register::{Register, slot_of};
 use crate::calls::{Change, Reply};
 use crate::scenario::Check;
 use crate::site::{Event, Isles, LAST_KEY, Scene, Shore, unix_ms};
@@ -41,22 +42,24 @@ pub(crate) struct Archipelago {
     ends: Vec<u64>,
     /// What was asked and not answered.
     pub(super) unanswered: Vec<Unanswered>,
+    pub(super) register: Register,
 }
 
-fn index(node: NodeId) -> usize {
+pub(super) fn index(node: NodeId) -> usize {
     usize::try_from(node.value() - 1).expect("nodes are few")
 }
 
 impl Archipelago {
-    pub(crate) fn new(nodes: usize, isles: Isles) -> Self {
+    pub(crate) fn new(nodes: usize, isles: Isles, register: Register) -> Self {
         Self {
             isles,
-            shown: vec![BTreeMap::new(); isles.islands()],
+            shown: vec![BTreeMap::new(); isles.among(nodes)],
             elections: 0,
             held: BTreeSet::new(),
             unwell: vec![Time::ZERO; nodes],
             ends: vec![0; nodes],
             unanswered: Vec::new(),
+            register,
         }
     }
 
@@ -64,6 +67,9 @@ impl Archipelago {
     /// or after it ended.
     fn applied(&mut self, node: NodeId, changes: Vec<Change>) -> Result<(), Violation> {
         let shown = &mut self.shown[self.isles.place(node)];
+        if let Some(through) = self.register.told_through(node) {
+            return retell(node, shown, (through, changes));
+        }
         for change in changes {
             let newest = shown.last_key_value().map_or(0, |(revision, _)| *revision);
             let known = shown.get(&change.revision);
@@ -77,8 +83,17 @@ impl Archipelago {
         Ok(())
     }
 
+    /// The newest revision that a node has told of.
+    pub(super) fn newest_shown(&self, node: NodeId) -> u64 {
+        let newest = self.shown[self.isles.place(node)].last_key_value();
+        newest.map_or(0, |(revision, _)| *revision)
+    }
+
     /// A request was not answered.
     pub(super) fn unanswered(&mut self, node: NodeId, (asked, ended): (Time, Time)) {
+        if !self.register.must_answer(node) {
+            return;
+        }
         self.unanswered.push(Unanswered {
             site: self.isles.place(node),
             asked,
@@ -117,6 +132,30 @@ impl Archipelago {
     }
 }
 
+/// A node whose data were set back tells what it has, which is less than it had, and then other
+/// things in the place of the rest.
+fn retell(
+    node: NodeId,
+    shown: &mut BTreeMap<u64, Change>,
+    (through, changes): (&mut u64, Vec<Change>),
+) -> Result<(), Violation> {
+    for change in changes {
+        let revision = change.revision;
+        let is_known = shown.get(&revision) == Some(&change);
+        if revision <= *through {
+            if !is_known {
+                let place = format!("{node} has {change:?} in the copy, and told otherwise before");
+                return broken("watch", "a start tells the same again", place);
+            }
+            continue;
+        }
+        shown.retain(|known, _| *known <= *through || (is_known && *known >= revision));
+        shown.insert(revision, change);
+        *through = revision;
+    }
+    Ok(())
+}
+
 fn broken<T>(judge: &'static str, rule: &'static str, place: String) -> Result<T, Violation> {
     Err(Violation { judge, rule, place })
 }
@@ -137,6 +176,7 @@ impl Run<'_> {
                 islands.held.insert(*slot);
                 true
             }
+            Event::Forked(slot) if islands.register.was_set_back(*slot) => true,
             Event::Forked(slot) => {
                 let place = format!("{node} says that island {slot} told two stories");
                 self.ledger
@@ -166,6 +206,9 @@ impl Run<'_> {
             if has_ended || !self.world.is_well(node) {
                 islands.unwell[index(node)] = now;
             }
+            if let Some(site) = self.world.node(node) {
+                islands.register.is_up(node, site);
+            }
         }
     }
 
@@ -173,10 +216,11 @@ impl Run<'_> {
     ///
     /// Whose time is too far ahead of most clocks is held back by others, and whose clock is too
     /// far behind holds others back: of these two nothing is demanded but that the others agree.
-    pub(super) fn shores(&self) -> Option<Vec<(Shore, Clock)>> {
-        let shores = self.stage.ids().map(|node| self.world.node(node)?.shore());
+    pub(super) fn shores(&self) -> Option<Vec<(NodeId, Shore, Clock)>> {
+        let nodes = self.member_islands();
+        let shores = nodes.iter().map(|node| self.world.node(*node)?.shore());
         let shores: Vec<Shore> = shores.collect::<Option<_>>()?;
-        let walls = self.stage.ids().map(|node| self.world.wall(node).nanos);
+        let walls = nodes.iter().map(|node| self.world.wall(*node).nanos);
         let walls: Vec<u64> = walls.map(|nanos| unix_ms(nanos / 1_000_000)).collect();
         let mut sorted = walls.clone();
         sorted.sort_unstable();
@@ -191,31 +235,32 @@ impl Run<'_> {
                 Clock::Right
             }
         };
-        let all = shores.into_iter().zip(walls);
-        let all = all.map(|(shore, wall)| {
+        let all = nodes.into_iter().zip(shores).zip(walls);
+        let all = all.map(|((node, shore), wall)| {
             let clock = clock(&shore, wall);
-            (shore, clock)
+            (node, shore, clock)
         });
         Some(all.collect())
     }
 
     /// Whether all islands have taken in all that there is, but for what they hold back.
     pub(super) fn are_one(&self) -> bool {
+        if !self.are_sites_settled() {
+            return false;
+        }
         let Some(shores) = self.shores() else {
             return false;
         };
         let Some(isles) = self.stage.isles else {
             return false;
         };
-        let ahead: Vec<u8> = self
-            .stage
-            .ids()
-            .zip(&shores)
-            .filter(|(_, (_, clock))| *clock == Clock::Ahead)
-            .map(|(node, _)| isles.slot(node).value())
+        let ahead: Vec<u8> = shores
+            .iter()
+            .filter(|(_, _, clock)| *clock == Clock::Ahead)
+            .map(|(node, _, _)| isles.slot(*node).value())
             .collect();
-        let right = shores.iter().filter(|(_, clock)| *clock == Clock::Right);
-        let mut vectors = right.map(|(shore, _)| {
+        let right = shores.iter().filter(|(_, _, clock)| *clock == Clock::Right);
+        let mut vectors = right.map(|(_, shore, _)| {
             let all = shore.vector.iter();
             all.filter(|(slot, _)| !ahead.contains(slot))
                 .collect::<Vec<_>>()
@@ -229,13 +274,15 @@ impl Run<'_> {
         if !self.ledger.violations.is_empty() {
             return;
         }
+        self.judged = self.member_islands();
+        let sites = self.sites_in_words();
         let Some(islands) = self.islands.take() else {
             return;
         };
         let judges = |check| self.scenario.judges(check);
         let mut found = None;
         if judges(Check::Heals) {
-            found = found.or_else(|| self.judge_rest());
+            found = found.or_else(|| self.judge_rest(&sites));
         }
         if judges(Check::Steady) {
             found = found.or_else(|| self.judge_steady());
@@ -258,7 +305,7 @@ impl Run<'_> {
     }
 
     /// Requests are answered again, and all islands have everything, in time.
-    fn judge_rest(&self) -> Option<Violation> {
+    fn judge_rest(&self, sites: &str) -> Option<Violation> {
         let stopped = self.healed.unwrap_or_else(|| self.world.now());
         let in_time = |at: Option<Time>| at.is_some_and(|at| at.since(stopped) <= self.rest());
         let rule = if !in_time(self.progressed) {
@@ -269,7 +316,7 @@ impl Run<'_> {
             return None;
         };
         let place = format!(
-            "faults ended {stopped:?}; answered {:?}, all had everything {:?}; {:?}",
+            "faults ended {stopped:?}; answered {:?}, all had everything {:?}; {:?}; {sites}",
             self.progressed,
             self.converged,
             self.shores()
@@ -282,9 +329,9 @@ impl Run<'_> {
         let Some(shores) = self.shores() else {
             return Vec::new();
         };
-        let is_right = |(_, (_, clock)): &(NodeId, (Shore, Clock))| *clock == Clock::Right;
-        let right = self.stage.ids().zip(shores).filter(is_right);
-        let scenes = right.filter_map(|(node, _)| {
+        let is_right = |(_, _, clock): &(NodeId, Shore, Clock)| *clock == Clock::Right;
+        let right = shores.into_iter().filter(is_right);
+        let scenes = right.filter_map(|(node, _, _)| {
             let name = self.scenario.sites[self.stage.site(node)].name.clone();
             Some((node, name, self.world.node(node)?.scene()))
         });
@@ -295,6 +342,10 @@ impl Run<'_> {
     fn judge_views(&self, islands: &Archipelago) -> Option<Violation> {
         let all = islands.all_shown();
         for node in self.stage.ids() {
+            if islands.register.was_set_back(slot_of(node)) {
+                // What it showed before is in no copy.
+                continue;
+            }
             let shown = &all[islands.isles.place(node)];
             let mut views = self.views_read(node);
             let step = shown.len().div_ceil(VIEWS_MAX).max(1);

@@ -193,6 +193,17 @@ impl Run<'_> {
         }
     }
 
+    /// What a node tells from here on is nothing that follows on what it told.
+    pub(super) fn forget_streams(&mut self, node: NodeId) {
+        for at in 0..self.watchers.watchers.len() {
+            if self.watchers.watchers[at].node == node {
+                self.end_stream(at, 0);
+                self.watchers.watchers[at].request = None;
+                self.watchers.watchers[at].next = 0;
+            }
+        }
+    }
+
     pub(super) fn judge_watches(&mut self) {
         for at in 0..self.watchers.watchers.len() {
             let watcher = &mut self.watchers.watchers[at];

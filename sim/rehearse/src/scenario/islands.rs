@@ -94,16 +94,17 @@ impl Islands {
         if engine == Engine::Table {
             return refuse("a table is no island: leave `engine` out");
         }
-        if !spare.is_empty() {
-            return refuse("the sites of a local-first keyspace stay: leave `spare` out");
-        }
-        if own.len() > ISLANDS_MAX {
+        if own.len() + spare.len() > ISLANDS_MAX {
             return refuse(&format!(
                 "a local-first keyspace has at most {ISLANDS_MAX} sites: name fewer"
             ));
         }
         let each = own.first().map_or(1, |site| sites[*site].nodes);
-        if own.iter().any(|site| sites[*site].nodes != each) {
+        if own
+            .iter()
+            .chain(spare)
+            .any(|site| sites[*site].nodes != each)
+        {
             return refuse(
                 "islands have as many nodes each: write the same `nodes` at their sites",
             );

@@ -110,7 +110,7 @@ const USUAL: [(&str, u32, u32); 11] = [
     ("freeze", 2, 4),
 ];
 
-const RARE: [&str; 4] = ["members", "flip", "full", "suspect"];
+const RARE: [&str; 5] = ["members", "flip", "full", "suspect", "set_back"];
 
 impl Chances {
     pub(crate) fn usual() -> Self {
@@ -333,7 +333,7 @@ fn fault(mut table: Table, parts: &Parts) -> Result<Fault, Refusal> {
         return Err(table.refuse(value.line, what));
     }
     if kind == "members" && parts.keyspaces[0].islands.is_some() {
-        let what = "members: the sites of a local-first keyspace stay: leave the fault out";
+        let what = "members: the sites of a local-first keyspace change in hunts, by a weight in [faults]: leave the fault out";
         return Err(table.refuse(value.line, what));
     }
     let (action, targets) = if kind == "members" {
@@ -495,17 +495,22 @@ pub(crate) fn chances(top: &mut Table, keyspaces: &[Keyspace]) -> Result<Chances
             let what = "full: a table takes no room: write engine = \"store\"";
             return Err(table.refuse(line, what));
         }
-        let is_group = |one: &&(&str, u32)| matches!(one.0, "members" | "suspect") && one.1 > 0;
+        let is_group =
+            |one: &&(&str, u32)| matches!(one.0, "members" | "suspect" | "set_back") && one.1 > 0;
         if keyspaces.len() > 1
             && let Some((name, _)) = weights.iter().find(is_group)
         {
             let what = format!("{name}: in scenarios of one keyspace so far: leave its weight out");
             return Err(table.refuse(line, what));
         }
-        if keyspaces[0].islands.is_some()
-            && let Some((name, _)) = weights.iter().find(is_group)
-        {
-            let what = format!("{name}: an island is a group of one: leave its weight out");
+        let has = |wanted: &str| weights.iter().any(|one| one.0 == wanted && one.1 > 0);
+        let is_island = keyspaces[0].islands.is_some();
+        if is_island && has("suspect") {
+            let what = "suspect: an island is a group of one: leave its weight out";
+            return Err(table.refuse(line, what));
+        }
+        if has("set_back") && !is_island {
+            let what = "set_back: only islands notice it: write guarantee = \"local-first\"";
             return Err(table.refuse(line, what));
         }
         chances.weights = weights

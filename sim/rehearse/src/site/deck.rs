@@ -58,7 +58,27 @@ impl Shelf {
             Self::Journal(journal) => journal.damage(count),
         }
     }
+
+    /// What its disk holds while its node is down, to be put back later; none of a table.
+    pub(crate) fn image(&self) -> Option<Image> {
+        match self {
+            Self::Deck(deck) => Some(Image(deck.storage().fork())),
+            Self::Journal(_) => None,
+        }
+    }
+
+    /// Puts an older copy in the place of all that a node has which is down.
+    pub(crate) fn set_back(&mut self, image: &Image) {
+        match self {
+            Self::Deck(deck) => deck.held().storage = image.0.fork(),
+            Self::Journal(_) => {}
+        }
+    }
 }
+
+/// A copy of a node's disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Image(Storage);
 
 impl Default for Shelf {
     fn default() -> Self {

@@ -46,6 +46,7 @@ impl Labour {
                 | Request::Unwatch(_)
                 | Request::Progress(_)
                 | Request::Operate(_)
+                | Request::Isle(_)
                 | Request::Suspect(_) => 0,
             },
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use holm_base::{ByteCount, ClusterId, NodeId, Prng, RequestId, Time, WriteId};
-use holm_kv::command::{Proposal, Range};
+use holm_kv::command::{Command, Proposal, Range};
 use holm_kv::{Config, HubConfig, IslandConfig, StoreConfig};
 use holm_local_first::{Note, Rules};
 use holm_log::LogConfig;
@@ -28,8 +28,8 @@ use super::labour::Labour;
 use super::readers::Readers;
 use super::wire::Form;
 use super::{
-    Answer, Effect, Event, Frame, Holding, Input, Isles, LeaseCall, LeaseReply, Request, Scene,
-    Setup, Shore, Stand, Stored, Words, wire,
+    Answer, Berth, Effect, Event, Frame, Holding, Input, Isles, LeaseCall, LeaseReply, Request,
+    Scene, Setup, Shore, Stand, Stored, Words, wire,
 };
 use crate::calls::{Call, Key, Reply, State};
 use crate::run::facts::Bound;
@@ -222,6 +222,24 @@ impl StoreSite {
         Some(Shore {
             vector: vector.map(|(slot, seq)| (slot.value(), seq)).collect(),
             unix_ms: island.hlc().unix_ms(),
+        })
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        let island = self.replica.keyspace().island();
+        island.is_some_and(holm_local_first::Island::is_ended)
+    }
+
+    pub(super) fn berth(&self) -> Option<Berth> {
+        let island = self.replica.keyspace().reader().view().island.clone()?;
+        let neighbours = self.replica.neighbours(self.now).into_iter();
+        Some(Berth {
+            epoch: island.epoch,
+            vector: island.vector,
+            stops: island.stops,
+            neighbours: neighbours
+                .map(|it| (it.slot, it.is_cut, it.vector))
+                .collect(),
         })
     }
 
@@ -425,6 +443,22 @@ impl StoreSite {
             Request::Progress(watch) => {
                 self.readers.ask_progress(watch);
                 return Ok(());
+            }
+            Request::Isle(call) => {
+                let Some(entry) = wire::isle(call) else {
+                    return Ok(());
+                };
+                let command = Command::Island(entry);
+                let caller = None;
+                let body = self.stamped(&Proposal { caller, command });
+                let takes_space = false;
+                // Nobody waits for it: what is not taken is asked for again.
+                let input = replica::Input::Propose {
+                    request,
+                    body,
+                    takes_space,
+                };
+                return self.tell(now, input);
             }
             Request::Suspect(peer) => return self.tell(now, replica::Input::Suspect { peer }),
         };

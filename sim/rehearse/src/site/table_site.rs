@@ -361,6 +361,7 @@ impl TableSite {
             }
             Request::Progress(_) => {}
             Request::Lease(_) => unreachable!("a scenario that asks a table for leases is refused"),
+            Request::Isle(_) => unreachable!("a table is no island"),
             Request::Suspect(peer) => self.feed(now, raft::Input::Suspect { peer }, effects),
             Request::Operate(operation) => {
                 let operate = raft::Input::Operate { request, operation };

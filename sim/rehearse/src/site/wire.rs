@@ -11,9 +11,9 @@ use holm_kv::command::{
 use holm_kv::outcome::{Applied, Outcome, RangeOutcome};
 use holm_kv::record::Parts;
 use holm_kv::{KeyRange, Record, Refusal, WatchAnswer};
-use holm_local_first::{Entry, Slot, Type};
+use holm_local_first::{Entry, Proposal as IsleEntry, Roster, Slot, Type};
 
-use super::{Answer, Isles, LeaseCall, LeaseReply, Scene, Setup};
+use super::{Answer, IsleCall, Isles, LeaseCall, LeaseReply, Scene, Setup};
 use crate::calls::{Call, Cell, Change, Key, Reply, Touch};
 
 /// Leases live a second at least: what is asked for is what there is.
@@ -60,6 +60,14 @@ pub(super) fn range(first: Key, last: Key) -> Range {
         key: key(first),
         range_end: key(last + 1),
         ..Range::default()
+    }
+}
+
+/// An entry about which sites a keyspace has; none if it says nothing.
+pub(super) fn isle(call: IsleCall) -> Option<IsleEntry> {
+    match call {
+        IsleCall::Follow(bytes) => Roster::decode(bytes).ok().map(IsleEntry::Follow),
+        IsleCall::Stop(slot) => Slot::new(slot).map(IsleEntry::Stop),
     }
 }
 
@@ -125,10 +133,10 @@ impl Isles {
         usize::try_from(place).expect("nodes are few")
     }
 
-    /// How many islands there are.
-    pub(crate) fn islands(&self) -> usize {
-        let islands = self.count / self.each;
-        usize::try_from(islands).expect("nodes are few")
+    /// How many islands so many nodes are, those that are not taken in yet among them.
+    pub(crate) fn among(&self, nodes: usize) -> usize {
+        let each = usize::try_from(self.each).expect("nodes are few");
+        nodes / each
     }
 
     /// The slot of a node's island.

@@ -1,0 +1,505 @@
+//! Which sites a keyspace of islands has, as the table in keyspace `default` says it, and what each
+//! site does about it.
+//!
+//! The table is one, and always there; what takes its time, or is lost, is that an island looks.
+//! An operator takes sites in, lets them go, gives some up as lost though they are not, and puts
+//! an older copy in the place of a site's data.
+//!
+//! What would surprise: a site that was let go, or is not taken in yet, stands all the while, and
+//! speaks. Nobody may listen to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use holm_base::NodeId;
+use holm_check::islands::Islands;
+use holm_local_first::{Members, Roster, Slot, Vector};
+use holm_virtual::Place;
+
+use super::departures::{DepartureError, Departures};
+use super::islands::index;
+use super::realm::Realm;
+use super::{Run, Token};
+use crate::scenario::Scenario;
+use crate::site::{Berth, Image, IsleCall, Reach, Request, Site};
+use crate::stage::{Stage, moments_scale};
+
+const ATTEND: Place = Place::new("island.attend");
+const SITES: Place = Place::new("fault.sites");
+const SET_BACK: Place = Place::new("fault.set_back");
+
+/// How often one of the islands looks.
+const EVERY: Duration = Duration::from_millis(100);
+/// So many stay.
+const STAY_MIN: usize = 2;
+
+/// Whose data were put back, and how far that is known.
+#[derive(Clone, Copy, Debug)]
+struct SetBack {
+    /// The newest revision that it told before.
+    until: u64,
+    /// Up to where it has told what it has since; none until it is up.
+    through: Option<u64>,
+}
+
+/// The table, and what the operator did.
+#[derive(Clone, Debug)]
+pub(crate) struct Register {
+    departures: Departures,
+    /// Taken in, and have not received all yet.
+    joining: BTreeSet<Slot>,
+    /// What these are to have.
+    receiving: BTreeMap<Slot, Vector>,
+    /// Said that their data are an older copy.
+    said_set_back: BTreeSet<Slot>,
+    /// Given up as lost, ever.
+    lost: BTreeSet<Slot>,
+    /// Refuse their clients.
+    shut: BTreeSet<Slot>,
+    images: BTreeMap<Slot, Image>,
+    set_back: BTreeMap<Slot, SetBack>,
+    /// Take no more writes, as their logs say.
+    ended: BTreeSet<Slot>,
+    changes: u32,
+    is_used: bool,
+}
+
+pub(super) fn slot_of(node: NodeId) -> u8 {
+    u8::try_from(node.value()).expect("islands are few")
+}
+
+fn slot(node: NodeId) -> Slot {
+    Slot::new(slot_of(node)).expect("nodes count from 1")
+}
+
+fn node(slot: Slot) -> NodeId {
+    NodeId::new(u64::from(slot.value()))
+}
+
+impl Register {
+    pub(crate) fn new(scenario: &Scenario, stage: &Stage, world: &mut Realm) -> Self {
+        let voters = u8::try_from(stage.voters).unwrap_or(u8::MAX);
+        let first = (1..=voters).filter_map(Slot::new).map(|slot| (slot, 0));
+        let spare = stage.ids().skip(stage.voters).map(slot);
+        let may_change = |kind| scenario.chances.of(kind).0 > 0;
+        let is_used = stage.isles.is_some() && (may_change("members") || may_change("set_back"));
+        if is_used {
+            world.alarm(holm_base::Time::ZERO + EVERY, Token::Attend.pack());
+        }
+        Self {
+            departures: Departures {
+                members: Members::new(first),
+                going: BTreeMap::new(),
+            },
+            joining: BTreeSet::new(),
+            receiving: BTreeMap::new(),
+            said_set_back: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            shut: if is_used {
+                spare.collect()
+            } else {
+                BTreeSet::new()
+            },
+            images: BTreeMap::new(),
+            set_back: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            changes: 0,
+            is_used,
+        }
+    }
+
+    fn is_active(&self, slot: Slot) -> bool {
+        self.departures.members.active().contains_key(&slot)
+    }
+
+    /// Those that serve, and are not on their way out.
+    fn staying(&self) -> impl Iterator<Item = Slot> + '_ {
+        let active = self.departures.members.active().keys().copied();
+        active.filter(|it| !self.departures.going.contains_key(it) && !self.joining.contains(it))
+    }
+
+    /// The sites as a log takes them.
+    fn roster(&self) -> Roster {
+        let members = self.departures.members.clone();
+        let nodes = members.active().keys();
+        Roster {
+            nodes: nodes.map(|it| (*it, vec![node(*it).value()])).collect(),
+            members,
+        }
+    }
+
+    /// Whether clients are refused at a node.
+    pub(super) fn is_shut(&self, node: NodeId) -> bool {
+        self.is_used && self.shut.contains(&slot(node))
+    }
+
+    /// Whether a node that is well is to answer.
+    pub(super) fn must_answer(&self, node: NodeId) -> bool {
+        let own = slot(node);
+        let is_astray = self.ended.contains(&own) || self.set_back.contains_key(&own);
+        !self.is_used || (self.staying().any(|it| it == own) && !is_astray && !self.is_shut(node))
+    }
+
+    /// Whether an island's data were ever set back.
+    pub(super) fn was_set_back(&self, number: u8) -> bool {
+        Slot::new(number).is_some_and(|it| self.set_back.contains_key(&it))
+    }
+
+    /// Islands of whose writes counts what another had, with the newest revision of before they
+    /// were set back.
+    pub(super) fn lost(&self) -> BTreeMap<usize, u64> {
+        let until = |it: &Slot| self.set_back.get(it).map_or(u64::MAX, |it| it.until);
+        let all = self.lost.iter().chain(self.set_back.keys());
+        all.map(|it| (index(node(*it)), until(it))).collect()
+    }
+
+    /// Up to where an island whose data were set back has told what it has.
+    pub(super) fn told_through(&mut self, node: NodeId) -> Option<&mut u64> {
+        self.set_back.get_mut(&slot(node))?.through.as_mut()
+    }
+
+    /// An island is up: if its data were set back, this is what the copy had at least.
+    pub(super) fn is_up(&mut self, node: NodeId, site: &Site) {
+        if !self.is_used {
+            return;
+        }
+        if site.is_ended() {
+            self.ended.insert(slot(node));
+        }
+        if let Some(it) = self.set_back.get_mut(&slot(node))
+            && it.through.is_none()
+        {
+            it.through = Some(site.revision());
+        }
+    }
+
+    /// Whether some islands took in what one wrote before its data were set back, and the copy had
+    /// not, and others what it wrote after that.
+    pub(super) fn has_two_stories(&self, evidence: &Islands) -> bool {
+        self.set_back.iter().any(|(slot, it)| {
+            let own = index(node(*slot));
+            let writes = || evidence.intents().values().filter(|one| one.site == own);
+            let at = |mark| {
+                evidence
+                    .shown()
+                    .get(own)
+                    .and_then(|shown| first(shown, mark))
+            };
+            let is_lost = |mark| at(mark).is_none();
+            let is_new = |mark| at(mark).is_some_and(|at| at > it.until);
+            let others = || (0..evidence.shown().len()).filter(|site| *site != own);
+            let has = |of: &dyn Fn(u64) -> bool| {
+                let mut marks = writes().map(|one| one.mark).filter(|mark| of(*mark));
+                marks.any(|mark| others().any(|site| evidence.showed(site, mark)))
+            };
+            has(&is_lost) && has(&is_new)
+        })
+    }
+
+    /// A site is given up as lost.
+    fn lose(&mut self, slot: Slot) {
+        self.joining.remove(&slot);
+        self.departures.begin(slot, true);
+        if self.departures.going.contains_key(&slot) {
+            self.lost.insert(slot);
+        }
+        let closed = self.departures.close_agreed();
+        closed.expect("somebody stays");
+    }
+
+    /// A site says how far a slot is. One that knows another story of it gives way.
+    fn tell(&mut self, slot: Slot, from: Slot, reach: Reach) {
+        match self.departures.tell(slot, from, reach) {
+            Ok(_closed) => {}
+            Err(DepartureError::TwoStories { from, .. }) => self.lose(from),
+            Err(DepartureError::Members(error)) => panic!("somebody stays: {error}"),
+        }
+    }
+
+    /// What an island's log is to take, by what it goes by now and the table says.
+    fn ask(&mut self, own: Slot, berth: &Berth) -> Vec<IsleCall> {
+        let mut calls = Vec::new();
+        if self.departures.members.epoch() > berth.epoch {
+            calls.push(IsleCall::Follow(self.roster().encode()));
+        }
+        let has_stopped = berth.stops.contains_key(&own);
+        if has_stopped && !self.departures.going.contains_key(&own) {
+            // Nothing of the table asked for that: others know more of it than itself.
+            self.said_set_back.insert(own);
+        }
+        let going: Vec<(Slot, bool, bool)> = self
+            .departures
+            .going
+            .iter()
+            .map(|(slot, it)| (*slot, it.is_lost, it.told.contains_key(&own)))
+            .collect();
+        for (slot, is_lost, has_told) in going {
+            if (own == slot) == is_lost || has_told {
+                continue;
+            }
+            match berth.stops.get(&slot) {
+                None => calls.push(IsleCall::Stop(slot.value())),
+                Some(reach) if own != slot || self.is_elsewhere(own, berth) => {
+                    self.tell(slot, own, *reach);
+                }
+                Some(_) => {}
+            }
+        }
+        if self.joining.contains(&own) && self.has_received(own, berth) {
+            self.joining.remove(&own);
+            self.receiving.remove(&own);
+        }
+        calls
+    }
+
+    /// Whether another site that stays has all that this one has.
+    fn is_elsewhere(&self, own: Slot, berth: &Berth) -> bool {
+        let staying: BTreeSet<Slot> = self.staying().collect();
+        let others = berth.neighbours.iter().filter(|it| staying.contains(&it.0));
+        let is_set_back = |it: &&(Slot, bool, Vector)| it.2.seq(own) > berth.vector.seq(own);
+        let has_all = |it: &&(Slot, bool, Vector)| it.2.is_at_least(&berth.vector);
+        others.clone().any(|it| has_all(&it)) && !others.clone().any(|it| is_set_back(&it))
+    }
+
+    /// Whether a site that was taken in has what another had when it was first heard.
+    fn has_received(&mut self, own: Slot, berth: &Berth) -> bool {
+        if let Some(wanted) = self.receiving.get(&own) {
+            return berth.vector.is_at_least(wanted);
+        }
+        let staying: BTreeSet<Slot> = self.staying().collect();
+        let mut others = berth.neighbours.iter();
+        let first = others.find(|it| staying.contains(&it.0) && !it.1);
+        if let Some((_, _, vector)) = first {
+            self.receiving.insert(own, vector.clone());
+        }
+        false
+    }
+
+    /// An island looks. Whether clients are refused there from now on.
+    fn set_door(&mut self, own: Slot, berth: &Berth) {
+        let is_open = self.staying().any(|it| it == own) && !berth.stops.contains_key(&own);
+        if is_open {
+            self.shut.remove(&own);
+        } else {
+            self.shut.insert(own);
+        }
+    }
+
+    /// What the operator does about sites that say that their data are an older copy.
+    fn let_go_who_is_set_back(&mut self) {
+        for slot in std::mem::take(&mut self.said_set_back) {
+            self.lose(slot);
+        }
+        // Who leaves and has less of itself than others never says how far it is.
+        let set_back: Vec<Slot> = self.set_back.keys().copied().collect();
+        for slot in set_back {
+            if self
+                .departures
+                .going
+                .get(&slot)
+                .is_some_and(|it| !it.is_lost)
+            {
+                self.lose(slot);
+            }
+        }
+    }
+}
+
+/// At which revision a mark is first shown.
+fn first(shown: &[holm_check::islands::Shown], mark: u64) -> Option<u64> {
+    let has =
+        |one: &&holm_check::islands::Shown| one.touches.iter().any(|(_, it)| *it == Some(mark));
+    shown.iter().find(has).map(|one| one.revision)
+}
+
+impl Run<'_> {
+    fn register(&mut self) -> Option<&mut Register> {
+        self.islands.as_mut().map(|islands| &mut islands.register)
+    }
+
+    /// The islands that belong to the keyspace now.
+    pub(super) fn member_islands(&self) -> Vec<NodeId> {
+        let Some(islands) = &self.islands else {
+            return self.judged.clone();
+        };
+        let active = |node: &NodeId| islands.register.is_active(slot(*node));
+        self.stage.ids().filter(active).collect()
+    }
+
+    /// Whether no site is on its way in or out, and all go by the same table.
+    pub(super) fn are_sites_settled(&self) -> bool {
+        let Some(islands) = &self.islands else {
+            return true;
+        };
+        let register = &islands.register;
+        if !register.is_used {
+            return true;
+        }
+        let epoch = register.departures.members.epoch();
+        let follows = |node: NodeId| {
+            let berth = self.world.node(node).and_then(Site::berth);
+            berth.is_some_and(|it| it.epoch == epoch && !it.stops.contains_key(&slot(node)))
+        };
+        let is_quiet = register.departures.going.is_empty() && register.joining.is_empty();
+        is_quiet && self.member_islands().into_iter().all(follows)
+    }
+
+    /// Which sites are on their way in or out, and by which table each goes.
+    pub(super) fn sites_in_words(&self) -> String {
+        let Some(islands) = &self.islands else {
+            return String::new();
+        };
+        let register = &islands.register;
+        let epoch = |node: &NodeId| {
+            let berth = self.world.node(*node).and_then(Site::berth);
+            berth.map(|it| (it.epoch, it.stops.keys().copied().collect::<Vec<_>>()))
+        };
+        let epochs: Vec<_> = self.stage.ids().map(|node| epoch(&node)).collect();
+        format!(
+            "nobody waits: {}; table {}, going {:?}, joining {:?}, lost {:?}, set back {:?}; each \
+             goes by {epochs:?}",
+            self.askers.is_idle(),
+            register.departures.members.epoch(),
+            register.departures.going,
+            register.joining,
+            register.lost,
+            register.set_back
+        )
+    }
+
+    /// An island looks which sites there are; once faults have ended, all do.
+    pub(super) fn attend(&mut self) {
+        let next = self.world.now() + EVERY;
+        self.world.alarm(next, Token::Attend.pack());
+        let nodes: Vec<NodeId> = self.stage.ids().collect();
+        if self.healed.is_some() {
+            nodes.into_iter().for_each(|node| self.attend_one(node));
+        } else {
+            let count = u32::try_from(nodes.len()).expect("nodes are few");
+            let drawn = self.world.tape_mut().choose(ATTEND, count + 1);
+            if drawn > 0 {
+                self.attend_one(NodeId::new(u64::from(drawn)));
+            }
+        }
+        if let Some(register) = self.register() {
+            register.let_go_who_is_set_back();
+        }
+    }
+
+    fn attend_one(&mut self, node: NodeId) {
+        let Some(berth) = self.world.node(node).and_then(Site::berth) else {
+            return;
+        };
+        let own = slot(node);
+        let Some(register) = self.register() else {
+            return;
+        };
+        let calls = if register.is_active(own) {
+            register.ask(own, &berth)
+        } else {
+            Vec::new()
+        };
+        let was_shut = register.is_shut(node);
+        register.set_door(own, &berth);
+        let is_open = was_shut && !register.is_shut(node);
+        for call in calls {
+            self.world.request(node, Request::Isle(call));
+        }
+        if is_open {
+            self.wake_clients(node);
+        }
+    }
+
+    /// The operator's turn in a hunt.
+    pub(super) fn change_sites(&mut self) {
+        if self.islands.is_none() {
+            return;
+        }
+        let (weight, most) = self.scenario.chances.of("members");
+        let changes = self.register().map_or(0, |it| it.changes);
+        if changes < most && self.drawn(SITES, weight) {
+            self.change_a_site();
+        }
+        let (weight, most) = self.scenario.chances.of("set_back");
+        let done = self.register().map_or(0, |it| it.set_back.len());
+        if u32::try_from(done).is_ok_and(|done| done < most) && self.drawn(SET_BACK, weight) {
+            self.set_a_site_back();
+        }
+    }
+
+    fn drawn(&mut self, place: Place, weight: u32) -> bool {
+        weight > 0
+            && self
+                .world
+                .tape_mut()
+                .chance(place, weight * moments_scale())
+    }
+
+    fn drawn_slot(&mut self, place: Place) -> Slot {
+        let count = u32::try_from(self.stage.site_of.len()).expect("nodes are few");
+        let drawn = self.world.tape_mut().choose(place, count);
+        slot(NodeId::new(u64::from(drawn) + 1))
+    }
+
+    fn change_a_site(&mut self) {
+        let own = self.drawn_slot(SITES);
+        let what = self.world.tape_mut().choose(SITES, 3);
+        let Some(register) = self.register() else {
+            return;
+        };
+        let members = &register.departures.members;
+        let is_new = !members.active().contains_key(&own) && !members.frozen().contains_key(&own);
+        let may_go = register.staying().filter(|it| *it != own).count() >= STAY_MIN;
+        if is_new {
+            let next = members.with(own, 0);
+            register.departures.members = next.expect("it was never used");
+            register.joining.insert(own);
+        } else if may_go && register.is_active(own) {
+            if what == 0 {
+                register.lose(own);
+            } else if !register.set_back.contains_key(&own) {
+                register.joining.remove(&own);
+                register.departures.begin(own, false);
+            }
+        } else {
+            return;
+        }
+        register.changes += 1;
+    }
+
+    /// A copy is made of a site's data, or put in their place.
+    fn set_a_site_back(&mut self) {
+        let own = self.drawn_slot(SET_BACK);
+        let Some(register) = self.register() else {
+            return;
+        };
+        let stays = register.staying().any(|it| it == own);
+        let may_go = register.staying().filter(|it| *it != own).count() >= STAY_MIN;
+        if !stays || register.set_back.contains_key(&own) {
+            return;
+        }
+        let image = register.images.get(&own).cloned();
+        match image {
+            None => {
+                self.world.crash(node(own));
+                let image = self.world.shelf(node(own)).image();
+                if let (Some(image), Some(register)) = (image, self.register()) {
+                    register.images.insert(own, image);
+                }
+            }
+            Some(image) if may_go => {
+                self.world.crash(node(own));
+                self.world.shelf(node(own)).set_back(&image);
+                self.forget_streams(node(own));
+                let Some(islands) = &mut self.islands else {
+                    return;
+                };
+                let until = islands.newest_shown(node(own));
+                let through = None;
+                let set_back = SetBack { until, through };
+                islands.register.set_back.insert(own, set_back);
+            }
+            Some(_) => {}
+        }
+    }
+}
