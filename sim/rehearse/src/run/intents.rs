@@ -12,7 +12,7 @@ use holm_check::{Operation, Outcome, Violation};
 use holm_local_first::Type;
 
 use super::Run;
-use super::islands::{Archipelago, Clock, place};
+use super::islands::{Archipelago, Clock};
 use super::register::slot_of;
 use crate::calls::{Call, Reply};
 use crate::scenario::{Action, Check};
