@@ -132,7 +132,10 @@ impl Hosting {
         island: &IslandView,
     ) -> Result<bool, Status> {
         if let Some(Receiving(wanted)) = self.receiving.get(&entry.id) {
-            return Ok(island.vector.is_at_least(wanted));
+            // What a site had that is lost since may be more than counts of it, and nobody has that.
+            let members = entry.islands.as_ref().and_then(|it| it.table().ok());
+            let wanted = members.map_or_else(|| wanted.clone(), |it| it.renamed_all(wanted));
+            return Ok(island.vector.is_at_least(&wanted));
         }
         let members = neighbours(services, entry).await?;
         if let Some(first) = members.into_iter().find(|it| !it.is_cut) {

@@ -264,7 +264,9 @@ impl Register {
     /// Whether a site that was taken in has what another had when it was first heard.
     fn has_received(&mut self, own: Slot, berth: &Berth) -> bool {
         if let Some(wanted) = self.receiving.get(&own) {
-            return berth.vector.is_at_least(wanted);
+            // Of a lost site what counts.
+            let wanted = self.departures.members.renamed_all(wanted);
+            return berth.vector.is_at_least(&wanted);
         }
         let staying: BTreeSet<Slot> = self.staying().collect();
         let mut others = berth.neighbours.iter();
