@@ -181,7 +181,7 @@ fn without_the_first(last: &Site) -> Charter {
     let members = Members::new((1..=3).map(|it| (slot(it), 0)));
     let chain = last.island.tips()[&slot(1)].chain;
     let members = members.let_go(slot(1), 2, chain).expect("others stay");
-    let nodes = [(slot(2), 2), (slot(3), 3)].into();
+    let nodes = [(slot(2), vec![2]), (slot(3), vec![3])].into();
     let mut charter = Charter::default();
     assert!(charter.follow(Roster { members, nodes }));
     charter
@@ -243,7 +243,7 @@ fn who_is_behind_in_another_story_notices_where_they_part() {
     let members = members
         .let_go(slot(1), 3, all[2].chain)
         .expect("others stay");
-    let nodes = [(slot(2), 2), (slot(3), 3)].into();
+    let nodes = [(slot(2), vec![2]), (slot(3), vec![3])].into();
     let mut charter = Charter::default();
     assert!(charter.follow(Roster { members, nodes }));
     let effects = c.step(Input::Applied(Applied::Followed(charter)));
