@@ -75,7 +75,7 @@ pub(crate) struct Isles {
     pub(crate) kind: Type,
     /// How many bytes of updates are kept for islands that lack them.
     pub(crate) updates: u64,
-    /// How many nodes there are, and how many each island has of them.
+    /// How many nodes the islands of the beginning have, and how many of them each has.
     pub(crate) count: u64,
     pub(crate) each: u64,
     /// Each island leaves the mark of what it writes at a key of its own: the first of them.

@@ -221,11 +221,11 @@ fn who_has_another_story_than_the_one_that_counts_takes_no_more_writes() {
     let (mut b, mut c) = parted();
     let charter = without_the_first(&b);
     let followed = || Input::Applied(Applied::Followed(charter.clone()));
-    let stop = Effect::Propose(Proposal::Stop(slot(3)));
+    let stop = Effect::Propose(Proposal::SetBack { run: 3 });
     let effects = c.step(followed());
     assert!(effects.contains(&stop), "{effects:?}");
     assert!(effects.contains(&Effect::Note(Note::Astray(dot(1, 2)))));
-    let stop = Effect::Propose(Proposal::Stop(slot(2)));
+    let stop = Effect::Propose(Proposal::SetBack { run: 2 });
     assert!(!b.step(followed()).contains(&stop), "what it has counts");
     assert!(!b.told(3, c.word()).contains(&stop), "what it has counts");
 }
@@ -247,7 +247,7 @@ fn who_is_behind_in_another_story_notices_where_they_part() {
     let mut charter = Charter::default();
     assert!(charter.follow(Roster { members, nodes }));
     let effects = c.step(Input::Applied(Applied::Followed(charter)));
-    let stop = Effect::Propose(Proposal::Stop(slot(3)));
+    let stop = Effect::Propose(Proposal::SetBack { run: 3 });
     assert!(
         !effects.contains(&stop),
         "it may have the beginning of what counts"

@@ -147,9 +147,9 @@ impl Isles {
 
     /// The nodes of a node's island.
     pub(super) fn mates(&self, node: NodeId) -> Vec<NodeId> {
-        let all = (1..=self.count).map(NodeId::new);
-        all.filter(|it| self.place(*it) == self.place(node))
-            .collect()
+        let before = (node.value() - 1) / self.each * self.each;
+        let all = before + 1..=before + self.each;
+        all.map(NodeId::new).collect()
     }
 }
 
