@@ -79,9 +79,6 @@ fn process_tests(tally: &mut Tally) {
                 "--tests",
             ]))?;
             let mut command = cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
-            // They wait for timeouts and leases more than they work.
-            let beside = 2 * thread::available_parallelism().map_or(1, usize::from);
-            command.args(["--test-threads", &beside.to_string()]);
             command.args([
                 "-E",
                 "package(holm-process-tests)",

@@ -180,7 +180,10 @@ fn a_site_whose_data_was_set_back_is_told_and_refuses_and_nothing_of_it_is_lost(
     })?;
     let said = sites.run_at("c", &["status"])?;
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    ensure!(said.contains("other sites have updates of it"), "{said}");
+    ensure!(
+        said.contains("other sites have updates that it has not"),
+        "{said}"
+    );
     let mut c = gateway(&view, "c")?;
     ensure!(c.put("late", "again").is_err(), "it was taken");
     let here = json!({"key": "ZWFybHk=", "serializable": true});
