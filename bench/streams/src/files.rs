@@ -18,7 +18,7 @@ use holm_connect::{Format, header, write};
 use crate::case::{self, Case};
 use crate::data;
 use crate::measure::{middle, planned, real};
-use crate::peers::{Peers, difference, theirs, whole};
+use crate::peers::{Asked, Peers, asked, difference, theirs, whole};
 
 const SCRIPT: &str = include_str!("file_peers.py");
 const PAGE: &str = "
@@ -30,32 +30,6 @@ V/bin/pip install apache-flink duckdb, and HOLM_PYTHON=V/bin/python; Flink wants
 ";
 /// Queries, and how long their windows are in microseconds.
 const ASKED: &[(&str, i64)] = &[("CM1", 60_000_000), ("YSB", 10_000_000)];
-
-struct Asked {
-    rows: usize,
-    rounds: usize,
-    names: Vec<String>,
-}
-
-fn asked() -> Result<Asked, String> {
-    let mut asked = Asked {
-        rows: 2_000_000,
-        rounds: 3,
-        names: Vec::new(),
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut number = || words.next().and_then(|text| text.parse().ok());
-        match word.as_str() {
-            "--files" => {}
-            "--rows" => asked.rows = number().filter(|it| *it > 0).ok_or("--rows N")?,
-            "--rounds" => asked.rounds = number().filter(|it| *it > 0).ok_or("--rounds N")?,
-            name if ASKED.iter().any(|(known, ..)| *known == name) => asked.names.push(word),
-            other => return Err(format!("{other} is nothing that is asked of files{PAGE}")),
-        }
-    }
-    Ok(asked)
-}
 
 /// The binary that is measured.
 pub(crate) fn binary() -> Result<PathBuf, String> {
@@ -178,7 +152,9 @@ fn compare(name: &str, size: i64, asked: &Asked, binary: &Path) -> Result<String
 /// Prints the table.
 pub(crate) fn main() -> ExitCode {
     use std::io::Write as _;
-    let (asked, binary) = match asked().and_then(|asked| Ok((asked, binary()?))) {
+    let known = |name: &str| ASKED.iter().any(|(known, ..)| *known == name);
+    let asked = asked("--files", (2_000_000, 3), known, PAGE);
+    let (asked, binary) = match asked.and_then(|asked| Ok((asked, binary()?))) {
         Ok(both) => both,
         Err(text) => return crate::refuse(&text),
     };

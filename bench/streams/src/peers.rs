@@ -42,27 +42,34 @@ const ASKED: &[(&str, usize, i64)] = &[
     ("KEYS", 1, 0),
 ];
 
-struct Asked {
-    rows: usize,
-    rounds: usize,
-    names: Vec<String>,
+/// What peers are asked, and with how much.
+pub(crate) struct Asked {
+    pub(crate) rows: usize,
+    pub(crate) rounds: usize,
+    pub(crate) names: Vec<String>,
 }
 
-fn asked() -> Result<Asked, String> {
+/// The words behind `flag`: how much, if it is not as `usual`, and queries that are `known`.
+pub(crate) fn asked(
+    flag: &str,
+    usual: (usize, usize),
+    known: impl Fn(&str) -> bool,
+    page: &str,
+) -> Result<Asked, String> {
     let mut asked = Asked {
-        rows: 4_000_000,
-        rounds: 5,
+        rows: usual.0,
+        rounds: usual.1,
         names: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|text| text.parse().ok());
         match word.as_str() {
-            "--peers" => {}
             "--rows" => asked.rows = number().filter(|it| *it > 0).ok_or("--rows N")?,
             "--rounds" => asked.rounds = number().filter(|it| *it > 0).ok_or("--rounds N")?,
-            name if ASKED.iter().any(|(known, ..)| *known == name) => asked.names.push(word),
-            other => return Err(format!("{other} is nothing that peers are asked{PAGE}")),
+            name if known(name) => asked.names.push(word),
+            other if other == flag => {}
+            other => return Err(format!("{other} is nothing that peers are asked{page}")),
         }
     }
     Ok(asked)
@@ -285,7 +292,8 @@ fn compare(name: &str, (keys, size): (usize, i64), asked: &Asked) -> Result<Stri
 
 /// Prints the table.
 pub(crate) fn main() -> ExitCode {
-    let asked = match asked() {
+    let known = |name: &str| ASKED.iter().any(|(known, ..)| *known == name);
+    let asked = match asked("--peers", (4_000_000, 5), known, PAGE) {
         Ok(asked) => asked,
         Err(text) => return crate::refuse(&text),
     };

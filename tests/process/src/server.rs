@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::http::Connection;
 use crate::peer;
 use crate::ports::Ports;
+use crate::sites::until;
 
 /// How long a server may take until it serves, and until it has stopped: long, for a run of
 /// thousands of starts may share its machine with builds, and who fails ends at once.
@@ -328,6 +329,24 @@ impl Server {
     pub fn log(&self) -> String {
         let bytes = fs::read(self.log_path()).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Where a site serves its streams, once it does.
+    ///
+    /// # Errors
+    ///
+    /// That it does not.
+    pub fn streams(&self) -> Result<SocketAddr> {
+        let mut found = None;
+        until("streams are served", || {
+            let log = self.log();
+            let line = log
+                .lines()
+                .rfind(|line| line.contains("streams are served"));
+            found = line.and_then(|line| line.split_once("address=")?.1.trim().parse().ok());
+            Ok(found.is_some())
+        })?;
+        found.context("it was found")
     }
 
     fn log_end(&self) -> String {

@@ -263,19 +263,6 @@ fn answer(
     }
 }
 
-fn address(server: &Server) -> Result<SocketAddr> {
-    let mut found = None;
-    until("streams are served", || {
-        let log = server.log();
-        let line = log
-            .lines()
-            .rfind(|line| line.contains("streams are served"));
-        found = line.and_then(|line| line.split_once("address=")?.1.trim().parse().ok());
-        Ok(found.is_some())
-    })?;
-    found.context("it was found")
-}
-
 fn events(path: &Path, rows: u64) -> Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     for row in 0..rows {
@@ -302,7 +289,7 @@ fn a_sink_that_takes_nothing_makes_sources_wait() -> Result<()> {
         path.display(),
         target.at
     );
-    let mut client = Connection::open(address(&server)?)?;
+    let mut client = Connection::open(server.streams()?)?;
     let body = serde_json::json!({ "name": "slow", "sql": sql }).to_string();
     let made = client.ask("POST", "/streams", &[], body.as_bytes())?;
     ensure!(made.status == 201, "{}", made.text());

@@ -30,19 +30,6 @@ fn site() -> Result<Server> {
     Server::start(Setup::new(Program::Holm).with("--streams-listen=127.0.0.1:0"))
 }
 
-fn address(server: &Server) -> Result<SocketAddr> {
-    let mut found = None;
-    until("streams are served", || {
-        let log = server.log();
-        let line = log
-            .lines()
-            .rfind(|line| line.contains("streams are served"));
-        found = line.and_then(|line| line.split_once("address=")?.1.trim().parse().ok());
-        Ok(found.is_some())
-    })?;
-    found.context("it was found")
-}
-
 fn create(at: SocketAddr, name: &str, (options, into): (&str, &Path)) -> Result<()> {
     let into = into.display();
     let sql = format!(
@@ -79,7 +66,7 @@ fn events_by_http_are_answered_for_what_they_are() -> Result<()> {
     let folder = TempDir::with_prefix("holm-edge-")?;
     let into = folder.path().join("out.jsonl");
     let server = site()?;
-    let at = address(&server)?;
+    let at = server.streams()?;
     create(at, "push", ("'connector'='http'", &into))?;
     let mut client = Connection::open(at)?;
     let list = format!("[{},{}]", row(0, 1).trim(), row(2, 1).trim());
@@ -122,9 +109,9 @@ fn a_post_that_is_sent_again_counts_once() -> Result<()> {
     let folder = TempDir::with_prefix("holm-edge-")?;
     let into = folder.path().join("out.jsonl");
     let mut server = site()?;
-    create(address(&server)?, "push", ("'connector'='http'", &into))?;
+    create(server.streams()?, "push", ("'connector'='http'", &into))?;
     let post = |server: &Server, key: &str, body: &str| {
-        let mut client = Connection::open(address(server)?)?;
+        let mut client = Connection::open(server.streams()?)?;
         let headers = [("idempotency-key", key)];
         client.ask("POST", "/streams/push/events", &headers, body.as_bytes())
     };
@@ -166,13 +153,13 @@ fn a_post_that_is_sent_again_counts_once() -> Result<()> {
         Ok(found == "{\"window_start\":\"2026-01-05T10:00:00.000\",\"k\":1,\"n\":2}\n")
     })?;
     let long = vec![b' '; (8 << 20) + 1];
-    let mut client = Connection::open(address(&server)?)?;
+    let mut client = Connection::open(server.streams()?)?;
     let reply = client.ask("POST", "/streams/push/events", &[], &long)?;
     ensure!(reply.status == 413, "{}", reply.text());
     until("top shows what is kept", || {
         let top = Command::new(locate(Program::Holm)?)
             .args(["stream", "top", "--once", "--json", "--at"])
-            .arg(address(&server)?.to_string())
+            .arg(server.streams()?.to_string())
             .output()?;
         let top: Value = serde_json::from_slice(&top.stdout)?;
         let figures = &top["views"][0]["figures"];
@@ -186,9 +173,9 @@ fn a_post_as_long_as_may_be_counts_once_through_a_kill() -> Result<()> {
     let folder = TempDir::with_prefix("holm-edge-")?;
     let into = folder.path().join("out.jsonl");
     let mut server = site()?;
-    create(address(&server)?, "push", ("'connector'='http'", &into))?;
+    create(server.streams()?, "push", ("'connector'='http'", &into))?;
     let post = |server: &Server, body: &str| {
-        let mut client = Connection::open(address(server)?)?;
+        let mut client = Connection::open(server.streams()?)?;
         client.ask("POST", "/streams/push/events", &[], body.as_bytes())
     };
     let count = (8 << 20) / row(0, 1).len();
@@ -323,7 +310,7 @@ fn messages_of_a_broker_count_through_a_kill() -> Result<()> {
         "'connector'='mqtt', 'url'='mqtt://127.0.0.1:{}', 'topic'='plant/+/task'",
         broker.port
     );
-    create(address(&server)?, "mq", (&options, &into))?;
+    create(server.streams()?, "mq", (&options, &into))?;
     let count = || {
         std::fs::read_to_string(&into)
             .unwrap_or_default()
@@ -431,7 +418,7 @@ fn messages_of_a_broker_come_by_tls() -> Result<()> {
     let broker = Broker::secure(folder.path())?;
     let file = |name: &str| folder.path().join(name);
     let server = site()?;
-    let at = address(&server)?;
+    let at = server.streams()?;
     let options = |authority: &str| {
         format!(
             "'connector'='mqtt', 'url'='mqtts://127.0.0.1:{}', 'topic'='plant/+/task', 'ca'='{}', \
@@ -473,7 +460,7 @@ fn a_page_that_is_pulled_counts_once() -> Result<()> {
         "'connector'='http', 'url'='http://{}/rows', 'interval'='100 ms'",
         page.at
     );
-    create(address(&server)?, "pull", (&options, &into))?;
+    create(server.streams()?, "pull", (&options, &into))?;
     let asked = page.asked();
     until("the page was asked for again", || {
         Ok(page.asked() > asked + 2)

@@ -44,19 +44,6 @@ fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     Ok(())
 }
 
-fn address(server: &Server) -> Result<SocketAddr> {
-    let mut found = None;
-    until("streams are served", || {
-        let log = server.log();
-        let line = log
-            .lines()
-            .rfind(|line| line.contains("streams are served"));
-        found = line.and_then(|line| line.split_once("address=")?.1.trim().parse().ok());
-        Ok(found.is_some())
-    })?;
-    found.context("it was found")
-}
-
 /// When each row was seen first: by its query and the begin of its window.
 type Sightings = Arc<Mutex<BTreeMap<(String, String), Instant>>>;
 
@@ -182,7 +169,7 @@ impl Yard {
     /// query came.
     fn measure(&self, way: Way) -> Result<(Vec<Duration>, Value, String)> {
         let server = Server::start(Setup::new(Program::Holm).with("--streams-listen=127.0.0.1:0"))?;
-        let at = address(&server)?;
+        let at = server.streams()?;
         for live in 0..LIVE {
             let into = self.path(&format!("{way:?}-{live}.out"));
             create(at, &format!("live{live}"), &live_sql(&into))?;

@@ -213,17 +213,11 @@ impl World {
     }
 
     fn states(&self, at: usize) -> BTreeMap<Bytes, State> {
-        let keyspace = self.sites[at].replica().keyspace();
-        let states = keyspace.states().expect("it is an island");
-        let (found, is_last) = states.list(None, usize::MAX).expect("nothing is damaged");
-        assert!(is_last, "a few keys");
-        let read = |bytes| State::decode(bytes).expect("it was just written");
-        found.into_iter().map(|(key, it)| (key, read(it))).collect()
+        self.sites[at].states()
     }
 
     fn vector(&self, at: usize) -> Vector {
-        let island = self.sites[at].replica().keyspace().island();
-        island.expect("it is one").vector().clone()
+        self.sites[at].vector()
     }
 
     /// Each site that is up shows what the twin says.

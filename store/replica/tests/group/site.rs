@@ -1,8 +1,11 @@
 //! One site: its replica, its log, its disk, and a driver that keeps the contract.
 
+use std::collections::BTreeMap;
+
 use bytes::{Bytes, BytesMut};
 use holm_base::{ByteCount, ClusterId, GroupId, NodeId, RequestId, Time, WriteId};
 use holm_kv::{Config, IslandConfig};
+use holm_local_first::{State, Vector};
 use holm_log::{Log, LogConfig, Urgency};
 use holm_machine::Effects;
 use holm_replica::{
@@ -123,6 +126,22 @@ impl Site {
 
     pub fn replica(&self) -> &Replica {
         &self.running().replica
+    }
+
+    /// The states of all keys of an island.
+    pub fn states(&self) -> BTreeMap<Bytes, State> {
+        let states = self.replica().keyspace().states();
+        let states = states.expect("it is an island");
+        let (found, is_last) = states.list(None, usize::MAX).expect("nothing is damaged");
+        assert!(is_last, "a few keys");
+        let read = |bytes| State::decode(bytes).expect("it was just written");
+        found.into_iter().map(|(key, it)| (key, read(it))).collect()
+    }
+
+    /// What an island has taken in.
+    pub fn vector(&self) -> Vector {
+        let island = self.replica().keyspace().island();
+        island.expect("it is one").vector().clone()
     }
 
     pub fn step(&mut self, now: Time, input: Input) {
