@@ -153,13 +153,17 @@ mod tests {
 
     #[test]
     fn a_thread_that_works_is_seen_to() {
+        // The kernel counts a thread that runs on only when its clock ticks.
         let before = own_clock().expect("proc is mounted");
         let mut sum = 0_u64;
-        for step in 0..3_000_000_u64 {
-            sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(step));
-        }
+        let is_seen = (0..1_000).any(|_| {
+            for step in 0..1_000_000_u64 {
+                sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(step));
+            }
+            own_clock().expect("it was there") > before
+        });
+        assert!(is_seen, "{sum}");
         let (parts, _) = process("self").expect("proc is mounted");
-        assert!(own_clock().expect("it was there") > before, "{sum}");
         assert!(parts.all() > 0.0);
     }
 
