@@ -97,6 +97,11 @@ pub enum Node {
         /// Whether a left row without a partner comes out beside NULLs.
         keeps_left: bool,
     },
+    /// The rows of all inputs, whose columns are of the same kinds.
+    Union {
+        /// What it reads: two nodes at least.
+        inputs: Vec<usize>,
+    },
     /// Rows beside the row of a table that has their key: out come the columns of both.
     Lookup {
         /// What it reads.
@@ -147,6 +152,7 @@ impl Node {
             | Self::Top { input, .. }
             | Self::Order { input, .. } => vec![*input],
             Self::Join { inputs, .. } => vec![inputs.0, inputs.1],
+            Self::Union { inputs } => inputs.clone(),
         }
     }
 }
@@ -193,6 +199,7 @@ impl Plan {
             | Node::Assign { .. }
             | Node::Group { .. }
             | Node::Join { .. }
+            | Node::Union { .. }
             | Node::Top { .. }
             | Node::Order { .. } => 0,
         });

@@ -215,6 +215,7 @@ fn moved(node: &Node, sources: &[usize], tables: &[usize], places: &[usize]) -> 
         | Node::Top { input, .. }
         | Node::Order { input, .. } => *input = places[*input],
         Node::Join { inputs, .. } => *inputs = (places[inputs.0], places[inputs.1]),
+        Node::Union { inputs } => inputs.iter_mut().for_each(|input| *input = places[*input]),
     }
     node
 }

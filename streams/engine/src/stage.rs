@@ -17,6 +17,7 @@ use crate::plan::{Limits, Node, Plan, WindowKind};
 use crate::run::Full;
 use crate::several;
 use crate::top;
+use crate::union::Union;
 
 /// What a node did with a batch.
 #[derive(Clone, Debug)]
@@ -61,6 +62,7 @@ pub(crate) enum Stage {
     Top(Buffer, Top),
     Order(Buffer, Vec<(usize, bool)>, Option<usize>),
     Join(Box<Join>),
+    Union(Union),
 }
 
 #[derive(Clone, Debug)]
@@ -170,6 +172,9 @@ impl Stage {
                 Self::Order(Buffer::new(None, limits.rows), order.clone(), *limit)
             }
             Node::Join { .. } => Self::Join(Box::new(Join::new(plan, number, limits))),
+            Node::Union { inputs } => {
+                Self::Union(Union::new(inputs.len(), &plan.kinds[number], read))
+            }
         }
     }
 
@@ -200,7 +205,9 @@ impl Stage {
     /// What it does with a batch of its only input.
     pub(crate) fn step(&mut self, batch: &Batch) -> Result<Done, Full> {
         match self {
-            Self::Source | Self::Folded | Self::Join(_) => Ok(Done::clean(batch.clone())),
+            Self::Source | Self::Folded | Self::Join(_) | Self::Union(_) => {
+                Ok(Done::clean(batch.clone()))
+            }
             Self::Shared(..) => panic!("a run takes what shared windows did from where it waits"),
             Self::Filter(condition, read) => Ok(filter(condition, read, batch)),
             Self::Project(columns) => Ok(project(columns, batch)),
@@ -264,8 +271,17 @@ impl Stage {
             | Self::Filter(..)
             | Self::Project(_)
             | Self::Assign(..)
+            | Self::Union(_)
             | Self::Lookup(..) => Gauge::default(),
         }
+    }
+
+    /// What a union does with what its inputs have.
+    pub(crate) fn union(&mut self, inputs: &[Option<&Batch>]) -> Done {
+        let Self::Union(union) = self else {
+            panic!("only a union has as many inputs");
+        };
+        Done::clean(union.step(inputs))
     }
 
     /// What a join does with batches of its two inputs.
@@ -541,6 +557,7 @@ impl Stage {
             Self::Sessions(sessions) => sessions.save(to),
             Self::Grouped(grouped, _) => grouped.save(to),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.save(to),
+            Self::Union(union) => union.marks.iter().for_each(|mark| to.int(*mark)),
             Self::Join(join) => {
                 for (buffer, mark) in [&join.left, &join.right] {
                     to.int(*mark);
@@ -563,6 +580,10 @@ impl Stage {
             Self::Sessions(sessions) => sessions.load(from),
             Self::Grouped(grouped, _) => grouped.load(from),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.load(from),
+            Self::Union(union) => union.marks.iter_mut().try_for_each(|mark| {
+                *mark = from.int()?;
+                Ok(())
+            }),
             Self::Join(join) => {
                 for (buffer, mark) in [&mut join.left, &mut join.right] {
                     *mark = from.int()?;

@@ -220,6 +220,12 @@ impl Binder<'_> {
 
     pub(crate) fn query(&mut self, query: &Query) -> Result<Relation, Refusal> {
         const DEPTH_MAX: usize = 32;
+        // Views that are named twice by views that are named twice ...
+        const NODES_MAX: usize = 4_096;
+        if self.nodes.len() > NODES_MAX {
+            let message = format!("views that come to more than {NODES_MAX} steps");
+            return Err(Refusal::new(query.span, message));
+        }
         if self.depth >= DEPTH_MAX {
             let message = "views that name one another more than 32 levels deep, or in a circle";
             return Err(Refusal::new(query.span, message));
@@ -230,13 +236,25 @@ impl Binder<'_> {
             names.insert(name.text.to_lowercase(), inner.clone());
         }
         self.scopes.push(names);
-        let relation = self.select(query);
+        let relation = self.whole(query);
         self.scopes.pop();
         self.depth -= 1;
         relation
     }
 
-    fn select(&mut self, query: &Query) -> Result<Relation, Refusal> {
+    /// All SELECTs of a query, in their order.
+    fn whole(&mut self, query: &Query) -> Result<Relation, Refusal> {
+        let mut relation = self.select(query)?;
+        if !query.union.is_empty() {
+            relation = self.union(relation, query)?;
+        }
+        if !query.order.is_empty() || query.limit.is_some() {
+            relation = self.order(query, relation)?;
+        }
+        Ok(relation)
+    }
+
+    pub(crate) fn select(&mut self, query: &Query) -> Result<Relation, Refusal> {
         let mut relation = self.source(&query.from)?;
         for join in &query.joins {
             relation = self.join(relation, join)?;
@@ -261,15 +279,11 @@ impl Binder<'_> {
             let value = self.condition(condition, &relation)?;
             relation = self.filter(relation, value);
         }
-        let mut relation = if is_grouped {
-            self.group(query, relation)?
+        if is_grouped {
+            self.group(query, relation)
         } else {
-            self.items(query, relation)?
-        };
-        if !query.order.is_empty() || query.limit.is_some() {
-            relation = self.order(query, relation)?;
+            self.items(query, relation)
         }
-        Ok(relation)
     }
 
     pub(crate) fn condition(&mut self, term: &Term, relation: &Relation) -> Result<Expr, Refusal> {

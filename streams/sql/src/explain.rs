@@ -133,6 +133,13 @@ fn node(text: &mut String, plan: &Plan, number: usize) {
             );
             row(text, "join", &line);
         }
+        Node::Union { inputs } => {
+            let line = format!(
+                "the rows of {} queries, under the lowest of their watermarks",
+                inputs.len()
+            );
+            row(text, "union", &line);
+        }
         Node::Lookup { keys, .. } => {
             let line = format!("a table in memory, by {}", key(keys.len()));
             row(text, "enrich", &line);

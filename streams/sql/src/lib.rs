@@ -45,6 +45,7 @@ mod bind_expression;
 mod bind_group;
 mod bind_join;
 mod bind_source;
+mod bind_union;
 mod catalog;
 mod coerce;
 mod explain;

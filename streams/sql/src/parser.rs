@@ -14,9 +14,39 @@ const DEPTH_MAX: usize = 64;
 
 /// Words that end a source, and therefore are no alias.
 const RESERVED: &[&str] = &[
-    "AS", "ON", "JOIN", "LEFT", "INNER", "RIGHT", "FULL", "CROSS", "WHERE", "GROUP", "HAVING",
-    "ORDER", "LIMIT", "UNION", "EMIT", "FROM", "SELECT", "FOR", "AND", "OR", "NOT", "IN", "IS",
-    "LIKE", "BETWEEN", "CASE", "WHEN", "THEN", "ELSE", "END", "WITH",
+    "AS",
+    "ON",
+    "JOIN",
+    "LEFT",
+    "INNER",
+    "RIGHT",
+    "FULL",
+    "CROSS",
+    "WHERE",
+    "GROUP",
+    "HAVING",
+    "ORDER",
+    "LIMIT",
+    "UNION",
+    "INTERSECT",
+    "EXCEPT",
+    "EMIT",
+    "FROM",
+    "SELECT",
+    "FOR",
+    "AND",
+    "OR",
+    "NOT",
+    "IN",
+    "IS",
+    "LIKE",
+    "BETWEEN",
+    "CASE",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "END",
+    "WITH",
 ];
 
 /// Reads a text.
@@ -345,8 +375,43 @@ impl Parser {
             }
             let mut query = parser.select()?;
             query.with = with;
+            query.union = parser.union()?;
+            if parser.take_word("ORDER") {
+                parser.expect_word("BY")?;
+                query.order = parser.list(Self::ordered)?;
+            }
+            query.limit = parser.limit()?;
+            if parser.take_word("EMIT") {
+                parser.expect_word("ON")?;
+                if parser.is_word("CHANGES") {
+                    return parser.refuse("EMIT ON CHANGES is not built yet; EMIT ON CLOSE is");
+                }
+                parser.expect_word("CLOSE")?;
+            }
             Ok(query)
         })
+    }
+
+    /// Further SELECTs behind UNION ALL.
+    fn union(&mut self) -> Parsed<Vec<Query>> {
+        let mut parts = Vec::new();
+        loop {
+            for word in ["INTERSECT", "EXCEPT"] {
+                if self.is_word(word) {
+                    return self.refuse(format!("{word} is not built; UNION ALL is"));
+                }
+            }
+            if !self.is_word("UNION") {
+                return Ok(parts);
+            }
+            let word = self.span();
+            self.skip();
+            if !self.take_word("ALL") {
+                let message = "UNION drops rows that are there twice, which is not built; write UNION ALL, and GROUP BY the columns around it";
+                return Err(Refusal::new(word, message));
+            }
+            parts.push(self.select()?);
+        }
     }
 
     fn select(&mut self) -> Parsed<Query> {
@@ -369,22 +434,6 @@ impl Parser {
             group = self.list(Self::term)?;
         }
         let having = self.after("HAVING")?;
-        if self.is_word("UNION") {
-            return self.refuse("UNION ALL is not built yet; run both queries apart");
-        }
-        let mut order = Vec::new();
-        if self.take_word("ORDER") {
-            self.expect_word("BY")?;
-            order = self.list(Self::ordered)?;
-        }
-        let limit = self.limit()?;
-        if self.take_word("EMIT") {
-            self.expect_word("ON")?;
-            if self.is_word("CHANGES") {
-                return self.refuse("EMIT ON CHANGES is not built yet; EMIT ON CLOSE is");
-            }
-            self.expect_word("CLOSE")?;
-        }
         Ok(Query {
             with: Vec::new(),
             items,
@@ -393,8 +442,9 @@ impl Parser {
             condition,
             group,
             having,
-            order,
-            limit,
+            union: Vec::new(),
+            order: Vec::new(),
+            limit: None,
             span,
         })
     }

@@ -141,6 +141,8 @@ pub(crate) struct Query {
     pub(crate) condition: Option<Term>,
     pub(crate) group: Vec<Term>,
     pub(crate) having: Option<Term>,
+    /// Further SELECTs whose rows come beside its own: UNION ALL.
+    pub(crate) union: Vec<Self>,
     pub(crate) order: Vec<(Term, bool)>,
     pub(crate) limit: Option<usize>,
     pub(crate) span: Span,
@@ -221,6 +223,7 @@ impl Script {
 impl Query {
     fn sources(&self, visit: &mut dyn FnMut(&Source)) {
         self.with.iter().for_each(|(_, query)| query.sources(visit));
+        self.union.iter().for_each(|query| query.sources(visit));
         let joined = self.joins.iter().map(|join| &join.source);
         for source in std::iter::once(&self.from).chain(joined) {
             visit(source);
