@@ -664,7 +664,7 @@ fn frame(message: &Message) -> Frame {
         Message::Raft(message) => Sketch::of(message),
         Message::Ask(_) => Sketch::plain("ask"),
         Message::Told(_) => Sketch::plain("told"),
-        Message::Island(_) => Sketch::plain("island"),
+        Message::Island(..) => Sketch::plain("island"),
     };
     let mut body = BytesMut::with_capacity(FRAME_ROOM);
     message.encode(&mut body);
