@@ -623,9 +623,10 @@ fn note(event: replica::Event, effects: &mut Effects<Effect>) {
         replica::Event::Raft(event) => Event::Raft(event),
         replica::Event::Broken { what } => Event::Broken(what.to_owned()),
         replica::Event::Island(Note::Held(dot, _)) => Event::Held(dot.slot.value()),
-        replica::Event::Island(Note::Forked(dot) | Note::SetBack(dot) | Note::Astray(dot)) => {
+        replica::Event::Island(Note::Forked(dot) | Note::SetBack(dot)) => {
             Event::Forked(dot.slot.value())
         }
+        replica::Event::Island(Note::Astray(dot)) => Event::Astray(dot.slot.value()),
         other @ (replica::Event::Solo(_)
         | replica::Event::Island(
             Note::Refused(_) | Note::SessionOpened(_) | Note::SessionDone(_),
