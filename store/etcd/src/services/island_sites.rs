@@ -108,11 +108,13 @@ fn left(entry: &mut Keyspace, closed: Vec<u64>) {
     entry.left.extend(closed);
 }
 
-/// Takes a site in, with all of its nodes: others speak to it from the next table on.
+/// Takes a site in, with all of its nodes: others speak to it from the next table on. One that was
+/// here before gets another place, for it has nothing of what it had.
 pub(super) fn join(
     entry: &mut Keyspace,
     nodes: &[u64],
     request: &KeyspaceMemberRequest,
+    place: Option<u32>,
 ) -> Result<(), Status> {
     let name = &request.name;
     let slots = nodes.iter();
@@ -127,9 +129,10 @@ pub(super) fn join(
         )));
     }
     islands(entry)
-        .take_in(nodes, unix_ms())
+        .take_in(nodes, unix_ms(), place)
         .map_err(unreadable)?;
     entry.joining.extend(nodes);
+    entry.left.retain(|it| !nodes.contains(it));
     Ok(())
 }
 
