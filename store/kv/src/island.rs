@@ -582,6 +582,7 @@ impl Work<'_> {
             | Change::Add { key, .. }
             | Change::Paths { key, .. }
             | Change::Erase { key } => return vec![key.clone()],
+            Change::Again { change, .. } => return self.touched(change),
             Change::DeleteRange { key, end } => (key.clone(), end.clone()),
         };
         let range = if end.is_empty() {

@@ -28,7 +28,9 @@ pub(crate) fn slot(number: u8) -> Slot {
 /// Carries an update out on keys.
 pub(crate) fn carry_out(update: &Update, keys: &mut Keys) {
     for change in &update.changes {
-        if let Change::Put { key, .. } = change {
+        let again = change.in_its_time(update);
+        let plain = again.as_ref().map_or(change, |(_, change)| change);
+        if let Some((key, ..)) = plain.put() {
             keys.entry(key.clone()).or_default();
         }
         for (key, state) in keys.iter_mut() {
