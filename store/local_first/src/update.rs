@@ -142,6 +142,20 @@ impl Change {
         }
     }
 
+    /// The key that it changes; none if it is a range.
+    #[must_use]
+    pub fn key(&self) -> Option<&Bytes> {
+        match self {
+            Self::Put { key, .. }
+            | Self::Delete { key }
+            | Self::Add { key, .. }
+            | Self::Paths { key, .. }
+            | Self::Erase { key } => Some(key),
+            Self::DeleteRange { .. } => None,
+            Self::Again { change, .. } => change.key(),
+        }
+    }
+
     /// The update as it is of account for this change, and what is changed: what is made again is
     /// of another time, and saw something else.
     #[must_use]

@@ -330,7 +330,9 @@ impl World {
             Proposal::Join { session, keys } => self.install(own, session, keys),
             Proposal::Install { .. } => unreachable!("it stands in old logs only"),
             Proposal::Forget(_) => unreachable!("plain values need it not"),
-            Proposal::Follow(_) => unreachable!("its sites stay as they are"),
+            Proposal::Follow(_) | Proposal::Rebase { .. } => {
+                unreachable!("its sites stay as they are")
+            }
             // A planted mistake may be noticed so; the twin is to notice it too.
             Proposal::Stop(_) | Proposal::SetBack { .. } => {}
             Proposal::GiveUp { session } => {
