@@ -316,7 +316,11 @@ impl Replica {
         let charter = self.keyspace.charter().cloned();
         let shore = self.shore.as_mut().expect("it was there");
         shore.run = term;
-        shore.machine = Some(Exchange::new(shore.shores.config(term.value()), island));
+        let roster = charter.as_ref().and_then(holm_local_first::Charter::roster);
+        let heir = roster.and_then(|it| it.members.heir(island.slot()));
+        let heir = heir.filter(|heir| *heir != island.slot());
+        let machine = Exchange::new(shore.shores.config(term.value()), island);
+        shore.machine = Some(machine.under(heir));
         shore.told.push_back(Told::Start);
         let charter = charter.filter(|it| it.roster().is_some());
         let followed = charter.map(|it| Told::Applied(Applied::Followed(it)));
@@ -333,8 +337,17 @@ impl Replica {
         let applied = self.keyspace.take_applied();
         let own = self.keyspace.island().expect("it is one").slot();
         for it in &applied {
-            if let Applied::Followed(charter) = it {
-                shore.follow(charter, own);
+            match it {
+                Applied::Followed(charter) => shore.follow(charter, own),
+                Applied::Rebased(_) => {
+                    let charter = self.keyspace.charter();
+                    shore.follow(charter.expect("it is an island"), own);
+                }
+                Applied::Update(_)
+                | Applied::Began(_)
+                | Applied::Staged(_)
+                | Applied::Installed(..)
+                | Applied::GaveUp(_) => {}
             }
         }
         shore.told.extend(applied.into_iter().map(Told::Applied));

@@ -134,7 +134,7 @@ impl Hosting {
         if let Some(Receiving(wanted)) = self.receiving.get(&entry.id) {
             // What a site had that is lost since may be more than counts of it, and nobody has that.
             let members = entry.islands.as_ref().and_then(|it| it.table().ok());
-            let wanted = members.map_or_else(|| wanted.clone(), |it| it.renamed_all(wanted));
+            let wanted = members.map_or_else(|| wanted.clone(), |it| it.counted(wanted));
             return Ok(island.vector.is_at_least(&wanted));
         }
         let members = neighbours(services, entry).await?;

@@ -283,7 +283,7 @@ impl Register {
     fn has_received(&mut self, own: Slot, berth: &Berth) -> bool {
         if let Some(wanted) = self.receiving.get(&own) {
             // Of a lost site what counts.
-            let wanted = self.departures.members.renamed_all(wanted);
+            let wanted = self.departures.members.counted(wanted);
             return berth.vector.is_at_least(&wanted);
         }
         let staying: BTreeSet<Slot> = self.staying().collect();
