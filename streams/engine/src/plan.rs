@@ -149,6 +149,21 @@ impl Node {
             Self::Join { inputs, .. } => vec![inputs.0, inputs.1],
         }
     }
+
+    /// Its aggregates.
+    pub(crate) fn calls(&self) -> &[Call] {
+        match self {
+            Self::Window { calls, .. } | Self::Group { calls, .. } => calls,
+            Self::Source(_)
+            | Self::Filter { .. }
+            | Self::Project { .. }
+            | Self::Assign { .. }
+            | Self::Join { .. }
+            | Self::Lookup { .. }
+            | Self::Top { .. }
+            | Self::Order { .. } => &[],
+        }
+    }
 }
 
 /// What is to be done. The rows of the last node are the result.
