@@ -33,6 +33,11 @@ const PEERS: &[Peer] = &[
         without: "streams from a broker",
     },
     Peer {
+        program: "chromium",
+        package: Some("chromium"),
+        without: "the page of streams in a browser",
+    },
+    Peer {
         program: "python3",
         package: None,
         without: "the Python clients' suites, and the newer etcd that pip fetches",

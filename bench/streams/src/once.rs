@@ -221,6 +221,7 @@ impl<'a> Bench<'a> {
                 format: Format::JsonLines,
                 fields: source.fields.clone(),
                 needed: self.planned.needed[0].clone(),
+                keeps_all: false,
             }],
             plans: vec![self.planned.plan.clone()],
             description: self.case.name.as_bytes().to_vec(),
@@ -244,8 +245,9 @@ impl<'a> Bench<'a> {
         )
     }
 
-    /// Records a second with all of it, and bytes of the last snapshot.
-    fn once(&self, time: Duration) -> (f64, u64) {
+    /// Records a second with all of it, bytes of the last snapshot, and bytes of the log for each
+    /// record that came.
+    fn once(&self, time: Duration) -> (f64, u64, f64) {
         let folder = tempfile::tempdir().expect("a folder of ours");
         let begun = Instant::now();
         let handle = self.start(folder.path(), Box::new(self.tide(begun + time, None)));
@@ -259,7 +261,9 @@ impl<'a> Bench<'a> {
             Phase::Complete,
             "it ends when its source does"
         );
-        (real(status.counts.rows) / seconds, status.snapshot.1)
+        let (bytes, rows) = status.logged;
+        let width = real(bytes) / real(rows);
+        (real(status.counts.rows) / seconds, status.snapshot.1, width)
     }
 
     /// Bytes of a record in the log, and how many records a second are encoded.
@@ -275,6 +279,7 @@ impl<'a> Bench<'a> {
                 bad: 0,
                 key: None,
                 batch: batch.clone(),
+                behind: None,
             }));
             bytes += record.entry(1, 1).body.len();
         }
@@ -334,15 +339,15 @@ impl<'a> Bench<'a> {
     fn line(&self, asked: &Asked, once: &Once) -> String {
         let time = Duration::from_secs(once.seconds);
         let kills = once.kills;
-        let (mut none, mut with, mut state) = (Vec::new(), Vec::new(), 0);
+        let (mut none, mut with, mut state, mut width) = (Vec::new(), Vec::new(), 0, 0.0);
         for _ in 0..asked.rounds {
             none.push(self.none(time));
-            let (rate, bytes) = self.once(time);
+            let rate;
+            (rate, state, width) = self.once(time);
             with.push(rate);
-            state = bytes;
         }
         let (none, rate) = (middle(none, false), middle(with, false));
-        let (width, encoded) = self.encoded();
+        let (whole, encoded) = self.encoded();
         let times = self.back(rate / 2.0, kills);
         let level = times.iter().map(|(_, level)| *level).max();
         let at = |hundredths: usize| {
@@ -350,7 +355,7 @@ impl<'a> Bench<'a> {
             times.get(last * hundredths / 100).map(|it| it.0.all)
         };
         format!(
-            "|{}|{:.1}|{:.1}|{:.2}|{width:.2}|{:.0}|{:.0}|{}|{}|{}|{}|{}",
+            "|{}|{:.1}|{:.1}|{:.2}|{width:.2}|{whole:.2}|{:.0}|{:.0}|{}|{}|{}|{}|{}",
             self.case.name,
             none / 1e6,
             rate / 1e6,
@@ -404,8 +409,8 @@ pub(crate) fn main(asked: &Asked, once: &Once) -> ExitCode {
     }
     let head = format!(
         "columns in; medians of {} rounds of {} s that take turns; {} kills at half load\n\n\
-         |query|none, M/s|once, M/s|once / none|log, B a record|encoding, M/s|state, kB|back, ms: median|p99|most|level: most|\n\
-         |--|--|--|--|--|--|--|--|--|--|--|",
+         |query|none, M/s|once, M/s|once / none|log, B a record|as it came|encoding, M/s|state, kB|back, ms: median|p99|most|level: most|\n\
+         |--|--|--|--|--|--|--|--|--|--|--|--|",
         asked.rounds, once.seconds, once.kills
     );
     if writeln!(out, "{head}").is_err() {

@@ -134,6 +134,7 @@ fn inputs(placed: &Placed) -> Vec<holm_runner::Input> {
             format: *format,
             fields: source.fields.clone(),
             needed: needed.clone(),
+            keeps_all: false,
         })
         .collect()
 }

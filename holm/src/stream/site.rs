@@ -250,6 +250,7 @@ fn described(stream: &Value) -> String {
             number(&snapshot["record"]),
             number(&snapshot["bytes"])
         ));
+        lines.extend(list_of(&stream["log_points"]).iter().filter_map(logged));
         lines.push(format!(
             "came back    in {:.1} ms, {} records ran again",
             stream["recovered_ms"].as_f64().unwrap_or_default(),
@@ -261,6 +262,19 @@ fn described(stream: &Value) -> String {
         text("sql").trim().replace('\n', "\n             ")
     ));
     lines.join("\n")
+}
+
+/// Where the rows of a table are logged, once that was measured.
+fn logged(point: &Value) -> Option<String> {
+    let bytes = point["row_bytes"].as_f64()?;
+    let table = point["table"].as_str().unwrap_or_default();
+    let place = match (point["behind"].as_str(), point["row_bytes_whole"].as_f64()) {
+        (Some(node), Some(whole)) => {
+            format!("behind its {node}: {bytes:.1} bytes a row that comes, not {whole:.1}")
+        }
+        _ => format!("as they came: {bytes:.1} bytes a row"),
+    };
+    Some(format!("LOG HERE     {table} {place}"))
 }
 
 impl At {

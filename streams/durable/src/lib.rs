@@ -50,12 +50,13 @@
 //! }
 //! ```
 //!
-//! Read `frame.rs`, `log.rs`, then `record.rs` and `checked.rs`.
+//! Read `frame.rs`, `log.rs`, then `record.rs`, `data.rs` and `checked.rs`.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod checked;
+mod data;
 mod frame;
 mod log;
 mod record;
@@ -63,4 +64,4 @@ mod record;
 pub use checked::{CheckedError, fetch, keep, leftovers};
 pub use frame::Entry;
 pub use log::{Config, Extent, Log, LogError, Replay, inspect};
-pub use record::{Data, Offsets, Record, RecordError};
+pub use record::{Behind, Data, Offsets, Record, RecordError};

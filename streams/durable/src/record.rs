@@ -4,24 +4,18 @@
 //! |--|--|--|
 //! |1|opened|the log was opened; the epoch is in the frame|
 //! |2|data|a batch of a source that gives its rows once: columns, line numbers, place; in version 2
-//! with the name under which it would be sent again|
+//! with the name under which it would be sent again; in version 3 the rows that passed filters, in
+//! the columns that are read behind those|
 //! |3|offsets|a batch of a source that gives them again: where it ended, how long, checksum|
 //! |4|ended|a source has ended|
 
-use std::sync::Arc;
-
-use holm_encode::{Decoder, Encoder};
-use holm_lanes::{Batch, Lane, LoadError, Loader, Marks, Origin, Saver, Values};
+use holm_lanes::{Batch, LoadError, Loader, Saver};
 use thiserror::Error;
 
+use crate::data::{self, BEHIND, KEYED, VERSION};
 use crate::frame::Entry;
 
-const VERSION: u8 = 1;
-/// Of data with a key.
-const KEYED: u8 = 2;
 const DATA: u8 = 2;
-/// The most rows of a batch: 16 MiB of the shortest ones, which is what a feed holds, has fewer.
-const ROWS_MAX: usize = 1 << 23;
 
 /// A batch with its rows.
 ///
@@ -30,6 +24,16 @@ const ROWS_MAX: usize = 1 << 23;
 /// u32 source   bytes position   u64 lines   u64 bad   u64 rows
 /// u8 0, u64 first line  or  u8 1, and the lines as the first of the columns
 /// u32 columns   bytes columns, as streams/encode writes them
+/// ```
+///
+/// In version 3 these stand first, and the columns are, where the flags say so, lines and
+/// watermarks, and then those that are read:
+///
+/// ```text
+/// u8 flags: 1 a key   2 lines   4 watermarks
+/// with a key: bytes name   u64 digest of the body
+/// u32 digest of the way   u32 nodes   u64 rows that came   u64 without a value   i64 watermark behind
+/// bytes one for each column: 1 if it is read
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Data {
@@ -45,6 +49,23 @@ pub struct Data {
     pub key: Option<(String, u64)>,
     /// The rows.
     pub batch: Batch,
+    /// Where on their way they were, if these are not all that came.
+    pub behind: Option<Behind>,
+}
+
+/// A place between filters, and what is not in the rows that came there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// What lies before it.
+    pub way: u32,
+    /// How many nodes that is.
+    pub nodes: u32,
+    /// Rows that came.
+    pub rows: u64,
+    /// Rows that had no value on the way.
+    pub diverted: u64,
+    /// Which columns are read behind it: the others are not there.
+    pub read: Vec<bool>,
 }
 
 /// A batch whose rows the source can give again.
@@ -108,12 +129,12 @@ impl Record {
         let kind = match self {
             Self::Opened => 1,
             Self::Data(data) => {
-                if let Some((name, digest)) = &data.key {
-                    version = KEYED;
-                    to.bytes(name.as_bytes());
-                    to.word(*digest);
-                }
-                write_data(data, sequence, &mut to);
+                version = match (&data.behind, &data.key) {
+                    (Some(_), _) => BEHIND,
+                    (None, Some(_)) => KEYED,
+                    (None, None) => VERSION,
+                };
+                data::write(data, sequence, &mut to);
                 DATA
             }
             Self::Offsets(offsets) => {
@@ -145,14 +166,14 @@ impl Record {
     /// If it is of a kind that this build does not know, or says nothing.
     pub fn read(entry: &Entry) -> Result<Self, RecordError> {
         let (kind, version) = (entry.kind, entry.version);
-        let is_keyed = kind == DATA && version == KEYED;
-        if version != VERSION && !is_keyed {
+        let is_data = kind == DATA && (KEYED..=BEHIND).contains(&version);
+        if version != VERSION && !is_data {
             return Err(RecordError::Unknown { kind, version });
         }
         let mut from = Loader::new(&entry.body);
         let record = match kind {
             1 => Ok(Self::Opened),
-            DATA => read_data(&mut from, is_keyed).map(|data| Self::Data(Box::new(data))),
+            DATA => data::read(&mut from, version).map(|data| Self::Data(Box::new(data))),
             3 => read_offsets(&mut from).map(Self::Offsets),
             4 => from.small().map(|source| Self::Ended { source }),
             _ => return Err(RecordError::Unknown { kind, version }),
@@ -164,91 +185,6 @@ impl Record {
             })
             .map_err(|source| RecordError::Body { kind, source })
     }
-}
-
-fn write_data(data: &Data, sequence: u64, to: &mut Saver) {
-    to.small(data.source);
-    to.bytes(&data.position);
-    to.word(data.lines);
-    to.word(data.bad);
-    to.count(data.batch.rows);
-    let mut columns = Vec::new();
-    let lanes = u64::try_from(data.batch.lanes.len()).expect("a batch has few columns");
-    let mut encoder = Encoder::after(sequence.wrapping_mul(lanes));
-    match &data.batch.origin {
-        Origin::Run(first) => {
-            to.byte(0);
-            to.word(*first);
-        }
-        Origin::Rows(rows) => {
-            to.byte(1);
-            let rows = rows.iter().map(|row| row.cast_signed()).collect();
-            encoder.lane(&Lane::dense(Values::Int(rows)), &mut columns);
-        }
-    }
-    let lanes = &data.batch.lanes;
-    to.small(u32::try_from(lanes.len()).expect("a batch has few columns"));
-    lanes
-        .iter()
-        .for_each(|lane| encoder.lane(lane, &mut columns));
-    to.bytes(&columns);
-}
-
-fn read_data(from: &mut Loader<'_>, is_keyed: bool) -> Result<Data, LoadError> {
-    let mut key = None;
-    if is_keyed {
-        let name = std::str::from_utf8(from.bytes()?);
-        let name = name.map_err(|_wrong| LoadError::Invalid { what: "key" })?;
-        key = Some((name.to_owned(), from.word()?));
-    }
-    let source = from.small()?;
-    let position = from.bytes()?.to_vec();
-    let (lines, bad) = (from.word()?, from.word()?);
-    let rows = from.word()?;
-    let rows = usize::try_from(rows).map_err(|_large| LoadError::Invalid { what: "count" })?;
-    let first = match from.byte()? {
-        0 => Some(from.word()?),
-        1 => None,
-        _ => return Err(LoadError::Invalid { what: "origin" }),
-    };
-    let count = from.small()?;
-    let mut columns = Decoder::new(from.bytes()?);
-    let mut lane = || {
-        let lane = columns.lane(ROWS_MAX);
-        lane.map_err(|_wrong| LoadError::Invalid { what: "column" })
-    };
-    let origin = match first {
-        Some(first) => Origin::Run(first),
-        None => {
-            let lines = lane()?;
-            let lines = lines.ints().filter(|lines| lines.len() == rows);
-            let lines = lines.ok_or(LoadError::Invalid { what: "lines" })?;
-            Origin::Rows(lines.iter().map(|line| line.cast_unsigned()).collect())
-        }
-    };
-    let mut lanes = Vec::new();
-    for _ in 0..count {
-        lanes.push(lane()?);
-    }
-    if lanes.iter().any(|lane| lane.len() != rows) || !columns.rest().is_empty() {
-        return Err(LoadError::Invalid { what: "rows" });
-    }
-    Ok(Data {
-        source,
-        position,
-        lines,
-        bad,
-        key,
-        batch: Batch {
-            lanes: lanes.into_iter().map(Arc::new).collect(),
-            rows,
-            origin,
-            marks: Marks {
-                after: Marks::START,
-                rows: None,
-            },
-        },
-    })
 }
 
 fn read_offsets(from: &mut Loader<'_>) -> Result<Offsets, LoadError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use holm_base::Prng;
-use holm_durable::{Data, Entry, Offsets, Record, RecordError};
+use holm_durable::{Behind, Data, Entry, Offsets, Record, RecordError};
 use holm_lanes::{Batch, Lane, Marks, Origin, Text, Values};
 
 fn wide(count: usize) -> u64 {
@@ -36,10 +36,31 @@ fn data(origin: Origin, key: Option<(String, u64)>) -> Record {
                 rows: None,
             },
         },
+        behind: None,
     }))
 }
 
-fn records() -> [Record; 6] {
+/// Rows that have passed two nodes; the second column is not read there.
+fn behind(origin: Origin, marks: Option<Vec<i64>>, key: Option<(String, u64)>) -> Record {
+    let Record::Data(mut data) = data(origin, key) else {
+        panic!("it is data");
+    };
+    data.batch.lanes[1] = Arc::clone(&data.batch.lanes[0]);
+    data.batch.marks = Marks {
+        after: 35,
+        rows: marks,
+    };
+    data.behind = Some(Behind {
+        way: 0x0102_0304,
+        nodes: 2,
+        rows: 9,
+        diverted: 1,
+        read: vec![true, false, true],
+    });
+    Record::Data(data)
+}
+
+fn records() -> [Record; 8] {
     [
         Record::Opened,
         data(Origin::Run(40), None),
@@ -53,6 +74,12 @@ fn records() -> [Record; 6] {
             crc: 77,
         }),
         Record::Ended { source: 2 },
+        behind(Origin::Run(40), None, None),
+        behind(
+            Origin::Rows(vec![40, 41, 43, 44]),
+            Some(vec![5, 5, 26, 35]),
+            Some(("a key".to_owned(), 77)),
+        ),
     ]
 }
 
@@ -133,7 +160,7 @@ fn noise_is_refused_or_is_a_record() {
 /// Bytes that were written stay readable, and are still written so.
 #[test]
 fn bytes_that_were_written_are_read() {
-    let [opened, run, rows, keyed, offsets, ended] = records();
+    let [opened, run, rows, keyed, offsets, ended, passed, marked] = records();
     for (bytes, record) in [
         (&include_bytes!("compat/v1-opened")[..], opened),
         (&include_bytes!("compat/v1-data-run")[..], run),
@@ -141,6 +168,8 @@ fn bytes_that_were_written_are_read() {
         (&include_bytes!("compat/v2-data-keyed")[..], keyed),
         (&include_bytes!("compat/v1-offsets")[..], offsets),
         (&include_bytes!("compat/v1-ended")[..], ended),
+        (&include_bytes!("compat/v3-data-behind")[..], passed),
+        (&include_bytes!("compat/v3-data-marked")[..], marked),
     ] {
         let entry = record.entry(1, 1);
         let body = bytes.to_vec();

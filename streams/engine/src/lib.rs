@@ -46,6 +46,7 @@
 
 mod buffer;
 mod fold;
+mod head;
 mod join;
 mod lookup;
 mod order;
@@ -60,6 +61,7 @@ mod top;
 mod traced;
 mod union;
 
+pub use head::{Passed, Point, points_of};
 pub use holm_window::Gauge;
 pub use plan::{Limits, Node, Plan, Source, WindowKind};
 pub use report::{Counts, Diverted, Late, Report};

@@ -155,6 +155,22 @@ impl Node {
             Self::Union { inputs } => inputs.clone(),
         }
     }
+
+    /// Its aggregates.
+    pub(crate) fn calls(&self) -> &[Call] {
+        match self {
+            Self::Window { calls, .. } | Self::Group { calls, .. } => calls,
+            Self::Source(_)
+            | Self::Filter { .. }
+            | Self::Project { .. }
+            | Self::Assign { .. }
+            | Self::Join { .. }
+            | Self::Union { .. }
+            | Self::Lookup { .. }
+            | Self::Top { .. }
+            | Self::Order { .. } => &[],
+        }
+    }
 }
 
 /// What is to be done. The rows of the last node are the result.

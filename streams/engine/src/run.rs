@@ -7,6 +7,7 @@ use holm_window::{Gauge, Watermark};
 use thiserror::Error;
 
 use crate::fold::Fold;
+use crate::head::{self, Passed, Point};
 use crate::plan::{Limits, Node, Plan};
 use crate::report::{Counts, Diverted, Late, Report};
 use crate::several;
@@ -41,6 +42,17 @@ pub struct Run {
     taken: u64,
     /// What windows that share panes did in this round, by their nodes.
     waiting: Vec<Option<Done>>,
+    /// For each source the nodes that all its rows pass, one after the other.
+    ways: Vec<Vec<usize>>,
+    /// Rows that nodes set aside in this round.
+    aside: Vec<u64>,
+}
+
+/// Where rows come in: at their source, or behind a node on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Whole,
+    Behind(usize),
 }
 
 /// One of the queries that a plan answers: most plans answer one.
@@ -82,6 +94,10 @@ impl Run {
         let marks = plan.sources.iter();
         Self {
             waiting: vec![None; stages.len()],
+            aside: vec![0; stages.len()],
+            ways: (0..plan.sources.len())
+                .map(|source| head::way(plan, outputs, source))
+                .collect(),
             stages,
             inputs,
             marks: marks.map(|source| Watermark::new(source.bound)).collect(),
@@ -105,35 +121,78 @@ impl Run {
     ///
     /// If more rows wait than may; the run is over then.
     pub fn push(&mut self, source: usize, batch: Batch) -> Result<Batch, Full> {
-        self.push_all(source, batch).map(only)
+        let (found, _none) = self.push_all(source, batch, &[])?;
+        Ok(only(found))
     }
 
-    /// The same with the rows that come out by query.
-    pub(crate) fn push_all(&mut self, source: usize, batch: Batch) -> Result<Vec<Batch>, Full> {
-        self.taken += count(batch.rows);
-        let reads = self
-            .queries
-            .iter()
-            .map(|query| query.reads(&self.plan, source));
-        let reads: Vec<bool> = reads.collect();
-        let readers = || (0..reads.len()).filter(|query| reads[*query]);
-        for query in readers() {
-            self.queries[query].report.counts.rows += count(batch.rows);
-        }
+    /// The same with the rows that come out by query, and those that passed nodes on their way.
+    pub(crate) fn push_all(
+        &mut self,
+        source: usize,
+        batch: Batch,
+        watched: &[usize],
+    ) -> Result<(Vec<Batch>, Vec<Passed>), Full> {
+        let rows = count(batch.rows);
+        let readers = self.came(source, rows);
         let described = &self.plan.sources[source];
         let (time, original) = (described.time, batch.origin.clone());
         let mut done = stage::prepare(&described.computed, time, batch);
+        let without = count(done.diverted.len());
         for (row, fault) in std::mem::take(&mut done.diverted) {
-            for query in readers() {
+            for query in &readers {
                 let line = Some((source, original.at(row)));
-                self.queries[query].divert(line, fault.clone());
+                self.queries[*query].divert(line, fault.clone());
             }
         }
+        let before = self.marks[source].now();
         if let Some(time) = time {
             let times = done.batch.lanes[time].ints().unwrap_or_default();
             done.batch.marks = self.marks[source].pass(times);
         }
-        self.round(source, done.batch)
+        let outs = self.round(source, &done.batch, Way::Whole)?;
+        let passed = watched.iter().map(|node| {
+            let way = self.ways[source].iter();
+            let until = way.take_while(|it| *it <= node);
+            Passed {
+                node: *node,
+                rows,
+                diverted: without + until.map(|it| self.aside[*it]).sum::<u64>(),
+                before,
+                batch: outs[*node].clone().expect("its source is read"),
+            }
+        });
+        let passed = passed.collect();
+        Ok((self.found(&outs), passed))
+    }
+
+    /// Goes on with rows that passed a node before: all that they change there is as it was then.
+    pub(crate) fn resume(&mut self, source: usize, passed: &Passed) -> Result<Vec<Batch>, Full> {
+        for query in self.came(source, passed.rows) {
+            self.queries[query].report.counts.diverted += passed.diverted;
+        }
+        if self.plan.sources[source].time.is_some() {
+            self.marks[source].resume(passed.batch.marks.after);
+        }
+        let outs = self.round(source, &passed.batch, Way::Behind(passed.node))?;
+        Ok(self.found(&outs))
+    }
+
+    /// Counts rows that came, and says which queries read them.
+    fn came(&mut self, source: usize, rows: u64) -> Vec<usize> {
+        self.taken += rows;
+        let queries = self.queries.iter().enumerate();
+        let readers = queries.filter(|(_, query)| query.reads(&self.plan, source));
+        let readers: Vec<usize> = readers.map(|(number, _)| number).collect();
+        for query in &readers {
+            self.queries[*query].report.counts.rows += rows;
+        }
+        readers
+    }
+
+    /// The nodes behind a source that see one row at a time, nearest first.
+    pub(crate) fn points(&self, source: usize) -> Vec<Point> {
+        let outputs: Vec<usize> = self.queries.iter().map(|query| query.output).collect();
+        head::points(&self.plan, &outputs, source)
     }
 
     /// Ends a source, which closes what waits for it.
@@ -154,7 +213,8 @@ impl Run {
             .chain(described.computed.iter().map(|(field, _)| field))
             .map(|field| field.kind)
             .collect();
-        self.round(source, stage::empty(&kinds, Marks::END))
+        let outs = self.round(source, &stage::empty(&kinds, Marks::END), Way::Whole)?;
+        Ok(self.found(&outs))
     }
 
     /// What was counted and set aside since it was last asked.
@@ -247,20 +307,37 @@ impl Run {
         }
     }
 
-    fn round(&mut self, source: usize, batch: Batch) -> Result<Vec<Batch>, Full> {
+    /// One batch through all nodes; what each gives, unless it has nothing to do with it.
+    fn round(
+        &mut self,
+        source: usize,
+        batch: &Batch,
+        way: Way,
+    ) -> Result<Vec<Option<Batch>>, Full> {
+        self.aside.fill(0);
         let mut outs: Vec<Option<Batch>> = Vec::with_capacity(self.stages.len());
         let lines = self.placed.contains(&true).then(|| {
             let described = &self.plan.sources[source];
-            Lines::new(&batch, described.time, described.bound)
+            Lines::new(batch, described.time, described.bound)
         });
         for number in 0..self.stages.len() {
-            let mut out = self.step(number, (source, &batch), &outs)?;
+            let is_before = |node: usize| number < node && self.ways[source].contains(&number);
+            let mut out = match way {
+                Way::Behind(node) if number == node => Some(batch.clone()),
+                Way::Behind(node) if is_before(node) => None,
+                Way::Behind(_) | Way::Whole => self.step(number, (source, batch), &outs)?,
+            };
             if let (Some(out), Some(lines), true) = (&mut out, &lines, self.placed[number]) {
                 let ends = traced::end(&self.plan.nodes[number]);
                 out.origin = lines.of(out.rows, ends.map(|lane| &*out.lanes[lane]));
             }
             outs.push(out);
         }
+        Ok(outs)
+    }
+
+    /// What came out of a round, by query.
+    fn found(&mut self, outs: &[Option<Batch>]) -> Vec<Batch> {
         let mut found = Vec::with_capacity(self.queries.len());
         for query in &mut self.queries {
             query.seen_late.clear();
@@ -272,7 +349,7 @@ impl Run {
             query.report.counts.out += count(out.rows);
             found.push(out);
         }
-        Ok(found)
+        found
     }
 
     fn step(
@@ -334,6 +411,7 @@ impl Run {
         done: Done,
         input: Option<(usize, &Batch)>,
     ) -> Batch {
+        self.aside[node] = count(done.diverted.len());
         let line_of = |row: usize, of: &[Traced]| {
             let (node, batch) = input?;
             let is_line = of.contains(&self.traced[node]);

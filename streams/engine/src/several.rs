@@ -8,6 +8,7 @@ use holm_lanes::{Batch, LoadError, Loader, Saver};
 use holm_window::{Gauge, Query, Shared};
 
 use crate::fold::Fold;
+use crate::head::{Passed, Point};
 use crate::plan::{Limits, Node, Plan, Source, WindowKind};
 use crate::report::{Counts, Report};
 use crate::run::{Full, Run};
@@ -82,7 +83,46 @@ impl Several {
     ///
     /// If more rows wait than may; the run is over then.
     pub fn push(&mut self, source: usize, batch: Batch) -> Result<Vec<Batch>, Full> {
-        self.run.push_all(source, batch)
+        let (found, _none) = self.run.push_all(source, batch, &[])?;
+        Ok(found)
+    }
+
+    /// The same, with the rows that passed [`points`](Self::points) on their way, in that order.
+    ///
+    /// # Errors
+    ///
+    /// If more rows wait than may; the run is over then.
+    pub fn push_watched(
+        &mut self,
+        source: usize,
+        batch: Batch,
+        watched: &[usize],
+    ) -> Result<(Vec<Batch>, Vec<Passed>), Full> {
+        self.run.push_all(source, batch, watched)
+    }
+
+    /// Goes on with rows that passed a point before, as if all that came then came again.
+    ///
+    /// # Errors
+    ///
+    /// If more rows wait than may; the run is over then.
+    pub fn resume(&mut self, source: usize, passed: &Passed) -> Result<Vec<Batch>, Full> {
+        self.run.resume(source, passed)
+    }
+
+    /// The nodes behind a source that see one row at a time, nearest first.
+    #[must_use]
+    pub fn points(&self, source: usize) -> Vec<Point> {
+        self.run.points(source)
+    }
+
+    /// Whether results depend on the numbers of rows: so it is with first and last values.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        let nodes = self.run.plan().nodes.iter();
+        nodes
+            .flat_map(Node::calls)
+            .any(|call| call.aggregate.is_edge())
     }
 
     /// Ends a source, which closes what waits for it.

@@ -483,6 +483,7 @@ impl Desk {
         status.log_bytes = self.log_bytes;
         let rows = status.counts.rows - self.rows_before;
         status.logged = (self.logged, rows);
+        status.log_points = self.keeper.log_points();
         status.busy = self.busy;
         status.gauge = self.gauge.0;
         status.credit_bytes = self.credit.held();

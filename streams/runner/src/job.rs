@@ -18,6 +18,8 @@ pub struct Input {
     pub fields: Vec<Field>,
     /// Which of them are read.
     pub needed: Vec<bool>,
+    /// Whether rows that cannot be had again are logged as they came, whatever that takes.
+    pub keeps_all: bool,
 }
 
 /// A stream that is to run.

@@ -6,11 +6,12 @@ use std::sync::{Arc, OnceLock};
 use holm_base::{Time, WriteId};
 use holm_connect::{Columns, Key, KeyRing, Position, Read};
 use holm_durable::{Data, Entry, Offsets, Record};
-use holm_engine::{Counts, Full, Gauge, Several};
+use holm_engine::{Counts, Full, Gauge, Passed, Several};
 use holm_lanes::Batch;
 use holm_machine::{Effects, Machine};
 use holm_once::{Effect, Once, Outputs, Snapshot};
 
+use crate::cut::{Cut, LogPoint};
 use crate::error::RunnerError;
 use crate::job::Aside;
 use crate::saved::{Frozen, Reached, Saved};
@@ -145,6 +146,8 @@ pub struct Keeper {
     pub(crate) reached: Vec<Reached>,
     /// Whether a source gives its rows again.
     pub(crate) is_replayable: Vec<bool>,
+    /// For each source where its rows are logged, if they are.
+    pub(crate) cuts: Vec<Cut>,
     /// For each source the names under which rows were sent last.
     pub(crate) keys: Vec<KeyRing>,
     /// Lines that were no rows.
@@ -194,6 +197,7 @@ impl Keeper {
             plan: 0,
             reached: vec![Reached::default(); sources],
             is_replayable: vec![false; sources],
+            cuts: Vec::new(),
             keys: vec![KeyRing::default(); sources],
             bad: 0,
             recorded: vec![None; sinks],
@@ -234,29 +238,30 @@ impl Keeper {
     /// If the source has ended.
     pub fn take(&mut self, now: Time, source: usize, arrived: Arrived) -> Result<(), RunnerError> {
         assert!(!self.reached[source].is_over, "a source ends once");
-        let record = self.record(source, &arrived);
-        let mut record = Some(record);
+        let mut record = Some(self.record(source, &arrived));
         let mut arrived = Some(arrived);
+        let mut numbered = None;
         for effect in self.step(now, holm_once::Input::Received { source }) {
             match effect {
                 Effect::Persist {
                     write, sequence, ..
                 } => {
-                    let record = record.take().expect("a batch is one record");
                     self.write = write;
-                    let epoch = self.epoch;
-                    self.records.push(Arc::new(Filed {
-                        sequence,
-                        epoch,
-                        record,
-                        entry: OnceLock::new(),
-                    }));
+                    numbered = Some(sequence);
                     let position = self.reached[source].position.clone();
                     self.positions.insert(sequence, (source, position));
                 }
                 Effect::Assemble { sequence } => {
                     let arrived = arrived.take().expect("a batch runs once");
-                    let out = self.execute(source, arrived)?;
+                    let record = record.take().expect("a batch is one record");
+                    assert_eq!(numbered, Some(sequence), "a batch is logged and run");
+                    let (out, record) = self.execute_logged(source, arrived, record)?;
+                    self.records.push(Arc::new(Filed {
+                        sequence,
+                        epoch: self.epoch,
+                        record,
+                        entry: OnceLock::new(),
+                    }));
                     self.came_out(now, sequence, out);
                 }
                 other => self.carry(other),
@@ -265,7 +270,23 @@ impl Keeper {
         Ok(())
     }
 
-    /// The record of a batch; notes how far the source is.
+    /// Runs a batch, and cuts its record where that takes the fewest bytes.
+    fn execute_logged(
+        &mut self,
+        source: usize,
+        arrived: Arrived,
+        record: Record,
+    ) -> Result<(Vec<Batch>, Record), RunnerError> {
+        let Record::Data(came) = record else {
+            return Ok((self.execute(source, arrived)?, record));
+        };
+        let watched = self.cuts[source].watched();
+        let (out, passed) = self.execute_watched(source, arrived, &watched)?;
+        let data = self.cuts[source].logged(*came, &passed);
+        Ok((out, Record::Data(Box::new(data))))
+    }
+
+    /// The record of a batch as it came; notes how far the source is.
     fn record(&mut self, source: usize, arrived: &Arrived) -> Record {
         let number = u32::try_from(source).expect("sources are few");
         let reached = &mut self.reached[source];
@@ -302,6 +323,7 @@ impl Keeper {
                     bad: wide(read.bad.len()),
                     key: key.clone().map(|key| (key.name.to_string(), key.digest)),
                     batch: read.batch.clone(),
+                    behind: None,
                 }))
             }
         }
@@ -313,19 +335,50 @@ impl Keeper {
         source: usize,
         arrived: Arrived,
     ) -> Result<Vec<Batch>, RunnerError> {
+        let (out, _none) = self.execute_watched(source, arrived, &[])?;
+        Ok(out)
+    }
+
+    /// The same, and what passed nodes on its way.
+    fn execute_watched(
+        &mut self,
+        source: usize,
+        arrived: Arrived,
+        watched: &[usize],
+    ) -> Result<(Vec<Batch>, Vec<Passed>), RunnerError> {
         let out = match arrived {
             Arrived::End => {
                 let _stint = self.turn.wait();
-                self.run.end(source)?
+                (self.run.end(source)?, Vec::new())
             }
             Arrived::Rows { read, .. } => {
                 self.bad += wide(read.bad.len());
                 for bad in &read.bad {
                     self.aside(Some((source, bad.line)), Some(bad.to_string()));
                 }
-                self.push(source, read.batch)?
+                self.push(source, read.batch, watched)?
             }
         };
+        self.report();
+        Ok(out)
+    }
+
+    /// Runs what passed a point before its record was made.
+    pub(crate) fn resume(
+        &mut self,
+        source: usize,
+        passed: &Passed,
+    ) -> Result<Vec<Batch>, RunnerError> {
+        let out = {
+            let _stint = self.turn.wait();
+            self.run.resume(source, passed)?
+        };
+        self.report();
+        Ok(out)
+    }
+
+    /// Says which rows were set aside.
+    fn report(&mut self) {
         let mut told = BTreeSet::new();
         for query in 0..self.run.queries() {
             let report = self.run.report(query);
@@ -340,26 +393,37 @@ impl Keeper {
                 }
             }
         }
-        Ok(out)
     }
 
     /// Rows in as many pieces as turns they need: no output depends on where they are cut.
-    fn push(&mut self, source: usize, batch: Batch) -> Result<Vec<Batch>, Full> {
+    fn push(
+        &mut self,
+        source: usize,
+        batch: Batch,
+        watched: &[usize],
+    ) -> Result<(Vec<Batch>, Vec<Passed>), Full> {
         let rows = batch.rows;
         let mut at = 0_usize;
-        let mut found: Option<Vec<Batch>> = None;
+        let mut found: Option<(Vec<Batch>, Vec<Passed>)> = None;
         loop {
             let mut stint = self.turn.wait();
             let end = rows.min(at.saturating_add(stint.rows));
             if at == 0 && end == rows {
                 stint.rows = rows;
-                return self.run.push(source, batch);
+                return self.run.push_watched(source, batch, watched);
             }
             stint.rows = end - at;
-            let out = self.run.push(source, batch.slice(at..end))?;
+            let part = batch.slice(at..end);
+            let (out, passed) = self.run.push_watched(source, part, watched)?;
             found = Some(match found {
-                Some(before) => before.iter().zip(&out).map(|it| it.0.and(it.1)).collect(),
-                None => out,
+                Some((outs, before)) => {
+                    let cut = &self.cuts[source];
+                    let pairs = before.iter().zip(&passed);
+                    let passed = pairs.map(|(one, next)| one.and(next, cut.read(one.node)));
+                    let outs = outs.iter().zip(&out).map(|it| it.0.and(it.1));
+                    (outs.collect(), passed.collect())
+                }
+                None => (out, passed),
             });
             at = end;
             if at == rows {
@@ -628,6 +692,14 @@ impl Keeper {
     #[must_use]
     pub fn gauge(&self) -> Gauge {
         self.run.gauge()
+    }
+
+    /// Where the rows of each source are logged; of one that gives them again nothing is.
+    #[must_use]
+    pub fn log_points(&self) -> Vec<Option<LogPoint>> {
+        let sources = self.cuts.iter().zip(&self.is_replayable);
+        let points = sources.map(|(cut, is_replayable)| (!is_replayable).then(|| cut.log_point()));
+        points.collect()
     }
 
     /// The watermark of a source.

@@ -18,6 +18,7 @@
 //!   same bytes.
 //! - I2 What a replayable source gave is logged as its place, length and checksum; what cannot be
 //!   had again is logged itself. If what is read again differs, the stream refuses.
+//!   Rows may be logged where they have passed filters, if that takes fewer bytes.
 //! - I3 A sink gets each row of its query once in a run, numbered densely from 0.
 //! - I4 No more than the credit is held between source and sink.
 //!
@@ -28,10 +29,11 @@
 //! [`Source`](holm_connect::Source), [`Sink`](holm_connect::Sink) and
 //! [`Folder`](holm_machine::Folder).
 //!
-//! Read `job.rs`, `keeper.rs`, `recover.rs`, then `threads.rs`, `desk.rs`, `ends.rs`, `pace.rs` and `turns.rs`.
+//! Read `job.rs`, `keeper.rs`, `cut.rs`, `recover.rs`, then `threads.rs`, `desk.rs`, `ends.rs`, `pace.rs` and `turns.rs`.
 
 #![forbid(unsafe_code)]
 
+mod cut;
 mod desk;
 mod ends;
 mod error;
@@ -47,6 +49,7 @@ mod verify;
 mod waiting;
 mod waits;
 
+pub use cut::LogPoint;
 pub use desk::within;
 pub use error::RunnerError;
 pub use holm_once::QUERIES_MAX;

@@ -8,11 +8,12 @@ use holm_base::Time;
 use holm_connect::{
     Columns, Guarantee, Key, Position, Read, Reader, Sink, SinkError, Source, SourceError, Taken,
 };
-use holm_durable::{Extent, Log, Offsets, Record, Replay, fetch, keep, leftovers};
+use holm_durable::{Data, Extent, Log, Offsets, Record, Replay, fetch, keep, leftovers};
 use holm_lanes::{Batch, Loader, Saver};
 use holm_machine::Folder;
 use holm_once::{Config, Effect, Found, Input, Once, Refusal, Snapshot};
 
+use crate::cut::Cut;
 use crate::error::RunnerError;
 use crate::job::{Ends, Job, Settings, Tables};
 use crate::keeper::{Arrived, Commit, Keeper, wide};
@@ -112,6 +113,10 @@ pub fn open(
         keeper.turn = turns.join(*class);
     }
     keeper.is_replayable = ends.sources.iter().map(|it| it.replayable()).collect();
+    let inputs = job.inputs.iter().enumerate();
+    keeper.cuts = inputs
+        .map(|(source, input)| Cut::new(&keeper.run, source, input.keeps_all))
+        .collect();
     keeper.knows(&snapshots);
     let mut way = Way {
         folder,
@@ -366,26 +371,52 @@ impl Way<'_> {
                 let lines = offsets.lines;
                 Some(self.rows(source, read, (offsets.position, lines))?)
             }
-            Record::Data(data) => {
-                let source = self.source(data.source)?;
-                let read = Read {
-                    batch: data.batch,
-                    bad: Vec::new(),
-                    lines: 0,
-                };
-                self.opened.keeper.bad += data.bad;
-                if let Some((name, digest)) = data.key {
-                    let name = name.into();
-                    self.opened.keeper.keys[source].add(Key { name, digest });
-                }
-                Some(self.rows(source, read, (data.position, data.lines))?)
-            }
+            Record::Data(data) => Some(self.data(sequence, *data)?),
         };
         let outs = outs.unwrap_or_default();
         self.opened.spent.reading += read;
         self.opened.spent.running += begun.elapsed().saturating_sub(read);
         self.opened.keeper.came_out(Time::ZERO, sequence, outs);
         Ok(self.opened.keeper.take_replay())
+    }
+
+    /// Rows of the log, as they came or behind what they passed then.
+    fn data(&mut self, sequence: u64, data: Data) -> Result<Vec<Batch>, RunnerError> {
+        let source = self.source(data.source)?;
+        let keeper = &mut self.opened.keeper;
+        keeper.bad += data.bad;
+        if let Some((name, digest)) = &data.key {
+            let (name, digest) = (name.as_str().into(), *digest);
+            keeper.keys[source].add(Key { name, digest });
+        }
+        if data.behind.is_none() {
+            let read = Read {
+                batch: data.batch,
+                bad: Vec::new(),
+                lines: 0,
+            };
+            return self.rows(source, read, (data.position, data.lines));
+        }
+        let passed = keeper.cuts[source].passed(&data).ok_or_else(|| {
+            RunnerError::Refused(format!(
+                "record {sequence} holds rows behind filters that this build does not put there;                  the build that wrote it reads it"
+            ))
+        })?;
+        self.reach(source, (&data.position, data.lines))?;
+        self.opened.keeper.resume(source, &passed)
+    }
+
+    /// Notes how far a source is.
+    fn reach(
+        &mut self,
+        source: usize,
+        (position, lines): (&[u8], u64),
+    ) -> Result<Position, RunnerError> {
+        let wrong = || RunnerError::Refused("the log has a position that is none".to_owned());
+        let position = Position::new(position).ok_or_else(wrong)?;
+        let reached = &mut self.opened.keeper.reached[source];
+        (reached.position, reached.lines) = (position.clone(), lines);
+        Ok(position)
     }
 
     fn source(&self, number: u32) -> Result<usize, RunnerError> {
@@ -401,18 +432,14 @@ impl Way<'_> {
         read: Read,
         (position, lines): (Vec<u8>, u64),
     ) -> Result<Vec<Batch>, RunnerError> {
-        let keeper = &mut self.opened.keeper;
-        let wrong = || RunnerError::Refused("the log has a position that is none".to_owned());
-        let position = Position::new(&position).ok_or_else(wrong)?;
-        keeper.reached[source].position = position.clone();
-        keeper.reached[source].lines = lines;
+        let position = self.reach(source, (&position, lines))?;
         let arrived = Arrived::Rows {
             read,
             position,
             bytes: (0, 0),
             key: None,
         };
-        keeper.execute(source, arrived)
+        self.opened.keeper.execute(source, arrived)
     }
 
     /// What a source gave once, given again (I2).

@@ -11,6 +11,7 @@ use holm_engine::{Counts, Gauge};
 use holm_lanes::Batch;
 use holm_machine::Folder;
 
+use crate::cut::LogPoint;
 use crate::desk::Desk;
 use crate::error::RunnerError;
 use crate::job::{Aside, Ends, Job, Settings};
@@ -58,6 +59,8 @@ pub struct Status {
     pub log_bytes: u64,
     /// Bytes that were logged since it was started, and rows that came since then.
     pub logged: (u64, u64),
+    /// For each source where its rows are logged, if they are.
+    pub log_points: Vec<Option<LogPoint>>,
     /// How much its windows keep.
     pub gauge: Gauge,
     /// For how long rows were run.
@@ -84,6 +87,7 @@ impl Status {
             records: 0,
             log_bytes: 0,
             logged: (0, 0),
+            log_points: vec![None; sources],
             gauge: Gauge::default(),
             busy: Duration::ZERO,
             credit_bytes: 0,

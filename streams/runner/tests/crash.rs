@@ -7,7 +7,7 @@ mod support;
 use holm_base::ByteCount;
 use holm_connect::Guarantee;
 use holm_virtual::{Storage, Survival};
-use support::{Case, Mischief, QUERIES, SHARED, rows, rows_of, work};
+use support::{BEHIND, Case, Mischief, QUERIES, SHARED, UNION, rows, rows_of, state_of, work};
 
 fn survivals(step: u64) -> [Survival; 4] {
     [
@@ -24,8 +24,8 @@ fn undisturbed(case: &Case, seed: u64) -> (String, u64) {
     let opened = work(&storage, case, seed, Mischief::None).expect("it is there");
     assert_eq!(
         opened.keeper.counts().diverted,
-        1,
-        "the line that is no row"
+        case.diverted,
+        "the line that is no row, and rows without a value"
     );
     (rows(&storage), storage.steps())
 }
@@ -40,7 +40,7 @@ fn crashed(case: &Case, step: u64, survival: Survival, mischief: Mischief) -> St
         .unwrap_or_else(|error| panic!("step {step}, {survival:?}: {error}"));
     assert_eq!(
         opened.keeper.counts().diverted,
-        1,
+        case.diverted,
         "step {step}, {survival:?}"
     );
     rows(&after)
@@ -153,6 +153,56 @@ fn rows_that_come_once_survive_in_the_log() {
         let mut case = Case::new(query, 100);
         case.is_replayable = false;
         crash_everywhere(&case, query.0);
+    }
+}
+
+/// Rows that have passed filters stand in the log for all that came: some have no value on the way, some are late, and
+/// first values go by the number of a row.
+#[test]
+fn rows_behind_filters_survive_a_crash_anywhere() {
+    let mut most = 0;
+    for query in BEHIND {
+        let mut case = Case::new(query, 120);
+        case.is_replayable = false;
+        case.job.inputs[0].keeps_all = true;
+        let storage = Storage::new();
+        let all = work(&storage, &case, 1, Mischief::None).expect("it is there");
+        case.diverted = all.keeper.counts().diverted;
+        most = most.max(case.diverted);
+        case.job.inputs[0].keeps_all = false;
+        let cut = undisturbed(&case, 1).0;
+        assert_eq!(cut, rows(&storage), "{}", query.0);
+        crash_everywhere(&case, query.0);
+    }
+    assert!(most > 10, "rows have no value on their way: {most}");
+}
+
+/// Rows and results that stand between one another keep their order, whatever is read again.
+#[test]
+fn a_union_survives_a_crash_anywhere() {
+    for is_replayable in [true, false] {
+        let mut case = Case::new(UNION, 120);
+        case.is_replayable = is_replayable;
+        crash_everywhere(&case, UNION.0);
+    }
+}
+
+/// State is the same to the byte, whether rows came or were read from the log, and wherever they were logged.
+#[test]
+fn state_does_not_tell_where_rows_were_logged() {
+    for query in BEHIND {
+        let mut case = Case::new(query, 3_000);
+        case.is_replayable = false;
+        let (came, read, point) = state_of(&case);
+        assert_eq!(came, read, "{}", query.0);
+        let point = point.expect("rows are logged");
+        assert!(point.nodes > 0, "{}: {point:?}", query.0);
+        let (bytes, whole) = (point.bytes, point.bytes_whole);
+        assert!(bytes < whole, "{}: {point:?}", query.0);
+        case.job.inputs[0].keeps_all = true;
+        let (kept, _, point) = state_of(&case);
+        assert_eq!(point.expect("rows are logged").nodes, 0);
+        assert_eq!(kept, came, "{}: all kept", query.0);
     }
 }
 

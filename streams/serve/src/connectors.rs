@@ -150,6 +150,7 @@ pub(crate) fn make(
             format: format_of(table)?,
             fields: source.fields.clone(),
             needed: needed(source, &planned),
+            keeps_all: keeps_all(table)?,
         };
         let port = made.source(name, table, &input, ports)?;
         made.job.inputs.push(input);
@@ -180,6 +181,18 @@ fn needed(source: &holm_engine::Source, planned: &[Planned]) -> Vec<bool> {
         }
     }
     needed
+}
+
+/// Whether rows that come once are logged as they came.
+fn keeps_all(table: &Table) -> Result<bool, PlaneError> {
+    match option(table, "retain") {
+        None => Ok(false),
+        Some("all") => Ok(true),
+        Some(other) => Err(refused(format!(
+            "{}: 'retain' is 'all' or is left out, not '{other}'",
+            table.name
+        ))),
+    }
 }
 
 /// Whether a table is read to its end, so that nobody waits for what comes.

@@ -71,11 +71,32 @@ struct Stream {
     promise: String,
     queries: Vec<Asked>,
     shares: Vec<String>,
+    /// The tables that it reads, in the order of their sources.
+    sources: Vec<String>,
     /// Whether it reads what is there already, and therefore yields to those that do not.
     is_batch: bool,
     /// For each query what it shows.
     views: Vec<View>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Stream {
+    /// Where the rows of each table are logged that come once, and the bytes that each takes.
+    fn log_points(&self, status: &Status) -> Vec<Value> {
+        let points = self.sources.iter().zip(&status.log_points);
+        let shown = points.filter_map(|(table, point)| {
+            let point = point.as_ref()?;
+            let bytes = |of: Option<u64>| {
+                of.and_then(|it| u32::try_from(it).ok())
+                    .map(|it| f64::from(it) / 1_024.0)
+            };
+            Some(json!({
+                "table": table, "nodes": point.nodes, "behind": point.behind,
+                "row_bytes": bytes(point.bytes), "row_bytes_whole": bytes(point.bytes_whole),
+            }))
+        });
+        shown.collect()
+    }
 }
 
 /// All streams of a site. Cheap to clone: all clones are one.
@@ -206,6 +227,7 @@ impl Plane {
             promise: String::new(),
             queries: Vec::new(),
             shares: Vec::new(),
+            sources: Vec::new(),
             is_batch: false,
             views: vec![View::new(&name, &definition.sql, &[])],
             tasks: Vec::new(),
@@ -237,6 +259,8 @@ impl Plane {
         let shown = |it: &Asked| View::new(&it.name, &it.sql, &it.fields);
         stream.views = queries.iter().map(shown).collect();
         (stream.promise, stream.queries, stream.shares) = (promise, queries, shares);
+        let names = job.sources().into_iter().map(|source| source.name);
+        stream.sources = names.collect();
         let class = job.turns.as_ref().map(|(_, class)| *class);
         stream.is_batch = class == Some(Class::Batch);
         let folder = RealFolder::open(&self.path(name))?;
@@ -511,6 +535,7 @@ fn shown(stream: &Stream) -> Value {
         "diverted": status.counts.diverted, "rows_out": status.outputs.iter().sum::<u64>(),
         "class": class, "queries": shown_queries(stream, &status), "shares": stream.shares,
         "committed": status.committed, "records": status.records,
+        "log_points": stream.log_points(&status),
         "panes": status.gauge.panes, "keys": status.gauge.keys,
         "log_bytes": status.log_bytes, "logged_bytes": status.logged.0, "credit_bytes": status.credit_bytes,
         "snapshot": { "record": status.snapshot.0, "bytes": status.snapshot.1 },

@@ -59,8 +59,16 @@ pub fn explain(planned: &Planned) -> String {
         }
         row(&mut text, &source.name, &line);
     }
+    let points = (0..plan.sources.len()).map(|source| holm_engine::points_of(plan, source));
+    let last = points.filter_map(|points| points.last().map(|point| point.node));
+    let last: Vec<usize> = last.collect();
     for number in 0..plan.nodes.len() {
         node(&mut text, plan, number);
+        if last.contains(&number) {
+            let line =
+                "rows that come once are logged here, or before it where that takes fewer bytes";
+            row(&mut text, "LOG HERE", line);
+        }
     }
     let fields: Vec<String> = plan
         .fields

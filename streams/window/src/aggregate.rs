@@ -65,6 +65,12 @@ impl Aggregate {
         }
     }
 
+    /// Whether it goes by the order of rows, and therefore by their numbers.
+    #[must_use]
+    pub const fn is_edge(self) -> bool {
+        matches!(self, Self::First(_) | Self::Last(_))
+    }
+
     /// Whether what was added can be taken away again, exactly.
     #[must_use]
     pub const fn is_invertible(self) -> bool {

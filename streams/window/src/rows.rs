@@ -85,7 +85,7 @@ impl Coder {
             filters: filters.collect(),
             lanes,
             origin: Cow::Borrowed(origin),
-            is_ordered: calls.iter().any(|call| is_edge(call.aggregate)),
+            is_ordered: calls.iter().any(|call| call.aggregate.is_edge()),
         }
     }
 }
@@ -147,10 +147,6 @@ impl Rows<'_> {
             sequences: &self.origin,
         }
     }
-}
-
-const fn is_edge(aggregate: Aggregate) -> bool {
-    matches!(aggregate, Aggregate::First(_) | Aggregate::Last(_))
 }
 
 fn picked<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {

@@ -11,6 +11,8 @@
 //!   ├── Grpc ───── the same over gRPC
 //!   └── foreign ── runs suites of clients that we did not write against it
 //!
+//! Browser ── looks at its pages
+//!
 //! Sites ── starts several sites by one command and plays with them
 //! Machine ── a site of its own that founds or joins by a token
 //! Writers ── clients that nothing may fail while sites change
@@ -32,6 +34,7 @@
 //! feed each a violation.
 
 pub mod base64;
+pub mod browser;
 pub mod cells;
 pub mod crowd;
 pub mod difference;

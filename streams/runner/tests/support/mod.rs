@@ -12,9 +12,9 @@ use holm_durable::{Config, Entry, fetch, keep};
 use holm_engine::Limits;
 use holm_lanes::{Batch, Field};
 use holm_machine::{Disk, DiskError, Folder};
-use holm_runner::{Arrived, Ends, Input, Job, Opened, RunnerError, Settings, open};
+use holm_runner::{Arrived, Ends, Input, Job, LogPoint, Opened, RunnerError, Settings, open};
 use holm_sql::{Known, Planned, parse, plan};
-use holm_virtual::Storage;
+use holm_virtual::{Storage, Survival};
 
 const TABLES: &str = include_str!("../../../connect/tests/queries/tables.txt");
 pub(crate) const QUERIES: [(&str, &str, Recipe); 5] = [
@@ -61,6 +61,38 @@ pub(crate) const SHARED: (&str, &[&str], Recipe) = (
     Recipe::Cluster,
 );
 
+/// Rows and results of windows in one order.
+pub(crate) const UNION: (&str, &str, Recipe) = (
+    "union",
+    "CREATE VIEW few AS SELECT ts, category, n FROM task WHERE event_type < 3; \
+     SELECT ts, category, n FROM few UNION ALL \
+     SELECT window_end, category, COUNT(*) AS n FROM TUMBLE(TABLE few, DESCRIPTOR(ts), INTERVAL '1' SECOND) \
+     GROUP BY window_start, window_end, category UNION ALL SELECT ts, 0 - category, n FROM task WHERE n = 2",
+    Recipe::Cluster,
+);
+
+/// Queries whose rows pass filters, lookups and expressions first.
+pub(crate) const BEHIND: [(&str, &str, Recipe); 4] = [
+    (
+        "cm2",
+        include_str!("../../../connect/tests/queries/cm2.sql"),
+        Recipe::Cluster,
+    ),
+    QUERIES[1],
+    (
+        "firsts",
+        "SELECT window_start, category, FIRST_VALUE(n) AS first, LAST_VALUE(job) AS job, COUNT(*) AS n \
+         FROM TUMBLE(TABLE task, DESCRIPTOR(ts), INTERVAL '1' SECOND) \
+         WHERE 100 / (category - n) < 100 AND event_type < 5 GROUP BY window_start, window_end, category",
+        Recipe::Cluster,
+    ),
+    (
+        "passed on",
+        "SELECT ts, job + category AS place, 1000 / (n - 1) AS part FROM task WHERE event_type < 4",
+        Recipe::Cluster,
+    ),
+];
+
 fn wide(count: usize) -> u64 {
     u64::try_from(count).expect("what is in memory is counted in 64 bits")
 }
@@ -77,6 +109,8 @@ pub(crate) struct Case {
     tables: Vec<Batch>,
     pub(crate) is_replayable: bool,
     pub(crate) guarantee: Guarantee,
+    /// Rows without a value.
+    pub(crate) diverted: u64,
 }
 
 impl Case {
@@ -98,6 +132,7 @@ impl Case {
             format: Format::JsonLines,
             needed: (0..fields.len()).map(needed).collect(),
             fields,
+            keeps_all: false,
         };
         let mut generator = Generator::new(recipe, 7, rows, (10, 2_000_000));
         let mut text = String::new();
@@ -123,6 +158,7 @@ impl Case {
             tables,
             is_replayable: true,
             guarantee: Guarantee::ExactlyOnce,
+            diverted: 1,
         }
     }
 }
@@ -436,4 +472,27 @@ pub(crate) fn rows_of(storage: &Storage, query: usize) -> String {
 pub(crate) fn rows(storage: &Storage) -> String {
     let queries = 0..holm_once::QUERIES_MAX;
     queries.map(|query| rows_of(storage, query)).collect()
+}
+
+/// The state at the end of a run, as it came to be and as the log alone gives it again, and where rows were logged.
+pub(crate) fn state_of(case: &Case) -> (Vec<u8>, Vec<u8>, Option<LogPoint>) {
+    let storage = Storage::new();
+    let mut opened = reopen(&storage, case).expect("it is there");
+    let at = Time::from_nanos(1);
+    while !opened.keeper.is_over(0) {
+        feed(&mut opened, at, 20_000).expect("it is there");
+        flush(&mut opened, at, Mischief::None).expect("it is there");
+    }
+    let point = opened.keeper.log_points()[0];
+    let came = body(&mut opened);
+    drop(opened);
+    let mut again = reopen(&storage.reopen(Survival::Keep), case).expect("it is there");
+    (came, body(&mut again), point)
+}
+
+/// What a snapshot would hold, but for the number of its record.
+fn body(opened: &mut Opened) -> Vec<u8> {
+    opened.keeper.wake(Time::from_nanos(1_000_000_000));
+    let save = opened.keeper.take_save().expect("there is state to save");
+    save.body()[16..].to_vec()
 }

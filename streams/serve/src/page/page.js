@@ -208,7 +208,7 @@ function drawWindows(of) {
     return;
   }
   const width = Math.max(300, of.chart.clientWidth || 600);
-  const height = 260;
+  const height = width > 500 ? 330 : 260;
   const names = found.map((one) => one.key || value.name);
   const right = Math.min(width / 3, 18 + 7 * Math.max(...names.map((name) => Math.min(name.length, 22))));
   const box = { left: 44, top: 8, right: width - right, bottom: height - 22 };
@@ -257,7 +257,10 @@ function drawLines(svg, found, { x, y, box, value }) {
     });
     const label = labels.find((label) => label.one === one);
     const name = one.key || value.name;
-    svg.append(mark(MARKS[number], box.right + 10, label.y, 3));
+    const end = ending(one);
+    // A mark at the end of the line says it already.
+    const isBeside = x(end.at) > box.right - 1 && Math.abs(label.y - y(end.y)) < 1;
+    if (!isBeside) svg.append(mark(MARKS[number], box.right + 10, label.y, 3));
     svg.append(shape("text", { class: "name", x: box.right + 18, y: label.y + 4 },
       name.length > 22 ? name.slice(0, 21) + "…" : name));
   });
