@@ -75,6 +75,9 @@ pub(crate) struct Asked {
 
 /// Runs the query to the end of its input.
 pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
+    if asked.named.is_explained()? {
+        return super::explain::print(&asked.named);
+    }
     if let Some(state) = &asked.state {
         return kept::run(asked, state);
     }

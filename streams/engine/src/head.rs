@@ -134,6 +134,7 @@ fn name(node: &Node) -> Option<&'static str> {
         | Node::Assign { .. }
         | Node::Group { .. }
         | Node::Join { .. }
+        | Node::Union { .. }
         | Node::Top { .. }
         | Node::Union { .. }
         | Node::Order { .. } => None,
@@ -146,8 +147,12 @@ pub fn points_of(plan: &Plan, source: usize) -> Vec<Point> {
     points(plan, &[plan.nodes.len().saturating_sub(1)], source)
 }
 
-/// The points behind a source, nearest first.
+/// The points behind a source, nearest first. There are none where results have a place among the
+/// rows of a union: rows that were thrown away may be what closed their windows.
 pub(crate) fn points(plan: &Plan, outputs: &[usize], source: usize) -> Vec<Point> {
+    if traced::in_unions(plan).contains(&true) {
+        return Vec::new();
+    }
     let read = plan.read_by(outputs);
     let mut text = format!("{:?}", plan.sources[source]);
     let mut found = Vec::new();

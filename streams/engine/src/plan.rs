@@ -165,6 +165,7 @@ impl Node {
             | Self::Project { .. }
             | Self::Assign { .. }
             | Self::Join { .. }
+            | Self::Union { .. }
             | Self::Lookup { .. }
             | Self::Top { .. }
             | Self::Union { .. }

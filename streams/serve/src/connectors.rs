@@ -85,6 +85,11 @@ fn refused(text: impl Into<String>) -> PlaneError {
 /// Reads a text and plans its queries.
 fn planned(sql: &str) -> Result<(Vec<Planned>, Vec<Table>), PlaneError> {
     let script = holm_sql::parse(sql).map_err(|refusal| refused(refusal.to_string()))?;
+    if script.is_explained() {
+        return Err(refused(
+            "EXPLAIN makes no stream; `holm stream explain` shows the plan",
+        ));
+    }
     let planned = holm_sql::plans(&script, &Known::default());
     let planned = planned.map_err(|refusal| refused(refusal.to_string()))?;
     if planned.len() > QUERIES_MAX {

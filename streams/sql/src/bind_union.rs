@@ -13,7 +13,7 @@ impl Binder<'_> {
     pub(crate) fn union(&mut self, first: Relation, query: &Query) -> Result<Relation, Refusal> {
         let mut parts = vec![first];
         for part in &query.union {
-            parts.push(self.select(part)?);
+            parts.push(self.select(part)?.relation);
         }
         if let Some(ranked) = parts.iter().find_map(|part| part.ranked.as_ref()) {
             return Err(no_limit(ranked.span));

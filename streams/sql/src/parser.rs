@@ -194,6 +194,7 @@ impl Parser {
         let mut tables: Vec<Table> = Vec::new();
         let mut views: Vec<(Word, Query)> = Vec::new();
         let mut queries: Vec<Asked> = Vec::new();
+        let mut explain = None;
         while *self.peek() != Token::End {
             if self.take_sign(";") {
                 continue;
@@ -220,6 +221,10 @@ impl Parser {
                     views.push((name, self.query()?));
                 }
             } else {
+                if self.explains()? {
+                    explain = Some(start);
+                }
+                let start = self.span();
                 let asked = self.asked(start, &queries)?;
                 queries.push(asked);
             }
@@ -230,12 +235,32 @@ impl Parser {
         if queries.is_empty() {
             return self.refuse("the text has no query: add a SELECT or an INSERT INTO ... SELECT");
         }
+        if let (Some(span), [_, _, ..]) = (explain, queries.as_slice()) {
+            let message =
+                "EXPLAIN is of the only query of a text; `holm stream explain` is of several";
+            return Err(Refusal::new(span, message));
+        }
         Ok(Script {
             text: text.to_owned(),
             tables,
             views,
             queries,
+            explain,
         })
+    }
+
+    /// EXPLAIN [PLAN FOR] before a query.
+    fn explains(&mut self) -> Parsed<bool> {
+        if !self.take_word("EXPLAIN") {
+            return Ok(false);
+        }
+        if self.take_word("PLAN") {
+            self.expect_word("FOR")?;
+        }
+        if self.is_word("CREATE") {
+            return self.refuse("EXPLAIN is of a query or of an INSERT INTO");
+        }
+        Ok(true)
     }
 
     /// A query behind others: of several each goes into a table of its own.
@@ -247,7 +272,7 @@ impl Parser {
             None
         } else {
             return self.refuse(format!(
-                "expected CREATE TABLE, CREATE VIEW, INSERT INTO or SELECT, found {}",
+                "expected CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT or EXPLAIN, found {}",
                 self.here()
             ));
         };
@@ -453,7 +478,8 @@ impl Parser {
         self.take_word(word).then(|| self.term()).transpose()
     }
 
-    fn limit(&mut self) -> Parsed<Option<usize>> {
+    fn limit(&mut self) -> Parsed<Option<(usize, Span)>> {
+        let start = self.span();
         if !self.take_word("LIMIT") {
             return Ok(None);
         }
@@ -464,7 +490,7 @@ impl Parser {
             return self.refuse("a number of rows is a whole number");
         };
         self.skip();
-        Ok(Some(limit))
+        Ok(Some((limit, start.to(self.last()))))
     }
 
     pub(crate) fn ordered(&mut self) -> Parsed<(Term, bool)> {
@@ -670,6 +696,7 @@ impl Parser {
                 Kind::Decimal { precision, scale }
             }
             "STRING" | "VARCHAR" | "CHAR" => Kind::String,
+            "BYTES" | "VARBINARY" | "BINARY" => Kind::Bytes,
             "DATE" => Kind::Date,
             "TIMESTAMP_LTZ" => Kind::TimestampLtz { digits: digits()? },
             "TIMESTAMP" => {
@@ -683,13 +710,13 @@ impl Parser {
                     Kind::Timestamp { digits }
                 }
             }
-            "BYTES" | "ROW" | "ARRAY" | "MAP" | "TIME" => {
+            "ROW" | "ARRAY" | "MAP" | "TIME" => {
                 return Err(Refusal::new(word.span, format!("{name} is not built yet")));
             }
             _ => {
                 let message = format!(
                     "{} is no type; there are BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, \
-                     DECIMAL(p, s), STRING, DATE, TIMESTAMP(3|6) and TIMESTAMP_LTZ(3|6)",
+                     DECIMAL(p, s), STRING, BYTES, DATE, TIMESTAMP(3|6) and TIMESTAMP_LTZ(3|6)",
                     word.text
                 );
                 return Err(Refusal::new(word.span, message));

@@ -61,6 +61,16 @@ pub(crate) const SHARED: (&str, &[&str], Recipe) = (
     Recipe::Cluster,
 );
 
+/// Rows and results of windows in one order.
+pub(crate) const UNION: (&str, &str, Recipe) = (
+    "union",
+    "CREATE VIEW few AS SELECT ts, category, n FROM task WHERE event_type < 3; \
+     SELECT ts, category, n FROM few UNION ALL \
+     SELECT window_end, category, COUNT(*) AS n FROM TUMBLE(TABLE few, DESCRIPTOR(ts), INTERVAL '1' SECOND) \
+     GROUP BY window_start, window_end, category UNION ALL SELECT ts, 0 - category, n FROM task WHERE n = 2",
+    Recipe::Cluster,
+);
+
 /// Queries whose rows pass filters, lookups and expressions first.
 pub(crate) const BEHIND: [(&str, &str, Recipe); 4] = [
     (
