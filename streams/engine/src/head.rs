@@ -136,7 +136,6 @@ fn name(node: &Node) -> Option<&'static str> {
         | Node::Join { .. }
         | Node::Union { .. }
         | Node::Top { .. }
-        | Node::Union { .. }
         | Node::Order { .. } => None,
     }
 }

@@ -168,7 +168,6 @@ impl Node {
             | Self::Union { .. }
             | Self::Lookup { .. }
             | Self::Top { .. }
-            | Self::Union { .. }
             | Self::Order { .. } => &[],
         }
     }
