@@ -45,9 +45,10 @@ const PUSH_EVERY: Duration = Duration::from_millis(5);
 
 /// How long what others sent waits for more before it goes into the log: each entry costs a sync,
 /// which clients of this site wait behind, and the more islands there are, the more messages.
-const GATHER_EVERY: Duration = Duration::from_millis(5);
-/// So much of it does not wait.
-const GATHERED_MAX: usize = 64 << 10;
+/// Clients of this site see their own writes without it.
+const GATHER_EVERY: Duration = Duration::from_millis(20);
+/// So much of it does not wait: an entry's worth.
+const GATHERED_MAX: usize = TOGETHER_MAX;
 
 /// Which other islands there are, and how they are spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
