@@ -130,6 +130,7 @@ fn name(node: &Node) -> Option<&'static str> {
         Node::Project { .. } => Some("expressions"),
         Node::Lookup { .. } => Some("table"),
         Node::Source(_)
+        | Node::Unrepeated { .. }
         | Node::Window { .. }
         | Node::Assign { .. }
         | Node::Group { .. }

@@ -41,6 +41,15 @@ pub enum Node {
         /// The condition.
         condition: Expr,
     },
+    /// Rows whose columns were not seen before: what is sent again counts once.
+    Unrepeated {
+        /// What it reads: a source.
+        input: usize,
+        /// The columns that tell rows apart.
+        columns: Vec<usize>,
+        /// The column of event time, by which rows are forgotten.
+        time: Option<usize>,
+    },
     /// Other columns, computed of those that come in.
     Project {
         /// What it reads.
@@ -144,6 +153,7 @@ impl Node {
         match self {
             Self::Source(_) => vec![],
             Self::Filter { input, .. }
+            | Self::Unrepeated { input, .. }
             | Self::Project { input, .. }
             | Self::Window { input, .. }
             | Self::Assign { input, .. }
@@ -162,6 +172,7 @@ impl Node {
             Self::Window { calls, .. } | Self::Group { calls, .. } => calls,
             Self::Source(_)
             | Self::Filter { .. }
+            | Self::Unrepeated { .. }
             | Self::Project { .. }
             | Self::Assign { .. }
             | Self::Join { .. }
@@ -210,6 +221,7 @@ impl Plan {
             Node::Lookup { table, .. } => table + 1,
             Node::Source(_)
             | Node::Filter { .. }
+            | Node::Unrepeated { .. }
             | Node::Project { .. }
             | Node::Window { .. }
             | Node::Assign { .. }
@@ -230,6 +242,8 @@ pub struct Limits {
     pub window: holm_window::Limits,
     /// Rows that a join, an order or a list of first rows may hold.
     pub rows: usize,
+    /// Rows of a source that are remembered, so that they count once.
+    pub repeats: usize,
 }
 
 impl Default for Limits {
@@ -237,6 +251,7 @@ impl Default for Limits {
         Self {
             window: holm_window::Limits::default(),
             rows: 1 << 24,
+            repeats: 1 << 20,
         }
     }
 }

@@ -42,6 +42,15 @@ fn of_inputs(plan: &Plan, number: usize, mine: &BTreeSet<usize>) -> Wanted {
             condition.columns(&mut columns);
             vec![(*input, columns)]
         }
+        Node::Unrepeated {
+            input,
+            columns: by,
+            time,
+        } => {
+            let mut columns = all();
+            columns.extend(by.iter().chain(time));
+            vec![(*input, columns)]
+        }
         Node::Project {
             input,
             columns: made,

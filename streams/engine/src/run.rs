@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::fold::Fold;
 use crate::head::{self, Passed, Point};
 use crate::plan::{Limits, Node, Plan};
+use crate::repeats::Repeated;
 use crate::report::{Counts, Diverted, Late, Report};
 use crate::several;
 use crate::stage::{self, Done, Stage};
@@ -262,6 +263,22 @@ impl Run {
         gauges.fold(Gauge::default(), Gauge::and)
     }
 
+    /// Rows of sources that came again, where tables say what tells them apart.
+    #[must_use]
+    pub fn repeated(&self) -> Vec<Repeated> {
+        let stages = self.stages.iter().zip(&self.plan.nodes);
+        let of = |(stage, node): (&Stage, &Node)| {
+            let (Stage::Unrepeated(repeats), Node::Unrepeated { input, .. }) = (stage, node) else {
+                return None;
+            };
+            let Node::Source(source) = self.plan.nodes[*input] else {
+                return None;
+            };
+            Some(repeats.repeated(source))
+        };
+        stages.filter_map(of).collect()
+    }
+
     /// The rows that would come out if all input ended now. It costs as much as that, and a copy
     /// of the state.
     ///
@@ -378,6 +395,7 @@ impl Run {
                 (self.stages[number].union(&inputs), None)
             }
             Node::Filter { .. }
+            | Node::Unrepeated { .. }
             | Node::Project { .. }
             | Node::Window { .. }
             | Node::Assign { .. }

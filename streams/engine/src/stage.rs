@@ -14,6 +14,7 @@ use crate::join;
 use crate::lookup::{self, Table};
 use crate::order;
 use crate::plan::{Limits, Node, Plan, WindowKind};
+use crate::repeats::Repeats;
 use crate::run::Full;
 use crate::several;
 use crate::top;
@@ -50,6 +51,7 @@ pub(crate) enum Stage {
     Folded,
     /// With the columns that are read behind it.
     Filter(Expr, Vec<bool>),
+    Unrepeated(Box<Repeats>),
     Project(Vec<Expr>),
     Windows(Windows),
     /// Of these nodes, which read the same.
@@ -113,6 +115,15 @@ impl Stage {
         match node {
             Node::Source(_) => Self::Source,
             Node::Filter { condition, .. } => Self::Filter(condition.clone(), read),
+            Node::Unrepeated {
+                input,
+                columns,
+                time,
+            } => {
+                let columns = shapes(*input, columns);
+                let repeats = Repeats::new(&columns, *time, limits.repeats);
+                Self::Unrepeated(Box::new(repeats))
+            }
             Node::Project { columns, .. } => Self::Project(columns.clone()),
             Node::Window {
                 input,
@@ -154,20 +165,7 @@ impl Stage {
                 keeps_left,
                 ..
             } => lookup(&tables[*table], keys, (*keeps_left, read)),
-            Node::Top {
-                input,
-                window,
-                keys,
-                order,
-                count,
-            } => Self::Top(
-                Buffer::new(Some(*window), limits.rows),
-                Top {
-                    keys: shapes(*input, keys),
-                    order: order.clone(),
-                    count: *count,
-                },
-            ),
+            Node::Top { .. } => Self::top(plan, number, limits),
             Node::Order { order, limit, .. } => {
                 Self::Order(Buffer::new(None, limits.rows), order.clone(), *limit)
             }
@@ -202,6 +200,27 @@ impl Stage {
         Self::Windows(windows.counted_by(parts, results))
     }
 
+    fn top(plan: &Plan, number: usize, limits: Limits) -> Self {
+        let Node::Top {
+            input,
+            window,
+            keys,
+            order,
+            count,
+        } = &plan.nodes[number]
+        else {
+            panic!("it is made of first rows");
+        };
+        Self::Top(
+            Buffer::new(Some(*window), limits.rows),
+            Top {
+                keys: shapes(plan, *input, keys),
+                order: order.clone(),
+                count: *count,
+            },
+        )
+    }
+
     /// What it does with a batch of its only input.
     pub(crate) fn step(&mut self, batch: &Batch) -> Result<Done, Full> {
         match self {
@@ -210,6 +229,7 @@ impl Stage {
             }
             Self::Shared(..) => panic!("a run takes what shared windows did from where it waits"),
             Self::Filter(condition, read) => Ok(filter(condition, read, batch)),
+            Self::Unrepeated(repeats) => Ok(Done::clean(repeats.pass(batch))),
             Self::Project(columns) => Ok(project(columns, batch)),
             Self::Windows(windows) => {
                 let pushed = windows.push(batch);
@@ -266,6 +286,7 @@ impl Stage {
             Self::Grouped(grouped, _) => grouped.gauge(),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.gauge(),
             Self::Join(join) => join.left.0.gauge().and(join.right.0.gauge()),
+            Self::Unrepeated(repeats) => repeats.gauge(),
             Self::Source
             | Self::Folded
             | Self::Filter(..)
@@ -552,6 +573,7 @@ impl Stage {
             | Self::Project(_)
             | Self::Assign(..)
             | Self::Lookup(..) => {}
+            Self::Unrepeated(repeats) => repeats.save(to),
             Self::Windows(windows) => windows.save(to),
             Self::Shared(shared, _) => shared.save(to),
             Self::Sessions(sessions) => sessions.save(to),
@@ -575,6 +597,7 @@ impl Stage {
             | Self::Project(_)
             | Self::Assign(..)
             | Self::Lookup(..) => Ok(()),
+            Self::Unrepeated(repeats) => repeats.load(from),
             Self::Windows(windows) => windows.load(from),
             Self::Shared(shared, _) => shared.load(from),
             Self::Sessions(sessions) => sessions.load(from),

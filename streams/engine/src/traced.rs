@@ -20,6 +20,7 @@ pub(crate) fn nodes(plan: &Plan) -> Vec<Traced> {
         traced.push(match node {
             Node::Source(_) => Traced::Lines,
             Node::Filter { input, .. }
+            | Node::Unrepeated { input, .. }
             | Node::Project { input, .. }
             | Node::Lookup { input, .. }
             | Node::Assign { input, .. } => traced[*input],
@@ -60,6 +61,7 @@ pub(crate) fn in_unions(plan: &Plan) -> Vec<bool> {
                 | Node::Order { .. } => true,
                 Node::Source(_)
                 | Node::Filter { .. }
+                | Node::Unrepeated { .. }
                 | Node::Project { .. }
                 | Node::Assign { .. }
                 | Node::Union { .. }
@@ -83,6 +85,7 @@ pub(crate) const fn end(node: &Node) -> Option<usize> {
         | Node::Order { .. }
         | Node::Source(_)
         | Node::Filter { .. }
+        | Node::Unrepeated { .. }
         | Node::Project { .. }
         | Node::Assign { .. }
         | Node::Union { .. }

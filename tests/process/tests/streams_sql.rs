@@ -231,3 +231,83 @@ fn a_union_of_a_site_waits_for_both_tables_and_lives_through_a_kill() -> Result<
         sleep(Duration::from_millis(10));
     }
 }
+
+/// Rows that a client sends again without a key, before and after a kill: `dedup` says which they are.
+#[test]
+fn a_row_with_the_same_columns_counts_once_through_a_kill() -> Result<()> {
+    let folder = TempDir::with_prefix("holm-sql-")?;
+    let into = folder.path().join("out.jsonl");
+    let mut server = Server::start(Setup::new(Program::Holm).with("--streams-listen=127.0.0.1:0"))?;
+    let sql = format!(
+        "CREATE TABLE ev (ts TIMESTAMP(3), device STRING, n BIGINT, WATERMARK FOR ts AS ts) \
+         WITH ('connector'='http', 'dedup'='device,n'); \
+         CREATE TABLE rows_out (window_start TIMESTAMP(3), n BIGINT) WITH ('connector'='file', 'path'='{}'); \
+         INSERT INTO rows_out SELECT window_start, COUNT(*) AS n \
+         FROM TUMBLE(TABLE ev, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end",
+        into.display()
+    );
+    let at = server.streams()?.to_string();
+    let made = holm(&["stream", "create", "once", "--at", &at, "--sql", &sql])?;
+    let promise = String::from_utf8(made.stdout.clone())? + &told(&made);
+    ensure!(
+        promise.contains("what ev sends again counts once by device, n"),
+        "{promise}"
+    );
+    let row = |device: &str, n: u32, second: u32| {
+        format!("{{\"ts\":\"2026-01-05T10:00:{second:02}\",\"device\":\"{device}\",\"n\":{n}}}\n")
+    };
+    let post = |server: &Server, body: &str| -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let mut client = Connection::open(server.streams()?)?;
+            let reply = client.ask("POST", "/streams/once/events", &[], body.as_bytes())?;
+            if reply.status == 200 {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < PATIENCE, "{}", reply.text());
+            sleep(Duration::from_millis(10));
+        }
+    };
+    let first = row("a", 1, 0) + &row("b", 1, 1) + &row("a", 2, 2);
+    post(&server, &(first.clone() + &first))?;
+    server.kill()?;
+    server.again()?;
+    post(&server, &first)?;
+    post(&server, &(row("b", 2, 3) + &row("a", 3, 12)))?;
+    let begun = Instant::now();
+    loop {
+        let found = fs::read_to_string(&into).unwrap_or_default();
+        if !found.is_empty() {
+            ensure!(
+                found == "{\"window_start\":\"2026-01-05T10:00:00.000\",\"n\":4}\n",
+                "{found}"
+            );
+            break;
+        }
+        ensure!(begun.elapsed() < PATIENCE, "in vain");
+        sleep(Duration::from_millis(10));
+    }
+    let shown = holm(&[
+        "stream",
+        "show",
+        "once",
+        "--at",
+        &server.streams()?.to_string(),
+    ])?;
+    let shown = String::from_utf8(shown.stdout)?;
+    ensure!(
+        shown.contains("6 of ev came again; 5 are remembered, 0 forgotten"),
+        "{shown}"
+    );
+    let lines = folder.path().join("in.jsonl");
+    fs::write(&lines, first.clone() + &first)?;
+    let table = format!("ev={}", lines.display());
+    let query = "CREATE TABLE ev (device STRING, n BIGINT) WITH ('connector'='mqtt', 'dedup'='device,n'); SELECT n FROM ev";
+    let ran = holm(&["stream", "run", "--table", &table, "--sql", query])?;
+    ensure!(
+        told(&ran).contains("6 rows in, 0 late, 0 diverted, 3 repeated; 3 out"),
+        "{}",
+        told(&ran)
+    );
+    Ok(())
+}

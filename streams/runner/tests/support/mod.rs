@@ -71,6 +71,15 @@ pub(crate) const UNION: (&str, &str, Recipe) = (
     Recipe::Cluster,
 );
 
+/// Rows of which each device's first counts: a filter behind that drops what must be remembered.
+pub(crate) const REPEATS: (&str, &str, Recipe) = (
+    "repeats",
+    "CREATE TABLE again (ts TIMESTAMP(3), job BIGINT, event_type INT, category INT, cpu DOUBLE, device STRING, n BIGINT, \
+     WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('connector'='mqtt', 'dedup'='device'); \
+     SELECT ts, device, n FROM again WHERE event_type < 6",
+    Recipe::Cluster,
+);
+
 /// Queries whose rows pass filters, lookups and expressions first.
 pub(crate) const BEHIND: [(&str, &str, Recipe); 4] = [
     (
