@@ -185,7 +185,7 @@ impl Services {
         let nodes = site_nodes(&members, &request.site)?;
         let nodes: Vec<u64> = nodes.iter().map(|it| it.value()).collect();
         self.edit(|table| {
-            let place = place_of(table, &nodes, &request)?;
+            let place = island_sites::place_of(table, &nodes, &request)?;
             let found = table.keyspaces.iter_mut();
             let entry = found.into_iter().find(|it| it.name == request.name);
             let entry = entry.ok_or_else(|| no_such(&request.name))?;
@@ -513,29 +513,6 @@ pub(super) fn seqs(vector: &Vector) -> Vec<SlotSeq> {
 
 fn slot(islands: &Islands, node: u64) -> u32 {
     islands.slots.get(&node).copied().map_or(0, u32::from)
-}
-
-/// An id for what a site will have of a local-first keyspace that it comes back to.
-fn place_of(
-    table: &mut Table,
-    nodes: &[u64],
-    request: &KeyspaceMemberRequest,
-) -> Result<Option<u32>, Status> {
-    let entry = table.find(&request.name);
-    let comes_back = |it: &Entry| !request.is_leaving && comes_back(it, nodes);
-    if !entry.is_some_and(comes_back) {
-        return Ok(None);
-    }
-    let used_up = || not_now("all ids of keyspaces have been used");
-    table.take_id().map(Some).ok_or_else(used_up)
-}
-
-/// Whether a site of these nodes was let go from a local-first keyspace, and nothing of it is there
-/// any more.
-fn comes_back(entry: &Entry, nodes: &[u64]) -> bool {
-    let has_left = nodes.iter().any(|it| entry.left.contains(it));
-    let is_there = nodes.iter().any(|node| entry.hosts().any(|it| it == *node));
-    entry.islands.is_some() && has_left && !is_there
 }
 
 fn begin_joining(
