@@ -164,6 +164,7 @@ impl Hosting {
         }
         self.follow_islands(&table).await;
         if is_try {
+            self.leave_out_silent(&table).await;
             self.follow_members(&table).await;
         }
     }
@@ -363,8 +364,10 @@ fn founders(entry: &Entry, members: &[Member]) -> Vec<MemberConfig> {
         }
     };
     // An island begins with itself, whenever that is.
-    let late = entry.hosts().filter(|it| !entry.founders.contains(it));
-    let late = late.filter(|_| entry.islands.is_some());
+    let islands = entry.islands.as_ref();
+    let away = islands.into_iter().flat_map(|it| it.away.keys().copied());
+    let late = entry.hosts().chain(away);
+    let late = late.filter(|it| islands.is_some() && !entry.founders.contains(it));
     let all: Vec<u64> = entry.founders.iter().copied().chain(late).collect();
     all.iter().map(known).collect()
 }

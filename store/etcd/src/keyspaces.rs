@@ -22,6 +22,7 @@ use holm_kv::View;
 use holm_kv::command::Command;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use islands::a_month;
 pub use islands::{Going, Islands, IslandsError};
 
 /// How many keyspaces a cluster may have, `default` among them.
@@ -78,10 +79,17 @@ impl Entry {
         place.map_or_else(|| self.group(), GroupId::new)
     }
 
-    /// Whether a node takes part in it.
+    /// Whether a node takes part in it, or its site was left out and may come back.
     #[must_use]
     pub fn is_at(&self, node: NodeId) -> bool {
-        self.hosts().any(|it| it == node.value())
+        self.hosts().any(|it| it == node.value()) || self.is_away(node.value())
+    }
+
+    /// Whether the site of a node was left out as lost, and may come back.
+    #[must_use]
+    pub fn is_away(&self, node: u64) -> bool {
+        let islands = self.islands.as_ref();
+        islands.is_some_and(|it| it.away.contains_key(&node))
     }
 
     /// Whether a node was there from its beginning.

@@ -159,7 +159,7 @@ pub fn still_due<'a>(
     let mut there = Vector::new();
     others.into_iter().for_each(|it| there.join(it));
     let mut due = Vector::new();
-    for (slot, seq) in members.renamed_all(wanted).iter() {
+    for (slot, seq) in members.counted(wanted).iter() {
         let has_ended = members.frozen().contains_key(&slot);
         let most = if has_ended { there.seq(slot) } else { seq };
         due.raise(slot, seq.min(most));

@@ -130,15 +130,17 @@ fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> 
     for (site, number) in &islands.slots {
         peers.push((slot(*number)?, NodeId::new(*site)));
     }
-    let own = peers.iter().find(|(_, site)| *site == node);
-    let (own, _node) = *own.context("this site has no slot in the keyspace")?;
+    // One that was left out has what it had, and is shut.
+    let own = islands.last_slot(node.value());
+    let own = own.context("this site has no slot in the keyspace")?;
     peers.retain(|(slot, _)| *slot != own);
     peers.sort_unstable_by_key(|(slot, _)| *slot);
     // Clients that were moved to another site find another cluster there, and do not go on with its revisions.
     let place = GroupId::new(u32::from(own.value()));
     config.cluster = keyspace_cluster_id(config.cluster, place);
     // Its nodes are one group: who follows has what the leader acknowledged.
-    let nodes = islands.slots.iter().filter(|(_, it)| **it == own.value());
+    let nodes = islands.slots.iter().chain(&islands.away);
+    let nodes = nodes.filter(|(_, it)| **it == own.value());
     let nodes = nodes.map(|(node, _)| *node);
     let first: Vec<u64> = nodes
         .filter(|it| config.is_joining || !islands.late.contains(it))

@@ -53,6 +53,18 @@ pub struct Islands {
     /// The slots of sites that said that their data is an older copy.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub set_back: BTreeSet<u8>,
+    /// The slots that nodes had whose site was left out as lost. They keep what they have, and
+    /// may be taken in again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub away: BTreeMap<u64, u8>,
+    /// After how many milliseconds without a word a site is left out; 0 for never.
+    #[serde(default = "a_month")]
+    pub leave_out_after_ms: u64,
+}
+
+/// How long a site may be silent where nothing else was said.
+pub(crate) const fn a_month() -> u64 {
+    30 * 24 * 3_600 * 1_000
 }
 
 /// A slot that is on its way out.
@@ -131,7 +143,8 @@ impl Islands {
     /// Under which number a node keeps it, where that is not the keyspace's.
     #[must_use]
     pub fn place(&self, node: u64) -> Option<u32> {
-        self.places.get(self.slots.get(&node)?).copied()
+        let slot = self.slots.get(&node).or_else(|| self.away.get(&node));
+        self.places.get(slot?).copied()
     }
 
     /// The slot of a node, if that is on its way out.
@@ -159,6 +172,49 @@ impl Islands {
             .extend(nodes.iter().map(|node| (*node, slot.value())));
         self.places.extend(place.map(|place| (slot.value(), place)));
         Ok(())
+    }
+
+    /// Takes a site in again that was left out as lost: under another slot, and with what only it
+    /// has. Gives its nodes; none if it was not left out.
+    ///
+    /// # Errors
+    ///
+    /// If there is no slot, or the table cannot be read.
+    pub fn take_back(&mut self, nodes: &[u64], unix_ms: u64) -> Result<Vec<u64>, IslandsError> {
+        let is_away = |node: &&u64| self.away.contains_key(node);
+        let back: Vec<u64> = nodes.iter().filter(is_away).copied().collect();
+        let slot = back.first().and_then(|node| self.last_slot(*node));
+        let Some(slot) = slot else {
+            return Ok(back);
+        };
+        let members = self.table()?;
+        let heir = members.unused()?;
+        self.set(&members.taken_back(slot, heir, unix_ms)?);
+        let place = self.places.remove(&slot.value());
+        self.places.extend(place.map(|place| (heir.value(), place)));
+        for node in &back {
+            self.away.remove(node);
+            self.slots.insert(*node, heir.value());
+        }
+        Ok(back)
+    }
+
+    /// Lets those nodes go for ever that were left out as lost.
+    pub fn forget(&mut self, nodes: &[u64]) -> Vec<u64> {
+        let is_away = |node: &&u64| self.away.contains_key(node);
+        let gone: Vec<u64> = nodes.iter().filter(is_away).copied().collect();
+        for node in &gone {
+            let slot = self.away.remove(node);
+            slot.and_then(|slot| self.places.remove(&slot));
+        }
+        gone
+    }
+
+    /// The slot of a node, or the one that it had if its site was left out.
+    #[must_use]
+    pub fn last_slot(&self, node: u64) -> Option<Slot> {
+        let before = || self.away.get(&node).copied().and_then(Slot::new);
+        self.slot(node).or_else(before)
     }
 
     /// Takes a node in at a site that is there: it gets the site's slot, and others hear of it by
@@ -314,9 +370,13 @@ impl Islands {
             let number = slot.value();
             let nodes: Vec<u64> = self.at(number).collect();
             self.slots.retain(|_, it| *it != number);
-            self.going.remove(&number);
+            let is_lost = self.going.remove(&number).is_some_and(|it| it.is_lost);
+            if is_lost {
+                self.away.extend(nodes.iter().map(|node| (*node, number)));
+            } else {
+                self.places.remove(&number);
+            }
             self.set_back.remove(&number);
-            self.places.remove(&number);
             self.late.retain(|it| !nodes.contains(it));
             // One of them says what the site was called.
             self.former
@@ -387,6 +447,8 @@ mod tests {
             places: BTreeMap::new(),
             going: BTreeMap::new(),
             set_back: BTreeSet::new(),
+            away: BTreeMap::new(),
+            leave_out_after_ms: a_month(),
         }
     }
 
@@ -488,6 +550,41 @@ mod tests {
         let table = islands.table().expect("it was just written");
         assert_eq!(table.frozen()[&slot(3)].through, 5);
         assert_eq!(islands.nodes().count(), 3, "conflicts still name it");
+    }
+
+    #[test]
+    fn a_lost_site_keeps_what_it_has_and_is_taken_back_under_another_slot_or_forgotten() {
+        let mut islands = three();
+        let said = (5, Chain([4; 32]));
+        islands.begin_going(30, true);
+        assert_eq!(islands.tell(slot(3), 10, said), Ok(vec![]));
+        assert_eq!(islands.tell(slot(3), 20, said), Ok(vec![30]));
+        assert_eq!(
+            (islands.slot(30), islands.last_slot(30)),
+            (None, Some(slot(3)))
+        );
+        assert_eq!(
+            islands.take_back(&[10], 8),
+            Ok(vec![]),
+            "it was not left out"
+        );
+        let text = serde_json::to_string(&islands).expect("texts and numbers");
+        let mut other: Islands = serde_json::from_str(&text).expect("its own");
+        assert_eq!(other, islands);
+        assert_eq!(islands.take_back(&[30], 8), Ok(vec![30]));
+        assert_eq!(islands.slot(30), Some(slot(4)));
+        let table = islands.table().expect("it was just written");
+        assert_eq!(table.heir(slot(3)), Some(slot(4)));
+        // It is lost once more, and comes back once more.
+        islands.begin_going(30, true);
+        let said = (0, Chain::default());
+        assert_eq!(islands.tell(slot(4), 10, said), Ok(vec![]));
+        assert_eq!(islands.tell(slot(4), 20, said), Ok(vec![30]));
+        assert_eq!(islands.take_back(&[30], 9), Ok(vec![30]));
+        let table = islands.table().expect("it was just written");
+        assert_eq!(table.heir(slot(3)), Some(slot(5)));
+        assert_eq!(other.forget(&[10, 30]), vec![30]);
+        assert_eq!(other.last_slot(30), None);
     }
 
     #[test]

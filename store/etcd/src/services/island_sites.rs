@@ -53,6 +53,36 @@ impl Services {
         .await
     }
 
+    /// A site that was not heard for too long is left out as lost, if that may be. Whether it is.
+    ///
+    /// # Errors
+    ///
+    /// If no quorum answers.
+    pub async fn leave_out(&self, id: u32, slot: Slot) -> Result<(), Status> {
+        let members = self.members().await?;
+        self.edit(|table| {
+            let mut entries = table.keyspaces.iter_mut();
+            let Some(entry) = entries.find(|it| it.id == id) else {
+                return Ok(());
+            };
+            let islands = entry.islands.as_ref();
+            let nodes = islands.into_iter().flat_map(|it| &it.slots);
+            let nodes = nodes.filter(|(_, it)| **it == slot.value());
+            let nodes: Vec<u64> = nodes.map(|(node, _)| *node).collect();
+            let Some(first) = nodes.first() else {
+                return Ok(());
+            };
+            let request = KeyspaceMemberRequest {
+                name: entry.name.clone(),
+                site: super::keyspaces::site_of(&members, *first),
+                is_leaving: true,
+                is_lost: true,
+            };
+            leave(entry, &nodes, &request)
+        })
+        .await
+    }
+
     /// A site says that its data is an older copy.
     ///
     /// # Errors
@@ -105,7 +135,9 @@ fn islands(entry: &mut Keyspace) -> &mut Islands {
 /// The slots of these are closed.
 fn left(entry: &mut Keyspace, closed: Vec<u64>) {
     entry.leaving.retain(|it| !closed.contains(it));
-    entry.left.extend(closed);
+    let gone = closed.into_iter();
+    let gone: Vec<u64> = gone.filter(|it| !entry.is_away(*it)).collect();
+    entry.left.extend(gone);
 }
 
 /// An id for what a site will have of a local-first keyspace that it comes back to.
@@ -151,6 +183,13 @@ pub(super) fn join(
             "a local-first keyspace is at {ISLANDS_MAX} sites at most, and {name} has them"
         )));
     }
+    let back = islands(entry).take_back(nodes, unix_ms());
+    let back = back.map_err(unreadable)?;
+    if !back.is_empty() {
+        // What others it has come to it once it is back.
+        entry.joining.extend(back);
+        return Ok(());
+    }
     islands(entry)
         .take_in(nodes, unix_ms(), place)
         .map_err(unreadable)?;
@@ -188,6 +227,15 @@ pub(super) fn leave_site(entry: &mut Keyspace, node: u64, name: &str) -> Result<
     entry.joining.retain(|it| *it != node);
     entry.leaving.push(node);
     Ok(())
+}
+
+/// Lets a site go for ever that was left out as lost. Whether there was one.
+pub(super) fn forget(entry: &mut Keyspace, nodes: &[u64]) -> bool {
+    let gone = entry.islands.as_mut().map(|it| it.forget(nodes));
+    let gone = gone.unwrap_or_default();
+    let is_any = !gone.is_empty();
+    entry.left.extend(gone);
+    is_any
 }
 
 /// Lets a site go: itself says how far it is, unless it is lost.

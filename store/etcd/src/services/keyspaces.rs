@@ -480,8 +480,14 @@ impl Services {
         let joining = entry.joining.iter().map(|it| (it, "joining"));
         let leaving = entry.leaving.iter().map(|it| (it, "leaving"));
         let mut sites: Vec<KeyspaceSite> = voting.chain(joining).chain(leaving).map(site).collect();
-        sites.sort_by(|one, two| (&one.site, &one.name).cmp(&(&two.site, &two.name)));
         let is_ready = sites.iter().all(|it| !it.addresses.is_empty());
+        let away = entry.islands.iter().flat_map(|it| it.away.keys());
+        sites.extend(away.map(|it| KeyspaceSite {
+            // Nobody is to ask it.
+            addresses: Vec::new(),
+            ..site((it, "left out"))
+        }));
+        sites.sort_by(|one, two| (&one.site, &one.name).cmp(&(&two.site, &two.name)));
         KeyspaceView {
             id: entry.id,
             name: entry.name.clone(),
@@ -583,6 +589,9 @@ fn begin_leaving(
         )));
     }
     if nodes.iter().all(|it| entry.leaving.contains(it)) && !request.is_lost {
+        return Ok(());
+    }
+    if island_sites::forget(entry, nodes) {
         return Ok(());
     }
     if !entry.hosts().any(|it| nodes.contains(&it)) {
