@@ -109,7 +109,11 @@ fn add_each<S: AddAssign + Copy, V: Copy + std::convert::Into<S>>(
 
 /// The sum of integers of 32 bits at most: of a batch's rows it fits 64.
 fn sum_of_few_bits<V: Copy + std::convert::Into<i64>>(values: &[V]) -> i128 {
-    i128::from(values.iter().fold(0, |sum: i64, value| sum + (*value).into()))
+    i128::from(
+        values
+            .iter()
+            .fold(0, |sum: i64, value| sum + (*value).into()),
+    )
 }
 
 /// The sum of integers of 64 bits: halves are added up apart, so that neither wraps.
