@@ -6,7 +6,8 @@
 //! keyspaces/2/at/<node>   {"addresses":["http://127.0.0.1:41000"],"error":""}      said by each of its sites
 //! ```
 //!
-//! What would surprise: the table is changed as a whole, and only if nobody else has changed it
+//! What would surprise: an id may also be the place of a site that came back to its keyspace, for
+//! its first one has ended there. The table is changed as a whole, and only if nobody else has changed it
 //! meanwhile ([`Command::ClusterSwap`]). So ids are given out in order and once: who finds an id
 //! below `next` that is not in the table knows that its keyspace was removed for ever, and who
 //! finds one above knows that this table is old.
@@ -67,6 +68,15 @@ impl Entry {
     #[must_use]
     pub const fn group(&self) -> GroupId {
         GroupId::new(self.id)
+    }
+
+    /// Its number in a node's log and files: its own, unless the node's site was let go and came
+    /// back.
+    #[must_use]
+    pub fn place(&self, node: NodeId) -> GroupId {
+        let islands = self.islands.as_ref();
+        let place = islands.and_then(|it| it.place(node.value()));
+        place.map_or_else(|| self.group(), GroupId::new)
     }
 
     /// Whether a node takes part in it, or its site was left out and may come back.
@@ -144,17 +154,25 @@ impl Table {
     }
 
     /// Whether a group that a node has on its disk is of no use to it any more: its keyspace was
-    /// removed, or the node let go. An id that this table has not given out is of a later one.
+    /// removed, or the node let go, if only once. An id that this table has not given out is of a
+    /// later one.
     #[must_use]
     pub fn is_over(&self, group: GroupId, node: NodeId) -> bool {
         let is_known = group.value() < self.next;
-        is_known && !self.at(group).is_some_and(|it| it.is_at(node))
+        let mut all = self.keyspaces.iter();
+        is_known && !all.any(|it| it.is_at(node) && it.place(node) == group)
+    }
+
+    /// An id that is given out once.
+    pub(crate) fn take_id(&mut self) -> Option<u32> {
+        let id = self.next;
+        self.next = self.next.checked_add(1)?;
+        Some(id)
     }
 
     /// Adds a keyspace under the next id.
     pub(crate) fn add(&mut self, entry: Entry) -> Option<u32> {
-        let id = self.next;
-        self.next = self.next.checked_add(1)?;
+        let id = self.take_id()?;
         self.keyspaces.push(Entry { id, ..entry });
         Some(id)
     }

@@ -100,6 +100,7 @@ extern crate alloc;
 mod clock;
 mod conflict;
 mod counter;
+mod departures;
 mod document;
 mod encode;
 mod exchange;
@@ -129,6 +130,7 @@ pub use conflict::{
     conflicts,
 };
 pub use counter::{Delta, Run};
+pub use departures::{Departure, DepartureError, Departures, Reach};
 pub use document::{DOCUMENT_MAX, Node, PATHS_MAX, Row, Write, path_text};
 pub use encode::DecodeError;
 pub use exchange::{Applied, Config, Effect, Exchange, Input, Note, Proposal};

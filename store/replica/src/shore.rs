@@ -261,13 +261,20 @@ impl Replica {
         self.shore.is_some()
     }
 
-    /// Another island spoke.
-    pub(crate) fn hear_island(&mut self, now: Time, from: NodeId, word: Word) {
+    /// Another island spoke, by that slot if it said so. A node that was let go and came back has
+    /// another slot than an older table says: what it says is of no account until the new one comes.
+    pub(crate) fn hear_island(
+        &mut self,
+        now: Time,
+        (from, by): (NodeId, Option<Slot>),
+        word: Word,
+    ) {
         let leads = self.is_leading();
         let Some(shore) = &mut self.shore else {
             return;
         };
-        let Some(slot) = shore.slot(from) else {
+        let slot = shore.slot(from);
+        let Some(slot) = slot.filter(|slot| by.is_none_or(|by| by == *slot)) else {
             return;
         };
         shore.hear(now, (slot, from), &word);
@@ -381,7 +388,11 @@ impl Replica {
     }
 
     fn step_shore(&mut self, now: Time, effects: &mut Effects<Effect>) {
-        let mut said = Said::default();
+        let own = self.keyspace.island().expect("it is one").slot();
+        // Who was left out and is on its way back speaks by the slot that it will have.
+        let roster = self.keyspace.charter().and_then(|it| it.roster());
+        let heir = roster.and_then(|it| it.members.heir(own));
+        let mut said = Said::by(heir.unwrap_or(own));
         loop {
             let Some(shore) = &mut self.shore else {
                 return;
@@ -561,16 +572,22 @@ impl Shore {
 }
 
 /// Updates that are said in one message to each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Said {
+    by: Slot,
     last: BTreeMap<NodeId, (Slot, Vec<Bytes>, usize)>,
 }
 
 impl Said {
+    const fn by(by: Slot) -> Self {
+        let last = BTreeMap::new();
+        Self { by, last }
+    }
+
     fn say(&mut self, to: NodeId, message: Word, effects: &mut Effects<Effect>) {
         let Word::Updates { slot, updates } = message else {
             self.end_one(to, effects);
-            let message = Message::Island(message);
+            let message = Message::Island(Some(self.by), message);
             let after = None;
             effects.push(Effect::Send { to, message, after });
             return;
@@ -591,7 +608,8 @@ impl Said {
     /// What was said to a site arrives in order.
     fn end_one(&mut self, to: NodeId, effects: &mut Effects<Effect>) {
         if let Some((slot, updates, _)) = self.last.remove(&to) {
-            let message = Message::Island(Word::Updates { slot, updates });
+            let word = Word::Updates { slot, updates };
+            let message = Message::Island(Some(self.by), word);
             let after = None;
             effects.push(Effect::Send { to, message, after });
         }

@@ -24,6 +24,21 @@ pub struct Ended {
     /// what an island that stays had. With it the newest revision before they were set back, for
     /// what they wrote behind it does not follow on that; the greatest there is for the others.
     pub lost: BTreeMap<usize, u64>,
+    /// Islands that are not there any more, in order or not. Who left in order has handed on what
+    /// it had until then; what it had of a lost one behind that counts no more than that one's.
+    pub gone: BTreeSet<usize>,
+    /// Which write of a key such an island told of as concurrent, and at which revision of it: what
+    /// it wrote there after that had seen it, if it never showed it.
+    pub met: BTreeMap<(usize, Key, Mark), u64>,
+}
+
+impl Ended {
+    /// Whether a write of an island that does not stay had seen another that it told of.
+    fn had_met(&self, islands: &Islands, later: &Intent, (key, mark): (Key, Mark)) -> bool {
+        let met = self.met.get(&(later.site, key, mark));
+        met.zip(islands.at(later))
+            .is_some_and(|(met, at)| at > *met)
+    }
 }
 
 /// Asks of each acknowledged write what became of it.
@@ -42,18 +57,22 @@ pub fn intentions(islands: &Islands, ended: &Ended) -> Result<(), Violation> {
     }
     let acknowledged = islands.intents().values();
     let acknowledged = acknowledged.filter(|it| it.acknowledged.is_some());
+    let passing: BTreeSet<usize> = ended.lost.keys().chain(&ended.gone).copied().collect();
     let counts = |it: &&Intent| {
         let lost = ended.lost.get(&it.site);
-        let is_kept = lost.is_none_or(|until| islands.reached_any(it, *until, &ended.lost));
+        let is_kept = lost.is_none_or(|until| islands.reached_any(it, *until, &passing));
         !ended.held.contains(&it.site) && is_kept
     };
-    for intent in acknowledged.filter(counts) {
+    for intent in acknowledged.filter(|it| counts(it)) {
         for key in &intent.puts {
             let others = by_key.get(key).map_or(&[][..], Vec::as_slice);
             let is_kept = ended.shown.get(key) == Some(&intent.mark)
                 || ended.named.contains(&(*key, intent.mark))
                 || (ended.is_set && ended.shown.contains_key(key))
-                || others.iter().any(|later| islands.saw(later, intent.mark))
+                || others.iter().any(|later| {
+                    let met = || ended.had_met(islands, later, (*key, intent.mark));
+                    islands.saw(later, intent.mark) || (met() && counts(later))
+                })
                 || islands.may_be_ended(*key, intent.mark);
             if !is_kept {
                 let place = format!(
@@ -177,6 +196,37 @@ mod tests {
         };
         assert_eq!(judged(u64::MAX), Err(LOST));
         assert_eq!(judged(15), Ok(()), "7 does not follow on 5");
+        let mut ended = lost(u64::MAX);
+        ended.shown.insert(2, 7);
+        ended.gone.insert(1);
+        assert_eq!(intentions(&islands, &ended), Ok(()), "it left with it");
+    }
+
+    #[test]
+    fn what_met_at_an_island_that_was_lost_was_seen_by_what_it_wrote_then() {
+        // Island 1 told of write 5 at 10, and never showed it. It is lost; island 2 has its 7.
+        let shown = [
+            vec![shows(10, &[(1, 5)])],
+            vec![shows(10, &[(1, 6)]), shows(20, &[(1, 7)])],
+            vec![shows(30, &[(1, 7)])],
+        ];
+        let intents = vec![
+            wrote(0, 5, &[1], 10),
+            wrote(1, 6, &[1], 10),
+            wrote(1, 7, &[1], 20),
+        ];
+        let judged = |met: &[(usize, u64)], until| {
+            let islands = Islands::new(shown[..until].to_vec(), intents.clone());
+            let mut ended = ends(7);
+            ended.lost.insert(1, u64::MAX);
+            let met = met.iter().map(|&(site, at)| ((site, 1, 5), at));
+            ended.met = met.collect();
+            intentions(&islands, &ended).map_err(|violation| violation.rule)
+        };
+        assert_eq!(judged(&[(1, 10)], 3), Ok(()));
+        assert_eq!(judged(&[], 3), Err(LOST));
+        assert_eq!(judged(&[(1, 20)], 3), Err(LOST), "it met what came later");
+        assert_eq!(judged(&[(1, 10)], 2), Err(LOST), "7 is lost");
     }
 
     #[test]

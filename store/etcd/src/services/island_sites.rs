@@ -10,7 +10,7 @@ use holm_runtime::unix_ms;
 use super::Services;
 use super::keyspaces::not_now;
 use crate::holm::KeyspaceMemberRequest;
-use crate::keyspaces::{Entry as Keyspace, Islands, IslandsError};
+use crate::keyspaces::{Entry as Keyspace, Islands, IslandsError, Table};
 use crate::status::{Code, Status};
 
 impl Services {
@@ -140,11 +140,36 @@ fn left(entry: &mut Keyspace, closed: Vec<u64>) {
     entry.left.extend(gone);
 }
 
-/// Takes a site in, with all of its nodes: others speak to it from the next table on.
+/// An id for what a site will have of a local-first keyspace that it comes back to.
+pub(super) fn place_of(
+    table: &mut Table,
+    nodes: &[u64],
+    request: &KeyspaceMemberRequest,
+) -> Result<Option<u32>, Status> {
+    let entry = table.find(&request.name);
+    let comes_back = |it: &Keyspace| !request.is_leaving && comes_back(it, nodes);
+    if !entry.is_some_and(comes_back) {
+        return Ok(None);
+    }
+    let used_up = || not_now("all ids of keyspaces have been used");
+    table.take_id().map(Some).ok_or_else(used_up)
+}
+
+/// Whether a site of these nodes was let go from a local-first keyspace, and nothing of it is there
+/// any more.
+fn comes_back(entry: &Keyspace, nodes: &[u64]) -> bool {
+    let has_left = nodes.iter().any(|it| entry.left.contains(it));
+    let is_there = nodes.iter().any(|node| entry.hosts().any(|it| it == *node));
+    entry.islands.is_some() && has_left && !is_there
+}
+
+/// Takes a site in, with all of its nodes: others speak to it from the next table on. One that was
+/// here before gets another place, for it has nothing of what it had.
 pub(super) fn join(
     entry: &mut Keyspace,
     nodes: &[u64],
     request: &KeyspaceMemberRequest,
+    place: Option<u32>,
 ) -> Result<(), Status> {
     let name = &request.name;
     let slots = nodes.iter();
@@ -166,9 +191,10 @@ pub(super) fn join(
         return Ok(());
     }
     islands(entry)
-        .take_in(nodes, unix_ms())
+        .take_in(nodes, unix_ms(), place)
         .map_err(unreadable)?;
     entry.joining.extend(nodes);
+    entry.left.retain(|it| !nodes.contains(it));
     Ok(())
 }
 

@@ -113,6 +113,7 @@ impl Services {
             late: BTreeSet::new(),
             members: String::new(),
             former: BTreeMap::new(),
+            places: BTreeMap::new(),
             going: BTreeMap::new(),
             set_back: BTreeSet::new(),
             away: BTreeMap::new(),
