@@ -390,7 +390,10 @@ impl Replica {
 
     fn step_shore(&mut self, now: Time, effects: &mut Effects<Effect>) {
         let own = self.keyspace.island().expect("it is one").slot();
-        let mut said = Said::by(own);
+        // Who was left out and is on its way back speaks by the slot that it will have.
+        let roster = self.keyspace.charter().and_then(|it| it.roster());
+        let heir = roster.and_then(|it| it.members.heir(own));
+        let mut said = Said::by(heir.unwrap_or(own));
         loop {
             let Some(shore) = &mut self.shore else {
                 return;

@@ -143,8 +143,8 @@ impl Islands {
     /// Under which number a node keeps it, where that is not the keyspace's.
     #[must_use]
     pub fn place(&self, node: u64) -> Option<u32> {
-        let slot = self.slots.get(&node).or_else(|| self.away.get(&node));
-        self.places.get(slot?).copied()
+        let slot = self.last_slot(node)?;
+        self.places.get(&slot.value()).copied()
     }
 
     /// The slot of a node, if that is on its way out.
@@ -190,8 +190,9 @@ impl Islands {
         let members = self.table()?;
         let heir = members.unused()?;
         self.set(&members.taken_back(slot, heir, unix_ms)?);
-        let place = self.places.remove(&slot.value());
-        self.places.extend(place.map(|place| (heir.value(), place)));
+        if let Some(place) = self.places.remove(&slot.value()) {
+            self.places.insert(heir.value(), place);
+        }
         for node in &back {
             self.away.remove(node);
             self.slots.insert(*node, heir.value());
@@ -205,7 +206,7 @@ impl Islands {
         let gone: Vec<u64> = nodes.iter().filter(is_away).copied().collect();
         for node in &gone {
             let slot = self.away.remove(node);
-            slot.and_then(|slot| self.places.remove(&slot));
+            slot.map(|slot| self.places.remove(&slot));
         }
         gone
     }
@@ -370,12 +371,13 @@ impl Islands {
             let number = slot.value();
             let nodes: Vec<u64> = self.at(number).collect();
             self.slots.retain(|_, it| *it != number);
-            let is_lost = self.going.remove(&number).is_some_and(|it| it.is_lost);
+            let is_lost = self.going.get(&number).is_some_and(|it| it.is_lost);
             if is_lost {
                 self.away.extend(nodes.iter().map(|node| (*node, number)));
             } else {
                 self.places.remove(&number);
             }
+            self.going.remove(&number);
             self.set_back.remove(&number);
             self.late.retain(|it| !nodes.contains(it));
             // One of them says what the site was called.

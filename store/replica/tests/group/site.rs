@@ -43,7 +43,7 @@ pub struct Site {
     pub out: Vec<Frame>,
     pub events: Vec<Event>,
     /// How often something was sent, by kind of frame less 16.
-    pub sent: [u64; 4],
+    pub sent: [u64; 5],
     /// How many chunks of snapshots were sent, and how many of the next are to be spoiled.
     pub chunks_sent: u64,
     pub spoils: u64,
@@ -63,7 +63,7 @@ impl Site {
             answers: Vec::new(),
             out: Vec::new(),
             events: Vec::new(),
-            sent: [0; 4],
+            sent: [0; 5],
             island: None,
             chunks_sent: 0,
             spoils: 0,
