@@ -2,7 +2,7 @@
 
 Started by `cargo xtask bench streams --differential`, with the binary, a folder, a seed, how many queries and the peer.
 Flink is given the very text that Holm is given; DuckDB has no such windows, and is given another one. Rows have NULLs, and come a few seconds out of order; queries filter, group by none, one or two columns, by tumbling and hopping
-windows or by none, and have one to five aggregates, some of them with a filter of their own. Numbers with a fraction may
+windows or by none, over the rows or (with DuckDB) over a UNION ALL of parts of them, and have one to five aggregates, some of them with a filter of their own. Numbers with a fraction may
 differ by a part in 10^9: the other engine adds in another order.
 """
 import json
@@ -56,6 +56,14 @@ def aggregate(chance):
     return text
 
 
+def union(chance):
+    """Two to three parts of the rows, some of them changed."""
+    columns = ["ts, k, s, v, x, b", "ts, k, s, v * 3 - 1 AS v, x, NOT b AS b", "ts, k + 1 AS k, s || 'u' AS s, v, x / 2 AS x, b",
+               "ts, k, 'one' AS s, v, x, TRUE AS b"]
+    parts = [f"SELECT {chance.choice(columns)} FROM {{}} WHERE {condition(chance)}" for _ in range(chance.choice([2, 2, 3]))]
+    return " UNION ALL ".join(parts)
+
+
 def query(chance, is_flinks):
     """One query, for each of the two, and how many of its first columns are keys.
 
@@ -65,21 +73,26 @@ def query(chance, is_flinks):
     values = [f"{aggregate(chance)} AS r{at}" for at in range(chance.randrange(1, 6))]
     where = f" WHERE {condition(chance)}" if chance.random() < 0.6 else ""
     kind = chance.choice(["none", "tumble", "hop"])
+    united = None if is_flinks or chance.random() < 0.6 else union(chance)
+    ours_of, ours_as, theirs_of = "stdin", "", "t"
+    if united:
+        of = lambda name: united.replace("FROM {}", f"FROM {name}")
+        ours_of, ours_as, theirs_of = "u", f"WITH u AS ({of('stdin')}) ", f"({of('t')}) AS u"
     size = chance.choice([1, 2, 5, 10, 60])
     if kind == "none":
         keys = keys or ["k"]
         text = f"SELECT {', '.join(keys + values)} FROM {{}}{where} GROUP BY {', '.join(keys)}"
-        return text.format("stdin"), text.format("t"), len(keys)
+        return ours_as + text.format(ours_of), text.format(theirs_of), len(keys)
     slides = [it for it in [1, 2, 5, 10, 60] if size % it == 0 or it < size and not is_flinks]
     slide = size if kind == "tumble" else chance.choice(slides)
-    window = (f"TUMBLE(TABLE stdin, DESCRIPTOR(ts), INTERVAL '{size}' SECOND)" if kind == "tumble"
-              else f"HOP(TABLE stdin, DESCRIPTOR(ts), INTERVAL '{slide}' SECOND, INTERVAL '{size}' SECOND)")
+    window = (f"TUMBLE(TABLE {ours_of}, DESCRIPTOR(ts), INTERVAL '{size}' SECOND)" if kind == "tumble"
+              else f"HOP(TABLE {ours_of}, DESCRIPTOR(ts), INTERVAL '{slide}' SECOND, INTERVAL '{size}' SECOND)")
     by = ["window_start"] + keys
-    ours = (f"SELECT {', '.join(by + values)} FROM {window}{where} "
+    ours = (f"{ours_as}SELECT {', '.join(by + values)} FROM {window}{where} "
             f"GROUP BY {', '.join(['window_start', 'window_end'] + keys)}")
     # Each row stands once for each window that it is in.
     rows = (f"(SELECT *, to_timestamp(w * {slide})::TIMESTAMP AS window_start FROM (SELECT *, unnest(generate_series("
-            f"(epoch_ms(ts) - {size * 1_000}) // {slide * 1_000} + 1, epoch_ms(ts) // {slide * 1_000})) AS w FROM t))")
+            f"(epoch_ms(ts) - {size * 1_000}) // {slide * 1_000} + 1, epoch_ms(ts) // {slide * 1_000})) AS w FROM {theirs_of}))")
     return ours, f"SELECT {', '.join(by + values)} FROM {rows}{where} GROUP BY {', '.join(by)}", len(by)
 
 

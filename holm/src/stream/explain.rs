@@ -49,7 +49,12 @@ fn together(planned: &[Planned], names: &[String]) -> String {
 
 /// Prints the plan.
 pub(crate) fn explain(asked: &Asked) -> Result<u8, Ended> {
-    let (planned, notes) = asked.named.explained()?;
+    print(&asked.named)
+}
+
+/// The same of the query that EXPLAIN stands before.
+pub(super) fn print(named: &Named) -> Result<u8, Ended> {
+    let (planned, notes) = named.explained()?;
     let mut text = String::new();
     for note in &notes {
         text += note;

@@ -95,7 +95,7 @@ pub(super) fn run(asked: &Asked, state: &Path) -> Result<u8, Ended> {
         | Phase::Paused
         | Phase::Recovering
         | Phase::Running
-        | Phase::Waiting(_) => Ok(closing(asked, status.counts, begun)),
+        | Phase::Waiting(_) => Ok(closing(asked, status.counts, &status.repeated, begun)),
     }
 }
 

@@ -295,6 +295,11 @@ impl Named {
         Ok((planned, looked.notes))
     }
 
+    /// Whether EXPLAIN stands before the query.
+    pub(super) fn is_explained(&self) -> Result<bool, Ended> {
+        Ok(self.script()?.is_explained())
+    }
+
     /// Reads the query, finds out what it reads, plans it and opens its input.
     pub(crate) fn prepare(&self) -> Result<Prepared, Ended> {
         let script = self.script()?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use holm_connect::{Format, Read, View};
-use holm_engine::{Counts, Limits, Run};
+use holm_engine::{Counts, Limits, Repeated, Run};
 use holm_lanes::Batch;
 use serde_json::json;
 
@@ -75,6 +75,9 @@ pub(crate) struct Asked {
 
 /// Runs the query to the end of its input.
 pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
+    if asked.named.is_explained()? {
+        return super::explain::print(&asked.named);
+    }
     if let Some(state) = &asked.state {
         return kept::run(asked, state);
     }
@@ -265,21 +268,27 @@ fn close(asked: &Asked, run: &Run, aside: &Aside, begun: Instant) -> u8 {
     let mut counts = run.counts();
     counts.rows += aside.bad;
     counts.diverted += aside.bad;
-    closing(asked, counts, begun)
+    closing(asked, counts, &run.repeated(), begun)
 }
 
-pub(super) fn closing(asked: &Asked, counts: Counts, begun: Instant) -> u8 {
+pub(super) fn closing(asked: &Asked, counts: Counts, again: &[Repeated], begun: Instant) -> u8 {
+    let repeated: u64 = again.iter().map(|of| of.dropped).sum();
     let (rows, diverted) = (counts.rows, counts.diverted);
     let seconds = begun.elapsed().as_secs_f64();
     if asked.json {
         let line = json!({
-            "rows_in": rows, "late": counts.late, "diverted": diverted, "rows_out": counts.out,
-            "seconds": seconds,
+            "rows_in": rows, "late": counts.late, "diverted": diverted, "repeated": repeated,
+            "rows_out": counts.out, "seconds": seconds,
         });
         say(&line.to_string());
     } else {
+        let said = if again.is_empty() {
+            String::new()
+        } else {
+            format!(", {} repeated", grouped(repeated))
+        };
         say(&format!(
-            "{} rows in, {} late, {} diverted; {} out; {seconds:.1} s",
+            "{} rows in, {} late, {} diverted{said}; {} out; {seconds:.1} s",
             grouped(rows),
             grouped(counts.late),
             grouped(diverted),

@@ -239,6 +239,15 @@ fn described(stream: &Value) -> String {
             number(&stream["diverted"]),
             number(&stream["rows_out"])
         ));
+        for of in list_of(&stream["repeated"]) {
+            lines.push(format!(
+                "repeats      {} of {} came again; {} are remembered, {} forgotten",
+                number(&of["dropped"]),
+                of["table"].as_str().unwrap_or_default(),
+                number(&of["known"]),
+                number(&of["forgotten"])
+            ));
+        }
         lines.push(format!(
             "watermark    {}",
             stream["watermarks"][0].as_str().unwrap_or("none")

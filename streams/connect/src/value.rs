@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use holm_lanes::{
-    Fault, Kind, LaneBuilder, parse_boolean, parse_date, parse_decimal, parse_double,
+    Fault, Kind, LaneBuilder, parse_base64, parse_boolean, parse_date, parse_decimal, parse_double,
     parse_timestamp,
 };
 
@@ -45,6 +45,7 @@ pub(crate) fn push(raw: &Raw<'_>, kind: Kind, lane: &mut LaneBuilder) -> Result<
             lane.push_real(f64::from(value));
         }
         Kind::String => lane.push_text(text),
+        Kind::Bytes => lane.push_text(&parse_base64(text).ok_or_else(fault)?),
         Kind::Boolean => lane.push_bool(parse_boolean(text).ok_or_else(fault)?),
         Kind::Decimal { precision, scale } => {
             lane.push_wide(parse_decimal(text, precision, scale).ok_or_else(fault)?);

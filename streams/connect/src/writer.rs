@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use holm_lanes::{Batch, Field, Kind, Lane, Scalar, write_date, write_decimal, write_timestamp};
+use holm_lanes::{
+    Batch, Field, Kind, Lane, Scalar, write_base64, write_date, write_decimal, write_timestamp,
+};
 
 use crate::csv;
 use crate::reader::Format;
@@ -109,13 +111,17 @@ fn plain(scalar: &Scalar, kind: Kind, out: &mut String) -> bool {
                 return true;
             }
         }
+        (Scalar::Text(letters), Kind::Bytes) => {
+            write_base64(letters, out);
+            return true;
+        }
         (Scalar::Text(text), _) => out.push_str(text),
     }
     false
 }
 
 fn json(scalar: &Scalar, kind: Kind, out: &mut String) {
-    if let Scalar::Text(text) = scalar {
+    if let (Scalar::Text(text), true) = (scalar, kind != Kind::Bytes) {
         return string(text, out);
     }
     let start = out.len();
@@ -128,8 +134,8 @@ fn json(scalar: &Scalar, kind: Kind, out: &mut String) {
 fn comma(scalar: &Scalar, kind: Kind, out: &mut String) {
     match scalar {
         Scalar::Null => {}
-        Scalar::Text(text) => csv::write(text, out),
-        Scalar::Bool(_) | Scalar::Int(_) | Scalar::Wide(_) | Scalar::Real(_) => {
+        Scalar::Text(text) if kind != Kind::Bytes => csv::write(text, out),
+        Scalar::Text(_) | Scalar::Bool(_) | Scalar::Int(_) | Scalar::Wide(_) | Scalar::Real(_) => {
             plain(scalar, kind, out);
         }
     }

@@ -159,65 +159,82 @@ const QUERIES: &[(&str, &str)] = &[
     ("ordered", include_str!("queries/ordered.sql")),
 ];
 
-/// What is refused, and the words that say what would be right.
+/// What is refused, the word that is pointed at, and what is said.
+const REFUSED: &[(&str, &str, &str)] = &[
+    (
+        "SELECT job, COUNT(*) FROM task GROUP BY job",
+        "job",
+        "no window and never ends; use TUMBLE, HOP, CUMULATE or SESSION",
+    ),
+    (
+        "SELECT a.auction FROM bid AS a JOIN bid AS b ON a.auction = b.auction",
+        "JOIN bid AS b ON a.auction = b.auction",
+        "keeps every row for ever",
+    ),
+    ("SELECT jb FROM task", "jb", "did you mean `job`?"),
+    ("SELECT job FROM tsk", "tsk", "did you mean `task`?"),
+    ("SELECT job + device FROM task", "job + device", "CAST one"),
+    ("SELECT SUMM(job) FROM task", "SUMM", "did you mean SUM?"),
+    (
+        "SELECT job FROM task WHERE , job",
+        ",",
+        "expected a value, found `,`",
+    ),
+    (
+        "SELECT job FROM task WHERE job",
+        "job",
+        "a condition is BOOLEAN",
+    ),
+    (
+        "SELECT window_start FROM HOP(TABLE task, DESCRIPTOR(ts), INTERVAL '7' MILLISECOND, INTERVAL '1' HOUR) GROUP BY window_start, window_end",
+        "INTERVAL '7' MILLISECOND, INTERVAL '1' HOUR",
+        "3600000 panes of 1 ms; the limit is 1048576",
+    ),
+    (
+        "SELECT window_start FROM TUMBLE(TABLE task, DESCRIPTOR(job), INTERVAL '7' SECOND) GROUP BY window_start, window_end",
+        "job",
+        "has no watermark",
+    ),
+    (
+        "SELECT window_start FROM TUMBLE(TABLE task, DESCRIPTOR(ts), INTERVAL '7' SECOND) GROUP BY window_start",
+        "window_start",
+        "GROUP BY window_start, window_end",
+    ),
+    (
+        "SELECT job FROM task UNION SELECT n FROM task",
+        "UNION",
+        "write UNION ALL",
+    ),
+    (
+        "SELECT job FROM task UNION ALL SELECT device FROM task",
+        "device",
+        "column 1 is STRING here and BIGINT before; CAST one",
+    ),
+    (
+        "SELECT job, n FROM task UNION ALL SELECT n FROM task",
+        "SELECT",
+        "1 columns here, and 2 before",
+    ),
+    (
+        "SELECT job FROM task EXCEPT SELECT n FROM task",
+        "EXCEPT",
+        "UNION ALL is",
+    ),
+    (
+        "SELECT CAST(job AS INTT) FROM task",
+        "INTT",
+        "INTT is no type",
+    ),
+    (
+        "SELECT window_start, COUNT(SUM(job)) FROM TUMBLE(TABLE task, DESCRIPTOR(ts), INTERVAL '7' SECOND) GROUP BY window_start, window_end",
+        "SUM(job)",
+        "an aggregate inside of an aggregate",
+    ),
+];
+
 #[test]
 fn refusals_point_at_the_word_and_say_what_would_be_right() {
-    for (query, word, wanted) in [
-        (
-            "SELECT job, COUNT(*) FROM task GROUP BY job",
-            "job",
-            "no window and never ends; use TUMBLE, HOP, CUMULATE or SESSION",
-        ),
-        (
-            "SELECT a.auction FROM bid AS a JOIN bid AS b ON a.auction = b.auction",
-            "JOIN bid AS b ON a.auction = b.auction",
-            "keeps every row for ever",
-        ),
-        ("SELECT jb FROM task", "jb", "did you mean `job`?"),
-        ("SELECT job FROM tsk", "tsk", "did you mean `task`?"),
-        ("SELECT job + device FROM task", "job + device", "CAST one"),
-        ("SELECT SUMM(job) FROM task", "SUMM", "did you mean SUM?"),
-        (
-            "SELECT job FROM task WHERE , job",
-            ",",
-            "expected a value, found `,`",
-        ),
-        (
-            "SELECT job FROM task WHERE job",
-            "job",
-            "a condition is BOOLEAN",
-        ),
-        (
-            "SELECT window_start FROM HOP(TABLE task, DESCRIPTOR(ts), INTERVAL '7' MILLISECOND, INTERVAL '1' HOUR) GROUP BY window_start, window_end",
-            "INTERVAL '7' MILLISECOND, INTERVAL '1' HOUR",
-            "3600000 panes of 1 ms; the limit is 1048576",
-        ),
-        (
-            "SELECT window_start FROM TUMBLE(TABLE task, DESCRIPTOR(job), INTERVAL '7' SECOND) GROUP BY window_start, window_end",
-            "job",
-            "has no watermark",
-        ),
-        (
-            "SELECT window_start FROM TUMBLE(TABLE task, DESCRIPTOR(ts), INTERVAL '7' SECOND) GROUP BY window_start",
-            "window_start",
-            "GROUP BY window_start, window_end",
-        ),
-        (
-            "SELECT job FROM task UNION ALL SELECT n FROM task",
-            "UNION",
-            "UNION ALL is not built",
-        ),
-        (
-            "SELECT CAST(job AS INTT) FROM task",
-            "INTT",
-            "INTT is no type",
-        ),
-        (
-            "SELECT window_start, COUNT(SUM(job)) FROM TUMBLE(TABLE task, DESCRIPTOR(ts), INTERVAL '7' SECOND) GROUP BY window_start, window_end",
-            "SUM(job)",
-            "an aggregate inside of an aggregate",
-        ),
-    ] {
+    for (query, word, wanted) in REFUSED {
         let script = parse(&format!("{query}\n;{}", TABLES.trim_end()));
         let planned = script.and_then(|script| plan(&script, &Known::default()));
         let refusal = planned.map(|_| ()).expect_err(query).to_string();
@@ -225,7 +242,7 @@ fn refusals_point_at_the_word_and_say_what_would_be_right() {
         let start = marks.find('^').expect("it is there") - 2;
         let end = start + marks.matches('^').count();
         let pointed = query.get(start..end).unwrap_or("");
-        assert_eq!(pointed, word, "{refusal}");
+        assert_eq!(pointed, *word, "{refusal}");
         assert!(refusal.contains(wanted), "{query}: {refusal}");
     }
 }

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use expect_test::expect_file;
 use holm_connect::{Format, Reader, write};
@@ -105,13 +105,23 @@ fn played(text: &str) -> String {
     again
 }
 
-#[test]
-fn windows_end_when_their_scenario_says() {
+/// The files of scenarios with what they say.
+#[expect(clippy::disallowed_methods, reason = "scenarios are files of the tree")]
+fn scenarios() -> Vec<(PathBuf, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/times");
-    let mut count = 0;
-    for entry in fs::read_dir(&folder).expect("it is there") {
+    let entries = fs::read_dir(&folder).expect("it is there");
+    let files = entries.map(|entry| {
         let path = entry.expect("it is there").path();
         let text = fs::read_to_string(&path).expect("it is text");
+        (path, text)
+    });
+    files.collect()
+}
+
+#[test]
+fn windows_end_when_their_scenario_says() {
+    let mut count = 0;
+    for (path, text) in scenarios() {
         expect_file![&path].assert_eq(&played(&text));
         count += 1;
     }
@@ -121,10 +131,7 @@ fn windows_end_when_their_scenario_says() {
 /// The rows of a line one by one give what they give together.
 #[test]
 fn batches_do_not_show_in_scenarios() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/times");
-    for entry in fs::read_dir(&folder).expect("it is there") {
-        let path = entry.expect("it is there").path();
-        let text = fs::read_to_string(&path).expect("it is text");
+    for (path, text) in scenarios() {
         let (query, rest) = text.split_once("\n\n").expect("an empty line");
         let [mut whole, mut single] = [Scene::new(query), Scene::new(query)];
         for line in rest.lines().filter(|line| !line.starts_with(' ')) {

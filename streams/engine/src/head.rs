@@ -6,6 +6,7 @@ use std::sync::Arc;
 use holm_lanes::{Batch, Lane, LaneBuilder, Origin};
 
 use crate::plan::{Node, Plan};
+use crate::traced;
 
 /// A node that all rows of a source pass, each by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,10 @@ fn standing(read: &[bool], mut made: impl FnMut(usize) -> Arc<Lane>) -> Vec<Arc<
 
 /// The nodes that all rows of a source pass one after the other, from the source's own on.
 pub(crate) fn way(plan: &Plan, outputs: &[usize], source: usize) -> Vec<usize> {
+    // A result's place in a union is found by the times of all lines, which a point has not.
+    if traced::in_unions(plan).contains(&true) {
+        return Vec::new();
+    }
     let is_it = |node: &usize| plan.nodes[*node] == Node::Source(source);
     let own: Vec<usize> = (0..plan.nodes.len()).filter(is_it).collect();
     let [mut node] = own[..] else {
@@ -125,10 +130,12 @@ fn name(node: &Node) -> Option<&'static str> {
         Node::Project { .. } => Some("expressions"),
         Node::Lookup { .. } => Some("table"),
         Node::Source(_)
+        | Node::Unrepeated { .. }
         | Node::Window { .. }
         | Node::Assign { .. }
         | Node::Group { .. }
         | Node::Join { .. }
+        | Node::Union { .. }
         | Node::Top { .. }
         | Node::Order { .. } => None,
     }
@@ -140,8 +147,12 @@ pub fn points_of(plan: &Plan, source: usize) -> Vec<Point> {
     points(plan, &[plan.nodes.len().saturating_sub(1)], source)
 }
 
-/// The points behind a source, nearest first.
+/// The points behind a source, nearest first. There are none where results have a place among the
+/// rows of a union: rows that were thrown away may be what closed their windows.
 pub(crate) fn points(plan: &Plan, outputs: &[usize], source: usize) -> Vec<Point> {
+    if traced::in_unions(plan).contains(&true) {
+        return Vec::new();
+    }
     let read = plan.read_by(outputs);
     let mut text = format!("{:?}", plan.sources[source]);
     let mut found = Vec::new();

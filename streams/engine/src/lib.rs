@@ -1,7 +1,7 @@
 //! A plan of stages over batches, and what runs it.
 //!
 //! A [`Plan`] is a list of nodes, each after those that it reads: sources, filters, projections,
-//! windows, groups, joins of windows, the first rows of windows, order. A [`Run`] pushes batches
+//! windows, groups, joins of windows, unions, the first rows of windows, order. A [`Run`] pushes batches
 //! of sources through it, one after the other on the caller's thread, and hands out the rows of
 //! the last node. Each row that goes in is used, filtered, late or diverted, and counted.
 //!
@@ -52,16 +52,20 @@ mod lookup;
 mod order;
 mod plan;
 mod read;
+mod repeats;
 mod report;
 mod run;
 mod several;
 mod stage;
 mod stints;
 mod top;
+mod traced;
+mod union;
 
 pub use head::{Passed, Point, points_of};
 pub use holm_window::Gauge;
 pub use plan::{Limits, Node, Plan, Source, WindowKind};
+pub use repeats::Repeated;
 pub use report::{Counts, Diverted, Late, Report};
 pub use run::{Full, Run};
 pub use several::{Several, shares, sources};

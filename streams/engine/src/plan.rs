@@ -41,6 +41,15 @@ pub enum Node {
         /// The condition.
         condition: Expr,
     },
+    /// Rows whose columns were not seen before: what is sent again counts once.
+    Unrepeated {
+        /// What it reads: a source.
+        input: usize,
+        /// The columns that tell rows apart.
+        columns: Vec<usize>,
+        /// The column of event time, by which rows are forgotten.
+        time: Option<usize>,
+    },
     /// Other columns, computed of those that come in.
     Project {
         /// What it reads.
@@ -97,6 +106,11 @@ pub enum Node {
         /// Whether a left row without a partner comes out beside NULLs.
         keeps_left: bool,
     },
+    /// The rows of all inputs, whose columns are of the same kinds.
+    Union {
+        /// What it reads: two nodes at least.
+        inputs: Vec<usize>,
+    },
     /// Rows beside the row of a table that has their key: out come the columns of both.
     Lookup {
         /// What it reads.
@@ -139,6 +153,7 @@ impl Node {
         match self {
             Self::Source(_) => vec![],
             Self::Filter { input, .. }
+            | Self::Unrepeated { input, .. }
             | Self::Project { input, .. }
             | Self::Window { input, .. }
             | Self::Assign { input, .. }
@@ -147,6 +162,7 @@ impl Node {
             | Self::Top { input, .. }
             | Self::Order { input, .. } => vec![*input],
             Self::Join { inputs, .. } => vec![inputs.0, inputs.1],
+            Self::Union { inputs } => inputs.clone(),
         }
     }
 
@@ -156,9 +172,11 @@ impl Node {
             Self::Window { calls, .. } | Self::Group { calls, .. } => calls,
             Self::Source(_)
             | Self::Filter { .. }
+            | Self::Unrepeated { .. }
             | Self::Project { .. }
             | Self::Assign { .. }
             | Self::Join { .. }
+            | Self::Union { .. }
             | Self::Lookup { .. }
             | Self::Top { .. }
             | Self::Order { .. } => &[],
@@ -203,11 +221,13 @@ impl Plan {
             Node::Lookup { table, .. } => table + 1,
             Node::Source(_)
             | Node::Filter { .. }
+            | Node::Unrepeated { .. }
             | Node::Project { .. }
             | Node::Window { .. }
             | Node::Assign { .. }
             | Node::Group { .. }
             | Node::Join { .. }
+            | Node::Union { .. }
             | Node::Top { .. }
             | Node::Order { .. } => 0,
         });
@@ -222,6 +242,8 @@ pub struct Limits {
     pub window: holm_window::Limits,
     /// Rows that a join, an order or a list of first rows may hold.
     pub rows: usize,
+    /// Rows of a source that are remembered, so that they count once.
+    pub repeats: usize,
 }
 
 impl Default for Limits {
@@ -229,6 +251,7 @@ impl Default for Limits {
         Self {
             window: holm_window::Limits::default(),
             rows: 1 << 24,
+            repeats: 1 << 20,
         }
     }
 }

@@ -42,6 +42,15 @@ fn of_inputs(plan: &Plan, number: usize, mine: &BTreeSet<usize>) -> Wanted {
             condition.columns(&mut columns);
             vec![(*input, columns)]
         }
+        Node::Unrepeated {
+            input,
+            columns: by,
+            time,
+        } => {
+            let mut columns = all();
+            columns.extend(by.iter().chain(time));
+            vec![(*input, columns)]
+        }
         Node::Project {
             input,
             columns: made,
@@ -97,17 +106,16 @@ fn of_inputs(plan: &Plan, number: usize, mine: &BTreeSet<usize>) -> Wanted {
             let every = |node: usize| (node, (0..width(node)).collect());
             vec![every(inputs.0), every(inputs.1)]
         }
+        Node::Union { inputs } => inputs.iter().map(|input| (*input, all())).collect(),
         Node::Lookup { input, keys, .. } => {
             let mut columns: Vec<usize> = all();
             columns.retain(|at| *at < width(*input));
             columns.extend(keys.iter().map(|(ours, _)| *ours));
             vec![(*input, columns)]
         }
-        Node::Top { input, .. } => vec![(*input, (0..width(*input)).collect())],
-        Node::Order { input, order, .. } => {
-            let mut columns = all();
-            columns.extend(order.iter().map(|(at, _)| *at));
-            vec![(*input, columns)]
+        // What they hold is laid out as the first batch was.
+        Node::Top { input, .. } | Node::Order { input, .. } => {
+            vec![(*input, (0..width(*input)).collect())]
         }
     }
 }

@@ -9,9 +9,12 @@ use thiserror::Error;
 use crate::fold::Fold;
 use crate::head::{self, Passed, Point};
 use crate::plan::{Limits, Node, Plan};
+use crate::repeats::Repeated;
 use crate::report::{Counts, Diverted, Late, Report};
 use crate::several;
 use crate::stage::{self, Done, Stage};
+use crate::traced::{self, Traced};
+use crate::union::Lines;
 
 /// More rows wait than may: the run ends.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -31,8 +34,10 @@ pub struct Run {
     /// What each stage with one input reads.
     inputs: Vec<Option<usize>>,
     marks: Vec<Watermark>,
-    /// The source whose lines the rows of a node still are.
-    origins: Vec<Option<usize>>,
+    /// What the rows of a node still are of lines.
+    traced: Vec<Traced>,
+    /// Nodes whose results are in a union, and need a place in its order.
+    placed: Vec<bool>,
     queries: Vec<Query>,
     /// Rows that came, of all sources; saved where several queries may read different ones.
     taken: u64,
@@ -79,21 +84,6 @@ impl Run {
         limits: Limits,
         tables: &[Batch],
     ) -> Self {
-        let mut origins: Vec<Option<usize>> = Vec::new();
-        for node in &plan.nodes {
-            origins.push(match node {
-                Node::Source(source) => Some(*source),
-                Node::Filter { input, .. }
-                | Node::Project { input, .. }
-                | Node::Lookup { input, .. }
-                | Node::Assign { input, .. } => origins[*input],
-                Node::Window { .. }
-                | Node::Group { .. }
-                | Node::Join { .. }
-                | Node::Top { .. }
-                | Node::Order { .. } => None,
-            });
-        }
         let read = plan.read_by(outputs);
         let mut stages: Vec<Stage> = (0..plan.nodes.len())
             .map(|node| Stage::new(plan, node, (limits, &read[node]), tables))
@@ -112,7 +102,8 @@ impl Run {
             stages,
             inputs,
             marks: marks.map(|source| Watermark::new(source.bound)).collect(),
-            origins,
+            traced: traced::nodes(plan),
+            placed: traced::in_unions(plan),
             queries: outputs.iter().map(|node| Query::of(plan, *node)).collect(),
             taken: 0,
             plan: plan.clone(),
@@ -272,6 +263,22 @@ impl Run {
         gauges.fold(Gauge::default(), Gauge::and)
     }
 
+    /// Rows of sources that came again, where tables say what tells them apart.
+    #[must_use]
+    pub fn repeated(&self) -> Vec<Repeated> {
+        let stages = self.stages.iter().zip(&self.plan.nodes);
+        let of = |(stage, node): (&Stage, &Node)| {
+            let (Stage::Unrepeated(repeats), Node::Unrepeated { input, .. }) = (stage, node) else {
+                return None;
+            };
+            let Node::Source(source) = self.plan.nodes[*input] else {
+                return None;
+            };
+            Some(repeats.repeated(source))
+        };
+        stages.filter_map(of).collect()
+    }
+
     /// The rows that would come out if all input ended now. It costs as much as that, and a copy
     /// of the state.
     ///
@@ -326,13 +333,21 @@ impl Run {
     ) -> Result<Vec<Option<Batch>>, Full> {
         self.aside.fill(0);
         let mut outs: Vec<Option<Batch>> = Vec::with_capacity(self.stages.len());
+        let lines = self.placed.contains(&true).then(|| {
+            let described = &self.plan.sources[source];
+            Lines::new(batch, described.time, described.bound)
+        });
         for number in 0..self.stages.len() {
             let is_before = |node: usize| number < node && self.ways[source].contains(&number);
-            let out = match way {
+            let mut out = match way {
                 Way::Behind(node) if number == node => Some(batch.clone()),
                 Way::Behind(node) if is_before(node) => None,
                 Way::Behind(_) | Way::Whole => self.step(number, (source, batch), &outs)?,
             };
+            if let (Some(out), Some(lines), true) = (&mut out, &lines, self.placed[number]) {
+                let ends = traced::end(&self.plan.nodes[number]);
+                out.origin = lines.of(out.rows, ends.map(|lane| &*out.lanes[lane]));
+            }
             outs.push(out);
         }
         Ok(outs)
@@ -372,7 +387,15 @@ impl Run {
                 }
                 (self.stages[number].join(left, right)?, None)
             }
+            Node::Union { inputs } => {
+                let inputs: Vec<_> = inputs.iter().map(|input| outs[*input].as_ref()).collect();
+                if inputs.iter().all(Option::is_none) {
+                    return Ok(None);
+                }
+                (self.stages[number].union(&inputs), None)
+            }
             Node::Filter { .. }
+            | Node::Unrepeated { .. }
             | Node::Project { .. }
             | Node::Window { .. }
             | Node::Assign { .. }
@@ -397,20 +420,29 @@ impl Run {
                 (done, Some((input, batch)))
             }
         };
-        Ok(Some(self.note(number, done, input)))
+        Ok(Some(self.note((number, source), done, input)))
     }
 
-    fn note(&mut self, node: usize, done: Done, input: Option<(usize, &Batch)>) -> Batch {
+    fn note(
+        &mut self,
+        (node, source): (usize, usize),
+        done: Done,
+        input: Option<(usize, &Batch)>,
+    ) -> Batch {
         self.aside[node] = count(done.diverted.len());
-        let line_of = |row: usize| {
+        let line_of = |row: usize, of: &[Traced]| {
             let (node, batch) = input?;
-            Some((self.origins[node]?, batch.origin.at(row)))
+            let is_line = of.contains(&self.traced[node]);
+            is_line.then(|| (source, batch.origin.at(row)))
         };
-        let late: Vec<_> = done.late.iter().filter_map(|row| line_of(*row)).collect();
+        // Results of windows are never late: what is late among them and lines is a line.
+        let late = done.late.iter();
+        let late = late.filter_map(|row| line_of(*row, &[Traced::Lines, Traced::Some]));
+        let late: Vec<_> = late.collect();
         let diverted: Vec<_> = done
             .diverted
             .into_iter()
-            .map(|(row, fault)| (line_of(row), fault))
+            .map(|(row, fault)| (line_of(row, &[Traced::Lines]), fault))
             .collect();
         for query in self.queries.iter_mut().filter(|query| query.nodes[node]) {
             query.note_late(&late, |source| self.plan.sources[source].keeps_late);

@@ -10,6 +10,7 @@ use holm_window::{Gauge, Query, Shared};
 use crate::fold::Fold;
 use crate::head::{Passed, Point};
 use crate::plan::{Limits, Node, Plan, Source, WindowKind};
+use crate::repeats::Repeated;
 use crate::report::{Counts, Report};
 use crate::run::{Full, Run};
 
@@ -151,6 +152,12 @@ impl Several {
         self.run.shared().filter_map(users).collect()
     }
 
+    /// Rows of sources that came again, where tables say what tells them apart.
+    #[must_use]
+    pub fn repeated(&self) -> Vec<Repeated> {
+        self.run.repeated()
+    }
+
     /// Writes all that it holds.
     pub fn save(&self, to: &mut Saver) {
         self.run.save(to);
@@ -248,6 +255,7 @@ fn moved(node: &Node, sources: &[usize], tables: &[usize], places: &[usize]) -> 
             *table = tables[*table];
         }
         Node::Filter { input, .. }
+        | Node::Unrepeated { input, .. }
         | Node::Project { input, .. }
         | Node::Window { input, .. }
         | Node::Assign { input, .. }
@@ -255,6 +263,7 @@ fn moved(node: &Node, sources: &[usize], tables: &[usize], places: &[usize]) -> 
         | Node::Top { input, .. }
         | Node::Order { input, .. } => *input = places[*input],
         Node::Join { inputs, .. } => *inputs = (places[inputs.0], places[inputs.1]),
+        Node::Union { inputs } => inputs.iter_mut().for_each(|input| *input = places[*input]),
     }
     node
 }

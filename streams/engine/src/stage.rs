@@ -14,9 +14,11 @@ use crate::join;
 use crate::lookup::{self, Table};
 use crate::order;
 use crate::plan::{Limits, Node, Plan, WindowKind};
+use crate::repeats::Repeats;
 use crate::run::Full;
 use crate::several;
 use crate::top;
+use crate::union::Union;
 
 /// What a node did with a batch.
 #[derive(Clone, Debug)]
@@ -49,6 +51,7 @@ pub(crate) enum Stage {
     Folded,
     /// With the columns that are read behind it.
     Filter(Expr, Vec<bool>),
+    Unrepeated(Box<Repeats>),
     Project(Vec<Expr>),
     Windows(Windows),
     /// Of these nodes, which read the same.
@@ -61,6 +64,7 @@ pub(crate) enum Stage {
     Top(Buffer, Top),
     Order(Buffer, Vec<(usize, bool)>, Option<usize>),
     Join(Box<Join>),
+    Union(Union),
 }
 
 #[derive(Clone, Debug)]
@@ -111,6 +115,15 @@ impl Stage {
         match node {
             Node::Source(_) => Self::Source,
             Node::Filter { condition, .. } => Self::Filter(condition.clone(), read),
+            Node::Unrepeated {
+                input,
+                columns,
+                time,
+            } => {
+                let columns = shapes(*input, columns);
+                let repeats = Repeats::new(&columns, *time, limits.repeats);
+                Self::Unrepeated(Box::new(repeats))
+            }
             Node::Project { columns, .. } => Self::Project(columns.clone()),
             Node::Window {
                 input,
@@ -152,24 +165,14 @@ impl Stage {
                 keeps_left,
                 ..
             } => lookup(&tables[*table], keys, (*keeps_left, read)),
-            Node::Top {
-                input,
-                window,
-                keys,
-                order,
-                count,
-            } => Self::Top(
-                Buffer::new(Some(*window), limits.rows),
-                Top {
-                    keys: shapes(*input, keys),
-                    order: order.clone(),
-                    count: *count,
-                },
-            ),
+            Node::Top { .. } => Self::top(plan, number, limits),
             Node::Order { order, limit, .. } => {
                 Self::Order(Buffer::new(None, limits.rows), order.clone(), *limit)
             }
             Node::Join { .. } => Self::Join(Box::new(Join::new(plan, number, limits))),
+            Node::Union { inputs } => {
+                Self::Union(Union::new(inputs.len(), &plan.kinds[number], read))
+            }
         }
     }
 
@@ -197,12 +200,36 @@ impl Stage {
         Self::Windows(windows.counted_by(parts, results))
     }
 
+    fn top(plan: &Plan, number: usize, limits: Limits) -> Self {
+        let Node::Top {
+            input,
+            window,
+            keys,
+            order,
+            count,
+        } = &plan.nodes[number]
+        else {
+            panic!("it is made of first rows");
+        };
+        Self::Top(
+            Buffer::new(Some(*window), limits.rows),
+            Top {
+                keys: shapes(plan, *input, keys),
+                order: order.clone(),
+                count: *count,
+            },
+        )
+    }
+
     /// What it does with a batch of its only input.
     pub(crate) fn step(&mut self, batch: &Batch) -> Result<Done, Full> {
         match self {
-            Self::Source | Self::Folded | Self::Join(_) => Ok(Done::clean(batch.clone())),
+            Self::Source | Self::Folded | Self::Join(_) | Self::Union(_) => {
+                Ok(Done::clean(batch.clone()))
+            }
             Self::Shared(..) => panic!("a run takes what shared windows did from where it waits"),
             Self::Filter(condition, read) => Ok(filter(condition, read, batch)),
+            Self::Unrepeated(repeats) => Ok(Done::clean(repeats.pass(batch))),
             Self::Project(columns) => Ok(project(columns, batch)),
             Self::Windows(windows) => {
                 let pushed = windows.push(batch);
@@ -259,13 +286,23 @@ impl Stage {
             Self::Grouped(grouped, _) => grouped.gauge(),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.gauge(),
             Self::Join(join) => join.left.0.gauge().and(join.right.0.gauge()),
+            Self::Unrepeated(repeats) => repeats.gauge(),
             Self::Source
             | Self::Folded
             | Self::Filter(..)
             | Self::Project(_)
             | Self::Assign(..)
+            | Self::Union(_)
             | Self::Lookup(..) => Gauge::default(),
         }
+    }
+
+    /// What a union does with what its inputs have.
+    pub(crate) fn union(&mut self, inputs: &[Option<&Batch>]) -> Done {
+        let Self::Union(union) = self else {
+            panic!("only a union has as many inputs");
+        };
+        Done::clean(union.step(inputs))
     }
 
     /// What a join does with batches of its two inputs.
@@ -536,11 +573,13 @@ impl Stage {
             | Self::Project(_)
             | Self::Assign(..)
             | Self::Lookup(..) => {}
+            Self::Unrepeated(repeats) => repeats.save(to),
             Self::Windows(windows) => windows.save(to),
             Self::Shared(shared, _) => shared.save(to),
             Self::Sessions(sessions) => sessions.save(to),
             Self::Grouped(grouped, _) => grouped.save(to),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.save(to),
+            Self::Union(union) => union.marks.iter().for_each(|mark| to.int(*mark)),
             Self::Join(join) => {
                 for (buffer, mark) in [&join.left, &join.right] {
                     to.int(*mark);
@@ -558,11 +597,16 @@ impl Stage {
             | Self::Project(_)
             | Self::Assign(..)
             | Self::Lookup(..) => Ok(()),
+            Self::Unrepeated(repeats) => repeats.load(from),
             Self::Windows(windows) => windows.load(from),
             Self::Shared(shared, _) => shared.load(from),
             Self::Sessions(sessions) => sessions.load(from),
             Self::Grouped(grouped, _) => grouped.load(from),
             Self::Top(buffer, _) | Self::Order(buffer, ..) => buffer.load(from),
+            Self::Union(union) => union.marks.iter_mut().try_for_each(|mark| {
+                *mark = from.int()?;
+                Ok(())
+            }),
             Self::Join(join) => {
                 for (buffer, mark) in [&mut join.left, &mut join.right] {
                     *mark = from.int()?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::bytes::{bytes_of, letters_of};
 use crate::civil::{parse_date, parse_timestamp, write_date, write_timestamp};
 use crate::decimal::{parse_decimal, rescale, write_decimal};
 use crate::expression::OnFault;
@@ -71,6 +72,10 @@ pub fn convert(scalar: &Scalar, from: Kind, to: Kind) -> Result<Scalar, Fault> {
         Scalar::Int(value) => of_int(*value, from, to),
         Scalar::Wide(value) => of_wide(*value, from, to),
         Scalar::Real(value) => of_real(*value, to),
+        Scalar::Text(_) if from == to => Ok(scalar.clone()),
+        Scalar::Text(letters) if from == Kind::Bytes => {
+            parse(&String::from_utf8_lossy(&bytes_of(letters)), to)
+        }
         Scalar::Text(text) => parse(text, to),
     }
 }
@@ -88,6 +93,7 @@ fn of_bool(value: bool, to: Kind) -> Result<Scalar, Fault> {
 fn of_int(value: i64, from: Kind, to: Kind) -> Result<Scalar, Fault> {
     let fault = || Fault::overflow(value, to);
     match (from, to) {
+        (_, Kind::Bytes) => Err(fault()),
         (_, Kind::String) => Ok(Scalar::Text(shown(value, from))),
         (Kind::Date, Kind::Timestamp { .. } | Kind::TimestampLtz { .. }) => {
             Ok(Scalar::Int(value * DAY))
@@ -135,6 +141,7 @@ fn shown(value: i64, kind: Kind) -> String {
         | Kind::Double
         | Kind::Decimal { .. }
         | Kind::String
+        | Kind::Bytes
         | Kind::Interval => text = value.to_string(),
     }
     text
@@ -161,6 +168,7 @@ fn of_wide(value: i128, from: Kind, to: Kind) -> Result<Scalar, Fault> {
             .map(|real| Scalar::Real(to_single(real)))
             .ok_or_else(fault),
         Kind::Boolean => Ok(Scalar::Bool(value != 0)),
+        Kind::Bytes => Err(fault()),
         Kind::TinyInt
         | Kind::SmallInt
         | Kind::Int
@@ -184,6 +192,7 @@ fn of_real(value: f64, to: Kind) -> Result<Scalar, Fault> {
         Kind::Double => Ok(Scalar::Real(value)),
         Kind::Float => Ok(Scalar::Real(to_single(value))),
         Kind::Boolean => Ok(Scalar::Bool(value != 0.0)),
+        Kind::Bytes => Err(fault()),
         Kind::Decimal { precision, scale } => {
             let wide = parse_decimal(&format!("{value:?}"), precision, scale);
             wide.map(Scalar::Wide).ok_or_else(fault)
@@ -225,6 +234,7 @@ fn parse(text: &str, to: Kind) -> Result<Scalar, Fault> {
     let trimmed = text.trim();
     let found = match to {
         Kind::String => Some(Scalar::Text(text.to_owned())),
+        Kind::Bytes => Some(Scalar::Text(letters_of(text.as_bytes()))),
         Kind::Boolean => parse_boolean(trimmed).map(Scalar::Bool),
         Kind::TinyInt | Kind::SmallInt | Kind::Int | Kind::BigInt => {
             let (least, most) = to.bounds();

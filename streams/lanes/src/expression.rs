@@ -8,6 +8,7 @@ use crate::call::{self, Function};
 use crate::cast;
 use crate::compare::{self, Comparison, Pattern};
 use crate::fault::Faults;
+use crate::json_value::JsonValue;
 use crate::kind::Kind;
 use crate::lane::{Lane, LaneBuilder, Values};
 use crate::scalar::Scalar;
@@ -88,12 +89,14 @@ pub enum Expr {
     },
     /// Whether text matches a pattern.
     Like(Box<Self>, Pattern),
+    /// A value out of text of JSON.
+    Json(Box<JsonValue>),
     /// A function of values.
     Call(Function, Vec<(Self, Kind)>, Kind),
 }
 
 /// Rows that are looked at; `None` is all of them.
-type Active<'a> = Option<&'a [bool]>;
+pub(crate) type Active<'a> = Option<&'a [bool]>;
 
 impl Expr {
     /// Its value for each row. Rows that have none get a fault, and what stands in the lane there
@@ -129,11 +132,12 @@ impl Expr {
                 otherwise.columns(found);
             }
             Self::Coalesce(values, _) => values.iter().for_each(|value| value.columns(found)),
+            Self::Json(json) => json.columns(found),
             Self::Call(_, values, _) => values.iter().for_each(|value| value.0.columns(found)),
         }
     }
 
-    fn lane(&self, batch: &Batch, active: Active<'_>, faults: &mut Faults) -> Arc<Lane> {
+    pub(crate) fn lane(&self, batch: &Batch, active: Active<'_>, faults: &mut Faults) -> Arc<Lane> {
         match self {
             Self::Column(column) => Arc::clone(&batch.lanes[*column]),
             Self::Literal(scalar, kind) => {
@@ -191,6 +195,7 @@ impl Expr {
                 let lane = value.lane(batch, active, faults);
                 Arc::new(like(&lane, pattern))
             }
+            Self::Json(json) => json.lane(batch, active, faults),
             Self::Call(function, arguments, kind) => {
                 let arguments: Vec<(Arc<Lane>, Kind)> = arguments
                     .iter()
@@ -228,7 +233,7 @@ fn computed(
 }
 
 /// Notes faults of rows that are looked at (I4).
-fn noting<'a>(
+pub(crate) fn noting<'a>(
     active: Active<'a>,
     faults: &'a mut Faults,
 ) -> impl FnMut(usize, crate::fault::Fault) + use<'a> {
@@ -323,7 +328,7 @@ fn coalesce(
 }
 
 /// For each row the value of the lane that was chosen.
-fn merge(lanes: &[Arc<Lane>], chosen: &[usize], kind: Kind) -> Lane {
+pub(crate) fn merge(lanes: &[Arc<Lane>], chosen: &[usize], kind: Kind) -> Lane {
     let mut builder = LaneBuilder::new(kind.shape());
     for (row, lane) in chosen.iter().enumerate() {
         builder.push_from(&lanes[*lane], row);

@@ -55,14 +55,17 @@ impl Fault {
     /// Text that is no value of a kind.
     #[must_use]
     pub fn no_value(text: &str, kind: impl ToString) -> Self {
-        const SHOWN: usize = 40;
-        let mut shown: String = text.chars().take(SHOWN).collect();
-        if shown.len() < text.len() {
-            shown.push_str("...");
-        }
         Self::NoValue {
-            text: shown,
+            text: shown(text),
             kind: kind.to_string(),
+        }
+    }
+
+    /// A function of text that has no value there.
+    pub(crate) fn undefined(function: &'static str, text: &str) -> Self {
+        Self::Undefined {
+            function,
+            argument: shown(text),
         }
     }
 
@@ -74,6 +77,16 @@ impl Fault {
             kind: kind.to_string(),
         }
     }
+}
+
+/// Text, cut if it is long.
+fn shown(text: &str) -> String {
+    const SHOWN: usize = 40;
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push_str("...");
+    }
+    shown
 }
 
 /// The first fault of each row that has one.

@@ -304,6 +304,19 @@ impl Keys {
         true
     }
 
+    /// The code of one row's tuple, which is added if it was not seen; [`NO_CODE`] where it would be
+    /// one too many.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many lanes as the tuples have parts, or none.
+    pub fn code_of(&mut self, lanes: &[&Lane], row: usize) -> u32 {
+        let parts = self.shapes.len();
+        assert!(lanes.len() == parts && parts > 0, "a lane for each part");
+        self.is_small = false;
+        self.find_or_add(lanes, row)
+    }
+
     fn find_or_add(&mut self, lanes: &[&Lane], row: usize) -> u32 {
         let (place, hash) = match self.probe(lanes, row) {
             Ok(code) => return code,

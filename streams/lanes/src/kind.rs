@@ -28,6 +28,8 @@ pub enum Kind {
     },
     /// Text in UTF-8.
     String,
+    /// Bytes, each kept as a letter: see `bytes.rs`.
+    Bytes,
     /// Days since 1970-01-01.
     Date,
     /// A time without zone, in microseconds since 1970.
@@ -75,7 +77,7 @@ impl Kind {
             | Self::Interval => Shape::Int,
             Self::Float | Self::Double => Shape::Real,
             Self::Decimal { .. } => Shape::Wide,
-            Self::String => Shape::Text,
+            Self::String | Self::Bytes => Shape::Text,
         }
     }
 
@@ -119,6 +121,7 @@ impl Kind {
             | Self::Double
             | Self::Decimal { .. }
             | Self::String
+            | Self::Bytes
             | Self::Date
             | Self::Timestamp { .. }
             | Self::TimestampLtz { .. }
@@ -139,6 +142,7 @@ impl Kind {
             | Self::Float
             | Self::Double
             | Self::String
+            | Self::Bytes
             | Self::Date
             | Self::Timestamp { .. }
             | Self::TimestampLtz { .. }
@@ -161,6 +165,7 @@ impl fmt::Display for Kind {
                 write!(formatter, "DECIMAL({precision}, {scale})")
             }
             Self::String => formatter.write_str("STRING"),
+            Self::Bytes => formatter.write_str("BYTES"),
             Self::Date => formatter.write_str("DATE"),
             Self::Timestamp { digits } => write!(formatter, "TIMESTAMP({digits})"),
             Self::TimestampLtz { digits } => write!(formatter, "TIMESTAMP_LTZ({digits})"),

@@ -44,6 +44,7 @@
 
 mod arithmetic;
 mod batch;
+mod bytes;
 mod call;
 mod cast;
 mod civil;
@@ -51,6 +52,8 @@ mod compare;
 mod decimal;
 mod expression;
 mod fault;
+mod json_path;
+mod json_value;
 mod keys;
 mod kind;
 mod lane;
@@ -60,6 +63,7 @@ mod scalar;
 mod text;
 
 pub use batch::{Batch, Marks, Origin};
+pub use bytes::{bytes_of, letters_of, parse_base64, parse_hex, write_base64};
 pub use call::{Function, Math, Part, Rounding, Words};
 pub use cast::{convert, parse_boolean, parse_double, parse_integer};
 pub use civil::{Civil, parse_date, parse_timestamp, write_date, write_timestamp};
@@ -67,6 +71,8 @@ pub use compare::{Comparison, Pattern, order};
 pub use decimal::{parse_decimal, rescale, write_decimal};
 pub use expression::{Arithmetic, Expr, OnFault};
 pub use fault::{Fault, Faults};
+pub use json_path::JsonPath;
+pub use json_value::{Instead, JsonValue};
 pub use keys::{Keys, NO_CODE};
 pub use kind::{Field, Kind, Shape};
 pub use lane::{Lane, LaneBuilder, Values};

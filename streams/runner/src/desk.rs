@@ -484,6 +484,7 @@ impl Desk {
         let rows = status.counts.rows - self.rows_before;
         status.logged = (self.logged, rows);
         status.log_points = self.keeper.log_points();
+        status.repeated = self.keeper.repeated();
         status.busy = self.busy;
         status.gauge = self.gauge.0;
         status.credit_bytes = self.credit.held();

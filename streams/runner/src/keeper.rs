@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use holm_base::{Time, WriteId};
 use holm_connect::{Columns, Key, KeyRing, Position, Read};
 use holm_durable::{Data, Entry, Offsets, Record};
-use holm_engine::{Counts, Full, Gauge, Passed, Several};
+use holm_engine::{Counts, Full, Gauge, Passed, Repeated, Several};
 use holm_lanes::Batch;
 use holm_machine::{Effects, Machine};
 use holm_once::{Effect, Once, Outputs, Snapshot};
@@ -700,6 +700,12 @@ impl Keeper {
         let sources = self.cuts.iter().zip(&self.is_replayable);
         let points = sources.map(|(cut, is_replayable)| (!is_replayable).then(|| cut.log_point()));
         points.collect()
+    }
+
+    /// Rows of sources that came again, where tables say what tells them apart.
+    #[must_use]
+    pub fn repeated(&self) -> Vec<Repeated> {
+        self.run.repeated()
     }
 
     /// The watermark of a source.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use holm_engine::{Counts, Gauge};
+use holm_engine::{Counts, Gauge, Repeated};
 use holm_lanes::Batch;
 use holm_machine::Folder;
 
@@ -61,6 +61,8 @@ pub struct Status {
     pub logged: (u64, u64),
     /// For each source where its rows are logged, if they are.
     pub log_points: Vec<Option<LogPoint>>,
+    /// Rows of sources that came again, where tables say what tells them apart.
+    pub repeated: Vec<Repeated>,
     /// How much its windows keep.
     pub gauge: Gauge,
     /// For how long rows were run.
@@ -88,6 +90,7 @@ impl Status {
             log_bytes: 0,
             logged: (0, 0),
             log_points: vec![None; sources],
+            repeated: Vec::new(),
             gauge: Gauge::default(),
             busy: Duration::ZERO,
             credit_bytes: 0,

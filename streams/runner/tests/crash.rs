@@ -7,7 +7,9 @@ mod support;
 use holm_base::ByteCount;
 use holm_connect::Guarantee;
 use holm_virtual::{Storage, Survival};
-use support::{BEHIND, Case, Mischief, QUERIES, SHARED, rows, rows_of, state_of, work};
+use support::{
+    BEHIND, Case, Mischief, QUERIES, REPEATS, SHARED, UNION, rows, rows_of, state_of, work,
+};
 
 fn survivals(step: u64) -> [Survival; 4] {
     [
@@ -175,6 +177,26 @@ fn rows_behind_filters_survive_a_crash_anywhere() {
         crash_everywhere(&case, query.0);
     }
     assert!(most > 10, "rows have no value on their way: {most}");
+}
+
+/// Rows and results that stand between one another keep their order, whatever is read again.
+#[test]
+fn a_union_survives_a_crash_anywhere() {
+    for is_replayable in [true, false] {
+        let mut case = Case::new(UNION, 120);
+        case.is_replayable = is_replayable;
+        crash_everywhere(&case, UNION.0);
+    }
+}
+
+/// What was seen is remembered through a crash, also of rows that a filter dropped.
+#[test]
+fn a_row_that_comes_again_counts_once_through_a_crash_anywhere() {
+    for is_replayable in [true, false] {
+        let mut case = Case::new(REPEATS, 120);
+        case.is_replayable = is_replayable;
+        crash_everywhere(&case, REPEATS.0);
+    }
 }
 
 /// State is the same to the byte, whether rows came or were read from the log, and wherever they were logged.

@@ -85,6 +85,11 @@ fn refused(text: impl Into<String>) -> PlaneError {
 /// Reads a text and plans its queries.
 fn planned(sql: &str) -> Result<(Vec<Planned>, Vec<Table>), PlaneError> {
     let script = holm_sql::parse(sql).map_err(|refusal| refused(refusal.to_string()))?;
+    if script.is_explained() {
+        return Err(refused(
+            "EXPLAIN makes no stream; `holm stream explain` shows the plan",
+        ));
+    }
     let planned = holm_sql::plans(&script, &Known::default());
     let planned = planned.map_err(|refusal| refused(refusal.to_string()))?;
     if planned.len() > QUERIES_MAX {
@@ -155,6 +160,15 @@ pub(crate) fn make(
         made.tables.push((find(table)?, fields.clone()));
     }
     made.sinks(name, &planned, ports)?;
+    let once = read.iter().filter_map(|table| {
+        let columns = option(table, "dedup")?.split(',').map(str::trim);
+        Some((table.name.as_str(), columns.collect::<Vec<_>>().join(", ")))
+    });
+    made.promise = promise(
+        &made.ends.sources,
+        &made.ends.sinks,
+        &once.collect::<Vec<_>>(),
+    );
     Ok(made)
 }
 
@@ -198,7 +212,14 @@ fn is_batch(table: &Table) -> bool {
     is_file && ends
 }
 
-fn promise(sources: &[Box<dyn Source>], sinks: &[Box<dyn Sink>]) -> String {
+/// A table, and the columns by which its rows count once.
+type CountedOnce<'a> = (&'a str, String);
+
+fn promise(
+    sources: &[Box<dyn Source>],
+    sinks: &[Box<dyn Sink>],
+    once: &[CountedOnce<'_>],
+) -> String {
     use holm_connect::Guarantee;
     let sinks: Vec<&dyn Sink> = sinks.iter().map(AsRef::as_ref).collect();
     let weak = |sink: &&&dyn Sink| sink.guarantee() == Guarantee::AtLeastOnce;
@@ -216,15 +237,17 @@ fn promise(sources: &[Box<dyn Source>], sinks: &[Box<dyn Sink>]) -> String {
             "at least once: the sink keeps no numbers, and has rows twice after a restart"
                 .to_owned()
         }
-        Guarantee::ExactlyOnce => format!("exactly once{}", repeated(sources)),
+        Guarantee::ExactlyOnce => format!("exactly once{}", repeated(sources, once)),
     }
 }
 
 /// What counts twice of what sources are sent twice.
-fn repeated(sources: &[Box<dyn Source>]) -> String {
+fn repeated(sources: &[Box<dyn Source>], once: &[CountedOnce<'_>]) -> String {
     let of = |wanted: Repeats| {
         let names = sources.iter().filter(|source| source.repeats() == wanted);
-        names.map(|source| source.name()).collect::<Vec<_>>()
+        let names = names.map(|source| source.name());
+        let is_once = |name: &&str| once.iter().any(|(table, _)| table == name);
+        names.filter(|name| !is_once(name)).collect::<Vec<_>>()
     };
     let kinds = [
         (Repeats::CountAgain, ""),
@@ -240,7 +263,11 @@ fn repeated(sources: &[Box<dyn Source>]) -> String {
             names.join(", ")
         ),
     });
-    match said.concat() {
+    let by = once.iter().map(|(table, columns)| {
+        format!("; what {table} sends again counts once by {columns}, as long as it is remembered")
+    });
+    let said = said.into_iter().chain(by).collect::<String>();
+    match said {
         none if none.is_empty() => none,
         some => format!(" for what was acknowledged{some}"),
     }
@@ -318,7 +345,6 @@ impl Made {
             let (names, pane) = (names.join(", "), holm_sql::length(pane));
             self.shares.push(format!("{names} share panes of {pane}"));
         }
-        self.promise = promise(&self.ends.sources, &self.ends.sinks);
         Ok(())
     }
 

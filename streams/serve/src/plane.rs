@@ -99,6 +99,19 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Rows that came again, of each table that says what tells them apart.
+    fn repeated(&self, status: &Status) -> Vec<Value> {
+        let of = status.repeated.iter().map(|of| {
+            json!({
+                "table": self.sources.get(of.source), "dropped": of.dropped, "known": of.known,
+                "forgotten": of.forgotten,
+            })
+        });
+        of.collect()
+    }
+}
+
 /// All streams of a site. Cheap to clone: all clones are one.
 #[derive(Clone, Debug)]
 pub struct Plane(Arc<Inner>);
@@ -535,7 +548,7 @@ fn shown(stream: &Stream) -> Value {
         "diverted": status.counts.diverted, "rows_out": status.outputs.iter().sum::<u64>(),
         "class": class, "queries": shown_queries(stream, &status), "shares": stream.shares,
         "committed": status.committed, "records": status.records,
-        "log_points": stream.log_points(&status),
+        "log_points": stream.log_points(&status), "repeated": stream.repeated(&status),
         "panes": status.gauge.panes, "keys": status.gauge.keys,
         "log_bytes": status.log_bytes, "logged_bytes": status.logged.0, "credit_bytes": status.credit_bytes,
         "snapshot": { "record": status.snapshot.0, "bytes": status.snapshot.1 },

@@ -11,7 +11,8 @@ use crate::coerce::Typed;
 use crate::needed;
 use crate::refusal::{Refusal, Span};
 use crate::relation::{Column, Relation};
-use crate::syntax::{Asked, Item, Node as Ast, Query, Script, Term};
+use crate::sort::{self, By, Selected};
+use crate::syntax::{Asked, Item, Node as Ast, Otherwise, Query, Script, Term};
 
 /// A plan, and where its rows come from and go to.
 #[derive(Clone, Debug)]
@@ -220,6 +221,12 @@ impl Binder<'_> {
 
     pub(crate) fn query(&mut self, query: &Query) -> Result<Relation, Refusal> {
         const DEPTH_MAX: usize = 32;
+        // Views that are named twice by views that are named twice ...
+        const NODES_MAX: usize = 4_096;
+        if self.nodes.len() > NODES_MAX {
+            let message = format!("views that come to more than {NODES_MAX} steps");
+            return Err(Refusal::new(query.span, message));
+        }
         if self.depth >= DEPTH_MAX {
             let message = "views that name one another more than 32 levels deep, or in a circle";
             return Err(Refusal::new(query.span, message));
@@ -230,13 +237,28 @@ impl Binder<'_> {
             names.insert(name.text.to_lowercase(), inner.clone());
         }
         self.scopes.push(names);
-        let relation = self.select(query);
+        let relation = self.whole(query);
         self.scopes.pop();
         self.depth -= 1;
         relation
     }
 
-    fn select(&mut self, query: &Query) -> Result<Relation, Refusal> {
+    /// All SELECTs of a query, in their order.
+    fn whole(&mut self, query: &Query) -> Result<Relation, Refusal> {
+        let selected = self.select(query)?;
+        let selected = if query.union.is_empty() {
+            selected
+        } else {
+            let united = self.union(selected.relation, query)?;
+            self.sorted(united, query)?
+        };
+        if query.order.is_empty() && query.limit.is_none() {
+            return Ok(selected.relation);
+        }
+        self.order(query, selected)
+    }
+
+    pub(crate) fn select(&mut self, query: &Query) -> Result<Selected, Refusal> {
         let mut relation = self.source(&query.from)?;
         for join in &query.joins {
             relation = self.join(relation, join)?;
@@ -261,15 +283,11 @@ impl Binder<'_> {
             let value = self.condition(condition, &relation)?;
             relation = self.filter(relation, value);
         }
-        let mut relation = if is_grouped {
-            self.group(query, relation)?
+        if is_grouped {
+            self.group(query, relation)
         } else {
-            self.items(query, relation)?
-        };
-        if !query.order.is_empty() || query.limit.is_some() {
-            relation = self.order(query, relation)?;
+            self.items(query, relation)
         }
-        Ok(relation)
     }
 
     pub(crate) fn condition(&mut self, term: &Term, relation: &Relation) -> Result<Expr, Refusal> {
@@ -282,7 +300,7 @@ impl Binder<'_> {
     }
 
     /// The columns of a SELECT without groups.
-    fn items(&mut self, query: &Query, relation: Relation) -> Result<Relation, Refusal> {
+    fn items(&mut self, query: &Query, relation: Relation) -> Result<Selected, Refusal> {
         let mut columns: Vec<(Typed, String, bool)> = Vec::new();
         let mut ranked = None;
         for item in &query.items {
@@ -324,51 +342,31 @@ impl Binder<'_> {
                 }
             }
         }
-        match ranked {
-            None => Ok(self.project(&relation, columns)),
-            Some((place, name, over)) => self.ranked(&relation, columns, (place, name), over),
-        }
-    }
-
-    /// ORDER BY and LIMIT over the columns of the result.
-    fn order(&mut self, query: &Query, mut relation: Relation) -> Result<Relation, Refusal> {
-        if !relation.is_bounded {
-            let span = query
-                .order
-                .first()
-                .map_or(query.span, |(term, _)| term.span);
-            let message = "ORDER BY and LIMIT are for input that ends; this one is unbounded";
-            return Err(Refusal::new(span, message));
-        }
-        let mut order = Vec::new();
-        for (term, falls) in &query.order {
-            let place = if let Ast::Column(qualifier, name) = &term.node {
-                relation.find(qualifier.as_ref(), name)?
-            } else if let Ast::Number(number) = &term.node {
-                let place = number.parse::<usize>().unwrap_or(0);
-                if place == 0 || place > relation.columns.len() {
-                    return Err(Refusal::new(term.span, "there is no such column"));
-                }
-                place - 1
-            } else {
-                let message = "ORDER BY takes columns of the result; give the value a name";
-                return Err(Refusal::new(term.span, message));
-            };
-            order.push((place, *falls));
-        }
-        let kinds = self.kinds[relation.node].clone();
-        let node = Node::Order {
-            input: relation.node,
-            order,
-            limit: query.limit,
+        let relation = match ranked {
+            None => {
+                let (order, visible) = (sort::terms(query)?, columns.len());
+                let order = order.iter().map(|by| match by {
+                    By::Place(place, span) => sort::within(*place, visible, *span),
+                    By::Term(term) => {
+                        let value = self.term(term, &mut Scope::Rows(&relation))?;
+                        Ok(sort::place(&mut columns, value))
+                    }
+                });
+                let order = order.collect::<Result<_, _>>()?;
+                let relation = self.project(&relation, columns);
+                return Ok(Selected {
+                    relation,
+                    order,
+                    visible,
+                });
+            }
+            Some((place, name, over)) => self.ranked(&relation, columns, (place, name), over)?,
         };
-        relation.node = self.add(node, kinds);
-        relation.windows.clear();
-        relation
-            .columns
-            .iter_mut()
-            .for_each(|column| column.is_time = false);
-        Ok(relation)
+        Ok(Selected {
+            visible: relation.columns.len(),
+            order: Vec::new(),
+            relation,
+        })
     }
 }
 
@@ -414,6 +412,7 @@ pub(crate) fn visit(term: &Term, seen: &mut dyn FnMut(&Term)) {
         Ast::Column(..)
         | Ast::Number(_)
         | Ast::Text(_)
+        | Ast::Bytes(_)
         | Ast::Bool(_)
         | Ast::Null
         | Ast::Interval(_)
@@ -441,6 +440,14 @@ pub(crate) fn visit(term: &Term, seen: &mut dyn FnMut(&Term)) {
             for (condition, result) in branches {
                 visit(condition, seen);
                 visit(result, seen);
+            }
+        }
+        Ast::Json(json) => {
+            visit(&json.text, seen);
+            for otherwise in json.instead.iter().flatten() {
+                if let Otherwise::Term(term) = otherwise {
+                    visit(term, seen);
+                }
             }
         }
         Ast::Call(call) => {

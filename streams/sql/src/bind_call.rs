@@ -46,6 +46,7 @@ const FUNCTIONS: &[&str] = &[
     "TRIM",
     "CHAR_LENGTH",
     "LENGTH",
+    "OCTET_LENGTH",
     "SUBSTRING",
     "SUBSTR",
     "CONCAT",
@@ -304,6 +305,12 @@ fn function(call: &Call, arguments: Vec<Typed>, span: Span) -> Bound {
         ("UPPER", 1) => words(Words::Upper, arguments, span),
         ("LOWER", 1) => words(Words::Lower, arguments, span),
         ("TRIM", 1) => words(Words::Trim, arguments, span),
+        ("LENGTH" | "OCTET_LENGTH", 1) if arguments[0].kind == Kind::Bytes => Ok(called(
+            Function::Words(Words::CharLength),
+            arguments,
+            Kind::Int,
+            span,
+        )),
         ("CHAR_LENGTH" | "LENGTH", 1) => words(Words::CharLength, arguments, span),
         ("SUBSTRING" | "SUBSTR", 2 | 3) => words(Words::Substring, arguments, span),
         ("REPLACE", 3) => words(Words::Replace, arguments, span),
@@ -333,7 +340,6 @@ fn function(call: &Call, arguments: Vec<Typed>, span: Span) -> Bound {
         ("IF", 3) => choice(arguments, span),
         ("MOD", 2) => usage("a % b"),
         ("TO_TIMESTAMP_LTZ", 2) => to_timestamp(arguments, span),
-        ("JSON_VALUE", _) => Err(Refusal::new(span, "JSON_VALUE is not built yet")),
         _ => Err(unknown(&call.name.text, call.name.span, count)),
     }
 }
@@ -414,6 +420,10 @@ fn words(words: Words, arguments: Vec<Typed>, span: Span) -> Bound {
 
 /// Strings one after the other; what is none becomes one.
 pub(crate) fn concat(parts: Vec<Typed>, span: Span) -> Bound {
+    if let Some(bytes) = parts.iter().find(|value| value.kind == Kind::Bytes) {
+        let message = "BYTES are not put together; CAST them AS STRING";
+        return Err(Refusal::new(bytes.span, message));
+    }
     let parts = parts.into_iter().map(|value| value.cast(Kind::String));
     let function = Function::Words(Words::Concat);
     Ok(called(function, parts.collect(), Kind::String, span))

@@ -80,6 +80,7 @@ impl Binder<'_> {
             }
             Ast::Number(number) => literal(number, term.span),
             Ast::Text(text) => constant(Scalar::Text(text.clone()), Kind::String),
+            Ast::Bytes(letters) => constant(Scalar::Text(letters.clone()), Kind::Bytes),
             Ast::Bool(value) => constant(Scalar::Bool(*value), Kind::Boolean),
             Ast::Null => constant(Scalar::Null, Kind::String),
             Ast::Interval(length) => constant(Scalar::Int(*length), Kind::Interval),
@@ -152,6 +153,7 @@ impl Binder<'_> {
                 let expr = Expr::Call(function, vec![(value.expr, value.kind)], Kind::BigInt);
                 Ok(typed(expr, Kind::BigInt, value.nullable))
             }
+            Ast::Json(json) => self.json_value(json, term.span, scope),
             Ast::Call(call) => self.call(call, term.span, scope),
         }
     }

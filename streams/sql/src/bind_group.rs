@@ -9,6 +9,7 @@ use crate::bind_source::before;
 use crate::coerce::Typed;
 use crate::refusal::{Refusal, Span};
 use crate::relation::{Column, Relation};
+use crate::sort::{self, By, Selected};
 use crate::syntax::{Item, Query};
 
 /// What a GROUP BY names.
@@ -20,8 +21,11 @@ struct Named {
     time: Option<usize>,
 }
 
+/// Values with their names, and whether they are event time.
+type Columns = Vec<(Typed, String, bool)>;
+
 impl Binder<'_> {
-    pub(crate) fn group(&mut self, query: &Query, relation: Relation) -> Result<Relation, Refusal> {
+    pub(crate) fn group(&mut self, query: &Query, relation: Relation) -> Result<Selected, Refusal> {
         let named = self.named_keys(query, &relation)?;
         let has_window = named.start.is_some();
         let physical = self.kinds[relation.node].len();
@@ -49,18 +53,7 @@ impl Binder<'_> {
             let kind = groups.input.columns[time].kind;
             groups.terms.push((Expr::Column(time), usize::MAX, kind));
         }
-        let mut columns = Vec::new();
-        for item in &query.items {
-            let Item::Term(term, alias) = item else {
-                let span = query.span;
-                return Err(Refusal::new(
-                    span,
-                    "* has no meaning among groups; name the columns",
-                ));
-            };
-            let value = self.term(term, &mut Scope::Groups(&mut groups))?;
-            columns.push((value, name_of(term, alias.as_ref(), columns.len())));
-        }
+        let (columns, order, visible) = self.listed(query, &mut groups)?;
         let having = query.having.as_ref();
         let having = having
             .map(|term| self.boolean(term, &mut Scope::Groups(&mut groups)))
@@ -84,13 +77,50 @@ impl Binder<'_> {
         }
         let columns = columns
             .into_iter()
-            .map(|(value, name)| {
+            .map(|(value, name, _)| {
                 let is_time = named.time.is_some() && value.expr == Expr::Column(usize::MAX);
                 let expr = settle(value.expr);
                 (Typed { expr, ..value }, name, is_time)
             })
             .collect();
-        Ok(self.project(&grouped, columns))
+        Ok(Selected {
+            relation: self.project(&grouped, columns),
+            order,
+            visible,
+        })
+    }
+
+    /// The columns of a SELECT among groups, those that it is put in order by, and how many of them
+    /// are shown.
+    fn listed(
+        &mut self,
+        query: &Query,
+        groups: &mut Groups,
+    ) -> Result<(Columns, Vec<usize>, usize), Refusal> {
+        let mut columns = Vec::new();
+        for item in &query.items {
+            let Item::Term(term, alias) = item else {
+                let span = query.span;
+                return Err(Refusal::new(
+                    span,
+                    "* has no meaning among groups; name the columns",
+                ));
+            };
+            let value = self.term(term, &mut Scope::Groups(groups))?;
+            columns.push((value, name_of(term, alias.as_ref(), columns.len()), false));
+        }
+        let visible = columns.len();
+        let mut order = Vec::new();
+        for by in sort::terms(query)? {
+            order.push(match by {
+                By::Place(place, span) => sort::within(place, visible, span)?,
+                By::Term(term) => {
+                    let value = self.term(&term, &mut Scope::Groups(groups))?;
+                    sort::place(&mut columns, value)
+                }
+            });
+        }
+        Ok((columns, order, visible))
     }
 
     fn named_keys(&mut self, query: &Query, relation: &Relation) -> Result<Named, Refusal> {

@@ -134,12 +134,7 @@ impl Binder<'_> {
             );
             return Err(Refusal::new(name.span, message));
         };
-        if !table.computed.is_empty() {
-            return Err(Refusal::new(
-                name.span,
-                "a table to enrich from has no computed columns yet",
-            ));
-        }
+        plain(&table, name)?;
         let right = enriching(&table, alias.unwrap_or(name));
         let width = left.columns.len();
         let mut both = beside(&left, &right, join.keeps_left);
@@ -181,6 +176,18 @@ impl Binder<'_> {
         both.node = self.add(node, kinds);
         Ok(both)
     }
+}
+
+/// Refuses a table that has more than its columns.
+fn plain(table: &Table, name: &Word) -> Result<(), Refusal> {
+    let message = if table.options.contains_key("dedup") {
+        "a table to enrich from has a PRIMARY KEY; 'dedup' is for what comes as events"
+    } else if table.computed.is_empty() {
+        return Ok(());
+    } else {
+        "a table to enrich from has no computed columns yet"
+    };
+    Err(Refusal::new(name.span, message))
 }
 
 /// Refuses keys of different kinds: nothing is converted in a join.

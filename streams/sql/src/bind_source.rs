@@ -84,8 +84,19 @@ impl Binder<'_> {
             .iter()
             .chain(computed)
             .map(|field| field.kind);
-        let kinds = kinds.collect();
-        self.add(Node::Source(source), kinds);
+        let kinds: Vec<Kind> = kinds.collect();
+        let time = described.time;
+        let input = self.add(Node::Source(source), kinds.clone());
+        let table = self.table(name).cloned();
+        let columns = table.map(|table| table.repeats()).transpose()?;
+        if let Some(columns) = columns.filter(|columns| !columns.is_empty()) {
+            let node = Node::Unrepeated {
+                input,
+                columns,
+                time,
+            };
+            self.add(node, kinds);
+        }
         Ok(self.relation_of(source, name))
     }
 
@@ -183,7 +194,11 @@ impl Binder<'_> {
     fn relation_of(&self, source: usize, name: &Word) -> Relation {
         let mut relation = self.shape_of(&self.sources[source], &name.text);
         let is_it = |node: &Node| matches!(node, Node::Source(own) if *own == source);
-        relation.node = self.nodes.iter().position(is_it).unwrap_or(0);
+        let own = self.nodes.iter().position(is_it).unwrap_or(0);
+        let is_behind =
+            |node: &Node| matches!(node, Node::Unrepeated { input, .. } if *input == own);
+        let behind = self.nodes.iter().position(is_behind);
+        relation.node = behind.unwrap_or(own);
         relation
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use holm_lanes::Field;
 
-use crate::refusal::Span;
+use crate::refusal::{Refusal, Span};
 use crate::syntax::{Term, Word};
 
 /// A table that a text declares.
@@ -28,6 +28,29 @@ impl Table {
     pub fn connector(&self) -> String {
         let connector = self.options.get("connector");
         connector.map_or_else(String::new, |connector| connector.to_lowercase())
+    }
+
+    /// The columns that tell a row from one that is sent again, as 'dedup' names them; none if it
+    /// does not.
+    ///
+    /// # Errors
+    ///
+    /// If it names what is no column.
+    pub(crate) fn repeats(&self) -> Result<Vec<usize>, Refusal> {
+        let Some(names) = self.options.get("dedup") else {
+            return Ok(Vec::new());
+        };
+        let place = |name: &str| {
+            let is_it = |field: &Field| field.name.eq_ignore_ascii_case(name.trim());
+            self.fields.iter().position(is_it).ok_or_else(|| {
+                let (name, table) = (name.trim(), &self.name);
+                let message = format!(
+                    "'dedup' names {name:?}, and {table} has no such column that is read; write 'dedup'='device,n'"
+                );
+                Refusal::new(self.span, message)
+            })
+        };
+        names.split(',').map(place).collect()
     }
 
     /// The columns of its key.

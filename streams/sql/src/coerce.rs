@@ -103,11 +103,12 @@ pub(crate) fn unify(left: Typed, right: Typed) -> Result<(Typed, Typed), Refusal
         return Ok((left.cast(kind), right.cast(kind)));
     }
     let (left_kind, right_kind) = (left.kind, right.kind);
-    if right_kind == Kind::String && is_written(&right) && !left_kind.is_number() {
+    let is_read = |kind: Kind| !kind.is_number() && kind != Kind::Bytes;
+    if right_kind == Kind::String && is_written(&right) && is_read(left_kind) {
         let right = read(right, left_kind)?;
         return Ok((left, right));
     }
-    if left_kind == Kind::String && is_written(&left) && !right_kind.is_number() {
+    if left_kind == Kind::String && is_written(&left) && is_read(right_kind) {
         let left = read(left, right_kind)?;
         return Ok((left, right));
     }
@@ -169,6 +170,9 @@ pub(crate) fn computed(op: holm_lanes::Arithmetic, left: Kind, right: Kind) -> O
 /// Whether a CAST from one to the other means anything.
 pub(crate) fn can_cast(from: Kind, to: Kind) -> bool {
     let is_scalar = |kind: Kind| kind.is_number() || kind == Kind::Boolean;
+    if from == Kind::Bytes || to == Kind::Bytes {
+        return from == to || from == Kind::String || to == Kind::String;
+    }
     from == to
         || from == Kind::String
         || to == Kind::String

@@ -87,6 +87,13 @@ fn row(text: &mut String, title: &str, line: &str) {
 fn node(text: &mut String, plan: &Plan, number: usize) {
     match &plan.nodes[number] {
         Node::Source(_) | Node::Project { .. } => {}
+        Node::Unrepeated { input, columns, .. } => {
+            let line = format!(
+                "rows with the same {} count once, as long as one is remembered",
+                columns_of(plan, *input, columns)
+            );
+            row(text, "repeats", &line);
+        }
         Node::Filter { .. } => row(text, "filter", "rows for which the condition is true"),
         Node::Window {
             kind,
@@ -141,6 +148,13 @@ fn node(text: &mut String, plan: &Plan, number: usize) {
             );
             row(text, "join", &line);
         }
+        Node::Union { inputs } => {
+            let line = format!(
+                "the rows of {} queries, under the lowest of their watermarks",
+                inputs.len()
+            );
+            row(text, "union", &line);
+        }
         Node::Lookup { keys, .. } => {
             let line = format!("a table in memory, by {}", key(keys.len()));
             row(text, "enrich", &line);
@@ -158,6 +172,17 @@ fn node(text: &mut String, plan: &Plan, number: usize) {
             );
         }
     }
+}
+
+/// The names of a source's columns.
+fn columns_of(plan: &Plan, node: usize, columns: &[usize]) -> String {
+    let Node::Source(source) = plan.nodes[node] else {
+        return key(columns.len());
+    };
+    let fields = &plan.sources[source].fields;
+    let names = columns.iter().filter_map(|at| fields.get(*at));
+    let names: Vec<&str> = names.map(|field| field.name.as_str()).collect();
+    names.join(", ")
 }
 
 fn key(columns: usize) -> String {

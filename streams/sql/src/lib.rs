@@ -44,7 +44,9 @@ mod bind_call;
 mod bind_expression;
 mod bind_group;
 mod bind_join;
+mod bind_json;
 mod bind_source;
+mod bind_union;
 mod catalog;
 mod coerce;
 mod explain;
@@ -55,6 +57,7 @@ mod parser;
 mod push_down;
 mod refusal;
 mod relation;
+mod sort;
 mod syntax;
 
 pub use bind::{Planned, plan, plans};

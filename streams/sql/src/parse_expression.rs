@@ -5,7 +5,7 @@ use holm_lanes::{Comparison, Kind};
 use crate::lexer::Token;
 use crate::parser::Parser;
 use crate::refusal::{Refusal, Span};
-use crate::syntax::{Call, Node, Operator, Over, Term, Word};
+use crate::syntax::{Call, Json, Node, Operator, Otherwise, Over, Term, Word};
 
 type Parsed<T> = Result<T, Refusal>;
 
@@ -218,6 +218,7 @@ impl Parser {
             "TRUE" => Node::Bool(true),
             "FALSE" => Node::Bool(false),
             "INTERVAL" => return Ok(Node::Interval(self.interval()?.0)),
+            "X" if self.is_hex() => return self.hex(),
             "CASE" => return self.case(),
             "CAST" | "TRY_CAST" => return self.cast(word == "TRY_CAST"),
             "EXTRACT" => return self.extract(),
@@ -248,6 +249,25 @@ impl Parser {
         Ok(node)
     }
 
+    /// Whether a string stands right behind the word that is here.
+    fn is_hex(&mut self) -> bool {
+        let end = self.span().end;
+        self.skip();
+        let is_text = matches!(self.peek(), Token::Text(_)) && self.span().start == end;
+        self.back();
+        is_text
+    }
+
+    /// X'...': bytes.
+    fn hex(&mut self) -> Parsed<Node> {
+        self.skip();
+        let (text, span) = self.text("digits")?;
+        let Some(letters) = holm_lanes::parse_hex(&text) else {
+            return Err(Refusal::new(span, "pairs of the digits 0 to 9 and A to F"));
+        };
+        Ok(Node::Bytes(letters))
+    }
+
     /// The string after the word that stands here, if one does.
     fn tokens_text_after(&mut self) -> Option<String> {
         self.skip();
@@ -263,6 +283,9 @@ impl Parser {
     fn column(&mut self) -> Parsed<Node> {
         let first = self.name("a column")?;
         if self.take_sign("(") {
+            if first.is("JSON_VALUE") {
+                return self.json_value();
+            }
             return self.call(first);
         }
         if self.take_sign(".") {
@@ -270,6 +293,49 @@ impl Parser {
             return Ok(Node::Column(Some(first), name));
         }
         Ok(Node::Column(None, first))
+    }
+
+    /// What stands behind `JSON_VALUE(`.
+    fn json_value(&mut self) -> Parsed<Node> {
+        let text = self.term()?;
+        self.expect_sign(",")?;
+        let path = self.text("a path such as '$.a.b[0]'")?;
+        let mut kind = None;
+        if self.take_word("RETURNING") {
+            let start = self.span();
+            kind = Some((self.kind()?, start.to(self.last())));
+        }
+        let mut instead = [None, None];
+        while !self.take_sign(")") {
+            let start = self.span();
+            let otherwise = if self.take_word("NULL") {
+                Otherwise::Null
+            } else if self.take_word("ERROR") {
+                Otherwise::Error
+            } else if self.take_word("DEFAULT") {
+                Otherwise::Term(self.term()?)
+            } else {
+                let here = self.here();
+                return self.refuse(format!(
+                    "expected RETURNING, NULL, ERROR or DEFAULT ... ON EMPTY or ON ERROR, or `)`, found {here}"
+                ));
+            };
+            self.expect_word("ON")?;
+            let place = usize::from(self.is_word("ERROR"));
+            if place == 0 && !self.is_word("EMPTY") {
+                return self.refuse(format!("expected EMPTY or ERROR, found {}", self.here()));
+            }
+            self.skip();
+            if instead[place].replace(otherwise).is_some() {
+                return Err(Refusal::new(start.to(self.last()), "this is said twice"));
+            }
+        }
+        Ok(Node::Json(Box::new(Json {
+            text,
+            path,
+            kind,
+            instead,
+        })))
     }
 
     fn call(&mut self, name: Word) -> Parsed<Node> {

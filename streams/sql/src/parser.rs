@@ -14,9 +14,39 @@ const DEPTH_MAX: usize = 64;
 
 /// Words that end a source, and therefore are no alias.
 const RESERVED: &[&str] = &[
-    "AS", "ON", "JOIN", "LEFT", "INNER", "RIGHT", "FULL", "CROSS", "WHERE", "GROUP", "HAVING",
-    "ORDER", "LIMIT", "UNION", "EMIT", "FROM", "SELECT", "FOR", "AND", "OR", "NOT", "IN", "IS",
-    "LIKE", "BETWEEN", "CASE", "WHEN", "THEN", "ELSE", "END", "WITH",
+    "AS",
+    "ON",
+    "JOIN",
+    "LEFT",
+    "INNER",
+    "RIGHT",
+    "FULL",
+    "CROSS",
+    "WHERE",
+    "GROUP",
+    "HAVING",
+    "ORDER",
+    "LIMIT",
+    "UNION",
+    "INTERSECT",
+    "EXCEPT",
+    "EMIT",
+    "FROM",
+    "SELECT",
+    "FOR",
+    "AND",
+    "OR",
+    "NOT",
+    "IN",
+    "IS",
+    "LIKE",
+    "BETWEEN",
+    "CASE",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "END",
+    "WITH",
 ];
 
 /// Reads a text.
@@ -164,6 +194,7 @@ impl Parser {
         let mut tables: Vec<Table> = Vec::new();
         let mut views: Vec<(Word, Query)> = Vec::new();
         let mut queries: Vec<Asked> = Vec::new();
+        let mut explain = None;
         while *self.peek() != Token::End {
             if self.take_sign(";") {
                 continue;
@@ -190,6 +221,10 @@ impl Parser {
                     views.push((name, self.query()?));
                 }
             } else {
+                if self.explains()? {
+                    explain = Some(start);
+                }
+                let start = self.span();
                 let asked = self.asked(start, &queries)?;
                 queries.push(asked);
             }
@@ -200,12 +235,32 @@ impl Parser {
         if queries.is_empty() {
             return self.refuse("the text has no query: add a SELECT or an INSERT INTO ... SELECT");
         }
+        if let (Some(span), [_, _, ..]) = (explain, queries.as_slice()) {
+            let message =
+                "EXPLAIN is of the only query of a text; `holm stream explain` is of several";
+            return Err(Refusal::new(span, message));
+        }
         Ok(Script {
             text: text.to_owned(),
             tables,
             views,
             queries,
+            explain,
         })
+    }
+
+    /// EXPLAIN [PLAN FOR] before a query.
+    fn explains(&mut self) -> Parsed<bool> {
+        if !self.take_word("EXPLAIN") {
+            return Ok(false);
+        }
+        if self.take_word("PLAN") {
+            self.expect_word("FOR")?;
+        }
+        if self.is_word("CREATE") {
+            return self.refuse("EXPLAIN is of a query or of an INSERT INTO");
+        }
+        Ok(true)
     }
 
     /// A query behind others: of several each goes into a table of its own.
@@ -217,7 +272,7 @@ impl Parser {
             None
         } else {
             return self.refuse(format!(
-                "expected CREATE TABLE, CREATE VIEW, INSERT INTO or SELECT, found {}",
+                "expected CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT or EXPLAIN, found {}",
                 self.here()
             ));
         };
@@ -345,8 +400,43 @@ impl Parser {
             }
             let mut query = parser.select()?;
             query.with = with;
+            query.union = parser.union()?;
+            if parser.take_word("ORDER") {
+                parser.expect_word("BY")?;
+                query.order = parser.list(Self::ordered)?;
+            }
+            query.limit = parser.limit()?;
+            if parser.take_word("EMIT") {
+                parser.expect_word("ON")?;
+                if parser.is_word("CHANGES") {
+                    return parser.refuse("EMIT ON CHANGES is not built yet; EMIT ON CLOSE is");
+                }
+                parser.expect_word("CLOSE")?;
+            }
             Ok(query)
         })
+    }
+
+    /// Further SELECTs behind UNION ALL.
+    fn union(&mut self) -> Parsed<Vec<Query>> {
+        let mut parts = Vec::new();
+        loop {
+            for word in ["INTERSECT", "EXCEPT"] {
+                if self.is_word(word) {
+                    return self.refuse(format!("{word} is not built; UNION ALL is"));
+                }
+            }
+            if !self.is_word("UNION") {
+                return Ok(parts);
+            }
+            let word = self.span();
+            self.skip();
+            if !self.take_word("ALL") {
+                let message = "UNION drops rows that are there twice, which is not built; write UNION ALL, and GROUP BY the columns around it";
+                return Err(Refusal::new(word, message));
+            }
+            parts.push(self.select()?);
+        }
     }
 
     fn select(&mut self) -> Parsed<Query> {
@@ -369,22 +459,6 @@ impl Parser {
             group = self.list(Self::term)?;
         }
         let having = self.after("HAVING")?;
-        if self.is_word("UNION") {
-            return self.refuse("UNION ALL is not built yet; run both queries apart");
-        }
-        let mut order = Vec::new();
-        if self.take_word("ORDER") {
-            self.expect_word("BY")?;
-            order = self.list(Self::ordered)?;
-        }
-        let limit = self.limit()?;
-        if self.take_word("EMIT") {
-            self.expect_word("ON")?;
-            if self.is_word("CHANGES") {
-                return self.refuse("EMIT ON CHANGES is not built yet; EMIT ON CLOSE is");
-            }
-            self.expect_word("CLOSE")?;
-        }
         Ok(Query {
             with: Vec::new(),
             items,
@@ -393,8 +467,9 @@ impl Parser {
             condition,
             group,
             having,
-            order,
-            limit,
+            union: Vec::new(),
+            order: Vec::new(),
+            limit: None,
             span,
         })
     }
@@ -403,7 +478,8 @@ impl Parser {
         self.take_word(word).then(|| self.term()).transpose()
     }
 
-    fn limit(&mut self) -> Parsed<Option<usize>> {
+    fn limit(&mut self) -> Parsed<Option<(usize, Span)>> {
+        let start = self.span();
         if !self.take_word("LIMIT") {
             return Ok(None);
         }
@@ -414,7 +490,7 @@ impl Parser {
             return self.refuse("a number of rows is a whole number");
         };
         self.skip();
-        Ok(Some(limit))
+        Ok(Some((limit, start.to(self.last()))))
     }
 
     pub(crate) fn ordered(&mut self) -> Parsed<(Term, bool)> {
@@ -620,6 +696,7 @@ impl Parser {
                 Kind::Decimal { precision, scale }
             }
             "STRING" | "VARCHAR" | "CHAR" => Kind::String,
+            "BYTES" | "VARBINARY" | "BINARY" => Kind::Bytes,
             "DATE" => Kind::Date,
             "TIMESTAMP_LTZ" => Kind::TimestampLtz { digits: digits()? },
             "TIMESTAMP" => {
@@ -633,13 +710,13 @@ impl Parser {
                     Kind::Timestamp { digits }
                 }
             }
-            "BYTES" | "ROW" | "ARRAY" | "MAP" | "TIME" => {
+            "ROW" | "ARRAY" | "MAP" | "TIME" => {
                 return Err(Refusal::new(word.span, format!("{name} is not built yet")));
             }
             _ => {
                 let message = format!(
                     "{} is no type; there are BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, \
-                     DECIMAL(p, s), STRING, DATE, TIMESTAMP(3|6) and TIMESTAMP_LTZ(3|6)",
+                     DECIMAL(p, s), STRING, BYTES, DATE, TIMESTAMP(3|6) and TIMESTAMP_LTZ(3|6)",
                     word.text
                 );
                 return Err(Refusal::new(word.span, message));

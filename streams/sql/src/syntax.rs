@@ -42,6 +42,8 @@ pub(crate) enum Node {
     Column(Option<Word>, Word),
     Number(String),
     Text(String),
+    /// Bytes, as letters.
+    Bytes(String),
     Bool(bool),
     Null,
     /// A length of time in microseconds.
@@ -62,6 +64,25 @@ pub(crate) enum Node {
     Cast(Box<Term>, Kind, bool),
     Extract(Word, Box<Term>),
     Call(Box<Call>),
+    Json(Box<Json>),
+}
+
+/// JSON_VALUE(...).
+#[derive(Clone, Debug)]
+pub(crate) struct Json {
+    pub(crate) text: Term,
+    pub(crate) path: (String, Span),
+    pub(crate) kind: Option<(Kind, Span)>,
+    /// ON EMPTY and ON ERROR, as far as they are said.
+    pub(crate) instead: [Option<Otherwise>; 2],
+}
+
+/// What stands for a value that is not there.
+#[derive(Clone, Debug)]
+pub(crate) enum Otherwise {
+    Null,
+    Error,
+    Term(Term),
 }
 
 /// A call of a function or an aggregate.
@@ -141,8 +162,10 @@ pub(crate) struct Query {
     pub(crate) condition: Option<Term>,
     pub(crate) group: Vec<Term>,
     pub(crate) having: Option<Term>,
+    /// Further SELECTs whose rows come beside its own: UNION ALL.
+    pub(crate) union: Vec<Self>,
     pub(crate) order: Vec<(Term, bool)>,
-    pub(crate) limit: Option<usize>,
+    pub(crate) limit: Option<(usize, Span)>,
     pub(crate) span: Span,
 }
 
@@ -154,6 +177,8 @@ pub struct Script {
     pub(crate) views: Vec<(Word, Query)>,
     /// One at least; where there are several, each goes into a table of its own.
     pub(crate) queries: Vec<Asked>,
+    /// Where EXPLAIN stands.
+    pub(crate) explain: Option<Span>,
 }
 
 /// A query, and where its rows go.
@@ -170,6 +195,12 @@ impl Script {
     #[must_use]
     pub fn tables(&self) -> &[Table] {
         &self.tables
+    }
+
+    /// Whether its query is to be explained, and not to be run.
+    #[must_use]
+    pub const fn is_explained(&self) -> bool {
+        self.explain.is_some()
     }
 
     /// Whether the query reads a table that nothing declares, by this name.
@@ -221,6 +252,7 @@ impl Script {
 impl Query {
     fn sources(&self, visit: &mut dyn FnMut(&Source)) {
         self.with.iter().for_each(|(_, query)| query.sources(visit));
+        self.union.iter().for_each(|query| query.sources(visit));
         let joined = self.joins.iter().map(|join| &join.source);
         for source in std::iter::once(&self.from).chain(joined) {
             visit(source);
@@ -228,5 +260,64 @@ impl Query {
                 query.sources(visit);
             }
         }
+    }
+}
+
+/// A term in which names stand for what they name. What has a table before it is no such name, nor
+/// is what stands in an aggregate, which is of rows.
+pub(crate) fn replace(term: &Term, named: &dyn Fn(&str) -> Option<Node>) -> Term {
+    let one = |term: &Term| replace(term, named);
+    let boxed = |term: &Term| Box::new(replace(term, named));
+    let node = match &term.node {
+        Node::Column(None, name) => named(&name.text).unwrap_or_else(|| term.node.clone()),
+        Node::Column(Some(_), _)
+        | Node::Number(_)
+        | Node::Text(_)
+        | Node::Bytes(_)
+        | Node::Bool(_)
+        | Node::Null
+        | Node::Interval(_)
+        | Node::Typed(..) => term.node.clone(),
+        Node::Negate(value) => Node::Negate(boxed(value)),
+        Node::Not(value) => Node::Not(boxed(value)),
+        Node::And(left, right) => Node::And(boxed(left), boxed(right)),
+        Node::Or(left, right) => Node::Or(boxed(left), boxed(right)),
+        Node::Compare(how, left, right) => Node::Compare(*how, boxed(left), boxed(right)),
+        Node::Compute(how, left, right) => Node::Compute(*how, boxed(left), boxed(right)),
+        Node::IsNull(value) => Node::IsNull(boxed(value)),
+        Node::In(value, list) => Node::In(boxed(value), list.iter().map(one).collect()),
+        Node::Between(value, low, high) => Node::Between(boxed(value), boxed(low), boxed(high)),
+        Node::Like(value, pattern, escape) => Node::Like(boxed(value), boxed(pattern), *escape),
+        Node::Case(operand, branches, otherwise) => Node::Case(
+            operand.as_deref().map(boxed),
+            branches
+                .iter()
+                .map(|(when, then)| (one(when), one(then)))
+                .collect(),
+            otherwise.as_deref().map(boxed),
+        ),
+        Node::Cast(value, kind, is_try) => Node::Cast(boxed(value), *kind, *is_try),
+        Node::Extract(part, value) => Node::Extract(part.clone(), boxed(value)),
+        Node::Call(call) if crate::bind_call::is_aggregate(&call.name.text) => term.node.clone(),
+        Node::Call(call) => {
+            let mut call = call.clone();
+            call.arguments = call.arguments.iter().map(one).collect();
+            call.filter = call.filter.as_ref().map(one);
+            Node::Call(call)
+        }
+        Node::Json(json) => {
+            let mut json = json.clone();
+            json.text = one(&json.text);
+            for otherwise in json.instead.iter_mut().flatten() {
+                if let Otherwise::Term(term) = otherwise {
+                    *term = one(term);
+                }
+            }
+            Node::Json(json)
+        }
+    };
+    Term {
+        node,
+        span: term.span,
     }
 }

@@ -1,6 +1,6 @@
 //! A column of a Parquet file: what its values are, and how they become those of a kind.
 
-use holm_lanes::{Fault, Kind, LaneBuilder};
+use holm_lanes::{Fault, Kind, LaneBuilder, letters_of};
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type};
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::{ByteArray, FixedLenByteArray, Int96};
@@ -25,6 +25,8 @@ pub(crate) enum Have {
         scale: u8,
     },
     Text,
+    /// Bytes that nothing says more about.
+    Raw,
     Date,
     /// So many of them, or a part of one, are a microsecond.
     Time {
@@ -72,12 +74,15 @@ impl Have {
             Type::FLOAT => Ok(Self::Single),
             Type::DOUBLE => Ok(Self::Double),
             Type::BYTE_ARRAY => match logical {
-                None | Some(LogicalType::String | LogicalType::Enum | LogicalType::Json) => {
-                    Ok(Self::Text)
-                }
+                Some(LogicalType::String | LogicalType::Enum | LogicalType::Json) => Ok(Self::Text),
+                None if converted == ConvertedType::NONE => Ok(Self::Raw),
+                None => Ok(Self::Text),
                 Some(_) => Err(none()),
             },
-            Type::FIXED_LEN_BYTE_ARRAY => Err(none()),
+            Type::FIXED_LEN_BYTE_ARRAY => match logical {
+                None if converted == ConvertedType::NONE => Ok(Self::Raw),
+                None | Some(_) => Err(none()),
+            },
         }
     }
 
@@ -139,6 +144,7 @@ impl Have {
             Self::Double => Kind::Double,
             Self::Decimal { precision, scale } => Kind::Decimal { precision, scale },
             Self::Text => Kind::String,
+            Self::Raw => Kind::Bytes,
             Self::Date => Kind::Date,
             Self::Time { unit, is_utc } => {
                 let digits = if matches!(unit, Unit::Millis) { 3 } else { 6 };
@@ -162,7 +168,7 @@ impl Have {
             Self::Decimal { scale, .. } => {
                 matches!(kind, Kind::Decimal { scale: wanted, .. } if wanted >= scale)
             }
-            Self::Text => matches!(kind, Kind::String),
+            Self::Text | Self::Raw => matches!(kind, Kind::String | Kind::Bytes),
             Self::Date => matches!(kind, Kind::Date),
             Self::Time { .. } => kind.is_time(),
         }
@@ -290,14 +296,24 @@ fn push(
         Dense::Old(values) => time(values[at].to_nanos(), Unit::Nanos, kind, lane)?,
         Dense::Single(values) => lane.push_real(f64::from(values[at])),
         Dense::Double(values) => lane.push_real(values[at]),
-        Dense::Bytes(values) if have == Have::Text => {
-            let bytes = values[at].data();
-            let none = |_wrong| Fault::no_value(&String::from_utf8_lossy(bytes), kind);
-            lane.push_text(str::from_utf8(bytes).map_err(none)?);
+        Dense::Bytes(values) if matches!(have, Have::Text | Have::Raw) => {
+            bytes(values[at].data(), kind, lane)?;
         }
+        Dense::Fixed(values) if have == Have::Raw => bytes(values[at].data(), kind, lane)?,
         Dense::Bytes(values) => whole(number(values[at].data(), kind)?, (have, kind), lane)?,
         Dense::Fixed(values) => whole(number(values[at].data(), kind)?, (have, kind), lane)?,
     }
+    Ok(())
+}
+
+/// Bytes as they are, or as text.
+fn bytes(bytes: &[u8], kind: Kind, lane: &mut LaneBuilder) -> Result<(), Fault> {
+    if kind == Kind::Bytes {
+        lane.push_text(&letters_of(bytes));
+        return Ok(());
+    }
+    let none = |_wrong| Fault::no_value(&String::from_utf8_lossy(bytes), kind);
+    lane.push_text(str::from_utf8(bytes).map_err(none)?);
     Ok(())
 }
 

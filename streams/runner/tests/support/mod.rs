@@ -61,6 +61,25 @@ pub(crate) const SHARED: (&str, &[&str], Recipe) = (
     Recipe::Cluster,
 );
 
+/// Rows and results of windows in one order.
+pub(crate) const UNION: (&str, &str, Recipe) = (
+    "union",
+    "CREATE VIEW few AS SELECT ts, category, n FROM task WHERE event_type < 3; \
+     SELECT ts, category, n FROM few UNION ALL \
+     SELECT window_end, category, COUNT(*) AS n FROM TUMBLE(TABLE few, DESCRIPTOR(ts), INTERVAL '1' SECOND) \
+     GROUP BY window_start, window_end, category UNION ALL SELECT ts, 0 - category, n FROM task WHERE n = 2",
+    Recipe::Cluster,
+);
+
+/// Rows of which each device's first counts: a filter behind that drops what must be remembered.
+pub(crate) const REPEATS: (&str, &str, Recipe) = (
+    "repeats",
+    "CREATE TABLE again (ts TIMESTAMP(3), job BIGINT, event_type INT, category INT, cpu DOUBLE, device STRING, n BIGINT, \
+     WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('connector'='mqtt', 'dedup'='device'); \
+     SELECT ts, device, n FROM again WHERE event_type < 6",
+    Recipe::Cluster,
+);
+
 /// Queries whose rows pass filters, lookups and expressions first.
 pub(crate) const BEHIND: [(&str, &str, Recipe); 4] = [
     (
