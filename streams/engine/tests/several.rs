@@ -1,8 +1,10 @@
 //! Several queries as one run against each alone, and folded groups against the same unfolded.
 
 use holm_base::Prng;
-use holm_engine::{Limits, Node, Plan, Run, Several, Source, WindowKind};
-use holm_lanes::{Arithmetic, Batch, Comparison, Expr, Field, Kind, Lane, Origin, Scalar, Values};
+use holm_engine::{Limits, Node, Passed, Plan, Run, Several, Source, WindowKind};
+use holm_lanes::{
+    Arithmetic, Batch, Comparison, Expr, Field, Kind, Lane, Origin, Saver, Scalar, Values,
+};
 use holm_window::{Aggregate, Call, Grid};
 
 /// Columns: 0 time, 1 and 2 parts of a key, 3 what is added up.
@@ -105,6 +107,57 @@ fn said(run: &mut Run) -> String {
     format!("{:?}", run.report())
 }
 
+/// What passed the filter, however it was cut into pieces, gives what all rows gave: results, counts and state.
+#[test]
+fn rows_behind_a_filter_stand_for_all_that_came() {
+    let calls = || {
+        vec![
+            call(Aggregate::Sum(Kind::BigInt), Some(3)),
+            call(Aggregate::First(Kind::BigInt), Some(2)),
+        ]
+    };
+    let grid = Grid::hop(5, 10, 0).expect("a grid");
+    let plan = plan("s", grid, calls(), 40);
+    let mut late = 0;
+    for seed in 0..40 {
+        let mut prng = Prng::new(seed);
+        let start = || Several::new(&[(&plan, &[])], Limits::default());
+        let (mut whole, mut again) = (start(), start());
+        assert!(whole.is_ordered());
+        let point = whole.points(0).remove(0);
+        for batch in batches(seed).into_iter().filter(|batch| batch.rows > 0) {
+            let mut passed: Option<Passed> = None;
+            let (mut at, mut outs) = (0, Vec::new());
+            while at < batch.rows {
+                let left = u64::try_from(batch.rows - at).expect("small");
+                let end = at + 1 + usize::try_from(prng.below(left)).expect("small");
+                let part = batch.slice(at..end);
+                let watched = whole.push_watched(0, part, &[point.node]);
+                let (out, own) = watched.expect("there is room");
+                outs.extend(out);
+                passed = Some(match passed {
+                    Some(before) => before.and(&own[0], &point.read),
+                    None => own[0].clone(),
+                });
+                at = end;
+            }
+            let passed = passed.expect("it has rows");
+            assert!(passed.batch.rows <= batch.rows);
+            let out = again.resume(0, &passed).expect("there is room");
+            assert_eq!(Batch::together(&outs).lanes, out[0].lanes, "seed {seed}");
+            assert_eq!(whole.counts(0), again.counts(0), "seed {seed}");
+        }
+        late += whole.counts(0).late;
+        let state = |of: &Several| {
+            let mut to = Saver::new();
+            of.save(&mut to);
+            to.finish()
+        };
+        assert!(state(&whole) == state(&again), "seed {seed}");
+    }
+    assert!(late > 100, "{late} rows were late, which shows little");
+}
+
 #[test]
 fn several_queries_give_what_each_alone_gives() {
     let rows = || vec![call(Aggregate::CountRows, None)];
@@ -148,7 +201,7 @@ fn several_queries_give_what_each_alone_gives() {
         .map(|batch| u64::try_from(batch.rows).expect("small"))
         .sum();
     assert_eq!(several.rows(), came_in);
-    let mut kept = holm_lanes::Saver::new();
+    let mut kept = Saver::new();
     several.save(&mut kept);
     let kept = kept.finish();
     let mut again = Several::new(&queries, Limits::default());
@@ -236,7 +289,7 @@ fn groups_of_keys_count_what_rows_of_them_would() {
             assert_eq!(ours.lanes, theirs.lanes);
             came += ours.rows;
             let bytes = |run: &Run| {
-                let mut to = holm_lanes::Saver::new();
+                let mut to = Saver::new();
                 run.save(&mut to);
                 to.finish()
             };

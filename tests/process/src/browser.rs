@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ use crate::server::installed;
 
 /// What it may take to answer, on a machine that is busy with builds.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// And until it has ended.
+const PARTING: Duration = Duration::from_secs(10);
 /// Reports that wait to be looked at; the browser waits behind them.
 const REPORTS: usize = 1_024;
 
@@ -174,6 +176,13 @@ fn read(output: ChildStdout, reports: &SyncSender<Value>) {
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        // It takes its own processes along, which else would write to a folder that is gone.
+        self.session = None;
+        drop(self.order("Browser.close", &json!({})));
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < PARTING {
+            thread::sleep(Duration::from_millis(10));
+        }
         // It may have ended.
         drop(self.child.kill());
         drop(self.child.wait());
