@@ -158,15 +158,15 @@ impl Islands {
         intent.acknowledged.or(shown)
     }
 
-    /// Whether an island that is none of these had come so far with what a write's island did up
-    /// to a revision, or behind that if the write is.
-    fn reached_any(&self, intent: &Intent, until: u64, but: &BTreeSet<usize>) -> bool {
+    /// Whether one of these islands had come so far with what a write's island did up to a
+    /// revision, or behind that if the write is.
+    fn reached_any(&self, intent: &Intent, until: u64, among: impl Fn(usize) -> bool) -> bool {
         let Some(at) = self.at(intent) else {
             return false;
         };
         let until = if at <= until { until } else { u64::MAX };
         let others = self.reach.iter().enumerate();
-        let mut others = others.filter(|(site, _)| *site != intent.site && !but.contains(site));
+        let mut others = others.filter(|(site, _)| *site != intent.site && among(*site));
         others.any(|(_, reach)| {
             let reached = reach.get(intent.site).into_iter().flatten();
             let mut reached = reached.map(|(_, newest)| *newest);

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 
 use crate::members::{Members, MembersError};
 use crate::update::Chain;
-use crate::vector::Slot;
+use crate::vector::{Slot, Vector};
 
 /// How far a slot is, and the hash of its newest update there.
 pub type Reach = (u64, Chain);
@@ -145,5 +145,51 @@ impl Departures {
         self.members = self.members.let_go(slot, through, chain)?;
         self.going.remove(&slot);
         Ok(())
+    }
+}
+
+/// What a site that was taken in is to have before it serves, of what another had when it was first
+/// heard: of a slot that does not go on, what counts of it and one of the others has. Whoever had
+/// more may have gone since.
+pub fn still_due<'a>(
+    members: &Members,
+    wanted: &Vector,
+    others: impl IntoIterator<Item = &'a Vector>,
+) -> Vector {
+    let mut there = Vector::new();
+    others.into_iter().for_each(|it| there.join(it));
+    let mut due = Vector::new();
+    for (slot, seq) in members.counted(wanted).iter() {
+        let has_ended = members.frozen().contains_key(&slot);
+        let most = if has_ended { there.seq(slot) } else { seq };
+        due.raise(slot, seq.min(most));
+    }
+    due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(all: [u64; 3]) -> Vector {
+        let mut vector = Vector::new();
+        for (number, seq) in (1..).zip(all) {
+            vector.raise(Slot::new(number).expect("it is not 0"), seq);
+        }
+        vector
+    }
+
+    #[test]
+    fn of_a_slot_that_ended_is_due_what_counts_and_somebody_has() {
+        let slot = |number| Slot::new(number).expect("it is not 0");
+        let members = Members::new((1..=3).map(|it| (slot(it), 0)));
+        let members = members.let_go(slot(2), 5, Chain::default());
+        let members = members.expect("others stay");
+        let wanted = vector([9, 7, 8]);
+        let due = |others: &[Vector]| still_due(&members, &wanted, others);
+        assert_eq!(due(&[vector([1, 6, 1])]), vector([9, 5, 8]));
+        let two = [vector([1, 3, 1]), vector([1, 2, 1])];
+        assert_eq!(due(&two), vector([9, 3, 8]), "who had more is gone");
+        assert_eq!(due(&[]).seq(slot(2)), 0);
     }
 }

@@ -130,7 +130,7 @@ pub use conflict::{
     conflicts,
 };
 pub use counter::{Delta, Run};
-pub use departures::{Departure, DepartureError, Departures, Reach};
+pub use departures::{Departure, DepartureError, Departures, Reach, still_due};
 pub use document::{DOCUMENT_MAX, Node, PATHS_MAX, Row, Write, path_text};
 pub use encode::DecodeError;
 pub use exchange::{Applied, Config, Effect, Exchange, Input, Note, Proposal};

@@ -33,6 +33,18 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Whether a write must not be lost: its island stays, or one that stays had it. One that left
+    /// in order handed on what it had, to one at least; if all of these are lost, so is that.
+    fn counts(&self, islands: &Islands, intent: &Intent) -> bool {
+        let is_lost = |site: usize| self.lost.contains_key(&site);
+        let stays = |site: usize| !is_lost(site) && !self.gone.contains(&site);
+        let until = self.lost.get(&intent.site).copied();
+        let is_kept = || islands.reached_any(intent, until.unwrap_or(u64::MAX), stays);
+        let is_handed_to_lost = || islands.reached_any(intent, u64::MAX, is_lost);
+        !self.held.contains(&intent.site)
+            && (stays(intent.site) || is_kept() || (until.is_none() && !is_handed_to_lost()))
+    }
+
     /// Whether a write of an island that does not stay had seen another that it told of.
     fn had_met(&self, islands: &Islands, later: &Intent, (key, mark): (Key, Mark)) -> bool {
         let met = self.met.get(&(later.site, key, mark));
@@ -57,12 +69,7 @@ pub fn intentions(islands: &Islands, ended: &Ended) -> Result<(), Violation> {
     }
     let acknowledged = islands.intents().values();
     let acknowledged = acknowledged.filter(|it| it.acknowledged.is_some());
-    let passing: BTreeSet<usize> = ended.lost.keys().chain(&ended.gone).copied().collect();
-    let counts = |it: &&Intent| {
-        let lost = ended.lost.get(&it.site);
-        let is_kept = lost.is_none_or(|until| islands.reached_any(it, *until, &passing));
-        !ended.held.contains(&it.site) && is_kept
-    };
+    let counts = |it: &&Intent| ended.counts(islands, it);
     for intent in acknowledged.filter(|it| counts(it)) {
         for key in &intent.puts {
             let others = by_key.get(key).map_or(&[][..], Vec::as_slice);
@@ -200,6 +207,26 @@ mod tests {
         ended.shown.insert(2, 7);
         ended.gone.insert(1);
         assert_eq!(intentions(&islands, &ended), Ok(()), "it left with it");
+    }
+
+    #[test]
+    fn what_one_that_left_handed_to_none_but_a_lost_one_is_lost() {
+        let shown = vec![
+            vec![shows(10, &[(1, 5)])],
+            vec![shows(10, &[(1, 6)])],
+            vec![shows(30, &[(1, 5)])],
+        ];
+        let intents = vec![wrote(0, 5, &[1], 10), wrote(1, 6, &[1], 10)];
+        let judged = |until, lost: &[usize]| {
+            let islands = Islands::new(shown[..until].to_vec(), intents.clone());
+            let mut ended = ends(6);
+            ended.gone.insert(0);
+            ended.lost = lost.iter().map(|site| (*site, u64::MAX)).collect();
+            intentions(&islands, &ended).map_err(|violation| violation.rule)
+        };
+        assert_eq!(judged(3, &[2]), Ok(()));
+        assert_eq!(judged(3, &[]), Err(LOST), "2 stays");
+        assert_eq!(judged(2, &[2]), Err(LOST), "it handed it to nobody");
     }
 
     #[test]

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use holm_base::NodeId;
 use holm_check::islands::Islands;
-use holm_local_first::{DepartureError, Departures, Members, Reach, Roster, Slot, Vector};
+use holm_local_first::{
+    DepartureError, Departures, Members, Reach, Roster, Slot, Vector, still_due,
+};
 use holm_virtual::Place;
 
 use super::islands::index;
@@ -281,14 +283,14 @@ impl Register {
 
     /// Whether a site that was taken in has what another had when it was first heard.
     fn has_received(&mut self, own: Slot, berth: &Berth) -> bool {
-        if let Some(wanted) = self.receiving.get(&own) {
-            // Of a lost site what counts.
-            let wanted = self.departures.members.counted(wanted);
-            return berth.vector.is_at_least(&wanted);
-        }
         let staying: BTreeSet<Slot> = self.staying().collect();
-        let mut others = berth.neighbours.iter();
-        let first = others.find(|it| staying.contains(&it.0) && !it.1);
+        let mut others = berth.neighbours.iter().filter(|it| staying.contains(&it.0));
+        if let Some(wanted) = self.receiving.get(&own) {
+            let there = others.map(|it| &it.2);
+            let due = still_due(&self.departures.members, wanted, there);
+            return berth.vector.is_at_least(&due);
+        }
+        let first = others.find(|it| !it.1);
         if let Some((_, _, vector)) = first {
             self.receiving.insert(own, vector.clone());
         }
