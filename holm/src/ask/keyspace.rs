@@ -31,7 +31,8 @@ Examples:
   holm keyspace show orders
   holm keyspace members orders add d
   holm keyspace members orders remove b
-  holm keyspace members fleet remove c --lost     of a local-first one, when c will never come back
+  holm keyspace members fleet remove c --lost     of a local-first one, when c is gone for good, or its data are an older copy
+  holm keyspace members fleet add c               takes it in again, as a new site with nothing of what it had
   holm keyspace remove orders --yes               with all that is in it
   holm get a --keyspace orders                    any client command can name one
 
