@@ -33,7 +33,7 @@ Examples:
   holm keyspace show orders
   holm keyspace members orders add d
   holm keyspace members orders remove b
-  holm keyspace members fleet remove c --lost     of a local-first one, when c is not to be waited for
+  holm keyspace members fleet remove c --lost     of a local-first one, when c is not to be waited for, or its data are an older copy
   holm keyspace members fleet add c               takes c in again, with what only it had
   holm keyspace remove orders --yes               with all that is in it
   holm get a --keyspace orders                    any client command can name one

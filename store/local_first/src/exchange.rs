@@ -531,7 +531,7 @@ impl Exchange {
             return;
         };
         peer.heard = Some(now);
-        if self.heir.is_some() && !is_of_return(&message) {
+        if self.heir.is_some() && !returning::is_of_account(&message) {
             return;
         }
         match message {
@@ -665,48 +665,6 @@ impl Exchange {
         self.config.updates_max.saturating_sub(waiting)
     }
 
-    /// Asks a site for something that it has and this one lacks, if nothing is asked of it.
-    ///
-    /// A slot's own site is asked; another only if that one is not heard.
-    fn pull(&mut self, now: Time, from: Slot, effects: &mut Effects<Effect>) {
-        let is_closing = self.asking.as_ref().is_some_and(Asking::is_begun);
-        if is_closing || self.ahead.session().is_some() || self.room() == 0 {
-            return;
-        }
-        let Some(peer) = self.peers.get(&from) else {
-            return;
-        };
-        let is_waiting = peer
-            .pulling
-            .is_some_and(|(_, at)| now < at + self.config.patience);
-        if is_waiting {
-            return;
-        }
-        let ahead = self.ahead.vector();
-        let lacks = |slot: Slot| {
-            let there = self.ahead.limited(slot, peer.vector.seq(slot));
-            let is_there = there > ahead.seq(slot);
-            is_there && (slot == from || !self.is_heard(slot, now))
-        };
-        let first = peer.wants.filter(|slot| lacks(*slot));
-        let slot = first.or_else(|| {
-            peer.vector
-                .iter()
-                .map(|(slot, _)| slot)
-                .find(|it| lacks(*it))
-        });
-        let Some(slot) = slot.filter(|slot| *slot != self.taken.slot()) else {
-            return;
-        };
-        let after = ahead.seq(slot);
-        if let Some(peer) = self.peers.get_mut(&from) {
-            peer.wants = None;
-            peer.pulling = Some((slot, now));
-        }
-        let message = Message::Pull { slot, after };
-        effects.push(Effect::Send { to: from, message });
-    }
-
     /// When something is to be done that is not sending what waits.
     fn due(&self) -> Option<Time> {
         let patience = self.config.patience;
@@ -758,20 +716,6 @@ impl Exchange {
                 self.pull(now, to, effects);
             }
         }
-    }
-}
-
-/// Whether a message is of account to a site that is on its way back.
-const fn is_of_return(message: &Message) -> bool {
-    match message {
-        Message::Beat { .. } | Message::Opened { .. } | Message::Tell(_) => true,
-        Message::Updates { .. }
-        | Message::Pull { .. }
-        | Message::Forked { .. }
-        | Message::Truncated { .. }
-        | Message::Open { .. }
-        | Message::Ask(_)
-        | Message::Done { .. } => false,
     }
 }
 

@@ -266,6 +266,7 @@ impl Place {
         original: &[Update],
         at: u8,
         counts: &dyn Fn(&Update) -> bool,
+        was_there: &dyn Fn(&Update) -> bool,
     ) -> Option<String> {
         let keys = &self.sites[&at].1;
         for update in original.iter().filter(|it| counts(it)) {
@@ -278,7 +279,8 @@ impl Place {
                 let saw = |it: &Update| {
                     let has_seen = it.deps.covers(update.dot);
                     let touches = it.changes.iter().any(|it| it.touches(key));
-                    let is_told = self.told.contains(&it.hlc);
+                    // What the group had does not go for a write that is only told.
+                    let is_told = !was_there(update) && self.told.contains(&it.hlc);
                     has_seen && touches && (counts(it) || !is_put(it) || is_told)
                 };
                 let stands = |it: &State| {
@@ -366,14 +368,39 @@ fn two_sites_that_were_left_out_together_come_back_and_lose_nothing() {
             let is_back = back.iter().any(|at| slot(*at) == it.dot.slot);
             later.lets_in(it.dot) || is_back
         };
+        let was_there = |it: &Update| later.lets_in(it.dot);
         for at in &here {
-            let lost = place.lost(&original, *at, &counts);
+            let lost = place.lost(&original, *at, &counts, &was_there);
             assert_eq!(lost, None, "seed {seed}, site {at}");
             assert_eq!(
                 place.sites[at].1, place.sites[&1].1,
                 "seed {seed}, site {at}"
             );
         }
+    }
+}
+
+#[test]
+fn what_another_lost_site_replaced_stays_until_that_one_is_back() {
+    let mut place = Place::new();
+    place.write(1, vec![put("a", "first")]);
+    place.sync(&[1, 2, 3, 4]);
+    place.write(4, vec![put("a", "of 4")]);
+    place.take(3, 4);
+    place.write(3, vec![put("b", "of 3")]);
+    let later = left_out(&mut place);
+    let values = |place: &Place, at: u8| -> Vec<Bytes> {
+        let state = &place.sites[&at].1["a".as_bytes()];
+        state.siblings().iter().map(|it| it.value.clone()).collect()
+    };
+    place.come_back(3, &later);
+    place.sync(&[1, 2, 3]);
+    assert_eq!(values(&place, 1), [Bytes::from("first")]);
+    assert_eq!(place.told.len(), 1, "what 4 wrote is told");
+    place.come_back(4, &later);
+    place.sync(&[1, 2, 3, 4]);
+    for at in [1, 2, 3, 4] {
+        assert_eq!(values(&place, at), [Bytes::from("of 4")]);
     }
 }
 

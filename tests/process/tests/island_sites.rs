@@ -1,5 +1,5 @@
 //! Other sites for a local-first keyspace: one is taken in and serves once it has what is there, one goes with all that
-//! it wrote kept by others, one is lost and the others go on.
+//! it wrote kept by others and comes back, one is lost and the others go on.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -106,23 +106,24 @@ fn sites_come_and_go_and_nothing_that_was_written_is_lost() -> Result<()> {
     until("c has closed its door", || {
         Ok(c.put("late", "of c").is_err())
     })?;
-    let refused = said(&sites, &["keyspace", "members", "fleet", "add", "c"])?;
-    ensure!(refused.contains("cannot come back"), "{refused}");
     until("c has deleted what it had", || {
         let elsewhere = sites.run_at("c", &["keyspace", "status", "fleet"])?;
         let elsewhere = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
         Ok(elsewhere.contains("does not serve keyspace"))
     })?;
 
-    // One is lost; those who stay go on, and do not wait for it.
+    // It comes back: as one that was never there, with all that is there now.
     ensure!(sites.run(&["link", "heal"])?.status.success(), "healed");
+    comes_back(&sites, "c", &[("last", "of c"), ("k1", "of d")], &mut a)?;
+
+    // One is lost; those who stay go on, and do not wait for it.
     sites.ask(&["site", "kill", "d"])?;
     let_go(&sites, &["d", "--lost"])?;
     b.put("k2", "of b")?;
     shows(&mut a, "k2", "of b")?;
     until("a goes by the table", || {
         let status = sites.ask_at("a", &["keyspace", "status", "fleet"])?;
-        Ok(status["islands"].as_array().map(Vec::len) == Some(1))
+        Ok(status["islands"].as_array().map(Vec::len) == Some(2))
     })?;
     let refused = said(
         &sites,
@@ -131,6 +132,41 @@ fn sites_come_and_go_and_nothing_that_was_written_is_lost() -> Result<()> {
     ensure!(refused.contains("there is no site nobody"), "{refused}");
     sites.stop()?;
     Ok(())
+}
+
+/// A site that was let go is taken in again. What it shows first is all that is there, it writes, and
+/// another has that; and it is the same after a start.
+fn comes_back(
+    sites: &Sites,
+    name: &str,
+    there: &[(&str, &str)],
+    other: &mut Gateway,
+) -> Result<()> {
+    sites.ask_at("a", &["keyspace", "members", "fleet", "add", name])?;
+    let serves = |value: &str| {
+        let view = sites.ask_at("a", &["keyspace", "show", "fleet"])?;
+        let Ok(mut here) = gateway(&view, name) else {
+            return Ok(false);
+        };
+        let Ok(first) = here.value(there[0].0) else {
+            return Ok(false);
+        };
+        ensure!(
+            first.as_deref() == Some(there[0].1),
+            "it has all: {first:?}"
+        );
+        for (key, value) in there {
+            ensure!(here.value(key)?.as_deref() == Some(*value), "{key}");
+        }
+        here.put("back", value)?;
+        Ok(true)
+    };
+    until("it serves again", || serves("of it"))?;
+    shows(other, "back", "of it")?;
+    sites.ask(&["site", "stop", name])?;
+    sites.ask(&["site", "start", name])?;
+    until("it serves after a start", || serves("later"))?;
+    shows(other, "back", "later")
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -198,6 +234,12 @@ fn a_site_whose_data_was_set_back_is_told_and_refuses_and_nothing_of_it_is_lost(
     b.put("on", "of b")?;
     shows(&mut a, "on", "of b")?;
     shows(&mut a, "late", "of c")?;
+    until("c says how it comes back", || {
+        let status = sites.ask_at("c", &["keyspace", "status", "fleet"])?;
+        let shut = status["shut"].as_str().unwrap_or_default();
+        Ok(shut.contains("members fleet add c"))
+    })?;
+    comes_back(&sites, "c", &[("late", "of c"), ("early", "of c")], &mut b)?;
     sites.stop()?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use holm_etcd::keyspaces::{Entry, Islands, Table};
 use holm_etcd::services::Services;
 use holm_etcd::status::{Code, Status};
 use holm_kv::IslandView;
-use holm_local_first::{Chain, Proposal, Slot, Vector};
+use holm_local_first::{Chain, Proposal, Slot, Vector, still_due};
 use holm_replica::Neighbour;
 
 use super::Hosting;
@@ -184,14 +184,14 @@ impl Hosting {
         services: &Services,
         island: &IslandView,
     ) -> Result<bool, Status> {
+        let others = neighbours(services, entry).await?;
         if let Some(Receiving(wanted)) = self.receiving.get(&entry.id) {
-            // What a site had that is lost since may be more than counts of it, and nobody has that.
             let members = entry.islands.as_ref().and_then(|it| it.table().ok());
-            let wanted = members.map_or_else(|| wanted.clone(), |it| it.counted(wanted));
-            return Ok(island.vector.is_at_least(&wanted));
+            let there = others.iter().map(|it| &it.vector);
+            let due = members.map_or_else(|| wanted.clone(), |it| still_due(&it, wanted, there));
+            return Ok(island.vector.is_at_least(&due));
         }
-        let members = neighbours(services, entry).await?;
-        if let Some(first) = members.into_iter().find(|it| !it.is_cut) {
+        if let Some(first) = others.into_iter().find(|it| !it.is_cut) {
             self.receiving.insert(entry.id, Receiving(first.vector));
         }
         Ok(false)

@@ -268,8 +268,12 @@ impl Services {
         let view = self.handle().view();
         let table = self.keyspace_table()?;
         let node = self.handle().identity().node;
-        let known = places.iter();
-        let known = known.filter(|(id, _)| !table.is_over(holm_base::GroupId::new(**id), node));
+        let is_here = |id| {
+            table
+                .at(holm_base::GroupId::new(id))
+                .is_some_and(|it| it.is_at(node))
+        };
+        let known = places.iter().filter(|(id, _)| is_here(**id));
         let told =
             known.filter_map(|(id, place)| keyspaces::tell_place(&view, *id, node.value(), place));
         let mut told: Vec<Command> = told.collect();

@@ -29,13 +29,22 @@ impl Isle {
     /// is whole and has all that counts.
     fn heir_for(&self, is_whole: bool) -> Option<Slot> {
         let session = self.island.session()?;
-        let limits = self.charter.limits();
+        let limits = self.limits(&session.vector());
         let may_be = is_whole
             && self.island.may_join(session)
             && self.absent(&limits).may_adopt(&session.vector());
         let own = self.island.slot();
         let heir = self.charter.roster()?.members.heir(own)?;
         (may_be && heir != own).then_some(heir)
+    }
+
+    /// Up to where slots count that do not go on, as far as the other side has them: what was
+    /// handed to this site alone counts for nobody.
+    fn limits(&self, told: &Vector) -> BTreeMap<Slot, u64> {
+        let limits = self.charter.limits().into_iter();
+        limits
+            .map(|(slot, limit)| (slot, limit.min(told.seq(slot))))
+            .collect()
     }
 
     fn absent<'a>(&'a self, limits: &'a BTreeMap<Slot, u64>) -> Absent<'a> {
@@ -66,8 +75,8 @@ impl Isle {
 
     /// What is made again of all keys, and what of each is not.
     fn made_again(&self, both: &Both) -> (Vec<Made>, Vec<(Bytes, Vec<Party>)>) {
-        let limits = self.charter.limits();
         let session = self.island.session().expect("it is open");
+        let limits = self.limits(&session.vector());
         let absent = self.absent(&limits);
         let is_another_story = self.is_another_story(&session.vector(), &absent, both);
         let none = Vector::new();

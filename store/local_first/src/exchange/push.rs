@@ -1,4 +1,4 @@
-//! Own updates on their way to others: several go together.
+//! Own updates on their way to others: several go together. And asking others for theirs.
 //!
 //! What would surprise: the first after a pause does not wait. And who asked for what it lacked
 //! and was sent all that there is, is in step from then on without a word.
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use holm_base::Time;
 use holm_machine::Effects;
 
+use super::session::Asking;
 use super::{Effect, Exchange};
 use crate::island::dot_of;
 use crate::message::Message;
@@ -100,6 +101,48 @@ impl Exchange {
                 effects.push(Effect::Send { to, message });
             }
         }
+    }
+
+    /// Asks a site for something that it has and this one lacks, if nothing is asked of it.
+    ///
+    /// A slot's own site is asked; another only if that one is not heard.
+    pub(super) fn pull(&mut self, now: Time, from: Slot, effects: &mut Effects<Effect>) {
+        let is_closing = self.asking.as_ref().is_some_and(Asking::is_begun);
+        if is_closing || self.ahead.session().is_some() || self.room() == 0 {
+            return;
+        }
+        let Some(peer) = self.peers.get(&from) else {
+            return;
+        };
+        let is_waiting = peer
+            .pulling
+            .is_some_and(|(_, at)| now < at + self.config.patience);
+        if is_waiting {
+            return;
+        }
+        let ahead = self.ahead.vector();
+        let lacks = |slot: Slot| {
+            let there = self.ahead.limited(slot, peer.vector.seq(slot));
+            let is_there = there > ahead.seq(slot);
+            is_there && (slot == from || !self.is_heard(slot, now))
+        };
+        let first = peer.wants.filter(|slot| lacks(*slot));
+        let slot = first.or_else(|| {
+            peer.vector
+                .iter()
+                .map(|(slot, _)| slot)
+                .find(|it| lacks(*it))
+        });
+        let Some(slot) = slot.filter(|slot| *slot != self.taken.slot()) else {
+            return;
+        };
+        let after = ahead.seq(slot);
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.wants = None;
+            peer.pulling = Some((slot, now));
+        }
+        let message = Message::Pull { slot, after };
+        effects.push(Effect::Send { to: from, message });
     }
 
     /// What a site asked for.

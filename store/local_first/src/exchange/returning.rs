@@ -8,6 +8,7 @@ use holm_machine::Effects;
 use super::push::Outgoing;
 use super::{Effect, Exchange};
 use crate::island::Island;
+use crate::message::Message;
 use crate::vector::{Slot, Vector};
 
 impl Exchange {
@@ -18,10 +19,21 @@ impl Exchange {
         self
     }
 
-    /// Whether another has all that this site has and that counts.
+    /// Whether another has all that this site has and that counts. Of a slot that does not go on, what one of the
+    /// others has: what was handed to this site alone is nobody's.
     pub(super) fn may_adopt(&self, theirs: &Vector) -> bool {
         let mut ours = self.taken.vector().iter();
-        ours.all(|(slot, seq)| theirs.seq(slot) >= self.taken.limited(slot, seq))
+        ours.all(|(slot, seq)| {
+            let counts = self.taken.limited(slot, seq);
+            let there = self.peers.values().map(|it| it.vector.seq(slot));
+            let is_over = self.closed.contains_key(&slot);
+            let due = if is_over {
+                counts.min(there.max().unwrap_or(0))
+            } else {
+                counts
+            };
+            theirs.seq(slot) >= due
+        })
     }
 
     /// Another has said how far it is.
@@ -51,5 +63,19 @@ impl Exchange {
         for to in self.config.peers.clone() {
             self.beat_one(now, to, true, effects);
         }
+    }
+}
+
+/// Whether a message is of account to a site that is on its way back.
+pub(super) const fn is_of_account(message: &Message) -> bool {
+    match message {
+        Message::Beat { .. } | Message::Opened { .. } | Message::Tell(_) => true,
+        Message::Updates { .. }
+        | Message::Pull { .. }
+        | Message::Forked { .. }
+        | Message::Truncated { .. }
+        | Message::Open { .. }
+        | Message::Ask(_)
+        | Message::Done { .. } => false,
     }
 }

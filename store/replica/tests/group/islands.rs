@@ -698,7 +698,7 @@ fn a_site_that_was_left_out_comes_back_with_all_that_only_it_had() {
         world.run(4_000);
         world.judge();
         assert!(world.again() > 10 && world.vector(0) == world.vector(2));
-        assert_eq!(world.vector(0).seq(slot(3)), through, "I12");
+        assert_eq!(world.vector(0).seq(slot(3)), through, "no more of it");
     }
 }
 
