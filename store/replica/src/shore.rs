@@ -47,8 +47,8 @@ const PUSH_EVERY: Duration = Duration::from_millis(5);
 /// which clients of this site wait behind, and the more islands there are, the more messages.
 /// Clients of this site see their own writes without it.
 const GATHER_EVERY: Duration = Duration::from_millis(20);
-/// So much of it does not wait: an entry's worth.
-const GATHERED_MAX: usize = TOGETHER_MAX;
+/// So much of it does not wait: of 256 KiB, clients that came meanwhile waited longer.
+const GATHERED_MAX: usize = 64 << 10;
 
 /// Which other islands there are, and how they are spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
