@@ -16,6 +16,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         "s" => value,
         "m" => value * 60.0,
         "h" => value * 3600.0,
+        "d" => value * 86_400.0,
         _ if value == 0.0 && unit.is_empty() => 0.0,
         _ => return Err(duration_hint(text)),
     };
@@ -23,7 +24,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 fn duration_hint(text: &str) -> String {
-    format!("`{text}` is no duration: write a number and us, ms, s, m or h, such as 10s")
+    format!("`{text}` is no duration: write a number and us, ms, s, m, h or d, such as 10s")
 }
 
 /// Reads a size in bytes: a bare number, or one with KiB, MiB or GiB.
@@ -126,6 +127,7 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("30d"), Ok(Duration::from_secs(2_592_000)));
         assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
         assert!(parse_duration("10").is_err_and(|text| text.contains("such as 10s")));
     }

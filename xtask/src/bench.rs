@@ -71,6 +71,7 @@ local-first keyspace, all on this machine, so that the others' work is in the fi
   island-1-cut island-64-cut      the same, the other two held as if they were cut off
   island-1-alone island-64-alone  the same, of a keyspace that is at one site only
   island-joined-cut               1,000 puts a second while the others answer, and while they do not
+  island-each                     4,000 puts a second at one, and at each of the three at once
 Holm's members speak TLS 1.3 to each other, etcd's plain TCP.
 
 HOLM_ETCD names the etcd, if --etcd does not; else it is the one on the search path.

@@ -84,7 +84,11 @@ fn process_tests(tally: &mut Tally) {
                 "package(holm-process-tests)",
                 "--success-output",
                 "immediate",
+                "--test-threads",
             ]);
+            // They wait for processes, disks and clocks more than they compute.
+            let cores = thread::available_parallelism().map_or(2, usize::from);
+            command.arg((2 * cores).to_string());
             command
         } else {
             must(&mut cargo(&["build", "--quiet", "--package", "holm"]))?;

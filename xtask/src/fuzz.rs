@@ -14,13 +14,13 @@ pub(crate) const PAGE: &str = "
   cargo xtask fuzz decoder                only tests whose name contains `decoder`
   cargo xtask fuzz --minutes 30 decoder
 
-Runs the tests whose name says that they are random (`random`, `fuzz`, `arbitrary`, `twin`)
+Runs the tests whose name says that they are random (`random`, `fuzz`, `noise`, `arbitrary`, `twin`)
 with HOLM_FUZZ_MS and ARBTEST_BUDGET_MS set to their budget. A test that states a budget of
 its own and does not read HOLM_FUZZ_MS keeps its own. A failure prints a seed; keep it.
 ";
 
 /// Parts of the names of tests that take a budget.
-const RANDOM: &[&str] = &["random", "fuzz", "arbitrary", "twin"];
+const RANDOM: &[&str] = &["random", "fuzz", "noise", "arbitrary", "twin"];
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]

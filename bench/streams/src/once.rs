@@ -210,7 +210,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Starts it in a folder.
-    pub(crate) fn start(&self, folder: &Path, from: Box<dyn Source>) -> Handle {
+    pub(crate) fn start(&self, folder: &Path, from: Box<dyn Source>, keeps_all: bool) -> Handle {
         let fields = self.planned.plan.fields.clone();
         let state = RealFolder::open(&folder.join("state")).expect("a folder of ours");
         let out = RealFolder::open(&folder.join("out")).expect("a folder of ours");
@@ -221,7 +221,7 @@ impl<'a> Bench<'a> {
                 format: Format::JsonLines,
                 fields: source.fields.clone(),
                 needed: self.planned.needed[0].clone(),
-                keeps_all: false,
+                keeps_all,
             }],
             plans: vec![self.planned.plan.clone()],
             description: self.case.name.as_bytes().to_vec(),
@@ -247,10 +247,14 @@ impl<'a> Bench<'a> {
 
     /// Records a second with all of it, bytes of the last snapshot, and bytes of the log for each
     /// record that came.
-    fn once(&self, time: Duration) -> (f64, u64, f64) {
+    fn once(&self, time: Duration, keeps_all: bool) -> (f64, u64, f64) {
         let folder = tempfile::tempdir().expect("a folder of ours");
         let begun = Instant::now();
-        let handle = self.start(folder.path(), Box::new(self.tide(begun + time, None)));
+        let handle = self.start(
+            folder.path(),
+            Box::new(self.tide(begun + time, None)),
+            keeps_all,
+        );
         while !handle.is_over() {
             thread::sleep(Duration::from_millis(2));
         }
@@ -291,7 +295,7 @@ impl<'a> Bench<'a> {
     /// Takes rows at a rate until it is killed.
     fn child(&self, folder: &str, rate: f64) {
         let tide = self.tide(Instant::now() + PATIENCE, Some(rate));
-        let handle = self.start(Path::new(folder), Box::new(tide));
+        let handle = self.start(Path::new(folder), Box::new(tide), false);
         while !handle.is_over() {
             thread::sleep(Duration::from_millis(10));
         }
@@ -316,7 +320,7 @@ impl<'a> Bench<'a> {
             let begun = Instant::now();
             // Nothing comes: what is measured is what was there.
             let still = self.tide(begun + PATIENCE, Some(0.0));
-            let handle = self.start(folder.path(), Box::new(still));
+            let handle = self.start(folder.path(), Box::new(still), false);
             let spent = loop {
                 let status = handle.status();
                 if let Phase::Failed(why) = status.phase {
@@ -339,14 +343,17 @@ impl<'a> Bench<'a> {
     fn line(&self, asked: &Asked, once: &Once) -> String {
         let time = Duration::from_secs(once.seconds);
         let kills = once.kills;
-        let (mut none, mut with, mut state, mut width) = (Vec::new(), Vec::new(), 0, 0.0);
+        let (mut none, mut with, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut state, mut width) = (0, 0.0);
         for _ in 0..asked.rounds {
             none.push(self.none(time));
             let rate;
-            (rate, state, width) = self.once(time);
+            (rate, state, width) = self.once(time, false);
             with.push(rate);
+            all.push(self.once(time, true).0);
         }
         let (none, rate) = (middle(none, false), middle(with, false));
+        let all = middle(all, false);
         let (whole, encoded) = self.encoded();
         let times = self.back(rate / 2.0, kills);
         let level = times.iter().map(|(_, level)| *level).max();
@@ -355,10 +362,11 @@ impl<'a> Bench<'a> {
             times.get(last * hundredths / 100).map(|it| it.0.all)
         };
         format!(
-            "|{}|{:.1}|{:.1}|{:.2}|{width:.2}|{whole:.2}|{:.0}|{:.0}|{}|{}|{}|{}|{}",
+            "|{}|{:.1}|{:.1}|{:.1}|{:.2}|{width:.2}|{whole:.2}|{:.0}|{:.0}|{}|{}|{}|{}|{}",
             self.case.name,
             none / 1e6,
             rate / 1e6,
+            all / 1e6,
             rate / none,
             encoded / 1e6,
             real(state) / 1e3,
@@ -409,8 +417,8 @@ pub(crate) fn main(asked: &Asked, once: &Once) -> ExitCode {
     }
     let head = format!(
         "columns in; medians of {} rounds of {} s that take turns; {} kills at half load\n\n\
-         |query|none, M/s|once, M/s|once / none|log, B a record|as it came|encoding, M/s|state, kB|back, ms: median|p99|most|level: most|\n\
-         |--|--|--|--|--|--|--|--|--|--|--|--|",
+         |query|none, M/s|once, M/s|all logged, M/s|once / none|log, B a record|as it came|encoding, M/s|state, kB|back, ms: median|p99|most|level: most|\n\
+         |--|--|--|--|--|--|--|--|--|--|--|--|--|",
         asked.rounds, once.seconds, once.kills
     );
     if writeln!(out, "{head}").is_err() {

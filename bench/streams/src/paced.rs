@@ -155,7 +155,7 @@ fn logged() -> Vec<Duration> {
         delays: Arc::clone(&delays),
     };
     let folder = tempfile::tempdir().expect("a folder of ours");
-    let handle = Bench::of(case).start(folder.path(), Box::new(source));
+    let handle = Bench::of(case).start(folder.path(), Box::new(source), false);
     while !handle.is_over() {
         thread::sleep(Duration::from_millis(2));
     }

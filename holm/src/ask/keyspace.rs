@@ -15,6 +15,7 @@ use super::Found;
 use super::conflicts::{self, Conflicts};
 use super::islands::{self, Wait};
 use crate::client::{Client, ClientError};
+use crate::quantity;
 use crate::screen::{Screen, Table};
 
 pub(super) const EXAMPLES: &str = "\
@@ -24,6 +25,7 @@ Examples:
   holm keyspace create orders --listen a=10.0.0.1:2479,b=10.0.0.2:2479
   holm keyspace create fleet --guarantee local-first --type mv
   holm keyspace create fleet --guarantee local-first --exists delete-wins
+  holm keyspace create fleet --guarantee local-first --leave-out-after 7d
   holm keyspace status fleet                      what other sites have not seen, since when they are cut off
   holm keyspace wait fleet --seen-by b,c          until they have what this site has now
   holm keyspace conflicts fleet --follow          which concurrent writes met, and what was not shown
@@ -31,7 +33,8 @@ Examples:
   holm keyspace show orders
   holm keyspace members orders add d
   holm keyspace members orders remove b
-  holm keyspace members fleet remove c --lost     of a local-first one, when c will never come back
+  holm keyspace members fleet remove c --lost     of a local-first one, when c is not to be waited for
+  holm keyspace members fleet add c               takes c in again, with what only it had
   holm keyspace remove orders --yes               with all that is in it
   holm get a --keyspace orders                    any client command can name one
 
@@ -96,6 +99,10 @@ pub(crate) struct Create {
         hide_default_value = true
     )]
     exists: String,
+    /// After how long without a word a site of a local-first keyspace is left out as if it were lost: 90s, 12h, 30d, or
+    /// never. It keeps what it has, and may be taken in again
+    #[arg(long, value_name = "TIME", value_parser = leave_out_after, default_value = "30d")]
+    leave_out_after: u64,
     /// A JSON schema whose x-kubernetes-list-type says which lists of documents merge
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
@@ -105,6 +112,20 @@ pub(crate) struct Create {
     /// Where its clients connect: ADDRESS:PORT at every site or SITE=ADDRESS:PORT; a free port if left out
     #[arg(long, value_name = "ADDRESSES", value_delimiter = ',')]
     listen: Vec<String>,
+}
+
+/// In milliseconds; 0 for never.
+fn leave_out_after(text: &str) -> Result<u64, String> {
+    if text == "never" {
+        return Ok(0);
+    }
+    let ms = quantity::parse_duration(text)?.as_millis();
+    if ms < 1_000 {
+        return Err(
+            "a site may be silent for a second at least: 90s, 12h, 30d, or never".to_owned(),
+        );
+    }
+    u64::try_from(ms).map_err(|_long| "that is too long: say never".to_owned())
 }
 
 /// What is removed.
@@ -127,11 +148,12 @@ pub(crate) enum Change {
         /// Its name
         site: String,
     },
-    /// Let a site go, for ever: what it has of the keyspace is deleted
+    /// Let a site go: what it has of the keyspace is deleted
     Remove {
         /// Its name
         site: String,
-        /// Of a local-first one, when the site will not come back: what no other site has of it is lost
+        /// Of a local-first one, when the site is not to be waited for: what no other site has of it does not count, but
+        /// that it keeps it, and may be taken in again
         #[arg(long)]
         lost: bool,
     },
@@ -187,6 +209,7 @@ pub(super) async fn run(
                 let mut found = view.sites.iter().filter(of_it).peekable();
                 match found.peek() {
                     None => is_leaving,
+                    Some(_) if is_lost => found.all(|it| it.standing == "left out"),
                     Some(_) => found.all(|it| it.standing == "member"),
                 }
             };
@@ -215,6 +238,7 @@ async fn create(
         listen: create.listen.clone(),
         merge: create.merge.clone(),
         exists: create.exists.clone(),
+        leave_out_after_ms: Some(create.leave_out_after),
         schema: match &create.schema {
             Some(path) => std::fs::read_to_string(path)
                 .with_context(|| format!("read --schema {}", path.display()))?,

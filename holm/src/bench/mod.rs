@@ -280,13 +280,15 @@ impl Sample {
 }
 
 fn sample(options: &KvOptions) -> Sample {
+    // First what is spent all the time: a server may take seconds to tell of its syncs.
+    let (server, client) = (observe::processes(&options.pid), observe::process(None));
     Sample {
+        server,
+        client: client.unwrap_or_default(),
         syncs: observe::syncs_of(match options.metrics.as_slice() {
             [] => &options.endpoint,
             said => said,
         }),
-        server: observe::processes(&options.pid),
-        client: observe::process(None).unwrap_or_default(),
     }
 }
 

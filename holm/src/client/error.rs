@@ -165,28 +165,9 @@ fn advice(message: &str) -> &'static str {
 
 /// gRPC's name of a status code.
 pub(crate) fn code_name(code: u32) -> &'static str {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "Canceled",
-        "Unknown",
-        "InvalidArgument",
-        "DeadlineExceeded",
-        "NotFound",
-        "AlreadyExists",
-        "PermissionDenied",
-        "ResourceExhausted",
-        "FailedPrecondition",
-        "Aborted",
-        "OutOfRange",
-        "Unimplemented",
-        "Internal",
-        "Unavailable",
-        "DataLoss",
-        "Unauthenticated",
-    ];
     usize::try_from(code)
         .ok()
-        .and_then(|at| NAMES.get(at))
+        .and_then(|at| holm_telemetry::GRPC_CODES.get(at))
         .copied()
         .unwrap_or("no gRPC code")
 }

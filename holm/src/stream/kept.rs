@@ -130,12 +130,15 @@ fn inputs(placed: &Placed) -> Vec<holm_runner::Input> {
     let sources = placed.sources.iter().zip(&placed.planned.plan.sources);
     sources
         .zip(&placed.planned.needed)
-        .map(|(((_, format), source), needed)| holm_runner::Input {
-            format: *format,
-            fields: source.fields.clone(),
-            needed: needed.clone(),
-            keeps_all: false,
-        })
+        .zip(&placed.keeps_all)
+        .map(
+            |((((_, format), source), needed), keeps_all)| holm_runner::Input {
+                format: *format,
+                fields: source.fields.clone(),
+                needed: needed.clone(),
+                keeps_all: *keeps_all,
+            },
+        )
         .collect()
 }
 

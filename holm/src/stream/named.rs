@@ -100,6 +100,8 @@ pub(crate) struct Placed {
     pub(crate) planned: Planned,
     /// For each source.
     pub(crate) sources: Vec<(Place, Format)>,
+    /// For each source whether its rows are logged as they came, whatever that takes.
+    pub(crate) keeps_all: Vec<bool>,
     /// For each table that rows are enriched from.
     pub(crate) tables: Vec<(Place, Format)>,
     /// What was found out about undeclared tables.
@@ -160,11 +162,15 @@ impl Named {
             let format = self.format_of(name, (table, &place))?;
             Ok((place, format))
         };
-        let names = planned.plan.sources.iter().map(|source| &source.name);
-        let sources: Result<_, Ended> = names.map(|name| lies(name)).collect();
+        let names = || planned.plan.sources.iter().map(|source| &source.name);
+        let sources: Result<_, Ended> = names().map(|name| lies(name)).collect();
+        let tables_of = |name: &String| script.tables().iter().find(|table| table.name == *name);
+        let retains = |name| tables_of(name)?.options.get("retain").map(|it| it == "all");
+        let keeps_all = names().map(|name| retains(name).unwrap_or(false)).collect();
         let tables: Result<_, Ended> = planned.tables.iter().map(|(name, _)| lies(name)).collect();
         Ok(Placed {
             sources: sources?,
+            keeps_all,
             tables: tables?,
             planned,
             notes,

@@ -164,6 +164,7 @@ impl Hosting {
         }
         self.follow_islands(&table).await;
         if is_try {
+            self.leave_out_silent(&table).await;
             self.follow_members(&table).await;
         }
     }
@@ -190,12 +191,19 @@ impl Hosting {
         self.swept = are_gone.then(|| table.clone());
     }
 
-    /// Closes a keyspace and deletes what it has here; whether it did.
+    /// Closes what is here in a place and deletes it; whether it did.
     async fn remove(&mut self, group: GroupId) -> bool {
-        let open = self.open.remove(&group.value());
-        self.places.remove(&group.value());
-        self.shown.set(&self.open);
-        if let Some(open) = open {
+        let is_it = |(_, it): &(&u32, &Open)| it.place == group;
+        let open = self.open.iter().find(is_it).map(|(id, _)| *id);
+        // What has that number and is open elsewhere is of a site that came back.
+        let number = group.value();
+        let id = open.or_else(|| (!self.open.contains_key(&number)).then_some(number));
+        if let Some(id) = id {
+            self.places.remove(&id);
+            self.receiving.remove(&id);
+        }
+        if let Some(open) = open.and_then(|id| self.open.remove(&id)) {
+            self.shown.set(&self.open);
             open.shut().await;
         }
         let keyspaces = self.means.keyspaces.clone();
@@ -356,8 +364,10 @@ fn founders(entry: &Entry, members: &[Member]) -> Vec<MemberConfig> {
         }
     };
     // An island begins with itself, whenever that is.
-    let late = entry.hosts().filter(|it| !entry.founders.contains(it));
-    let late = late.filter(|_| entry.islands.is_some());
+    let islands = entry.islands.as_ref();
+    let away = islands.into_iter().flat_map(|it| it.away.keys().copied());
+    let late = entry.hosts().chain(away);
+    let late = late.filter(|it| islands.is_some() && !entry.founders.contains(it));
     let all: Vec<u64> = entry.founders.iter().copied().chain(late).collect();
     all.iter().map(known).collect()
 }

@@ -58,6 +58,10 @@ pub struct Intent {
     pub acknowledged: Option<u64>,
 }
 
+/// How far an island had come with what each other did: its revisions, at which it showed a write
+/// that was later at its own site than any before, and when that was, there.
+type Reach = Vec<Vec<(u64, u64)>>;
+
 /// All islands of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Islands {
@@ -65,9 +69,9 @@ pub struct Islands {
     shown: Vec<Vec<Shown>>,
     /// At which revision each mark was first shown, island by island.
     first: Vec<BTreeMap<Mark, u64>>,
-    /// How far each had come with what each other did: its revisions, at which it showed a write
-    /// that was later at its own site than any before, and when that was, there.
-    reach: Vec<Vec<Vec<(u64, u64)>>>,
+    reach: Vec<Reach>,
+    /// The same of what islands had shown before their data were set back, and when that ended.
+    former: BTreeMap<usize, (u64, Reach)>,
     intents: BTreeMap<Mark, Intent>,
     /// Marks of writes that delete a key.
     deletes: BTreeMap<Key, BTreeSet<Mark>>,
@@ -94,34 +98,46 @@ impl Islands {
         });
         let mut islands = Self {
             first: first.collect(),
-            reach: vec![vec![Vec::new(); shown.len()]; shown.len()],
+            reach: Vec::new(),
+            former: BTreeMap::new(),
             shown,
             intents: intents.into_iter().map(|it| (it.mark, it)).collect(),
             deletes,
         };
-        islands.measure();
+        let reach = islands.shown.iter().map(|it| islands.measured(it));
+        islands.reach = reach.collect();
         islands
     }
 
-    fn measure(&mut self) {
-        let mut reach = std::mem::take(&mut self.reach);
-        for (shown, reach) in self.shown.iter().zip(&mut reach) {
-            for one in shown {
-                for mark in one.touches.iter().filter_map(|(_, mark)| *mark) {
-                    let intent = self.intents.get(&mark);
-                    let Some((intent, at)) = intent.and_then(|it| Some((it, self.at(it)?))) else {
-                        continue;
-                    };
-                    let Some(reach) = reach.get_mut(intent.site) else {
-                        continue;
-                    };
-                    if reach.last().is_none_or(|(_, newest)| *newest < at) {
-                        reach.push((one.revision, at));
-                    }
+    /// The same, with what islands had shown before their data were set back: what they wrote then
+    /// had seen that.
+    #[must_use]
+    pub fn with_former(mut self, former: &BTreeMap<usize, Vec<Shown>>) -> Self {
+        let reach = former.iter().map(|(site, shown)| {
+            let until = shown.last().map_or(0, |it| it.revision);
+            (*site, (until, self.measured(shown)))
+        });
+        self.former = reach.collect();
+        self
+    }
+
+    fn measured(&self, shown: &[Shown]) -> Reach {
+        let mut reach = vec![Vec::new(); self.shown.len()];
+        for one in shown {
+            for mark in one.touches.iter().filter_map(|(_, mark)| *mark) {
+                let intent = self.intents.get(&mark);
+                let Some((intent, at)) = intent.and_then(|it| Some((it, self.at(it)?))) else {
+                    continue;
+                };
+                let Some(reach) = reach.get_mut(intent.site) else {
+                    continue;
+                };
+                if reach.last().is_none_or(|(_, newest)| *newest < at) {
+                    reach.push((one.revision, at));
                 }
             }
         }
-        self.reach = reach;
+        reach
     }
 
     /// What each island showed.
@@ -142,15 +158,15 @@ impl Islands {
         intent.acknowledged.or(shown)
     }
 
-    /// Whether an island that is none of these had come so far with what a write's island did up
-    /// to a revision, or behind that if the write is.
-    fn reached_any(&self, intent: &Intent, until: u64, but: &BTreeMap<usize, u64>) -> bool {
+    /// Whether one of these islands had come so far with what a write's island did up to a
+    /// revision, or behind that if the write is.
+    fn reached_any(&self, intent: &Intent, until: u64, among: impl Fn(usize) -> bool) -> bool {
         let Some(at) = self.at(intent) else {
             return false;
         };
         let until = if at <= until { until } else { u64::MAX };
         let others = self.reach.iter().enumerate();
-        let mut others = others.filter(|(site, _)| *site != intent.site && !but.contains_key(site));
+        let mut others = others.filter(|(site, _)| *site != intent.site && among(*site));
         others.any(|(_, reach)| {
             let reached = reach.get(intent.site).into_iter().flatten();
             let mut reached = reached.map(|(_, newest)| *newest);
@@ -176,7 +192,11 @@ impl Islands {
         if write.site == later.site {
             return made < at;
         }
-        let reach = self.reach.get(later.site).and_then(|it| it.get(write.site));
+        let former = self.former.get(&later.site);
+        let former = former.filter(|(until, _)| at <= *until);
+        let former = former.map(|(_, reach)| reach);
+        let reach = former.or_else(|| self.reach.get(later.site));
+        let reach = reach.and_then(|it| it.get(write.site));
         let reach = reach.map_or(&[][..], Vec::as_slice);
         let before = reach.partition_point(|(revision, _)| *revision < at);
         before > 0 && reach[before - 1].1 >= made
@@ -260,5 +280,20 @@ pub(crate) mod tests {
         let islands = Islands::new(shown, vec![wrote(1, 5, &[1], 3), wrote(0, 6, &[1], 12)]);
         assert!(islands.has_seen(6, 5) && !islands.has_seen(5, 6));
         assert!(!islands.may_be_gone(1, 5), "nobody deleted it");
+    }
+
+    #[test]
+    fn what_was_made_before_a_set_back_has_seen_what_its_site_showed_then() {
+        let shown = vec![vec![shows(20, &[(1, 8)])], vec![shows(3, &[(1, 5)])]];
+        let intents = vec![
+            wrote(1, 5, &[1], 3),
+            deleted(0, 7, 1, 12),
+            wrote(0, 8, &[1], 20),
+        ];
+        let islands = Islands::new(shown, intents);
+        assert!(!islands.has_seen(7, 5));
+        let former = vec![shows(10, &[(1, 5)]), shows(12, &[(1, 0)])];
+        let islands = islands.with_former(&BTreeMap::from([(0, former)]));
+        assert!(islands.has_seen(7, 5) && !islands.has_seen(8, 5));
     }
 }

@@ -1,13 +1,12 @@
 //! What islands cost each other: puts of each, the more of them there are.
 //!
-//! `cargo run --release -p holm-rehearse --example islands -- bench/costs/two-core.toml`
+//! `cargo run --release -p holm-rehearse --example islands -- bench/costs/two-core.toml`, with
+//! another word behind it for whole reports.
 //!
 //! Each island has a host of its own and clients that put 256 bytes, each as soon as the last was
 //! answered, or at a rate. Every island applies what all others wrote.
 #![expect(clippy::disallowed_methods, reason = "it reads a file and arguments")]
 #![expect(clippy::print_stdout, reason = "it is a program")]
-
-use std::fmt::Write;
 
 use holm_rehearse::{Costs, Options, Silent, parse, run};
 
@@ -45,14 +44,59 @@ fn scenario(count: usize, load: &str, costs: bool) -> String {
     text
 }
 
+/// The means of a measure in a report for programs, one for each site.
+fn means(json: &str, measure: &str) -> Vec<f64> {
+    let begin = format!("\"{measure}\"");
+    let rows = json.split("{\"measure\":").skip(1);
+    let rows = rows.filter(|it| it.starts_with(&begin));
+    rows.filter_map(|it| number(it, "mean")).collect()
+}
+
+/// The first number under a name.
+fn number(json: &str, name: &str) -> Option<f64> {
+    let (_, rest) = json.split_once(&format!("\"{name}\":"))?;
+    let end = rest.find([',', '}']).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+/// The mean of what there is.
+fn mean(all: &[f64]) -> f64 {
+    all.iter().sum::<f64>() / all.iter().map(|_| 1.0).sum::<f64>()
+}
+
+/// A line of the table, and what an island put a second.
+fn line(json: &str, (load, count): (&str, usize), alone: Option<f64>) -> (String, f64) {
+    let rates = means(json, "put.rate");
+    let rate = mean(&rates);
+    let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
+    let share = rate / alone.unwrap_or(rate);
+    let micros = |measure| mean(&means(json, measure)) / 1e3;
+    let busy: Vec<f64> = json
+        .split("\"host\":")
+        .skip(1)
+        .filter_map(|it| number(it, "cores_busy"))
+        .collect();
+    let line = format!(
+        "{load:14} | {count:7} | {rate:9.0} | {least:9.0} | {share:8.3} | {:7.0} | {:7.0} | {:10.2}",
+        micros("put.p50"),
+        micros("put.p99"),
+        mean(&busy),
+    );
+    (line, rate)
+}
+
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let costs = words.first().map(|file| {
         let text = std::fs::read_to_string(file).expect("the costs can be read");
         Costs::parse(&text, file).expect("they are costs")
     });
-    let mut table = String::new();
+    let has_more = words.get(1).is_some();
+    println!(
+        "each           | islands | puts/s of | the least | of alone | p50, us | p99, us | cores busy"
+    );
     for load in ["rate = \"1000/s\"", "rate = \"4000/s\"", "count = 4"] {
+        let mut alone = None;
         for count in COUNTS {
             let text = scenario(count, load, costs.is_some());
             let mut scenario = parse(&text, "islands", &[]).expect("it is a scenario");
@@ -64,8 +108,12 @@ fn main() {
                 ..Options::default()
             };
             let report = run(&scenario, &options, &mut Silent);
-            writeln!(table, "{load}, {count} islands\n{}", report.to_text()).expect("it fits");
-            println!("{load}, {count} islands\n{}", report.to_text());
+            let (line, rate) = line(&report.to_json(), (load, count), alone);
+            alone = alone.or(Some(rate));
+            println!("{line}");
+            if has_more || report.exit_code() != 0 {
+                println!("{}", report.to_text());
+            }
         }
     }
 }

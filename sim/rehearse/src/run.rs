@@ -6,7 +6,6 @@
 
 mod clients;
 mod counted;
-mod departures;
 pub(crate) mod facts;
 mod figures;
 mod fleet;
@@ -525,7 +524,7 @@ impl<'a> Run<'a> {
             return;
         }
         match event {
-            Event::Held(_) | Event::Forked(_) => {}
+            Event::Held(_) | Event::Forked(_) | Event::Astray(_) => {}
             Event::Applied(changes) => {
                 let now = self.world.now();
                 for fresh in self.ledger.applied(node, &changes) {

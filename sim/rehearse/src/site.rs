@@ -13,14 +13,14 @@ mod table;
 mod table_site;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use holm_base::{NodeId, Op, RequestId, Term, Time, WriteId};
-use holm_local_first::{Chain, Slot, Type, Vector};
+use holm_local_first::{Reach, Slot, Type, Vector};
 use holm_machine::{Class, Driven, Effects, Label, Machine, Observe, Order, Turn};
 use holm_raft::{self as raft, Configuration, Operation, Outcome, ReadMode, Refused, RoleName};
 use holm_virtual::{Node, WallTime, Want};
@@ -230,6 +230,8 @@ pub(crate) enum Event {
     Held(u8),
     /// An update of this slot does not follow on what is known of it.
     Forked(u8),
+    /// What this site has of that slot, which does not go on, is not what counts of it.
+    Astray(u8),
     /// These changes were applied, in order.
     Applied(Vec<Change>),
     /// The data was replaced by that of this revision.
@@ -329,9 +331,6 @@ pub(crate) struct Shore {
     pub(crate) unix_ms: u64,
 }
 
-/// How far a slot is: the number of its newest update, and that one's hash.
-pub(crate) type Reach = (u64, Chain);
-
 /// By which sites an island goes, and what it knows of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Berth {
@@ -352,8 +351,8 @@ pub(crate) struct Scene {
     pub(crate) bytes: BTreeMap<Bytes, (Bytes, i64)>,
     /// The write of each key.
     pub(crate) marks: BTreeMap<Key, u64>,
-    /// Keys and writes that were told of as concurrent.
-    pub(crate) named: BTreeSet<(Key, u64)>,
+    /// Keys and writes that were told of as concurrent, and at which revision first.
+    pub(crate) named: BTreeMap<(Key, u64), u64>,
 }
 
 /// A node of the store under rehearsal.

@@ -30,8 +30,8 @@ fn costs() -> Costs {
     costs.idle = [20_000, 90_000]
         .map(|slept| IdleWake {
             slept,
-            wake: 4_000,
-            call: 4_000,
+            wake: 3_000 + slept / 30,
+            call: 4_000 + slept / 90,
             delay: (0..64).map(|at| 9_000 + slept / 100 + at * 200).collect(),
         })
         .to_vec();

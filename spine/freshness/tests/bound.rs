@@ -330,10 +330,13 @@ fn run(seed: u64, mistake: Mistake) -> Result<Told, String> {
     Ok(world.told)
 }
 
+/// Worlds that found a fault which those of small numbers do not (C11 of the bank).
+const KEPT: [u64; 1] = [3_775];
+
 #[test]
 fn no_answer_is_older_than_it_says_or_than_the_bound() {
     let mut sum = Told::default();
-    for seed in 0..300 {
+    for seed in (0..300).chain(KEPT) {
         let told = run(seed, Mistake::None).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
         sum.hits += told.hits;
         sum.forwarded += told.forwarded;

@@ -405,6 +405,10 @@ pub struct KeyspaceCreateRequest {
     /// `add-wins` or `delete-wins`; empty for `add-wins`.
     #[prost(string, tag = "7")]
     pub exists: String,
+    /// In a local-first keyspace, after how many milliseconds without a word a site is left out:
+    /// 0 for never; a month if it is not said.
+    #[prost(uint64, optional, tag = "8")]
+    pub leave_out_after_ms: Option<u64>,
 }
 
 /// Asks for one keyspace, or for all.

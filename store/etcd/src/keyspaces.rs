@@ -6,7 +6,8 @@
 //! keyspaces/2/at/<node>   {"addresses":["http://127.0.0.1:41000"],"error":""}      said by each of its sites
 //! ```
 //!
-//! What would surprise: the table is changed as a whole, and only if nobody else has changed it
+//! What would surprise: an id may also be the place of a site that came back to its keyspace, for
+//! its first one has ended there. The table is changed as a whole, and only if nobody else has changed it
 //! meanwhile ([`Command::ClusterSwap`]). So ids are given out in order and once: who finds an id
 //! below `next` that is not in the table knows that its keyspace was removed for ever, and who
 //! finds one above knows that this table is old.
@@ -21,6 +22,7 @@ use holm_kv::View;
 use holm_kv::command::Command;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use islands::a_month;
 pub use islands::{Going, Islands, IslandsError};
 
 /// How many keyspaces a cluster may have, `default` among them.
@@ -68,10 +70,26 @@ impl Entry {
         GroupId::new(self.id)
     }
 
-    /// Whether a node takes part in it.
+    /// Its number in a node's log and files: its own, unless the node's site was let go and came
+    /// back.
+    #[must_use]
+    pub fn place(&self, node: NodeId) -> GroupId {
+        let islands = self.islands.as_ref();
+        let place = islands.and_then(|it| it.place(node.value()));
+        place.map_or_else(|| self.group(), GroupId::new)
+    }
+
+    /// Whether a node takes part in it, or its site was left out and may come back.
     #[must_use]
     pub fn is_at(&self, node: NodeId) -> bool {
-        self.hosts().any(|it| it == node.value())
+        self.hosts().any(|it| it == node.value()) || self.is_away(node.value())
+    }
+
+    /// Whether the site of a node was left out as lost, and may come back.
+    #[must_use]
+    pub fn is_away(&self, node: u64) -> bool {
+        let islands = self.islands.as_ref();
+        islands.is_some_and(|it| it.away.contains_key(&node))
     }
 
     /// Whether a node was there from its beginning.
@@ -136,17 +154,25 @@ impl Table {
     }
 
     /// Whether a group that a node has on its disk is of no use to it any more: its keyspace was
-    /// removed, or the node let go. An id that this table has not given out is of a later one.
+    /// removed, or the node let go, if only once. An id that this table has not given out is of a
+    /// later one.
     #[must_use]
     pub fn is_over(&self, group: GroupId, node: NodeId) -> bool {
         let is_known = group.value() < self.next;
-        is_known && !self.at(group).is_some_and(|it| it.is_at(node))
+        let mut all = self.keyspaces.iter();
+        is_known && !all.any(|it| it.is_at(node) && it.place(node) == group)
+    }
+
+    /// An id that is given out once.
+    pub(crate) fn take_id(&mut self) -> Option<u32> {
+        let id = self.next;
+        self.next = self.next.checked_add(1)?;
+        Some(id)
     }
 
     /// Adds a keyspace under the next id.
     pub(crate) fn add(&mut self, entry: Entry) -> Option<u32> {
-        let id = self.next;
-        self.next = self.next.checked_add(1)?;
+        let id = self.take_id()?;
         self.keyspaces.push(Entry { id, ..entry });
         Some(id)
     }

@@ -165,11 +165,11 @@ impl Work<'_> {
         mark: Bytes,
         holder: i64,
     ) {
-        let before = self.store.root().get(key);
-        let previous = before.map_or(Previous::Absent, |meta| self.previous(key, &meta));
         let written = self
             .store
             .put_marked(NewVersion { key, value, lease }, mark);
+        let before = written.previous;
+        let previous = before.map_or(Previous::Absent, |meta| self.previous(key, &meta));
         let old_lease = before.map_or(0, |meta| meta.lease);
         if old_lease != holder {
             self.leases.detach(old_lease, key);
@@ -185,11 +185,10 @@ impl Work<'_> {
     }
 
     pub(crate) fn delete_key(&mut self, key: &Bytes, mark: Bytes) {
-        let before = self.store.root().get(key);
-        let previous = before.map_or(Previous::Absent, |meta| self.previous(key, &meta));
         let Some(deleted) = self.store.delete_marked(key, mark) else {
             return;
         };
+        let previous = self.previous(key, &deleted.previous);
         self.leases.detach(deleted.previous.lease, key);
         self.events.push(Event {
             main: deleted.main,
@@ -250,7 +249,9 @@ impl Runner for Work<'_> {
 
     fn put(&mut self, put: &Put) -> Result<Outcome, Refusal> {
         self.counts.puts += 1;
-        let before = self.store.root().get(&put.key);
+        // Looked up only by who wants to know: writing looks it up again.
+        let is_read = put.ignore_value || put.ignore_lease || put.prev_kv;
+        let before = is_read.then(|| self.store.root().get(&put.key)).flatten();
         let (value, lease) = self.kept(put, before.as_ref())?;
         let prev = match &before {
             Some(meta) if put.prev_kv => Some(self.store.root().read(meta)?),

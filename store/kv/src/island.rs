@@ -26,6 +26,7 @@ mod list;
 mod members;
 mod met;
 mod plain;
+mod rebase;
 mod room;
 mod streams;
 
@@ -79,6 +80,8 @@ pub struct IslandConfig {
 /// What readers are shown of an island.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IslandView {
+    /// Its slot; of one that was left out and is not back, the one that it had.
+    pub slot: Slot,
     /// Up to where it has taken in everything.
     pub vector: Vector,
     /// How many keys have concurrent writes of which one is shown.
@@ -134,7 +137,10 @@ impl Isle {
             None => Island::new(config.slot, config.epoch),
         };
         let charter = members::kept(store).map_err(damaged)?;
-        store.begin_at(Stamp::since(config.slot, config.since_unix_ms));
+        // One that was left out has its old slot until it is back.
+        let is_back = island.slot() == config.slot;
+        let since = if is_back { config.since_unix_ms } else { 0 };
+        store.begin_at(Stamp::since(island.slot(), since));
         let (mut conflicts, mut calm, mut loose) = (0, 0, BTreeSet::new());
         store.facts(FactKind::State, &mut |key, state| {
             conflicts += 1;
@@ -174,6 +180,7 @@ impl Isle {
 
     pub(crate) fn view(&self) -> IslandView {
         IslandView {
+            slot: self.island.slot(),
             vector: self.island.vector().clone(),
             conflicts: self.conflicts - self.calm,
             epoch: self.island.epoch(),
@@ -415,6 +422,13 @@ fn is_loose(state: &State) -> bool {
     !state.deltas().is_empty() || !state.markers().is_empty()
 }
 
+/// A state that was staged.
+fn sent(state: Bytes) -> Result<State, Refusal> {
+    State::decode(state).map_err(|error| Refusal::Corrupt {
+        place: format!("a state that another island sent: {error}"),
+    })
+}
+
 /// The revision that a command makes which was proposed at that time.
 fn next(root: &Root, unix_ms: u64) -> Revision {
     let now = Stamp::of(root.revision()).expect("I1: an island's revisions are stamps");
@@ -526,6 +540,7 @@ impl Work<'_> {
             Proposal::Follow(roster) => self.follow(roster),
             Proposal::Stop(slot) => self.stop(*slot),
             Proposal::SetBack { run } => self.set_back(*run == term.value()),
+            Proposal::Rebase { session, keys } => self.rebase(*session, *keys)?,
         }
         Ok(Outcome::Done)
     }
@@ -582,6 +597,7 @@ impl Work<'_> {
             | Change::Add { key, .. }
             | Change::Paths { key, .. }
             | Change::Erase { key } => return vec![key.clone()],
+            Change::Again { change, .. } => return self.touched(change),
             Change::DeleteRange { key, end } => (key.clone(), end.clone()),
         };
         let range = if end.is_empty() {
@@ -675,10 +691,7 @@ impl Work<'_> {
         if !self.is_open(id) {
             return Ok(());
         }
-        let mut theirs = BTreeMap::new();
-        self.store.facts(FactKind::Staged, &mut |key, state| {
-            theirs.insert(Bytes::copy_from_slice(key), state.clone());
-        });
+        let theirs = self.staged();
         if count(theirs.len()) != keys {
             self.give_up(id);
             return Ok(());
@@ -707,6 +720,14 @@ impl Work<'_> {
         self.show(turns, unix_ms);
         self.remember_met(met, unix_ms);
         Ok(())
+    }
+
+    fn staged(&self) -> BTreeMap<Bytes, Bytes> {
+        let mut staged = BTreeMap::new();
+        self.store.facts(FactKind::Staged, &mut |key, state| {
+            staged.insert(Bytes::copy_from_slice(key), state.clone());
+        });
+        staged
     }
 
     fn remember_met(&mut self, met: Vec<Conflict>, unix_ms: u64) {
@@ -749,9 +770,7 @@ impl Work<'_> {
             join(&key, &none, turn);
         }
         for (key, state) in theirs {
-            let other = State::decode(state).map_err(|error| Refusal::Corrupt {
-                place: format!("a state that another island sent: {error}"),
-            })?;
+            let other = sent(state)?;
             let turn = self.turn(&key)?;
             join(&key, &other, turn);
         }

@@ -57,9 +57,11 @@ pub enum ConflictKind {
     Reissued,
     /// A key is hidden, for its lease's site is not heard.
     HiddenLease,
+    /// A site that was left out came back with writes that count for nobody and are not made again.
+    LeftOut,
 }
 
-const KINDS: [ConflictKind; 7] = [
+const KINDS: [ConflictKind; 8] = [
     ConflictKind::ConcurrentPut,
     ConflictKind::PutBeatDelete,
     ConflictKind::DeleteBeatPut,
@@ -67,6 +69,7 @@ const KINDS: [ConflictKind; 7] = [
     ConflictKind::PathLost,
     ConflictKind::Reissued,
     ConflictKind::HiddenLease,
+    ConflictKind::LeftOut,
 ];
 
 impl ConflictKind {
@@ -81,6 +84,7 @@ impl ConflictKind {
             Self::PathLost => "path_lost",
             Self::Reissued => "reissued",
             Self::HiddenLease => "hidden_lease",
+            Self::LeftOut => "left_out",
         }
     }
 
@@ -93,6 +97,7 @@ impl ConflictKind {
             Self::PathLost => 5,
             Self::Reissued => 6,
             Self::HiddenLease => 7,
+            Self::LeftOut => 8,
         }
     }
 }
@@ -188,6 +193,30 @@ impl Conflict {
     }
 }
 
+impl Conflict {
+    /// What a site came back with, and was left out for good.
+    #[must_use]
+    pub fn left_out(kind: Type, key: &Bytes, after: &State, losers: Vec<Party>) -> Self {
+        let nothing = Bytes::new();
+        let shown = kind.shown(after);
+        let winner = shown.map(|it| Party::new(it.mark, &it.value));
+        // Nothing is shown: of what was left out one stands for itself.
+        let winner = winner.unwrap_or_else(|| losers.last().cloned().expect("there is one"));
+        Self::new(ConflictKind::LeftOut, (key, &nothing), winner, losers)
+    }
+
+    /// It is because of a write that was made again: a site that was left out came back.
+    fn be_of_what_was_made_again(&mut self) {
+        if matches!(
+            self.kind,
+            ConflictKind::ConcurrentPut | ConflictKind::PutBeatDelete
+        ) {
+            let (kind, place) = (ConflictKind::Reissued, (&self.key, &self.path));
+            *self = Self::new(kind, place, self.winner.clone(), self.losers.clone());
+        }
+    }
+}
+
 /// Why a key's state is another.
 #[derive(Clone, Copy, Debug)]
 pub enum Cause<'a> {
@@ -209,6 +238,14 @@ pub fn conflicts(
     cause: Cause<'_>,
     removed: Option<Mark>,
 ) -> Vec<Conflict> {
+    if let Cause::Update(update, change) = cause
+        && let Some((then, change)) = change.in_its_time(update)
+    {
+        let cause = Cause::Update(&then, change);
+        let mut met = conflicts(kind, key, (before, after), cause, removed);
+        met.iter_mut().for_each(Conflict::be_of_what_was_made_again);
+        return met;
+    }
     let mut met = match kind {
         // That members stand side by side is what a set is for.
         Type::Set => return Vec::new(),
@@ -274,12 +311,15 @@ fn against_delete(
                     | Change::Paths { .. }
                     | Change::Delete { .. }
                     | Change::DeleteRange { .. }
-                    | Change::Erase { .. } => &nothing,
+                    | Change::Erase { .. }
+                    | Change::Again { .. } => &nothing,
                 };
                 return of_erased((key, &nothing), *marker, vec![Party::new(own, value)]);
             }
             removed.filter(|it| before.is_gone() && !update.deps.covers(it.dot))?
         }
+        // Its own change was asked for.
+        Change::Again { .. } => return None,
     };
     let shown = kind.shown(after)?;
     let winner = Party::new(shown.mark, &shown.value);

@@ -59,12 +59,12 @@ pub struct Run {
 }
 
 impl Run {
-    const fn begin(&self) -> Dot {
+    pub(crate) const fn begin(&self) -> Dot {
         let (slot, seq) = (self.slot, self.first);
         Dot { slot, seq }
     }
 
-    const fn end(&self) -> Dot {
+    pub(crate) const fn end(&self) -> Dot {
         let (slot, seq) = (self.slot, self.last);
         Dot { slot, seq }
     }

@@ -18,9 +18,11 @@
 mod follow;
 mod push;
 mod quiet;
+mod returning;
 mod session;
 mod stories;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -138,6 +140,9 @@ pub enum Applied {
     GaveUp(u64),
     /// The site goes by another table of members, or has stopped a slot.
     Followed(Charter),
+    /// The site was left out and came back: it has what the other side of a session had, and goes
+    /// on under its heir. What it made again comes next, as updates.
+    Rebased(Box<Island>),
 }
 
 /// What is wanted.
@@ -246,6 +251,14 @@ pub enum Proposal {
         /// The run, as in [`Config::boot`].
         run: u64,
     },
+    /// This site was left out and has an heir: what was staged takes the place of what is here, if
+    /// all of it was staged, and what only this site had is made again.
+    Rebase {
+        /// The session.
+        session: u64,
+        /// How many keys were staged.
+        keys: u64,
+    },
 }
 
 /// What an operator or a test should know.
@@ -328,6 +341,8 @@ pub struct Exchange {
     quiet: Option<Quiet>,
     /// The slots that do not go on, and which update of each is the last.
     closed: BTreeMap<Slot, Frozen>,
+    /// This site was left out and is to go on under this slot, once it has what others have.
+    heir: Option<Slot>,
 }
 
 impl Exchange {
@@ -348,6 +363,7 @@ impl Exchange {
             set_back: None,
             quiet: None,
             closed: BTreeMap::new(),
+            heir: None,
             config,
         }
     }
@@ -394,6 +410,7 @@ impl Exchange {
                 self.refused(now, id);
             }
             Applied::Followed(charter) => self.follow(now, &charter, effects),
+            Applied::Rebased(island) => self.returned(now, *island, effects),
         }
     }
 
@@ -439,6 +456,10 @@ impl Exchange {
     /// Tells a site how far this one is. What that speaks of and is on nobody's way yet goes
     /// first, or it would be asked for.
     fn beat_one(&mut self, now: Time, to: Slot, asks: bool, effects: &mut Effects<Effect>) {
+        if self.heir.is_some() {
+            // What it has is of account to nobody until it is back.
+            return;
+        }
         self.push(now, effects);
         let (vector, head, chains) = self.said();
         if let Some(peer) = self.peers.get_mut(&to) {
@@ -486,6 +507,10 @@ impl Exchange {
         }
         peer.vector = vector.clone();
         peer.has_said = true;
+        if self.heir.is_some() {
+            self.come_back(now, from, effects);
+            return;
+        }
         self.compare(now, (from, &vector, head), effects);
         self.compare_all(now, (from, &vector, &chains), effects);
         self.speak_up(now, effects);
@@ -506,6 +531,9 @@ impl Exchange {
             return;
         };
         peer.heard = Some(now);
+        if self.heir.is_some() && !is_of_return(&message) {
+            return;
+        }
         match message {
             Message::Beat {
                 vector,
@@ -730,6 +758,20 @@ impl Exchange {
                 self.pull(now, to, effects);
             }
         }
+    }
+}
+
+/// Whether a message is of account to a site that is on its way back.
+const fn is_of_return(message: &Message) -> bool {
+    match message {
+        Message::Beat { .. } | Message::Opened { .. } | Message::Tell(_) => true,
+        Message::Updates { .. }
+        | Message::Pull { .. }
+        | Message::Forked { .. }
+        | Message::Truncated { .. }
+        | Message::Open { .. }
+        | Message::Ask(_)
+        | Message::Done { .. } => false,
     }
 }
 

@@ -344,6 +344,7 @@ impl Change {
             Self::DeleteRange { key, end } => {
                 **key <= *wanted && (end.is_empty() || *wanted < **end)
             }
+            Self::Again { change, .. } => change.touches(wanted),
         }
     }
 
@@ -351,6 +352,11 @@ impl Change {
     pub fn apply(&self, update: &Update, state: &mut State) {
         let (dot, hlc) = (update.dot, update.hlc);
         match self {
+            Self::Again { change, .. } => {
+                let then = self.in_its_time(update);
+                let (then, _) = then.expect("it is made again");
+                change.apply(&then, state);
+            }
             Self::Put { lease, value, .. } => {
                 let sibling = Sibling {
                     dot: update.dot,

@@ -27,6 +27,7 @@
 //! json       Put: a whole document               siblings until a change of a part saw them,
 //!            Paths: what it changes of one       then rows, one a path and dot
 //! (any)      Delete; Erase where deletes win     a marker for each Erase
+//!            Again, of who was left out          what the change in it leaves
 //! ```
 //!
 //! [`Rules::put`] says what a put changes and refuses with the reason, [`Type::shown`] what a key
@@ -37,7 +38,7 @@
 //!
 //! [`Stability`] says which streams may be cut and which markers and additions may be forgotten:
 //! not the same. Who is silent for a month is frozen ([`Members`], [`Freezing`]) and comes back
-//! by [`rebase()`]; who tells two stories is quarantined ([`Forks`]).
+//! by [`Absent::made`]; who tells two stories is quarantined ([`Forks`]).
 //!
 //! # Invariants
 //!
@@ -53,7 +54,7 @@
 //! - I10 Own updates that nobody else has are never cut ([`Stability::truncatable`]).
 //! - I11 Markers go, and additions fold, only once stable here ([`State::settle`]).
 //! - I12 Nothing behind F of a frozen slot counts ([`Members::lets_in`]); an update is made again
-//!   at most once, at no later time ([`rebase()`]).
+//!   at most once, at no later time ([`reissue`]).
 //! - I13 Clocks order only concurrent writes, and drop none ([`Hlc`]).
 //! - I15 What is neither shown nor replaced by a write that saw it is told ([`conflicts`]).
 //!
@@ -99,6 +100,7 @@ extern crate alloc;
 mod clock;
 mod conflict;
 mod counter;
+mod departures;
 mod document;
 mod encode;
 mod exchange;
@@ -128,6 +130,7 @@ pub use conflict::{
     conflicts,
 };
 pub use counter::{Delta, Run};
+pub use departures::{Departure, DepartureError, Departures, Reach, still_due};
 pub use document::{DOCUMENT_MAX, Node, PATHS_MAX, Row, Write, path_text};
 pub use encode::DecodeError;
 pub use exchange::{Applied, Config, Effect, Exchange, Input, Note, Proposal};
@@ -138,7 +141,7 @@ pub use kind::{Exists, Rules, Shown, Type, Unfit};
 pub use members::{Freezing, Frozen, Members, MembersError};
 pub use message::Message;
 pub use ranges::{Answer, Claim, Digest, Index, LIST_MAX, Ranges, Short, Sum, WAYS};
-pub use rebase::{Rebase, adopted, may_adopt, rebase};
+pub use rebase::{Absent, Made, adopted, reissue};
 pub use revision::{EPOCH_UNIX_MS, Stamp, Whose, whose};
 pub use roster::{Charter, Roster};
 pub use schema::Schema;

@@ -9,7 +9,7 @@
 //! A site that was silent for a month holds up what others may forget, so it is *frozen*: every
 //! active site stops taking in of its slot, they agree on the most that one of them has (F), and
 //! the next table says so. From then on nothing past F of that slot counts. What the site made
-//! behind it, it makes again under its heir: see [`rebase`](crate::rebase()).
+//! behind it, it makes again under its heir: see [`reissue`](crate::reissue).
 //!
 //! What would surprise: slots are never used again, so 255 sites are the most there can ever be.
 
@@ -226,45 +226,53 @@ impl Members {
         counts.then(|| island.judge(bytes, unix_ms))
     }
 
-    /// The name under which an update counts: itself, or where it was frozen what its site made
-    /// of it. None if that site has no heir.
+    /// The slot under which the site of a slot goes on: its own while that is active. None while
+    /// it was not taken in again.
     #[must_use]
-    pub fn renamed(&self, mut dot: Dot) -> Option<Dot> {
+    pub fn heir(&self, mut slot: Slot) -> Option<Slot> {
         // An heir may have been frozen too; a slot is never used twice, so this ends.
-        while let Some(frozen) = self.frozen.get(&dot.slot) {
-            if dot.seq <= frozen.through {
-                break;
-            }
-            dot = Dot {
-                slot: frozen.heir?,
-                seq: dot.seq - frozen.through,
-            };
+        while let Some(frozen) = self.frozen.get(&slot) {
+            slot = frozen.heir?;
         }
-        Some(dot)
+        self.active.contains_key(&slot).then_some(slot)
     }
 
-    /// What a vector of before covers by the names that count: of a frozen slot F, and what was
-    /// behind it under its heir. What has no heir is left out.
-    #[must_use]
-    pub fn renamed_all(&self, vector: &Vector) -> Vector {
-        let mut renamed = Vector::new();
-        for (slot, seq) in vector.iter() {
-            let mut dot = Dot { slot, seq };
-            while let Some(frozen) = self.frozen.get(&dot.slot) {
-                renamed.raise(dot.slot, dot.seq.min(frozen.through));
-                match frozen.heir {
-                    Some(slot) if dot.seq > frozen.through => {
-                        let seq = dot.seq - frozen.through;
-                        dot = Dot { slot, seq };
-                    }
-                    Some(_) | None => break,
-                }
-            }
-            if !self.frozen.contains_key(&dot.slot) {
-                renamed.raise(dot.slot, dot.seq);
-            }
+    /// The next table, in which a site that was left out is taken in again under a slot that was
+    /// never used.
+    ///
+    /// # Errors
+    ///
+    /// If its slot goes on, or has an heir that does; if the new one was used before.
+    pub fn taken_back(
+        &self,
+        slot: Slot,
+        heir: Slot,
+        since_unix_ms: u64,
+    ) -> Result<Self, MembersError> {
+        if self.is_used(heir) || heir < slot {
+            return Err(MembersError::Used { slot: heir });
         }
-        renamed
+        let mut next = self.next();
+        let mut last = slot;
+        while let Some(later) = next.frozen.get(&last).and_then(|it| it.heir) {
+            last = later;
+        }
+        let Some(frozen) = next.frozen.get_mut(&last) else {
+            return Err(MembersError::Used { slot: last });
+        };
+        frozen.heir = Some(heir);
+        next.active.insert(heir, since_unix_ms);
+        Ok(next)
+    }
+
+    /// As much of a vector as counts.
+    #[must_use]
+    pub fn counted(&self, vector: &Vector) -> Vector {
+        let mut counted = vector.clone();
+        for (slot, frozen) in &self.frozen {
+            counted.lower(*slot, frozen.through);
+        }
+        counted
     }
 
     /// Writes it down.

@@ -27,6 +27,9 @@ use crate::encode::{DecodeError, Reader, put_body, put_varint};
 const VERSION: u8 = 1;
 /// Into how many a range that differs is cut.
 pub const WAYS: u64 = 16;
+/// A part may be a quarter longer than another: a bound is cheap where a page begins. Three steps
+/// of it do not make of 15 keys more than are listed.
+const NEAR: u64 = 4;
 /// A range of so many keys is listed.
 pub const LIST_MAX: u64 = 32;
 /// Who has so many more keys than were listed says of which parts, instead of naming all.
@@ -137,14 +140,24 @@ pub trait Index {
     fn key(&self, from: &[u8], to: &[u8], place: u64) -> Option<Bytes>;
     /// All keys of a range with what is sent of their digests, in order.
     fn list(&self, from: &[u8], to: &[u8]) -> Vec<(Bytes, Short)>;
-    /// The shortest bound before the key at a place among all, counted from 0, and what lies
-    /// before it; the place is not behind the last key.
-    fn bound(&self, place: u64) -> (Bytes, Sum) {
-        let before = place.checked_sub(1).and_then(|it| self.key(b"", b"", it));
-        let key = self.key(b"", b"", place).unwrap_or_default();
-        let bound = separator(&before.unwrap_or_default(), &key);
-        let sum = self.sum(b"", &bound);
-        (bound, sum)
+    /// What lies before each of some bounds, which rise; none is empty.
+    fn before(&self, bounds: &[&[u8]]) -> Vec<Sum> {
+        let all = bounds.iter();
+        all.map(|bound| self.sum(b"", bound)).collect()
+    }
+    /// Bounds before the keys at some places among all, counted from 0, and what lies before each.
+    ///
+    /// Places rise by more than `near`, begin behind it, and none is behind the last key. A bound
+    /// may lie up to `near` keys before its place, where that is cheaper.
+    fn bounds(&self, places: &[u64], _near: u64) -> Vec<(Bytes, Sum)> {
+        let bound = |place: &u64| {
+            let before = place.checked_sub(1).and_then(|it| self.key(b"", b"", it));
+            let key = self.key(b"", b"", *place).unwrap_or_default();
+            let bound = separator(&before.unwrap_or_default(), &key);
+            let sum = self.sum(b"", &bound);
+            (bound, sum)
+        };
+        places.iter().map(bound).collect()
     }
 }
 
@@ -205,8 +218,13 @@ impl Ranges {
     #[must_use]
     pub fn first(index: &impl Index, theirs: &Short) -> Self {
         let mut ranges = Self::default();
-        if index.sum(b"", b"").short() != *theirs {
-            ranges.cut(&mut Sums::new(index), (b"", b""));
+        let all = index.sum(b"", b"");
+        if all.short() != *theirs {
+            ranges.cut(
+                index,
+                (&Bytes::new(), &Bytes::new()),
+                (&Sum::default(), &all),
+            );
         }
         ranges
     }
@@ -219,7 +237,7 @@ impl Ranges {
 
     /// Holds what the other side says against an index.
     ///
-    /// Cost: a sum for each digest, sixteen more and fifteen keys for each that differs, a list
+    /// Cost: one walk of the index for all bounds, one more for each digest that differs, a list
     /// for each list.
     #[must_use]
     pub fn answer(&self, index: &impl Index) -> Answer {
@@ -232,34 +250,29 @@ impl Ranges {
     pub fn answer_within(&self, index: &impl Index, bytes_max: usize) -> Answer {
         let mut answer = Answer::default();
         let (mut from, mut bytes) = (Bytes::new(), 0);
-        let mut sums = Sums::new(index);
-        for (to, claim) in &self.parts {
+        let mut before = Sum::default();
+        for ((to, claim), end) in self.parts.iter().zip(self.ends(index)) {
+            let ours = end.minus(&before);
             let is_short = bytes >= bytes_max;
             let (parts, keys) = (answer.ranges.parts.len(), answer.differing.len());
             match claim {
                 Claim::Skip => answer.ranges.skip(to),
                 Claim::Digest(_) | Claim::List(_) if is_short => {
-                    let ours = sums.of(&from, to).short();
+                    let ours = ours.short();
                     if *claim == Claim::Digest(ours) {
                         answer.ranges.skip(to);
                     } else {
                         answer.ranges.parts.push((to.clone(), Claim::Digest(ours)));
                     }
                 }
-                Claim::Digest(short) => {
-                    if sums.of(&from, to).short() == *short {
-                        answer.ranges.skip(to);
-                    } else {
-                        answer.ranges.cut(&mut sums, (&from, to));
-                    }
-                }
-                Claim::List(_) if sums.of(&from, to).count > MANY => {
-                    answer.ranges.cut(&mut sums, (&from, to));
-                }
-                Claim::List(theirs) => {
+                Claim::Digest(short) if ours.short() == *short => answer.ranges.skip(to),
+                Claim::List(theirs) if ours.count <= MANY => {
                     let ours = index.list(&from, to);
                     answer.differing.extend(differing(&ours, theirs));
                     answer.ranges.skip(to);
+                }
+                Claim::Digest(_) | Claim::List(_) => {
+                    answer.ranges.cut(index, (&from, to), (&before, &ours));
                 }
             }
             // What is done with costs nothing, or a message might say nothing else for ever.
@@ -269,7 +282,7 @@ impl Ranges {
                 let keys = answer.differing.iter().skip(keys);
                 bytes += said.chain(keys.map(Bytes::len)).sum::<usize>();
             }
-            from = to.clone();
+            (from, before) = (to.clone(), end);
         }
         let is_done = |(_, claim): &(Bytes, Claim)| *claim == Claim::Skip;
         if answer.ranges.parts.iter().all(is_done) {
@@ -286,26 +299,42 @@ impl Ranges {
         }
     }
 
-    /// Says more of a range: in parts of as many keys each, or key by key.
-    fn cut(&mut self, sums: &mut Sums<'_, impl Index>, (from, to): (&[u8], &[u8])) {
-        let count = sums.of(from, to).count;
-        let (index, first) = (sums.index, sums.before(from).count);
-        let end = Bytes::copy_from_slice(to);
+    /// What lies before the end of each range.
+    fn ends(&self, index: &impl Index) -> Vec<Sum> {
+        let ends = self.parts.iter().map(|(to, _)| &**to);
+        let bounds: Vec<&[u8]> = ends.filter(|to| !to.is_empty()).collect();
+        let mut sums = index.before(&bounds);
+        if sums.len() < self.parts.len() {
+            sums.push(index.sum(b"", b""));
+        }
+        sums
+    }
+
+    /// Says more of a range, of what lies before it and what it amounts to: in parts of about as
+    /// many keys each, or key by key.
+    fn cut(
+        &mut self,
+        index: &impl Index,
+        (from, to): (&Bytes, &Bytes),
+        (before, ours): (&Sum, &Sum),
+    ) {
+        let count = ours.count;
         if count <= LIST_MAX {
-            self.parts.push((end, Claim::List(index.list(from, to))));
+            let keys = index.list(from, to);
+            self.parts.push((to.clone(), Claim::List(keys)));
             return;
         }
-        let mut begin = Bytes::copy_from_slice(from);
-        for part in 1..=WAYS {
-            let bound = if part == WAYS {
-                end.clone()
-            } else {
-                sums.bound(first + count * part / WAYS)
-            };
-            let short = sums.of(&begin, &bound).short();
-            self.parts.push((bound.clone(), Claim::Digest(short)));
-            begin = bound;
+        let places: Vec<u64> = (1..WAYS)
+            .map(|part| before.count + count * part / WAYS)
+            .collect();
+        let mut begin = *before;
+        for (bound, end) in index.bounds(&places, count / WAYS / NEAR) {
+            let short = end.minus(&begin).short();
+            self.parts.push((bound, Claim::Digest(short)));
+            begin = end;
         }
+        let short = before.plus(ours).minus(&begin).short();
+        self.parts.push((to.clone(), Claim::Digest(short)));
     }
 
     /// Writes it down.
@@ -374,59 +403,6 @@ impl Ranges {
         }
         reader.end(what)?;
         Ok(Self { parts })
-    }
-}
-
-/// Sums of ranges of which one mostly begins where the one before it ended, or ends where that
-/// did: each bound costs one way through the index.
-struct Sums<'a, I> {
-    index: &'a I,
-    /// The bounds that were asked for last, and what lies before each.
-    known: [(Bytes, Sum); 2],
-}
-
-impl<'a, I: Index> Sums<'a, I> {
-    fn new(index: &'a I) -> Self {
-        let none = (Bytes::new(), Sum::default());
-        let known = [none.clone(), none];
-        Self { index, known }
-    }
-
-    /// What all keys before a bound amount to; nothing lies before the empty one.
-    fn before(&mut self, bound: &[u8]) -> Sum {
-        if bound.is_empty() {
-            return Sum::default();
-        }
-        let found = self.known.iter().find(|(it, _)| **it == *bound);
-        if let Some((_, sum)) = found {
-            return *sum;
-        }
-        let sum = self.index.sum(b"", bound);
-        self.know(Bytes::copy_from_slice(bound), sum);
-        sum
-    }
-
-    fn know(&mut self, bound: Bytes, sum: Sum) {
-        self.known.swap(0, 1);
-        self.known[1] = (bound, sum);
-    }
-
-    /// A bound before the key at a place.
-    fn bound(&mut self, place: u64) -> Bytes {
-        let (bound, sum) = self.index.bound(place);
-        self.know(bound.clone(), sum);
-        bound
-    }
-
-    fn of(&mut self, from: &[u8], to: &[u8]) -> Sum {
-        if to.is_empty() && from.is_empty() {
-            return self.index.sum(b"", b"");
-        }
-        if to.is_empty() {
-            return self.index.sum(b"", b"").minus(&self.before(from));
-        }
-        let before = self.before(from);
-        self.before(to).minus(&before)
     }
 }
 

@@ -59,6 +59,15 @@ impl Stamp {
         Self { ms, count, ..self }
     }
 
+    /// Where its island goes on under another slot that begins at a moment: behind this.
+    #[must_use]
+    pub fn moved(self, slot: Slot, unix_ms: u64) -> Self {
+        let since = Self::since(slot, unix_ms);
+        let ms = since.ms.max(self.ms + 1);
+        assert!(ms <= MS_MAX, "revisions are used up");
+        Self { ms, ..since }
+    }
+
     /// The number that clients see.
     #[must_use]
     pub fn revision(self) -> Revision {

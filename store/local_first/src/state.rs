@@ -248,7 +248,7 @@ impl State {
     }
 
     /// With those whole documents broken up that the other side has broken up.
-    fn broken_like(&self, other: &Self) -> Self {
+    pub(crate) fn broken_like(&self, other: &Self) -> Self {
         let mut like = self.clone();
         like.siblings.clear();
         for sibling in &self.siblings {

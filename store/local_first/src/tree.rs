@@ -2,7 +2,8 @@
 //!
 //! A B-tree whose pages are shared: a change copies one path, a copy that is kept for a session
 //! is one reference. Each page
-//! carries what all below it amounts to, so a range is summed at the cost of its two edges, and
+//! carries what all below it amounts to, so a range is summed at the cost of its two edges, many
+//! bounds are found in one walk, one where a page begins costs nearly nothing, and
 //! [`Ranges`](crate::Ranges) finds what differs without looking at what agrees. Pages leave as
 //! bytes when the engine makes a checkpoint, and only those that changed; a start reads them
 //! and hashes nothing.
@@ -195,8 +196,18 @@ impl Index for Tree {
         self.root.list(from, to)
     }
 
-    fn bound(&self, place: u64) -> (Bytes, Sum) {
-        self.root.bound(place)
+    fn before(&self, bounds: &[&[u8]]) -> Vec<Sum> {
+        let mut found = Vec::with_capacity(bounds.len());
+        let all = (&[][..], Sum::default());
+        self.root.before_each(all, bounds, &mut found);
+        found
+    }
+
+    fn bounds(&self, places: &[u64], near: u64) -> Vec<(Bytes, Sum)> {
+        let mut found = Vec::with_capacity(places.len());
+        let all = (&Bytes::new(), Sum::default());
+        self.root.bounds(all, places, near, &mut found);
+        found
     }
 }
 
@@ -284,42 +295,77 @@ impl Node {
         }
     }
 
-    /// A bound before the key at a place, and what lies before it: by counts alone.
-    fn bound(&self, place: u64) -> (Bytes, Sum) {
-        let (mut node, mut rest, mut sum) = (self, place, Sum::default());
-        // What ends right before the page that it goes down to.
-        let mut before: Option<&Self> = None;
-        loop {
-            match &node.kids {
-                Kids::Inner(children) => {
-                    let mut left = None;
-                    let mut all = children.iter().peekable();
-                    while let Some(child) = all.next_if(|it| rest >= it.sum.count) {
-                        rest -= child.sum.count;
-                        sum = sum.plus(&child.sum);
-                        left = Some(child);
-                    }
-                    before = match (left, before.map(|it| &it.kids)) {
-                        (Some(left), _) => Some(&left.node),
-                        (None, Some(Kids::Inner(more))) => more.last().map(|it| &*it.node),
-                        (None, Some(Kids::Leaf(_)) | None) => None,
-                    };
-                    let Some(child) = all.next() else {
-                        return (Bytes::new(), sum);
-                    };
-                    node = &child.node;
+    /// What all keys before each of some bounds amount to, which rise and lie in this node: one
+    /// that it begins with needs no look into it. `low` is that, with what lies before it.
+    fn before_each(&self, (low, mut sum): (&[u8], Sum), bounds: &[&[u8]], found: &mut Vec<Sum>) {
+        let is_low = bounds.first().is_some_and(|it| *it == low);
+        found.extend(is_low.then_some(sum));
+        let mut bounds = &bounds[usize::from(is_low)..];
+        let mut at = 0;
+        match &self.kids {
+            Kids::Leaf(keys) => {
+                for bound in bounds {
+                    let more = keys[at..].partition_point(|(key, _)| **key < **bound);
+                    sum = sum.plus(&sum_of(&keys[at..at + more]));
+                    at += more;
+                    found.push(sum);
                 }
-                Kids::Leaf(keys) => {
-                    let at = usize::try_from(rest).expect("a page is short");
-                    let last = match before.map(|it| &it.kids) {
-                        Some(Kids::Leaf(keys)) => keys.last(),
-                        Some(Kids::Inner(_)) | None => None,
-                    };
-                    let previous = at.checked_sub(1).map_or(last, |it| keys.get(it));
-                    let previous = previous.map(|(key, _)| &**key).unwrap_or_default();
-                    let key = keys.get(at).map(|(key, _)| &**key).unwrap_or_default();
-                    let sum = sum.plus(&sum_of(&keys[..at.min(keys.len())]));
-                    return (separator(previous, key), sum);
+            }
+            Kids::Inner(children) => {
+                while let Some(bound) = bounds.first() {
+                    let more = children[at + 1..].partition_point(|it| *it.first <= **bound);
+                    let passed = children[at..at + more].iter();
+                    sum = passed.fold(sum, |sum, it| sum.plus(&it.sum));
+                    at += more;
+                    let end = children.get(at + 1).map(|it| &*it.first);
+                    let is_here = |bound: &&&[u8]| end.is_none_or(|end| **bound < end);
+                    let count = bounds.iter().take_while(is_here).count();
+                    let (here, rest) = bounds.split_at(count);
+                    let low = if at == 0 { low } else { &children[at].first };
+                    children[at].node.before_each((low, sum), here, found);
+                    bounds = rest;
+                }
+            }
+        }
+    }
+
+    /// Bounds before the keys at some places, which lie in this node: where it or a page below it
+    /// begins, if that is near before the place. `low` is where it begins, with what lies before.
+    fn bounds(
+        &self,
+        (low, mut sum): (&Bytes, Sum),
+        places: &[u64],
+        near: u64,
+        found: &mut Vec<(Bytes, Sum)>,
+    ) {
+        let is_low = places.first().is_some_and(|it| *it <= sum.count + near);
+        found.extend(is_low.then(|| (low.clone(), sum)));
+        let mut places = &places[usize::from(is_low)..];
+        match &self.kids {
+            Kids::Leaf(keys) => {
+                let (begin, mut at) = (sum.count, 0);
+                for place in places {
+                    let to = usize::try_from(place - begin).expect("a page is short");
+                    let key = |at: usize| keys.get(at).map(|(key, _)| &**key).unwrap_or_default();
+                    sum = sum.plus(&sum_of(&keys[at..to]));
+                    at = to;
+                    let previous = at.checked_sub(1).map(key).unwrap_or_default();
+                    found.push((separator(previous, key(at)), sum));
+                }
+            }
+            Kids::Inner(children) => {
+                for (at, child) in children.iter().enumerate() {
+                    let end = sum.plus(&child.sum);
+                    let count = places.iter().take_while(|it| **it < end.count).count();
+                    let (here, rest) = places.split_at(count);
+                    if !here.is_empty() {
+                        let low = if at == 0 { low } else { &child.first };
+                        child.node.bounds((low, sum), here, near, found);
+                    }
+                    (places, sum) = (rest, end);
+                    if places.is_empty() {
+                        break;
+                    }
                 }
             }
         }

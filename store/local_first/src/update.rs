@@ -14,11 +14,13 @@
 //!         varint length, rest of path; of those that are set: varint length, value)
 //!       6 varint key length, key; varint end length, end (exclusive; empty for none)
 //!       7 varint key length, key
+//!       8 u64 hlc; vector; a change of another kind but 6
 //! ```
 //!
 //! All numbers are little-endian. A slot's updates are a chain: each names the hash of the one
 //! before it, so two sites that have the same newest one have the same whole.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -106,6 +108,15 @@ pub enum Change {
         /// The key.
         key: Bytes,
     },
+    /// What a site that was left out makes again: as of what it had seen of the key, and then.
+    Again {
+        /// What it replaces: of each slot up to there, and no more.
+        seen: Vector,
+        /// When it was made first.
+        hlc: Hlc,
+        /// What it is.
+        change: Box<Self>,
+    },
 }
 
 impl Change {
@@ -126,8 +137,39 @@ impl Change {
             | Self::DeleteRange { .. }
             | Self::Add { .. }
             | Self::Paths { .. }
-            | Self::Erase { .. } => None,
+            | Self::Erase { .. }
+            | Self::Again { .. } => None,
         }
+    }
+
+    /// The key that it changes; none if it is a range.
+    #[must_use]
+    pub fn key(&self) -> Option<&Bytes> {
+        match self {
+            Self::Put { key, .. }
+            | Self::Delete { key }
+            | Self::Add { key, .. }
+            | Self::Paths { key, .. }
+            | Self::Erase { key } => Some(key),
+            Self::DeleteRange { .. } => None,
+            Self::Again { change, .. } => change.key(),
+        }
+    }
+
+    /// The update as it is of account for this change, and what is changed: what is made again is
+    /// of another time, and saw something else.
+    #[must_use]
+    pub fn in_its_time<'a>(&'a self, update: &Update) -> Option<(Update, &'a Self)> {
+        let Self::Again { seen, hlc, change } = self else {
+            return None;
+        };
+        let then = Update {
+            hlc: *hlc,
+            deps: seen.clone(),
+            changes: Vec::new(),
+            ..*update
+        };
+        Some((then, change))
     }
 }
 
@@ -247,6 +289,19 @@ impl Sealed {
             changes.push(decode_change(&mut reader)?);
         }
         reader.end(what)?;
+        // What was made again saw nothing that its site lacks: others could not have it either.
+        let is_behind = |change: &Change| match change {
+            Change::Again { seen, .. } => deps.is_at_least(seen),
+            Change::Put { .. }
+            | Change::Delete { .. }
+            | Change::DeleteRange { .. }
+            | Change::Add { .. }
+            | Change::Paths { .. }
+            | Change::Erase { .. } => true,
+        };
+        if !changes.iter().all(is_behind) {
+            return Err(DecodeError::Wrong { what });
+        }
         let update = Update {
             dot: Dot { slot, seq },
             epoch,
@@ -277,6 +332,7 @@ fn size_hint(change: &Change) -> usize {
         | Change::Add { key, .. }
         | Change::Paths { key, .. }
         | Change::Erase { key } => key.len(),
+        Change::Again { change, .. } => size_hint(change) + 64,
     }
 }
 
@@ -312,12 +368,36 @@ fn encode_change(change: &Change, out: &mut BytesMut) {
             out.put_u8(7);
             put_body(out, key);
         }
+        Change::Again { seen, hlc, change } => {
+            out.put_u8(8);
+            out.put_u64_le(hlc.value());
+            seen.encode(out);
+            encode_change(change, out);
+        }
     }
 }
 
 fn decode_change(reader: &mut Reader) -> Result<Change, DecodeError> {
     let what = "a change";
     match reader.byte(what)? {
+        8 => {
+            let hlc = Hlc::new(reader.u64(what)?);
+            let seen = Vector::decode(reader)?;
+            let kind = reader.byte(what)?;
+            if kind == 6 {
+                return Err(DecodeError::Wrong { what });
+            }
+            let change = Box::new(decode_kind(kind, reader)?);
+            Ok(Change::Again { seen, hlc, change })
+        }
+        kind => decode_kind(kind, reader),
+    }
+}
+
+/// A change of any kind that stands in no other.
+fn decode_kind(kind: u8, reader: &mut Reader) -> Result<Change, DecodeError> {
+    let what = "a change";
+    match kind {
         1 => Ok(Change::Put {
             key: reader.body(what)?,
             lease: reader.varint(what)?.cast_signed(),

@@ -109,6 +109,16 @@ impl Vector {
         }
     }
 
+    /// Covers a slot up to `seq`, at most.
+    pub(crate) fn lower(&mut self, slot: Slot, seq: u64) {
+        if let Ok(at) = self.seqs.binary_search_by_key(&slot, |(it, _)| *it) {
+            self.seqs[at].1 = self.seqs[at].1.min(seq);
+            if seq == 0 {
+                self.seqs.remove(at);
+            }
+        }
+    }
+
     /// Covers all that either covers.
     pub fn join(&mut self, other: &Self) {
         for (slot, seq) in other.iter() {

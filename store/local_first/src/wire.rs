@@ -220,6 +220,11 @@ impl Proposal {
                 out.put_u8(10);
                 out.put_u64_le(*run);
             }
+            Self::Rebase { session, keys } => {
+                out.put_u8(11);
+                out.put_u64_le(*session);
+                put_varint(out, *keys);
+            }
         }
     }
 
@@ -239,6 +244,7 @@ impl Proposal {
             | Self::Join { .. }
             | Self::GiveUp { .. }
             | Self::Stop(_)
+            | Self::Rebase { .. }
             | Self::SetBack { .. } => 0,
         };
         bodies + 32
@@ -275,6 +281,10 @@ impl Proposal {
             9 => Self::Stop(reader.slot()?),
             10 => Self::SetBack {
                 run: reader.u64(what)?,
+            },
+            11 => Self::Rebase {
+                session: reader.u64(what)?,
+                keys: reader.varint(what)?,
             },
             _unknown => return Err(DecodeError::Wrong { what }),
         };

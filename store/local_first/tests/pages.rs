@@ -76,6 +76,33 @@ fn check(tree: &impl Index, twin: &Twin, prng: &mut Prng) {
         assert_eq!(tree.key(&from, &to, place), twin.key(&from, &to, place));
     }
     assert_eq!(tree.sum(b"", b""), twin.sum(b"", b""));
+    check_bounds(tree, twin, prng);
+}
+
+/// Many bounds in one walk are as each by itself; those that it finds lie near their places.
+fn check_bounds(tree: &impl Index, twin: &Twin, prng: &mut Prng) {
+    let mut named: Vec<Bytes> = (0..9).map(|_| Tree::name(&some_key(prng))).collect();
+    named.retain(|it| !it.is_empty());
+    named.sort();
+    named.dedup();
+    let named: Vec<&[u8]> = named.iter().map(|it| &**it).collect();
+    assert_eq!(tree.before(&named), twin.before(&named));
+    let count = twin.sum(b"", b"").count;
+    let near = prng.below(90);
+    let mut places = vec![near + 1 + prng.below(3)];
+    while let Some(last) = places.last().filter(|it| **it < count) {
+        places.push(last + near + 1 + prng.below(40));
+    }
+    places.pop();
+    let found = tree.bounds(&places, near);
+    assert_eq!(found.len(), places.len());
+    for ((bound, sum), place) in found.iter().zip(&places) {
+        assert_eq!(*sum, twin.sum(b"", bound));
+        assert!(!bound.is_empty() && sum.count <= *place && sum.count + near >= *place);
+    }
+    assert!(found.is_sorted_by(|one, other| one.0 < other.0));
+    let exact = tree.bounds(&places, 0).into_iter();
+    assert!(exact.map(|(_, sum)| sum.count).eq(places));
 }
 
 /// A disk on which only what was written and not freed can be read.

@@ -64,6 +64,10 @@ fn a_charter_comes_back_as_it_was_and_only_newer_tables_count() {
         Proposal::Follow(roster(&third)),
         Proposal::Stop(slot(2)),
         Proposal::SetBack { run: 7 },
+        Proposal::Rebase {
+            session: 7,
+            keys: 300,
+        },
     ] {
         assert_eq!(Proposal::decode(&encoded(&entry)), Ok(entry));
     }

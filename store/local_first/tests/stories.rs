@@ -231,6 +231,26 @@ fn who_has_another_story_than_the_one_that_counts_takes_no_more_writes() {
 }
 
 #[test]
+fn who_has_more_of_a_slot_than_counts_takes_no_more_writes() {
+    let (b, mut c) = parted();
+    let members = Members::new((1..=3).map(|it| (slot(it), 0)));
+    let nodes = [(slot(2), vec![2]), (slot(3), vec![3])];
+    let followed = |through| {
+        let chain = b.island.tips()[&slot(1)].chain;
+        let members = members.let_go(slot(1), through, chain);
+        let (members, nodes) = (members.expect("others stay"), nodes.clone().into());
+        let mut charter = Charter::default();
+        assert!(charter.follow(Roster { members, nodes }));
+        Input::Applied(Applied::Followed(charter))
+    };
+    let stop = Effect::Propose(Proposal::SetBack { run: 3 });
+    assert!(!c.step(followed(3)).contains(&stop), "it may be on the way");
+    let effects = c.step(followed(1));
+    assert!(effects.contains(&stop), "{effects:?}");
+    assert!(effects.contains(&Effect::Note(Note::Astray(dot(1, 2)))));
+}
+
+#[test]
 fn who_is_behind_in_another_story_notices_where_they_part() {
     let (mut b, mut c) = parted();
     let key = Bytes::from("k");

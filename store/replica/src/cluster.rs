@@ -302,7 +302,7 @@ impl Replica {
                         .push(holm_raft::Input::Message { from, message });
                 }
             }
-            Message::Island(word) => self.hear_island(now, from, word),
+            Message::Island(by, word) => self.hear_island(now, (from, by), word),
             // Who does not belong here is not told anything.
             Message::Ask(_) if !group.raft.configuration().contains(from) => {}
             Message::Ask(Ask { id, op, wish }) => {

@@ -90,7 +90,7 @@ impl Company {
                     self.peer(now, from).asked = Some(now);
                 }
             }
-            Message::Told(_) | Message::Island(_) => {}
+            Message::Told(_) | Message::Island(..) => {}
         }
     }
 
@@ -253,7 +253,7 @@ impl Waiting {
 const fn is_word(message: &Message) -> bool {
     match message {
         Message::Raft(raft) => matches!(raft.body, Body::Commit { .. }),
-        Message::Ask(_) | Message::Told(_) | Message::Island(_) => false,
+        Message::Ask(_) | Message::Told(_) | Message::Island(..) => false,
     }
 }
 

@@ -10,10 +10,13 @@
 //!  0 1  version = 1     8 8  id          24 8  first number (lease, node, seconds, op)
 //!  1 1  what           16 8  op          32 8  second number, or 0
 //!  2 6  0
+//!
+//! of islands   0 1  slot of who speaks     1 ..  the word
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use holm_base::{NodeId, Op};
+use holm_local_first::{DecodeError, Message as IslandWord, Slot};
 use holm_raft::{Change, Outcome, Refused};
 
 const VERSION: u8 = 1;
@@ -28,8 +31,9 @@ pub enum Message {
     Ask(Ask),
     /// The leader's answer.
     Told(Told),
-    /// What islands of a local-first keyspace say.
-    Island(holm_local_first::Message),
+    /// What an island of a local-first keyspace says, and by which slot: a node that was let go and
+    /// came back has another. None where that is not said, as before there were such nodes.
+    Island(Option<Slot>, IslandWord),
 }
 
 /// A question to the leader.
@@ -114,7 +118,7 @@ pub enum MessageError {
     Raft(#[from] holm_raft::DecodeError),
     /// An island's words are malformed.
     #[error("decode a message between islands")]
-    Island(#[from] holm_local_first::DecodeError),
+    Island(#[from] DecodeError),
     /// A question or an answer is malformed.
     #[error("decode a question to the leader or its answer")]
     Malformed,
@@ -127,8 +131,16 @@ impl Message {
     pub const KIND_ASK: u8 = 17;
     /// The kind of frame that carries an answer.
     pub const KIND_TOLD: u8 = 18;
+    /// The kind of frame that carries what islands say without their slot. Not sent any more.
+    const KIND_ISLAND_UNNAMED: u8 = 19;
     /// The kind of frame that carries what islands say.
-    pub const KIND_ISLAND: u8 = 19;
+    pub const KIND_ISLAND: u8 = 20;
+
+    /// Whether frames of this kind carry what islands say.
+    #[must_use]
+    pub const fn is_of_islands(kind: u8) -> bool {
+        matches!(kind, Self::KIND_ISLAND | Self::KIND_ISLAND_UNNAMED)
+    }
 
     /// The kind of frame that carries it.
     #[must_use]
@@ -137,7 +149,8 @@ impl Message {
             Self::Raft(_) => Self::KIND_RAFT,
             Self::Ask(_) => Self::KIND_ASK,
             Self::Told(_) => Self::KIND_TOLD,
-            Self::Island(_) => Self::KIND_ISLAND,
+            Self::Island(None, _) => Self::KIND_ISLAND_UNNAMED,
+            Self::Island(Some(_), _) => Self::KIND_ISLAND,
         }
     }
 
@@ -154,7 +167,7 @@ impl Message {
             ),
             Self::Ask(_) | Self::Told(_) => true,
             // What one island says to another must arrive in order.
-            Self::Island(_) => false,
+            Self::Island(..) => false,
         }
     }
 
@@ -170,7 +183,10 @@ impl Message {
                 let (what, first, second) = word_numbers(told.word);
                 put(out, what, (told.id, told.op), (first, second));
             }
-            Self::Island(message) => message.encode(out),
+            Self::Island(by, word) => {
+                by.iter().for_each(|slot| out.put_u8(slot.value()));
+                word.encode(out);
+            }
         }
     }
 
@@ -192,8 +208,14 @@ impl Message {
                 let word = word(what, numbers).ok_or(MessageError::Malformed)?;
                 Ok(Self::Told(Told { id, op, word }))
             }
-            Self::KIND_ISLAND => Ok(Self::Island(holm_local_first::Message::decode(bytes)?)),
-            1..=15 | 20..=u8::MAX | 0 => Err(MessageError::Kind { kind }),
+            Self::KIND_ISLAND_UNNAMED => Ok(Self::Island(None, IslandWord::decode(bytes)?)),
+            Self::KIND_ISLAND => {
+                let slot = bytes.first().copied().and_then(Slot::new);
+                let slot = slot.ok_or(MessageError::Malformed)?;
+                let word = IslandWord::decode(&bytes.slice(1..))?;
+                Ok(Self::Island(Some(slot), word))
+            }
+            1..=15 | 21..=u8::MAX | 0 => Err(MessageError::Kind { kind }),
         }
     }
 }
@@ -349,6 +371,19 @@ mod tests {
             }
         }
         assert_eq!(read, 8 + 8 + 13, "all are known");
+    }
+
+    #[test]
+    fn what_an_island_says_comes_with_its_slot_or_as_before_without() {
+        let word = IslandWord::Done { session: 9 };
+        for by in [None, Slot::new(1), Slot::new(255)] {
+            let message = Message::Island(by, word.clone());
+            assert_eq!(round(&message), Ok(message));
+        }
+        let mut bytes = BytesMut::from(&[0][..]);
+        word.encode(&mut bytes);
+        let nobody = Message::decode(Message::KIND_ISLAND, &bytes.freeze());
+        assert_eq!(nobody, Err(MessageError::Malformed));
     }
 
     #[test]

@@ -45,9 +45,10 @@ const PUSH_EVERY: Duration = Duration::from_millis(5);
 
 /// How long what others sent waits for more before it goes into the log: each entry costs a sync,
 /// which clients of this site wait behind, and the more islands there are, the more messages.
-const GATHER_EVERY: Duration = Duration::from_millis(5);
-/// So much of it does not wait.
-const GATHERED_MAX: usize = 64 << 10;
+/// Clients of this site see their own writes without it.
+const GATHER_EVERY: Duration = Duration::from_millis(20);
+/// So much of it does not wait: an entry's worth.
+const GATHERED_MAX: usize = TOGETHER_MAX;
 
 /// Which other islands there are, and how they are spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,13 +262,20 @@ impl Replica {
         self.shore.is_some()
     }
 
-    /// Another island spoke.
-    pub(crate) fn hear_island(&mut self, now: Time, from: NodeId, word: Word) {
+    /// Another island spoke, by that slot if it said so. A node that was let go and came back has
+    /// another slot than an older table says: what it says is of no account until the new one comes.
+    pub(crate) fn hear_island(
+        &mut self,
+        now: Time,
+        (from, by): (NodeId, Option<Slot>),
+        word: Word,
+    ) {
         let leads = self.is_leading();
         let Some(shore) = &mut self.shore else {
             return;
         };
-        let Some(slot) = shore.slot(from) else {
+        let slot = shore.slot(from);
+        let Some(slot) = slot.filter(|slot| by.is_none_or(|by| by == *slot)) else {
             return;
         };
         shore.hear(now, (slot, from), &word);
@@ -309,7 +317,11 @@ impl Replica {
         let charter = self.keyspace.charter().cloned();
         let shore = self.shore.as_mut().expect("it was there");
         shore.run = term;
-        shore.machine = Some(Exchange::new(shore.shores.config(term.value()), island));
+        let roster = charter.as_ref().and_then(holm_local_first::Charter::roster);
+        let heir = roster.and_then(|it| it.members.heir(island.slot()));
+        let heir = heir.filter(|heir| *heir != island.slot());
+        let machine = Exchange::new(shore.shores.config(term.value()), island);
+        shore.machine = Some(machine.under(heir));
         shore.told.push_back(Told::Start);
         let charter = charter.filter(|it| it.roster().is_some());
         let followed = charter.map(|it| Told::Applied(Applied::Followed(it)));
@@ -326,8 +338,17 @@ impl Replica {
         let applied = self.keyspace.take_applied();
         let own = self.keyspace.island().expect("it is one").slot();
         for it in &applied {
-            if let Applied::Followed(charter) = it {
-                shore.follow(charter, own);
+            match it {
+                Applied::Followed(charter) => shore.follow(charter, own),
+                Applied::Rebased(_) => {
+                    let charter = self.keyspace.charter();
+                    shore.follow(charter.expect("it is an island"), own);
+                }
+                Applied::Update(_)
+                | Applied::Began(_)
+                | Applied::Staged(_)
+                | Applied::Installed(..)
+                | Applied::GaveUp(_) => {}
             }
         }
         shore.told.extend(applied.into_iter().map(Told::Applied));
@@ -368,7 +389,8 @@ impl Replica {
     }
 
     fn step_shore(&mut self, now: Time, effects: &mut Effects<Effect>) {
-        let mut said = Said::default();
+        let own = self.keyspace.island().expect("it is one").slot();
+        let mut said = Said::by(own);
         loop {
             let Some(shore) = &mut self.shore else {
                 return;
@@ -548,16 +570,22 @@ impl Shore {
 }
 
 /// Updates that are said in one message to each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Said {
+    by: Slot,
     last: BTreeMap<NodeId, (Slot, Vec<Bytes>, usize)>,
 }
 
 impl Said {
+    const fn by(by: Slot) -> Self {
+        let last = BTreeMap::new();
+        Self { by, last }
+    }
+
     fn say(&mut self, to: NodeId, message: Word, effects: &mut Effects<Effect>) {
         let Word::Updates { slot, updates } = message else {
             self.end_one(to, effects);
-            let message = Message::Island(message);
+            let message = Message::Island(Some(self.by), message);
             let after = None;
             effects.push(Effect::Send { to, message, after });
             return;
@@ -578,7 +606,8 @@ impl Said {
     /// What was said to a site arrives in order.
     fn end_one(&mut self, to: NodeId, effects: &mut Effects<Effect>) {
         if let Some((slot, updates, _)) = self.last.remove(&to) {
-            let message = Message::Island(Word::Updates { slot, updates });
+            let word = Word::Updates { slot, updates };
+            let message = Message::Island(Some(self.by), word);
             let after = None;
             effects.push(Effect::Send { to, message, after });
         }

@@ -122,6 +122,16 @@ const WORDS: &[&str] = &[
     "/*",
 ];
 
+/// So many milliseconds, or what `cargo xtask fuzz` allows.
+fn budget(usual: u64) -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the budget of random tests is set outside"
+    )]
+    let asked = std::env::var("HOLM_FUZZ_MS").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
 /// A text with a few pieces taken out, doubled, or put in.
 fn mutated(input: &mut Unstructured<'_>, text: &str, words: &[&str]) -> Result<String> {
     let mut tokens: Vec<String> = text
@@ -216,7 +226,7 @@ fn statements_of_noise_are_refused_and_what_plans_runs() {
         attempt(&text, &rows);
         Ok(())
     })
-    .budget_ms(4_000);
+    .budget_ms(budget(4_000));
     assert!(tried > 100 && planned > 5, "{planned} of {tried} planned");
 }
 
@@ -229,7 +239,7 @@ fn tables_of_noise_are_refused() {
         attempt(&String::from_utf8_lossy(&bytes), &[]);
         Ok(())
     })
-    .budget_ms(1_500);
+    .budget_ms(budget(1_500));
 }
 
 #[test]
@@ -353,5 +363,5 @@ fn rows_of_noise_are_rows_bad_or_blank() {
         rows_of(&bytes, &reader).ok();
         Ok(())
     })
-    .budget_ms(3_000);
+    .budget_ms(budget(3_000));
 }

@@ -312,10 +312,21 @@ fn a_checked_file_that_is_damaged_or_another_is_refused() {
     }
 }
 
+/// How often: as many times as usual as there are seconds that `cargo xtask fuzz` allows.
+fn rounds(usual: u64) -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the budget of random tests is set outside"
+    )]
+    let asked = std::env::var("HOLM_FUZZ_MS").ok();
+    let asked: Option<u64> = asked.and_then(|text| text.parse().ok());
+    usual * (asked.unwrap_or(0) / 1_000).max(1)
+}
+
 #[test]
 fn noise_is_no_log() {
     let mut prng = Prng::new(5);
-    for _ in 0..1_000 {
+    for _ in 0..rounds(1_000) {
         let storage = three_flushes();
         for _ in 0..=prng.below(4) {
             let at = prng.below(3_000);

@@ -136,13 +136,24 @@ fn unknown_kinds_and_versions_are_named() {
     );
 }
 
+/// How often: as many times as usual as there are seconds that `cargo xtask fuzz` allows.
+fn rounds(usual: u64) -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the budget of random tests is set outside"
+    )]
+    let asked = std::env::var("HOLM_FUZZ_MS").ok();
+    let asked: Option<u64> = asked.and_then(|text| text.parse().ok());
+    usual * (asked.unwrap_or(0) / 1_000).max(1)
+}
+
 #[test]
 fn noise_is_refused_or_is_a_record() {
     let mut prng = Prng::new(9);
     let mut refused = 0;
     for record in records() {
         let whole = record.entry(5, 2);
-        for _ in 0..5_000 {
+        for _ in 0..rounds(5_000) {
             let mut entry = whole.clone();
             for _ in 0..=prng.below(3) {
                 if entry.body.is_empty() {

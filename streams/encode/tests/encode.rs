@@ -253,6 +253,17 @@ fn random_lanes_come_back() {
     }
 }
 
+/// How often: as many times as usual as there are seconds that `cargo xtask fuzz` allows.
+fn rounds(usual: u64) -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the budget of random tests is set outside"
+    )]
+    let asked = std::env::var("HOLM_FUZZ_MS").ok();
+    let asked: Option<u64> = asked.and_then(|text| text.parse().ok());
+    usual * (asked.unwrap_or(0) / 1_000).max(1)
+}
+
 #[test]
 fn noise_is_refused_or_is_a_lane() {
     let mut prng = Prng::new(23);
@@ -270,7 +281,7 @@ fn noise_is_refused_or_is_a_lane() {
                 .lane(2_000)
                 .expect_err("it is cut");
         }
-        for _ in 0..20_000 {
+        for _ in 0..rounds(20_000) {
             let mut noisy = bytes.clone();
             for _ in 0..=prng.below(3) {
                 let at = usize::try_from(prng.below(64) % u64::try_from(noisy.len()).unwrap())
@@ -281,7 +292,7 @@ fn noise_is_refused_or_is_a_lane() {
         }
     }
     assert!(refused > 10_000, "{refused}");
-    for _ in 0..20_000 {
+    for _ in 0..rounds(20_000) {
         let noise: Vec<u8> = (0..prng.below(80))
             .map(|_| u8::try_from(prng.below(256)).expect("it is there"))
             .collect();

@@ -1,24 +1,18 @@
-//! The routes that make, show and drop streams, and one connection.
-
-use std::convert::Infallible;
-use std::time::Duration;
+//! The routes that make, show and drop streams.
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::answer::{self, AnswerBody};
+use crate::connection;
 use crate::front::Front;
 use crate::plane::{Plane, PlaneError};
 
-/// A client that takes longer to send a request's head is closed.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// The body of a request that makes a stream.
 const BODY_MAX: usize = 256 << 10;
 
@@ -48,20 +42,7 @@ impl Service {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let service = hyper::service::service_fn(|request| async {
-            Ok::<_, Infallible>(self.answer(request).await)
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::select! {
-            // A client that breaks off has told us all there is to know.
-            ended = connection => drop(ended),
-            // A watcher never ends by itself, so there is nothing to wait for.
-            () = stop => {}
-        }
+        connection::serve(stream, |request| self.answer(request), stop).await;
     }
 
     /// Answers one request.

@@ -1,10 +1,8 @@
-//! Which path is answered how, and one connection.
+//! Which path is answered how.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use holm_connect::{Feed, Reader, View};
@@ -12,17 +10,12 @@ use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Body;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::answer::{self, AnswerBody};
-use crate::{events, live, page};
+use crate::{connection, events, live, page};
 
-/// A client that takes longer to send a request's head is closed.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The head of a request; a larger one is refused with 431.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Watchers at a time.
 const WATCHERS_MAX: usize = 1_000;
 
@@ -129,20 +122,7 @@ impl Front {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let service = hyper::service::service_fn(|request| async {
-            Ok::<_, Infallible>(self.answer(request).await)
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::select! {
-            // A client that breaks off has told us all there is to know.
-            ended = connection => drop(ended),
-            // A watcher never ends by itself, so there is nothing to wait for.
-            () = stop => {}
-        }
+        connection::serve(stream, |request| self.answer(request), stop).await;
     }
 
     /// Answers one request.

@@ -35,6 +35,7 @@
 
 mod admin;
 mod answer;
+mod connection;
 mod connectors;
 mod definition;
 mod events;

@@ -130,6 +130,9 @@ impl Slice {
                 }
                 continue;
             }
+            if input.is_dense() && state.add_exact_run(slot, rows.clone(), input.lane) {
+                continue;
+            }
             state.add(call.aggregate, rows.clone(), (slots, &self.rows), input);
         }
         sum_side_by_side(&mut sums);

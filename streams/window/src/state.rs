@@ -107,6 +107,23 @@ fn add_each<S: AddAssign + Copy, V: Copy + std::convert::Into<S>>(
     }
 }
 
+/// The sum of integers of 32 bits at most: of a batch's rows it fits 64.
+fn sum_of_few_bits<V: Copy + std::convert::Into<i64>>(values: &[V]) -> i128 {
+    i128::from(
+        values
+            .iter()
+            .fold(0, |sum: i64, value| sum + (*value).into()),
+    )
+}
+
+/// The sum of integers of 64 bits: halves are added up apart, so that neither wraps.
+fn sum_of_words(values: &[i64]) -> i128 {
+    let (high, low) = values.iter().fold((0_i64, 0_i64), |(high, low), value| {
+        (high + (value >> 32), low + (value & 0xffff_ffff))
+    });
+    (i128::from(high) << 32) + i128::from(low)
+}
+
 impl State {
     pub(crate) fn new(aggregate: Aggregate, has_filter: bool) -> Self {
         match aggregate {
@@ -338,6 +355,34 @@ impl State {
             return Some(&mut sums[slot]);
         }
         None
+    }
+
+    /// Adds rows of one slot to a sum of integers, side by side, for their order does not matter.
+    pub(crate) fn add_exact_run(
+        &mut self,
+        slot: usize,
+        rows: Range<usize>,
+        lane: Option<&Lane>,
+    ) -> bool {
+        let Self::Exact(sums, counts) = self else {
+            return false;
+        };
+        let Some(lane) = lane.filter(|_| counts.are_rows()) else {
+            return false;
+        };
+        sums[slot] += match lane.narrow_values() {
+            Some(Narrow::Bytes(it)) => sum_of_few_bits(&it[rows]),
+            Some(Narrow::Halves(it)) => sum_of_few_bits(&it[rows]),
+            Some(Narrow::Ints(it)) => sum_of_few_bits(&it[rows]),
+            Some(Narrow::Singles(_)) => return false,
+            None => {
+                let Values::Int(it) = lane.values() else {
+                    return false;
+                };
+                sum_of_words(&it[rows])
+            }
+        };
+        true
     }
 
     /// Adds the slots of another slice to ours. Both slices' rows are those before.

@@ -538,9 +538,15 @@ impl Engine {
             arena.reserve(ARENA_BYTES);
         }
         message.encode(arena);
+        let is_of_islands = Message::is_of_islands(message.kind());
+        let group = if is_of_islands {
+            self.shared.keyspace.0
+        } else {
+            self.group
+        };
         let parcel = Parcel {
             kind: message.kind(),
-            group: self.group,
+            group,
             is_control: message.is_control(),
             body: arena.split().freeze(),
         };
@@ -653,6 +659,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new("0", "0"));
         let shared = Shared {
             keyspace: (group, String::new()),
+            place: group,
             inbox: Arc::clone(&inbox),
             reader: replica.keyspace().reader(),
             hub: replica.keyspace().hub(),

@@ -45,6 +45,8 @@ const ISLAND_BODY_MAX: usize = holm_local_first::UPDATE_MAX / 2;
 pub(crate) struct Shared {
     /// The keyspace's group and name.
     pub(crate) keyspace: (GroupId, String),
+    /// Its number in the log and among the nodes of this site.
+    pub(crate) place: GroupId,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) reader: Reader,
     pub(crate) hub: Arc<Hub>,
@@ -120,6 +122,19 @@ impl Handle {
     #[must_use]
     pub fn group(&self) -> GroupId {
         self.shared.keyspace.0
+    }
+
+    /// Whether a frame of that kind is for it: islands say the keyspace's number, for what they
+    /// have at each is their own; nodes of one site say that of the place.
+    pub(crate) fn is_spoken_to(&self, group: GroupId, kind: u8) -> bool {
+        let shared = &self.shared;
+        let is_of_islands = Message::is_of_islands(kind);
+        group
+            == if is_of_islands {
+                shared.keyspace.0
+            } else {
+                shared.place
+            }
     }
 
     /// The watch hub.

@@ -45,8 +45,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What is to be known of a keyspace to open it.
 #[derive(Clone, Debug)]
 pub struct KeyspaceConfig {
-    /// Its number in the log and between nodes, never used twice.
+    /// Its number, never used twice.
     pub group: GroupId,
+    /// Its number in the log, in the names of files and among the nodes of this site. Another one
+    /// where an island was let go from here and came back: what is left of the first is not its.
+    pub place: GroupId,
     /// Its name.
     pub name: String,
     /// The id that its clients are shown as their cluster's.
@@ -141,11 +144,13 @@ impl Keyspaces {
 
     /// Ends a keyspace's threads once what it took is answered; its files stay. Blocks as
     /// [`crate::Node::stop`] does. Nothing if it is not open.
-    pub fn close(&self, group: GroupId) {
-        assert!(group != DEFAULT, "keyspace default ends with its node");
-        self.write_doors().remove(&group);
-        let running = self.running().remove(&group);
+    pub fn close(&self, place: GroupId) {
+        assert!(place != DEFAULT, "keyspace default ends with its node");
+        let running = self.running().remove(&place);
         if let Some(running) = running {
+            let mut doors = self.write_doors();
+            doors.retain(|_, it| it.shared.place != place);
+            drop(doors);
             running.ask_to_stop();
             running.join();
         }
@@ -175,7 +180,8 @@ impl Keyspaces {
         })
     }
 
-    /// Another node spoke, as [`Handle::hear`] says, of this group; [`Keyspaces::attend`] must
+    /// Another node spoke, as [`Handle::hear`] says, of this group: an island by the keyspace's number,
+    /// a node of this site by that of the place. [`Keyspaces::attend`] must
     /// follow. What is for a keyspace that is not here is dropped and counted.
     ///
     /// # Errors
@@ -189,7 +195,8 @@ impl Keyspaces {
     ) -> Result<(), MessageError> {
         let doors = self.base.doors.read();
         let doors = doors.unwrap_or_else(PoisonError::into_inner);
-        let Some(handle) = doors.get(&group) else {
+        let door = doors.get(&group);
+        let Some(handle) = door.filter(|it| it.is_spoken_to(group, kind)) else {
             self.base.strays.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         };
@@ -212,7 +219,8 @@ impl Keyspaces {
     pub fn suspect(&self, peer: NodeId) {
         let doors = self.base.doors.read();
         let doors = doors.unwrap_or_else(PoisonError::into_inner);
-        doors.values().for_each(|handle| handle.suspect(peer));
+        let each = doors.iter().filter(|(at, it)| **at == it.shared.place);
+        each.for_each(|(_, handle)| handle.suspect(peer));
     }
 
     /// The node and its cluster, as the data directory has them.
@@ -274,17 +282,17 @@ impl Keyspaces {
         let mut kv = config.kv.clone();
         kv.node = node;
         kv.store.cluster = cluster;
-        kv.store.group = config.group;
+        kv.store.group = config.place;
         if let Some(cluster) = &base.cluster {
             kv.election_timeout = cluster.election_timeout;
         }
         let quota_bytes = kv.quota();
         let opened = base.shelf.with(|log| match &base.cluster {
-            None => holm_replica::open_beside(&*base.folder, config.group, log, kv),
+            None => holm_replica::open_beside(&*base.folder, config.place, log, kv),
             Some(cluster) => {
                 let mut group = group_config(cluster, &config, base.request_bytes_max);
                 group.is_recorded = is_recorded;
-                holm_replica::open_in_group_beside(&*base.folder, config.group, (log, kv), &group)
+                holm_replica::open_in_group_beside(&*base.folder, config.place, (log, kv), &group)
             }
         });
         let opened = opened.ok_or(StartError::NeverLed)?;
@@ -312,11 +320,11 @@ impl Keyspaces {
             quota_bytes,
         } = prepared;
         let base = &*self.base;
-        let group = config.group;
+        let (group, place) = (config.group, config.place);
         let inbox = usize::try_from(base.request_bytes_max).unwrap_or(usize::MAX);
         let inbox = Arc::new(Inbox::new(inbox));
         base.failure.watch(&inbox);
-        base.outbox.enter(group, Arc::clone(&inbox));
+        base.outbox.enter(place, Arc::clone(&inbox));
         let handle = Handle {
             shared: Arc::new(self.shared(&config, &opened, (quota_bytes, &inbox))),
             engine: Arc::new(Mutex::new(None)),
@@ -325,7 +333,7 @@ impl Keyspaces {
         let (jobs, worker_jobs) = sync_channel(background::JOBS_MAX);
         let (rung, leads) = sync_channel(1);
         let engine = Engine {
-            group,
+            group: place,
             replica: opened.replica,
             shared: Arc::clone(&handle.shared),
             outbox: Arc::clone(&base.outbox),
@@ -351,8 +359,11 @@ impl Keyspaces {
             handle: handle.clone(),
             threads,
         };
-        self.running().insert(group, running);
-        self.write_doors().insert(group, handle.clone());
+        self.running().insert(place, running);
+        let mut doors = self.write_doors();
+        doors.insert(place, handle.clone());
+        doors.insert(group, handle.clone());
+        drop(doors);
         if base.cluster.is_none() {
             wait_to_lead(&leads, &inbox)?;
         }
@@ -371,6 +382,7 @@ impl Keyspaces {
         let bootstrap = bootstrap.map(|it| it.bootstrap(config.members.clone()));
         Shared {
             keyspace: (config.group, config.name.clone()),
+            place: config.place,
             inbox: Arc::clone(inbox),
             reader: keyspace.reader(),
             hub: keyspace.hub(),

@@ -258,6 +258,7 @@ pub fn start_recorded(
     let members = config.cluster.as_ref();
     let default = KeyspaceConfig {
         group: DEFAULT,
+        place: DEFAULT,
         name: "default".to_owned(),
         cluster,
         client_urls: config.client_urls,

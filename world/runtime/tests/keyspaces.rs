@@ -39,6 +39,7 @@ fn node(place: &Path, metrics: &Arc<Metrics>) -> Node {
 fn keyspace(node: &Node, group: GroupId) -> Handle {
     let config = KeyspaceConfig {
         group,
+        place: group,
         name: format!("k{group}"),
         cluster: keyspace_cluster_id(ClusterId::new(1), group),
         client_urls: Vec::new(),

@@ -22,6 +22,8 @@ pub(crate) enum Work {
     },
     /// The same while other members answer, and while they do not.
     Apart { arguments: &'static [&'static str] },
+    /// The same at one island, and at each of all at once.
+    Each { arguments: &'static [&'static str] },
     /// Puts and gets at a fixed rate, with and without somebody who lists all keys.
     Lists,
     /// One writer and many watchers, with and without one that never reads.
@@ -36,7 +38,11 @@ impl Work {
     /// Whether a case takes so long that it runs once, however many rounds are asked for.
     pub(crate) const fn runs_once(&self) -> bool {
         match self {
-            Self::Load { .. } | Self::Apart { .. } | Self::Lists | Self::Stalled => false,
+            Self::Load { .. }
+            | Self::Apart { .. }
+            | Self::Each { .. }
+            | Self::Lists
+            | Self::Stalled => false,
             Self::Million | Self::Reclaim => true,
         }
     }
@@ -71,6 +77,7 @@ pub(crate) const CPU: &str = "CPU us/operation";
 pub(crate) const TAIL: &str = "p99 ms";
 pub(crate) const MIDDLE_JOINED: &str = "p50 joined / cut";
 pub(crate) const TAIL_JOINED: &str = "p99 joined / cut";
+pub(crate) const EACH_KEPT: &str = "puts/s of each of all / of one";
 pub(crate) const PUT_GROWTH: &str = "put p99 with lists / without";
 pub(crate) const GET_GROWTH: &str = "get p99 with lists / without";
 pub(crate) const MEMORY_GROWTH: &str = "peak growth MiB";
@@ -301,6 +308,14 @@ pub(crate) const OF_ISLANDS: &[Case] = &[
             arguments: &["put", "--clients", "8", "--rate", "1000"],
         },
         targets: UNCHANGED,
+    },
+    Case {
+        name: "island-each",
+        at: At::Leader,
+        work: Work::Each {
+            arguments: &["put", "--clients", "8", "--rate", "4000"],
+        },
+        targets: &[holm(EACH_KEPT, Bound::AtLeast(0.9))],
     },
 ];
 

@@ -22,6 +22,13 @@ impl Load {
         Self::with(command, server, words)
     }
 
+    /// Starts one against one of its islands.
+    pub(crate) fn start_at(server: &Server, island: &str, words: &[&str]) -> Result<Self> {
+        let mut command = Command::new(server.holm());
+        command.stdin(Stdio::null());
+        Self::at(command, (server, island), words)
+    }
+
     /// Starts one that ends when [`Load::finish`] is called, at its `--duration` at the latest.
     pub(crate) fn start_ended(server: &Server, words: &[&str]) -> Result<Self> {
         let mut command = Command::new(server.holm());
@@ -38,15 +45,18 @@ impl Load {
         Self::with(command, server, words)
     }
 
-    fn with(mut command: Command, server: &Server, words: &[&str]) -> Result<Self> {
+    fn with(command: Command, server: &Server, words: &[&str]) -> Result<Self> {
+        Self::at(command, (server, &server.endpoint()), words)
+    }
+
+    fn at(
+        mut command: Command,
+        (server, endpoint): (&Server, &str),
+        words: &[&str],
+    ) -> Result<Self> {
         let what = format!("`holm bench kv {}` at {}", words.join(" "), server.name());
         command.args(["bench", "kv"]).args(words);
-        command.args([
-            "--endpoint",
-            &server.endpoint(),
-            "--metrics",
-            &server.metrics(),
-        ]);
+        command.args(["--endpoint", endpoint, "--metrics", &server.metrics()]);
         command.args(["--pid", &server.ids(), "--json"]);
         // Its progress and its complaints are for whoever looks.
         command.stdout(Stdio::piped());

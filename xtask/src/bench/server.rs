@@ -1,5 +1,6 @@
 //! A server under load: one process or the members of a cluster, ours, on free ports, with a folder of their own.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -76,10 +77,12 @@ pub(crate) struct Server {
     members: Vec<Member>,
     /// Where load goes.
     aim: Vec<usize>,
-    /// Where clients reach the first island, if it is one of islands.
-    island: Option<String>,
+    /// Where clients reach the islands, if it is one of islands.
+    islands: Vec<String>,
     /// Where they reach one that is alone.
     hermit: Option<String>,
+    /// Whether all members but the first are held: they answer nobody.
+    is_held: Cell<bool>,
     folder: PathBuf,
 }
 
@@ -117,8 +120,9 @@ impl Server {
             holm: programs.holm.clone(),
             members: Vec::new(),
             aim: vec![0],
-            island: None,
+            islands: Vec::new(),
             hermit: None,
+            is_held: Cell::new(false),
             folder,
         };
         fs::create_dir_all(&server.folder)?;
@@ -142,24 +146,26 @@ impl Server {
         }
         if form == Form::Islands && side == Side::Holm {
             server.awaited_leader()?;
-            server.island = Some(server.make_islands("bench", &NAMES)?);
+            server.islands = server.make_islands("bench", &NAMES)?;
         }
         Ok(server)
     }
 
-    /// Creates a local-first keyspace at sites; where its first island is reached.
-    fn make_islands(&self, name: &str, sites: &[&str]) -> Result<String> {
+    /// Creates a local-first keyspace at sites; where its islands are reached.
+    fn make_islands(&self, name: &str, sites: &[&str]) -> Result<Vec<String>> {
         let mut command = Command::new(&self.holm);
         command.args(["keyspace", "create", name, "--guarantee", "local-first"]);
         command.arg(format!("--sites={}", sites.join(",")));
         command.arg("--json");
         command.arg(format!("--endpoints=127.0.0.1:{}", self.members[0].port));
         let view: Value = serde_json::from_str(&output(&mut command)?)?;
-        let address = view["sites"][0]["addresses"][0].as_str();
-        let address = address.and_then(|it| it.strip_prefix("http://"));
-        Ok(address
-            .context("the keyspace has an address at site a")?
-            .to_owned())
+        let address = |site: usize| {
+            let address = view["sites"][site]["addresses"][0].as_str();
+            let address = address.and_then(|it| it.strip_prefix("http://"));
+            address.map(str::to_owned)
+        };
+        let all: Option<Vec<String>> = (0..sites.len()).map(address).collect();
+        all.context("the keyspace has an address at each site")
     }
 
     /// Holds all members but the first, as if they were cut off, until that is noticed; or lets
@@ -170,6 +176,7 @@ impl Server {
             let mut command = Command::new("kill");
             output(command.args([signal, &member.child.id().to_string()]))?;
         }
+        self.is_held.set(is_held);
         if self.members.len() > 1 && is_held {
             sleep(CUT_NOTICED);
         } else if self.members.len() > 1 {
@@ -187,15 +194,15 @@ impl Server {
     pub(crate) fn aim(&mut self, at: At) -> Result<()> {
         self.aim = match at {
             At::All => (0..self.members.len()).collect(),
-            At::Leader if self.island.is_some() => vec![0],
+            At::Leader if !self.islands.is_empty() => vec![0],
             At::Leader => vec![self.awaited_leader()?],
             At::Cut => {
                 self.hold_others(true)?;
                 vec![0]
             }
             At::Alone => {
-                if self.island.is_some() {
-                    self.hermit = Some(self.make_islands("alone", &NAMES[..1])?);
+                if !self.islands.is_empty() {
+                    self.hermit = self.make_islands("alone", &NAMES[..1])?.pop();
                 }
                 vec![0]
             }
@@ -312,11 +319,16 @@ impl Server {
 
     /// The one address, or those of all members that load goes to, commas between.
     pub(crate) fn endpoint(&self) -> String {
-        if let Some(island) = self.hermit.as_ref().or(self.island.as_ref()) {
+        if let Some(island) = self.hermit.as_ref().or_else(|| self.islands.first()) {
             return island.clone();
         }
         let address = |at: &usize| format!("127.0.0.1:{}", self.members[*at].port);
         self.aim.iter().map(address).collect::<Vec<_>>().join(",")
+    }
+
+    /// Where each of the islands is reached, if it is one of islands.
+    pub(crate) fn islands(&self) -> &[String] {
+        &self.islands
     }
 
     /// The ids of all processes, commas between.
@@ -325,12 +337,15 @@ impl Server {
         ids.collect::<Vec<_>>().join(",")
     }
 
-    /// Where all processes tell of themselves, commas between.
+    /// Where all processes that are not held tell of themselves, commas between.
     pub(crate) fn metrics(&self) -> String {
-        let all = self
-            .members
-            .iter()
-            .map(|it| format!("127.0.0.1:{}", it.port));
+        let telling = if self.is_held.get() {
+            1
+        } else {
+            self.members.len()
+        };
+        let all = self.members.iter().take(telling);
+        let all = all.map(|it| format!("127.0.0.1:{}", it.port));
         all.collect::<Vec<_>>().join(",")
     }
 

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bench::case::{
-    EVENTS_KEPT, GET_GROWTH, LOADED, MEMORY_GROWTH, MIDDLE_JOINED, PUT_GROWTH, RESTART, RESTARTED,
-    SLOWEST, STALLED_TAIL, TAIL, TAIL_JOINED, Work,
+    EACH_KEPT, EVENTS_KEPT, GET_GROWTH, LOADED, MEMORY_GROWTH, MIDDLE_JOINED, PUT_GROWTH, RESTART,
+    RESTARTED, SLOWEST, STALLED_TAIL, TAIL, TAIL_JOINED, Work,
 };
 use crate::bench::figure::{Sample, middle};
 use crate::bench::generator::{Load, figures, floor, load, required};
@@ -84,7 +84,11 @@ impl Work {
     /// Prepares a fresh server for the rounds.
     pub(crate) fn prepare(&self, server: &Server) -> Result<()> {
         match self {
-            Self::Load { .. } | Self::Apart { .. } | Self::Stalled | Self::Million => Ok(()),
+            Self::Load { .. }
+            | Self::Apart { .. }
+            | Self::Each { .. }
+            | Self::Stalled
+            | Self::Million => Ok(()),
             Self::Lists => fill(server, &["--keys", "100000", "--txn-puts", "50"], "1024"),
             Self::Reclaim => {
                 let keys = ["--keys", "300000", "--txn-puts", "100", "--passes", "4"];
@@ -98,6 +102,7 @@ impl Work {
         match self {
             Self::Load { arguments, clients } => plain(server, round, arguments, clients),
             Self::Apart { arguments } => apart(server, round, arguments),
+            Self::Each { arguments } => each(server, round, arguments),
             Self::Lists => lists(server, round),
             Self::Stalled => stalled(server, round),
             Self::Million => million(server),
@@ -151,6 +156,36 @@ fn apart(server: &Server, round: &Round<'_>, arguments: &[&str]) -> Result<Sampl
         ("p99 ms, cut", cut.1),
         (TAIL_JOINED, tail / cut.1),
     ])
+}
+
+/// At one island while the others only take that in, and at each of all at once. An etcd has no
+/// other, and is asked once.
+fn each(server: &Server, round: &Round<'_>, arguments: &[&str]) -> Result<Sample> {
+    let duration = flag(round.duration);
+    let words = [arguments, &["--duration", &duration]].concat();
+    let one = load(server, &words)?;
+    let rate = |report: &Value| required(report, "/operations_per_second", 1.0);
+    let tail = |report: &Value| required(report, "/latency_ns/p99", 1e6);
+    let alone = rate(&one)?;
+    let mut sample = vec![("puts/s of one", alone), ("p99 ms, one", tail(&one)?)];
+    let islands = server.islands();
+    if islands.is_empty() {
+        return Ok(sample);
+    }
+    let start = |island: &String| Load::start_at(server, island, &words);
+    let begun: Result<Vec<Load>> = islands.iter().map(start).collect();
+    let (mut least, mut slowest) = (f64::INFINITY, 0.0_f64);
+    for load in begun? {
+        let report = load.finish()?;
+        least = least.min(rate(&report)?);
+        slowest = slowest.max(tail(&report)?);
+    }
+    sample.extend([
+        ("puts/s of each of all, the least", least),
+        (EACH_KEPT, least / alone),
+        ("p99 ms, the slowest of all", slowest),
+    ]);
+    Ok(sample)
 }
 
 fn lists(server: &Server, round: &Round<'_>) -> Result<Sample> {

@@ -4,7 +4,9 @@
 //! log take what is new, and says in the table what only it can know: that it has received what it was to have, how far
 //! a slot is that is on its way out.
 
-use holm_base::NodeId;
+use std::time::Duration;
+
+use holm_base::{NodeId, Time};
 use holm_etcd::keyspaces::{Entry, Islands, Table};
 use holm_etcd::services::Services;
 use holm_etcd::status::{Code, Status};
@@ -40,6 +42,13 @@ pub(super) fn set_door(services: &Services, entry: &Entry, node: NodeId) {
         );
         (Code::Unavailable, text)
     });
+    let left_out = entry.is_away(node.value()).then(|| {
+        let text = format!(
+            "site {site} was left out of keyspace {name}, as if it were lost: `holm keyspace members {name} add {site}` \
+             takes it in again, with what only it has; `holm keyspace members {name} remove {site}` lets it go for good"
+        );
+        (Code::FailedPrecondition, text)
+    });
     let own = islands.slot(node.value());
     let island = services.handle().view().island.clone();
     let stops = island.map(|it| it.stops).unwrap_or_default();
@@ -51,7 +60,7 @@ pub(super) fn set_door(services: &Services, entry: &Entry, node: NodeId) {
         );
         (Code::FailedPrecondition, text)
     });
-    let why = leaving.or(joining).or(set_back);
+    let why = left_out.or(leaving).or(joining).or(set_back);
     services.shut(why.as_ref().map(|(code, text)| (*code, text.as_str())));
 }
 
@@ -89,6 +98,10 @@ impl Hosting {
             services.log_island(Proposal::Follow(roster)).await?;
         }
         let own = islands.slot(self.node.value());
+        if own != Some(island.slot) {
+            // It was left out, and is not back: what it has is no word about what counts.
+            return Ok(());
+        }
         if let Some(slot) = own
             && island.stops.contains_key(&slot)
             && !islands.going.contains_key(&slot.value())
@@ -124,6 +137,46 @@ impl Hosting {
         Ok(())
     }
 
+    /// Leaves those sites out that were not heard for longer than their keyspace allows: as lost, and two that hear
+    /// each other stay.
+    pub(super) async fn leave_out_silent(&self, table: &Table) {
+        for entry in &table.keyspaces {
+            let (Some(islands), Some(open)) = (&entry.islands, self.open.get(&entry.id)) else {
+                continue;
+            };
+            let limit = Duration::from_millis(islands.leave_out_after_ms);
+            let handle = open.services.handle();
+            let leads = handle.leader() == Some(self.node);
+            if limit.is_zero() || !leads || !entry.sites.contains(&self.node.value()) {
+                continue;
+            }
+            let Ok(others) = neighbours(&open.services, entry).await else {
+                continue;
+            };
+            // Of one that was never heard since, the time begins with this process.
+            let up = handle.now().since(Time::ZERO);
+            let is_silent = |it: &&Neighbour| {
+                it.is_cut
+                    && it.silent_for.unwrap_or(up) >= limit
+                    && !islands.going.contains_key(&it.slot.value())
+            };
+            if others.iter().all(|it| it.is_cut) {
+                continue;
+            }
+            for it in others.iter().filter(is_silent) {
+                let (keyspace, silent_for) = (entry.name.as_str(), it.silent_for.unwrap_or(up));
+                tracing::warn!(
+                    keyspace, slot = %it.slot, node = %it.node, silent_for_s = silent_for.as_secs(),
+                    "a site was not heard for too long: it is left out"
+                );
+                if let Err(status) = self.services.leave_out(entry.id, it.slot).await {
+                    let why = status.message();
+                    tracing::info!(keyspace, why, "a silent site is not left out yet");
+                }
+            }
+        }
+    }
+
     /// Whether this site, which was taken in, has what another had when it was first heard.
     async fn has_received(
         &mut self,
@@ -134,7 +187,7 @@ impl Hosting {
         if let Some(Receiving(wanted)) = self.receiving.get(&entry.id) {
             // What a site had that is lost since may be more than counts of it, and nobody has that.
             let members = entry.islands.as_ref().and_then(|it| it.table().ok());
-            let wanted = members.map_or_else(|| wanted.clone(), |it| it.renamed_all(wanted));
+            let wanted = members.map_or_else(|| wanted.clone(), |it| it.counted(wanted));
             return Ok(island.vector.is_at_least(&wanted));
         }
         let members = neighbours(services, entry).await?;

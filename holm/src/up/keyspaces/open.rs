@@ -36,6 +36,8 @@ const PORTS: u16 = 80;
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) name: String,
+    /// Its number in the log and the files of this node.
+    pub(super) place: GroupId,
     pub(super) services: Services,
     /// Where clients reach it.
     pub(super) urls: Vec<String>,
@@ -72,13 +74,15 @@ pub(super) async fn open(
     (node, members): (NodeId, Vec<MemberConfig>),
     kept: &mut Kept,
 ) -> anyhow::Result<Open> {
+    let place = entry.place(node);
     let listeners = listeners(means, entry, node, kept)?;
     let bound: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-    kept.keep(entry.group(), bound.clone())?;
+    kept.keep(place, bound.clone())?;
     let urls: Vec<String> = bound.iter().map(|it| url(means, *it)).collect();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), ETCD_VERSION));
     let mut config = KeyspaceConfig {
         group: entry.group(),
+        place,
         name: entry.name.clone(),
         cluster: keyspace_cluster_id(means.cluster(), entry.group()),
         client_urls: urls.clone(),
@@ -109,6 +113,7 @@ pub(super) async fn open(
     let (stop, stopped) = watch::channel(false);
     Ok(Open {
         name: entry.name.clone(),
+        place,
         services,
         urls,
         stop,
@@ -125,15 +130,17 @@ fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> 
     for (site, number) in &islands.slots {
         peers.push((slot(*number)?, NodeId::new(*site)));
     }
-    let own = peers.iter().find(|(_, site)| *site == node);
-    let (own, _node) = *own.context("this site has no slot in the keyspace")?;
+    // One that was left out has what it had, and is shut.
+    let own = islands.last_slot(node.value());
+    let own = own.context("this site has no slot in the keyspace")?;
     peers.retain(|(slot, _)| *slot != own);
     peers.sort_unstable_by_key(|(slot, _)| *slot);
     // Clients that were moved to another site find another cluster there, and do not go on with its revisions.
     let place = GroupId::new(u32::from(own.value()));
     config.cluster = keyspace_cluster_id(config.cluster, place);
     // Its nodes are one group: who follows has what the leader acknowledged.
-    let nodes = islands.slots.iter().filter(|(_, it)| **it == own.value());
+    let nodes = islands.slots.iter().chain(&islands.away);
+    let nodes = nodes.filter(|(_, it)| **it == own.value());
     let nodes = nodes.map(|(node, _)| *node);
     let first: Vec<u64> = nodes
         .filter(|it| config.is_joining || !islands.late.contains(it))
@@ -188,7 +195,7 @@ fn listeners(
         let told: Vec<SocketAddr> = told.collect::<Result<_, _>>().context("read --listen")?;
         return told.into_iter().map(|it| listener(means, it)).collect();
     }
-    if let Some(before) = kept.listen(entry.group()) {
+    if let Some(before) = kept.listen(entry.place(node)) {
         return before.iter().map(|it| listener(means, *it)).collect();
     }
     let beside = means.config.listen.first();

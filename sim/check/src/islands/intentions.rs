@@ -24,6 +24,33 @@ pub struct Ended {
     /// what an island that stays had. With it the newest revision before they were set back, for
     /// what they wrote behind it does not follow on that; the greatest there is for the others.
     pub lost: BTreeMap<usize, u64>,
+    /// Islands that are not there any more, in order or not. Who left in order has handed on what
+    /// it had until then; what it had of a lost one behind that counts no more than that one's.
+    pub gone: BTreeSet<usize>,
+    /// Which write of a key such an island told of as concurrent, and at which revision of it: what
+    /// it wrote there after that had seen it, if it never showed it.
+    pub met: BTreeMap<(usize, Key, Mark), u64>,
+}
+
+impl Ended {
+    /// Whether a write must not be lost: its island stays, or one that stays had it. One that left
+    /// in order handed on what it had, to one at least; if all of these are lost, so is that.
+    fn counts(&self, islands: &Islands, intent: &Intent) -> bool {
+        let is_lost = |site: usize| self.lost.contains_key(&site);
+        let stays = |site: usize| !is_lost(site) && !self.gone.contains(&site);
+        let until = self.lost.get(&intent.site).copied();
+        let is_kept = || islands.reached_any(intent, until.unwrap_or(u64::MAX), stays);
+        let is_handed_to_lost = || islands.reached_any(intent, u64::MAX, is_lost);
+        !self.held.contains(&intent.site)
+            && (stays(intent.site) || is_kept() || (until.is_none() && !is_handed_to_lost()))
+    }
+
+    /// Whether a write of an island that does not stay had seen another that it told of.
+    fn had_met(&self, islands: &Islands, later: &Intent, (key, mark): (Key, Mark)) -> bool {
+        let met = self.met.get(&(later.site, key, mark));
+        met.zip(islands.at(later))
+            .is_some_and(|(met, at)| at > *met)
+    }
 }
 
 /// Asks of each acknowledged write what became of it.
@@ -42,18 +69,17 @@ pub fn intentions(islands: &Islands, ended: &Ended) -> Result<(), Violation> {
     }
     let acknowledged = islands.intents().values();
     let acknowledged = acknowledged.filter(|it| it.acknowledged.is_some());
-    let counts = |it: &&Intent| {
-        let lost = ended.lost.get(&it.site);
-        let is_kept = lost.is_none_or(|until| islands.reached_any(it, *until, &ended.lost));
-        !ended.held.contains(&it.site) && is_kept
-    };
-    for intent in acknowledged.filter(counts) {
+    let counts = |it: &&Intent| ended.counts(islands, it);
+    for intent in acknowledged.filter(|it| counts(it)) {
         for key in &intent.puts {
             let others = by_key.get(key).map_or(&[][..], Vec::as_slice);
             let is_kept = ended.shown.get(key) == Some(&intent.mark)
                 || ended.named.contains(&(*key, intent.mark))
                 || (ended.is_set && ended.shown.contains_key(key))
-                || others.iter().any(|later| islands.saw(later, intent.mark))
+                || others.iter().any(|later| {
+                    let met = || ended.had_met(islands, later, (*key, intent.mark));
+                    islands.saw(later, intent.mark) || (met() && counts(later))
+                })
                 || islands.may_be_ended(*key, intent.mark);
             if !is_kept {
                 let place = format!(
@@ -177,6 +203,57 @@ mod tests {
         };
         assert_eq!(judged(u64::MAX), Err(LOST));
         assert_eq!(judged(15), Ok(()), "7 does not follow on 5");
+        let mut ended = lost(u64::MAX);
+        ended.shown.insert(2, 7);
+        ended.gone.insert(1);
+        assert_eq!(intentions(&islands, &ended), Ok(()), "it left with it");
+    }
+
+    #[test]
+    fn what_one_that_left_handed_to_none_but_a_lost_one_is_lost() {
+        let shown = vec![
+            vec![shows(10, &[(1, 5)])],
+            vec![shows(10, &[(1, 6)])],
+            vec![shows(30, &[(1, 5)])],
+        ];
+        let intents = vec![wrote(0, 5, &[1], 10), wrote(1, 6, &[1], 10)];
+        let judged = |until, lost: &[usize]| {
+            let islands = Islands::new(shown[..until].to_vec(), intents.clone());
+            let mut ended = ends(6);
+            ended.gone.insert(0);
+            ended.lost = lost.iter().map(|site| (*site, u64::MAX)).collect();
+            intentions(&islands, &ended).map_err(|violation| violation.rule)
+        };
+        assert_eq!(judged(3, &[2]), Ok(()));
+        assert_eq!(judged(3, &[]), Err(LOST), "2 stays");
+        assert_eq!(judged(2, &[2]), Err(LOST), "it handed it to nobody");
+    }
+
+    #[test]
+    fn what_met_at_an_island_that_was_lost_was_seen_by_what_it_wrote_then() {
+        // Island 1 told of write 5 at 10, and never showed it. It is lost; island 2 has its 7.
+        let shown = [
+            vec![shows(10, &[(1, 5)])],
+            vec![shows(10, &[(1, 6)]), shows(20, &[(1, 7)])],
+            vec![shows(30, &[(1, 7)])],
+        ];
+        let intents = vec![
+            wrote(0, 5, &[1], 10),
+            wrote(1, 6, &[1], 10),
+            wrote(1, 7, &[1], 20),
+        ];
+        let judged = |met: &[(usize, u64)], until| {
+            let islands = Islands::new(shown[..until].to_vec(), intents.clone());
+            let mut ended = ends(7);
+            ended.lost.insert(1, u64::MAX);
+            let met = met.iter().map(|&(site, at)| ((site, 1, 5), at));
+            ended.met = met.collect();
+            intentions(&islands, &ended).map_err(|violation| violation.rule)
+        };
+        assert_eq!(judged(&[(1, 10)], 3), Ok(()));
+        assert_eq!(judged(&[], 3), Err(LOST));
+        assert_eq!(judged(&[(1, 20)], 3), Err(LOST), "it met what came later");
+        assert_eq!(judged(&[(1, 10)], 2), Err(LOST), "7 is lost");
     }
 
     #[test]

@@ -84,8 +84,12 @@ impl Run<'_> {
     fn judge_intentions(&self, islands: &Archipelago, evidence: &Islands) -> Option<Violation> {
         let scenes = self.scenes();
         let (_, _, first) = scenes.first()?;
-        let named = scenes.iter().flat_map(|(_, _, scene)| &scene.named);
-        let named = named.map(|&(key, mark)| (u64::from(key), mark));
+        // Whoever left in order has told its clients what met there while it served.
+        let left = islands.register.left_in_order();
+        let left = left.filter_map(|node| Some(self.world.node(node)?.scene().named));
+        let stays = scenes.iter().map(|(_, _, scene)| scene.named.clone());
+        let named = stays.chain(left).flatten();
+        let named = named.map(|((key, mark), _)| (u64::from(key), mark));
         let mut shown = BTreeMap::new();
         let mut numbers = BTreeMap::new();
         for (&key, &mark) in &first.marks {
@@ -101,6 +105,8 @@ impl Run<'_> {
             is_set: islands.isles.kind == Type::Set,
             held: self.held(islands),
             lost: islands.register.lost(),
+            gone: islands.register.gone(),
+            met: self.met_elsewhere(islands),
         };
         if let Err(found) = intentions(evidence, &ended) {
             return Some(found);
@@ -110,6 +116,18 @@ impl Run<'_> {
             return sums(evidence, &self.counts(islands), &numbers).err();
         }
         None
+    }
+
+    /// Which writes met at islands that do not stay, and at which of their revisions.
+    fn met_elsewhere(&self, islands: &Archipelago) -> BTreeMap<(usize, Key, Mark), u64> {
+        let stays = self.member_islands();
+        let gone = self.stage.ids().filter(|node| !stays.contains(node));
+        let named = gone.filter_map(|node| {
+            let named = self.world.node(node)?.scene().named.into_iter();
+            let site = islands.isles.place(node);
+            Some(named.map(move |((key, mark), at)| ((site, u64::from(key), mark), at)))
+        });
+        named.flatten().collect()
     }
 
     /// Islands whose clock is so far ahead that others hold their writes back, and said so.
@@ -141,7 +159,7 @@ impl Run<'_> {
         }
         let operations = self.askers.history.operations().iter();
         let intents = operations.filter_map(|one| self.intent(islands, one));
-        Islands::new(shown, intents.collect())
+        Islands::new(shown, intents.collect()).with_former(&islands.former_shown())
     }
 
     /// The node that a client asks.

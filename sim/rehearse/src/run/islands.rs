@@ -33,6 +33,8 @@ pub(crate) struct Archipelago {
     pub(super) isles: Isles,
     /// What each revision changed, island by island.
     shown: Vec<BTreeMap<u64, Change>>,
+    /// The same of those whose data were set back, as it was then.
+    former: BTreeMap<usize, BTreeMap<u64, Change>>,
     pub(super) elections: u64,
     /// Whose updates some island has said that it holds back.
     pub(super) held: BTreeSet<u8>,
@@ -54,6 +56,7 @@ impl Archipelago {
         Self {
             isles,
             shown: vec![BTreeMap::new(); isles.among(nodes)],
+            former: BTreeMap::new(),
             elections: 0,
             held: BTreeSet::new(),
             unwell: vec![Time::ZERO; nodes],
@@ -114,22 +117,37 @@ impl Archipelago {
         watch(&happened.collect(), 0, stream).err()
     }
 
+    /// The data of a node are set back: what it showed is kept for the judges.
+    pub(super) fn forgets(&mut self, node: NodeId) {
+        let place = self.isles.place(node);
+        self.former.insert(place, self.shown[place].clone());
+    }
+
     /// What each island showed, as judges see it.
     pub(super) fn all_shown(&self) -> Vec<Vec<Shown>> {
-        let one = |change: &Change| Shown {
-            revision: change.revision,
-            touches: change
-                .touches
-                .iter()
-                .map(|touch| {
-                    let mark = (!touch.is_delete).then_some(touch.mark);
-                    (u64::from(touch.key), mark)
-                })
-                .collect(),
-        };
-        let all = |shown: &BTreeMap<u64, Change>| shown.values().map(one).collect();
-        self.shown.iter().map(all).collect()
+        self.shown.iter().map(as_shown).collect()
     }
+
+    /// What islands had shown before their data were set back.
+    pub(super) fn former_shown(&self) -> BTreeMap<usize, Vec<Shown>> {
+        let all = self.former.iter();
+        all.map(|(site, it)| (*site, as_shown(it))).collect()
+    }
+}
+
+fn as_shown(shown: &BTreeMap<u64, Change>) -> Vec<Shown> {
+    let one = |change: &Change| Shown {
+        revision: change.revision,
+        touches: change
+            .touches
+            .iter()
+            .map(|touch| {
+                let mark = (!touch.is_delete).then_some(touch.mark);
+                (u64::from(touch.key), mark)
+            })
+            .collect(),
+    };
+    shown.values().map(one).collect()
 }
 
 /// A node whose data were set back tells what it has, which is less than it had, and then other
@@ -176,7 +194,16 @@ impl Run<'_> {
                 islands.held.insert(*slot);
                 true
             }
-            Event::Forked(slot) if islands.register.was_set_back(*slot) => true,
+            Event::Forked(slot) | Event::Astray(slot) if islands.register.was_set_back(*slot) => {
+                true
+            }
+            Event::Astray(_) if islands.register.says_less_than_it_has(node) => true,
+            Event::Astray(slot) => {
+                let place = format!("{node} says that what it has of island {slot} does not count");
+                let rule = "an island has of others what counts";
+                self.ledger.violate("invariants", rule, place);
+                true
+            }
             Event::Forked(slot) => {
                 let place = format!("{node} says that island {slot} told two stories");
                 self.ledger

@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use holm_base::NodeId;
 use holm_check::islands::Islands;
-use holm_local_first::{Members, Roster, Slot, Vector};
+use holm_local_first::{
+    DepartureError, Departures, Members, Reach, Roster, Slot, Vector, still_due,
+};
 use holm_virtual::Place;
 
-use super::departures::{DepartureError, Departures};
 use super::islands::index;
 use super::realm::Realm;
 use super::{Run, Token};
 use crate::scenario::Scenario;
-use crate::site::{Berth, Image, IsleCall, Reach, Request, Site};
+use crate::site::{Berth, Image, IsleCall, Request, Site};
 use crate::stage::{Stage, moments_scale};
 
 const ATTEND: Place = Place::new("island.attend");
@@ -145,12 +146,31 @@ impl Register {
         Slot::new(number).is_some_and(|it| self.set_back.contains_key(&it))
     }
 
+    /// Whether an island may have more of another than it said: it is lost itself, so that nobody
+    /// waited for its word, or it was set back to before it said so.
+    pub(super) fn says_less_than_it_has(&self, node: NodeId) -> bool {
+        self.lost.contains(&slot(node)) || self.was_set_back(slot_of(node))
+    }
+
     /// Islands of whose writes counts what another had, with the newest revision of before they
     /// were set back.
     pub(super) fn lost(&self) -> BTreeMap<usize, u64> {
         let until = |it: &Slot| self.set_back.get(it).map_or(u64::MAX, |it| it.until);
         let all = self.lost.iter().chain(self.set_back.keys());
         all.map(|it| (index(node(*it)), until(it))).collect()
+    }
+
+    /// Islands that were let go, were not lost and were never set back: what they say counts.
+    pub(super) fn left_in_order(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let gone = self.departures.members.frozen().keys();
+        let is_whole = |it: &&Slot| !self.lost.contains(it) && !self.set_back.contains_key(it);
+        gone.filter(is_whole).map(|it| node(*it))
+    }
+
+    /// Islands that were let go, in order or not.
+    pub(super) fn gone(&self) -> BTreeSet<usize> {
+        let gone = self.departures.members.frozen().keys();
+        gone.map(|it| index(node(*it))).collect()
     }
 
     /// Up to where an island whose data were set back has told what it has.
@@ -263,14 +283,14 @@ impl Register {
 
     /// Whether a site that was taken in has what another had when it was first heard.
     fn has_received(&mut self, own: Slot, berth: &Berth) -> bool {
-        if let Some(wanted) = self.receiving.get(&own) {
-            // Of a lost site what counts.
-            let wanted = self.departures.members.renamed_all(wanted);
-            return berth.vector.is_at_least(&wanted);
-        }
         let staying: BTreeSet<Slot> = self.staying().collect();
-        let mut others = berth.neighbours.iter();
-        let first = others.find(|it| staying.contains(&it.0) && !it.1);
+        let mut others = berth.neighbours.iter().filter(|it| staying.contains(&it.0));
+        if let Some(wanted) = self.receiving.get(&own) {
+            let there = others.map(|it| &it.2);
+            let due = still_due(&self.departures.members, wanted, there);
+            return berth.vector.is_at_least(&due);
+        }
+        let first = others.find(|it| !it.1);
         if let Some((_, _, vector)) = first {
             self.receiving.insert(own, vector.clone());
         }
@@ -497,6 +517,7 @@ impl Run<'_> {
                     return;
                 };
                 let until = islands.newest_shown(node(own));
+                islands.forgets(node(own));
                 let through = None;
                 let set_back = SetBack { until, through };
                 islands.register.set_back.insert(own, set_back);

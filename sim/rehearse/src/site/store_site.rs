@@ -623,9 +623,10 @@ fn note(event: replica::Event, effects: &mut Effects<Effect>) {
         replica::Event::Raft(event) => Event::Raft(event),
         replica::Event::Broken { what } => Event::Broken(what.to_owned()),
         replica::Event::Island(Note::Held(dot, _)) => Event::Held(dot.slot.value()),
-        replica::Event::Island(Note::Forked(dot) | Note::SetBack(dot) | Note::Astray(dot)) => {
+        replica::Event::Island(Note::Forked(dot) | Note::SetBack(dot)) => {
             Event::Forked(dot.slot.value())
         }
+        replica::Event::Island(Note::Astray(dot)) => Event::Astray(dot.slot.value()),
         other @ (replica::Event::Solo(_)
         | replica::Event::Island(
             Note::Refused(_) | Note::SessionOpened(_) | Note::SessionDone(_),
@@ -664,7 +665,7 @@ fn frame(message: &Message) -> Frame {
         Message::Raft(message) => Sketch::of(message),
         Message::Ask(_) => Sketch::plain("ask"),
         Message::Told(_) => Sketch::plain("told"),
-        Message::Island(_) => Sketch::plain("island"),
+        Message::Island(..) => Sketch::plain("island"),
     };
     let mut body = BytesMut::with_capacity(FRAME_ROOM);
     message.encode(&mut body);

@@ -315,14 +315,20 @@ pub(super) fn scene(all: &RangeOutcome, lines: impl Iterator<Item = Bytes>) -> S
         scene.bytes.insert(parts.key, (parts.value, parts.lease));
     }
     for line in lines {
-        let Ok(Entry::Met { conflict, .. }) = Entry::decode(line) else {
+        let Ok(Entry::Met {
+            revision, conflict, ..
+        }) = Entry::decode(line)
+        else {
             continue;
         };
         let Some(key) = number(&conflict.key) else {
             continue;
         };
         let all = std::iter::once(&conflict.winner).chain(&conflict.losers);
-        scene.named.extend(all.map(|it| (key, mark(&it.value))));
+        for it in all {
+            let told = scene.named.entry((key, mark(&it.value)));
+            told.or_insert_with(|| unsigned(revision));
+        }
     }
     scene
 }

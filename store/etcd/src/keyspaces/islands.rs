@@ -13,7 +13,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use holm_local_first::{Chain, Frozen, Members, MembersError, Roster, Slot};
+use holm_local_first::{
+    Chain, Departure, DepartureError, Departures, Frozen, Members, MembersError, Reach, Roster,
+    Slot,
+};
 use serde::{Deserialize, Serialize};
 
 /// What a local-first keyspace is beyond its sites.
@@ -40,12 +43,28 @@ pub struct Islands {
     /// Whose slots were that do not go on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub former: BTreeMap<u8, u64>,
+    /// Under which number the nodes of a slot keep it, where that is not the keyspace's: their site
+    /// was let go and came back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<u8, u32>,
     /// The slots of sites that are on their way out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub going: BTreeMap<u8, Going>,
     /// The slots of sites that said that their data is an older copy.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub set_back: BTreeSet<u8>,
+    /// The slots that nodes had whose site was left out as lost. They keep what they have, and
+    /// may be taken in again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub away: BTreeMap<u64, u8>,
+    /// After how many milliseconds without a word a site is left out; 0 for never.
+    #[serde(default = "a_month")]
+    pub leave_out_after_ms: u64,
+}
+
+/// How long a site may be silent where nothing else was said.
+pub(crate) const fn a_month() -> u64 {
+    30 * 24 * 3_600 * 1_000
 }
 
 /// A slot that is on its way out.
@@ -121,24 +140,81 @@ impl Islands {
         self.slots.get(&node).copied().and_then(Slot::new)
     }
 
+    /// Under which number a node keeps it, where that is not the keyspace's.
+    #[must_use]
+    pub fn place(&self, node: u64) -> Option<u32> {
+        let slot = self.slots.get(&node).or_else(|| self.away.get(&node));
+        self.places.get(slot?).copied()
+    }
+
     /// The slot of a node, if that is on its way out.
     #[must_use]
     pub fn going(&self, node: u64) -> Option<&Going> {
         self.going.get(self.slots.get(&node)?)
     }
 
-    /// Takes a site of these nodes in under a slot that was never used.
+    /// Takes a site of these nodes in under a slot that was never used, and in a place of its own
+    /// where one of them was here before.
     ///
     /// # Errors
     ///
     /// If there is none, or the table cannot be read.
-    pub fn take_in(&mut self, nodes: &[u64], unix_ms: u64) -> Result<(), IslandsError> {
+    pub fn take_in(
+        &mut self,
+        nodes: &[u64],
+        unix_ms: u64,
+        place: Option<u32>,
+    ) -> Result<(), IslandsError> {
         let members = self.table()?;
         let slot = members.unused()?;
         self.set(&members.with(slot, unix_ms)?);
         self.slots
             .extend(nodes.iter().map(|node| (*node, slot.value())));
+        self.places.extend(place.map(|place| (slot.value(), place)));
         Ok(())
+    }
+
+    /// Takes a site in again that was left out as lost: under another slot, and with what only it
+    /// has. Gives its nodes; none if it was not left out.
+    ///
+    /// # Errors
+    ///
+    /// If there is no slot, or the table cannot be read.
+    pub fn take_back(&mut self, nodes: &[u64], unix_ms: u64) -> Result<Vec<u64>, IslandsError> {
+        let is_away = |node: &&u64| self.away.contains_key(node);
+        let back: Vec<u64> = nodes.iter().filter(is_away).copied().collect();
+        let slot = back.first().and_then(|node| self.last_slot(*node));
+        let Some(slot) = slot else {
+            return Ok(back);
+        };
+        let members = self.table()?;
+        let heir = members.unused()?;
+        self.set(&members.taken_back(slot, heir, unix_ms)?);
+        let place = self.places.remove(&slot.value());
+        self.places.extend(place.map(|place| (heir.value(), place)));
+        for node in &back {
+            self.away.remove(node);
+            self.slots.insert(*node, heir.value());
+        }
+        Ok(back)
+    }
+
+    /// Lets those nodes go for ever that were left out as lost.
+    pub fn forget(&mut self, nodes: &[u64]) -> Vec<u64> {
+        let is_away = |node: &&u64| self.away.contains_key(node);
+        let gone: Vec<u64> = nodes.iter().filter(is_away).copied().collect();
+        for node in &gone {
+            let slot = self.away.remove(node);
+            slot.and_then(|slot| self.places.remove(&slot));
+        }
+        gone
+    }
+
+    /// The slot of a node, or the one that it had if its site was left out.
+    #[must_use]
+    pub fn last_slot(&self, node: u64) -> Option<Slot> {
+        let before = || self.away.get(&node).copied().and_then(Slot::new);
+        self.slot(node).or_else(before)
     }
 
     /// Takes a node in at a site that is there: it gets the site's slot, and others hear of it by
@@ -202,37 +278,25 @@ impl Islands {
     /// # Errors
     ///
     /// If the table cannot be read, nobody would be left, or another has another update there.
-    pub fn tell(
-        &mut self,
-        slot: Slot,
-        from: u64,
-        (through, chain): (u64, Chain),
-    ) -> Result<Vec<u64>, IslandsError> {
+    pub fn tell(&mut self, slot: Slot, from: u64, reach: Reach) -> Result<Vec<u64>, IslandsError> {
         let number = slot.value();
-        let is_own = self.slots.get(&from) == Some(&number);
-        let is_there = self.slots.values().any(|it| *it == number);
-        let going = self.going.get_mut(&number).filter(|_| is_there);
-        let Some(going) = going.filter(|it| it.is_lost != is_own) else {
+        let Some(site) = self.slot(from) else {
             return Ok(Vec::new());
         };
-        let said = (through, hex(&chain.0));
-        let parts = |(_, it): &(&u64, &(u64, String))| it.0 == through && it.1 != said.1;
-        if let Some((other, _)) = going.told.iter().find(parts) {
-            let other = *other;
-            return Err(IslandsError::TwoStories {
-                slot,
-                through,
-                from,
-                other,
-            });
+        let is_own = site == slot;
+        let Some(going) = self.going.get(&number) else {
+            return Ok(Vec::new());
+        };
+        if going.is_lost == is_own {
+            return Ok(Vec::new());
         }
-        going.told.insert(from, said.clone());
-        let mut closed = Vec::new();
-        if !going.is_lost {
-            closed = self.close(slot, said)?;
+        let mut departures = self.departures()?;
+        let closed = departures.tell(slot, site, reach);
+        let closed = closed.map_err(|error| self.named(error, from))?;
+        if let Some(going) = self.going.get_mut(&number) {
+            going.told.insert(from, (reach.0, hex(&reach.1.0)));
         }
-        closed.extend(self.close_agreed()?);
-        Ok(closed)
+        Ok(self.closed(&departures, &closed))
     }
 
     /// Closes the slots of lost sites of which all has been said that will be.
@@ -241,56 +305,85 @@ impl Islands {
     ///
     /// If the table cannot be read.
     pub fn close_agreed(&mut self) -> Result<Vec<u64>, IslandsError> {
-        let lost = self.going.iter().filter(|(_, going)| going.is_lost);
-        let lost = lost.filter_map(|(number, going)| {
-            let slot = Slot::new(*number)?;
-            Some((slot, self.agreed(*number, &going.told)?))
-        });
-        let lost: Vec<(Slot, (u64, String))> = lost.collect();
-        let mut closed = Vec::new();
-        for (slot, said) in lost {
-            closed.extend(self.close(slot, said)?);
+        let mut departures = self.departures()?;
+        let closed = departures.close_agreed();
+        let closed = closed.map_err(|error| self.named(error, 0))?;
+        Ok(self.closed(&departures, &closed))
+    }
+
+    /// Who is on the way out, by slots: of a site, what that of its nodes said which has the most.
+    fn departures(&self) -> Result<Departures, IslandsError> {
+        let mut going = BTreeMap::new();
+        for (number, it) in &self.going {
+            let slot = Slot::new(*number).ok_or(IslandsError::Unreadable)?;
+            let mut told: BTreeMap<Slot, Reach> = BTreeMap::new();
+            for (node, (through, chain)) in &it.told {
+                let reach = (
+                    *through,
+                    unhex_chain(chain).ok_or(IslandsError::Unreadable)?,
+                );
+                let Some(site) = self.slot(*node) else {
+                    continue;
+                };
+                let known = told.entry(site).or_insert(reach);
+                if reach.0 > known.0 {
+                    *known = reach;
+                }
+            }
+            let is_lost = it.is_lost;
+            going.insert(slot, Departure { is_lost, told });
         }
-        Ok(closed)
+        let members = self.table()?;
+        Ok(Departures { members, going })
     }
 
-    /// How far a lost site's slot counts, once every site has said how far it is that can still
-    /// hand on what it has, by one of its nodes: one that leaves by itself does, and its writes
-    /// may hang on those of the lost one; another lost one does not, whatever it said before.
-    fn agreed(&self, lost: u8, told: &BTreeMap<u64, (u64, String)>) -> Option<(u64, String)> {
-        let is_lost = |slot: &u8| self.going.get(slot).is_some_and(|it| it.is_lost);
-        let others = self.slots.values().copied();
-        let others = others.filter(|slot| *slot != lost && !is_lost(slot));
-        let others: BTreeSet<u8> = others.collect();
-        let by_one = |slot: &u8| {
-            let said = self.at(*slot).filter_map(|node| told.get(&node));
-            said.max_by_key(|(through, _)| *through).cloned()
-        };
-        let said: Option<Vec<_>> = others.iter().map(by_one).collect();
-        said?.into_iter().max_by_key(|(through, _)| *through)
+    /// An error with nodes in place of slots.
+    fn named(&self, error: DepartureError, from: u64) -> IslandsError {
+        match error {
+            DepartureError::Members(error) => IslandsError::Members(error),
+            DepartureError::TwoStories {
+                slot,
+                through,
+                other,
+                ..
+            } => {
+                let mut nodes = self.at(other.value());
+                let other = nodes.next().unwrap_or_default();
+                IslandsError::TwoStories {
+                    slot,
+                    through,
+                    from,
+                    other,
+                }
+            }
+        }
     }
 
-    /// From the next table on a slot counts so far. Gives its nodes.
-    fn close(
-        &mut self,
-        slot: Slot,
-        (through, chain): (u64, String),
-    ) -> Result<Vec<u64>, IslandsError> {
-        let mut hash = Chain::default();
-        let bytes = unhex(&chain).filter(|it| it.len() == hash.0.len());
-        hash.0
-            .copy_from_slice(&bytes.ok_or(IslandsError::Unreadable)?);
-        let next = self.table()?.let_go(slot, through, hash)?;
-        self.set(&next);
-        let number = slot.value();
-        let nodes: Vec<u64> = self.at(number).collect();
-        self.slots.retain(|_, it| *it != number);
-        self.going.remove(&number);
-        self.set_back.remove(&number);
-        // One of them says what the site was called.
-        self.former
-            .extend(nodes.first().map(|node| (number, *node)));
-        Ok(nodes)
+    /// From the next table on these slots count so far. Gives their nodes.
+    fn closed(&mut self, departures: &Departures, closed: &[Slot]) -> Vec<u64> {
+        if closed.is_empty() {
+            return Vec::new();
+        }
+        self.set(&departures.members);
+        let mut gone = Vec::new();
+        for slot in closed {
+            let number = slot.value();
+            let nodes: Vec<u64> = self.at(number).collect();
+            self.slots.retain(|_, it| *it != number);
+            let is_lost = self.going.remove(&number).is_some_and(|it| it.is_lost);
+            if is_lost {
+                self.away.extend(nodes.iter().map(|node| (*node, number)));
+            } else {
+                self.places.remove(&number);
+            }
+            self.set_back.remove(&number);
+            self.late.retain(|it| !nodes.contains(it));
+            // One of them says what the site was called.
+            self.former
+                .extend(nodes.first().map(|node| (number, *node)));
+            gone.extend(nodes);
+        }
+        gone
     }
 
     /// The nodes of a slot, in order.
@@ -330,6 +423,13 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     digits.map(byte).collect()
 }
 
+fn unhex_chain(text: &str) -> Option<Chain> {
+    let mut chain = Chain::default();
+    let bytes = unhex(text).filter(|it| it.len() == chain.0.len())?;
+    chain.0.copy_from_slice(&bytes);
+    Some(chain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,8 +444,11 @@ mod tests {
             late: BTreeSet::new(),
             members: String::new(),
             former: BTreeMap::new(),
+            places: BTreeMap::new(),
             going: BTreeMap::new(),
             set_back: BTreeSet::new(),
+            away: BTreeMap::new(),
+            leave_out_after_ms: a_month(),
         }
     }
 
@@ -364,14 +467,36 @@ mod tests {
         let table = islands.table().expect("it was just written");
         assert_eq!((table.epoch(), table.frozen()[&slot(3)].through), (2, 9));
         assert_eq!(table.frozen()[&slot(3)].chain, chain);
-        islands.take_in(&[40], 8).expect("there is room");
-        assert_eq!(islands.slot(40), Some(slot(4)));
+        islands.take_in(&[40], 8, None).expect("there is room");
+        assert_eq!((islands.slot(40), islands.place(40)), (Some(slot(4)), None));
         assert_eq!(islands.roster().expect("readable").members.epoch(), 3);
         let text = serde_json::to_string(&islands).expect("texts and numbers");
         assert_eq!(
             serde_json::from_str::<Islands>(&text).expect("its own"),
             islands
         );
+    }
+
+    #[test]
+    fn a_site_that_was_let_go_comes_back_under_another_slot_and_in_another_place() {
+        let mut islands = three();
+        islands.late.insert(30);
+        islands.begin_going(30, true);
+        let said = (5, Chain([4; 32]));
+        assert_eq!(islands.tell(slot(3), 10, said), Ok(vec![]));
+        assert_eq!(islands.tell(slot(3), 20, said), Ok(vec![30]));
+        assert_eq!(islands.tell(slot(3), 30, said), Ok(vec![]), "it is gone");
+        islands.take_in(&[30], 8, Some(9)).expect("there is room");
+        assert_eq!(islands.slot(30), Some(slot(4)));
+        assert_eq!((islands.place(30), islands.place(10)), (Some(9), None));
+        assert!(
+            islands.late.is_empty(),
+            "it begins anew, with its whole site"
+        );
+        assert_eq!(islands.nodes().filter(|(_, node)| *node == 30).count(), 2);
+        islands.begin_going(30, false);
+        assert_eq!(islands.tell(slot(4), 30, said), Ok(vec![30]));
+        assert!(islands.places.is_empty());
     }
 
     #[test]
@@ -408,7 +533,7 @@ mod tests {
             (roster.members.epoch(), &roster.nodes[&slot(3)][..]),
             (5, &[31][..])
         );
-        islands.take_in(&[40, 41], 8).expect("there is room");
+        islands.take_in(&[40, 41], 8, None).expect("there is room");
         let nodes = islands.roster().expect("readable").nodes;
         assert_eq!(nodes[&slot(4)], vec![40, 41]);
     }
@@ -425,6 +550,41 @@ mod tests {
         let table = islands.table().expect("it was just written");
         assert_eq!(table.frozen()[&slot(3)].through, 5);
         assert_eq!(islands.nodes().count(), 3, "conflicts still name it");
+    }
+
+    #[test]
+    fn a_lost_site_keeps_what_it_has_and_is_taken_back_under_another_slot_or_forgotten() {
+        let mut islands = three();
+        let said = (5, Chain([4; 32]));
+        islands.begin_going(30, true);
+        assert_eq!(islands.tell(slot(3), 10, said), Ok(vec![]));
+        assert_eq!(islands.tell(slot(3), 20, said), Ok(vec![30]));
+        assert_eq!(
+            (islands.slot(30), islands.last_slot(30)),
+            (None, Some(slot(3)))
+        );
+        assert_eq!(
+            islands.take_back(&[10], 8),
+            Ok(vec![]),
+            "it was not left out"
+        );
+        let text = serde_json::to_string(&islands).expect("texts and numbers");
+        let mut other: Islands = serde_json::from_str(&text).expect("its own");
+        assert_eq!(other, islands);
+        assert_eq!(islands.take_back(&[30], 8), Ok(vec![30]));
+        assert_eq!(islands.slot(30), Some(slot(4)));
+        let table = islands.table().expect("it was just written");
+        assert_eq!(table.heir(slot(3)), Some(slot(4)));
+        // It is lost once more, and comes back once more.
+        islands.begin_going(30, true);
+        let said = (0, Chain::default());
+        assert_eq!(islands.tell(slot(4), 10, said), Ok(vec![]));
+        assert_eq!(islands.tell(slot(4), 20, said), Ok(vec![30]));
+        assert_eq!(islands.take_back(&[30], 9), Ok(vec![30]));
+        let table = islands.table().expect("it was just written");
+        assert_eq!(table.heir(slot(3)), Some(slot(5)));
+        assert_eq!(other.forget(&[10, 30]), vec![30]);
+        assert_eq!(other.last_slot(30), None);
     }
 
     #[test]

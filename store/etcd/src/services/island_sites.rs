@@ -10,7 +10,7 @@ use holm_runtime::unix_ms;
 use super::Services;
 use super::keyspaces::not_now;
 use crate::holm::KeyspaceMemberRequest;
-use crate::keyspaces::{Entry as Keyspace, Islands, IslandsError};
+use crate::keyspaces::{Entry as Keyspace, Islands, IslandsError, Table};
 use crate::status::{Code, Status};
 
 impl Services {
@@ -49,6 +49,36 @@ impl Services {
             let closed = islands.tell(slot, from.value(), tip).map_err(unreadable)?;
             left(entry, closed);
             Ok(())
+        })
+        .await
+    }
+
+    /// A site that was not heard for too long is left out as lost, if that may be. Whether it is.
+    ///
+    /// # Errors
+    ///
+    /// If no quorum answers.
+    pub async fn leave_out(&self, id: u32, slot: Slot) -> Result<(), Status> {
+        let members = self.members().await?;
+        self.edit(|table| {
+            let mut entries = table.keyspaces.iter_mut();
+            let Some(entry) = entries.find(|it| it.id == id) else {
+                return Ok(());
+            };
+            let islands = entry.islands.as_ref();
+            let nodes = islands.into_iter().flat_map(|it| &it.slots);
+            let nodes = nodes.filter(|(_, it)| **it == slot.value());
+            let nodes: Vec<u64> = nodes.map(|(node, _)| *node).collect();
+            let Some(first) = nodes.first() else {
+                return Ok(());
+            };
+            let request = KeyspaceMemberRequest {
+                name: entry.name.clone(),
+                site: super::keyspaces::site_of(&members, *first),
+                is_leaving: true,
+                is_lost: true,
+            };
+            leave(entry, &nodes, &request)
         })
         .await
     }
@@ -105,14 +135,41 @@ fn islands(entry: &mut Keyspace) -> &mut Islands {
 /// The slots of these are closed.
 fn left(entry: &mut Keyspace, closed: Vec<u64>) {
     entry.leaving.retain(|it| !closed.contains(it));
-    entry.left.extend(closed);
+    let gone = closed.into_iter();
+    let gone: Vec<u64> = gone.filter(|it| !entry.is_away(*it)).collect();
+    entry.left.extend(gone);
 }
 
-/// Takes a site in, with all of its nodes: others speak to it from the next table on.
+/// An id for what a site will have of a local-first keyspace that it comes back to.
+pub(super) fn place_of(
+    table: &mut Table,
+    nodes: &[u64],
+    request: &KeyspaceMemberRequest,
+) -> Result<Option<u32>, Status> {
+    let entry = table.find(&request.name);
+    let comes_back = |it: &Keyspace| !request.is_leaving && comes_back(it, nodes);
+    if !entry.is_some_and(comes_back) {
+        return Ok(None);
+    }
+    let used_up = || not_now("all ids of keyspaces have been used");
+    table.take_id().map(Some).ok_or_else(used_up)
+}
+
+/// Whether a site of these nodes was let go from a local-first keyspace, and nothing of it is there
+/// any more.
+fn comes_back(entry: &Keyspace, nodes: &[u64]) -> bool {
+    let has_left = nodes.iter().any(|it| entry.left.contains(it));
+    let is_there = nodes.iter().any(|node| entry.hosts().any(|it| it == *node));
+    entry.islands.is_some() && has_left && !is_there
+}
+
+/// Takes a site in, with all of its nodes: others speak to it from the next table on. One that was
+/// here before gets another place, for it has nothing of what it had.
 pub(super) fn join(
     entry: &mut Keyspace,
     nodes: &[u64],
     request: &KeyspaceMemberRequest,
+    place: Option<u32>,
 ) -> Result<(), Status> {
     let name = &request.name;
     let slots = nodes.iter();
@@ -126,10 +183,18 @@ pub(super) fn join(
             "a local-first keyspace is at {ISLANDS_MAX} sites at most, and {name} has them"
         )));
     }
+    let back = islands(entry).take_back(nodes, unix_ms());
+    let back = back.map_err(unreadable)?;
+    if !back.is_empty() {
+        // What others it has come to it once it is back.
+        entry.joining.extend(back);
+        return Ok(());
+    }
     islands(entry)
-        .take_in(nodes, unix_ms())
+        .take_in(nodes, unix_ms(), place)
         .map_err(unreadable)?;
     entry.joining.extend(nodes);
+    entry.left.retain(|it| !nodes.contains(it));
     Ok(())
 }
 
@@ -162,6 +227,15 @@ pub(super) fn leave_site(entry: &mut Keyspace, node: u64, name: &str) -> Result<
     entry.joining.retain(|it| *it != node);
     entry.leaving.push(node);
     Ok(())
+}
+
+/// Lets a site go for ever that was left out as lost. Whether there was one.
+pub(super) fn forget(entry: &mut Keyspace, nodes: &[u64]) -> bool {
+    let gone = entry.islands.as_mut().map(|it| it.forget(nodes));
+    let gone = gone.unwrap_or_default();
+    let is_any = !gone.is_empty();
+    entry.left.extend(gone);
+    is_any
 }
 
 /// Lets a site go: itself says how far it is, unless it is lost.

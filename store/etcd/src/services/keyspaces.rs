@@ -185,6 +185,7 @@ impl Services {
         let nodes = site_nodes(&members, &request.site)?;
         let nodes: Vec<u64> = nodes.iter().map(|it| it.value()).collect();
         self.edit(|table| {
+            let place = island_sites::place_of(table, &nodes, &request)?;
             let found = table.keyspaces.iter_mut();
             let entry = found.into_iter().find(|it| it.name == request.name);
             let entry = entry.ok_or_else(|| no_such(&request.name))?;
@@ -198,7 +199,7 @@ impl Services {
             if request.is_leaving {
                 begin_leaving(entry, &nodes, &request)
             } else {
-                begin_joining(entry, &nodes, &request)
+                begin_joining(entry, &nodes, &request, place)
             }
         })
         .await?;
@@ -435,7 +436,7 @@ impl Services {
             if is_leaving {
                 begin_leaving(entry, &nodes, &request)
             } else {
-                begin_joining(entry, &nodes, &request)
+                begin_joining(entry, &nodes, &request, None)
             }
         })
         .await?;
@@ -479,8 +480,14 @@ impl Services {
         let joining = entry.joining.iter().map(|it| (it, "joining"));
         let leaving = entry.leaving.iter().map(|it| (it, "leaving"));
         let mut sites: Vec<KeyspaceSite> = voting.chain(joining).chain(leaving).map(site).collect();
-        sites.sort_by(|one, two| (&one.site, &one.name).cmp(&(&two.site, &two.name)));
         let is_ready = sites.iter().all(|it| !it.addresses.is_empty());
+        let away = entry.islands.iter().flat_map(|it| it.away.keys());
+        sites.extend(away.map(|it| KeyspaceSite {
+            // Nobody is to ask it.
+            addresses: Vec::new(),
+            ..site((it, "left out"))
+        }));
+        sites.sort_by(|one, two| (&one.site, &one.name).cmp(&(&two.site, &two.name)));
         KeyspaceView {
             id: entry.id,
             name: entry.name.clone(),
@@ -518,8 +525,17 @@ fn begin_joining(
     entry: &mut Entry,
     nodes: &[u64],
     request: &KeyspaceMemberRequest,
+    place: Option<u32>,
 ) -> Result<(), Status> {
     let (site, name) = (&request.site, &request.name);
+    if place.is_some() {
+        return island_sites::join(entry, nodes, request, place);
+    }
+    if entry.islands.is_some() && nodes.iter().all(|it| entry.leaving.contains(it)) {
+        return Err(not_now(format!(
+            "site {site} is on its way out of keyspace {name}: it can come back once it has gone"
+        )));
+    }
     let goes = |node: &&u64| entry.left.contains(node) || entry.leaving.contains(node);
     // One node of a site may have gone, and others come.
     let nodes: Vec<u64> = nodes.iter().filter(|it| !goes(it)).copied().collect();
@@ -530,7 +546,7 @@ fn begin_joining(
         )));
     }
     if entry.islands.is_some() {
-        return island_sites::join(entry, &nodes, request);
+        return island_sites::join(entry, &nodes, request, None);
     }
     for node in nodes {
         if !entry.hosts().any(|it| it == node) {
@@ -573,6 +589,9 @@ fn begin_leaving(
         )));
     }
     if nodes.iter().all(|it| entry.leaving.contains(it)) && !request.is_lost {
+        return Ok(());
+    }
+    if island_sites::forget(entry, nodes) {
         return Ok(());
     }
     if !entry.hosts().any(|it| nodes.contains(&it)) {

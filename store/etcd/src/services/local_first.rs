@@ -10,7 +10,7 @@ use holm_runtime::{DEFAULT, unix_ms};
 use super::Services;
 use super::keyspaces::{LOCAL_FIRST, guarantee, invalid, not_now, seqs, site_of};
 use crate::holm::{IslandStatus, KeyspaceCreateRequest, KeyspaceStatus};
-use crate::keyspaces::Islands;
+use crate::keyspaces::{Islands, a_month};
 use crate::members::Member;
 use crate::status::Status;
 
@@ -113,8 +113,11 @@ impl Services {
             late: BTreeSet::new(),
             members: String::new(),
             former: BTreeMap::new(),
+            places: BTreeMap::new(),
             going: BTreeMap::new(),
             set_back: BTreeSet::new(),
+            away: BTreeMap::new(),
+            leave_out_after_ms: request.leave_out_after_ms.unwrap_or(a_month()),
         }))
     }
 }

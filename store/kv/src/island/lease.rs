@@ -23,7 +23,7 @@ impl Isle {
         let bytes = self.kept_state(store, key)?;
         let state = State::decode(bytes).ok()?;
         let rest = state.siblings().iter();
-        let rest = rest.filter(|it| it.lease != lease || it.dot.slot != self.config.slot);
+        let rest = rest.filter(|it| it.lease != lease || it.dot.slot != self.island.slot());
         let best = rest.max_by_key(|it| (it.hlc, it.dot.slot));
         best.map(|it| it.value.clone())
     }

@@ -116,7 +116,8 @@ impl Isle {
             | Change::DeleteRange { .. }
             | Change::Add { .. }
             | Change::Paths { .. }
-            | Change::Erase { .. } => false,
+            | Change::Erase { .. }
+            | Change::Again { .. } => false,
         })
     }
 }

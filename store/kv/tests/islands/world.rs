@@ -415,7 +415,8 @@ fn own_updates(keyspace: &mut Keyspace) -> Vec<Update> {
         | holm_local_first::Applied::Staged(_)
         | holm_local_first::Applied::Installed(..)
         | holm_local_first::Applied::GaveUp(_)
-        | holm_local_first::Applied::Followed(_) => None,
+        | holm_local_first::Applied::Followed(_)
+        | holm_local_first::Applied::Rebased(_) => None,
     });
     updates.filter(|it| it.dot.slot == own).collect()
 }

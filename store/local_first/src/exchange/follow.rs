@@ -19,10 +19,15 @@ impl Exchange {
             return;
         };
         self.closed.clone_from(roster.members.frozen());
-        self.seek_astray(now, effects);
         let own = self.taken.slot();
-        let others = roster.members.active().keys();
-        self.config.peers = others.copied().filter(|slot| *slot != own).collect();
+        let goes_on = roster.members.heir(own);
+        self.heir = goes_on.filter(|heir| *heir != own);
+        if self.heir.is_none() {
+            self.seek_astray(now, effects);
+        }
+        let others = roster.members.active().keys().copied();
+        let others = others.filter(|slot| *slot != own && Some(*slot) != self.heir);
+        self.config.peers = others.collect();
         let mut before = core::mem::take(&mut self.peers);
         for slot in &self.config.peers {
             let peer = before.remove(slot);

@@ -36,12 +36,14 @@ const RESTS: u32 = 2;
 #[derive(Clone, Debug)]
 pub(super) struct Asking {
     id: u64,
-    peer: Slot,
+    pub(super) peer: Slot,
     stage: Stage,
     /// Answers that are on their way into the log.
     staging: usize,
     /// The last progress.
     pub(super) since: Time,
+    /// Whether this site was left out and is to have what the other has, rather than both.
+    is_return: bool,
 }
 
 /// How far it has come.
@@ -92,6 +94,11 @@ impl Exchange {
         if self.asking.is_some() || self.taken.session().is_some() || !is_lacking || rests {
             return;
         }
+        self.open(now, from, effects);
+    }
+
+    /// Another site is asked for what differs.
+    pub(super) fn open(&mut self, now: Time, from: Slot, effects: &mut Effects<Effect>) {
         self.sessions += 1;
         let session = (self.config.boot << RUN_SHIFT) | self.sessions;
         self.asking = Some(Asking {
@@ -100,6 +107,7 @@ impl Exchange {
             stage: Stage::Preparing,
             staging: 0,
             since: now,
+            is_return: self.heir.is_some(),
         });
         effects.push(Effect::Note(Note::SessionOpened(from)));
         effects.push(Effect::Index { session });
@@ -146,7 +154,12 @@ impl Exchange {
         if self.asking.is_none() {
             return;
         }
-        if let Some(dot) = self.parted(&session) {
+        if self.heir.is_some() {
+            if !self.may_adopt(&session.vector()) {
+                self.refused(now, session.id);
+                return;
+            }
+        } else if let Some(dot) = self.parted(&session) {
             // Of two updates with one name it would be of no account which is shown where.
             self.refused(now, session.id);
             self.tell_of_fork(now, (from, dot), effects);
@@ -290,7 +303,11 @@ impl Asking {
             effects.push(Effect::Send { to, message });
         } else if seek.is_done() {
             self.stage = Stage::Joining;
-            effects.push(Effect::Propose(Proposal::Join { session, keys }));
+            effects.push(Effect::Propose(if self.is_return {
+                Proposal::Rebase { session, keys }
+            } else {
+                Proposal::Join { session, keys }
+            }));
             let message = Message::Done { session };
             effects.push(Effect::Send { to, message });
         }

@@ -10,7 +10,8 @@
 //! What would surprise: nobody takes in what contradicts what it has, and nothing is undone. Who had less of the first
 //! story than where the two part may take in the second. The site that told both originates nothing more under its
 //! slot: what it would say next might be a third. Once a table says which update of that slot is the last, who has
-//! another story of it is astray, and stops itself as well: what it shows is not what counts.
+//! another story of it, or more of it, is astray, and stops itself as well: what it shows is not what counts. More of it may be had
+//! by who said how far it is, and was set back to before that.
 
 use holm_base::Time;
 use holm_machine::Effects;
@@ -80,16 +81,19 @@ impl Exchange {
         }
     }
 
-    /// Whether what is here of a slot that does not go on is what counts of it.
+    /// Whether what is here of a slot that does not go on is what counts of it, and no more.
     pub(super) fn seek_astray(&mut self, now: Time, effects: &mut Effects<Effect>) {
         let tips = self.taken.tips();
         let differs = |(slot, last): &(&Slot, &Frozen)| {
             let tip = tips.get(slot);
-            tip.is_some_and(|tip| tip.seq == last.through && tip.chain != last.chain)
+            tip.is_some_and(|tip| {
+                let is_another = tip.seq == last.through && tip.chain != last.chain;
+                is_another || tip.seq > last.through
+            })
         };
         let parted = self.closed.iter().find(differs);
         if let Some((&slot, last)) = parted {
-            let seq = last.through;
+            let seq = tips.get(&slot).map_or(last.through, |tip| tip.seq);
             self.stop_itself(now, Note::Astray(Dot { slot, seq }), effects);
         }
     }

@@ -33,23 +33,27 @@ pub(crate) fn touched(change: &Change) -> &Bytes {
         | Change::Paths { key, .. }
         | Change::Erase { key } => key,
         Change::DeleteRange { .. } => panic!("nobody deletes ranges here"),
+        Change::Again { change, .. } => touched(change),
     }
 }
 
 /// What all know of a key where exactly these updates are: written down without merging.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Twin {
-    wholes: Vec<Sibling>,
-    additions: Vec<(Slot, u64, i64)>,
-    rows: Vec<Row>,
-    markers: Vec<Mark>,
+    pub(crate) wholes: Vec<Sibling>,
+    pub(crate) additions: Vec<(Slot, u64, i64)>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) markers: Vec<Mark>,
 }
 
 /// Whether an update replaces everything of a key that it saw.
 fn replaces_all(change: &Change) -> bool {
     match change {
         Change::Put { .. } | Change::Delete { .. } | Change::Erase { .. } => true,
-        Change::Add { .. } | Change::Paths { .. } | Change::DeleteRange { .. } => false,
+        Change::Add { .. }
+        | Change::Paths { .. }
+        | Change::DeleteRange { .. }
+        | Change::Again { .. } => false,
     }
 }
 
@@ -65,7 +69,8 @@ fn replaces_row(change: &Change, path: &Bytes) -> bool {
         | Change::Delete { .. }
         | Change::Erase { .. }
         | Change::Add { .. }
-        | Change::DeleteRange { .. } => replaces_all(change),
+        | Change::DeleteRange { .. }
+        | Change::Again { .. } => replaces_all(change),
     }
 }
 
@@ -135,7 +140,8 @@ impl Twin {
                 Change::Add { .. }
                 | Change::Delete { .. }
                 | Change::Erase { .. }
-                | Change::DeleteRange { .. } => {}
+                | Change::DeleteRange { .. }
+                | Change::Again { .. } => {}
             }
         }
         twin.wholes.sort_by_key(|it| it.dot);

@@ -11,19 +11,28 @@ use holm_local_first::{Change, State, Update, Vector};
 pub(crate) fn twin(all: &[Update], vector: &Vector) -> BTreeMap<Bytes, State> {
     let here: Vec<&Update> = all.iter().filter(|it| vector.covers(it.dot)).collect();
     let mut keys: BTreeMap<Bytes, State> = BTreeMap::new();
+    // What was made again is of account as of then.
+    let then = |update: &Update, change: &Change| {
+        let again = change.in_its_time(update).map(|(then, _)| then);
+        again.unwrap_or_else(|| update.clone())
+    };
     for update in &here {
         for change in &update.changes {
-            let Change::Put { key, .. } = change else {
+            let again = change.in_its_time(update);
+            let plain = again.as_ref().map_or(change, |(_, it)| it);
+            let Change::Put { key, .. } = plain else {
                 continue;
             };
-            let touches = |other: &Update| other.changes.iter().any(|it| it.touches(key));
-            let is_seen = |other: &&Update| other.deps.covers(update.dot) && touches(other);
+            let is_seen = |other: &&Update| {
+                let mut changes = other.changes.iter().filter(|it| it.touches(key));
+                changes.any(|it| then(other, it).deps.covers(update.dot))
+            };
             if !here.iter().any(is_seen) {
                 let alone = Update {
                     deps: Vector::new(),
-                    ..(*update).clone()
+                    ..then(update, change)
                 };
-                change.apply(&alone, keys.entry(key.clone()).or_default());
+                plain.apply(&alone, keys.entry(key.clone()).or_default());
             }
         }
     }

@@ -28,7 +28,9 @@ pub(crate) fn slot(number: u8) -> Slot {
 /// Carries an update out on keys.
 pub(crate) fn carry_out(update: &Update, keys: &mut Keys) {
     for change in &update.changes {
-        if let Change::Put { key, .. } = change {
+        let again = change.in_its_time(update);
+        let plain = again.as_ref().map_or(change, |(_, change)| change);
+        if let Some((key, ..)) = plain.put() {
             keys.entry(key.clone()).or_default();
         }
         for (key, state) in keys.iter_mut() {
@@ -328,7 +330,9 @@ impl World {
             Proposal::Join { session, keys } => self.install(own, session, keys),
             Proposal::Install { .. } => unreachable!("it stands in old logs only"),
             Proposal::Forget(_) => unreachable!("plain values need it not"),
-            Proposal::Follow(_) => unreachable!("its sites stay as they are"),
+            Proposal::Follow(_) | Proposal::Rebase { .. } => {
+                unreachable!("its sites stay as they are")
+            }
             // A planted mistake may be noticed so; the twin is to notice it too.
             Proposal::Stop(_) | Proposal::SetBack { .. } => {}
             Proposal::GiveUp { session } => {

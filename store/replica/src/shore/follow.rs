@@ -17,7 +17,8 @@ impl Replica {
     /// other islands there are.
     pub(super) fn follow_on(&mut self) {
         let applied = self.keyspace.take_applied();
-        if applied.iter().any(|it| matches!(it, Applied::Followed(_))) {
+        let moves = |it: &Applied| matches!(it, Applied::Followed(_) | Applied::Rebased(_));
+        if applied.iter().any(moves) {
             self.follow_charter();
         }
     }
@@ -38,7 +39,10 @@ impl Shore {
         let Some(roster) = charter.roster() else {
             return;
         };
-        let others = roster.members.active().keys().filter(|it| **it != own);
+        // One that was left out speaks to nobody under its heir until it is back.
+        let heir = roster.members.heir(own);
+        let others = roster.members.active().keys();
+        let others = others.filter(|it| **it != own && Some(**it) != heir);
         let nodes = |slot: &Slot| {
             let (slot, nodes) = (*slot, roster.nodes.get(slot).into_iter().flatten());
             nodes.map(move |node| (slot, NodeId::new(*node)))

@@ -323,6 +323,41 @@ fn islands_survive_cuts_and_power_cuts_and_become_one() {
 }
 
 #[test]
+fn what_others_wrote_waits_for_company_and_what_was_written_here_does_not() {
+    let mut world = World::new(1, 1 << 20, [0, 0, 0]);
+    world.run(3_000);
+    let (theirs, own) = (slot(1), slot(2));
+    let seen = |world: &World| {
+        let vector = world.vector(1);
+        (vector.seq(theirs), vector.seq(own))
+    };
+    let (mut last, mut moved) = (seen(&world), (0, 0));
+    for number in 0..20 {
+        world.put(0, &format!("a{number}"), "1");
+        world.put(1, &format!("b{number}"), "1");
+        world.tick();
+        let now = seen(&world);
+        moved.0 += u64::from(now.0 > last.0);
+        moved.1 += u64::from(now.1 > last.1);
+        last = now;
+    }
+    // A hundred milliseconds: the first at once, and then twenty apart.
+    assert!((4..=6).contains(&moved.0), "{moved:?}");
+    assert_eq!(moved.1, 20);
+    world.run(40);
+    assert_eq!(seen(&world).0, 20);
+    // What is much waits for nothing, though something was taken in just now.
+    world.put(0, "small", "1");
+    world.run(10);
+    assert_eq!(seen(&world).0, 21);
+    for key in ["large", "larger"] {
+        world.put(0, key, &"v".repeat(140 << 10));
+    }
+    world.run(10);
+    assert_eq!(seen(&world).0, 23);
+}
+
+#[test]
 fn who_lacks_what_is_not_kept_any_more_is_sent_what_differs() {
     let mut sessions = 0;
     for seed in 0..SEEDS {
@@ -564,4 +599,145 @@ fn who_was_absent_for_longer_than_updates_are_kept_brings_its_writes_and_no_dele
     }
     let session = |at: usize| world.notes(at).any(|it| matches!(it, Note::SessionDone(_)));
     assert!(session(2) && session(0), "both needed one");
+}
+
+/// Two sites let the third go as lost, which writes on, and take it in again under slot 5. Gives
+/// the table, and how much of it counts.
+fn left_out(seed: u64, updates_bytes_max: usize) -> (World, Members, u64) {
+    let mut world = World::new(seed, updates_bytes_max, [0, 900, 1_700]);
+    world.run(2_000);
+    world.write_some(&[0, 1, 2]);
+    world.become_one(&[0, 1, 2]);
+    world.cut = vec![(0, 2), (1, 2)];
+    world.write_some(&[0, 1, 2]);
+    world.put(2, "only", "of c");
+    world.write_some(&[0, 2]);
+    world.tell(&[0, 1], &Entry::Stop(slot(3)));
+    let through = world.vector(0).seq(slot(3));
+    assert_eq!(world.vector(1).seq(slot(3)), through);
+    let island = world.sites[0].replica().keyspace().island().expect("one");
+    let chain = island.tips()[&slot(3)].chain;
+    let members = Members::new((1..=3).map(|it| (slot(it), 0)));
+    let gone = members.let_go(slot(3), through, chain);
+    let back = gone.and_then(|it| it.taken_back(slot(3), slot(5), UNIX_MS));
+    let members = back.expect("5 is new");
+    world.write_some(&[0, 1]);
+    world.tell(&[0, 1], &roster_of(&members));
+    world.cut.clear();
+    (world, members, through)
+}
+
+/// The table with the third site behind slot 5.
+fn roster_of(members: &Members) -> Entry {
+    let Entry::Follow(mut roster) = roster(members) else {
+        panic!("it is to be followed");
+    };
+    roster.nodes.insert(slot(5), vec![3]);
+    Entry::Follow(roster)
+}
+
+/// What stands of each key, without names.
+type Values = BTreeMap<Bytes, Vec<(u64, Bytes)>>;
+
+fn values(states: &BTreeMap<Bytes, State>) -> Values {
+    let of = |state: &State| {
+        let all = state.siblings().iter();
+        let mut all: Vec<_> = all.map(|it| (it.hlc.value(), it.value.clone())).collect();
+        all.sort();
+        all
+    };
+    states
+        .iter()
+        .map(|(key, it)| (key.clone(), of(it)))
+        .collect()
+}
+
+impl World {
+    /// The third site is back, and all have the same: what all updates come to, had all of its
+    /// counted.
+    fn is_back(&mut self, before: &[Update]) {
+        for _ in 0..4_000 {
+            self.tick();
+            let first = self.vector(0);
+            let is_equal = (1..3).all(|at| self.vector(at) == first);
+            let island = self.sites[2].replica().keyspace().island();
+            if is_equal && island.is_some_and(|it| it.slot() == slot(5)) {
+                break;
+            }
+        }
+        let mut all = self.vector(0);
+        let own = before.iter().filter(|it| it.dot.slot == slot(3)).count();
+        all.raise(slot(3), u64::try_from(own).expect("a few"));
+        let expected = values(&plain::twin(before, &all));
+        for at in 0..3 {
+            assert_eq!(values(&self.states(at)), expected, "site {at}");
+        }
+    }
+
+    fn again(&self) -> u64 {
+        self.vector(2).seq(slot(5))
+    }
+}
+
+#[test]
+fn a_site_that_was_left_out_comes_back_with_all_that_only_it_had() {
+    for (seed, updates_bytes_max) in [(1, 1 << 20), (3, 900)] {
+        let (mut world, members, through) = left_out(seed, updates_bytes_max);
+        let before = world.all.clone();
+        assert!(world.vector(2).seq(slot(3)) > through, "it wrote on");
+        world.tell(&[2], &roster_of(&members));
+        world.is_back(&before);
+        assert!(world.states(0).contains_key(&b"only"[..]));
+        assert_eq!(world.again(), 1, "all of it is one update");
+        // It takes part like any other.
+        world.write_some(&[0, 1, 2]);
+        world.sites[2].crash();
+        let now = world.now;
+        world.sites[2].start(now);
+        world.write_some(&[0, 2]);
+        world.run(4_000);
+        world.judge();
+        assert!(world.again() > 10 && world.vector(0) == world.vector(2));
+        assert_eq!(world.vector(0).seq(slot(3)), through, "I12");
+    }
+}
+
+/// Ends the site that comes back so many ticks after it heard of it; whether it was back by then.
+fn end_within_a_return(ticks: u64, ended: usize) -> bool {
+    let (mut world, members, _through) = left_out(ticks, 900);
+    let before = world.all.clone();
+    world.change(2, Command::Island(roster_of(&members)));
+    let is_back = |world: &World| {
+        let island = world.sites[2].replica().keyspace().island();
+        island.is_some_and(|it| it.slot() == slot(5))
+    };
+    for _ in 0..400 {
+        if world
+            .notes(2)
+            .any(|it| matches!(it, Note::SessionOpened(_)))
+        {
+            break;
+        }
+        world.tick();
+    }
+    (0..ticks).for_each(|_| world.tick());
+    let is_over = is_back(&world);
+    world.sites[ended].crash();
+    let mail = &mut world.mail;
+    mail.retain(|(from, to), _| *from != ended && *to != ended);
+    world.run(100);
+    let now = world.now;
+    world.sites[ended].start(now);
+    world.is_back(&before);
+    assert_eq!(world.again(), 1, "nothing is made twice");
+    is_over
+}
+
+#[test]
+fn a_return_that_a_power_cut_ends_at_any_step_makes_nothing_twice() {
+    for ended in [2, 0] {
+        let over = (0..14).filter(|ticks| end_within_a_return(*ticks, ended));
+        let over = over.count();
+        assert!((1..=12).contains(&over), "{over} were over in time");
+    }
 }

@@ -48,7 +48,7 @@ impl Network for Post {
             },
             Message::Ask(_) => &self.questions,
             Message::Told(told) => panic!("a follower answered {told:?}"),
-            Message::Island(word) => panic!("a follower said {word:?}"),
+            Message::Island(_, word) => panic!("a follower said {word:?}"),
         };
         count.fetch_add(1, Ordering::Relaxed);
     }

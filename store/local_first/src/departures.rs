@@ -1,35 +1,40 @@
-//! Letting sites go: who is on the way out, and what the others have said of it.
+//! Letting sites go: who is on the way out, what was said of it, and how much of it counts.
 //!
 //! ```text
 //! it leaves   it stops itself and says how far it is             its slot is closed
 //! it is lost  all that stay, or leave, stop it and say how far   the most counts, then it is closed
 //! ```
 //!
-//! Each site says here what only it can know. It is the rule of the table of keyspaces
-//! (`store/etcd/src/keyspaces/islands.rs`), by slots alone.
+//! The table of keyspaces goes by this, and so do rehearsals. Each site says here what only it can
+//! know; a site of several nodes says it by one of them.
 //!
 //! What would surprise: of two that are lost neither's word counts, whatever it said before; and
 //! two sites that have as many updates of a third, but others, are named and not believed.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
-use holm_local_first::{Members, MembersError, Slot};
+use crate::members::{Members, MembersError};
+use crate::update::Chain;
+use crate::vector::{Slot, Vector};
 
-use crate::site::Reach;
+/// How far a slot is, and the hash of its newest update there.
+pub type Reach = (u64, Chain);
 
 /// A site that is on its way out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Departure {
+pub struct Departure {
     /// Whether it is lost, so that the others say how far it is.
-    pub(super) is_lost: bool,
-    /// Who has said how far it is.
-    pub(super) told: BTreeMap<Slot, Reach>,
+    pub is_lost: bool,
+    /// Which sites have said how far it is.
+    pub told: BTreeMap<Slot, Reach>,
 }
 
 /// Why a slot is not closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DepartureError {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DepartureError {
     /// Two sites know another update each under one name: a third told two stories.
+    #[error("slots {from} and {other} know another update each as number {through} of slot {slot}")]
     TwoStories {
         /// Of which slot.
         slot: Slot,
@@ -41,21 +46,22 @@ pub(super) enum DepartureError {
         other: Slot,
     },
     /// The next table cannot be as asked for.
-    Members(MembersError),
+    #[error(transparent)]
+    Members(#[from] MembersError),
 }
 
 /// The sites that are on their way out of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Departures {
+pub struct Departures {
     /// The table, which has them still.
-    pub(super) members: Members,
+    pub members: Members,
     /// By slot.
-    pub(super) going: BTreeMap<Slot, Departure>,
+    pub going: BTreeMap<Slot, Departure>,
 }
 
 impl Departures {
     /// A site shall go. One that is lost is not asked; what was said of it before is said anew.
-    pub(super) fn begin(&mut self, slot: Slot, is_lost: bool) {
+    pub fn begin(&mut self, slot: Slot, is_lost: bool) {
         if !self.members.active().contains_key(&slot) {
             return;
         }
@@ -73,7 +79,7 @@ impl Departures {
     /// # Errors
     ///
     /// If nobody would be left, or another has another update there.
-    pub(super) fn tell(
+    pub fn tell(
         &mut self,
         slot: Slot,
         from: Slot,
@@ -87,8 +93,7 @@ impl Departures {
         }
         let (through, chain) = reach;
         let parts = |(_, it): &(&Slot, &Reach)| it.0 == through && it.1 != chain;
-        if let Some((other, _)) = going.told.iter().find(parts) {
-            let other = *other;
+        if let Some((&other, _)) = going.told.iter().find(parts) {
             return Err(DepartureError::TwoStories {
                 slot,
                 through,
@@ -113,7 +118,7 @@ impl Departures {
     /// # Errors
     ///
     /// If nobody would be left.
-    pub(super) fn close_agreed(&mut self) -> Result<Vec<Slot>, DepartureError> {
+    pub fn close_agreed(&mut self) -> Result<Vec<Slot>, DepartureError> {
         let lost = self.going.iter().filter(|(_, it)| it.is_lost);
         let agreed = lost.filter_map(|(slot, it)| Some((*slot, self.agreed(*slot, it)?)));
         let agreed: Vec<(Slot, Reach)> = agreed.collect();
@@ -137,9 +142,54 @@ impl Departures {
     }
 
     fn close(&mut self, slot: Slot, (through, chain): Reach) -> Result<(), DepartureError> {
-        let next = self.members.let_go(slot, through, chain);
-        self.members = next.map_err(DepartureError::Members)?;
+        self.members = self.members.let_go(slot, through, chain)?;
         self.going.remove(&slot);
         Ok(())
+    }
+}
+
+/// What a site that was taken in is to have before it serves, of what another had when it was first
+/// heard: of a slot that does not go on, what counts of it and one of the others has. Whoever had
+/// more may have gone since.
+pub fn still_due<'a>(
+    members: &Members,
+    wanted: &Vector,
+    others: impl IntoIterator<Item = &'a Vector>,
+) -> Vector {
+    let mut there = Vector::new();
+    others.into_iter().for_each(|it| there.join(it));
+    let mut due = Vector::new();
+    for (slot, seq) in members.counted(wanted).iter() {
+        let has_ended = members.frozen().contains_key(&slot);
+        let most = if has_ended { there.seq(slot) } else { seq };
+        due.raise(slot, seq.min(most));
+    }
+    due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(all: [u64; 3]) -> Vector {
+        let mut vector = Vector::new();
+        for (number, seq) in (1..).zip(all) {
+            vector.raise(Slot::new(number).expect("it is not 0"), seq);
+        }
+        vector
+    }
+
+    #[test]
+    fn of_a_slot_that_ended_is_due_what_counts_and_somebody_has() {
+        let slot = |number| Slot::new(number).expect("it is not 0");
+        let members = Members::new((1..=3).map(|it| (slot(it), 0)));
+        let members = members.let_go(slot(2), 5, Chain::default());
+        let members = members.expect("others stay");
+        let wanted = vector([9, 7, 8]);
+        let due = |others: &[Vector]| still_due(&members, &wanted, others);
+        assert_eq!(due(&[vector([1, 6, 1])]), vector([9, 5, 8]));
+        let two = [vector([1, 3, 1]), vector([1, 2, 1])];
+        assert_eq!(due(&two), vector([9, 3, 8]), "who had more is gone");
+        assert_eq!(due(&[]).seq(slot(2)), 0);
     }
 }

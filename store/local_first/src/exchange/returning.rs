@@ -1,0 +1,55 @@
+//! A site that was left out and taken in again: it says nothing of what it has, for that is of a slot that does not go
+//! on, and asks one that has all which counts for what differs. Its log does the rest at once, and from then on it is
+//! a site like any other, under its heir.
+
+use holm_base::Time;
+use holm_machine::Effects;
+
+use super::push::Outgoing;
+use super::{Effect, Exchange};
+use crate::island::Island;
+use crate::vector::{Slot, Vector};
+
+impl Exchange {
+    /// The site was left out, and is to go on under this slot.
+    #[must_use]
+    pub const fn under(mut self, heir: Option<Slot>) -> Self {
+        self.heir = heir;
+        self
+    }
+
+    /// Whether another has all that this site has and that counts.
+    pub(super) fn may_adopt(&self, theirs: &Vector) -> bool {
+        let mut ours = self.taken.vector().iter();
+        ours.all(|(slot, seq)| theirs.seq(slot) >= self.taken.limited(slot, seq))
+    }
+
+    /// Another has said how far it is.
+    pub(super) fn come_back(&mut self, now: Time, from: Slot, effects: &mut Effects<Effect>) {
+        let Some(peer) = self.peers.get(&from) else {
+            return;
+        };
+        let is_busy = self.asking.is_some() || self.taken.session().is_some();
+        if !is_busy && now >= peer.rests_until && self.may_adopt(&peer.vector) {
+            self.open(now, from, effects);
+        }
+    }
+
+    /// It is back.
+    pub(super) fn returned(&mut self, now: Time, island: Island, effects: &mut Effects<Effect>) {
+        self.ahead = island.clone();
+        self.taken = island;
+        self.heir = None;
+        // Nothing of its new slot was ever said: there is no older copy of it.
+        self.quiet = None;
+        self.set_back = None;
+        self.proposed = None;
+        self.outgoing = Outgoing::default();
+        if let Some(asking) = self.asking.take() {
+            effects.push(Effect::Note(super::Note::SessionDone(asking.peer)));
+        }
+        for to in self.config.peers.clone() {
+            self.beat_one(now, to, true, effects);
+        }
+    }
+}
