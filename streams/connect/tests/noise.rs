@@ -18,6 +18,13 @@ const QUERIES: &[&str] = &[
     include_str!("queries/q5.sql"),
     include_str!("queries/q11.sql"),
     include_str!("queries/ysb.sql"),
+    "WITH u AS (SELECT ts, job FROM task UNION ALL SELECT ts, n AS job FROM task WHERE category = 1)
+     SELECT window_start, job, COUNT(*) AS n FROM TUMBLE(TABLE u, DESCRIPTOR(ts), INTERVAL '1' SECOND)
+     GROUP BY window_start, window_end, job;",
+    "SELECT JSON_VALUE(device, 'lax $.a[0]' RETURNING INT DEFAULT job + 1 ON EMPTY NULL ON ERROR) AS j, device < 'x' AS s
+     FROM task UNION ALL SELECT LENGTH(CAST(device AS BYTES)), X'00ff' = CAST(device AS BYTES) FROM task
+     ORDER BY j % 7 DESC, 2 LIMIT 9;",
+    "EXPLAIN SELECT category, MAX(CAST(device AS BYTES)) AS b FROM task GROUP BY category ORDER BY COUNT(*), b;",
 ];
 /// Words that stand in queries, so that noise is nearly right.
 const WORDS: &[&str] = &[
@@ -94,6 +101,16 @@ const WORDS: &[&str] = &[
     "UNION",
     "ALL",
     "LIKE",
+    "EXPLAIN",
+    "JSON_VALUE",
+    "RETURNING",
+    "DEFAULT",
+    "EMPTY",
+    "ERROR",
+    "'$.a'",
+    "X'ff'",
+    "BYTES",
+    "LENGTH",
     "IN",
     "BETWEEN",
     "COALESCE",
@@ -244,6 +261,16 @@ fn deep_and_long_statements_are_refused_and_not_survived_by_luck() {
             ")".repeat(4_000)
         ),
         format!("SELECT {}1{}", "ABS(".repeat(depth), ")".repeat(depth)),
+        format!(
+            "SELECT 1 FROM t{}",
+            " UNION ALL SELECT 1 FROM t".repeat(2_000)
+        ),
+        format!(
+            "SELECT {}1{}",
+            "JSON_VALUE('', '$' DEFAULT ".repeat(1_500),
+            " ON EMPTY)".repeat(1_500)
+        ),
+        format!("SELECT JSON_VALUE(a, '${}')", "[0]".repeat(20_000)),
         format!("SELECT '{}", "x".repeat(60_000)),
         format!("SELECT {}", "9".repeat(60_000)),
     ] {

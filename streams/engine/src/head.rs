@@ -98,7 +98,8 @@ fn standing(read: &[bool], mut made: impl FnMut(usize) -> Arc<Lane>) -> Vec<Arc<
 
 /// The nodes that all rows of a source pass one after the other, from the source's own on.
 pub(crate) fn way(plan: &Plan, outputs: &[usize], source: usize) -> Vec<usize> {
-    // A result's place in a union is found by the times of all lines, which a point has not.
+    // A result's place in a union is found by all lines: one that a filter drops may have closed
+    // its window.
     if traced::in_unions(plan).contains(&true) {
         return Vec::new();
     }
@@ -147,12 +148,8 @@ pub fn points_of(plan: &Plan, source: usize) -> Vec<Point> {
     points(plan, &[plan.nodes.len().saturating_sub(1)], source)
 }
 
-/// The points behind a source, nearest first. There are none where results have a place among the
-/// rows of a union: rows that were thrown away may be what closed their windows.
+/// The points behind a source, nearest first.
 pub(crate) fn points(plan: &Plan, outputs: &[usize], source: usize) -> Vec<Point> {
-    if traced::in_unions(plan).contains(&true) {
-        return Vec::new();
-    }
     let read = plan.read_by(outputs);
     let mut text = format!("{:?}", plan.sources[source]);
     let mut found = Vec::new();

@@ -438,6 +438,117 @@ mod tests {
         );
     }
 
+    /// A value as a tree, its text, and a path to a part of it with what stands there.
+    struct Twin(u64);
+
+    impl Twin {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (self.0 >> 33) % bound
+        }
+
+        fn blank(&mut self, out: &mut String) {
+            for _ in 0..self.below(3) {
+                out.push(if self.below(2) == 0 { ' ' } else { '\n' });
+            }
+        }
+
+        /// Writes a value; a path that leads into it, or nothing, and what stands there as text.
+        fn value(&mut self, depth: u64, out: &mut String) -> (String, Option<String>) {
+            self.blank(out);
+            let kind = self.below(if depth > 4 { 4 } else { 7 });
+            let found = match kind {
+                0 => {
+                    out.push_str("null");
+                    (String::new(), None)
+                }
+                1 => {
+                    out.push_str("false");
+                    (String::new(), Some("false".to_owned()))
+                }
+                2 => {
+                    let number = self.below(1_000_000).to_string();
+                    out.push_str(&number);
+                    (String::new(), Some(number))
+                }
+                3 => {
+                    out.push_str(r#""\"\u00e4\ud83d\ude00 ]},""#);
+                    (String::new(), Some("\"ä😀 ]},".to_owned()))
+                }
+                kind => self.nested(kind > 4, depth, out),
+            };
+            self.blank(out);
+            found
+        }
+
+        fn nested(
+            &mut self,
+            is_list: bool,
+            depth: u64,
+            out: &mut String,
+        ) -> (String, Option<String>) {
+            let count = self.below(4) + 1;
+            let chosen = self.below(count);
+            let mut found = None;
+            out.push(if is_list { '[' } else { '{' });
+            for at in 0..count {
+                if at > 0 {
+                    out.push(',');
+                }
+                let step = if is_list {
+                    format!("[{at}]")
+                } else {
+                    format!("['n.{at}']")
+                };
+                if !is_list {
+                    self.blank(out);
+                    out.push_str(&format!("\"n\\u002e{at}\""));
+                    self.blank(out);
+                    out.push(':');
+                }
+                let inner = self.value(depth + 1, out);
+                if at == chosen {
+                    found = Some((step + &inner.0, inner.1));
+                }
+            }
+            out.push(if is_list { ']' } else { '}' });
+            found.expect("one is chosen")
+        }
+    }
+
+    #[test]
+    fn random_texts_have_what_stands_in_them_and_no_cut_of_them_is_one() {
+        for seed in 0..400 {
+            let mut json = String::new();
+            let (path, wanted) = Twin(seed).value(0, &mut json);
+            let wanted = wanted.as_deref().map_or(Found::Empty, text);
+            assert_eq!(
+                find(&format!("${path}"), &json, Kind::String),
+                wanted,
+                "{path} {json}"
+            );
+            assert_eq!(
+                find(&format!("${path}.no"), &json, Kind::String),
+                Found::Error
+            );
+            let whole = json.trim_end().len();
+            for end in (0..whole).filter(|end| json.is_char_boundary(*end)) {
+                // A number that is cut is one still.
+                if json[..end].trim().parse::<u64>().is_err() {
+                    assert_eq!(
+                        find("$", &json[..end], Kind::String),
+                        Found::Error,
+                        "{}",
+                        &json[..end]
+                    );
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_json_is_an_error_or_nothing() {
         let deep = "[".repeat(DEPTH_MAX + 1) + &"]".repeat(DEPTH_MAX + 1);
