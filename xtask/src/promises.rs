@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::bench::case::{CASES, OF_THREE};
+use crate::bench::case::{CASES, OF_ISLANDS, OF_THREE};
 use crate::tally::{Counts, Tally};
 use crate::tree::{Tree, root};
 
@@ -116,7 +116,12 @@ fn fault(row: &[String]) -> Option<String> {
     }
     if let Some((_, rest)) = row[4].split_once("--case ") {
         let name = rest.split(['`', ' ']).next().unwrap_or_default();
-        if !CASES.iter().chain(OF_THREE).any(|case| case.name == name) {
+        if !CASES
+            .iter()
+            .chain(OF_THREE)
+            .chain(OF_ISLANDS)
+            .any(|case| case.name == name)
+        {
             return Some(format!("the benchmark has no case `{name}`"));
         }
     }
