@@ -146,6 +146,20 @@ fn explain_as_a_statement_says_what_the_command_says() -> Result<()> {
     Ok(())
 }
 
+/// Sends rows, again until the stream has come up.
+fn post(server: &Server, stream: &str, body: &str) -> Result<()> {
+    let (begun, path) = (Instant::now(), format!("/streams/{stream}/events"));
+    loop {
+        let mut client = Connection::open(server.streams()?)?;
+        let reply = client.ask("POST", &path, &[], body.as_bytes())?;
+        if reply.status == 200 {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < PATIENCE, "{}", reply.text());
+        sleep(Duration::from_millis(10));
+    }
+}
+
 fn row(second: u32, k: &str) -> String {
     format!("{{\"ts\":\"2026-01-05T10:00:{second:02}\",\"k\":\"{k}\"}}\n")
 }
@@ -188,18 +202,7 @@ fn a_union_of_a_site_waits_for_both_tables_and_lives_through_a_kill() -> Result<
     );
     let made = holm(&["stream", "create", "u", "--at", &at, "--sql", &sql])?;
     ensure!(made.status.success(), "{}", told(&made));
-    let post = |server: &Server, body: &str| -> Result<()> {
-        let begun = Instant::now();
-        loop {
-            let mut client = Connection::open(server.streams()?)?;
-            let reply = client.ask("POST", "/streams/u/events", &[], body.as_bytes())?;
-            if reply.status == 200 {
-                return Ok(());
-            }
-            ensure!(begun.elapsed() < PATIENCE, "{}", reply.text());
-            sleep(Duration::from_millis(10));
-        }
-    };
+    let post = |server: &Server, body: &str| post(server, "u", body);
     post(&server, &(row(3, "http") + &row(12, "http")))?;
     server.kill()?;
     server.again()?;
@@ -256,18 +259,7 @@ fn a_row_with_the_same_columns_counts_once_through_a_kill() -> Result<()> {
     let row = |device: &str, n: u32, second: u32| {
         format!("{{\"ts\":\"2026-01-05T10:00:{second:02}\",\"device\":\"{device}\",\"n\":{n}}}\n")
     };
-    let post = |server: &Server, body: &str| -> Result<()> {
-        let begun = Instant::now();
-        loop {
-            let mut client = Connection::open(server.streams()?)?;
-            let reply = client.ask("POST", "/streams/once/events", &[], body.as_bytes())?;
-            if reply.status == 200 {
-                return Ok(());
-            }
-            ensure!(begun.elapsed() < PATIENCE, "{}", reply.text());
-            sleep(Duration::from_millis(10));
-        }
-    };
+    let post = |server: &Server, body: &str| post(server, "once", body);
     let first = row("a", 1, 0) + &row("b", 1, 1) + &row("a", 2, 2);
     post(&server, &(first.clone() + &first))?;
     server.kill()?;
