@@ -1,8 +1,9 @@
 //! The JSON gateway: a path, a request as JSON, an answer as JSON or as a stream of lines.
 //!
 //! A [`Gateway`] is a table from paths to calls. It knows nothing of keys or leases: the calls
-//! are the same functions that gRPC calls. A certificate's name never counts here, for whoever
-//! runs a proxy before the gateway would lend its own name to everybody.
+//! are the same functions that gRPC calls. What a client has seen elsewhere comes in heads, as
+//! metadata of gRPC does, and is waited for before any of them. A certificate's name never counts
+//! here, for whoever runs a proxy before the gateway would lend its own name to everybody.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +11,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -21,6 +22,8 @@ use tokio::sync::mpsc;
 use super::answer::{self, AnswerBody};
 use super::feed::{Feed, Lines};
 use super::json::{self, Refused};
+use crate::causal::CONTEXT;
+use crate::services::Services;
 use crate::status::{Code, Status};
 
 /// A client that takes longer to send a request of one message is refused.
@@ -28,6 +31,11 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Messages of a stream that wait to be sent or to be served. A call that has more to say waits.
 const WAITING_MAX: usize = 16;
+
+/// The field of a request's head that asks for what the site had when it answered.
+const WANT: &str = "grpc-metadata-holm-want";
+/// The field that holds it, in heads of requests and answers.
+const TOKEN: &str = "grpc-metadata-holm-context-bin";
 
 /// A future that a call runs in.
 pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -69,6 +77,8 @@ enum Call {
 pub struct Gateway {
     calls: BTreeMap<&'static str, Call>,
     body_bytes_max: usize,
+    /// Who knows what the site has.
+    causal: Option<Services>,
 }
 
 impl fmt::Debug for Gateway {
@@ -88,7 +98,15 @@ impl Gateway {
         Self {
             calls: BTreeMap::new(),
             body_bytes_max: request_bytes_max.saturating_mul(2),
+            causal: None,
         }
+    }
+
+    /// Takes and gives what clients of a local-first keyspace have seen.
+    #[must_use]
+    pub fn with_causal(self, services: &Services) -> Self {
+        let causal = Some(services.clone());
+        Self { causal, ..self }
     }
 
     /// Adds a call of one request and one answer, at a path such as `/kv/put`.
@@ -161,12 +179,50 @@ impl Gateway {
         }
         let credentials = credentials(&head.headers);
         match call {
-            Call::Unary(call) => match collect(body, self.body_bytes_max).await {
-                Ok(body) => unary_answer(call(credentials, body).await),
-                Err(refused) => unary_answer(Err(refused)),
+            Call::Unary(call) => {
+                let body = collect(body, self.body_bytes_max).await;
+                let result = match (body, self.cover(&head.headers).await) {
+                    (Ok(body), Ok(())) => call(credentials, body).await,
+                    (Err(refused), _) | (_, Err(refused)) => Err(refused),
+                };
+                self.with_token(&head.headers, unary_answer(result))
+            }
+            Call::Stream(call) => match self.cover(&head.headers).await {
+                Ok(()) => stream_answer(call(credentials, body, self.body_bytes_max)).await,
+                Err(refused) => answer::whole(refused.status(), answer::JSON, refused.line()),
             },
-            Call::Stream(call) => stream_answer(call(credentials, body, self.body_bytes_max)).await,
         }
+    }
+
+    /// Waits until the site has what the client has seen, if it says so.
+    async fn cover(&self, headers: &HeaderMap) -> Result<(), Refused> {
+        match (&self.causal, headers.get(TOKEN)) {
+            (Some(services), Some(token)) => {
+                services.cover(token.as_bytes()).await.map_err(Refused)
+            }
+            (None, _) | (_, None) => Ok(()),
+        }
+    }
+
+    /// Adds what the site has now to an answer, if that was asked for.
+    fn with_token(
+        &self,
+        headers: &HeaderMap,
+        mut answer: Response<AnswerBody>,
+    ) -> Response<AnswerBody> {
+        let wants = headers
+            .get(WANT)
+            .is_some_and(|it| it.as_bytes() == CONTEXT.as_bytes());
+        let services = self
+            .causal
+            .as_ref()
+            .filter(|_| wants && answer.status().is_success());
+        let token = services.and_then(Services::causal_token);
+        let token = token.and_then(|it| HeaderValue::from_str(&it).ok());
+        answer
+            .headers_mut()
+            .extend(token.map(|it| (HeaderName::from_static(TOKEN), it)));
+        answer
     }
 }
 

@@ -38,7 +38,7 @@ macro_rules! unary {
 /// The gateway to these services, for messages of at most `request_bytes_max`.
 #[must_use]
 pub fn gateway(services: &Services, request_bytes_max: usize) -> Arc<Gateway> {
-    let mut gateway = Gateway::new(request_bytes_max);
+    let mut gateway = Gateway::new(request_bytes_max).with_causal(services);
     add_keys(&mut gateway, services);
     add_node(&mut gateway, services);
     add_users(&mut gateway, services);
