@@ -45,8 +45,7 @@ const PUSH_EVERY: Duration = Duration::from_millis(5);
 
 /// How long what others sent waits for more before it goes into the log: each entry costs a sync,
 /// which clients of this site wait behind, and the more islands there are, the more messages.
-/// Clients of this site see their own writes without it.
-const GATHER_EVERY: Duration = Duration::from_millis(20);
+const GATHER_EVERY: Duration = Duration::from_millis(5);
 /// So much of it does not wait: of 256 KiB, clients that came meanwhile waited longer.
 const GATHERED_MAX: usize = 64 << 10;
 

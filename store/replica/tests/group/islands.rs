@@ -323,39 +323,6 @@ fn islands_survive_cuts_and_power_cuts_and_become_one() {
 }
 
 #[test]
-fn what_others_wrote_waits_for_company_and_what_was_written_here_does_not() {
-    let mut world = World::new(1, 1 << 20, [0, 0, 0]);
-    world.run(3_000);
-    let (theirs, own) = (slot(1), slot(2));
-    let seen = |world: &World| {
-        let vector = world.vector(1);
-        (vector.seq(theirs), vector.seq(own))
-    };
-    let (mut last, mut moved) = (seen(&world), (0, 0));
-    for number in 0..20 {
-        world.put(0, &format!("a{number}"), "1");
-        world.put(1, &format!("b{number}"), "1");
-        world.tick();
-        let now = seen(&world);
-        moved.0 += u64::from(now.0 > last.0);
-        moved.1 += u64::from(now.1 > last.1);
-        last = now;
-    }
-    // A hundred milliseconds: the first at once, and then twenty apart.
-    assert!((4..=6).contains(&moved.0), "{moved:?}");
-    assert_eq!(moved.1, 20);
-    world.run(40);
-    assert_eq!(seen(&world).0, 20);
-    // What is much waits for nothing, though something was taken in just now.
-    world.put(0, "small", "1");
-    world.run(10);
-    assert_eq!(seen(&world).0, 21);
-    world.put(0, "large", &"v".repeat(80 << 10));
-    world.run(10);
-    assert_eq!(seen(&world).0, 22);
-}
-
-#[test]
 fn who_lacks_what_is_not_kept_any_more_is_sent_what_differs() {
     let mut sessions = 0;
     for seed in 0..SEEDS {
