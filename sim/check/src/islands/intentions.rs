@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_one_that_left_handed_to_none_but_a_lost_one_is_lost() {
-        let shown = vec![
+        let shown = [
             vec![shows(10, &[(1, 5)])],
             vec![shows(10, &[(1, 6)])],
             vec![shows(30, &[(1, 5)])],
