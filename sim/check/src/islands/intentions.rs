@@ -40,7 +40,9 @@ impl Ended {
         let stays = |site: usize| !is_lost(site) && !self.gone.contains(&site);
         let until = self.lost.get(&intent.site).copied();
         let is_kept = || islands.reached_any(intent, until.unwrap_or(u64::MAX), stays);
-        let is_handed_to_lost = || islands.reached_any(intent, u64::MAX, is_lost);
+        let was_met = |(site, _, mark): &(usize, Key, Mark)| *mark == intent.mark && is_lost(*site);
+        let is_handed_to_lost =
+            || islands.reached_any(intent, u64::MAX, is_lost) || self.met.keys().any(was_met);
         !self.held.contains(&intent.site)
             && (stays(intent.site) || is_kept() || (until.is_none() && !is_handed_to_lost()))
     }
@@ -227,6 +229,17 @@ mod tests {
         assert_eq!(judged(3, &[2]), Ok(()));
         assert_eq!(judged(3, &[]), Err(LOST), "2 stays");
         assert_eq!(judged(2, &[2]), Err(LOST), "it handed it to nobody");
+        // Island 1 told of it, never showed it, and is lost.
+        let islands = Islands::new(shown[..2].to_vec(), intents.clone());
+        let mut ended = ends(6);
+        ended.gone.insert(0);
+        ended.lost.insert(1, u64::MAX);
+        assert_eq!(
+            intentions(&islands, &ended).map_err(|it| it.rule),
+            Err(LOST)
+        );
+        ended.met.insert((1, 1, 5), 10);
+        assert_eq!(intentions(&islands, &ended), Ok(()));
     }
 
     #[test]
