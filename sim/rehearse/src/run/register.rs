@@ -61,6 +61,8 @@ pub(crate) struct Register {
     set_back: BTreeMap<Slot, SetBack>,
     /// Take no more writes, as their logs say.
     ended: BTreeSet<Slot>,
+    /// Who had all that one had which left in order, as it left.
+    heirs: BTreeMap<Slot, BTreeSet<Slot>>,
     changes: u32,
     is_used: bool,
 }
@@ -104,6 +106,7 @@ impl Register {
             images: BTreeMap::new(),
             set_back: BTreeMap::new(),
             ended: BTreeSet::new(),
+            heirs: BTreeMap::new(),
             changes: 0,
             is_used,
         }
@@ -156,8 +159,21 @@ impl Register {
     /// were set back.
     pub(super) fn lost(&self) -> BTreeMap<usize, u64> {
         let until = |it: &Slot| self.set_back.get(it).map_or(u64::MAX, |it| it.until);
-        let all = self.lost.iter().chain(self.set_back.keys());
+        let gone = self.departures.members.frozen().keys();
+        let in_vain = gone.filter(|it| !self.is_kept(**it));
+        let all = self.lost.iter().chain(self.set_back.keys()).chain(in_vain);
         all.map(|it| (index(node(*it)), until(it))).collect()
+    }
+
+    /// Whether what an island had is at one that stays: who left in order handed it on, and those
+    /// may be lost since.
+    fn is_kept(&self, slot: Slot) -> bool {
+        if self.lost.contains(&slot) || self.set_back.contains_key(&slot) {
+            return false;
+        }
+        let has_left = self.departures.members.frozen().contains_key(&slot);
+        let mut heirs = self.heirs.get(&slot).into_iter().flatten();
+        !has_left || heirs.any(|it| self.is_kept(*it))
     }
 
     /// Islands that were let go, were not lost and were never set back: what they say counts.
@@ -259,10 +275,14 @@ impl Register {
             }
             match berth.stops.get(&slot) {
                 None => calls.push(IsleCall::Stop(slot.value())),
-                Some(reach) if own != slot || self.is_elsewhere(own, berth) => {
-                    self.tell(slot, own, *reach);
+                Some(reach) if own != slot => self.tell(slot, own, *reach),
+                Some(reach) => {
+                    let heirs = self.heirs(own, berth);
+                    if !heirs.is_empty() {
+                        self.heirs.insert(own, heirs);
+                        self.tell(slot, own, *reach);
+                    }
                 }
-                Some(_) => {}
             }
         }
         if self.joining.contains(&own) && self.has_received(own, berth) {
@@ -272,13 +292,16 @@ impl Register {
         calls
     }
 
-    /// Whether another site that stays has all that this one has.
-    fn is_elsewhere(&self, own: Slot, berth: &Berth) -> bool {
+    /// Which other sites that stay have all that this one has; none while one knows more of it.
+    fn heirs(&self, own: Slot, berth: &Berth) -> BTreeSet<Slot> {
         let staying: BTreeSet<Slot> = self.staying().collect();
         let others = berth.neighbours.iter().filter(|it| staying.contains(&it.0));
-        let is_set_back = |it: &&(Slot, bool, Vector)| it.2.seq(own) > berth.vector.seq(own);
-        let has_all = |it: &&(Slot, bool, Vector)| it.2.is_at_least(&berth.vector);
-        others.clone().any(|it| has_all(&it)) && !others.clone().any(|it| is_set_back(&it))
+        let is_set_back = |it: &(Slot, bool, Vector)| it.2.seq(own) > berth.vector.seq(own);
+        if others.clone().any(is_set_back) {
+            return BTreeSet::new();
+        }
+        let have_all = others.filter(|it| it.2.is_at_least(&berth.vector));
+        have_all.map(|it| it.0).collect()
     }
 
     /// Whether a site that was taken in has what another had when it was first heard.
