@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use holm_process_tests::http::Connection;
 use holm_process_tests::server::locate;
+use holm_process_tests::sites::eventually;
 use holm_process_tests::{Program, Server, Setup};
 use tempfile::TempDir;
 
@@ -279,18 +280,16 @@ fn a_row_with_the_same_columns_counts_once_through_a_kill() -> Result<()> {
         ensure!(begun.elapsed() < PATIENCE, "in vain");
         sleep(Duration::from_millis(10));
     }
-    let shown = holm(&[
-        "stream",
-        "show",
-        "once",
-        "--at",
-        &server.streams()?.to_string(),
-    ])?;
-    let shown = String::from_utf8(shown.stdout)?;
-    ensure!(
-        shown.contains("6 of ev came again; 5 are remembered, 0 forgotten"),
-        "{shown}"
-    );
+    // What is shown follows what is written.
+    eventually("the repeats are shown", || {
+        let at = server.streams()?.to_string();
+        let shown = String::from_utf8(holm(&["stream", "show", "once", "--at", &at])?.stdout)?;
+        ensure!(
+            shown.contains("6 of ev came again; 5 are remembered, 0 forgotten"),
+            "{shown}"
+        );
+        Ok(())
+    })?;
     let lines = folder.path().join("in.jsonl");
     fs::write(&lines, first.clone() + &first)?;
     let table = format!("ev={}", lines.display());
