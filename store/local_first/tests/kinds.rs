@@ -10,6 +10,7 @@ use holm_local_first::{
     Type, Update, Vector,
 };
 
+#[expect(dead_code, reason = "what clients may put is for small worlds")]
 mod twins;
 
 use twins::{Twin, rules, slot, touched};

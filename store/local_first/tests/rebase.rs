@@ -13,7 +13,7 @@ use holm_local_first::{
 #[expect(dead_code, reason = "what is forgotten is for other worlds")]
 mod twins;
 
-use twins::{Twin, rules, slot};
+use twins::{Twin, bodies, rules, slot};
 
 /// Two that stay, and one that is left out and comes back as 4.
 const STAYS: [usize; 2] = [0, 1];
@@ -59,18 +59,6 @@ struct Place {
 
 fn key() -> Bytes {
     Bytes::from("k")
-}
-
-fn bodies(kind: Type) -> &'static [&'static str] {
-    match kind {
-        Type::Lww | Type::Mv | Type::Set => &["v"],
-        Type::Counter => &["+1", "7"],
-        Type::Json => &[
-            r#"{"a":1,"b":{"c":1}}"#,
-            r#"{"a":2,"b":{"c":1}}"#,
-            r#"{"a":1,"b":3}"#,
-        ],
-    }
 }
 
 fn table(through: u64) -> Members {

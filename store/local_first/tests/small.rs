@@ -11,7 +11,7 @@ use holm_local_first::{
 
 mod twins;
 
-use twins::{Twin, rules, slot};
+use twins::{Twin, bodies, rules, slot};
 
 #[derive(Clone, Debug)]
 struct Site {
@@ -38,19 +38,6 @@ struct Steps {
 
 fn key() -> Bytes {
     Bytes::from("k")
-}
-
-/// What a client may put, by type.
-fn bodies(kind: Type) -> &'static [&'static str] {
-    match kind {
-        Type::Lww | Type::Mv | Type::Set => &["v"],
-        Type::Counter => &["+1", "7"],
-        Type::Json => &[
-            r#"{"a":1,"b":{"c":1}}"#,
-            r#"{"a":2,"b":{"c":1}}"#,
-            r#"{"a":1,"b":3}"#,
-        ],
-    }
 }
 
 impl Place {

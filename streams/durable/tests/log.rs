@@ -7,6 +7,10 @@ use holm_durable::{Config, Entry, Extent, Log, LogError, fetch, inspect, keep, l
 use holm_machine::Folder;
 use holm_virtual::{Storage, Survival};
 
+mod noise;
+
+use noise::rounds;
+
 const CONFIG: Config = Config {
     segment_bytes: 2048,
     bytes_max: 1 << 20,
@@ -310,17 +314,6 @@ fn a_checked_file_that_is_damaged_or_another_is_refused() {
         assert_eq!(found.is_ok(), (28..32).contains(&at), "byte {at}");
         storage.flip("log/a", ByteCount::new(at), 1);
     }
-}
-
-/// How often: as many times as usual as there are seconds that `cargo xtask fuzz` allows.
-fn rounds(usual: u64) -> u64 {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the budget of random tests is set outside"
-    )]
-    let asked = std::env::var("HOLM_FUZZ_MS").ok();
-    let asked: Option<u64> = asked.and_then(|text| text.parse().ok());
-    usual * (asked.unwrap_or(0) / 1_000).max(1)
 }
 
 #[test]

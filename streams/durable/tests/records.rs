@@ -6,6 +6,10 @@ use holm_base::Prng;
 use holm_durable::{Behind, Data, Entry, Offsets, Record, RecordError};
 use holm_lanes::{Batch, Lane, Marks, Origin, Text, Values};
 
+mod noise;
+
+use noise::rounds;
+
 fn wide(count: usize) -> u64 {
     u64::try_from(count).expect("what is in memory is counted in 64 bits")
 }
@@ -134,17 +138,6 @@ fn unknown_kinds_and_versions_are_named() {
             version: 2
         })
     );
-}
-
-/// How often: as many times as usual as there are seconds that `cargo xtask fuzz` allows.
-fn rounds(usual: u64) -> u64 {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the budget of random tests is set outside"
-    )]
-    let asked = std::env::var("HOLM_FUZZ_MS").ok();
-    let asked: Option<u64> = asked.and_then(|text| text.parse().ok());
-    usual * (asked.unwrap_or(0) / 1_000).max(1)
 }
 
 #[test]

@@ -399,7 +399,8 @@ impl Way<'_> {
         }
         let passed = keeper.cuts[source].passed(&data).ok_or_else(|| {
             RunnerError::Refused(format!(
-                "record {sequence} holds rows behind filters that this build does not put there;                  the build that wrote it reads it"
+                "record {sequence} holds rows behind filters that this build does not put there; the build \
+                 that wrote it reads it"
             ))
         })?;
         self.reach(source, (&data.position, data.lines))?;

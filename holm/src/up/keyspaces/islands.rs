@@ -165,13 +165,16 @@ impl Hosting {
             }
             for it in others.iter().filter(is_silent) {
                 let (keyspace, silent_for) = (entry.name.as_str(), it.silent_for.unwrap_or(up));
-                tracing::warn!(
-                    keyspace, slot = %it.slot, node = %it.node, silent_for_s = silent_for.as_secs(),
-                    "a site was not heard for too long: it is left out"
-                );
-                if let Err(status) = self.services.leave_out(entry.id, it.slot).await {
-                    let why = status.message();
-                    tracing::info!(keyspace, why, "a silent site is not left out yet");
+                match self.services.leave_out(entry.id, it.slot).await {
+                    Ok(()) => tracing::warn!(
+                        keyspace, slot = %it.slot, node = %it.node, silent_for_s = silent_for.as_secs(),
+                        "a site was not heard for too long: it is left out"
+                    ),
+                    // It is tried again with the next look.
+                    Err(status) => {
+                        let why = status.message();
+                        tracing::debug!(keyspace, why, "a silent site is not left out yet");
+                    }
                 }
             }
         }

@@ -53,7 +53,7 @@ impl Services {
         .await
     }
 
-    /// A site that was not heard for too long is left out as lost, if that may be. Whether it is.
+    /// Leaves a site out as lost that was not heard for too long. Nothing if it is not there any more.
     ///
     /// # Errors
     ///
@@ -65,10 +65,8 @@ impl Services {
             let Some(entry) = entries.find(|it| it.id == id) else {
                 return Ok(());
             };
-            let islands = entry.islands.as_ref();
-            let nodes = islands.into_iter().flat_map(|it| &it.slots);
-            let nodes = nodes.filter(|(_, it)| **it == slot.value());
-            let nodes: Vec<u64> = nodes.map(|(node, _)| *node).collect();
+            let islands = entry.islands.iter();
+            let nodes: Vec<u64> = islands.flat_map(|it| it.at(slot.value())).collect();
             let Some(first) = nodes.first() else {
                 return Ok(());
             };

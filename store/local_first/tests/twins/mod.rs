@@ -25,6 +25,19 @@ pub(crate) fn slot(number: u8) -> Slot {
     Slot::new(number).expect("slots begin at 1")
 }
 
+/// What a client may put, by type.
+pub(crate) fn bodies(kind: Type) -> &'static [&'static str] {
+    match kind {
+        Type::Lww | Type::Mv | Type::Set => &["v"],
+        Type::Counter => &["+1", "7"],
+        Type::Json => &[
+            r#"{"a":1,"b":{"c":1}}"#,
+            r#"{"a":2,"b":{"c":1}}"#,
+            r#"{"a":1,"b":3}"#,
+        ],
+    }
+}
+
 pub(crate) fn touched(change: &Change) -> &Bytes {
     match change {
         Change::Put { key, .. }
