@@ -3,6 +3,10 @@
 //! So they are equal, ordered, keys and saved as text is, without a lane of their own: UTF-8 keeps
 //! the order of numbers. A byte of 128 or more takes two. Outside they are base64, as in Flink.
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+
 /// Bytes as letters.
 #[must_use]
 pub fn letters_of(bytes: &[u8]) -> String {
@@ -20,46 +24,21 @@ pub fn bytes_of(letters: &str) -> Vec<u8> {
     letters.chars().map(byte).collect()
 }
 
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// As decoders that others wrote are: bits that are left over in the last digit say nothing.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// Bytes, given as letters, in base64.
 pub fn write_base64(letters: &str, out: &mut String) {
-    for group in bytes_of(letters).chunks(3) {
-        let byte = |at: usize| usize::from(group.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            let digit = DIGITS[bits >> (18 - 6 * place) & 63];
-            out.push(if place <= group.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
-        }
-    }
+    BASE64.encode_string(bytes_of(letters), out);
 }
 
 /// Base64 as bytes, given as letters; `None` of anything else.
 #[must_use]
 pub fn parse_base64(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let mut groups = text.as_bytes().chunks(4).peekable();
-    while let Some(group) = groups.next() {
-        let fill = group
-            .iter()
-            .rev()
-            .take_while(|digit| **digit == b'=')
-            .count();
-        if group.len() < 4 || fill > 2 || (fill > 0 && groups.peek().is_some()) {
-            return None;
-        }
-        let mut bits = 0;
-        for digit in &group[..4 - fill] {
-            let value = DIGITS.iter().position(|it| it == digit)?;
-            bits = bits << 6 | u32::try_from(value).ok()?;
-        }
-        let [third, second, first, _] = (bits << (6 * fill)).to_le_bytes();
-        bytes.extend_from_slice(&[first, second, third][..3 - fill]);
-    }
+    let bytes = BASE64.decode(text).ok()?;
     Some(letters_of(&bytes))
 }
 
