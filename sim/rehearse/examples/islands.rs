@@ -9,6 +9,7 @@
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
 use holm_rehearse::{Costs, Options, Silent, parse, run};
+use serde_json::Value;
 
 const COUNTS: [usize; 4] = [1, 3, 7, 15];
 
@@ -44,43 +45,43 @@ fn scenario(count: usize, load: &str, costs: bool) -> String {
     text
 }
 
-/// The means of a measure in a report for programs, one for each site.
-fn means(json: &str, measure: &str) -> Vec<f64> {
-    let begin = format!("\"{measure}\"");
-    let rows = json.split("{\"measure\":").skip(1);
-    let rows = rows.filter(|it| it.starts_with(&begin) && it.contains("\"site\":\"i"));
-    rows.filter_map(|it| number(it, "mean")).collect()
-}
-
-/// The first number under a name.
-fn number(json: &str, name: &str) -> Option<f64> {
-    let (_, rest) = json.split_once(&format!("\"{name}\":"))?;
-    let end = rest.find([',', '}']).unwrap_or(rest.len());
-    rest[..end].parse().ok()
+/// The numbers under a name in a list of a report, of the islands' own rows.
+fn numbers<'a>(
+    list: &'a Value,
+    is_it: &'a dyn Fn(&Value) -> bool,
+    name: &'a str,
+) -> impl Iterator<Item = f64> + 'a {
+    let all = list.as_array().into_iter().flatten();
+    let all = all.filter(|it| is_it(it));
+    all.filter_map(move |it| it[name].as_f64())
 }
 
 /// The mean of what there is.
-fn mean(all: &[f64]) -> f64 {
-    all.iter().sum::<f64>() / all.iter().map(|_| 1.0).sum::<f64>()
+fn mean(all: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = all.fold((0.0, 0.0), |(sum, count), it| (sum + it, count + 1.0));
+    sum / count
 }
 
 /// A line of the table, and what an island put a second.
 fn line(json: &str, (load, count): (&str, usize), alone: Option<f64>) -> (String, f64) {
-    let rates = means(json, "put.rate");
-    let rate = mean(&rates);
+    let report: Value = serde_json::from_str(json).expect("a report is JSON");
+    let means = |measure: &str| -> Vec<f64> {
+        let is_it = |it: &Value| {
+            it["measure"] == measure && it["site"].as_str().is_some_and(|at| at.starts_with('i'))
+        };
+        numbers(&report["figures"], &is_it, "mean").collect()
+    };
+    let rates = means("put.rate");
+    let rate = mean(rates.iter().copied());
     let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
     let share = rate / alone.unwrap_or(rate);
-    let micros = |measure| mean(&means(json, measure)) / 1e3;
-    let busy: Vec<f64> = json
-        .split("\"host\":")
-        .skip(1)
-        .filter_map(|it| number(it, "cores_busy"))
-        .collect();
+    let micros = |measure| mean(means(measure).into_iter()) / 1e3;
+    let busy = numbers(&report["costs"]["hosts"], &|_| true, "cores_busy");
     let line = format!(
         "{load:14} | {count:7} | {rate:9.0} | {least:9.0} | {share:8.3} | {:7.0} | {:7.0} | {:10.2}",
         micros("put.p50"),
         micros("put.p99"),
-        mean(&busy),
+        mean(busy),
     );
     (line, rate)
 }

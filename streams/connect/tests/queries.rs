@@ -12,6 +12,10 @@ use holm_engine::{Limits, Run};
 use holm_lanes::Batch;
 use holm_sql::{Known, parse, plan};
 
+mod refusals;
+
+use refusals::pointed;
+
 const TABLES: &str = include_str!("queries/tables.txt");
 
 fn recipe(table: &str) -> Recipe {
@@ -238,11 +242,7 @@ fn refusals_point_at_the_word_and_say_what_would_be_right() {
         let script = parse(&format!("{query}\n;{}", TABLES.trim_end()));
         let planned = script.and_then(|script| plan(&script, &Known::default()));
         let refusal = planned.map(|_| ()).expect_err(query).to_string();
-        let marks = refusal.lines().nth(2).expect("it is there");
-        let start = marks.find('^').expect("it is there") - 2;
-        let end = start + marks.matches('^').count();
-        let pointed = query.get(start..end).unwrap_or("");
-        assert_eq!(pointed, *word, "{refusal}");
+        assert_eq!(pointed(&refusal, query), *word, "{refusal}");
         assert!(refusal.contains(wanted), "{query}: {refusal}");
     }
 }

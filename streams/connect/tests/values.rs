@@ -11,6 +11,10 @@ use parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArray, FixedLenBy
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
+mod refusals;
+
+use refusals::pointed;
+
 fn planned(columns: &str, query: &str) -> Result<Planned, String> {
     let known = Known {
         bounded: vec!["t".to_owned()],
@@ -278,10 +282,7 @@ fn what_cannot_be_is_refused_at_its_word() {
     ] {
         let query = format!("SELECT {term} FROM t");
         let refusal = planned("j STRING, n INT, b BYTES", &query).expect_err(term);
-        let marks = refusal.lines().nth(2).expect("three lines");
-        let start = marks.find('^').expect("it points") - 2;
-        let pointed = &query[start..start + marks.matches('^').count()];
-        assert_eq!(pointed, word, "{refusal}");
+        assert_eq!(pointed(&refusal, &query), word, "{refusal}");
         assert!(refusal.contains(wanted), "{refusal}");
     }
 }
@@ -401,10 +402,7 @@ fn an_order_is_by_values_too() {
     ] {
         let text = format!("{query}\n;CREATE TABLE u (k INT) WITH ('connector'='http')");
         let refusal = planned("k INT, n INT", &text).expect_err(query);
-        let marks = refusal.lines().nth(2).expect("three lines");
-        let start = marks.find('^').expect("it points") - 2;
-        let pointed = &query[start..start + marks.matches('^').count()];
-        assert_eq!(pointed, word, "{refusal}");
+        assert_eq!(pointed(&refusal, query), word, "{refusal}");
         assert!(refusal.contains(wanted), "{refusal}");
     }
 }

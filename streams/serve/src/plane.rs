@@ -97,9 +97,7 @@ impl Stream {
         });
         shown.collect()
     }
-}
 
-impl Stream {
     /// Rows that came again, of each table that says what tells them apart.
     fn repeated(&self, status: &Status) -> Vec<Value> {
         let of = status.repeated.iter().map(|of| {
