@@ -32,7 +32,7 @@ use holm_base::Time;
 use holm_machine::{Effects, Machine};
 
 use crate::clock::Hlc;
-use crate::island::{Intake, Island, Session, Tip, dot_of};
+use crate::island::{Hush, Intake, Island, Session, Tip, dot_of};
 use crate::members::Frozen;
 use crate::message::Message;
 use crate::ranges::Short;
@@ -143,6 +143,8 @@ pub enum Applied {
     /// The site was left out and came back: it has what the other side of a session had, and goes
     /// on under its heir. What it made again comes next, as updates.
     Rebased(Box<Island>),
+    /// Others may hear of all that this site has made.
+    Spoke,
 }
 
 /// What is wanted.
@@ -251,6 +253,11 @@ pub enum Proposal {
         /// The run, as in [`Config::boot`].
         run: u64,
     },
+    /// From here on others hear of this site's slot only up to there, however often it begins
+    /// anew; nothing behind it was ever said.
+    Hush(Hush),
+    /// From here on others hear of all that this site makes.
+    Speak,
     /// This site was left out and has an heir: what was staged takes the place of what is here, if
     /// all of it was staged, and what only this site had is made again.
     Rebase {
@@ -411,6 +418,7 @@ impl Exchange {
             }
             Applied::Followed(charter) => self.follow(now, &charter, effects),
             Applied::Rebased(island) => self.returned(now, *island, effects),
+            Applied::Spoke => self.spoke(now, effects),
         }
     }
 
@@ -461,7 +469,7 @@ impl Exchange {
             return;
         }
         self.push(now, effects);
-        let (vector, head, chains) = self.said();
+        let (vector, head, chains) = self.word();
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.told = vector.clone();
             peer.untold_bytes = 0;
@@ -670,7 +678,7 @@ impl Exchange {
         let patience = self.config.patience;
         let proposed = self.proposed.map(|at| at + patience);
         let asking = self.asking.as_ref().map(|asking| asking.since + patience);
-        let quiet = self.quiet.as_ref().map(Quiet::until);
+        let quiet = self.quiet.as_ref().and_then(Quiet::until);
         let all = [self.beat, proposed, asking, quiet];
         all.into_iter().flatten().min()
     }
@@ -737,7 +745,7 @@ impl Machine for Exchange {
                     effects.push(Effect::Propose(Proposal::GiveUp { session }));
                 }
                 self.beat = Some(now + self.config.beat_every);
-                self.be_quiet(now);
+                self.be_quiet(effects);
                 for to in self.config.peers.clone() {
                     self.beat_one(now, to, true, effects);
                 }
