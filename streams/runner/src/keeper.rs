@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 use holm_base::{Time, WriteId};
 use holm_connect::{Columns, Key, KeyRing, Position, Read};
 use holm_durable::{Data, Entry, Offsets, Record};
-use holm_engine::{Counts, Full, Gauge, Passed, Repeated, Several};
+use holm_engine::{Full, Passed, Several};
 use holm_lanes::Batch;
 use holm_machine::{Effects, Machine};
 use holm_once::{Effect, Once, Outputs, Snapshot};
 
-use crate::cut::{Cut, LogPoint};
+use crate::cut::Cut;
 use crate::error::RunnerError;
 use crate::job::Aside;
 use crate::saved::{Frozen, Reached, Saved};
@@ -33,6 +33,8 @@ pub enum Arrived {
     },
     /// There are no more.
     End,
+    /// There have been none for long.
+    Idle,
 }
 
 impl Arrived {
@@ -80,7 +82,7 @@ impl Filed {
     pub(crate) const fn rows(&self) -> usize {
         match &self.record {
             Record::Data(data) => data.batch.rows,
-            Record::Opened | Record::Offsets(_) | Record::Ended { .. } => 0,
+            Record::Opened | Record::Offsets(_) | Record::Ended { .. } | Record::Idle { .. } => 0,
         }
     }
 }
@@ -295,6 +297,7 @@ impl Keeper {
                 reached.is_over = true;
                 Record::Ended { source: number }
             }
+            Arrived::Idle => Record::Idle { source: number },
             Arrived::Rows {
                 read,
                 position,
@@ -350,6 +353,10 @@ impl Keeper {
             Arrived::End => {
                 let _stint = self.turn.wait();
                 (self.run.end(source)?, Vec::new())
+            }
+            Arrived::Idle => {
+                let _stint = self.turn.wait();
+                (self.run.idle(source)?, Vec::new())
             }
             Arrived::Rows { read, .. } => {
                 self.bad += wide(read.bad.len());
@@ -662,50 +669,6 @@ impl Keeper {
 
     pub(crate) fn knows(&mut self, snapshots: &[Snapshot]) {
         self.snapshots = snapshots.to_vec();
-    }
-
-    /// What was counted of all queries, lines that were no rows among the diverted.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts {
-            rows: self.run.rows() + self.bad,
-            diverted: self.bad,
-            ..Counts::default()
-        };
-        for query in 0..self.run.queries() {
-            let own = self.run.counts(query);
-            counts.late += own.late;
-            counts.diverted += own.diverted;
-            counts.out += own.out;
-        }
-        counts
-    }
-
-    /// What was counted of each query, without lines that were no rows.
-    #[must_use]
-    pub fn counts_of_each(&self) -> Vec<Counts> {
-        let queries = 0..self.run.queries();
-        queries.map(|query| self.run.counts(query)).collect()
-    }
-
-    /// How much its windows keep.
-    #[must_use]
-    pub fn gauge(&self) -> Gauge {
-        self.run.gauge()
-    }
-
-    /// Where the rows of each source are logged; of one that gives them again nothing is.
-    #[must_use]
-    pub fn log_points(&self) -> Vec<Option<LogPoint>> {
-        let sources = self.cuts.iter().zip(&self.is_replayable);
-        let points = sources.map(|(cut, is_replayable)| (!is_replayable).then(|| cut.log_point()));
-        points.collect()
-    }
-
-    /// Rows of sources that came again, where tables say what tells them apart.
-    #[must_use]
-    pub fn repeated(&self) -> Vec<Repeated> {
-        self.run.repeated()
     }
 
     /// The watermark of a source.

@@ -37,6 +37,7 @@ mod cut;
 mod desk;
 mod ends;
 mod error;
+mod figures;
 mod job;
 mod keeper;
 mod mail;

@@ -365,6 +365,10 @@ impl Way<'_> {
                 self.opened.keeper.reached[source].is_over = true;
                 Some(self.opened.keeper.execute(source, Arrived::End)?)
             }
+            Record::Idle { source } => {
+                let source = self.source(source)?;
+                Some(self.opened.keeper.execute(source, Arrived::Idle)?)
+            }
             Record::Offsets(offsets) => {
                 let source = self.source(offsets.source)?;
                 let read = self.read_again(source, &offsets)?;
