@@ -222,6 +222,7 @@ impl<'a> Bench<'a> {
                 fields: source.fields.clone(),
                 needed: self.planned.needed[0].clone(),
                 keeps_all,
+                idle: None,
             }],
             plans: vec![self.planned.plan.clone()],
             description: self.case.name.as_bytes().to_vec(),

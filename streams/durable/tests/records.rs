@@ -165,7 +165,17 @@ fn noise_is_refused_or_is_a_record() {
 /// Bytes that were written stay readable, and are still written so.
 #[test]
 fn bytes_that_were_written_are_read() {
-    let [opened, run, rows, keyed, offsets, ended, passed, marked, idle] = records();
+    let [
+        opened,
+        run,
+        rows,
+        keyed,
+        offsets,
+        ended,
+        passed,
+        marked,
+        idle,
+    ] = records();
     for (bytes, record) in [
         (&include_bytes!("compat/v1-opened")[..], opened),
         (&include_bytes!("compat/v1-data-run")[..], run),

@@ -35,12 +35,11 @@ impl Quiet {
     pub(crate) fn new(plan: &Plan) -> Self {
         let mut reads: Vec<Vec<usize>> = Vec::new();
         for node in &plan.nodes {
-            let mut own: Vec<usize> = match node {
-                Node::Source(source) => vec![*source],
-                other => {
-                    let inputs = other.inputs().into_iter();
-                    inputs.flat_map(|input| reads[input].clone()).collect()
-                }
+            let mut own: Vec<usize> = if let Node::Source(source) = node {
+                vec![*source]
+            } else {
+                let inputs = node.inputs().into_iter();
+                inputs.flat_map(|input| reads[input].clone()).collect()
             };
             own.sort_unstable();
             own.dedup();

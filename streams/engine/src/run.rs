@@ -418,26 +418,10 @@ impl Run {
             Node::Source(own) => {
                 return Ok((*own == source).then(|| batch.clone()));
             }
-            Node::Join {
-                inputs, windows, ..
-            } => {
-                let (left, right) = (outs[inputs.0].as_ref(), outs[inputs.1].as_ref());
-                if left.is_none() && right.is_none() {
-                    return Ok(None);
-                }
-                let ends = (windows.0.1, windows.1.1);
-                let standing = self.quiet.of(number, &[inputs.0, inputs.1]);
-                let left = left.map(|batch| self.quiet.open(number, batch, ends.0));
-                let right = right.map(|batch| self.quiet.open(number, batch, ends.1));
-                let both = (left.as_deref(), right.as_deref());
-                let mut done = self.stages[number].join(both, &standing)?;
-                let stale = |came: Option<&Batch>, kept: Option<&Batch>| {
-                    came.map_or(0, |it| it.rows) - kept.map_or(0, |it| it.rows)
-                };
-                done.stale =
-                    stale(outs[inputs.0].as_ref(), both.0) + stale(outs[inputs.1].as_ref(), both.1);
-                done
-            }
+            Node::Join { .. } => match self.joined(number, outs)? {
+                Some(done) => done,
+                None => return Ok(None),
+            },
             Node::Union { inputs } => {
                 let standing = self.quiet.of(number, inputs);
                 let inputs: Vec<_> = inputs.iter().map(|input| outs[*input].as_ref()).collect();
@@ -486,6 +470,32 @@ impl Run {
             }
         };
         Ok(Some(self.note((number, source), done, None)))
+    }
+
+    /// What a join does with what its inputs have.
+    fn joined(&mut self, number: usize, outs: &[Option<Batch>]) -> Result<Option<Done>, Full> {
+        let Node::Join {
+            inputs, windows, ..
+        } = &self.plan.nodes[number]
+        else {
+            panic!("only a join joins");
+        };
+        let came = [outs[inputs.0].as_ref(), outs[inputs.1].as_ref()];
+        if came.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let standing = self.quiet.of(number, &[inputs.0, inputs.1]);
+        let open = |batch, end| self.quiet.open(number, batch, end);
+        let left = came[0].map(|batch| open(batch, windows.0.1));
+        let right = came[1].map(|batch| open(batch, windows.1.1));
+        let kept = [left.as_deref(), right.as_deref()];
+        let rows = |sides: [Option<&Batch>; 2]| -> usize {
+            sides.into_iter().flatten().map(|side| side.rows).sum()
+        };
+        let stale = rows(came) - rows(kept);
+        let mut done = self.stages[number].join((kept[0], kept[1]), &standing)?;
+        done.stale = stale;
+        Ok(Some(done))
     }
 
     fn note(

@@ -20,6 +20,7 @@ use crate::keeper::{Arrived, Commit, Filed, Keeper, wide};
 use crate::mail::{FileWork, LogWork, Mail};
 use crate::pace::{Pace, Redo};
 use crate::recover::Opened;
+use crate::silence::Silence;
 use crate::threads::{Listener, Orders, Phase, Status};
 use crate::waiting::{Credit, Post, hold};
 
@@ -75,6 +76,7 @@ pub(crate) struct Desk {
     /// For each source what it gave and the keeper has not taken.
     taken: Vec<VecDeque<Waiting>>,
     is_idle: Vec<bool>,
+    silence: Silence,
     is_gone: Vec<bool>,
     is_flushing: bool,
     /// What found the log full, and when it is tried again.
@@ -127,6 +129,7 @@ impl Desk {
             sinks: Vec::new(),
             taken: (0..sources).map(|_| VecDeque::new()).collect(),
             is_idle: vec![false; sources],
+            silence: Silence::new(keeper.idle.clone()),
             is_gone: vec![false; sources],
             is_flushing: false,
             unflushed: None,
@@ -204,6 +207,9 @@ impl Desk {
             let is_stopped = orders.is_stopped.load(Ordering::SeqCst);
             let is_paused = orders.is_paused.load(Ordering::SeqCst);
             self.credit.pause(is_paused && !is_stopped);
+            if is_paused {
+                self.silence.forget();
+            }
             if is_stopped {
                 let at = *told.get_or_insert_with(Instant::now);
                 self.credit.end();
@@ -257,12 +263,19 @@ impl Desk {
                 took,
             } => {
                 self.is_idle[source] = false;
+                self.silence.rows(source);
                 self.taken[source].push_back((arrived, bytes, took));
             }
-            Mail::Idle { source } => self.is_idle[source] = true,
+            Mail::Idle { source } => {
+                self.is_idle[source] = true;
+                self.silent(source)?;
+            }
             Mail::Gone { source } => self.is_gone[source] = true,
             Mail::SourceFailed(error) => return Err(error.into()),
-            Mail::SourceWaits(why) => self.waits = Some(why),
+            Mail::SourceWaits { source, why } => {
+                self.waits = Some(why);
+                self.silent(source)?;
+            }
             Mail::Flushed {
                 records,
                 write,
@@ -409,6 +422,16 @@ impl Desk {
         Ok(())
     }
 
+    /// A source has nothing; if that has been so for long, the others no longer wait for it.
+    fn silent(&mut self, source: usize) -> Result<(), RunnerError> {
+        let now = self.now();
+        let is_open = !self.keeper.is_over(source) && self.taken[source].is_empty();
+        if self.silence.nothing(now, source) && is_open && !self.keeper.is_idle(source) {
+            self.keeper.take(now, source, Arrived::Idle)?;
+        }
+        Ok(())
+    }
+
     fn listen(&mut self, asides: Vec<Aside>) {
         for aside in &asides {
             self.asides.push_back(aside.clone());
@@ -478,7 +501,8 @@ impl Desk {
         status.outputs = outputs;
         status.committed = committed.to_vec();
         let sources = 0..self.taken.len();
-        status.marks = sources.map(|source| self.keeper.mark(source)).collect();
+        status.marks = sources.clone().map(|it| self.keeper.mark(it)).collect();
+        status.is_idle = sources.map(|it| self.keeper.is_idle(it)).collect();
         status.records = self.keeper.records();
         status.log_bytes = self.log_bytes;
         let rows = status.counts.rows - self.rows_before;

@@ -20,6 +20,8 @@ pub struct Input {
     pub needed: Vec<bool>,
     /// Whether rows that cannot be had again are logged as they came, whatever that takes.
     pub keeps_all: bool,
+    /// After how much silence it is left out of watermarks; never, if nothing is said.
+    pub idle: Option<Duration>,
 }
 
 /// A stream that is to run.

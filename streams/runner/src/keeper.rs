@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use holm_base::{Time, WriteId};
 use holm_connect::{Columns, Key, KeyRing, Position, Read};
@@ -148,6 +149,8 @@ pub struct Keeper {
     pub(crate) reached: Vec<Reached>,
     /// Whether a source gives its rows again.
     pub(crate) is_replayable: Vec<bool>,
+    /// For each source after how much silence it is left out of watermarks.
+    pub(crate) idle: Vec<Option<Duration>>,
     /// For each source where its rows are logged, if they are.
     pub(crate) cuts: Vec<Cut>,
     /// For each source the names under which rows were sent last.
@@ -199,6 +202,7 @@ impl Keeper {
             plan: 0,
             reached: vec![Reached::default(); sources],
             is_replayable: vec![false; sources],
+            idle: vec![None; sources],
             cuts: Vec::new(),
             keys: vec![KeyRing::default(); sources],
             bad: 0,

@@ -44,6 +44,7 @@ mod mail;
 mod pace;
 mod recover;
 mod saved;
+mod silence;
 mod threads;
 mod turns;
 mod verify;

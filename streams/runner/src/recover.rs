@@ -113,6 +113,7 @@ pub fn open(
         keeper.turn = turns.join(*class);
     }
     keeper.is_replayable = ends.sources.iter().map(|it| it.replayable()).collect();
+    keeper.idle = job.inputs.iter().map(|input| input.idle).collect();
     let inputs = job.inputs.iter().enumerate();
     keeper.cuts = inputs
         .map(|(source, input)| Cut::new(&keeper.run, source, input.keeps_all))

@@ -151,6 +151,7 @@ pub(crate) fn make(
             fields: source.fields.clone(),
             needed: needed(source, &planned),
             keeps_all: keeps_all(table)?,
+            idle: idle(source, &planned),
         };
         let port = made.source(name, table, &input, ports)?;
         made.job.inputs.push(input);
@@ -190,6 +191,16 @@ fn needed(source: &holm_engine::Source, planned: &[Planned]) -> Vec<bool> {
         }
     }
     needed
+}
+
+/// After how much silence a source is left out of watermarks.
+fn idle(source: &holm_engine::Source, planned: &[Planned]) -> Option<Duration> {
+    let mut found = planned.iter().flat_map(|query| {
+        let sources = query.plan.sources.iter().zip(&query.idle);
+        sources.filter(|it| it.0 == source).map(|it| *it.1)
+    });
+    let micros = found.next().flatten()?;
+    u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
 /// Whether rows that come once are logged as they came.

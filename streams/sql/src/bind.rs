@@ -21,6 +21,8 @@ pub struct Planned {
     pub plan: Plan,
     /// For each source and each of its columns, whether anything reads it.
     pub needed: Vec<Vec<bool>>,
+    /// For each source after how much silence it is left out of watermarks, in microseconds.
+    pub idle: Vec<Option<i64>>,
     /// The tables that rows are enriched from, with their columns.
     pub tables: Vec<(String, Vec<Field>)>,
     /// The table that rows go into.
@@ -64,6 +66,7 @@ fn bound(script: &Script, known: &Known, asked: &Asked) -> Result<Planned, Refus
         tables: Vec::new(),
         scopes: Vec::new(),
         depth: 0,
+        idle: BTreeMap::new(),
     };
     let bound = binder.bind(asked);
     bound.map_err(|refusal| refusal.of(&script.text))
@@ -79,6 +82,8 @@ pub(crate) struct Binder<'a> {
     pub(crate) tables: Vec<(String, Vec<Field>)>,
     pub(crate) scopes: Vec<BTreeMap<String, Query>>,
     pub(crate) depth: usize,
+    /// By the names of tables.
+    pub(crate) idle: BTreeMap<String, i64>,
 }
 
 impl Binder<'_> {
@@ -121,8 +126,10 @@ impl Binder<'_> {
             kinds: std::mem::take(&mut self.kinds),
             fields,
         };
+        let idle = plan.sources.iter();
         Ok(Planned {
             needed: needed::columns(&plan),
+            idle: idle.map(|it| self.idle.get(&it.name).copied()).collect(),
             plan,
             tables: std::mem::take(&mut self.tables),
             into,

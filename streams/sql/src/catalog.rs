@@ -20,6 +20,8 @@ pub struct Table {
     pub(crate) time: Option<(Word, i64)>,
     pub(crate) key: Vec<String>,
     pub(crate) span: Span,
+    /// Where the value of each option stands.
+    pub(crate) places: BTreeMap<String, Span>,
 }
 
 impl Table {
@@ -47,10 +49,38 @@ impl Table {
                 let message = format!(
                     "'dedup' names {name:?}, and {table} has no such column that is read; write 'dedup'='device,n'"
                 );
-                Refusal::new(self.span, message)
+                Refusal::new(self.place("dedup"), message)
             })
         };
         names.split(',').map(place).collect()
+    }
+
+    /// Where an option stands, for a refusal.
+    pub(crate) fn place(&self, option: &str) -> Span {
+        self.places.get(option).copied().unwrap_or(self.span)
+    }
+
+    /// After how much silence it is left out of watermarks, in microseconds; never, if nothing
+    /// says so.
+    ///
+    /// # Errors
+    ///
+    /// If that is no length of time, or there is no watermark.
+    pub(crate) fn idle(&self) -> Result<Option<i64>, Refusal> {
+        let Some(text) = self.options.get("idle") else {
+            return Ok(None);
+        };
+        let wrong = |message: String| Err(Refusal::new(self.place("idle"), message));
+        if self.time.is_none() {
+            let message = format!("{} has no WATERMARK that 'idle' could let go", self.name);
+            return wrong(message);
+        }
+        match millis(text) {
+            Some(millis @ 100..=86_400_000) => Ok(Some(millis * 1_000)),
+            Some(_) | None => wrong(format!(
+                "'{text}' is no length of time from 100 ms to 24 h; '30 s' is one"
+            )),
+        }
     }
 
     /// The columns of its key.
@@ -58,6 +88,20 @@ impl Table {
     pub fn key(&self) -> &[String] {
         &self.key
     }
+}
+
+/// A length of time as an option says it: a number and `ms`, `s`, `min` or `h`.
+fn millis(text: &str) -> Option<i64> {
+    let end = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let (number, unit) = text.split_at(end);
+    let unit = match unit.trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.parse::<i64>().ok()?.checked_mul(unit)
 }
 
 /// The schema of a table that nothing declares.

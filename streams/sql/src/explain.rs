@@ -56,6 +56,9 @@ pub fn explain(planned: &Planned) -> String {
                 .chain(computed);
             let name = names.nth(time).map_or("", |name| name);
             line += &format!("; watermark {name} - {}", length(source.bound));
+            if let Some(idle) = planned.idle[number] {
+                line += &format!(", left out after {} of silence", length(idle));
+            }
         }
         row(&mut text, &source.name, &line);
     }

@@ -300,6 +300,7 @@ impl Parser {
             time: None,
             key: Vec::new(),
             span: start.to(name.span),
+            places: BTreeMap::new(),
         };
         self.expect_sign("(")?;
         loop {
@@ -314,10 +315,12 @@ impl Parser {
             let options = self.list(|parser| {
                 let (key, _) = parser.text("an option")?;
                 parser.expect_sign("=")?;
-                let (value, _) = parser.text("its value")?;
-                Ok((key, value))
+                Ok((key, parser.text("its value")?))
             })?;
-            table.options.extend(options);
+            for (key, (value, place)) in options {
+                table.places.insert(key.clone(), place);
+                table.options.insert(key, value);
+            }
             self.expect_sign(")")?;
         }
         Ok(table)

@@ -162,6 +162,7 @@ impl Case {
             needed: (0..fields.len()).map(needed).collect(),
             fields,
             keeps_all: false,
+            idle: None,
         };
         let mut generator = Generator::new(recipe, 7, rows, (10, 2_000_000));
         let mut text = String::new();
@@ -202,6 +203,7 @@ impl Case {
             needed: needed.clone(),
             fields: source.fields.clone(),
             keeps_all: false,
+            idle: None,
         };
         let lines = |source: usize| {
             let mine = script.iter().map(|step| match step {
