@@ -223,6 +223,7 @@ impl<'a> Bench<'a> {
                 needed: self.planned.needed[0].clone(),
                 keeps_all,
                 idle: None,
+                beside: Vec::new(),
             }],
             plans: vec![self.planned.plan.clone()],
             description: self.case.name.as_bytes().to_vec(),

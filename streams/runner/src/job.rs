@@ -22,6 +22,8 @@ pub struct Input {
     pub keeps_all: bool,
     /// After how much silence it is left out of watermarks; never, if nothing is said.
     pub idle: Option<Duration>,
+    /// For each column what its connector calls it, if it stands beside the rows.
+    pub beside: Vec<Option<String>>,
 }
 
 /// A stream that is to run.

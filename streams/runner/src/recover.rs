@@ -96,10 +96,11 @@ pub fn open(
     for (source, input) in ends.sources.iter().zip(&job.inputs) {
         let (fields, needed) = (input.fields.clone(), input.needed.clone());
         let reader = Reader::new(input.format, fields, needed, source.header());
-        readers.push(reader.map_err(|error| RunnerError::Header {
+        let reader = reader.map_err(|error| RunnerError::Header {
             source_name: source.name().to_owned(),
             source: error,
-        })?);
+        })?;
+        readers.push(reader.with(&input.beside));
     }
     let once = Once::new(Config {
         sinks: job.sinks(ends.sinks.len()),

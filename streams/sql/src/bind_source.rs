@@ -118,6 +118,7 @@ impl Binder<'_> {
                 return Err(Refusal::new(table.place("late"), message));
             }
         }
+        table.checked()?;
         if let Some(idle) = table.idle()? {
             self.idle.insert(table.name.clone(), idle);
         }

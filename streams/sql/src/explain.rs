@@ -39,8 +39,12 @@ pub fn explain(planned: &Planned) -> String {
             .fields
             .iter()
             .zip(&planned.needed[number])
-            .filter(|(_, is_read)| **is_read)
-            .map(|(field, _)| format!("{} {}", field.name, field.kind))
+            .zip(&planned.beside[number])
+            .filter(|((_, is_read), _)| **is_read)
+            .map(|((field, _), beside)| match beside {
+                Some(name) => format!("{} {} of METADATA '{name}'", field.name, field.kind),
+                None => format!("{} {}", field.name, field.kind),
+            })
             .collect();
         let unread = source.fields.len() - read.len();
         let mut line = read.join(", ");

@@ -71,7 +71,11 @@ fn a_site_goes_on_without_a_table_that_is_silent() -> Result<()> {
         })
     };
     let mut wanted = window(0, 12) + &window(10, 10) + &window(20, 10);
-    is_there(&server, &wanted, "idle         b: left out of it until there are rows again")?;
+    is_there(
+        &server,
+        &wanted,
+        "idle         b: left out of it until there are rows again",
+    )?;
     server.kill()?;
     server.again()?;
     append(&path("a"), &rows(32..42))?;
@@ -83,7 +87,13 @@ fn a_site_goes_on_without_a_table_that_is_silent() -> Result<()> {
     append(&path("b"), &rows(50..51))?;
     wanted += &window(40, 11);
     is_there(&server, &wanted, "10 late")?;
-    let verified = holm(&["stream", "verify", "s", "--at", &server.streams()?.to_string()])?;
+    let verified = holm(&[
+        "stream",
+        "verify",
+        "s",
+        "--at",
+        &server.streams()?.to_string(),
+    ])?;
     ensure!(verified.status.success(), "{}", told(&verified));
     Ok(())
 }
@@ -102,9 +112,21 @@ fn a_run_over_pipes_goes_on_without_one_that_is_silent() -> Result<()> {
         "CREATE TABLE a {COLUMNS} WITH ('connector'='mqtt'); \
          CREATE TABLE b {COLUMNS} WITH ('connector'='mqtt', 'idle'='300 ms'); {QUERY}{COUNTS}"
     );
-    let words = ["stream", "run", "--table", &table("a"), "--table", &table("b"), "--sql", &sql];
+    let words = [
+        "stream",
+        "run",
+        "--table",
+        &table("a"),
+        "--table",
+        &table("b"),
+        "--sql",
+        &sql,
+    ];
     let mut command = Command::new(locate(Program::Holm)?);
-    let command = command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let command = command
+        .args(words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut running = command.spawn()?;
     let mut a = OpenOptions::new().write(true).open(path("a"))?;
     let mut b = OpenOptions::new().write(true).open(path("b"))?;
@@ -123,9 +145,16 @@ fn a_run_over_pipes_goes_on_without_one_that_is_silent() -> Result<()> {
     let mut rest = String::new();
     out.read_to_string(&mut rest)?;
     let mut said = String::new();
-    running.stderr.take().context("its words")?.read_to_string(&mut said)?;
+    running
+        .stderr
+        .take()
+        .context("its words")?
+        .read_to_string(&mut said)?;
     ensure!(running.wait()?.success(), "{said}");
     ensure!(rest == window(20, 5), "{rest}");
-    ensure!(said.contains("26 rows in, 1 late, 0 diverted; 3 out"), "{said}");
+    ensure!(
+        said.contains("26 rows in, 1 late, 0 diverted; 3 out"),
+        "{said}"
+    );
     Ok(())
 }

@@ -163,6 +163,7 @@ impl Case {
             fields,
             keeps_all: false,
             idle: None,
+            beside: Vec::new(),
         };
         let mut generator = Generator::new(recipe, 7, rows, (10, 2_000_000));
         let mut text = String::new();
@@ -204,6 +205,7 @@ impl Case {
             fields: source.fields.clone(),
             keeps_all: false,
             idle: None,
+            beside: Vec::new(),
         };
         let lines = |source: usize| {
             let mine = script.iter().map(|step| match step {
