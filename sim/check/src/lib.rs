@@ -12,7 +12,8 @@
 //!         times ────┼─► heals       progress, then one state
 //!                   ├─► lease       as long as promised, not longer      linear
 //!     revisions ────┼─► transactions  no cycle of who came before whom   n log n
-//!        values ────┴─► register    one value at a time, no revisions    n log n
+//!        values ────┼─► register    one value at a time, no revisions    n log n
+//!          rows ────┴─► streams     each counts once, in time, within a bound    linear
 //! ```
 //!
 //! # The witness
@@ -71,6 +72,7 @@ mod history;
 pub mod islands;
 mod lease;
 mod registers;
+pub mod streams;
 mod transactions;
 mod verdict;
 mod watch;

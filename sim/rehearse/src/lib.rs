@@ -106,6 +106,7 @@ mod site;
 mod solve;
 mod stage;
 mod statistics;
+mod stream;
 mod timed;
 mod validate;
 

@@ -130,6 +130,8 @@ pub struct Report {
     pub(crate) file: String,
     pub(crate) scenario: String,
     pub(crate) purpose: Purpose,
+    /// It is of streams.
+    pub(crate) has_streams: bool,
     pub(crate) within: f64,
     pub(crate) confidence: f64,
     pub(crate) first_seed: u64,
@@ -169,6 +171,7 @@ impl Report {
             file: scenario.file.clone(),
             scenario: scenario.text.clone(),
             purpose: scenario.purpose,
+            has_streams: scenario.has_streams(),
             within: scenario.within,
             confidence: scenario.confidence,
             first_seed,

@@ -197,6 +197,9 @@ pub(crate) fn play(
     tape: Tape,
     is_observed: bool,
 ) -> Ending {
+    if scenario.has_streams() {
+        return crate::stream::play(scenario, (order, report), tape, is_observed);
+    }
     if !scenario.beside.is_empty() {
         return fleet::play(scenario, stage, (order, report), tape, is_observed);
     }
@@ -225,7 +228,7 @@ impl Ending {
 }
 
 /// The rule of an assertion that failed.
-const NO_NODE_FAILS: &str = "no node fails";
+pub(crate) const NO_NODE_FAILS: &str = "no node fails";
 
 /// How long everything may take to come to rest after a timed run.
 const REST: Duration = Duration::from_secs(60);

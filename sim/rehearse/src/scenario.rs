@@ -8,6 +8,7 @@ mod load;
 mod parts;
 mod promise;
 mod quantity;
+mod streams;
 mod tree;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub(crate) use goal::{Goal, Operand, Relation, Step};
 pub(crate) use load::{Action, Chances, Clients, Fault, Keys, OP_NAMES, Target};
 pub(crate) use parts::{Keyspace, Link, LinkEnd, Site, hunting_delay};
 pub(crate) use promise::{Bound, Check, Measure, Promise, Unit};
+pub(crate) use streams::{Outlet, Stream};
 
 use crate::costs::Costs;
 use crate::refusal::Refusal;
@@ -77,6 +79,8 @@ pub struct Scenario {
     pub(crate) sites: Vec<Site>,
     pub(crate) links: Vec<Link>,
     pub(crate) keyspace: Keyspace,
+    /// Instead of keyspaces.
+    pub(crate) streams: Vec<Arc<Stream>>,
     /// The same for each other keyspace: its clients and its promises, in the same world.
     pub(crate) beside: Vec<Self>,
     /// Whether reports name the keyspace, for there are others.
@@ -114,8 +118,16 @@ impl Scenario {
         if self.purpose == Purpose::Timed {
             self.purpose = Purpose::Hunt;
             self.heal = self.heal.max(20_000_000_000);
-            self.chances = Chances::usual();
+            self.chances = if self.has_streams() {
+                Chances::of_streams()
+            } else {
+                Chances::usual()
+            };
             self.length = Length::Choices(20_000);
+            for stream in &mut self.streams {
+                let rows = &mut Arc::make_mut(stream).source.rows;
+                *rows = Some(rows.unwrap_or(400).min(400));
+            }
             for clients in &mut self.clients {
                 clients.ops = Some(clients.ops.unwrap_or(40));
                 clients.count = clients.count.min(2);
@@ -124,6 +136,11 @@ impl Scenario {
         }
         self.beside = self.beside.into_iter().map(Self::hunted).collect();
         self
+    }
+
+    /// Whether it is of streams, and of no keyspace.
+    pub(crate) const fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
     }
 
     /// The scenario of each keyspace.
@@ -158,6 +175,12 @@ impl Scenario {
         self.keyspace.islands.as_ref()
     }
 
+    /// Whether the judge of this name is asked for.
+    pub(crate) fn judges_named(&self, judge: &str) -> bool {
+        let asked = Check::ALL.iter().find(|(name, _)| *name == judge);
+        asked.is_none_or(|(_, check)| self.judges(*check))
+    }
+
     pub(crate) fn judges(&self, check: Check) -> bool {
         self.promises
             .iter()
@@ -188,7 +211,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
     let parts = parts::read(&mut top, purpose)?;
     let clients = load::clients(&mut top, &parts)?;
     let faults = load::faults(&mut top, &parts)?;
-    let chances = load::chances(&mut top, &parts.keyspaces)?;
+    let chances = load::chances(&mut top, &parts)?;
     taken_in(&top, &parts.keyspaces[0], &chances)?;
     let goals = goal::read(&mut top)?;
     if parts.keyspaces.len() > 1 {
@@ -218,7 +241,11 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
             SchedulerKind::Pct(3),
             SchedulerKind::Random,
         ],
-        informative: (if purpose == Purpose::Hunt { 20 } else { 100 }, 1),
+        informative: (
+            if purpose == Purpose::Hunt { 20 } else { 100 },
+            u64::from(parts.streams.is_empty()),
+        ),
+        streams: parts.streams,
         sites: parts.sites,
         links: parts.links,
         keyspace,
@@ -237,12 +264,26 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
         run_table(run, &mut scenario)?;
     }
     scenario.divide(keyspaces, &clients, &promises);
-    if purpose == Purpose::Hunt && clients.iter().any(|(_, one)| one.ops.is_none()) {
+    ends(&top, &scenario, &clients)?;
+    top.finish()?;
+    Ok(scenario)
+}
+
+/// A hunt ends when all that is to be asked and sent was.
+fn ends(top: &Table, scenario: &Scenario, clients: &Numbered<Clients>) -> Result<(), Refusal> {
+    if scenario.purpose == Purpose::Timed {
+        return Ok(());
+    }
+    if clients.iter().any(|(_, one)| one.ops.is_none()) {
         let what = "a hunt's clients need `ops`: how many operations each makes";
         return Err(top.refuse(1, what));
     }
-    top.finish()?;
-    Ok(scenario)
+    let is_endless = |stream: &Arc<Stream>| stream.source.rows.is_none();
+    if scenario.streams.iter().any(is_endless) {
+        let what = "a hunt's sources need `rows`: how many each sends";
+        return Err(top.refuse(1, what));
+    }
+    Ok(())
 }
 
 fn format(top: &mut Table) -> Result<(), Refusal> {
@@ -343,7 +384,7 @@ pub(crate) fn read<T>(
     let text = match value.kind {
         Kind::Text(text) => text,
         Kind::Number(number) => number.to_string(),
-        Kind::Bool | Kind::List(_) | Kind::Table(_) => {
+        Kind::Bool(_) | Kind::List(_) | Kind::Table(_) => {
             return Err(table.refuse(line, format!("{key} is a quantity in quotes")));
         }
     };
@@ -399,7 +440,7 @@ fn run_table(mut run: Table, scenario: &mut Scenario) -> Result<(), Refusal> {
         }
     }
     if let Some(value) = run.take("informative") {
-        scenario.informative = informative(&run, value)?;
+        scenario.informative = informative(&run, value, scenario.informative.1)?;
     }
     if let Some(value) = run.take("errors") {
         let what = "errors: no event is of level ERROR in a rehearsal yet: leave it out";
@@ -425,15 +466,16 @@ fn runs(run: &Table, value: &Value) -> Result<(u64, u64), Refusal> {
             }
             Ok((least, most))
         }
-        Kind::List(_) | Kind::Text(_) | Kind::Number(_) | Kind::Bool | Kind::Table(_) => Err(run
-            .refuse(
+        Kind::List(_) | Kind::Text(_) | Kind::Number(_) | Kind::Bool(_) | Kind::Table(_) => {
+            Err(run.refuse(
                 value.line,
                 "runs is a list of two numbers, such as [10, 1000]",
-            )),
+            ))
+        }
     }
 }
 
-fn informative(run: &Table, value: Value) -> Result<(u64, u64), Refusal> {
+fn informative(run: &Table, value: Value, elections: u64) -> Result<(u64, u64), Refusal> {
     match value.kind {
         Kind::Table(mut table) => {
             table.name = "informative".to_owned();
@@ -445,8 +487,11 @@ fn informative(run: &Table, value: Value) -> Result<(u64, u64), Refusal> {
             table.finish()?;
             Ok(floor)
         }
-        Kind::Number(_) => Ok((count(run, &value, "informative", u64::from(u32::MAX))?, 1)),
-        Kind::Text(_) | Kind::Bool | Kind::List(_) => {
+        Kind::Number(_) => {
+            let floor = count(run, &value, "informative", u64::from(u32::MAX))?;
+            Ok((floor, elections))
+        }
+        Kind::Text(_) | Kind::Bool(_) | Kind::List(_) => {
             let what = "informative is a number, or { acknowledged = N, elections = N }";
             Err(run.refuse(value.line, what))
         }

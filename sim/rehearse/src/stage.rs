@@ -17,8 +17,8 @@ use crate::run::Fronts;
 use crate::scenario::{LinkEnd, Purpose, Scenario, Target};
 use crate::site::{Isles, Setup, Site};
 
-const OFFSET: Place = Place::new("clock.offset");
-const DRIFT: Place = Place::new("clock.drift");
+pub(crate) const OFFSET: Place = Place::new("clock.offset");
+pub(crate) const DRIFT: Place = Place::new("clock.drift");
 
 /// Between the nodes of one site.
 const WITHIN_SITE_NANOS: i64 = 100_000;
@@ -306,7 +306,7 @@ fn node_spec(scenario: &Scenario, site: usize, host: usize, setup: Setup) -> Nod
 }
 
 /// The limits of a node's driver.
-fn limits(has_costs: bool) -> Limits {
+pub(crate) fn limits(has_costs: bool) -> Limits {
     let usual = Limits {
         waiting_inputs_max: 1 << 16,
         held_effects_max: 1 << 18,
@@ -422,7 +422,7 @@ fn direction(scenario: &Scenario, end: &LinkEnd) -> LinkSpec {
     }
 }
 
-fn faults(scenario: &Scenario, nodes: usize) -> FaultPlan {
+pub(crate) fn faults(scenario: &Scenario, nodes: usize) -> FaultPlan {
     let kinds = [
         ("crash", FaultKind::Crash),
         ("power", FaultKind::Power),

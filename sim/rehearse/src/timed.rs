@@ -352,7 +352,9 @@ impl<'a> Series<'a> {
             }
             self.find_or_follow((part, Measure::Rate(op), None), &[], true);
         }
-        if !scenario.faults.is_empty() && scenario.islands().is_none() {
+        if scenario.has_streams() {
+            self.follow_streams(scenario, &phases);
+        } else if !scenario.faults.is_empty() && scenario.islands().is_none() {
             self.find_or_follow((part, Measure::Leaderless, None), &[], false);
             self.find_or_follow((part, Measure::Heal, None), &[], false);
         }
@@ -368,6 +370,26 @@ impl<'a> Series<'a> {
             let phase = named.and_then(|name| figures.phases.iter().position(|one| one == name));
             let found = self.find_or_follow((part, *measure, phase), at, true);
             self.promised.push(Some(found));
+        }
+    }
+
+    /// What every report of streams shows.
+    fn follow_streams(&mut self, scenario: &Scenario, phases: &[usize]) {
+        let parts = [(500, true), (990, false)];
+        for of in [Measure::Latency, Measure::Lag] {
+            for (part, is_awaited) in parts {
+                for stream in &scenario.streams {
+                    for &phase in phases {
+                        let one = (0, of(Some(part)), Some(phase));
+                        self.find_or_follow(one, &[stream.site], is_awaited);
+                    }
+                }
+            }
+        }
+        self.find_or_follow((0, Measure::Late, None), &[], true);
+        self.find_or_follow((0, Measure::Completeness, None), &[], true);
+        if !scenario.faults.is_empty() {
+            self.find_or_follow((0, Measure::Recovery, None), &[], false);
         }
     }
 
@@ -412,12 +434,17 @@ impl<'a> Series<'a> {
             };
             match one.measure {
                 // A share of nothing has no relative width.
-                Measure::Availability(_) => interval.half <= within,
+                Measure::Availability(_) | Measure::Late | Measure::Completeness => {
+                    interval.half <= within
+                }
                 Measure::Quantile(..)
                 | Measure::Mean(_)
                 | Measure::Rate(_)
                 | Measure::Heal
-                | Measure::Leaderless => interval.relative() <= within,
+                | Measure::Leaderless
+                | Measure::Latency(_)
+                | Measure::Lag(_)
+                | Measure::Recovery => interval.relative() <= within,
             }
         };
         self.followed.iter().enumerate().all(is_narrow)

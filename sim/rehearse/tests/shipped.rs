@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 25] = [
+const SHIPPED: [(&str, &str); 27] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -97,6 +97,14 @@ const SHIPPED: [(&str, &str); 25] = [
     (
         "hunt-guarantees",
         include_str!("../../../scenarios/hunt-guarantees.toml"),
+    ),
+    (
+        "streams-power",
+        include_str!("../../../scenarios/streams-power.toml"),
+    ),
+    (
+        "hunt-streams",
+        include_str!("../../../scenarios/hunt-streams.toml"),
     ),
 ];
 

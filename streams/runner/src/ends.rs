@@ -5,12 +5,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use holm_connect::{Piece, Position, Reader, Sink, SinkError, Source, SourceError, Taken};
-use holm_durable::{Entry, Log, keep};
+use holm_durable::{Entry, Log};
 use holm_machine::Folder;
 
 use crate::keeper::{Arrived, Commit, Filed, wide};
 use crate::mail::{FileWork, LogWork, Mail};
-use crate::saved;
 use crate::turns::Turn;
 use crate::waiting::{Credit, Post};
 
@@ -46,11 +45,9 @@ pub(crate) fn serve_files(folder: &dyn Folder, post: &Post<FileWork>, mail: &Pos
         match work {
             FileWork::Save(save) => {
                 let begun = Instant::now();
-                let body = save.body();
-                let ended = keep(folder, &save.name(), saved::KIND, &body);
+                let ended = save.keep(folder);
                 mail.push(Mail::Saved {
                     through: save.through(),
-                    bytes: wide(body.len()),
                     committed: save.committed().to_vec(),
                     took: begun.elapsed(),
                     ended,

@@ -9,7 +9,7 @@ use holm_connect::{Columns, Key, KeyRing, Position, Read};
 use holm_durable::{Data, Entry, Offsets, Record};
 use holm_engine::{Full, Passed, Several};
 use holm_lanes::Batch;
-use holm_machine::{Effects, Machine};
+use holm_machine::{DiskError, Effects, Folder, Machine};
 use holm_once::{Effect, Once, Outputs, Snapshot};
 
 use crate::cut::Cut;
@@ -132,6 +132,17 @@ impl Save {
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         self.0.bytes()
+    }
+
+    /// Writes it, whole or not at all; how many bytes it has.
+    ///
+    /// # Errors
+    ///
+    /// If the disk refuses.
+    pub fn keep(&self, folder: &dyn Folder) -> Result<u64, DiskError> {
+        let body = self.body();
+        holm_durable::keep(folder, &self.name(), crate::saved::KIND, &body)?;
+        Ok(wide(body.len()))
     }
 }
 
@@ -691,6 +702,12 @@ impl Keeper {
     #[must_use]
     pub fn position(&self, source: usize) -> &Position {
         &self.reached[source].position
+    }
+
+    /// How many sources it has.
+    #[must_use]
+    pub fn sources(&self) -> usize {
+        self.reached.len()
     }
 
     /// The number of records.

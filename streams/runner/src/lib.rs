@@ -2,8 +2,9 @@
 //!
 //! A [`Keeper`] is a stream on one thread: what it takes in it logs, runs and counts, and what is
 //! to be done outside lies in its queues: records to flush, rows to commit, snapshots to save.
-//! When each of these may be done is decided by streams/once. [`start`] gives every queue a
-//! thread; a test may empty them in any order, and crash in between.
+//! When each of these may be done is decided by streams/once. A [`Flow`] is that with what its
+//! ends report: which batch is next, when sources wait. [`start`] gives every queue a thread; a
+//! rehearsal has them in virtual time; a test may empty them in any order, and crash in between.
 //!
 //! ```text
 //!   source ─ take, decode ─►┐                    ┌─► log: one write, one sync for all that waits
@@ -29,7 +30,7 @@
 //! [`Source`](holm_connect::Source), [`Sink`](holm_connect::Sink) and
 //! [`Folder`](holm_machine::Folder).
 //!
-//! Read `job.rs`, `keeper.rs`, `cut.rs`, `recover.rs`, then `threads.rs`, `desk.rs`, `ends.rs`, `pace.rs` and `turns.rs`.
+//! Read `job.rs`, `keeper.rs`, `cut.rs`, `recover.rs`, `flow.rs`, then `threads.rs`, `desk.rs`, `ends.rs`, `pace.rs` and `turns.rs`.
 
 #![forbid(unsafe_code)]
 
@@ -38,6 +39,7 @@ mod desk;
 mod ends;
 mod error;
 mod figures;
+mod flow;
 mod job;
 mod keeper;
 mod mail;
@@ -54,6 +56,7 @@ mod waits;
 pub use cut::LogPoint;
 pub use desk::within;
 pub use error::RunnerError;
+pub use flow::{Flow, Given};
 pub use holm_once::QUERIES_MAX;
 pub use job::{Aside, Ends, Input, Job, Settings};
 pub use keeper::{Arrived, Commit, Filed, Keeper, Save};

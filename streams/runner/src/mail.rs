@@ -51,11 +51,11 @@ pub(crate) enum Mail {
     },
     Saved {
         through: u64,
-        bytes: u64,
         committed: Vec<u64>,
         /// How long it took to make its bytes and to write them.
         took: Duration,
-        ended: Result<(), DiskError>,
+        /// How many bytes it has.
+        ended: Result<u64, DiskError>,
     },
     Truncated(Result<(), LogError>),
 }

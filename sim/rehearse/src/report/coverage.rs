@@ -32,6 +32,11 @@ struct Goal {
 impl Coverage {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let has_store = scenario.keyspace.engine == Engine::Store;
+        let told: Vec<&'static str> = if scenario.has_streams() {
+            crate::stream::EVENTS.to_vec()
+        } else {
+            facts::told(has_store).collect()
+        };
         let goal = |goal: &crate::scenario::Goal| Goal {
             name: goal.name.clone(),
             steps: goal.steps.len(),
@@ -39,7 +44,7 @@ impl Coverage {
             runs: 0,
         };
         Self {
-            events: facts::told(has_store).map(|name| (name, 0)).collect(),
+            events: told.into_iter().map(|name| (name, 0)).collect(),
             goals: scenario.goals.iter().map(goal).collect(),
             seen: None,
         }

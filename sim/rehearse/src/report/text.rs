@@ -99,6 +99,13 @@ pub(super) fn effort(report: &Report) -> String {
                 ),
             );
         }
+        Purpose::Hunt if report.has_streams => line_part(
+            &mut text,
+            format_args!(
+                "; {} requests answered, {} times a stream ended",
+                report.acknowledged, report.struck
+            ),
+        ),
         Purpose::Hunt => line_part(
             &mut text,
             format_args!(
@@ -202,6 +209,12 @@ fn outcome(text: &mut String, report: &Report) {
         Outcome::NotMet => line(
             text,
             format_args!("the intervals are wider than asked for, and the runs are used up"),
+        ),
+        Outcome::Uninformative { acknowledged, .. } if report.has_streams => line(
+            text,
+            format_args!(
+                "UNINFORMATIVE: {acknowledged} requests answered are less than the scenario asks for"
+            ),
         ),
         Outcome::Uninformative {
             acknowledged,

@@ -8,6 +8,7 @@ use holm_raft as raft;
 
 use crate::histogram::Histogram;
 use crate::scenario::{Measure, OP_NAMES, Scenario};
+use crate::stream::StreamFigures;
 
 const OPS: usize = OP_NAMES.len();
 /// The phase before the first fault.
@@ -65,6 +66,8 @@ pub(crate) struct Figures {
     pub(crate) spans: Vec<(usize, u64, u64)>,
     /// Who led from when on.
     pub(crate) led: Vec<(u64, Option<NodeId>)>,
+    /// What is measured of streams.
+    pub(crate) streams: StreamFigures,
 }
 
 /// What is watched behind the last fault.
@@ -108,6 +111,16 @@ impl Figures {
             healing: None,
             spans: Vec::new(),
             led: Vec::new(),
+            streams: StreamFigures::default(),
+        }
+    }
+
+    /// The phase that it is, if that is measured.
+    pub(crate) const fn phase(&self, now: Time) -> Option<usize> {
+        if self.is_stopped || now.nanos() < self.warmup {
+            None
+        } else {
+            Some(self.since.0)
         }
     }
 
@@ -278,6 +291,11 @@ impl Figures {
         let op = match measure {
             Measure::Heal => return self.heal(),
             Measure::Leaderless => return Some(lossy(self.leaderless.1)),
+            Measure::Latency(_)
+            | Measure::Lag(_)
+            | Measure::Late
+            | Measure::Completeness
+            | Measure::Recovery => return self.streams.value(measure, at, phase),
             Measure::Quantile(op, _)
             | Measure::Mean(op)
             | Measure::Rate(op)
@@ -290,7 +308,14 @@ impl Figures {
             Measure::Availability(_) => {
                 (asked > 0).then(|| lossy(latencies.count()) / lossy(asked))
             }
-            Measure::Rate(_) | Measure::Heal | Measure::Leaderless => {
+            Measure::Rate(_)
+            | Measure::Heal
+            | Measure::Leaderless
+            | Measure::Latency(_)
+            | Measure::Lag(_)
+            | Measure::Late
+            | Measure::Completeness
+            | Measure::Recovery => {
                 let nanos = match phase {
                     Some(phase) => self.lasted[phase],
                     None => self.lasted.iter().sum(),

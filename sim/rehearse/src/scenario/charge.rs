@@ -47,6 +47,9 @@ impl Scenario {
                 self.file
             ));
         }
+        if self.has_streams() {
+            return Err(self.unpriced(&costs, "streams"));
+        }
         if self.has_name {
             return Err(format!(
                 "{}: {} has prices of one keyspace alone: leave the costs out, or the other keyspaces",

@@ -110,12 +110,29 @@ const USUAL: [(&str, u32, u32); 11] = [
     ("freeze", 2, 4),
 ];
 
+/// The same where there are streams, of which each is one process.
+const OF_STREAMS: [(&str, u32, u32); 6] = [
+    ("crash", 12, 8),
+    ("power", 4, 4),
+    ("pause", 4, 4),
+    ("freeze", 2, 2),
+    ("sync_fail", 3, 3),
+    ("full", 3, 3),
+];
+
 const RARE: [&str; 5] = ["members", "flip", "full", "suspect", "set_back"];
 
 impl Chances {
     pub(crate) fn usual() -> Self {
         Self {
             weights: USUAL.to_vec(),
+            is_recoverable: true,
+        }
+    }
+
+    pub(crate) fn of_streams() -> Self {
+        Self {
+            weights: OF_STREAMS.to_vec(),
             is_recoverable: true,
         }
     }
@@ -129,6 +146,9 @@ impl Chances {
 /// Each kind of clients, and the keyspace that it asks.
 pub(crate) fn clients(top: &mut Table, parts: &Parts) -> Result<Vec<(usize, Clients)>, Refusal> {
     let tables = top.tables("clients")?;
+    if !parts.streams.is_empty() {
+        return Ok(Vec::new());
+    }
     if tables.is_empty() {
         return Err(top.refuse(top.line, "nobody asks for anything: write [[clients]]"));
     }
@@ -336,6 +356,13 @@ fn fault(mut table: Table, parts: &Parts) -> Result<Fault, Refusal> {
         let what = "members: the sites of a local-first keyspace change in hunts, by a weight in [faults]: leave the fault out";
         return Err(table.refuse(value.line, what));
     }
+    let is_apart = matches!(kind, "cut" | "cut_from" | "step" | "members" | "flip");
+    if is_apart && !parts.streams.is_empty() {
+        let what = format!(
+            "{kind}: a rehearsed stream hears no other site and goes by no clock: leave the fault out"
+        );
+        return Err(table.refuse(value.line, what));
+    }
     let (action, targets) = if kind == "members" {
         (change(&table, value, parts)?, Vec::new())
     } else {
@@ -467,12 +494,15 @@ fn change(table: &Table, value: Value, parts: &Parts) -> Result<Action, Refusal>
     }
 }
 
-pub(crate) fn chances(top: &mut Table, keyspaces: &[Keyspace]) -> Result<Chances, Refusal> {
-    let has = |engine| keyspaces.iter().any(|one| one.engine == engine);
-    let Some(mut table) = top.table("faults")? else {
-        return Ok(Chances::usual());
+pub(crate) fn chances(top: &mut Table, parts: &Parts) -> Result<Chances, Refusal> {
+    let mut chances = if parts.streams.is_empty() {
+        Chances::usual()
+    } else {
+        Chances::of_streams()
     };
-    let mut chances = Chances::usual();
+    let Some(mut table) = top.table("faults")? else {
+        return Ok(chances);
+    };
     if let Some(value) = table.take("budget") {
         let line = value.line;
         chances.is_recoverable = match table.text(value, "budget")?.as_str() {
@@ -485,41 +515,7 @@ pub(crate) fn chances(top: &mut Table, keyspaces: &[Keyspace]) -> Result<Chances
         };
     }
     if let Some(value) = table.take("weights") {
-        let line = value.line;
-        let weights = numbers(&table, value, "weights", 900)?;
-        if has(Engine::Store) && weights.iter().any(|one| one.0 == "flip" && one.1 > 0) {
-            let what = "flip is rehearsed with engine = \"table\" only: leave its weight out";
-            return Err(table.refuse(line, what));
-        }
-        if has(Engine::Table) && weights.iter().any(|one| one.0 == "full" && one.1 > 0) {
-            let what = "full: a table takes no room: write engine = \"store\"";
-            return Err(table.refuse(line, what));
-        }
-        let is_group =
-            |one: &&(&str, u32)| matches!(one.0, "members" | "suspect" | "set_back") && one.1 > 0;
-        if keyspaces.len() > 1
-            && let Some((name, _)) = weights.iter().find(is_group)
-        {
-            let what = format!("{name}: in scenarios of one keyspace so far: leave its weight out");
-            return Err(table.refuse(line, what));
-        }
-        let has = |wanted: &str| weights.iter().any(|one| one.0 == wanted && one.1 > 0);
-        let is_island = keyspaces[0].islands.is_some();
-        if is_island && has("suspect") {
-            let what = "suspect: an island is a group of one: leave its weight out";
-            return Err(table.refuse(line, what));
-        }
-        if has("set_back") && !is_island {
-            let what = "set_back: only islands notice it: write guarantee = \"local-first\"";
-            return Err(table.refuse(line, what));
-        }
-        chances.weights = weights
-            .into_iter()
-            .map(|(name, weight)| {
-                let usual = USUAL.iter().find(|(known, _, _)| *known == name);
-                (name, weight, usual.map_or(8, |&(_, _, most)| most))
-            })
-            .collect();
+        chances.weights = weights(&table, value, parts)?;
     }
     if let Some(value) = table.take("at_most") {
         for (name, most) in numbers(&table, value, "at_most", u32::MAX)? {
@@ -531,6 +527,57 @@ pub(crate) fn chances(top: &mut Table, keyspaces: &[Keyspace]) -> Result<Chances
     }
     table.finish()?;
     Ok(chances)
+}
+
+/// The weights of a hunt's faults, of those that can strike what is there.
+fn weights(
+    table: &Table,
+    value: Value,
+    parts: &Parts,
+) -> Result<Vec<(&'static str, u32, u32)>, Refusal> {
+    let keyspaces = &parts.keyspaces;
+    let has = |engine| keyspaces.iter().any(|one| one.engine == engine);
+    let line = value.line;
+    let weights = numbers(table, value, "weights", 900)?;
+    let is_known = |name: &str| OF_STREAMS.iter().any(|(known, ..)| *known == name);
+    if !parts.streams.is_empty()
+        && let Some((name, _)) = weights.iter().find(|one| !is_known(one.0))
+    {
+        let known = OF_STREAMS.map(|(known, ..)| known).join(", ");
+        let what = format!("{name} strikes no stream; these do: {known}");
+        return Err(table.refuse(line, what));
+    }
+    if has(Engine::Store) && weights.iter().any(|one| one.0 == "flip" && one.1 > 0) {
+        let what = "flip is rehearsed with engine = \"table\" only: leave its weight out";
+        return Err(table.refuse(line, what));
+    }
+    if has(Engine::Table) && weights.iter().any(|one| one.0 == "full" && one.1 > 0) {
+        let what = "full: a table takes no room: write engine = \"store\"";
+        return Err(table.refuse(line, what));
+    }
+    let is_group =
+        |one: &&(&str, u32)| matches!(one.0, "members" | "suspect" | "set_back") && one.1 > 0;
+    if keyspaces.len() > 1
+        && let Some((name, _)) = weights.iter().find(is_group)
+    {
+        let what = format!("{name}: in scenarios of one keyspace so far: leave its weight out");
+        return Err(table.refuse(line, what));
+    }
+    let has = |wanted: &str| weights.iter().any(|one| one.0 == wanted && one.1 > 0);
+    let is_island = keyspaces[0].islands.is_some();
+    if is_island && has("suspect") {
+        let what = "suspect: an island is a group of one: leave its weight out";
+        return Err(table.refuse(line, what));
+    }
+    if has("set_back") && !is_island {
+        let what = "set_back: only islands notice it: write guarantee = \"local-first\"";
+        return Err(table.refuse(line, what));
+    }
+    let usual = |(name, weight): (&'static str, u32)| {
+        let usual = USUAL.iter().find(|(known, _, _)| *known == name);
+        (name, weight, usual.map_or(8, |&(_, _, most)| most))
+    };
+    Ok(weights.into_iter().map(usual).collect())
 }
 
 fn numbers(

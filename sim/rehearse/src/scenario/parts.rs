@@ -1,11 +1,13 @@
 //! Sites, disks, clocks, links and the keyspace.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use holm_virtual::{Distribution, Quantiles};
 
 use super::islands::{self, Islands};
 use super::quantity::{bandwidth, distribution, duration, share, span, split, whole};
+use super::streams::{self, Stream};
 use super::tree::{Kind, Table, Value};
 use super::{Purpose, count};
 use crate::refusal::Refusal;
@@ -88,8 +90,9 @@ pub(crate) struct Keyspace {
 pub(crate) struct Parts {
     pub(crate) sites: Vec<Site>,
     pub(crate) links: Vec<Link>,
-    /// One at least.
+    /// One at least; where there are streams, one without sites.
     pub(crate) keyspaces: Vec<Keyspace>,
+    pub(crate) streams: Vec<Arc<Stream>>,
     pub(crate) disks: BTreeMap<String, Disk>,
 }
 
@@ -161,6 +164,10 @@ pub(crate) fn read(top: &mut Table, purpose: Purpose) -> Result<Parts, Refusal> 
             format!("a scenario has at most {NODES_MAX} nodes"),
         ));
     }
+    let streams = streams::read(top, &sites)?;
+    if !streams.is_empty() {
+        streams::alone(top, &sites)?;
+    }
     let mut links = Vec::new();
     for table in top.tables("link")? {
         links.push(link(table, &sites)?);
@@ -170,6 +177,15 @@ pub(crate) fn read(top: &mut Table, purpose: Purpose) -> Result<Parts, Refusal> 
             top.line,
             format!("a scenario has at most {LINKS_MAX} links"),
         ));
+    }
+    if !streams.is_empty() {
+        return Ok(Parts {
+            sites,
+            links,
+            keyspaces: vec![Keyspace::none()],
+            streams,
+            disks,
+        });
     }
     let keyspaces = keyspaces(top, &sites)?;
     if purpose == Purpose::Timed {
@@ -181,8 +197,26 @@ pub(crate) fn read(top: &mut Table, purpose: Purpose) -> Result<Parts, Refusal> 
         sites,
         links,
         keyspaces,
+        streams,
         disks,
     })
+}
+
+impl Keyspace {
+    /// What stands in the place of a keyspace where there are streams.
+    fn none() -> Self {
+        Self {
+            name: String::new(),
+            sites: Vec::new(),
+            spare: Vec::new(),
+            election_timeout: 1_000_000_000,
+            heartbeat: 100_000_000,
+            reads_by_lease: false,
+            engine: Engine::Store,
+            kept: None,
+            islands: None,
+        }
+    }
 }
 
 fn keyspaces(top: &mut Table, sites: &[Site]) -> Result<Vec<Keyspace>, Refusal> {
@@ -306,7 +340,7 @@ fn inner(outer: &Table, value: Value, name: &str) -> Result<Table, Refusal> {
             table.line = line;
             Ok(table)
         }
-        Kind::Text(_) | Kind::Number(_) | Kind::Bool | Kind::List(_) => {
+        Kind::Text(_) | Kind::Number(_) | Kind::Bool(_) | Kind::List(_) => {
             Err(outer.refuse(line, format!("{name} is a table")))
         }
     }

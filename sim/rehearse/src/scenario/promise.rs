@@ -25,10 +25,33 @@ pub(crate) enum Check {
     Intentions,
     Available,
     Steady,
+    Once,
+    Watermark,
+    Bounded,
+}
+
+/// What is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// A keyspace with one order.
+    Order,
+    /// Islands that write apart.
+    Islands,
+    Streams,
+}
+
+impl Of {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Order => "in a linearizable keyspace",
+            Self::Islands => "in a local-first keyspace",
+            Self::Streams => "of streams",
+        }
+    }
 }
 
 impl Check {
-    pub(crate) const ALL: [(&'static str, Self); 14] = [
+    pub(crate) const ALL: [(&'static str, Self); 17] = [
         ("linearizable", Self::Linearizable),
         ("watch", Self::Watch),
         ("durable", Self::Durable),
@@ -43,32 +66,37 @@ impl Check {
         ("intentions", Self::Intentions),
         ("available", Self::Available),
         ("steady", Self::Steady),
+        ("once", Self::Once),
+        ("watermark", Self::Watermark),
+        ("bounded", Self::Bounded),
     ];
 
-    /// Whether it is judged where islands write apart, and where there is one order.
-    const fn fits(self) -> (bool, bool) {
+    /// Whether it is judged of such.
+    const fn fits(self, of: Of) -> bool {
         match self {
-            Self::Watch | Self::Invariants | Self::Heals => (true, true),
-            Self::Linearizable | Self::Durable | Self::Transactions | Self::Lease => (false, true),
+            Self::Invariants | Self::Heals => true,
+            Self::Watch => !matches!(of, Of::Streams),
+            Self::Linearizable | Self::Durable | Self::Transactions | Self::Lease => {
+                matches!(of, Of::Order)
+            }
             Self::Convergence
             | Self::Atomic
             | Self::Sessions
             | Self::Causality
             | Self::Intentions
             | Self::Available
-            | Self::Steady => (true, false),
+            | Self::Steady => matches!(of, Of::Islands),
+            Self::Once | Self::Watermark | Self::Bounded => matches!(of, Of::Streams),
         }
     }
 
-    /// Those that are judged in a keyspace.
-    fn fitting(are_islands: bool) -> impl Iterator<Item = (&'static str, Self)> {
-        Self::ALL.into_iter().filter(move |(_, check)| {
-            let (island, order) = check.fits();
-            if are_islands { island } else { order }
-        })
+    /// Those that are judged of such.
+    fn fitting(of: Of) -> impl Iterator<Item = (&'static str, Self)> {
+        let all = Self::ALL.into_iter();
+        all.filter(move |(_, check)| check.fits(of))
     }
 
-    /// What it demands, in words, where islands write apart.
+    /// What it demands, in words, where its name says less.
     pub(crate) const fn words(self) -> Option<&'static str> {
         match self {
             Self::Convergence => Some("healed, all islands show the same"),
@@ -80,6 +108,13 @@ impl Check {
             }
             Self::Available => Some("an island answers whatever its links do"),
             Self::Steady => Some("an island answers puts as fast when it is cut off as before"),
+            Self::Once => {
+                Some("sinks hold what an undisturbed run over the logged rows gives, to the byte")
+            }
+            Self::Watermark => {
+                Some("it never falls, survives restarts, and no window comes out before it")
+            }
+            Self::Bounded => Some("rows that are held stay within the stream's budget"),
             Self::Linearizable
             | Self::Watch
             | Self::Durable
@@ -109,6 +144,17 @@ pub(crate) enum Measure {
     Heal,
     /// How long nobody led, in all.
     Leaderless,
+    /// From the sending of the row that brings a result out until the sink has it, so many
+    /// thousandths of the results; the mean, if none are said.
+    Latency(Option<u32>),
+    /// How far the watermark is behind the event time of what is sent now.
+    Lag(Option<u32>),
+    /// Rows that came too late, of all.
+    Late,
+    /// Results that are as if all rows had come once and in time, of all.
+    Completeness,
+    /// From a crash until the sink has something new.
+    Recovery,
 }
 
 /// What a figure is counted in.
@@ -122,15 +168,32 @@ pub(crate) enum Unit {
 impl Measure {
     pub(crate) const fn unit(self) -> Unit {
         match self {
-            Self::Quantile(..) | Self::Mean(_) | Self::Heal | Self::Leaderless => Unit::Nanos,
+            Self::Quantile(..)
+            | Self::Mean(_)
+            | Self::Heal
+            | Self::Leaderless
+            | Self::Latency(_)
+            | Self::Lag(_)
+            | Self::Recovery => Unit::Nanos,
             Self::Rate(_) => Unit::PerSecond,
-            Self::Availability(_) => Unit::Share,
+            Self::Availability(_) | Self::Late | Self::Completeness => Unit::Share,
         }
     }
 
     /// Whether it is one figure for the whole run.
     pub(crate) const fn is_whole(self) -> bool {
-        matches!(self, Self::Heal | Self::Leaderless)
+        matches!(
+            self,
+            Self::Heal | Self::Leaderless | Self::Late | Self::Completeness | Self::Recovery
+        )
+    }
+
+    /// Whether it is of streams.
+    pub(crate) const fn is_of_streams(self) -> bool {
+        matches!(
+            self,
+            Self::Latency(_) | Self::Lag(_) | Self::Late | Self::Completeness | Self::Recovery
+        )
     }
 
     pub(crate) fn name(self) -> String {
@@ -144,6 +207,11 @@ impl Measure {
             Self::Availability(op) => format!("availability.{}", OP_NAMES[op]),
             Self::Heal => "heal".to_owned(),
             Self::Leaderless => "leaderless".to_owned(),
+            Self::Latency(part) => format!("stream.latency.{}", part_name(part)),
+            Self::Lag(part) => format!("stream.lag.{}", part_name(part)),
+            Self::Late => "late".to_owned(),
+            Self::Completeness => "completeness".to_owned(),
+            Self::Recovery => "recovery".to_owned(),
         }
     }
 
@@ -152,7 +220,19 @@ impl Measure {
             let found = OP_NAMES.iter().position(|known| *known == name);
             found.ok_or_else(|| format!("{name} is no operation: use {}", OP_NAMES.join(", ")))
         };
+        let of_streams = [("stream.latency.", true), ("stream.lag.", false)];
+        for (prefix, is_latency) in of_streams {
+            let part = text.strip_prefix(prefix);
+            let part = part.and_then(|name| PARTS.iter().find(|(known, _)| *known == name));
+            if let Some((_, part)) = part {
+                let of = if is_latency { Self::Latency } else { Self::Lag };
+                return Ok(of(*part));
+            }
+        }
         match text.split_once('.') {
+            None if text == "late" => Ok(Self::Late),
+            None if text == "completeness" => Ok(Self::Completeness),
+            None if text == "recovery" => Ok(Self::Recovery),
             None if text == "heal" => Ok(Self::Heal),
             None if text == "leaderless" => Ok(Self::Leaderless),
             Some(("availability", name)) => Ok(Self::Availability(op(name)?)),
@@ -164,10 +244,25 @@ impl Measure {
             Some((name, "rate")) => Ok(Self::Rate(op(name)?)),
             Some(_) | None => Err(format!(
                 "{text} is not measured; OP.p50, p90, p99, p999, mean and rate, \
-                 availability.OP, heal and leaderless are"
+                 availability.OP, heal and leaderless are, and of streams stream.latency.p50 and \
+                 stream.lag.p50, p90, p99, p999, mean, late, completeness and recovery"
             )),
         }
     }
+}
+
+/// What may be asked of latencies and lags.
+const PARTS: [(&str, Option<u32>); 5] = [
+    ("p50", Some(500)),
+    ("p90", Some(900)),
+    ("p99", Some(990)),
+    ("p999", Some(999)),
+    ("mean", None),
+];
+
+fn part_name(part: Option<u32>) -> &'static str {
+    let found = PARTS.iter().find(|(_, known)| *known == part);
+    found.map_or("", |(name, _)| name)
 }
 
 /// Where a figure must lie.
@@ -218,21 +313,21 @@ pub(crate) fn read(
 }
 
 /// What judges are asked for, among those that judge such a keyspace.
-fn checks(table: Table, value: Value, islands: Option<&Islands>) -> Result<Promise, Refusal> {
-    let (line, are_islands) = (value.line, islands.is_some());
+fn checks(
+    table: Table,
+    value: Value,
+    (of, islands): (Of, Option<&Islands>),
+) -> Result<Promise, Refusal> {
+    let line = value.line;
     let names = table.names(value, "check")?;
     let find = |name: &String| {
-        let found = Check::fitting(are_islands).find(|(known, _)| known == name);
+        let found = Check::fitting(of).find(|(known, _)| known == name);
         found.map(|(_, check)| check).ok_or_else(|| {
-            let known = Check::fitting(are_islands).map(|(name, _)| name);
+            let known = Check::fitting(of).map(|(name, _)| name);
             let known: Vec<&str> = known.collect();
-            let whose = if are_islands {
-                "local-first"
-            } else {
-                "linearizable"
-            };
             let what = format!(
-                "{name} is not judged in a {whose} keyspace; these are: {}",
+                "{name} is not judged {}; these are: {}",
+                of.words(),
                 known.join(", ")
             );
             table.refuse(line, what)
@@ -255,12 +350,21 @@ fn promise(
 ) -> Result<Promise, Refusal> {
     let islands = parts.keyspaces[of].islands.as_ref();
     let are_islands = islands.is_some();
+    let whose = match (parts.streams.is_empty(), are_islands) {
+        (false, _) => Of::Streams,
+        (true, true) => Of::Islands,
+        (true, false) => Of::Order,
+    };
     if let Some(value) = table.take("check") {
-        return checks(table, value, islands);
+        return checks(table, value, (whose, islands));
     }
     let measure = table.need("measure")?;
     let line = measure.line;
     let measure = quantity(&table, measure, "measure", Measure::read)?;
+    if measure.is_of_streams() != (whose == Of::Streams) {
+        let what = format!("{} is not measured {}", measure.name(), whose.words());
+        return Err(table.refuse(line, what));
+    }
     let at = match table.take("at") {
         None => Vec::new(),
         Some(value) => read_sites(&table, value, "at", &parts.sites)?,

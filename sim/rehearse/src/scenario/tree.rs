@@ -18,7 +18,7 @@ pub(crate) struct Value {
 pub(crate) enum Kind {
     Text(String),
     Number(f64),
-    Bool,
+    Bool(bool),
     List(Vec<Value>),
     Table(Table),
 }
@@ -112,7 +112,7 @@ fn value_of(
         DeValue::String(text) => Kind::Text(text.into_owned()),
         DeValue::Integer(whole) => Kind::Number(number(whole.as_str())?),
         DeValue::Float(float) => Kind::Number(number(float.as_str())?),
-        DeValue::Boolean(_) => Kind::Bool,
+        DeValue::Boolean(truth) => Kind::Bool(truth),
         DeValue::Datetime(_) => {
             return Err(refuse(file, at, format!("{name}: no date is wanted here")));
         }
@@ -151,12 +151,12 @@ fn set(top: &mut Table, path: &str, value: Value) -> Result<(), Refusal> {
                     Kind::Table(_)
                     | Kind::Text(_)
                     | Kind::Number(_)
-                    | Kind::Bool
+                    | Kind::Bool(_)
                     | Kind::List(_) => None,
                 });
                 found.ok_or_else(|| missing(name))?
             }
-            Kind::Text(_) | Kind::Number(_) | Kind::Bool => return Err(missing(part)),
+            Kind::Text(_) | Kind::Number(_) | Kind::Bool(_) => return Err(missing(part)),
         };
     }
     table.entries.insert(last.to_owned(), value);
@@ -172,7 +172,7 @@ impl Table {
                 Some(Kind::List(list)) => list
                     .iter()
                     .any(|one| matches!(&one.kind, Kind::Text(text) if text == name)),
-                Some(Kind::Number(_) | Kind::Bool | Kind::Table(_)) | None => false,
+                Some(Kind::Number(_) | Kind::Bool(_) | Kind::Table(_)) | None => false,
             }
         };
         says("name") || says("names")
@@ -255,7 +255,7 @@ impl Table {
     pub(crate) fn text(&self, value: Value, key: &str) -> Result<String, Refusal> {
         match value.kind {
             Kind::Text(text) => Ok(text),
-            Kind::Number(_) | Kind::Bool | Kind::List(_) | Kind::Table(_) => {
+            Kind::Number(_) | Kind::Bool(_) | Kind::List(_) | Kind::Table(_) => {
                 Err(self.refuse(value.line, format!("{key} is text: put it in quotes")))
             }
         }
@@ -264,7 +264,7 @@ impl Table {
     pub(crate) fn number(&self, value: &Value, key: &str) -> Result<f64, Refusal> {
         match &value.kind {
             Kind::Number(number) => Ok(*number),
-            Kind::Text(_) | Kind::Bool | Kind::List(_) | Kind::Table(_) => {
+            Kind::Text(_) | Kind::Bool(_) | Kind::List(_) | Kind::Table(_) => {
                 Err(self.refuse(value.line, format!("{key} is a number")))
             }
         }
@@ -275,7 +275,7 @@ impl Table {
         match value.kind {
             Kind::List(list) => list.into_iter().map(|one| self.text(one, key)).collect(),
             Kind::Text(text) => Ok(vec![text]),
-            Kind::Number(_) | Kind::Bool | Kind::Table(_) => {
+            Kind::Number(_) | Kind::Bool(_) | Kind::Table(_) => {
                 Err(self.refuse(value.line, format!("{key} is a name or a list of names")))
             }
         }

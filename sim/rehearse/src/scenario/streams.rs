@@ -1,0 +1,339 @@
+//! Streams: a query that a site keeps running, what feeds it and where its rows go.
+
+use std::sync::Arc;
+
+use holm_connect::{Format, Recipe};
+use holm_engine::{Limits, Plan, sources};
+use holm_lanes::Field;
+use holm_runner::{Input, Job, QUERIES_MAX};
+use holm_sql::{Known, Planned};
+use holm_virtual::Quantiles;
+
+use super::parts::{Site, read_sites, spans};
+use super::quantity::{duration, frequency_milli, share, whole};
+use super::tree::{Kind, Table, Value};
+use super::{count, read as quantity};
+use crate::refusal::Refusal;
+
+const STREAMS_MAX: usize = 16;
+const ROWS_MAX: u64 = 10_000_000;
+
+/// A stream of a site.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    pub(crate) name: String,
+    pub(crate) site: usize,
+    pub(crate) job: Job,
+    /// For each query the columns of its rows.
+    pub(crate) fields: Vec<Vec<Field>>,
+    /// For each query the columns that name a row; of a keyspace only.
+    pub(crate) keys: Vec<Vec<usize>>,
+    pub(crate) source: Feeding,
+    pub(crate) sink: Outlet,
+}
+
+/// Who sends rows, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Feeding {
+    pub(crate) recipe: Recipe,
+    /// Rows in a second.
+    pub(crate) rate: u32,
+    /// How many in all; none while the run lasts.
+    pub(crate) rows: Option<u64>,
+    /// How far rows are out of order, in microseconds.
+    pub(crate) disorder: i64,
+    /// How many of a million requests are sent again though they were answered.
+    pub(crate) duplicates: u32,
+    /// Each request has a name of its own, under which it counts once.
+    pub(crate) is_keyed: bool,
+}
+
+/// Where rows go.
+#[derive(Clone, Debug)]
+pub(crate) enum Outlet {
+    /// A file of the site.
+    File,
+    /// A keyspace that is reached over a network.
+    Keyspace {
+        /// How long a put takes.
+        delay: Quantiles,
+        /// Of a million puts, how many fail before anything is done.
+        fails: u32,
+        /// And of how many only the answer is lost.
+        loses: u32,
+    },
+}
+
+pub(super) fn read(top: &mut Table, sites: &[Site]) -> Result<Vec<Arc<Stream>>, Refusal> {
+    let mut streams: Vec<Arc<Stream>> = Vec::new();
+    for table in top.tables("stream")? {
+        let line = table.line;
+        let one = stream(table, sites)?;
+        if streams.iter().any(|other| other.name == one.name) {
+            return Err(top.refuse(line, format!("stream {} is declared twice", one.name)));
+        }
+        if streams.iter().any(|other| other.site == one.site) {
+            let site = &sites[one.site].name;
+            let what = format!("{site} has a stream: put each stream at a site of its own");
+            return Err(top.refuse(line, what));
+        }
+        if streams.len() == STREAMS_MAX {
+            return Err(top.refuse(
+                line,
+                format!("a scenario has at most {STREAMS_MAX} streams"),
+            ));
+        }
+        streams.push(Arc::new(one));
+    }
+    Ok(streams)
+}
+
+/// Refuses what has no place beside streams.
+pub(super) fn alone(top: &mut Table, sites: &[Site]) -> Result<(), Refusal> {
+    for key in ["keyspace", "clients", "goal", "link"] {
+        if let Some(table) = top.tables(key)?.first() {
+            let what = format!(
+                "a scenario has streams or keyspaces, not both yet: leave [[{key}]] out, or each [[stream]]"
+            );
+            return Err(top.refuse(table.line, what));
+        }
+    }
+    if sites.iter().any(|site| site.nodes > 1) {
+        let what = "nodes: a stream runs in one process: leave `nodes` out";
+        return Err(top.refuse(top.line, what));
+    }
+    Ok(())
+}
+
+fn stream(mut table: Table, sites: &[Site]) -> Result<Stream, Refusal> {
+    let name = table.need("name")?;
+    let name = table.text(name, "name")?;
+    if let Some(value) = table.take("wait") {
+        let what = "wait: streams that islands share are not there yet: leave it out";
+        return Err(table.refuse(value.line, what));
+    }
+    let at = table.need("site")?;
+    let line = at.line;
+    let [site] = read_sites(&table, at, "site", sites)?[..] else {
+        return Err(table.refuse(line, "site: a stream runs at one site"));
+    };
+    let sql = table.need("sql")?;
+    let (line, text) = (sql.line, table.text(sql, "sql")?);
+    let source = table.need("source")?;
+    let source = feeding(&table, source)?;
+    let sink = match table.take("sink") {
+        None => Outlet::File,
+        Some(value) => outlet(&table, value)?,
+    };
+    let refuse = |what: String| table.refuse(line, what);
+    let (job, planned) = job(&text, &source).map_err(refuse)?;
+    let is_keyspace = matches!(sink, Outlet::Keyspace { .. });
+    let keys = planned.iter().map(|query| keys(query, is_keyspace));
+    let keys = keys.collect::<Result<_, _>>().map_err(refuse)?;
+    table.finish()?;
+    Ok(Stream {
+        name,
+        site,
+        fields: job.plans.iter().map(|plan| plan.fields.clone()).collect(),
+        job,
+        keys,
+        source,
+        sink,
+    })
+}
+
+/// The columns that name a row in a keyspace.
+fn keys(query: &Planned, is_keyspace: bool) -> Result<Vec<usize>, String> {
+    if !is_keyspace {
+        return Ok(Vec::new());
+    }
+    let key = query.into.as_ref().map_or(&[][..], |table| table.key());
+    let place = |name: &String| {
+        let mut fields = query.plan.fields.iter();
+        fields.position(|field| field.name.eq_ignore_ascii_case(name))
+    };
+    let places = key.iter().filter_map(place).collect::<Vec<_>>();
+    if places.is_empty() || places.len() < key.len() {
+        return Err(
+            "sql: rows go into a keyspace by INSERT INTO a table with PRIMARY KEY (...) NOT ENFORCED".to_owned(),
+        );
+    }
+    Ok(places)
+}
+
+/// Plans the queries, which read one table of events.
+fn job(text: &str, source: &Feeding) -> Result<(Job, Vec<Planned>), String> {
+    let script = holm_sql::parse(text).map_err(|refusal| format!("sql: {refusal}"))?;
+    let planned = holm_sql::plans(&script, &Known::default());
+    let planned = planned.map_err(|refusal| format!("sql: {refusal}"))?;
+    if planned.is_empty() || planned.len() > QUERIES_MAX {
+        return Err(format!("sql: a stream has 1 to {QUERIES_MAX} queries"));
+    }
+    if planned.iter().any(|query| !query.tables.is_empty()) {
+        return Err("sql: tables that rows are looked up in are not rehearsed yet: leave FOR SYSTEM_TIME out".to_owned());
+    }
+    let plans: Vec<Plan> = planned.iter().map(|query| query.plan.clone()).collect();
+    let read = sources(&plans);
+    let [only] = &read[..] else {
+        return Err("sql: a rehearsed stream reads one table of events".to_owned());
+    };
+    let given = source.recipe.fields();
+    for field in &only.fields {
+        let is_given = given.iter().any(|one| one.name == field.name);
+        if !is_given {
+            let names: Vec<&str> = given.iter().map(|one| one.name.as_str()).collect();
+            let (table, column) = (&only.name, &field.name);
+            return Err(format!(
+                "sql: {table} has a column {column}, which the generator does not give; it gives {}",
+                names.join(", ")
+            ));
+        }
+    }
+    let mut needed = vec![false; only.fields.len()];
+    for query in &planned {
+        for read in &query.needed {
+            needed
+                .iter_mut()
+                .zip(read)
+                .for_each(|(any, own)| *any |= own);
+        }
+    }
+    let table = script.tables().iter().find(|table| table.name == only.name);
+    let retain = table.and_then(|table| table.options.get("retain"));
+    let input = Input {
+        format: Format::JsonLines,
+        fields: only.fields.clone(),
+        needed,
+        keeps_all: retain.is_some_and(|retain| retain == "all"),
+        // A table alone holds nobody.
+        idle: None,
+        beside: planned[0].beside[0].clone(),
+    };
+    let job = Job {
+        plans,
+        inputs: vec![input],
+        description: text.as_bytes().to_vec(),
+        limits: Limits::default(),
+        turns: None,
+    };
+    Ok((job, planned))
+}
+
+fn inner(outer: &Table, value: Value, name: &str) -> Result<Table, Refusal> {
+    let line = value.line;
+    let Kind::Table(mut table) = value.kind else {
+        return Err(outer.refuse(line, format!("{name} is a table: write {name} = {{ ... }}")));
+    };
+    name.clone_into(&mut table.name);
+    table.line = line;
+    Ok(table)
+}
+
+/// How many of a million, by a share.
+fn per_million(table: &mut Table, key: &'static str) -> Result<u32, Refusal> {
+    let Some(value) = table.take(key) else {
+        return Ok(0);
+    };
+    let line = value.line;
+    let share = quantity(table, value, key, share)?;
+    let whole = u32::try_from(whole(share * 1e6)).ok();
+    let whole = whole.filter(|&whole| whole < 1_000_000);
+    whole.ok_or_else(|| table.refuse(line, format!("{key} lies between 0 and 1")))
+}
+
+fn feeding(outer: &Table, value: Value) -> Result<Feeding, Refusal> {
+    let mut table = inner(outer, value, "source")?;
+    let name = table.need("generator")?;
+    let line = name.line;
+    let name = table.text(name, "generator")?;
+    let known = Recipe::ALL
+        .iter()
+        .filter(|(_, recipe)| *recipe != Recipe::Campaigns);
+    let recipe = known.clone().find(|(known, _)| *known == name);
+    let Some((_, recipe)) = recipe else {
+        let names: Vec<&str> = known.map(|(name, _)| *name).collect();
+        let what = format!(
+            "generator {name} is not there; these are: {}",
+            names.join(", ")
+        );
+        return Err(table.refuse(line, what));
+    };
+    let rate = table.need("rate")?;
+    let line = rate.line;
+    let rate = quantity(&table, rate, "rate", frequency_milli)? / 1_000;
+    let rate = u32::try_from(rate)
+        .ok()
+        .filter(|rate| (1..=1_000_000).contains(rate));
+    let rate = rate.ok_or_else(|| table.refuse(line, "rate lies between 1/s and 1000000/s"))?;
+    let rows = match table.take("rows") {
+        None => None,
+        Some(value) => Some(count(&table, &value, "rows", ROWS_MAX)?),
+    };
+    let disorder = match table.take("disorder") {
+        None => 0,
+        Some(value) => quantity(&table, value, "disorder", duration)?,
+    };
+    let duplicates = per_million(&mut table, "duplicates")?;
+    let is_keyed = match table.take("key") {
+        None => false,
+        Some(value) => match value.kind {
+            Kind::Bool(is_keyed) => is_keyed,
+            Kind::Text(_) | Kind::Number(_) | Kind::List(_) | Kind::Table(_) => {
+                return Err(table.refuse(value.line, "key is true or false"));
+            }
+        },
+    };
+    table.finish()?;
+    Ok(Feeding {
+        recipe: *recipe,
+        rate,
+        rows,
+        disorder: i64::try_from(disorder / 1_000).unwrap_or(i64::MAX),
+        duplicates,
+        is_keyed,
+    })
+}
+
+fn outlet(outer: &Table, value: Value) -> Result<Outlet, Refusal> {
+    let line = value.line;
+    let (name, table) = match value.kind {
+        Kind::Text(name) => (name, None),
+        Kind::Table(_) => {
+            let mut table = inner(outer, value, "sink")?;
+            let kind = table.need("kind")?;
+            (table.text(kind, "kind")?, Some(table))
+        }
+        Kind::Number(_) | Kind::Bool(_) | Kind::List(_) => {
+            return Err(outer.refuse(line, "sink is file, or { kind = \"keyspace\", ... }"));
+        }
+    };
+    let outlet = match (name.as_str(), table) {
+        ("file", None) => Outlet::File,
+        ("keyspace", None) => Outlet::Keyspace {
+            delay: Quantiles::fixed(2_000_000),
+            fails: 0,
+            loses: 0,
+        },
+        ("keyspace", Some(mut table)) => {
+            let delay = match table.take("delay") {
+                None => Quantiles::fixed(2_000_000),
+                Some(value) => spans(&table, value, "delay")?,
+            };
+            let (fails, loses) = (
+                per_million(&mut table, "fails")?,
+                per_million(&mut table, "loses")?,
+            );
+            table.finish()?;
+            Outlet::Keyspace {
+                delay,
+                fails,
+                loses,
+            }
+        }
+        (other, _) => {
+            let what = format!("sink {other} is not rehearsed: write file or keyspace");
+            return Err(outer.refuse(line, what));
+        }
+    };
+    Ok(outlet)
+}
