@@ -222,6 +222,8 @@ impl<'a> Bench<'a> {
                 fields: source.fields.clone(),
                 needed: self.planned.needed[0].clone(),
                 keeps_all,
+                idle: None,
+                beside: Vec::new(),
             }],
             plans: vec![self.planned.plan.clone()],
             description: self.case.name.as_bytes().to_vec(),

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -393,16 +393,39 @@ pub(crate) struct Flow {
     failed: Receiver<Ended>,
 }
 
+/// What there is of an input.
+#[derive(Debug)]
+pub(super) enum Next {
+    Rows(Read),
+    /// Nothing, for as long as it was waited for.
+    Nothing,
+    End,
+}
+
 impl Flow {
     /// The next rows; `None` when there are no more.
     pub(crate) fn read(&mut self) -> Result<Option<Read>, Ended> {
-        match self.from[self.next].recv() {
+        match self.next(None)? {
+            Next::Rows(read) => Ok(Some(read)),
+            Next::Nothing | Next::End => Ok(None),
+        }
+    }
+
+    /// What there is next, for which it is waited so long, or as long as it takes.
+    pub(super) fn next(&mut self, wait: Option<Duration>) -> Result<Next, Ended> {
+        let from = &self.from[self.next];
+        let read = match wait {
+            Some(wait) => from.recv_timeout(wait),
+            None => from.recv().map_err(|_ended| RecvTimeoutError::Disconnected),
+        };
+        match read {
             Ok(read) => {
                 self.next = (self.next + 1) % self.from.len();
-                Ok(Some(read))
+                Ok(Next::Rows(read))
             }
+            Err(RecvTimeoutError::Timeout) => Ok(Next::Nothing),
             // The worker whose turn it is has ended: so has the input, or it failed.
-            Err(_ended) => self.failed.recv().map_or(Ok(None), Err),
+            Err(RecvTimeoutError::Disconnected) => self.failed.recv().map_or(Ok(Next::End), Err),
         }
     }
 }

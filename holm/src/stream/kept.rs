@@ -131,14 +131,19 @@ fn inputs(placed: &Placed) -> Vec<holm_runner::Input> {
     sources
         .zip(&placed.planned.needed)
         .zip(&placed.keeps_all)
-        .map(
-            |((((_, format), source), needed), keeps_all)| holm_runner::Input {
+        .zip(placed.planned.idle.iter().zip(&placed.planned.beside))
+        .map(|(((((_, format), source), needed), keeps_all), said)| {
+            let (idle, beside) = said;
+            let micros = idle.and_then(|idle| u64::try_from(idle).ok());
+            holm_runner::Input {
                 format: *format,
                 fields: source.fields.clone(),
                 needed: needed.clone(),
                 keeps_all: *keeps_all,
-            },
-        )
+                idle: micros.map(Duration::from_micros),
+                beside: beside.clone(),
+            }
+        })
         .collect()
 }
 

@@ -4,6 +4,7 @@
 mod aside;
 mod draw;
 mod explain;
+mod flows;
 mod generate;
 mod input;
 mod kept;

@@ -338,6 +338,12 @@ impl Named {
     /// Where a table's rows come from.
     fn place(&self, name: &str, table: Option<&holm_sql::Table>) -> Result<Place, Ended> {
         if let Some((_, file)) = self.table.iter().find(|(own, _)| own == name) {
+            let beside = table.map(holm_sql::Table::beside).unwrap_or_default();
+            if let Some(beside) = beside.into_iter().flatten().next() {
+                return Err(Ended::Refused(format!(
+                    "{name} has a column of METADATA '{beside}', and no file says that of its rows"
+                )));
+            }
             return Ok(Place::of(file));
         }
         let Some(table) = table else {

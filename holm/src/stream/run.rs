@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::Ended;
 use super::aside::{Aside, OnError, say};
+use super::flows::{Flows, Turn};
 use super::input::Flow;
 use super::kept;
 use super::live::Live;
@@ -99,7 +100,7 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
     let mut flows = Vec::new();
     for (number, input) in inputs.into_iter().enumerate() {
         let fields = &planned.plan.sources[number].fields;
-        flows.push(Some(input.start(fields, &planned.needed[number])?));
+        flows.push(input.start(fields, &planned.needed[number])?);
     }
     let mut output = Output::open(&into, format, &planned.plan.fields)?;
     let mut run = Run::new(&planned.plan, Limits::default(), held);
@@ -108,21 +109,18 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
     let is_printed = !is_drawn || into != Into::Stdout || !std::io::stdout().is_terminal();
     let mut progress = Progress::new();
     let mut budget = Budget::new();
-    let names: Vec<String> = flows
-        .iter()
-        .flatten()
-        .map(|flow: &Flow| flow.name.clone())
-        .collect();
-    while let Some(source) = lowest(&run, &flows) {
-        let flow = flows[source].as_mut().expect("it has not ended");
+    let names: Vec<String> = flows.iter().map(|flow| flow.name.clone()).collect();
+    let mut flows = Flows::new(flows, &planned.idle);
+    while let Some((source, turn)) = flows.next(&run)? {
         let mut began = None;
-        let out = if let Some(read) = flow.read()? {
-            let batch = admit(read, &names[source], &mut aside)?;
-            began = Some(Instant::now());
-            run.push(source, batch)
-        } else {
-            flows[source] = None;
-            run.end(source)
+        let out = match turn {
+            Turn::Rows(read) => {
+                let batch = admit(read, &names[source], &mut aside)?;
+                began = Some(Instant::now());
+                run.push(source, batch)
+            }
+            Turn::End => run.end(source),
+            Turn::Idle => run.idle(source),
         };
         let out = out.map_err(|full| Ended::Failed(full.to_string()))?;
         budget.look(&run)?;
@@ -178,12 +176,6 @@ impl Budget {
         self.looked_at = Instant::now();
         kept.map_err(|error| Ended::Failed(error.to_string()))
     }
-}
-
-/// The source with the lowest watermark that has not ended.
-fn lowest(run: &Run, flows: &[Option<Flow>]) -> Option<usize> {
-    let open = (0..flows.len()).filter(|source| flows[*source].is_some());
-    open.min_by_key(|source| run.mark(*source))
 }
 
 /// The rows of a piece, after those that are none were set aside.

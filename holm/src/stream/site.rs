@@ -252,6 +252,16 @@ fn described(stream: &Value) -> String {
             "watermark    {}",
             stream["watermarks"][0].as_str().unwrap_or("none")
         ));
+        let idle: Vec<&str> = list_of(&stream["idle"])
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        if !idle.is_empty() {
+            let idle = idle.join(", ");
+            lines.push(format!(
+                "idle         {idle}: left out of it until there are rows again"
+            ));
+        }
         lines.push(format!(
             "log          {} records, {} bytes; snapshot at {}, {} bytes",
             number(&stream["records"]),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use holm_lanes::{Batch, Field};
 use thiserror::Error;
 
+use crate::beside::Beside;
 use crate::reader::Format;
 use crate::sink::{Guarantee, Sink, SinkError, missing};
 use crate::source::{Piece, Position, Repeats, Source, SourceError, Taken};
@@ -116,6 +117,7 @@ pub struct KeyspaceSource {
     held: std::collections::VecDeque<Change>,
     rows: u64,
     is_stopped: bool,
+    beside: Beside,
 }
 
 impl KeyspaceSource {
@@ -132,7 +134,15 @@ impl KeyspaceSource {
             held: std::collections::VecDeque::new(),
             rows: 0,
             is_stopped: false,
+            beside: Beside::default(),
         }
+    }
+
+    /// The same, with what is wanted beside each row: its key.
+    #[must_use]
+    pub fn with(mut self, beside: Beside) -> Self {
+        self.beside = beside;
+        self
     }
 
     fn refused(&self, error: KeyspaceError) -> SourceError {
@@ -207,15 +217,22 @@ impl KeyspaceSource {
         {
             let change = self.held.pop_front()?;
             if let Some(value) = change.value {
-                rows.extend(value.iter().map(|byte| match byte {
-                    b'\n' | b'\r' => b' ',
-                    other => *other,
-                }));
-                rows.push(b'\n');
+                rows.extend(row_of(&change.key, &value, &self.beside));
             }
         }
         Some((rows, revision))
     }
+}
+
+/// A value as a line, with what is wanted beside it.
+#[must_use]
+pub fn row_of(key: &[u8], value: &[u8], beside: &Beside) -> Vec<u8> {
+    let line = value.iter().map(|byte| match byte {
+        b'\n' | b'\r' => b' ',
+        other => *other,
+    });
+    let line: Vec<u8> = line.chain([b'\n']).collect();
+    beside.before(&[("key", std::str::from_utf8(key).ok())], &line)
 }
 
 fn weight(change: &Change) -> usize {

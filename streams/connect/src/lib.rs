@@ -44,6 +44,7 @@
 
 #![forbid(unsafe_code)]
 
+mod beside;
 mod csv;
 mod fed;
 mod file_sink;
@@ -68,6 +69,7 @@ mod value;
 mod view;
 mod writer;
 
+pub use beside::Beside;
 pub use fed::{FedSource, Feed, Offered, Told, Unfed, fed};
 pub use file_sink::FileSink;
 pub use file_source::{AtEnd, Bytes, FileSource};
@@ -75,12 +77,12 @@ pub use generate::{Generator, Recipe};
 pub use guess::{Guess, infer};
 pub use http_sink::{Dial, Duplex, HttpSink, Target};
 pub use keys::{KEY_BYTES_MAX, KEYS_MAX, Key, KeyRing};
-pub use keyspace::{Change, Keyspace, KeyspaceError, KeyspaceSink, KeyspaceSource};
+pub use keyspace::{Change, Keyspace, KeyspaceError, KeyspaceSink, KeyspaceSource, row_of};
 pub use line_sink::LineSink;
 pub use mqtt::{Login, Malformed, MqttCounts, MqttError, Subscription};
 pub use parquet::{ParquetSource, infer_parquet};
 pub use pull::{PAGE_MAX, Page, PullSource};
-pub use push::{BadBody, rows_of};
+pub use push::{BadBody, rows_of, rows_with};
 pub use reader::{Bad, Format, HeaderError, Read, Reader};
 pub use sink::{Guarantee, Sink, SinkError};
 pub use source::{Columns, POSITION_MAX, Piece, Position, Repeats, Source, SourceError, Taken};

@@ -3,6 +3,7 @@
 
 use thiserror::Error;
 
+use crate::beside::Beside;
 use crate::json::{Broken, elements};
 use crate::reader::Reader;
 
@@ -24,7 +25,19 @@ pub struct BadBody {
 ///
 /// If one has no value where its column wants one, or is no row at all.
 pub fn rows_of(body: &[u8], reader: &Reader) -> Result<Vec<u8>, BadBody> {
-    let rows = as_lines(body)?;
+    rows_with(body, reader, &Beside::default())
+}
+
+/// The same, with what is wanted before each row.
+///
+/// # Errors
+///
+/// As for rows without it.
+pub fn rows_with(body: &[u8], reader: &Reader, beside: &Beside) -> Result<Vec<u8>, BadBody> {
+    let mut rows = as_lines(body)?;
+    if !beside.is_empty() {
+        rows = beside.now(&[], &rows);
+    }
     let read = reader.read(&rows, 1);
     match read.bad.into_iter().next() {
         None => Ok(rows),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use holm_lanes::{Batch, Fault, Field, Lane, LaneBuilder, Marks, Narrow, Origin, Scalar, Shape};
 use thiserror::Error;
 
+use crate::beside::MARK;
 use crate::csv;
 use crate::json;
 use crate::value::{Raw, push};
@@ -78,6 +79,8 @@ pub struct Reader {
     needed: Vec<bool>,
     /// For each value of a line of CSV the field that it is.
     places: Vec<Option<usize>>,
+    /// For each column what a connector calls it, if it is not in the row but beside it.
+    beside: Vec<Option<String>>,
 }
 
 impl Reader {
@@ -109,11 +112,21 @@ impl Reader {
             }
         }
         Ok(Self {
+            beside: vec![None; fields.len()],
             format,
             fields,
             needed,
             places,
         })
+    }
+
+    /// The same, with columns that stand beside each row, by what the connector calls them.
+    #[must_use]
+    pub fn with(mut self, beside: &[Option<String>]) -> Self {
+        for (own, name) in self.beside.iter_mut().zip(beside) {
+            own.clone_from(name);
+        }
+        self
     }
 
     /// Reads whole lines, the first of which has this number.
@@ -192,6 +205,15 @@ impl<'r> Rows<'r> {
             return;
         }
         let mut row: Vec<Raw<'_>> = vec![Raw::Null; self.reader.fields.len()];
+        let line = match line.split_once(char::from(MARK)) {
+            Some((head, line)) if self.reader.beside.iter().any(Option::is_some) => {
+                if let Err(reason) = self.beside(head, &mut row) {
+                    return self.refuse(number, reason);
+                }
+                line
+            }
+            Some(_) | None => line,
+        };
         let found = match self.reader.format {
             Format::JsonLines => self.json(line, &mut row),
             Format::Csv => self.csv(line, &mut row),
@@ -203,14 +225,28 @@ impl<'r> Rows<'r> {
         }
     }
 
+    /// What a connector said of the row.
+    fn beside<'a>(&self, head: &'a str, row: &mut [Raw<'a>]) -> Result<(), String> {
+        let members = json::members(head, |name, value| {
+            let is_it = |own: &Option<String>| own.as_deref() == Some(&*name);
+            if let Some(place) = self.reader.beside.iter().position(is_it) {
+                row[place] = value;
+            }
+        });
+        members.map_err(|broken| format!("beside it, column {}", broken.at + 1))
+    }
+
     fn json<'a>(&mut self, line: &'a str, row: &mut [Raw<'a>]) -> Result<(), String> {
-        let (learned, fields) = (&mut self.learned, &self.reader.fields);
+        let (learned, reader) = (&mut self.learned, self.reader);
+        let is_it =
+            |at: usize, name: &str| reader.beside[at].is_none() && reader.fields[at].name == name;
         let mut at = 0;
         let members = json::members(line, |name, value| {
             let place = match learned.get(at) {
                 Some((known, place)) if *known == name => *place,
                 _ => {
-                    let place = fields.iter().position(|field| field.name == name);
+                    let mut places = 0..reader.fields.len();
+                    let place = places.find(|at| is_it(*at, &name));
                     if learned.len() <= at {
                         learned.push((name.into_owned(), place));
                     } else {

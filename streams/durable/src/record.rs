@@ -8,6 +8,7 @@
 //! the columns that are read behind those|
 //! |3|offsets|a batch of a source that gives them again: where it ended, how long, checksum|
 //! |4|ended|a source has ended|
+//! |5|idle|a source has been silent for long: `u32 source`|
 
 use holm_lanes::{Batch, LoadError, Loader, Saver};
 use thiserror::Error;
@@ -97,6 +98,11 @@ pub enum Record {
         /// Which.
         source: u32,
     },
+    /// A source is left out of watermarks until it has rows again.
+    Idle {
+        /// Which.
+        source: u32,
+    },
 }
 
 /// A record that is none.
@@ -149,6 +155,10 @@ impl Record {
                 to.small(*source);
                 4
             }
+            Self::Idle { source } => {
+                to.small(*source);
+                5
+            }
         };
         Entry {
             sequence,
@@ -176,6 +186,7 @@ impl Record {
             DATA => data::read(&mut from, version).map(|data| Self::Data(Box::new(data))),
             3 => read_offsets(&mut from).map(Self::Offsets),
             4 => from.small().map(|source| Self::Ended { source }),
+            5 => from.small().map(|source| Self::Idle { source }),
             _ => return Err(RecordError::Unknown { kind, version }),
         };
         record

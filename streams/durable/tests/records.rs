@@ -64,7 +64,7 @@ fn behind(origin: Origin, marks: Option<Vec<i64>>, key: Option<(String, u64)>) -
     Record::Data(data)
 }
 
-fn records() -> [Record; 8] {
+fn records() -> [Record; 9] {
     [
         Record::Opened,
         data(Origin::Run(40), None),
@@ -84,6 +84,7 @@ fn records() -> [Record; 8] {
             Some(vec![5, 5, 26, 35]),
             Some(("a key".to_owned(), 77)),
         ),
+        Record::Idle { source: 2 },
     ]
 }
 
@@ -164,7 +165,17 @@ fn noise_is_refused_or_is_a_record() {
 /// Bytes that were written stay readable, and are still written so.
 #[test]
 fn bytes_that_were_written_are_read() {
-    let [opened, run, rows, keyed, offsets, ended, passed, marked] = records();
+    let [
+        opened,
+        run,
+        rows,
+        keyed,
+        offsets,
+        ended,
+        passed,
+        marked,
+        idle,
+    ] = records();
     for (bytes, record) in [
         (&include_bytes!("compat/v1-opened")[..], opened),
         (&include_bytes!("compat/v1-data-run")[..], run),
@@ -174,6 +185,7 @@ fn bytes_that_were_written_are_read() {
         (&include_bytes!("compat/v1-ended")[..], ended),
         (&include_bytes!("compat/v3-data-behind")[..], passed),
         (&include_bytes!("compat/v3-data-marked")[..], marked),
+        (&include_bytes!("compat/v1-idle")[..], idle),
     ] {
         let entry = record.entry(1, 1);
         let body = bytes.to_vec();

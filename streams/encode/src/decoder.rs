@@ -1,14 +1,12 @@
 //! From bytes to lanes. The bytes may be anything.
 
-use holm_lanes::{Lane, Text, Values};
+use holm_lanes::{Lane, Values};
 use thiserror::Error;
 
 use crate::bits::unpack;
 use crate::decimal::{Form, Precision, values_of};
-use crate::{BLOCK, CODES, CONSTANT, DECIMAL, DELTA, PACKED, RAW, RUNS, SINGLE, XOR};
-
-/// The most text of one lane.
-const TEXT_MAX: usize = 256 << 20;
+use crate::texts;
+use crate::{BLOCK, CONSTANT, DECIMAL, DELTA, PACKED, RAW, RUNS, SINGLE, XOR};
 
 /// Bytes that are no lane.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -35,7 +33,7 @@ pub enum DecodeError {
     },
 }
 
-const fn invalid(what: &'static str) -> DecodeError {
+pub(crate) const fn invalid(what: &'static str) -> DecodeError {
     DecodeError::Invalid { what }
 }
 
@@ -45,10 +43,10 @@ pub struct Decoder<'a> {
     rest: &'a [u8],
 }
 
-struct Block<'a> {
-    way: u8,
-    parameter: u8,
-    bytes: &'a [u8],
+pub(crate) struct Block<'a> {
+    pub(crate) way: u8,
+    pub(crate) parameter: u8,
+    pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> Decoder<'a> {
@@ -64,14 +62,18 @@ impl<'a> Decoder<'a> {
         self.rest
     }
 
-    fn take(&mut self, count: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn take(
+        &mut self,
+        count: usize,
+        what: &'static str,
+    ) -> Result<&'a [u8], DecodeError> {
         let split = self.rest.split_at_checked(count);
         let (taken, rest) = split.ok_or(DecodeError::Short { what })?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn small(&mut self, what: &'static str) -> Result<usize, DecodeError> {
+    pub(crate) fn small(&mut self, what: &'static str) -> Result<usize, DecodeError> {
         let bytes = self.take(4, what)?.try_into().expect("four were taken");
         usize::try_from(u32::from_le_bytes(bytes)).map_err(|_large| invalid(what))
     }
@@ -117,7 +119,7 @@ impl<'a> Decoder<'a> {
             2 => Values::Int(self.blocks(rows, ints)?),
             3 => Values::Wide(self.blocks(rows, wides)?),
             4 => Values::Real(self.blocks(rows, reals)?),
-            5 => Values::Text(texts(&self.block()?, rows)?),
+            5 => Values::Text(texts::read(&self.block()?, rows)?),
             _ => return Err(invalid("shape")),
         };
         Ok(Lane::new(values, nulls))
@@ -290,52 +292,4 @@ fn xored(block: &Block<'_>, count: usize) -> Result<Vec<f64>, DecodeError> {
     } else {
         Err(invalid("end of a block"))
     }
-}
-
-fn strings<'a>(from: &mut Decoder<'a>, count: usize) -> Result<Vec<&'a str>, DecodeError> {
-    // Each takes four bytes at least, so that a count cannot ask for more than is there.
-    if count > from.rest.len() / 4 {
-        return Err(invalid("count of strings"));
-    }
-    let mut strings = Vec::with_capacity(count);
-    for _ in 0..count {
-        let length = from.small("a string")?;
-        let bytes = from.take(length, "a string")?;
-        strings.push(std::str::from_utf8(bytes).map_err(|_utf8| invalid("string"))?);
-    }
-    Ok(strings)
-}
-
-fn texts(block: &Block<'_>, rows: usize) -> Result<Text, DecodeError> {
-    let mut from = Decoder::new(block.bytes);
-    let mut text = Text::default();
-    match block.way {
-        RAW => {
-            for string in strings(&mut from, rows)? {
-                text.push(string);
-            }
-            if !from.rest.is_empty() {
-                return Err(invalid("end of a block"));
-            }
-        }
-        CODES => {
-            let count = from.small("codes")?;
-            let distinct = strings(&mut from, count)?;
-            let codes = unpack(from.rest, rows, block.parameter).ok_or(invalid("codes"))?;
-            let mut bytes = 0_usize;
-            for code in codes {
-                let place = usize::try_from(code).ok();
-                let string = place.and_then(|place| distinct.get(place));
-                let string = string.ok_or(invalid("code"))?;
-                // A few bytes may name a long string a million times.
-                bytes = bytes.saturating_add(string.len());
-                if bytes > TEXT_MAX {
-                    return Err(invalid("amount of text"));
-                }
-                text.push(string);
-            }
-        }
-        _ => return Err(invalid("way for strings")),
-    }
-    Ok(text)
 }

@@ -1,13 +1,12 @@
 //! From lanes to bytes: for each block the way that takes the fewest.
 
-use std::collections::BTreeMap;
-
-use holm_lanes::{Lane, Narrow, Shape, Text, Values};
+use holm_lanes::{Lane, Narrow, Shape, Values};
 
 use crate::bits::{pack, packed_bytes, width_of};
 use crate::decimal::{Decimals, Form, Precision, decimals};
 use crate::decoder::Decoder;
-use crate::{BLOCK, CODES, CONSTANT, DECIMAL, DELTA, PACKED, RAW, RUNS, SINGLE, XOR};
+use crate::texts;
+use crate::{BLOCK, CONSTANT, DECIMAL, DELTA, PACKED, RAW, RUNS, SINGLE, XOR};
 
 /// One lane in so many is decoded again where debug assertions are off (I3).
 const VERIFIED: u64 = 1_024;
@@ -80,7 +79,7 @@ fn blocks(values: &Values, spare: &mut Vec<i64>, out: &mut Vec<u8>) {
             let blocks = values.chunks(BLOCK);
             blocks.for_each(|values| reals(values, &mut last, out));
         }
-        Values::Text(values) => texts(values, out),
+        Values::Text(values) => texts::write(values, out),
     }
 }
 
@@ -156,13 +155,13 @@ pub(crate) const fn tag(shape: Shape) -> u8 {
     }
 }
 
-fn small(count: usize) -> [u8; 4] {
+pub(crate) fn small(count: usize) -> [u8; 4] {
     let count = u32::try_from(count).expect("a batch has fewer than 2^32 rows and bytes");
     count.to_le_bytes()
 }
 
 /// Writes a block's head around its bytes.
-fn block(way: u8, parameter: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn block(way: u8, parameter: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(&[way, parameter, 0, 0, 0, 0, 0, 0]);
     let start = out.len();
     write(out);
@@ -482,36 +481,4 @@ fn xor(words: impl Iterator<Item = u64>) -> Vec<u8> {
         out.extend_from_slice(&bytes[..usize::try_from(used).expect("eight at most")]);
     }
     out
-}
-
-fn texts(values: &Text, out: &mut Vec<u8>) {
-    let mut places: BTreeMap<&str, i64> = BTreeMap::new();
-    let mut distinct: Vec<&str> = Vec::new();
-    let mut codes: Vec<i64> = Vec::with_capacity(values.len());
-    for text in values.iter() {
-        let next = i64::try_from(distinct.len()).expect("fewer than rows");
-        let code = *places.entry(text).or_insert_with(|| {
-            distinct.push(text);
-            next
-        });
-        codes.push(code);
-        if distinct.len() * 2 > values.len() {
-            // More than half differ: the strings themselves are as short.
-            return block(RAW, 0, out, |out| strings(values.iter(), out));
-        }
-    }
-    let most = codes.iter().fold(0, |most, code| most | *code);
-    let width = width_of(most.cast_unsigned());
-    block(CODES, width, out, |out| {
-        out.extend_from_slice(&small(distinct.len()));
-        strings(distinct.into_iter(), out);
-        pack(&codes, 0, width, out);
-    });
-}
-
-fn strings<'a>(strings: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
-    for text in strings {
-        out.extend_from_slice(&small(text.len()));
-        out.extend_from_slice(text.as_bytes());
-    }
 }

@@ -14,6 +14,7 @@
 //! |5|codes into the column's own values|strings|more than half of them differ|
 //! |6|decimal: an integer and a power of ten|floats|more than one in 16 is none|
 //! |7|XOR with the value before|floats|never|
+//! |8|lengths bit-packed, and LZ4 of the text; with codes or without|strings|it spares less than a tenth|
 //! |9|as 6, rounded to a single float|floats that are single ones|more than one in 16 is none|
 //!
 //! # Layout
@@ -22,6 +23,9 @@
 //! lane     0 u8 shape   1 u8 1 if there are NULLs   2 u16 0   4 u32 rows   NULLs, a bit each
 //!          then blocks of 1,024; strings are one block
 //! block    0 u8 way   1 u8 width in bits, or power   2 u16 0   4 u32 bytes   8 bytes
+//! way 8    1 u8 0 if the strings are all rows', or 1 and the width of codes into them
+//!          8 u32 strings, if there are codes   u8 width of a length   lengths   u32 bytes   LZ4
+//!          codes
 //! ```
 //!
 //! # Invariants
@@ -32,8 +36,7 @@
 //! - I3 What was encoded is decoded again before anybody relies on it: every lane where debug
 //!   assertions are on, one in 1,024 elsewhere; a difference ends the process.
 //!
-//! What it deliberately does not do: general compression (way 8, LZ4, is kept free), searching,
-//! computing on encoded values.
+//! What it deliberately does not do: searching, computing on encoded values.
 //!
 //! ```
 //! use holm_encode::{Decoder, Encoder};
@@ -47,7 +50,7 @@
 //! # Ok::<(), holm_encode::DecodeError>(())
 //! ```
 //!
-//! Read `encoder.rs`, `decoder.rs`, then `bits.rs` and `decimal.rs`.
+//! Read `encoder.rs`, `decoder.rs`, then `bits.rs`, `decimal.rs`, `texts.rs`.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -56,6 +59,7 @@ mod bits;
 mod decimal;
 mod decoder;
 mod encoder;
+mod texts;
 
 pub use decoder::{DecodeError, Decoder};
 pub use encoder::Encoder;
@@ -71,4 +75,5 @@ pub(crate) const DELTA: u8 = 4;
 pub(crate) const CODES: u8 = 5;
 pub(crate) const DECIMAL: u8 = 6;
 pub(crate) const XOR: u8 = 7;
+pub(crate) const LZ4: u8 = 8;
 pub(crate) const SINGLE: u8 = 9;

@@ -78,8 +78,13 @@ fn each_way_is_taken_where_it_is_best() {
             Values::Real((0..3_000).map(|at| 1e6 + f64::from(at).sqrt()).collect()),
         ),
         (1, Values::Real(vec![-0.0; 10])),
-        (5, text((0..3_000).map(|at| format!("device-{}", at % 50)))),
-        (0, text((0..3_000).map(|at| format!("{at}")))),
+        (5, text((0..3_000).map(|at| format!("device-{}", at % 9)))),
+        (8, text((0..3_000).map(|at| format!("device-{}", at % 50)))),
+        (
+            0,
+            text((0..3_000).map(|_| format!("{:015x}", draw(1 << 60)))),
+        ),
+        (8, text((0..3_000).map(|at| format!("{at}")))),
         (3, Values::Bool((0..3_000).map(|at| at % 3 == 0).collect())),
         (
             0,
@@ -271,6 +276,8 @@ fn noise_is_refused_or_is_a_lane() {
         Values::Int((0..1_500).map(|at| at * at).collect()),
         Values::Real((0..1_500).map(|at| f64::from(at) / 8.0).collect()),
         text((0..300).map(|at| format!("{}", at % 7))),
+        text((0..60).map(|at| format!("/shop/{at}/basket"))),
+        text((0..60).map(|at| format!("/shop/{}/basket", at % 20))),
         Values::Bool(vec![true; 90]),
     ];
     let mut refused = 0;

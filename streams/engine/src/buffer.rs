@@ -71,6 +71,14 @@ impl Buffer {
         Ok(())
     }
 
+    /// The column with the end of a window.
+    pub(crate) const fn end(&self) -> Option<usize> {
+        match self.window {
+            Some((_, end)) => Some(end),
+            None => None,
+        }
+    }
+
     /// How much it keeps.
     pub(crate) fn gauge(&self) -> Gauge {
         let held = self.open.values().flat_map(|held| &held.builders);

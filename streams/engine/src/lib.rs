@@ -51,6 +51,7 @@ mod join;
 mod lookup;
 mod order;
 mod plan;
+mod quiet;
 mod read;
 mod repeats;
 mod report;

@@ -1,5 +1,6 @@
 //! Runs a plan: a batch of a source goes through all nodes, in order.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use holm_lanes::{Batch, LoadError, Loader, Marks, Saver};
@@ -9,6 +10,7 @@ use thiserror::Error;
 use crate::fold::Fold;
 use crate::head::{self, Passed, Point};
 use crate::plan::{Limits, Node, Plan};
+use crate::quiet::Quiet;
 use crate::repeats::Repeated;
 use crate::report::{Counts, Diverted, Late, Report};
 use crate::several;
@@ -36,6 +38,7 @@ pub struct Run {
     marks: Vec<Watermark>,
     /// What the rows of a node still are of lines.
     traced: Vec<Traced>,
+    quiet: Quiet,
     /// Nodes whose results are in a union, and need a place in its order.
     placed: Vec<bool>,
     queries: Vec<Query>,
@@ -103,6 +106,7 @@ impl Run {
             inputs,
             marks: marks.map(|source| Watermark::new(source.bound)).collect(),
             traced: traced::nodes(plan),
+            quiet: Quiet::new(plan),
             placed: traced::in_unions(plan),
             queries: outputs.iter().map(|node| Query::of(plan, *node)).collect(),
             taken: 0,
@@ -181,6 +185,9 @@ impl Run {
     /// Counts rows that came, and says which queries read them.
     fn came(&mut self, source: usize, rows: u64) -> Vec<usize> {
         self.taken += rows;
+        if rows > 0 {
+            self.quiet.speak(source);
+        }
         let queries = self.queries.iter().enumerate();
         let readers = queries.filter(|(_, query)| query.reads(&self.plan, source));
         let readers: Vec<usize> = readers.map(|(number, _)| number).collect();
@@ -207,6 +214,34 @@ impl Run {
 
     /// The same with the rows that come out by query.
     pub(crate) fn end_all(&mut self, source: usize) -> Result<Vec<Batch>, Full> {
+        self.quiet.end(source);
+        self.nothing(source, Marks::END)
+    }
+
+    /// Leaves a source out of watermarks until it has rows again, which may close windows of
+    /// others: it has been silent for long. One that is idle or has ended stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// If more rows wait than may.
+    pub fn idle(&mut self, source: usize) -> Result<Batch, Full> {
+        self.idle_all(source).map(only)
+    }
+
+    /// The same with the rows that come out by query.
+    pub(crate) fn idle_all(&mut self, source: usize) -> Result<Vec<Batch>, Full> {
+        self.quiet.fall(source);
+        self.nothing(source, self.marks[source].now())
+    }
+
+    /// Whether a source was silent when it was last asked for rows.
+    #[must_use]
+    pub fn is_idle(&self, source: usize) -> bool {
+        self.quiet.is_idle(source)
+    }
+
+    /// A round of a source without rows.
+    fn nothing(&mut self, source: usize, after: i64) -> Result<Vec<Batch>, Full> {
         let described = &self.plan.sources[source];
         let kinds: Vec<_> = described
             .fields
@@ -214,7 +249,7 @@ impl Run {
             .chain(described.computed.iter().map(|(field, _)| field))
             .map(|field| field.kind)
             .collect();
-        let outs = self.round(source, &stage::empty(&kinds, Marks::END), Way::Whole)?;
+        let outs = self.round(source, &stage::empty(&kinds, after), Way::Whole)?;
         Ok(self.found(&outs))
     }
 
@@ -348,6 +383,9 @@ impl Run {
                 let ends = traced::end(&self.plan.nodes[number]);
                 out.origin = lines.of(out.rows, ends.map(|lane| &*out.lanes[lane]));
             }
+            if let Some(out) = &out {
+                self.quiet.gave(number, out.marks.after);
+            }
             outs.push(out);
         }
         Ok(outs)
@@ -376,23 +414,21 @@ impl Run {
         outs: &[Option<Batch>],
     ) -> Result<Option<Batch>, Full> {
         let node = &self.plan.nodes[number];
-        let (done, input) = match node {
+        let done = match node {
             Node::Source(own) => {
                 return Ok((*own == source).then(|| batch.clone()));
             }
-            Node::Join { inputs, .. } => {
-                let (left, right) = (outs[inputs.0].as_ref(), outs[inputs.1].as_ref());
-                if left.is_none() && right.is_none() {
-                    return Ok(None);
-                }
-                (self.stages[number].join(left, right)?, None)
-            }
+            Node::Join { .. } => match self.joined(number, outs)? {
+                Some(done) => done,
+                None => return Ok(None),
+            },
             Node::Union { inputs } => {
+                let standing = self.quiet.of(number, inputs);
                 let inputs: Vec<_> = inputs.iter().map(|input| outs[*input].as_ref()).collect();
                 if inputs.iter().all(Option::is_none) {
                     return Ok(None);
                 }
-                (self.stages[number].union(&inputs), None)
+                self.stages[number].union(&inputs, &standing)
             }
             Node::Filter { .. }
             | Node::Unrepeated { .. }
@@ -413,14 +449,53 @@ impl Run {
                         self.waiting[*node] = Some(done);
                     }
                 }
-                let done = match self.waiting[number].take() {
-                    Some(done) => done,
-                    None => self.stages[number].step(batch)?,
+                if let Some(done) = self.waiting[number].take() {
+                    return Ok(Some(self.note(
+                        (number, source),
+                        done,
+                        Some((input, batch)),
+                    )));
+                }
+                let open = match self.stages[number].end() {
+                    Some(end) => self.quiet.open(number, batch, end),
+                    None => Cow::Borrowed(batch),
                 };
-                (done, Some((input, batch)))
+                let mut done = self.stages[number].step(&open)?;
+                done.stale = batch.rows - open.rows;
+                return Ok(Some(self.note(
+                    (number, source),
+                    done,
+                    Some((input, &open)),
+                )));
             }
         };
-        Ok(Some(self.note((number, source), done, input)))
+        Ok(Some(self.note((number, source), done, None)))
+    }
+
+    /// What a join does with what its inputs have.
+    fn joined(&mut self, number: usize, outs: &[Option<Batch>]) -> Result<Option<Done>, Full> {
+        let Node::Join {
+            inputs, windows, ..
+        } = &self.plan.nodes[number]
+        else {
+            panic!("only a join joins");
+        };
+        let came = [outs[inputs.0].as_ref(), outs[inputs.1].as_ref()];
+        if came.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let standing = self.quiet.of(number, &[inputs.0, inputs.1]);
+        let open = |batch, end| self.quiet.open(number, batch, end);
+        let left = came[0].map(|batch| open(batch, windows.0.1));
+        let right = came[1].map(|batch| open(batch, windows.1.1));
+        let kept = [left.as_deref(), right.as_deref()];
+        let rows = |sides: [Option<&Batch>; 2]| -> usize {
+            sides.into_iter().flatten().map(|side| side.rows).sum()
+        };
+        let stale = rows(came) - rows(kept);
+        let mut done = self.stages[number].join((kept[0], kept[1]), &standing)?;
+        done.stale = stale;
+        Ok(Some(done))
     }
 
     fn note(
@@ -444,7 +519,11 @@ impl Run {
             .into_iter()
             .map(|(row, fault)| (line_of(row, &[Traced::Lines]), fault))
             .collect();
+        // But for one that was idle meanwhile.
+        let is_result = input.is_none_or(|(node, _)| self.traced[node] == Traced::None);
+        let stale = done.stale + if is_result { done.late.len() } else { 0 };
         for query in self.queries.iter_mut().filter(|query| query.nodes[node]) {
+            query.report.counts.late += count(stale);
             query.note_late(&late, |source| self.plan.sources[source].keeps_late);
             for (line, fault) in &diverted {
                 query.divert(*line, fault.clone());
@@ -545,13 +624,16 @@ fn count(rows: usize) -> u64 {
 
 /// The layout of saved state.
 const VERSION: u32 = 1;
+/// That of runs of which a source was idle.
+const QUIET: u32 = 2;
 
 /// State as bytes, and back.
 impl Run {
     /// Writes all that a run of this plan holds, after everything that it was given so far. Equal
     /// runs write equal bytes.
     pub fn save(&self, to: &mut Saver) {
-        to.small(VERSION);
+        let was_any = self.quiet.was_any();
+        to.small(if was_any { QUIET } else { VERSION });
         for query in &self.queries {
             let Counts {
                 rows,
@@ -568,6 +650,9 @@ impl Run {
         }
         self.marks.iter().for_each(|mark| to.int(mark.now()));
         self.stages.iter().for_each(|stage| stage.save(to));
+        if was_any {
+            self.quiet.save(to);
+        }
     }
 
     /// Takes over what a run of the same plan wrote; this one must have seen nothing yet.
@@ -576,7 +661,8 @@ impl Run {
     ///
     /// If it is not what was written, or of another version.
     pub fn load(&mut self, from: &mut Loader<'_>) -> Result<(), LoadError> {
-        if from.small()? != VERSION {
+        let version = from.small()?;
+        if version != VERSION && version != QUIET {
             return Err(LoadError::Invalid { what: "version" });
         }
         for query in &mut self.queries {
@@ -595,6 +681,9 @@ impl Run {
         }
         for stage in &mut self.stages {
             stage.load(from)?;
+        }
+        if version == QUIET {
+            self.quiet.load(from)?;
         }
         Ok(())
     }

@@ -135,6 +135,21 @@ impl Several {
         self.run.end_all(source)
     }
 
+    /// Leaves a source out of watermarks until it has rows again: it has been silent for long.
+    ///
+    /// # Errors
+    ///
+    /// If more rows wait than may.
+    pub fn idle(&mut self, source: usize) -> Result<Vec<Batch>, Full> {
+        self.run.idle_all(source)
+    }
+
+    /// Whether a source is left out.
+    #[must_use]
+    pub fn is_idle(&self, source: usize) -> bool {
+        self.run.is_idle(source)
+    }
+
     /// What was counted and set aside for a query since it was last asked.
     pub fn report(&mut self, query: usize) -> Report {
         self.run.report_of(query)

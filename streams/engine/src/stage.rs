@@ -14,6 +14,7 @@ use crate::join;
 use crate::lookup::{self, Table};
 use crate::order;
 use crate::plan::{Limits, Node, Plan, WindowKind};
+use crate::quiet::Standing;
 use crate::repeats::Repeats;
 use crate::run::Full;
 use crate::several;
@@ -30,6 +31,8 @@ pub(crate) struct Done {
     pub(crate) diverted: Vec<(usize, Fault)>,
     /// Results that have no value.
     pub(crate) lost: Vec<Fault>,
+    /// Results that came when their window had closed.
+    pub(crate) stale: usize,
 }
 
 impl Done {
@@ -39,6 +42,7 @@ impl Done {
             late: Vec::new(),
             diverted: Vec::new(),
             lost: Vec::new(),
+            stale: 0,
         }
     }
 }
@@ -277,6 +281,28 @@ impl Stage {
         }
     }
 
+    /// The column with the end of the window that each row carries.
+    pub(crate) const fn end(&self) -> Option<usize> {
+        match self {
+            Self::Grouped(grouped, true) => grouped.end(),
+            Self::Top(buffer, _) => buffer.end(),
+            Self::Grouped(_, false)
+            | Self::Source
+            | Self::Folded
+            | Self::Filter(..)
+            | Self::Unrepeated(_)
+            | Self::Project(_)
+            | Self::Windows(_)
+            | Self::Shared(..)
+            | Self::Sessions(_)
+            | Self::Assign(..)
+            | Self::Lookup(..)
+            | Self::Order(..)
+            | Self::Join(_)
+            | Self::Union(_) => None,
+        }
+    }
+
     /// How much it keeps.
     pub(crate) fn gauge(&self) -> Gauge {
         match self {
@@ -298,23 +324,23 @@ impl Stage {
     }
 
     /// What a union does with what its inputs have.
-    pub(crate) fn union(&mut self, inputs: &[Option<&Batch>]) -> Done {
+    pub(crate) fn union(&mut self, inputs: &[Option<&Batch>], standing: &Standing) -> Done {
         let Self::Union(union) = self else {
             panic!("only a union has as many inputs");
         };
-        Done::clean(union.step(inputs))
+        Done::clean(union.step(inputs, standing))
     }
 
     /// What a join does with batches of its two inputs.
     pub(crate) fn join(
         &mut self,
-        left: Option<&Batch>,
-        right: Option<&Batch>,
+        (left, right): (Option<&Batch>, Option<&Batch>),
+        standing: &Standing,
     ) -> Result<Done, Full> {
         let Self::Join(join) = self else {
             panic!("only a join has two inputs");
         };
-        join.step(left, right)
+        join.step((left, right), standing)
     }
 }
 
@@ -344,7 +370,11 @@ impl Join {
         }
     }
 
-    fn step(&mut self, left: Option<&Batch>, right: Option<&Batch>) -> Result<Done, Full> {
+    fn step(
+        &mut self,
+        (left, right): (Option<&Batch>, Option<&Batch>),
+        standing: &Standing,
+    ) -> Result<Done, Full> {
         if let Some(batch) = left {
             self.left.0.hold(batch, "a join")?;
             self.left.1 = batch.marks.after;
@@ -353,7 +383,7 @@ impl Join {
             self.right.0.hold(batch, "a join")?;
             self.right.1 = batch.marks.after;
         }
-        let mark = self.left.1.min(self.right.1);
+        let mark = standing.lowest(&[self.left.1, self.right.1]);
         let mut parts = Vec::new();
         let mut lost = Vec::new();
         loop {
@@ -530,6 +560,7 @@ fn closed(pushed: Pushed, keys: &Keys, after: i64, has_window: bool) -> Done {
         late,
         diverted,
         lost,
+        stale: 0,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use holm_lanes::{Batch, Kind, Lane, LaneBuilder, Marks, Origin, Values, index, number};
 
+use crate::quiet::Standing;
 use crate::stage::empty;
 
 /// What a union keeps: how far each input is.
@@ -26,13 +27,15 @@ impl Union {
 
     /// Takes what its inputs have of a round. Each batch is in the order of the lines that made its
     /// rows come, so that one batch cut in two gives the same order.
-    pub(crate) fn step(&mut self, inputs: &[Option<&Batch>]) -> Batch {
+    pub(crate) fn step(&mut self, inputs: &[Option<&Batch>], standing: &Standing) -> Batch {
+        let mut before = Marks::END;
         for (mark, batch) in self.marks.iter_mut().zip(inputs) {
             if let Some(batch) = batch {
+                before = before.min(*mark);
                 *mark = batch.marks.after;
             }
         }
-        let after = self.marks.iter().copied().min().unwrap_or(Marks::START);
+        let (given, after) = (standing.given, standing.lowest(&self.marks));
         let parts = inputs.iter().flatten().copied();
         let parts: Vec<&Batch> = parts.filter(|batch| batch.rows > 0).collect();
         let mut out = match parts.as_slice() {
@@ -43,7 +46,11 @@ impl Union {
         // The marks of a row are the lowest that inputs had then: those of this round rose
         // together, and the others stood still.
         for mark in out.marks.rows.iter_mut().flatten() {
-            *mark = (*mark).min(after);
+            *mark = (*mark).min(after).max(given);
+        }
+        // Rows of one that was idle may lie behind what was given out without it.
+        if given > before && out.marks.rows.is_none() && out.rows > 0 {
+            out.marks.rows = Some(vec![given; out.rows]);
         }
         out.marks.after = after;
         out

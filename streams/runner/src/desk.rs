@@ -173,6 +173,9 @@ impl Desk {
             let is_stopped = orders.is_stopped.load(Ordering::SeqCst);
             let is_paused = orders.is_paused.load(Ordering::SeqCst);
             self.credit.pause(is_paused && !is_stopped);
+            if is_paused {
+                self.flow.paused();
+            }
             if is_stopped {
                 let at = *told.get_or_insert_with(Instant::now);
                 self.credit.end();
@@ -215,10 +218,16 @@ impl Desk {
                 bytes,
                 took,
             } => self.flow.arrived(source, arrived, bytes, took),
-            Mail::Idle { source } => self.flow.idle(source),
+            Mail::Idle { source } => {
+                self.flow.idle(source);
+                self.flow.silent(now, source)?;
+            }
             Mail::Gone { source } => self.is_gone[source] = true,
             Mail::SourceFailed(error) => return Err(error.into()),
-            Mail::SourceWaits(why) => self.waits = Some(why),
+            Mail::SourceWaits { source, why } => {
+                self.waits = Some(why);
+                self.flow.silent(now, source)?;
+            }
             Mail::Flushed {
                 records,
                 write,
@@ -375,7 +384,8 @@ impl Desk {
         status.outputs = outputs;
         status.committed = committed.to_vec();
         let sources = 0..self.is_gone.len();
-        status.marks = sources.map(|source| keeper.mark(source)).collect();
+        status.marks = sources.clone().map(|it| keeper.mark(it)).collect();
+        status.is_idle = sources.map(|it| keeper.is_idle(it)).collect();
         status.records = keeper.records();
         status.log_bytes = self.flow.log_bytes();
         let rows = status.counts.rows - self.rows_before;

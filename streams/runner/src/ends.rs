@@ -150,7 +150,10 @@ pub(crate) fn serve_source(
                 break;
             }
             Err(SourceError::Unavailable { retry, reason, .. }) => {
-                mail.push(Mail::SourceWaits(reason));
+                mail.push(Mail::SourceWaits {
+                    source: number,
+                    why: reason,
+                });
                 thread::sleep(retry.min(Duration::from_millis(500)));
             }
             Err(error) => {

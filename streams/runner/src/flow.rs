@@ -14,6 +14,7 @@ use crate::error::RunnerError;
 use crate::job::Settings;
 use crate::keeper::{Arrived, Commit, Filed, Keeper, Save, wide};
 use crate::pace::{Pace, Redo};
+use crate::silence::Silence;
 
 /// Sources wait while a crash would cost so many times what state is saved for: then the disk or a
 /// sink is behind, and recovery would grow with it.
@@ -32,6 +33,7 @@ pub struct Flow {
     /// For each source what it gave and the keeper has not taken.
     taken: Vec<VecDeque<Waiting>>,
     is_idle: Vec<bool>,
+    silence: Silence,
     is_flushing: bool,
     /// What found the log full, and when it is tried again.
     unflushed: Option<(Vec<Arc<Filed>>, WriteId, Time)>,
@@ -68,10 +70,10 @@ impl Flow {
     pub fn new(keeper: Keeper, settings: Settings, log_bytes: u64, again: Duration) -> Self {
         let (sources, sinks) = (keeper.sources(), keeper.sinks.len());
         let mut flow = Self {
-            keeper,
             settings,
             taken: (0..sources).map(|_| VecDeque::new()).collect(),
             is_idle: vec![false; sources],
+            silence: Silence::new(keeper.idle.clone()),
             is_flushing: false,
             unflushed: None,
             is_putting: vec![false; sinks],
@@ -80,6 +82,7 @@ impl Flow {
             log_bytes,
             pace: Pace::new(settings.replay_max),
             redo: Redo::default(),
+            keeper,
         };
         flow.worked(again);
         flow
@@ -111,12 +114,32 @@ impl Flow {
     /// A source gave rows of so many bytes, which took so long to understand; or has ended.
     pub fn arrived(&mut self, source: usize, arrived: Arrived, bytes: usize, took: Duration) {
         self.is_idle[source] = false;
+        self.silence.rows(source);
         self.taken[source].push_back((arrived, bytes, took));
     }
 
     /// A source has nothing for now.
     pub fn idle(&mut self, source: usize) {
         self.is_idle[source] = true;
+    }
+
+    /// A source has nothing, or cannot be reached; if that has been so for long, the others no
+    /// longer wait for it.
+    ///
+    /// # Errors
+    ///
+    /// If the engine holds more rows than it may.
+    pub fn silent(&mut self, now: Time, source: usize) -> Result<(), RunnerError> {
+        let is_open = !self.keeper.is_over(source) && self.taken[source].is_empty();
+        if self.silence.nothing(now, source) && is_open && !self.keeper.is_idle(source) {
+            self.keeper.take(now, source, Arrived::Idle)?;
+        }
+        Ok(())
+    }
+
+    /// Nobody asks sources for now.
+    pub fn paused(&mut self) {
+        self.silence.forget();
     }
 
     /// Whether all that a source gave was taken.

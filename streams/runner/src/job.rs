@@ -20,6 +20,10 @@ pub struct Input {
     pub needed: Vec<bool>,
     /// Whether rows that cannot be had again are logged as they came, whatever that takes.
     pub keeps_all: bool,
+    /// After how much silence it is left out of watermarks; never, if nothing is said.
+    pub idle: Option<Duration>,
+    /// For each column what its connector calls it, if it stands beside the rows.
+    pub beside: Vec<Option<String>>,
 }
 
 /// A stream that is to run.

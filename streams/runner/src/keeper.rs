@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use holm_base::{Time, WriteId};
 use holm_connect::{Columns, Key, KeyRing, Position, Read};
 use holm_durable::{Data, Entry, Offsets, Record};
-use holm_engine::{Counts, Full, Gauge, Passed, Repeated, Several};
+use holm_engine::{Full, Passed, Several};
 use holm_lanes::Batch;
 use holm_machine::{DiskError, Effects, Folder, Machine};
 use holm_once::{Effect, Once, Outputs, Snapshot};
 
-use crate::cut::{Cut, LogPoint};
+use crate::cut::Cut;
 use crate::error::RunnerError;
 use crate::job::Aside;
 use crate::saved::{Frozen, Reached, Saved};
@@ -33,6 +34,8 @@ pub enum Arrived {
     },
     /// There are no more.
     End,
+    /// There have been none for long.
+    Idle,
 }
 
 impl Arrived {
@@ -80,7 +83,7 @@ impl Filed {
     pub(crate) const fn rows(&self) -> usize {
         match &self.record {
             Record::Data(data) => data.batch.rows,
-            Record::Opened | Record::Offsets(_) | Record::Ended { .. } => 0,
+            Record::Opened | Record::Offsets(_) | Record::Ended { .. } | Record::Idle { .. } => 0,
         }
     }
 }
@@ -157,6 +160,8 @@ pub struct Keeper {
     pub(crate) reached: Vec<Reached>,
     /// Whether a source gives its rows again.
     pub(crate) is_replayable: Vec<bool>,
+    /// For each source after how much silence it is left out of watermarks.
+    pub(crate) idle: Vec<Option<Duration>>,
     /// For each source where its rows are logged, if they are.
     pub(crate) cuts: Vec<Cut>,
     /// For each source the names under which rows were sent last.
@@ -208,6 +213,7 @@ impl Keeper {
             plan: 0,
             reached: vec![Reached::default(); sources],
             is_replayable: vec![false; sources],
+            idle: vec![None; sources],
             cuts: Vec::new(),
             keys: vec![KeyRing::default(); sources],
             bad: 0,
@@ -306,6 +312,7 @@ impl Keeper {
                 reached.is_over = true;
                 Record::Ended { source: number }
             }
+            Arrived::Idle => Record::Idle { source: number },
             Arrived::Rows {
                 read,
                 position,
@@ -361,6 +368,10 @@ impl Keeper {
             Arrived::End => {
                 let _stint = self.turn.wait();
                 (self.run.end(source)?, Vec::new())
+            }
+            Arrived::Idle => {
+                let _stint = self.turn.wait();
+                (self.run.idle(source)?, Vec::new())
             }
             Arrived::Rows { read, .. } => {
                 self.bad += wide(read.bad.len());
@@ -673,50 +684,6 @@ impl Keeper {
 
     pub(crate) fn knows(&mut self, snapshots: &[Snapshot]) {
         self.snapshots = snapshots.to_vec();
-    }
-
-    /// What was counted of all queries, lines that were no rows among the diverted.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts {
-            rows: self.run.rows() + self.bad,
-            diverted: self.bad,
-            ..Counts::default()
-        };
-        for query in 0..self.run.queries() {
-            let own = self.run.counts(query);
-            counts.late += own.late;
-            counts.diverted += own.diverted;
-            counts.out += own.out;
-        }
-        counts
-    }
-
-    /// What was counted of each query, without lines that were no rows.
-    #[must_use]
-    pub fn counts_of_each(&self) -> Vec<Counts> {
-        let queries = 0..self.run.queries();
-        queries.map(|query| self.run.counts(query)).collect()
-    }
-
-    /// How much its windows keep.
-    #[must_use]
-    pub fn gauge(&self) -> Gauge {
-        self.run.gauge()
-    }
-
-    /// Where the rows of each source are logged; of one that gives them again nothing is.
-    #[must_use]
-    pub fn log_points(&self) -> Vec<Option<LogPoint>> {
-        let sources = self.cuts.iter().zip(&self.is_replayable);
-        let points = sources.map(|(cut, is_replayable)| (!is_replayable).then(|| cut.log_point()));
-        points.collect()
-    }
-
-    /// Rows of sources that came again, where tables say what tells them apart.
-    #[must_use]
-    pub fn repeated(&self) -> Vec<Repeated> {
-        self.run.repeated()
     }
 
     /// The watermark of a source.

@@ -30,7 +30,10 @@ pub(crate) enum Mail {
         source: usize,
     },
     SourceFailed(SourceError),
-    SourceWaits(String),
+    SourceWaits {
+        source: usize,
+        why: String,
+    },
     Flushed {
         records: Vec<Arc<Filed>>,
         write: WriteId,

@@ -96,10 +96,11 @@ pub fn open(
     for (source, input) in ends.sources.iter().zip(&job.inputs) {
         let (fields, needed) = (input.fields.clone(), input.needed.clone());
         let reader = Reader::new(input.format, fields, needed, source.header());
-        readers.push(reader.map_err(|error| RunnerError::Header {
+        let reader = reader.map_err(|error| RunnerError::Header {
             source_name: source.name().to_owned(),
             source: error,
-        })?);
+        })?;
+        readers.push(reader.with(&input.beside));
     }
     let once = Once::new(Config {
         sinks: job.sinks(ends.sinks.len()),
@@ -113,6 +114,7 @@ pub fn open(
         keeper.turn = turns.join(*class);
     }
     keeper.is_replayable = ends.sources.iter().map(|it| it.replayable()).collect();
+    keeper.idle = job.inputs.iter().map(|input| input.idle).collect();
     let inputs = job.inputs.iter().enumerate();
     keeper.cuts = inputs
         .map(|(source, input)| Cut::new(&keeper.run, source, input.keeps_all))
@@ -364,6 +366,10 @@ impl Way<'_> {
                 let source = self.source(source)?;
                 self.opened.keeper.reached[source].is_over = true;
                 Some(self.opened.keeper.execute(source, Arrived::End)?)
+            }
+            Record::Idle { source } => {
+                let source = self.source(source)?;
+                Some(self.opened.keeper.execute(source, Arrived::Idle)?)
             }
             Record::Offsets(offsets) => {
                 let source = self.source(offsets.source)?;

@@ -49,6 +49,8 @@ pub struct Status {
     pub queries: Vec<Counts>,
     /// The watermark of each source, in microseconds since 1970.
     pub marks: Vec<i64>,
+    /// Whether each source is left out of watermarks.
+    pub is_idle: Vec<bool>,
     /// Rows that came out of each query.
     pub outputs: Vec<u64>,
     /// How many of them each sink has.
@@ -84,6 +86,7 @@ impl Status {
             counts: Counts::default(),
             queries: vec![Counts::default(); queries],
             marks: vec![i64::MIN; sources],
+            is_idle: vec![false; sources],
             outputs: vec![0; queries],
             committed: vec![0; sinks],
             records: 0,

@@ -44,7 +44,7 @@ pub fn verify(folder: &dyn Folder) -> Result<Verified, RunnerError> {
                 found.rows += crate::keeper::wide(data.batch.rows);
             }
             Ok(Record::Offsets(_)) => found.batches += 1,
-            Ok(Record::Opened | Record::Ended { .. }) => {}
+            Ok(Record::Opened | Record::Ended { .. } | Record::Idle { .. }) => {}
             Err(source) => {
                 let sequence = entry.sequence;
                 wrong.get_or_insert(RunnerError::Record { sequence, source });

@@ -8,7 +8,7 @@ use holm_base::ByteCount;
 use holm_connect::Guarantee;
 use holm_virtual::{Storage, Survival};
 use support::{
-    BEHIND, Case, Mischief, QUERIES, REPEATS, SHARED, UNION, rows, rows_of, state_of, work,
+    BEHIND, Case, Mischief, QUERIES, REPEATS, SHARED, Step, UNION, rows, rows_of, state_of, work,
 };
 
 fn survivals(step: u64) -> [Survival; 4] {
@@ -187,6 +187,40 @@ fn a_union_survives_a_crash_anywhere() {
         case.is_replayable = is_replayable;
         crash_everywhere(&case, UNION.0);
     }
+}
+
+/// Who is idle is in the log, and comes back with it: the same windows close at the same rows.
+#[test]
+fn silence_survives_a_crash_anywhere() {
+    use Step::{Idle, Lines};
+    let script = [
+        Lines(0, 12),
+        Lines(1, 8),
+        Idle(1),
+        Lines(0, 20),
+        Lines(1, 18),
+        Idle(0),
+        Lines(1, 12),
+        Idle(1),
+        Lines(0, 14),
+    ];
+    let spoken: Vec<Step> = script
+        .into_iter()
+        .filter(|step| matches!(step, Lines(..)))
+        .collect();
+    for is_replayable in [true, false] {
+        let mut case = Case::meeting(&script);
+        let mut without = Case::meeting(&spoken);
+        case.is_replayable = is_replayable;
+        without.is_replayable = is_replayable;
+        let (silent, waited) = (undisturbed(&case, 1).0, undisturbed(&without, 1).0);
+        assert_ne!(silent, waited, "being idle shows");
+        crash_everywhere(&case, "meeting");
+    }
+    let mut case = Case::meeting(&script);
+    case.is_replayable = false;
+    let (came, read, _) = state_of(&case);
+    assert_eq!(came, read, "the state is the log's");
 }
 
 /// What was seen is remembered through a crash, also of rows that a filter dropped.

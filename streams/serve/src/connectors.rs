@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holm_connect::{
-    AtEnd, FileSink, FileSource, Format, HttpSink, Keyspace, KeyspaceSink, KeyspaceSource, Login,
-    MqttCounts, Page, ParquetSource, PullSource, Reader, Repeats, Sink, Source, Subscription,
-    Taken, Target, fed,
+    AtEnd, Beside, FileSink, FileSource, Format, HttpSink, Keyspace, KeyspaceSink, KeyspaceSource,
+    Login, MqttCounts, Page, ParquetSource, PullSource, Reader, Repeats, Sink, Source,
+    Subscription, Taken, Target, fed, row_of,
 };
 use holm_disk::RealFolder;
 use holm_engine::{Class, Limits, Plan};
@@ -146,11 +146,14 @@ pub(crate) fn make(
         promise: String::new(),
     };
     for (source, table) in sources.iter().zip(&read) {
+        let (idle, beside) = said(source, &planned);
         let input = Input {
             format: format_of(table)?,
             fields: source.fields.clone(),
             needed: needed(source, &planned),
             keeps_all: keeps_all(table)?,
+            idle,
+            beside,
         };
         let port = made.source(name, table, &input, ports)?;
         made.job.inputs.push(input);
@@ -190,6 +193,27 @@ fn needed(source: &holm_engine::Source, planned: &[Planned]) -> Vec<bool> {
         }
     }
     needed
+}
+
+/// What queries say of a source, each of them the same: after how much silence it is left out of
+/// watermarks, and what of its columns stands beside its rows.
+fn said(
+    source: &holm_engine::Source,
+    planned: &[Planned],
+) -> (Option<Duration>, Vec<Option<String>>) {
+    let mut found = planned.iter().flat_map(|query| {
+        let sources = query.plan.sources.iter().zip(&query.idle);
+        let own = sources.zip(&query.beside).filter(|it| it.0.0 == source);
+        own.map(|((_, idle), beside)| (*idle, beside.clone()))
+    });
+    let (idle, beside) = found.next().unwrap_or_default();
+    let micros = idle.and_then(|idle| u64::try_from(idle).ok());
+    (micros.map(Duration::from_micros), beside)
+}
+
+/// What a connector is to say of each row.
+fn beside_of(names: &[Option<String>]) -> Beside {
+    Beside::of(names.iter().flatten().cloned())
 }
 
 /// Whether rows that come once are logged as they came.
@@ -385,7 +409,11 @@ impl Made {
                 let fields = (input.fields.clone(), input.needed.clone());
                 let reader = Reader::new(input.format, fields.0, fields.1, None);
                 let reader = reader.map_err(|error| refused(error.to_string()))?;
-                self.door = Some(Door { feed, reader });
+                self.door = Some(Door {
+                    feed,
+                    reader: reader.with(&input.beside),
+                    beside: beside_of(&input.beside),
+                });
                 Ok(Box::new(source.keyed()))
             }
             "mqtt" => {
@@ -405,6 +433,7 @@ impl Made {
                     topics,
                     feed,
                     counts: Arc::<MqttCounts>::default(),
+                    beside: beside_of(&input.beside),
                 };
                 self.subscriptions.push((subscription, reach));
                 Ok(Box::new(source))
@@ -413,7 +442,8 @@ impl Made {
                 let keyspace = option(table, "keyspace").unwrap_or_default();
                 let port = ports.keyspace(keyspace).map_err(refused)?;
                 let prefix = option(table, "prefix").unwrap_or_default();
-                Ok(Box::new(KeyspaceSource::new(name, port, prefix)))
+                let source = KeyspaceSource::new(name, port, prefix);
+                Ok(Box::new(source.with(beside_of(&input.beside))))
             }
             other => Err(refused(format!(
                 "{name} is read from {}; a stream of a site reads file, http, mqtt and keyspace",
@@ -561,10 +591,12 @@ pub(crate) fn rows_of_tables(
                 let prefix = option(table, "prefix").unwrap_or_default();
                 let all = port.all(prefix.as_bytes());
                 let (all, _) = all.map_err(|error| no(format!("{name}: {error}")))?;
-                let values = all.into_iter().filter_map(|change| change.value);
-                values
-                    .flat_map(|value| [value, b"\n".to_vec()].concat())
-                    .collect()
+                let beside = beside_of(&table.beside());
+                let rows = all.into_iter().filter_map(|change| {
+                    let value = change.value?;
+                    Some(row_of(&change.key, &value, &beside))
+                });
+                rows.flatten().collect()
             }
             other => {
                 return Err(no(format!(
@@ -592,6 +624,7 @@ pub(crate) fn rows_of_tables(
         let reader = Reader::new(format, fields.clone(), needed, head.as_deref());
         let read = reader
             .map_err(|error| no(format!("{name}: {error}")))?
+            .with(&table.beside())
             .read(rows, 1);
         if let Some(bad) = read.bad.first() {
             return Err(no(format!("{name}, row {}: {bad}", bad.line)));

@@ -13,7 +13,7 @@
 //! Of each table the last 65,536 keys are remembered, restarts and crashes included.
 
 use bytes::Bytes;
-use holm_connect::{KEY_BYTES_MAX, Key, Offered, Unfed, rows_of};
+use holm_connect::{KEY_BYTES_MAX, Key, Offered, Unfed, rows_with};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -42,7 +42,7 @@ where
         Ok(body) => body,
         Err(refused) => return *refused,
     };
-    let rows = match rows_of(&body, &door.reader) {
+    let rows = match rows_with(&body, &door.reader, &door.beside) {
         Ok(rows) => rows,
         Err(bad) => return answer::text(StatusCode::BAD_REQUEST, bad),
     };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use holm_connect::{Feed, Reader, View};
+use holm_connect::{Beside, Feed, Reader, View};
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -26,6 +26,8 @@ pub struct Door {
     pub feed: Feed,
     /// What they must be.
     pub reader: Reader,
+    /// What is wanted beside each.
+    pub beside: Beside,
 }
 
 /// The front. Cheap to clone: all clones are one.

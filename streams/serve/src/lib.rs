@@ -12,7 +12,7 @@
 //! |`DELETE /streams/NAME`|drops it; with `?drain` its windows close first|
 //!
 //! ```text
-//!   client ─ POST ─► Front ─ rows_of ─► Feed ─► query ─► View ─ bell ─► SSE ─► page
+//!   client ─ POST ─► Front ─ rows_with ─► Feed ─► query ─► View ─ bell ─► SSE ─► page
 //!                      ◄── 200 once durable ──┘
 //! ```
 //!

@@ -81,6 +81,13 @@ struct Stream {
 }
 
 impl Stream {
+    /// The tables that are left out of watermarks.
+    fn idle(&self, status: &Status) -> Vec<&str> {
+        let sources = self.sources.iter().zip(&status.is_idle);
+        let idle = sources.filter(|(_, is_idle)| **is_idle);
+        idle.map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Where the rows of each table are logged that come once, and the bytes that each takes.
     fn log_points(&self, status: &Status) -> Vec<Value> {
         let points = self.sources.iter().zip(&status.log_points);
@@ -473,7 +480,10 @@ fn figures(status: &Status, query: usize, is_ended: bool) -> Figures {
     let clock = since
         .ok()
         .and_then(|since| i64::try_from(since.as_micros()).ok());
-    let lowest = status.marks.iter().min().copied();
+    let marks = || status.marks.iter().zip(&status.is_idle);
+    let speaking = marks().filter(|(_, is_idle)| !**is_idle);
+    let lowest = speaking.map(|(mark, _)| *mark).min();
+    let lowest = lowest.or_else(|| status.marks.iter().max().copied());
     Figures {
         rows: counts.rows,
         out: counts.out,
@@ -550,7 +560,7 @@ fn shown(stream: &Stream) -> Value {
         "panes": status.gauge.panes, "keys": status.gauge.keys,
         "log_bytes": status.log_bytes, "logged_bytes": status.logged.0, "credit_bytes": status.credit_bytes,
         "snapshot": { "record": status.snapshot.0, "bytes": status.snapshot.1 },
-        "watermarks": status.marks.iter().map(time).collect::<Vec<_>>(),
+        "watermarks": status.marks.iter().map(time).collect::<Vec<_>>(), "idle": stream.idle(&status),
         "recovered_ms": recovered.all.as_secs_f64() * 1e3, "replayed": recovered.records, "asides": asides,
     })
 }

@@ -21,6 +21,11 @@ pub struct Planned {
     pub plan: Plan,
     /// For each source and each of its columns, whether anything reads it.
     pub needed: Vec<Vec<bool>>,
+    /// For each source after how much silence it is left out of watermarks, in microseconds.
+    pub idle: Vec<Option<i64>>,
+    /// For each source and each of its columns what its connector calls it, if it stands beside the
+    /// rows.
+    pub beside: Vec<Vec<Option<String>>>,
     /// The tables that rows are enriched from, with their columns.
     pub tables: Vec<(String, Vec<Field>)>,
     /// The table that rows go into.
@@ -64,6 +69,7 @@ fn bound(script: &Script, known: &Known, asked: &Asked) -> Result<Planned, Refus
         tables: Vec::new(),
         scopes: Vec::new(),
         depth: 0,
+        idle: BTreeMap::new(),
     };
     let bound = binder.bind(asked);
     bound.map_err(|refusal| refusal.of(&script.text))
@@ -79,6 +85,8 @@ pub(crate) struct Binder<'a> {
     pub(crate) tables: Vec<(String, Vec<Field>)>,
     pub(crate) scopes: Vec<BTreeMap<String, Query>>,
     pub(crate) depth: usize,
+    /// By the names of tables.
+    pub(crate) idle: BTreeMap<String, i64>,
 }
 
 impl Binder<'_> {
@@ -121,8 +129,16 @@ impl Binder<'_> {
             kinds: std::mem::take(&mut self.kinds),
             fields,
         };
+        let idle = plan.sources.iter();
+        let beside = plan.sources.iter().map(|source| {
+            let mut tables = script.tables.iter();
+            let table = tables.find(|table| table.name == source.name);
+            table.map_or_else(|| vec![None; source.fields.len()], Table::beside)
+        });
         Ok(Planned {
+            beside: beside.collect(),
             needed: needed::columns(&plan),
+            idle: idle.map(|it| self.idle.get(&it.name).copied()).collect(),
             plan,
             tables: std::mem::take(&mut self.tables),
             into,
@@ -132,17 +148,18 @@ impl Binder<'_> {
 
     /// The columns of a query as those of the table that they go into.
     fn fit(&mut self, relation: Relation, table: &Table, span: Span) -> Result<Relation, Refusal> {
-        if relation.columns.len() != table.fields.len() {
+        let fields = table.written()?;
+        if relation.columns.len() != fields.len() {
             let message = format!(
                 "{} has {} columns, the query gives {}",
                 table.name,
-                table.fields.len(),
+                fields.len(),
                 relation.columns.len()
             );
             return Err(Refusal::new(span, message));
         }
         let mut columns = Vec::new();
-        for (at, (column, field)) in relation.columns.iter().zip(&table.fields).enumerate() {
+        for (at, (column, field)) in relation.columns.iter().zip(fields).enumerate() {
             let fits = crate::coerce::common(column.kind, field.kind);
             if fits.is_none() {
                 let message = format!(

@@ -156,6 +156,7 @@ impl Binder<'_> {
             keys.push((ours, theirs - width));
         }
         by_key(&table, &keys, &join.on)?;
+        table.checked()?;
         let is_it = |(known, _): &(String, Vec<_>)| *known == table.name;
         let number = self
             .tables

@@ -113,7 +113,14 @@ impl Binder<'_> {
         match table.options.get("late").map(String::as_str) {
             None | Some("drop") => {}
             Some("side") => input.keeps_late = true,
-            Some(other) => return refused(format!("'late' is 'drop' or 'side', not '{other}'")),
+            Some(other) => {
+                let message = format!("'late' is 'drop' or 'side', not '{other}'");
+                return Err(Refusal::new(table.place("late"), message));
+            }
+        }
+        table.checked()?;
+        if let Some(idle) = table.idle()? {
+            self.idle.insert(table.name.clone(), idle);
         }
         let mut relation = self.shape_of(&input, &table.name);
         for (name, term) in &table.computed {

@@ -39,8 +39,12 @@ pub fn explain(planned: &Planned) -> String {
             .fields
             .iter()
             .zip(&planned.needed[number])
-            .filter(|(_, is_read)| **is_read)
-            .map(|(field, _)| format!("{} {}", field.name, field.kind))
+            .zip(&planned.beside[number])
+            .filter(|((_, is_read), _)| **is_read)
+            .map(|((field, _), beside)| match beside {
+                Some(name) => format!("{} {} of METADATA '{name}'", field.name, field.kind),
+                None => format!("{} {}", field.name, field.kind),
+            })
             .collect();
         let unread = source.fields.len() - read.len();
         let mut line = read.join(", ");
@@ -56,6 +60,9 @@ pub fn explain(planned: &Planned) -> String {
                 .chain(computed);
             let name = names.nth(time).map_or("", |name| name);
             line += &format!("; watermark {name} - {}", length(source.bound));
+            if let Some(idle) = planned.idle[number] {
+                line += &format!(", left out after {} of silence", length(idle));
+            }
         }
         row(&mut text, &source.name, &line);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use holm_lanes::{Field, Kind};
 
-use crate::catalog::Table;
+use crate::catalog::{Beside, Table};
 use crate::lexer::{Token, tokens};
 use crate::refusal::{Refusal, Span};
 use crate::syntax::{Asked, Item, Join, Query, Script, Source, Term, WindowName, Word};
@@ -300,6 +300,8 @@ impl Parser {
             time: None,
             key: Vec::new(),
             span: start.to(name.span),
+            places: BTreeMap::new(),
+            beside: Vec::new(),
         };
         self.expect_sign("(")?;
         loop {
@@ -314,10 +316,12 @@ impl Parser {
             let options = self.list(|parser| {
                 let (key, _) = parser.text("an option")?;
                 parser.expect_sign("=")?;
-                let (value, _) = parser.text("its value")?;
-                Ok((key, value))
+                Ok((key, parser.text("its value")?))
             })?;
-            table.options.extend(options);
+            for (key, (value, place)) in options {
+                table.places.insert(key.clone(), place);
+                table.options.insert(key, value);
+            }
             self.expect_sign(")")?;
         }
         Ok(table)
@@ -374,8 +378,14 @@ impl Parser {
         if !nullable {
             self.expect_word("NULL")?;
         }
-        if self.is_word("METADATA") {
-            return self.refuse("METADATA columns are not built yet");
+        if let Some((named, is_virtual)) = self.metadata()? {
+            let (own, span) = named.unwrap_or_else(|| (name.text.clone(), name.span));
+            table.beside.push(Beside {
+                column: table.fields.len(),
+                name: own,
+                is_virtual,
+                span,
+            });
         }
         table.fields.push(Field {
             name: name.text,
@@ -383,6 +393,16 @@ impl Parser {
             nullable,
         });
         Ok(())
+    }
+
+    /// METADATA [FROM 'name'] [VIRTUAL]: the name, if one is given, and whether it is virtual.
+    fn metadata(&mut self) -> Parsed<Option<(Option<(String, Span)>, bool)>> {
+        if !self.take_word("METADATA") {
+            return Ok(None);
+        }
+        let from = self.take_word("FROM");
+        let name = from.then(|| self.text("what the connector calls it"));
+        Ok(Some((name.transpose()?, self.take_word("VIRTUAL"))))
     }
 
     pub(crate) fn query(&mut self) -> Parsed<Query> {

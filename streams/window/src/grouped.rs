@@ -51,6 +51,15 @@ impl Grouped {
         self.coder.keys()
     }
 
+    /// The lane of the end of a window.
+    #[must_use]
+    pub const fn end(&self) -> Option<usize> {
+        match self.window {
+            Some((_, end)) => Some(end),
+            None => None,
+        }
+    }
+
     /// How much it keeps.
     #[must_use]
     pub fn gauge(&self) -> Gauge {

@@ -205,6 +205,9 @@ fn job(text: &str, source: &Feeding) -> Result<(Job, Vec<Planned>), String> {
         fields: only.fields.clone(),
         needed,
         keeps_all: retain.is_some_and(|retain| retain == "all"),
+        // A table alone holds nobody.
+        idle: None,
+        beside: planned[0].beside[0].clone(),
     };
     let job = Job {
         plans,

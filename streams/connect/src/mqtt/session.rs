@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::packet::{
     ALIVE, GOODBYE, Login, Malformed, Packet, acknowledge, connect, decode, subscribe,
 };
+use crate::beside::Beside;
 use crate::fed::{Feed, Unfed};
 
 /// Acknowledgements on their way; a broker sends no more than this without one.
@@ -70,6 +71,8 @@ pub struct Subscription {
     pub feed: Feed,
     /// What is counted.
     pub counts: Arc<MqttCounts>,
+    /// What is wanted beside each row: `topic` and `timestamp`, when the message came.
+    pub beside: Beside,
 }
 
 impl Subscription {
@@ -199,7 +202,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 }
                 Ok(())
             }
-            Packet::Publish { id, payload, .. } => self.publish(id, payload).await,
+            Packet::Publish { topic, id, payload } => {
+                let beside = &self.of.beside;
+                let rows = if beside.is_empty() {
+                    payload
+                } else {
+                    beside.now(&[("topic", Some(&topic))], &payload)
+                };
+                self.publish(id, rows).await
+            }
             Packet::TooLong { id, rest } => self.pass_over(id, rest).await,
             Packet::Alive => Ok(()),
             Packet::Connected { .. } => Err(unexpected(&packet)),
@@ -294,6 +305,7 @@ mod tests {
             topics: vec!["t".into()],
             feed,
             counts: Arc::default(),
+            beside: Beside::default(),
         }
     }
 
@@ -331,6 +343,34 @@ mod tests {
         let (ended, ()) = tokio::join!(of.serve(ours), script);
         assert!(matches!(ended, Err(MqttError::Ended(_))), "{ended:?}");
         assert_eq!(of.counts.acknowledged.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_message_comes_with_its_topic_if_that_is_wanted() {
+        let (feed, mut source) = fed("mqtt", None, 1 << 20);
+        let mut of = subscription(feed);
+        of.beside = Beside::of(["topic".to_owned()]);
+        let (ours, mut broker) = duplex(1 << 16);
+        broker.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+        broker.write_all(&[0x90, 3, 0, 1, 1]).await.unwrap();
+        broker
+            .write_all(b"\x30\x0c\0\x03t/7{\"n\":1}")
+            .await
+            .unwrap();
+        let taken = async {
+            loop {
+                if let Taken::Rows(piece) = source.take(100, Duration::ZERO).unwrap() {
+                    break piece.rows;
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let rows = tokio::select! {
+            rows = taken => rows,
+            ended = of.serve(ours) => panic!("{ended:?}"),
+        };
+        let wanted = "{\"topic\":\"t/7\"}\u{1e}{\"n\":1}\n";
+        assert_eq!(String::from_utf8(rows).unwrap(), wanted);
     }
 
     #[tokio::test]

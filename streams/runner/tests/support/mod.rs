@@ -12,7 +12,9 @@ use holm_durable::{Config, Entry, fetch, keep};
 use holm_engine::Limits;
 use holm_lanes::{Batch, Field};
 use holm_machine::{Disk, DiskError, Folder};
-use holm_runner::{Arrived, Ends, Input, Job, LogPoint, Opened, RunnerError, Settings, open};
+use holm_runner::{
+    Arrived, Ends, Input, Job, Keeper, LogPoint, Opened, RunnerError, Settings, open,
+};
 use holm_sql::{Known, Planned, parse, plan};
 use holm_virtual::{Storage, Survival};
 
@@ -110,11 +112,29 @@ fn index(number: u64) -> usize {
     usize::try_from(number).expect("it is small")
 }
 
+/// Windows over two tables, of which each is silent for long now and then.
+pub(crate) const MEETING: &str = "
+CREATE TABLE a (ts TIMESTAMP(3), k BIGINT, n DOUBLE, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('connector'='mqtt');
+CREATE TABLE b (ts TIMESTAMP(3), k BIGINT, n DOUBLE, WATERMARK FOR ts AS ts - INTERVAL '2' SECOND) WITH ('connector'='mqtt');
+CREATE VIEW both_ AS SELECT ts, k, n FROM a UNION ALL SELECT ts, k, n FROM b WHERE k < 3;
+SELECT window_start, k, COUNT(*) AS c, SUM(n) AS n FROM HOP(TABLE both_, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND)
+GROUP BY window_start, window_end, k";
+
+/// What a source does: it has so many lines, or says nothing for long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    Lines(usize, u64),
+    Idle(usize),
+}
+
 /// A query with its events.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) job: Job,
-    pub(crate) text: Arc<Vec<u8>>,
+    /// For each source its lines.
+    pub(crate) texts: Vec<Arc<Vec<u8>>>,
+    /// What sources do in turn; without it there is one, which has all of its lines.
+    pub(crate) script: Vec<Step>,
     tables: Vec<Batch>,
     pub(crate) is_replayable: bool,
     pub(crate) guarantee: Guarantee,
@@ -142,6 +162,8 @@ impl Case {
             needed: (0..fields.len()).map(needed).collect(),
             fields,
             keeps_all: false,
+            idle: None,
+            beside: Vec::new(),
         };
         let mut generator = Generator::new(recipe, 7, rows, (10, 2_000_000));
         let mut text = String::new();
@@ -163,12 +185,91 @@ impl Case {
                 limits: Limits::default(),
                 turns: None,
             },
-            text: Arc::new(text.into_bytes()),
+            texts: vec![Arc::new(text.into_bytes())],
+            script: Vec::new(),
             tables,
             is_replayable: true,
             guarantee: Guarantee::ExactlyOnce,
             diverted: 1,
         }
+    }
+
+    /// Two sources that do in turn what a script says.
+    pub(crate) fn meeting(script: &[Step]) -> Self {
+        let planned = plan(&parse(MEETING).expect("it is there"), &Known::default());
+        let planned = planned.expect("it is there");
+        let sources = planned.plan.sources.iter().zip(&planned.needed);
+        let input = |(source, needed): (&holm_engine::Source, &Vec<bool>)| Input {
+            format: Format::JsonLines,
+            needed: needed.clone(),
+            fields: source.fields.clone(),
+            keeps_all: false,
+            idle: None,
+            beside: Vec::new(),
+        };
+        let lines = |source: usize| {
+            let mine = script.iter().map(|step| match step {
+                Step::Lines(own, lines) if *own == source => *lines,
+                Step::Lines(..) | Step::Idle(_) => 0,
+            });
+            let mut prng = Prng::new(wide(source));
+            let line = |at: u64| {
+                let second = 20 + at - prng.below(4);
+                let (k, n) = (prng.below(4), prng.below(1_000));
+                let time = format!("2026-01-05T10:{:02}:{:02}", second / 60, second % 60);
+                format!("{{\"ts\":\"{time}\",\"k\":{k},\"n\":0.{n:03}}}\n")
+            };
+            (0..mine.sum()).map(line).collect::<String>()
+        };
+        Self {
+            job: Job {
+                inputs: sources.map(input).collect(),
+                plans: vec![planned.plan],
+                description: b"meeting".to_vec(),
+                limits: Limits::default(),
+                turns: None,
+            },
+            texts: (0..2).map(|it| Arc::new(lines(it).into_bytes())).collect(),
+            script: script.to_vec(),
+            tables: Vec::new(),
+            is_replayable: true,
+            guarantee: Guarantee::ExactlyOnce,
+            diverted: 0,
+        }
+    }
+
+    /// What is next by what was taken: a source, and its bytes that are there; or that it is idle.
+    fn next(&self, keeper: &Keeper) -> Option<(usize, Option<usize>)> {
+        let open = |source: &usize| !keeper.is_over(*source);
+        let numbers = |source: usize| {
+            let numbers = keeper.position(source).numbers().expect("it is there");
+            (numbers.first().copied(), numbers.get(1).copied())
+        };
+        let mut until = vec![0; self.texts.len()];
+        for step in &self.script {
+            match *step {
+                Step::Lines(source, lines) => {
+                    until[source] += lines;
+                    let (at, line) = numbers(source);
+                    let missing = until[source].saturating_sub(line.unwrap_or(0));
+                    if missing > 0 {
+                        let rest = &self.texts[source][index(at.unwrap_or(0))..];
+                        let mut lines = rest.split_inclusive(|byte| *byte == b'\n');
+                        let lines = lines.by_ref().take(index(missing));
+                        return Some((source, Some(lines.map(<[u8]>::len).sum())));
+                    }
+                }
+                Step::Idle(source) => {
+                    let is_later = numbers(source).1.unwrap_or(0) > until[source];
+                    let is_told = keeper.is_idle(source) || keeper.is_over(source);
+                    if !is_later && !is_told {
+                        return Some((source, None));
+                    }
+                }
+            }
+        }
+        let mut sources = 0..self.texts.len();
+        sources.find(open).map(|source| (source, Some(usize::MAX)))
     }
 }
 
@@ -358,14 +459,16 @@ pub(crate) fn reopen(storage: &Storage, case: &Case) -> Result<Opened, RunnerErr
             guarantee: case.guarantee,
         }));
     }
-    let source = Lines {
-        text: Arc::clone(&case.text),
-        at: 0,
-        line: 0,
-        is_replayable: case.is_replayable,
+    let source = |text: &Arc<Vec<u8>>| -> Box<dyn Source> {
+        Box::new(Lines {
+            text: Arc::clone(text),
+            at: 0,
+            line: 0,
+            is_replayable: case.is_replayable,
+        })
     };
     let ends = Ends {
-        sources: vec![Box::new(source)],
+        sources: case.texts.iter().map(source).collect(),
         sinks,
     };
     let mut tables = || Ok(case.tables.clone());
@@ -394,9 +497,9 @@ pub(crate) fn work(
         now += 100_000;
         let at = Time::from_nanos(now);
         match prng.below(8) {
-            0..3 if !opened.keeper.is_over(0) => {
+            0..3 => {
                 let credit = 200 + usize::try_from(prng.below(1_500)).expect("it is there");
-                feed(&mut opened, at, credit)?;
+                feed(&mut opened, case, at, credit)?;
             }
             3 | 4 => flush(&mut opened, at, mischief)?,
             5 => {
@@ -428,7 +531,7 @@ pub(crate) fn work(
             }
         }
         opened.keeper.take_acknowledged();
-        if opened.keeper.is_over(0) && opened.keeper.is_settled() {
+        if case.next(&opened.keeper).is_none() && opened.keeper.is_settled() {
             return Ok(opened);
         }
     }
@@ -452,10 +555,17 @@ fn flush(opened: &mut Opened, at: Time, mischief: Mischief) -> Result<(), Runner
     Ok(())
 }
 
-fn feed(opened: &mut Opened, at: Time, credit: usize) -> Result<(), RunnerError> {
-    let arrived = match opened.ends.sources[0].take(credit, Duration::ZERO)? {
+fn feed(opened: &mut Opened, case: &Case, at: Time, credit: usize) -> Result<(), RunnerError> {
+    let Some((source, there)) = case.next(&opened.keeper) else {
+        return Ok(());
+    };
+    let Some(there) = there else {
+        return opened.keeper.take(at, source, Arrived::Idle);
+    };
+    let taken = opened.ends.sources[source].take(credit.min(there), Duration::ZERO)?;
+    let arrived = match taken {
         Taken::Rows(piece) => Arrived::Rows {
-            read: opened.readers[0].read(&piece.rows, piece.first_row),
+            read: opened.readers[source].read(&piece.rows, piece.first_row),
             bytes: (wide(piece.rows.len()), crc32c::crc32c(&piece.rows)),
             position: piece.position,
             key: piece.key,
@@ -464,7 +574,7 @@ fn feed(opened: &mut Opened, at: Time, credit: usize) -> Result<(), RunnerError>
         Taken::End => Arrived::End,
         Taken::Nothing => return Ok(()),
     };
-    opened.keeper.take(at, 0, arrived)
+    opened.keeper.take(at, source, arrived)
 }
 
 fn shelf(query: usize) -> String {
@@ -489,7 +599,7 @@ pub(crate) fn state_of(case: &Case) -> (Vec<u8>, Vec<u8>, Option<LogPoint>) {
     let mut opened = reopen(&storage, case).expect("it is there");
     let at = Time::from_nanos(1);
     while !opened.keeper.is_over(0) {
-        feed(&mut opened, at, 20_000).expect("it is there");
+        feed(&mut opened, case, at, 20_000).expect("it is there");
         flush(&mut opened, at, Mischief::None).expect("it is there");
     }
     let point = opened.keeper.log_points()[0];
