@@ -72,6 +72,8 @@ pub struct Islands {
     reach: Vec<Reach>,
     /// The same of what islands had shown before their data were set back, and when that ended.
     former: BTreeMap<usize, (u64, Reach)>,
+    /// And at which revision each mark was first shown there.
+    formerly: BTreeMap<usize, BTreeMap<Mark, u64>>,
     intents: BTreeMap<Mark, Intent>,
     /// Marks of writes that delete a key.
     deletes: BTreeMap<Key, BTreeSet<Mark>>,
@@ -87,32 +89,31 @@ impl Islands {
                 deletes.entry(*key).or_default().insert(intent.mark);
             }
         }
-        let first = shown.iter().map(|all| {
-            let mut first = BTreeMap::new();
-            for one in all {
-                for mark in one.touches.iter().filter_map(|(_, mark)| *mark) {
-                    first.entry(mark).or_insert(one.revision);
-                }
-            }
-            first
-        });
         let mut islands = Self {
-            first: first.collect(),
+            first: shown.iter().map(|all| first(all)).collect(),
             reach: Vec::new(),
             former: BTreeMap::new(),
+            formerly: BTreeMap::new(),
             shown,
             intents: intents.into_iter().map(|it| (it.mark, it)).collect(),
             deletes,
         };
-        let reach = islands.shown.iter().map(|it| islands.measured(it));
-        islands.reach = reach.collect();
+        islands.measure();
         islands
+    }
+
+    fn measure(&mut self) {
+        let reach = self.shown.iter().map(|it| self.measured(it));
+        self.reach = reach.collect();
     }
 
     /// The same, with what islands had shown before their data were set back: what they wrote then
     /// had seen that.
     #[must_use]
     pub fn with_former(mut self, former: &BTreeMap<usize, Vec<Shown>>) -> Self {
+        let formerly = former.iter().map(|(site, shown)| (*site, first(shown)));
+        self.formerly = formerly.collect();
+        self.measure();
         let reach = former.iter().map(|(site, shown)| {
             let until = shown.last().map_or(0, |it| it.revision);
             (*site, (until, self.measured(shown)))
@@ -154,8 +155,11 @@ impl Islands {
 
     /// At which revision of its own site a write happened; none if nobody knows that it did.
     fn at(&self, intent: &Intent) -> Option<u64> {
-        let shown = self.first.get(intent.site)?.get(&intent.mark).copied();
-        intent.acknowledged.or(shown)
+        let is = self.first.get(intent.site);
+        let was = self.formerly.get(&intent.site);
+        let mut shown = [is, was].into_iter().flatten();
+        let shown = || shown.find_map(|it| it.get(&intent.mark).copied());
+        intent.acknowledged.or_else(shown)
     }
 
     /// Whether one of these islands had come so far with what a write's island did up to a
@@ -238,6 +242,17 @@ impl Islands {
     }
 }
 
+/// At which revision each mark was first shown.
+fn first(shown: &[Shown]) -> BTreeMap<Mark, u64> {
+    let mut first = BTreeMap::new();
+    for one in shown {
+        for mark in one.touches.iter().filter_map(|(_, mark)| *mark) {
+            first.entry(mark).or_insert(one.revision);
+        }
+    }
+    first
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -295,5 +310,17 @@ pub(crate) mod tests {
         let former = vec![shows(10, &[(1, 5)]), shows(12, &[(1, 0)])];
         let islands = islands.with_former(&BTreeMap::from([(0, former)]));
         assert!(islands.has_seen(7, 5) && !islands.has_seen(8, 5));
+    }
+
+    #[test]
+    fn when_an_unanswered_write_was_made_its_site_showed_before_it_was_set_back() {
+        let shown = vec![vec![], vec![shows(15, &[(1, 9)])]];
+        let intents = vec![wrote(0, 8, &[1], 10), wrote(0, 9, &[1], 0)];
+        let islands = Islands::new(shown, intents);
+        assert!(!islands.has_seen(9, 8), "nobody knows when it was made");
+        let former = vec![shows(10, &[(1, 8)]), shows(12, &[(1, 9)])];
+        let islands = islands.with_former(&BTreeMap::from([(0, former)]));
+        assert!(islands.has_seen(9, 8) && !islands.has_seen(8, 9));
+        assert!(islands.reached_any(&islands.intents()[&8], 12, |site| site == 1));
     }
 }

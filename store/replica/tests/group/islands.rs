@@ -476,6 +476,35 @@ fn a_table_that_no_checkpoint_has_counts_after_a_power_cut() {
 }
 
 #[test]
+fn a_site_that_is_started_twice_unheard_keeps_back_what_both_runs_wrote() {
+    let mut world = World::new(1, 1 << 20, [0, 900, 1_700]);
+    world.run(2_000);
+    world.write_some(&[0, 1, 2]);
+    let said = world.vector(0).seq(slot(1));
+    let hush = |world: &World| {
+        let island = world.sites[0].replica().keyspace().island();
+        island.and_then(|it| it.hush().map(|it| it.through.seq))
+    };
+    assert_eq!(hush(&world), None, "all have spoken");
+    world.cut = vec![(0, 1), (0, 2)];
+    for key in ["first", "second"] {
+        world.sites[0].crash();
+        let now = world.now;
+        world.sites[0].start(now);
+        world.run(1_000);
+        world.put(0, key, "unheard");
+        world.run(6_000);
+        assert_eq!(hush(&world), Some(said));
+    }
+    assert_eq!(world.vector(0).seq(slot(1)), said + 2);
+    world.cut.clear();
+    world.run(3_000);
+    assert_eq!(hush(&world), None);
+    assert_eq!(world.vector(1).seq(slot(1)), said + 2);
+    world.heal();
+}
+
+#[test]
 fn a_site_that_is_let_go_counts_up_to_where_it_said_it_was() {
     for updates_bytes_max in [1 << 20, 900] {
         let (mut world, members) = with_a_fourth(updates_bytes_max);
