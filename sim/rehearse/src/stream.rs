@@ -56,7 +56,7 @@ impl Setup {
         Settings {
             credit_bytes: 8 << 10,
             piece_bytes: 2 << 10,
-            pending_rows_max: 64,
+            pending_rows_max: 8,
             snapshot_interval_ms: 20,
             log: holm_durable::Config {
                 segment_bytes: 2 << 10,
