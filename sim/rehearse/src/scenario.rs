@@ -223,10 +223,7 @@ pub fn parse_beside(
     }
     let mut top = tree::read(text, file, sets)?;
     format(&mut top)?;
-    let name = top.need("name")?;
-    let name = top.text(name, "name")?;
-    let why = top.need("why")?;
-    let why = top.text(why, "why")?;
+    let (name, why) = (said(&mut top, "name")?, said(&mut top, "why")?);
     let mut run = top.table("run")?;
     let purpose = purpose(&top, run.as_mut())?;
     let parts = parts::read(&mut top, purpose, beside)?;
@@ -306,6 +303,11 @@ fn ends(top: &Table, scenario: &Scenario, clients: &Numbered<Clients>) -> Result
         return Err(top.refuse(1, what));
     }
     Ok(())
+}
+
+fn said(top: &mut Table, key: &'static str) -> Result<String, Refusal> {
+    let value = top.need(key)?;
+    top.text(value, key)
 }
 
 fn format(top: &mut Table) -> Result<(), Refusal> {
