@@ -131,6 +131,10 @@ impl Keyspace for Few {
         Ok((values, 2))
     }
 
+    fn all_at(&mut self, prefix: &[u8], _revision: i64) -> Result<Vec<Change>, KeyspaceError> {
+        Ok(self.all(prefix)?.0)
+    }
+
     fn watch(&mut self, _prefix: &[u8], _from: i64) -> Result<(), KeyspaceError> {
         Ok(())
     }

@@ -34,7 +34,9 @@ fn post(server: &Server, body: &str) -> Result<()> {
     eventually("the stream takes rows", || {
         let mut client = Connection::open(server.streams()?)?;
         let reply = client.ask("POST", "/streams/seen/events", &[], body.as_bytes())?;
-        ensure!(reply.status == 200, "{}", reply.text());
+        let at = server.streams()?.to_string();
+        let shown = told(&holm(&["stream", "show", "seen", "--at", &at])?);
+        ensure!(reply.status == 200, "{}\n{shown}", reply.text());
         Ok(())
     })
 }
