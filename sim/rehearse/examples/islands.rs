@@ -1,7 +1,7 @@
 //! What islands cost each other: puts of each, the more of them there are.
 //!
-//! `cargo run --release -p holm-rehearse --example islands -- bench/costs/two-core.toml`, with
-//! another word behind it for whole reports.
+//! `cargo run --release -p holm-rehearse --example islands -- bench/costs/two-core.toml`. Behind it a
+//! rate, such as 4000, and a number of islands for these alone; with `more`, whole reports.
 //!
 //! Each island has a host of its own and clients that put 256 bytes, each as soon as the last was
 //! answered, or at a rate. Every island applies what all others wrote.
@@ -92,13 +92,20 @@ fn main() {
         let text = std::fs::read_to_string(file).expect("the costs can be read");
         Costs::parse(&text, file).expect("they are costs")
     });
-    let has_more = words.get(1).is_some();
+    let has_more = words.iter().any(|word| word == "more");
+    let mut named = words.iter().skip(1).filter_map(|word| word.parse().ok());
+    let (rate, only): (Option<usize>, Option<usize>) = (named.next(), named.next());
+    let rate = rate.map(|rate| format!("rate = \"{rate}/s\""));
+    let loads = rate.as_ref().map_or_else(
+        || vec!["rate = \"1000/s\"", "rate = \"4000/s\"", "count = 4"],
+        |rate| vec![rate.as_str()],
+    );
     println!(
         "each           | islands | puts/s of | the least | of alone | p50, us | p99, us | cores busy"
     );
-    for load in ["rate = \"1000/s\"", "rate = \"4000/s\"", "count = 4"] {
+    for load in loads {
         let mut alone = None;
-        for count in COUNTS {
+        for count in only.map_or_else(|| COUNTS.to_vec(), |only| vec![only]) {
             let text = scenario(count, load, costs.is_some());
             let mut scenario = parse(&text, "islands", &[]).expect("it is a scenario");
             if let Some(costs) = &costs {

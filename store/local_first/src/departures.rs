@@ -149,19 +149,28 @@ impl Departures {
 }
 
 /// What a site that was taken in is to have before it serves, of what another had when it was first
-/// heard: of a slot that does not go on, what counts of it and one of the others has. Whoever had
-/// more may have gone since.
+/// heard: of a slot that does not go on, what counts of it and one of the others has, for whoever
+/// had more may have gone since. So too of a slot whose own site says that it has less: its data
+/// was set back.
 pub fn still_due<'a>(
     members: &Members,
     wanted: &Vector,
-    others: impl IntoIterator<Item = &'a Vector>,
+    others: impl IntoIterator<Item = (Slot, &'a Vector)>,
 ) -> Vector {
-    let mut there = Vector::new();
-    others.into_iter().for_each(|it| there.join(it));
+    let (mut there, mut own) = (Vector::new(), Vector::new());
+    for (slot, vector) in others {
+        there.join(vector);
+        own.raise(slot, vector.seq(slot));
+    }
     let mut due = Vector::new();
     for (slot, seq) in members.counted(wanted).iter() {
         let has_ended = members.frozen().contains_key(&slot);
-        let most = if has_ended { there.seq(slot) } else { seq };
+        let is_set_back = (1..seq).contains(&own.seq(slot));
+        let most = if has_ended || is_set_back {
+            there.seq(slot)
+        } else {
+            seq
+        };
         due.raise(slot, seq.min(most));
     }
     due
@@ -186,10 +195,15 @@ mod tests {
         let members = members.let_go(slot(2), 5, Chain::default());
         let members = members.expect("others stay");
         let wanted = vector([9, 7, 8]);
-        let due = |others: &[Vector]| still_due(&members, &wanted, others);
-        assert_eq!(due(&[vector([1, 6, 1])]), vector([9, 5, 8]));
-        let two = [vector([1, 3, 1]), vector([1, 2, 1])];
+        let due = |others: &[(u8, [u64; 3])]| {
+            let others: Vec<_> = others.iter().map(|it| (slot(it.0), vector(it.1))).collect();
+            still_due(&members, &wanted, others.iter().map(|it| (it.0, &it.1)))
+        };
+        assert_eq!(due(&[(3, [1, 6, 8])]), vector([9, 5, 8]));
+        let two = [(3, [1, 3, 8]), (4, [1, 2, 1])];
         assert_eq!(due(&two), vector([9, 3, 8]), "who had more is gone");
         assert_eq!(due(&[]).seq(slot(2)), 0);
+        let set_back = [(3, [1, 6, 4]), (4, [1, 6, 6])];
+        assert_eq!(due(&set_back), vector([9, 5, 6]), "nobody has more of it");
     }
 }

@@ -135,6 +135,10 @@ impl Reader {
     }
 
     /// Nothing may be left.
+    pub(crate) const fn is_at_end(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
     pub(crate) fn end(self, what: &'static str) -> Result<(), DecodeError> {
         let extra = self.bytes.len() - self.at;
         if extra > 0 {

@@ -16,6 +16,7 @@
 //! forgotten after a while, and pulled again.
 
 mod follow;
+mod intake;
 mod push;
 mod quiet;
 mod returning;
@@ -32,7 +33,7 @@ use holm_base::Time;
 use holm_machine::{Effects, Machine};
 
 use crate::clock::Hlc;
-use crate::island::{Intake, Island, Session, Tip, dot_of};
+use crate::island::{Hush, Island, Session, Tip};
 use crate::members::Frozen;
 use crate::message::Message;
 use crate::ranges::Short;
@@ -41,6 +42,7 @@ use crate::seek::Ask;
 use crate::tree::Tree;
 use crate::update::{Chain, Sealed};
 use crate::vector::{Dot, Slot, Vector};
+use intake::Waiting;
 use push::Outgoing;
 use quiet::Quiet;
 use session::Asking;
@@ -143,6 +145,8 @@ pub enum Applied {
     /// The site was left out and came back: it has what the other side of a session had, and goes
     /// on under its heir. What it made again comes next, as updates.
     Rebased(Box<Island>),
+    /// Others may hear of all that this site has made.
+    Spoke,
 }
 
 /// What is wanted.
@@ -251,6 +255,11 @@ pub enum Proposal {
         /// The run, as in [`Config::boot`].
         run: u64,
     },
+    /// From here on others hear of this site's slot only up to there, however often it begins
+    /// anew; nothing behind it was ever said.
+    Hush(Hush),
+    /// From here on others hear of all that this site makes.
+    Speak,
     /// This site was left out and has an heir: what was staged takes the place of what is here, if
     /// all of it was staged, and what only this site had is made again.
     Rebase {
@@ -335,6 +344,8 @@ pub struct Exchange {
     beat: Option<Time>,
     /// Own updates that wait to be sent together.
     outgoing: Outgoing,
+    /// Updates of others that came before what they need.
+    waiting: Waiting,
     /// When the log was last asked to end this site's slot, for others know more of it.
     set_back: Option<Time>,
     /// While others do not hear of what it made since it began.
@@ -360,6 +371,7 @@ impl Exchange {
             sessions: 0,
             beat: None,
             outgoing: Outgoing::default(),
+            waiting: Waiting::default(),
             set_back: None,
             quiet: None,
             closed: BTreeMap::new(),
@@ -411,6 +423,7 @@ impl Exchange {
             }
             Applied::Followed(charter) => self.follow(now, &charter, effects),
             Applied::Rebased(island) => self.returned(now, *island, effects),
+            Applied::Spoke => self.spoke(now, effects),
         }
     }
 
@@ -424,6 +437,7 @@ impl Exchange {
         if self.ahead.vector() == self.taken.vector() {
             self.proposed = None;
         }
+        self.go_on(now, effects);
         if dot.slot == self.taken.slot() {
             if self.quiet.is_none() {
                 self.outgoing.add(dot.seq, sealed.bytes.clone());
@@ -461,7 +475,7 @@ impl Exchange {
             return;
         }
         self.push(now, effects);
-        let (vector, head, chains) = self.said();
+        let (vector, head, chains) = self.word();
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.told = vector.clone();
             peer.untold_bytes = 0;
@@ -546,7 +560,7 @@ impl Exchange {
                 if peer.pulling.is_some_and(|(wanted, _)| wanted == slot) {
                     peer.pulling = None;
                 }
-                self.take_updates(now, (from, slot), &updates, unix_ms, effects);
+                self.hear_updates(now, (from, slot), updates, unix_ms, effects);
                 self.pull(now, from, effects);
             }
             Message::Pull { slot, after } => {
@@ -594,83 +608,12 @@ impl Exchange {
         }
     }
 
-    /// Proposes those of them that can be taken in.
-    fn take_updates(
-        &mut self,
-        now: Time,
-        (from, slot): (Slot, Slot),
-        updates: &[Bytes],
-        unix_ms: u64,
-        effects: &mut Effects<Effect>,
-    ) {
-        let mut next = Vec::new();
-        let room = self.room();
-        for bytes in updates.iter().take(room) {
-            let dot = dot_of(bytes);
-            if dot.is_none_or(|dot| dot.slot != slot) {
-                effects.push(Effect::Note(Note::Refused(from)));
-                break;
-            }
-            match self.ahead.judge(bytes, unix_ms) {
-                Intake::Next(sealed) => {
-                    self.ahead.take(&sealed);
-                    next.push(sealed);
-                }
-                Intake::Known => {}
-                Intake::Waits(dot) => {
-                    if let Some(peer) = self.peers.get_mut(&from) {
-                        peer.wants = Some(dot.slot);
-                    }
-                    break;
-                }
-                Intake::Closed | Intake::Frozen(_) => break,
-                Intake::Epoch(_) => {
-                    // Until this site has that table, asking at once again would be for nothing.
-                    if let Some(peer) = self.peers.get_mut(&from) {
-                        peer.pulling = Some((slot, now));
-                    }
-                    break;
-                }
-                Intake::Ahead(hlc) => {
-                    let held = dot.map(|dot| Effect::Note(Note::Held(dot, hlc)));
-                    held.into_iter().for_each(|note| effects.push(note));
-                    break;
-                }
-                Intake::Forked(dot) => {
-                    // What follows on another story will not do so a moment later either.
-                    if let Some(peer) = self.peers.get_mut(&from) {
-                        peer.pulling = Some((slot, now));
-                    }
-                    self.tell_of_fork(now, (from, dot), effects);
-                    break;
-                }
-                Intake::Wrong(_) => {
-                    effects.push(Effect::Note(Note::Refused(from)));
-                    break;
-                }
-            }
-        }
-        if !next.is_empty() {
-            self.proposed = Some(now);
-            let updates = next.iter().map(|it| it.bytes.clone()).collect();
-            effects.push(Effect::Expect(next));
-            effects.push(Effect::Propose(Proposal::Updates(updates)));
-        }
-    }
-
-    /// How many updates may still be proposed.
-    fn room(&self) -> usize {
-        let waiting = self.ahead.vector().count() - self.taken.vector().count();
-        let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
-        self.config.updates_max.saturating_sub(waiting)
-    }
-
     /// When something is to be done that is not sending what waits.
     fn due(&self) -> Option<Time> {
         let patience = self.config.patience;
         let proposed = self.proposed.map(|at| at + patience);
         let asking = self.asking.as_ref().map(|asking| asking.since + patience);
-        let quiet = self.quiet.as_ref().map(Quiet::until);
+        let quiet = self.quiet.as_ref().and_then(Quiet::until);
         let all = [self.beat, proposed, asking, quiet];
         all.into_iter().flatten().min()
     }
@@ -691,6 +634,7 @@ impl Exchange {
             self.proposed = None;
             self.ahead = self.taken.clone();
         }
+        self.waiting.let_go(now, self.config.patience);
         self.lose_patience(now, effects);
         self.speak_up(now, effects);
         if self.beat.is_some_and(|at| now >= at) {
@@ -737,7 +681,7 @@ impl Machine for Exchange {
                     effects.push(Effect::Propose(Proposal::GiveUp { session }));
                 }
                 self.beat = Some(now + self.config.beat_every);
-                self.be_quiet(now);
+                self.be_quiet(effects);
                 for to in self.config.peers.clone() {
                     self.beat_one(now, to, true, effects);
                 }

@@ -54,6 +54,15 @@ pub enum Intake {
     Wrong(DecodeError),
 }
 
+/// Up to where others have heard of this site's own slot, while they are to hear no more of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hush {
+    /// The last that was said; number 0 if none was.
+    pub through: Dot,
+    /// Its hash.
+    pub chain: Chain,
+}
+
 /// What a site has taken in.
 #[derive(Clone, Debug)]
 pub struct Island {
@@ -64,6 +73,7 @@ pub struct Island {
     /// The latest time that was made or taken in.
     hlc: Hlc,
     session: Option<Session>,
+    hush: Option<Hush>,
     /// Up to where slots count that do not go on; kept beside this, in the charter.
     limits: BTreeMap<Slot, u64>,
 }
@@ -100,6 +110,7 @@ impl Island {
             tips: BTreeMap::new(),
             hlc: Hlc::new(0),
             session: None,
+            hush: None,
             limits: BTreeMap::new(),
         }
     }
@@ -122,6 +133,7 @@ impl Island {
             tips,
             hlc,
             session,
+            hush: None,
             limits: BTreeMap::new(),
         }
     }
@@ -144,11 +156,15 @@ impl Island {
         self.limits.contains_key(&self.slot)
     }
 
-    /// Whether a session counts: its other side has nothing that does not (I12).
+    /// Whether a session counts: its other side has nothing that does not (I12), and of this site
+    /// nothing that it was never told.
     #[must_use]
     pub fn may_join(&self, session: &Session) -> bool {
         let mut tips = session.tips.iter();
-        tips.all(|(slot, tip)| self.limited(*slot, tip.seq) == tip.seq)
+        tips.all(|(slot, tip)| {
+            let is_other = *slot == self.slot && self.is_of_another_story(tip.seq);
+            !is_other && self.limited(*slot, tip.seq) == tip.seq
+        })
     }
 
     /// The table of members that it goes by.
@@ -271,6 +287,13 @@ impl Island {
         if update.epoch > self.epoch {
             return Intake::Epoch(update.epoch);
         }
+        let seen = update.deps.seq(self.slot);
+        if self.is_of_another_story(seen) {
+            return Intake::Forked(Dot {
+                slot: self.slot,
+                seq: seen,
+            });
+        }
         let lacks = |(slot, seq): &(Slot, u64)| *seq > self.vector.seq(*slot);
         if let Some((slot, _)) = update.deps.iter().find(lacks) {
             let seq = self.vector.seq(slot) + 1;
@@ -304,6 +327,45 @@ impl Island {
     /// taken in until it is installed or given up.
     pub fn begin(&mut self, session: Session) {
         self.session = Some(session);
+    }
+
+    /// What others have heard of this site's slot, if they are to hear no more.
+    #[must_use]
+    pub const fn hush(&self) -> Option<&Hush> {
+        self.hush.as_ref()
+    }
+
+    /// Up to where others may hear of this site's slot: all that it has made, but for a hush.
+    #[must_use]
+    pub fn said(&self) -> Hush {
+        self.hush.clone().unwrap_or_else(|| {
+            let tip = self.tips.get(&self.slot).cloned().unwrap_or_default();
+            let (slot, seq) = (self.slot, tip.seq);
+            Hush {
+                through: Dot { slot, seq },
+                chain: tip.chain,
+            }
+        })
+    }
+
+    /// Whether so much of this site's slot is of another story than the one that is here: it is
+    /// behind what others were ever told.
+    fn is_of_another_story(&self, seq: u64) -> bool {
+        let hush = self.hush.as_ref();
+        hush.is_some_and(|hush| seq > hush.through.seq)
+    }
+
+    /// Others are to hear of this site's slot up to there: the first time counts, and only of the
+    /// slot that it has.
+    pub fn hush_up(&mut self, hush: Hush) {
+        if self.hush.is_none() && hush.through.slot == self.slot {
+            self.hush = Some(hush);
+        }
+    }
+
+    /// Others may hear of all that it has made.
+    pub fn speak(&mut self) {
+        self.hush = None;
     }
 
     /// Gives a session up, if it is the one that is open.

@@ -135,7 +135,7 @@ pub use document::{DOCUMENT_MAX, Node, PATHS_MAX, Row, Write, path_text};
 pub use encode::DecodeError;
 pub use exchange::{Applied, Config, Effect, Exchange, Input, Note, Proposal};
 pub use fork::{Fork, Forks, Head};
-pub use island::{Intake, Island, Session, Tip, dot_of};
+pub use island::{Hush, Intake, Island, Session, Tip, dot_of};
 pub use json::DEPTH_MAX;
 pub use kind::{Exists, Rules, Shown, Type, Unfit};
 pub use members::{Freezing, Frozen, Members, MembersError};

@@ -26,7 +26,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::clock::Hlc;
 use crate::encode::{DecodeError, Reader, put_body, put_varint};
 use crate::exchange::Proposal;
-use crate::island::{Island, Session, Tip};
+use crate::island::{Hush, Island, Session, Tip};
 use crate::message::Message;
 use crate::ranges::Short;
 use crate::roster::Roster;
@@ -225,6 +225,11 @@ impl Proposal {
                 out.put_u64_le(*session);
                 put_varint(out, *keys);
             }
+            Self::Hush(hush) => {
+                out.put_u8(12);
+                put_hush(out, hush);
+            }
+            Self::Speak => out.put_u8(13),
         }
     }
 
@@ -239,13 +244,15 @@ impl Proposal {
             }
             Self::Begin(session) => session.tips.len() * 64,
             Self::Forget(stable) => stable.iter().count() * 11,
+            Self::Hush(_) => 64,
             Self::Follow(roster) => roster.nodes.values().map(|it| 64 + it.len() * 8).sum(),
             Self::Install { .. }
             | Self::Join { .. }
             | Self::GiveUp { .. }
             | Self::Stop(_)
             | Self::Rebase { .. }
-            | Self::SetBack { .. } => 0,
+            | Self::SetBack { .. }
+            | Self::Speak => 0,
         };
         bodies + 32
     }
@@ -286,6 +293,8 @@ impl Proposal {
                 session: reader.u64(what)?,
                 keys: reader.varint(what)?,
             },
+            12 => Self::Hush(hush(&mut reader, what)?),
+            13 => Self::Speak,
             _unknown => return Err(DecodeError::Wrong { what }),
         };
         reader.end(what)?;
@@ -310,6 +319,10 @@ impl Island {
                 put_session(&mut out, session);
             }
         }
+        // Older releases wrote nothing here.
+        if let Some(hush) = self.hush() {
+            put_hush(&mut out, hush);
+        }
         out.freeze()
     }
 
@@ -329,8 +342,12 @@ impl Island {
         } else {
             None
         };
+        let mut island = Self::again((slot, epoch), hlc, tips, session);
+        if !reader.is_at_end() {
+            island.hush_up(hush(&mut reader, what)?);
+        }
         reader.end(what)?;
-        Ok(Self::again((slot, epoch), hlc, tips, session))
+        Ok(island)
     }
 }
 
@@ -435,6 +452,19 @@ fn tips(reader: &mut Reader, what: &'static str) -> Result<BTreeMap<Slot, Tip>, 
 fn put_session(out: &mut BytesMut, session: &Session) {
     out.put_u64_le(session.id);
     put_tips(out, &session.tips);
+}
+
+fn put_hush(out: &mut BytesMut, hush: &Hush) {
+    out.put_u8(hush.through.slot.value());
+    put_varint(out, hush.through.seq);
+    out.put_slice(&hush.chain.0);
+}
+
+fn hush(reader: &mut Reader, what: &'static str) -> Result<Hush, DecodeError> {
+    let (slot, seq) = (reader.slot()?, reader.varint(what)?);
+    let through = Dot { slot, seq };
+    let chain = hash(reader, what)?;
+    Ok(Hush { through, chain })
 }
 
 fn session(reader: &mut Reader, what: &'static str) -> Result<Session, DecodeError> {

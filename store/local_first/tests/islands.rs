@@ -114,7 +114,7 @@ fn each_mistake_of_an_engine_is_found() {
         Mistake::PutReplacesAll,
         Mistake::AskerPinnedFirst,
     ] {
-        let found = (0..600).find(|seed| run(*seed, 400, mistake).is_err());
+        let found = (0..2_000).find(|seed| run(*seed, 400, mistake).is_err());
         assert!(found.is_some(), "{mistake:?} is not found");
     }
 }

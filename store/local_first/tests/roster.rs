@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use holm_local_first::{
-    Chain, Change, Charter, Dot, Intake, Island, Members, Message, Proposal, Roster, Session, Slot,
-    Tip, Vector,
+    Chain, Change, Charter, Dot, Hush, Intake, Island, Members, Message, Proposal, Roster, Session,
+    Slot, Tip, Vector,
 };
 
 fn slot(number: u8) -> Slot {
@@ -68,6 +68,14 @@ fn a_charter_comes_back_as_it_was_and_only_newer_tables_count() {
             session: 7,
             keys: 300,
         },
+        Proposal::Hush(Hush {
+            through: Dot {
+                slot: slot(2),
+                seq: 300,
+            },
+            chain: Chain([4; 32]),
+        }),
+        Proposal::Speak,
     ] {
         assert_eq!(Proposal::decode(&encoded(&entry)), Ok(entry));
     }

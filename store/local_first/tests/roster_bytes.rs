@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use holm_local_first::{
-    Ask, Chain, Charter, DecodeError, Dot, Members, Message, Proposal, Roster, Slot, Token, Vector,
+    Ask, Chain, Charter, DecodeError, Dot, Hush, Island, Members, Message, Proposal, Roster, Slot,
+    Token, Vector,
 };
 
 fn slot(number: u8) -> Slot {
@@ -115,4 +116,32 @@ fn a_question_of_version_2_is_refused() {
     let found = Ask::decode(old);
     let is_refused = matches!(found, Err(DecodeError::Version { version: 2, .. }));
     assert!(is_refused, "{found:?}");
+}
+
+/// An island without a hush is written as it was before there were any.
+#[test]
+fn a_hush_stays_as_it_is() {
+    let mut island = Island::new(slot(3), 2);
+    let before = island.encode();
+    let hush = Hush {
+        through: Dot {
+            slot: slot(3),
+            seq: 300,
+        },
+        chain: Chain([2; 32]),
+    };
+    island.hush_up(hush.clone());
+    let mut entries = [BytesMut::new(), BytesMut::new()];
+    Proposal::Hush(hush.clone()).encode(&mut entries[0]);
+    Proposal::Speak.encode(&mut entries[1]);
+    let all = [&before[..], &island.encode(), &entries[0], &entries[1]].map(hex);
+    let kept: Vec<_> = include_str!("compat/hush1.hex").lines().collect();
+    assert_eq!(all.to_vec(), kept);
+    let read = |at: usize| Island::decode(&bytes(kept[at])).expect("it is an island");
+    assert_eq!(read(0).hush(), None);
+    assert_eq!(read(1).hush(), Some(&hush));
+    let whole = island.encode();
+    for length in before.len() + 1..whole.len() {
+        assert!(Island::decode(&whole.slice(..length)).is_err(), "{length}");
+    }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use holm_base::Time;
 use holm_local_first::{
-    Applied, Change, Charter, Config, Dot, Effect, Exchange, Input, Island, Members, Message, Note,
-    Proposal, Roster, Slot,
+    Applied, Change, Charter, Config, Dot, Effect, Exchange, Input, Intake, Island, Members,
+    Message, Note, Proposal, Roster, Session, Slot,
 };
 use holm_machine::{Effects, Machine};
 
@@ -28,8 +28,12 @@ struct Site {
 
 impl Site {
     fn of(number: u8, other: u8, island: Island) -> Self {
+        Self::among(number, &[other], island)
+    }
+
+    fn among(number: u8, others: &[u8], island: Island) -> Self {
         let config = Config {
-            peers: vec![slot(other)],
+            peers: others.iter().map(|it| slot(*it)).collect(),
             push_every: Duration::ZERO,
             beat_every: Duration::from_secs(1),
             silence: Duration::from_secs(5),
@@ -49,10 +53,29 @@ impl Site {
         site
     }
 
+    /// One step, and what its log makes of it at once.
     fn step(&mut self, input: Input) -> Vec<Effect> {
         let mut effects = Effects::new();
         self.exchange.step(self.now, input, &mut effects);
-        effects.drain().collect()
+        let mut all: Vec<_> = effects.drain().collect();
+        for effect in all.clone() {
+            match effect {
+                Effect::Propose(Proposal::Hush(hush)) => self.island.hush_up(hush),
+                Effect::Propose(Proposal::Speak) => {
+                    self.island.speak();
+                    all.extend(self.step(Input::Applied(Applied::Spoke)));
+                }
+                _other => {}
+            }
+        }
+        all
+    }
+
+    /// The same site, begun anew.
+    fn again(self, others: &[u8]) -> Self {
+        let number = self.island.slot().value();
+        let island = Island::decode(&self.island.encode()).expect("it was just written");
+        Self::among(number, others, island)
     }
 
     fn write(&mut self) {
@@ -325,20 +348,24 @@ impl Site {
 
 #[test]
 fn who_begins_hands_on_nothing_new_of_itself_until_it_has_heard_the_others() {
-    for is_heard in [true, false] {
-        let (mut a, mut b) = pair();
+    for heard in [&[2, 3][..], &[2], &[]] {
+        let (a, mut b) = pair();
+        let mut a = a.again(&[2, 3]);
         let (third, effects) = a.writes();
         assert!(!hands_on(&effects) && !hands_on(&a.asked(&third)));
         a.now = a.now + Duration::from_secs(1);
         assert_eq!(says(&a.step(Input::Wake)), Some(2));
-        let effects = if is_heard {
-            a.told(2, b.word())
-        } else {
-            a.now = a.now + Duration::from_secs(4);
-            a.step(Input::Wake)
-        };
-        assert_eq!(says(&effects), Some(3));
-        assert!(hands_on(&a.asked(&third)));
+        let (mut effects, word) = (Vec::new(), b.word());
+        for from in heard {
+            effects = a.told(*from, word.clone());
+        }
+        assert_eq!(says(&effects), (heard.len() == 2).then_some(3));
+        a.now = a.now + Duration::from_secs(5);
+        let effects = a.step(Input::Wake);
+        // Whom nobody speaks to, nobody would hear.
+        let is_over = !heard.is_empty();
+        assert_eq!(says(&effects), Some(if is_over { 3 } else { 2 }));
+        assert_eq!(hands_on(&a.asked(&third)), is_over);
     }
 }
 
@@ -353,4 +380,109 @@ fn what_a_site_with_an_older_copy_wrote_since_stays_there() {
         assert_eq!(says(&a.step(Input::Wake)), Some(0));
         assert!(!hands_on(&a.asked(&first)));
     }
+}
+
+#[test]
+fn what_a_run_wrote_that_ended_unheard_is_kept_back_by_the_next() {
+    let (_, mut b) = pair();
+    let mut a = Site::of(1, 2, Island::new(slot(1), 1));
+    let written = [a.writes(), a.writes(), a.writes()].map(|it| it.0);
+    for _ in 0..2 {
+        a = a.again(&[2]);
+        a.now = a.now + Duration::from_secs(10);
+        assert_eq!(says(&a.step(Input::Wake)), Some(0));
+        assert!(written.iter().all(|it| !hands_on(&a.asked(it))));
+    }
+    // It has more of itself than the other, but nothing that the other could have heard.
+    assert!(stops(&a.told(2, b.word())));
+}
+
+#[test]
+fn who_has_told_all_that_it_has_is_believed_by_the_next_run() {
+    let (a, mut b) = pair();
+    let mut a = a.again(&[2]);
+    a.told(2, b.word());
+    let key = Bytes::from("k");
+    for _ in 0..2 {
+        let sealed = a
+            .island
+            .originate(vec![Change::Delete { key: key.clone() }], 900);
+        b.island.take(&sealed);
+        a.step(Input::Applied(Applied::Update(sealed)));
+    }
+    let mut a = a.again(&[2]);
+    let effects = a.told(2, b.word());
+    assert!(!stops(&effects), "{effects:?}");
+    assert_eq!(says(&effects), Some(4));
+}
+
+#[test]
+fn who_keeps_back_another_story_hears_of_it_where_it_begins() {
+    let (mut b, _) = parted();
+    let key = Bytes::from("k");
+    let mut one = Island::new(slot(1), 1);
+    one.originate(vec![Change::Delete { key: key.clone() }], 500);
+    one.originate(vec![Change::Delete { key }], 502);
+    let mut a = Site::of(1, 2, one);
+    a.writes();
+    let effects = a.told(2, b.word());
+    assert!(
+        effects.contains(&Effect::Note(Note::SetBack(dot(1, 2)))),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn a_site_that_was_set_back_tells_its_second_story_in_no_later_run() {
+    let (_, mut b) = pair();
+    let mut a = Site::among(1, &[2, 3], Island::new(slot(1), 1));
+    let (first, _) = a.writes();
+    assert!(stops(&a.told(2, b.word())));
+    a.island.follow(1, [(slot(1), 1)].into());
+    let mut a = a.again(&[2, 3]);
+    a.island.follow(1, [(slot(1), 1)].into());
+    let charter = {
+        let mut charter = Charter::default();
+        charter.stop(slot(1), 1);
+        charter
+    };
+    a.step(Input::Applied(Applied::Followed(charter)));
+    // One speaks that knows nothing of it, and the other not at all.
+    let word = Site::of(3, 1, Island::new(slot(3), 1)).word();
+    a.told(3, word);
+    for _ in 0..3 {
+        a.now = a.now + Duration::from_secs(5);
+        assert_eq!(says(&a.step(Input::Wake)), Some(0));
+        assert!(!hands_on(&a.asked(&first)));
+    }
+}
+
+#[test]
+fn who_keeps_something_back_takes_in_nothing_that_saw_another_story_of_it() {
+    let mut a = Site::of(1, 2, Island::new(slot(1), 1));
+    (0..3).for_each(|_| drop(a.writes()));
+    // The other has seen two of the first story, and writes.
+    let (_, mut b) = pair();
+    let (after, _) = b.writes();
+    let session = |of: &Island| Session {
+        id: 1,
+        tips: of.tips().clone(),
+    };
+    assert_eq!(a.island.judge(&after, 1_000), Intake::Forked(dot(1, 2)));
+    assert!(!a.island.may_join(&session(&b.island)));
+    let updates = vec![after];
+    let effects = a.told(
+        2,
+        Message::Updates {
+            slot: slot(2),
+            updates,
+        },
+    );
+    assert!(stops(&effects), "{effects:?}");
+    // Of what it was told itself it may hear.
+    let (mut a, mut b) = pair();
+    a.writes();
+    let (after, _) = b.writes();
+    assert!(matches!(a.island.judge(&after, 1_000), Intake::Next(_)));
+    assert!(a.island.may_join(&session(&b.island)));
 }

@@ -347,7 +347,8 @@ impl Replica {
                 | Applied::Began(_)
                 | Applied::Staged(_)
                 | Applied::Installed(..)
-                | Applied::GaveUp(_) => {}
+                | Applied::GaveUp(_)
+                | Applied::Spoke => {}
             }
         }
         shore.told.extend(applied.into_iter().map(Told::Applied));

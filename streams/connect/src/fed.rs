@@ -343,7 +343,7 @@ fn join(state: &mut State, credit: usize) -> Option<Piece> {
     Some(Piece {
         rows,
         first_row,
-        position: Position::of(&[state.offers]),
+        position: Position::of(&[state.offers, state.rows]),
         key,
     })
 }
@@ -422,6 +422,23 @@ impl Source for FedSource {
         self.repeats
     }
 
+    /// Rows are numbered on: which of two came first is asked of their numbers. Older positions
+    /// have no number of rows.
+    fn go_on(&mut self, position: &Position) -> Result<(), SourceError> {
+        let numbers = position.numbers().unwrap_or_default();
+        let (offers, rows) = match numbers[..] {
+            [offers] => (offers, 0),
+            [offers, rows] => (offers, rows),
+            _ => {
+                let reason = "the position is none of its own";
+                return Err(SourceError::refused(&self.name, reason));
+            }
+        };
+        let mut state = self.shared.state();
+        (state.offers, state.rows) = (offers, rows);
+        Ok(())
+    }
+
     fn remember(&mut self, keys: &KeyRing) {
         let mut state = self.shared.state();
         keys.iter()
@@ -487,6 +504,27 @@ mod tests {
         source.acknowledge(&second);
         source.acknowledge(&first);
         assert_eq!(told.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn rows_are_numbered_on_after_a_restart() {
+        let take = |source: &mut FedSource| match source.take(100, WAIT).unwrap() {
+            Taken::Rows(piece) => (piece.first_row, piece.position),
+            other => panic!("rows were offered: {other:?}"),
+        };
+        let offer = |feed: &Feed| feed.offer(b"a\nb\n".to_vec(), None, Box::new(|| ()));
+        let (feed, mut source) = fed("http", None, 100);
+        offer(&feed).unwrap();
+        let (first, position) = take(&mut source);
+        assert_eq!(first, 1);
+        let (feed, mut source) = fed("http", None, 100);
+        source.go_on(&position).unwrap();
+        offer(&feed).unwrap();
+        let (first, next) = take(&mut source);
+        assert_eq!(first, 3);
+        assert!(next > position);
+        source.go_on(&Position::of(&[7])).unwrap();
+        source.go_on(&Position::of(&[7, 8, 9])).unwrap_err();
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Hosting {
         let others = neighbours(services, entry).await?;
         if let Some(Receiving(wanted)) = self.receiving.get(&entry.id) {
             let members = entry.islands.as_ref().and_then(|it| it.table().ok());
-            let there = others.iter().map(|it| &it.vector);
+            let there = others.iter().map(|it| (it.slot, &it.vector));
             let due = members.map_or_else(|| wanted.clone(), |it| still_due(&it, wanted, there));
             return Ok(island.vector.is_at_least(&due));
         }

@@ -309,7 +309,7 @@ impl Register {
         let staying: BTreeSet<Slot> = self.staying().collect();
         let mut others = berth.neighbours.iter().filter(|it| staying.contains(&it.0));
         if let Some(wanted) = self.receiving.get(&own) {
-            let there = others.map(|it| &it.2);
+            let there = others.map(|it| (it.0, &it.2));
             let due = still_due(&self.departures.members, wanted, there);
             return berth.vector.is_at_least(&due);
         }

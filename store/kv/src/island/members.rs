@@ -66,6 +66,13 @@ impl Work<'_> {
         }
     }
 
+    /// Others may hear of all that this site makes.
+    pub(super) fn speak(&mut self) {
+        let isle = self.isle();
+        isle.island.speak();
+        isle.applied.push(Applied::Spoke);
+    }
+
     fn keep_charter(&mut self) {
         let isle = self.isle.as_deref_mut().expect("it was asked for");
         let kept: Bytes = isle.charter.encode();

@@ -416,7 +416,8 @@ fn own_updates(keyspace: &mut Keyspace) -> Vec<Update> {
         | holm_local_first::Applied::Installed(..)
         | holm_local_first::Applied::GaveUp(_)
         | holm_local_first::Applied::Followed(_)
-        | holm_local_first::Applied::Rebased(_) => None,
+        | holm_local_first::Applied::Rebased(_)
+        | holm_local_first::Applied::Spoke => None,
     });
     updates.filter(|it| it.dot.slot == own).collect()
 }

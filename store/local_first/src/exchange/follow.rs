@@ -15,6 +15,7 @@ impl Exchange {
         // What was proposed and is not there yet was judged by the table of before.
         self.ahead = self.taken.clone();
         self.proposed = None;
+        self.waiting.clear();
         let Some(roster) = charter.roster() else {
             return;
         };

@@ -108,7 +108,7 @@ impl Exchange {
     /// A slot's own site is asked; another only if that one is not heard.
     pub(super) fn pull(&mut self, now: Time, from: Slot, effects: &mut Effects<Effect>) {
         let is_closing = self.asking.as_ref().is_some_and(Asking::is_begun);
-        if is_closing || self.ahead.session().is_some() || self.room() == 0 {
+        if is_closing || self.ahead.session().is_some() || !self.has_room() {
             return;
         }
         let Some(peer) = self.peers.get(&from) else {
@@ -120,10 +120,9 @@ impl Exchange {
         if is_waiting {
             return;
         }
-        let ahead = self.ahead.vector();
         let lacks = |slot: Slot| {
             let there = self.ahead.limited(slot, peer.vector.seq(slot));
-            let is_there = there > ahead.seq(slot);
+            let is_there = there > self.came(slot) && !self.waits_much(slot);
             is_there && (slot == from || !self.is_heard(slot, now))
         };
         let first = peer.wants.filter(|slot| lacks(*slot));
@@ -136,7 +135,7 @@ impl Exchange {
         let Some(slot) = slot.filter(|slot| *slot != self.taken.slot()) else {
             return;
         };
-        let after = ahead.seq(slot);
+        let after = self.came(slot);
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.wants = None;
             peer.pulling = Some((slot, now));

@@ -1,15 +1,19 @@
 //! A site that begins says nothing new of itself until it has heard how far all others are, or has
-//! waited for as long as makes one count as cut off.
+//! waited, from the first that spoke on, for as long as makes one count as cut off.
 //!
 //! ```text
-//! start ─► its own number as it was then is said, what it makes is kept back ─► all have spoken, or time is over
+//! start ─► Hush in the log: its own number as it was then is said, what it makes is kept back
+//!       ─► all have spoken, or the first did and time is over ─► Speak in the log ─► all is said
 //! ```
 //!
 //! The reason: its data may be an older copy. Then the first that it makes has a name that was
 //! given away, and who has less than the others would take it in. Whoever has more says so first.
+//! Nothing behind a hush was ever said, so whoever has more than that has it of another story.
 //!
-//! What would surprise: clients of the site wait for nothing, it reads and writes. And what is
-//! kept back is not buffered here: others pull it, once they hear that it is there.
+//! What would surprise: a run that ends before it has spoken leaves its hush in the log, and the
+//! next one keeps to it: both are one silence. While nobody is heard it lasts, for nobody would
+//! hear. Clients of the site wait for nothing, it reads and writes. And what is kept back is not
+//! buffered here: others pull it, once they hear that it is there.
 
 use alloc::vec::Vec;
 
@@ -17,81 +21,113 @@ use bytes::Bytes;
 use holm_base::Time;
 use holm_machine::Effects;
 
-use super::{Effect, Exchange};
+use super::{Effect, Exchange, Proposal};
 use crate::island::dot_of;
 use crate::update::Chain;
 use crate::vector::{Slot, Vector};
 
-/// How far a site was when it began.
-#[derive(Clone, Debug)]
+/// How long the hush of the island lasts.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Quiet {
-    until: Time,
-    seq: u64,
-    chain: Chain,
+    /// When to look again, once another has spoken.
+    until: Option<Time>,
+    /// When the log was last asked to end it.
+    asked: Option<Time>,
 }
 
 impl Quiet {
-    /// When it ends at the latest, unless this site has told two stories.
-    pub(super) const fn until(&self) -> Time {
+    /// When it is to be looked at next.
+    pub(super) const fn until(&self) -> Option<Time> {
         self.until
     }
 }
 
 impl Exchange {
     /// It begins.
-    pub(super) fn be_quiet(&mut self, now: Time) {
+    pub(super) fn be_quiet(&mut self, effects: &mut Effects<Effect>) {
         if self.peers.is_empty() {
             return;
         }
-        self.quiet = Some(Quiet {
-            until: now + self.config.silence,
-            seq: self.taken.vector().seq(self.taken.slot()),
-            chain: self.head(),
-        });
+        self.quiet = Some(Quiet::default());
+        if self.taken.hush().is_none() {
+            let hush = self.taken.said();
+            self.taken.hush_up(hush.clone());
+            self.ahead.hush_up(hush.clone());
+            effects.push(Effect::Propose(Proposal::Hush(hush)));
+        }
     }
 
-    /// All others have spoken, or were waited for long enough.
+    /// Another has spoken, or time has passed: whether that is enough.
     pub(super) fn speak_up(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        let (silence, patience) = (self.config.silence, self.config.patience);
         let Some(quiet) = &mut self.quiet else {
             return;
         };
-        let have_spoken = self.peers.values().all(|peer| peer.has_said);
-        if !have_spoken && now < quiet.until {
+        let mut peers = self.peers.values();
+        let have_spoken = peers.all(|peer| peer.has_said);
+        if !have_spoken && !self.peers.values().any(|peer| peer.has_said) {
+            return;
+        }
+        let until = *quiet.until.get_or_insert(now + silence);
+        let is_over = now >= until;
+        if is_over {
+            quiet.until = Some(now + silence);
+        }
+        // Of a slot that does not go on nothing new comes: there is time to hear all.
+        let is_enough = have_spoken || is_over && !self.taken.is_ended();
+        let is_asked = quiet.asked.is_some_and(|at| now < at + patience);
+        // What a site that told two stories made since is the other one, and stays here.
+        if is_enough && !is_asked && self.set_back.is_none() {
+            quiet.asked = Some(now);
+            effects.push(Effect::Propose(Proposal::Speak));
+        }
+    }
+
+    /// The log has ended it.
+    pub(super) fn spoke(&mut self, now: Time, effects: &mut Effects<Effect>) {
+        if self.quiet.is_none() {
             return;
         }
         if self.set_back.is_some() {
-            // What it made since is another story, and stays here.
-            quiet.until = now + self.config.silence;
+            // That was heard meanwhile.
+            let hush = self.taken.said();
+            effects.push(Effect::Propose(Proposal::Hush(hush)));
             return;
         }
         self.quiet = None;
+        self.taken.speak();
+        self.ahead.speak();
         self.beat_all(now, effects);
     }
 
+    /// The newest update of a slot that this site tells of, and its hash.
+    pub(super) fn newest(&self, slot: Slot) -> Option<(u64, Chain)> {
+        if slot == self.taken.slot() {
+            let said = self.taken.said();
+            return (said.through.seq > 0).then_some((said.through.seq, said.chain));
+        }
+        let tip = self.taken.tips().get(&slot);
+        tip.map(|tip| (tip.seq, tip.chain))
+    }
+
     /// How far this site says it is: by number, its own newest hash, and each slot's beginning.
-    pub(super) fn said(&self) -> (Vector, Chain, Vec<u64>) {
-        let own = self.taken.slot();
+    pub(super) fn word(&self) -> (Vector, Chain, Vec<u64>) {
         let mut vector = Vector::new();
         let mut chains = Vec::with_capacity(self.taken.tips().len());
-        for (slot, tip) in self.taken.tips() {
-            let kept_back = self.quiet.as_ref().filter(|_| *slot == own);
-            let (seq, chain) = kept_back.map_or((tip.seq, tip.chain), |it| (it.seq, it.chain));
-            if seq > 0 {
+        for slot in self.taken.tips().keys() {
+            if let Some((seq, chain)) = self.newest(*slot) {
                 vector.raise(*slot, seq);
                 chains.push(chain.short());
             }
         }
-        let head = self
-            .quiet
-            .as_ref()
-            .map_or_else(|| self.head(), |it| it.chain);
-        (vector, head, chains)
+        (vector, self.taken.said().chain, chains)
     }
 
     /// Those of found updates that others may have.
     pub(super) fn shareable(&self, slot: Slot, mut updates: Vec<Bytes>) -> Vec<Bytes> {
-        if let Some(quiet) = self.quiet.as_ref().filter(|_| slot == self.taken.slot()) {
-            updates.retain(|it| dot_of(it).is_some_and(|dot| dot.seq <= quiet.seq));
+        if slot == self.taken.slot() {
+            let through = self.taken.said().through;
+            updates.retain(|it| dot_of(it).is_some_and(|dot| dot.seq <= through.seq));
         }
         updates
     }

@@ -56,6 +56,7 @@ impl Exchange {
         self.quiet = None;
         self.set_back = None;
         self.proposed = None;
+        self.waiting.clear();
         self.outgoing = Outgoing::default();
         if let Some(asking) = self.asking.take() {
             effects.push(Effect::Note(super::Note::SessionDone(asking.peer)));

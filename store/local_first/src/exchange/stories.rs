@@ -23,12 +23,6 @@ use crate::update::Chain;
 use crate::vector::{Dot, Slot, Vector};
 
 impl Exchange {
-    /// The hash of this site's newest update.
-    pub(super) fn head(&self) -> Chain {
-        let tip = self.taken.tips().get(&self.taken.slot());
-        tip.map_or_else(Chain::default, |tip| tip.chain)
-    }
-
     /// A site said how far it is, and which update of its own is its newest.
     pub(super) fn compare(
         &mut self,
@@ -38,7 +32,8 @@ impl Exchange {
     ) {
         let own = self.taken.slot();
         let seq = vector.seq(own);
-        if seq > self.taken.vector().seq(own) {
+        // What it keeps back nobody has of this story.
+        if seq > self.taken.said().through.seq {
             self.is_set_back(now, Dot { slot: own, seq }, effects);
         }
         let tip = self.taken.tips().get(&from);
@@ -60,12 +55,14 @@ impl Exchange {
         (from, vector, chains): (Slot, &Vector, &[u64]),
         effects: &mut Effects<Effect>,
     ) {
-        let tips = self.taken.tips();
-        let differs = |((slot, seq), chain): &((Slot, u64), &u64)| {
-            let tip = tips.get(slot).filter(|tip| tip.seq == *seq);
-            *slot != from && tip.is_some_and(|tip| tip.chain.short() != **chain)
-        };
         let said = || vector.iter().zip(chains);
+        let differs = |((slot, seq), chain): &((Slot, u64), &u64)| {
+            let ours = self
+                .newest(*slot)
+                .filter(|ours| ours.0 == *seq && *slot != from);
+            ours.is_some_and(|ours| ours.1.short() != **chain)
+        };
+        let parted = said().find(differs);
         let is_last = |((slot, seq), chain): ((Slot, u64), &u64)| {
             let last = self.closed.get(&slot)?;
             let is_it = last.through == seq && last.chain.short() == *chain;
@@ -75,7 +72,6 @@ impl Exchange {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.whole = whole;
         }
-        let parted = said().find(differs);
         if let Some(((slot, seq), _)) = parted {
             self.tell_of_fork(now, (from, Dot { slot, seq }), effects);
         }

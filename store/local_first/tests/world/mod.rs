@@ -335,6 +335,11 @@ impl World {
             }
             // A planted mistake may be noticed so; the twin is to notice it too.
             Proposal::Stop(_) | Proposal::SetBack { .. } => {}
+            Proposal::Hush(hush) => self.site(own).island.hush_up(hush),
+            Proposal::Speak => {
+                self.site(own).island.speak();
+                self.tell(own, Input::Applied(Applied::Spoke));
+            }
             Proposal::GiveUp { session } => {
                 self.site(own).island.give_up(session);
                 self.tell(own, Input::Applied(Applied::GaveUp(session)));
