@@ -221,7 +221,7 @@ fn who_was_taken_over_stops() {
 }
 
 /// All rows from here on.
-fn read(source: &mut KeyspaceSource, credit: usize) -> Vec<(String, holm_connect::Position)> {
+fn read(source: &mut KeyspaceSource, credit: usize) -> Vec<(String, Position)> {
     let mut found = Vec::new();
     let mut idle = 0;
     while idle < 50 {
@@ -256,7 +256,7 @@ fn given(source: &mut KeyspaceSource, bytes: usize) -> (String, Position) {
     found
 }
 
-fn text(pieces: &[(String, holm_connect::Position)]) -> String {
+fn text(pieces: &[(String, Position)]) -> String {
     pieces.iter().map(|(text, _)| text.as_str()).collect()
 }
 
@@ -304,7 +304,7 @@ fn a_gap_is_named() {
     store.put("in/a", Some("1"));
     let mut source = KeyspaceSource::new("orders", Box::new(store.clone()), "in/");
     read(&mut source, 1_000);
-    let position = holm_connect::Position::of(&[1, 1]);
+    let position = Position::of(&[1, 1]);
     store.store().compacted = 41;
     source.seek(&position).unwrap();
     let refused = source.take(1_000, Duration::ZERO).unwrap_err();
