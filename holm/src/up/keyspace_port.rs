@@ -111,32 +111,53 @@ impl Port {
         done.map_err(failed)
     }
 
-    fn range(&mut self, key: &[u8], end: Vec<u8>) -> Result<RangeResponse, KeyspaceError> {
+    /// A revision of zero is the newest.
+    fn range(
+        &mut self,
+        key: &[u8],
+        end: Vec<u8>,
+        revision: i64,
+    ) -> Result<RangeResponse, KeyspaceError> {
         let request = RangeRequest {
             key: key.to_vec().into(),
             range_end: end.into(),
+            revision,
             ..RangeRequest::default()
         };
         self.call("/etcdserverpb.KV/Range", &request)
     }
+
+    fn below(&mut self, prefix: &[u8], revision: i64) -> Result<RangeResponse, KeyspaceError> {
+        let from = if prefix.is_empty() { b"\0" } else { prefix };
+        self.range(from, end_of(prefix), revision)
+    }
+}
+
+/// Records as puts.
+fn changes_of(records: Vec<crate::wire::mvccpb::KeyValue>) -> Vec<Change> {
+    let change = |record: crate::wire::mvccpb::KeyValue| Change {
+        key: record.key.to_vec(),
+        value: Some(record.value.to_vec()),
+        revision: record.mod_revision,
+    };
+    records.into_iter().map(change).collect()
 }
 
 impl Keyspace for Port {
     fn value(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, KeyspaceError> {
-        let answer = self.range(key, Vec::new())?;
+        let answer = self.range(key, Vec::new(), 0)?;
         Ok(answer.kvs.first().map(|record| record.value.to_vec()))
     }
 
     fn all(&mut self, prefix: &[u8]) -> Result<(Vec<Change>, i64), KeyspaceError> {
-        let from = if prefix.is_empty() { b"\0" } else { prefix };
-        let answer = self.range(from, end_of(prefix))?;
+        let answer = self.below(prefix, 0)?;
         let revision = answer.header.map_or(0, |header| header.revision);
-        let change = |record: crate::wire::mvccpb::KeyValue| Change {
-            key: record.key.to_vec(),
-            value: Some(record.value.to_vec()),
-            revision: record.mod_revision,
-        };
-        Ok((answer.kvs.into_iter().map(change).collect(), revision))
+        Ok((changes_of(answer.kvs), revision))
+    }
+
+    fn all_at(&mut self, prefix: &[u8], revision: i64) -> Result<Vec<Change>, KeyspaceError> {
+        let answer = self.below(prefix, revision)?;
+        Ok(changes_of(answer.kvs))
     }
 
     fn watch(&mut self, prefix: &[u8], from: i64) -> Result<(), KeyspaceError> {

@@ -10,8 +10,6 @@
 //! has several of these signs the first one counts, and that is ours, for a string of JSON has
 //! none.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 /// What stands between.
 pub(crate) const MARK: u8 = 0x1E;
 
@@ -32,12 +30,10 @@ impl Beside {
         self.0.is_empty()
     }
 
-    /// Rows that come now, with what is wanted before each; `known` is what there is besides the
-    /// time.
+    /// Rows that came at a time, in microseconds since 1970, with what is wanted before each;
+    /// `known` is what there is besides.
     #[must_use]
-    pub fn now(&self, known: &[(&str, Option<&str>)], rows: &[u8]) -> Vec<u8> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let micros = since.map_or(0, |it| i64::try_from(it.as_micros()).unwrap_or(i64::MAX));
+    pub fn at(&self, micros: i64, known: &[(&str, Option<&str>)], rows: &[u8]) -> Vec<u8> {
         let mut time = String::new();
         holm_lanes::write_timestamp(micros, 3, &mut time);
         time.push('Z');

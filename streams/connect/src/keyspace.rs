@@ -74,6 +74,13 @@ pub trait Keyspace: Send + std::fmt::Debug {
     /// As [`KeyspaceError`] says.
     fn all(&mut self, prefix: &[u8]) -> Result<(Vec<Change>, i64), KeyspaceError>;
 
+    /// The same as it was at a revision.
+    ///
+    /// # Errors
+    ///
+    /// As [`KeyspaceError`] says.
+    fn all_at(&mut self, prefix: &[u8], revision: i64) -> Result<Vec<Change>, KeyspaceError>;
+
     /// Watches a prefix from a revision on, in place of any watch before.
     ///
     /// # Errors
@@ -118,6 +125,8 @@ pub struct KeyspaceSource {
     rows: u64,
     is_stopped: bool,
     beside: Beside,
+    /// The revision up to which it gives again what it gave before.
+    until: Option<i64>,
 }
 
 impl KeyspaceSource {
@@ -135,6 +144,7 @@ impl KeyspaceSource {
             rows: 0,
             is_stopped: false,
             beside: Beside::default(),
+            until: None,
         }
     }
 
@@ -170,7 +180,10 @@ impl KeyspaceSource {
         let held_to = match self.held_to {
             Some(revision) => revision,
             None => {
-                let (found, revision) = self.keyspace.all(&self.prefix)?;
+                let (found, revision) = match self.until {
+                    Some(until) => (self.keyspace.all_at(&self.prefix, until)?, until),
+                    None => self.keyspace.all(&self.prefix)?,
+                };
                 // They are one step: all of them belong to the revision at which they were read.
                 let at = found
                     .into_iter()
@@ -204,6 +217,31 @@ impl KeyspaceSource {
         }
         self.held.extend(changes);
         Ok(())
+    }
+
+    /// Whole revisions, as long as the next one may come, by how many bytes there are.
+    fn given(&mut self, may: impl Fn(&Change, usize) -> bool) -> Taken {
+        let first_row = self.rows + 1;
+        let mut rows = Vec::new();
+        while let Some(next) = self.held.front()
+            && may(next, rows.len())
+            && let Some((more, at)) = self.step()
+        {
+            rows.extend(more);
+            self.revision = Some(at);
+        }
+        let lines = rows.iter().filter(|byte| **byte == b'\n').count();
+        self.rows += u64::try_from(lines).expect("memory is smaller");
+        if rows.is_empty() {
+            return Taken::Nothing;
+        }
+        let revision = self.revision.unwrap_or_default();
+        Taken::Rows(Piece {
+            rows,
+            first_row,
+            position: Position::of(&[revision.cast_unsigned(), self.rows]),
+            key: None,
+        })
     }
 
     /// The first revision that waits, as rows.
@@ -253,6 +291,13 @@ impl Source for KeyspaceSource {
             return Ok(Taken::End);
         }
         self.fill(wait).map_err(|error| self.refused(error))?;
+        if let Some(until) = self.until {
+            if self.held_to.is_none_or(|held| held < until) {
+                return Ok(Taken::Nothing);
+            }
+            self.until = None;
+            return Ok(self.given(|next, _rows| next.revision <= until));
+        }
         let Some(first) = self.held.front().map(|change| change.revision) else {
             return Ok(Taken::Nothing);
         };
@@ -266,32 +311,17 @@ impl Source for KeyspaceSource {
         if weight_of_first > credit {
             return Ok(Taken::Nothing);
         }
-        let first_row = self.rows + 1;
-        let mut rows = Vec::new();
-        let mut revision = first;
-        while rows.len() < credit
-            && let Some(next) = self.held.front()
-            && (next.revision == first || rows.len() + weight(next) <= credit)
-            && let Some((more, at)) = self.step()
-        {
-            rows.extend(more);
-            revision = at;
-        }
-        let lines = rows.iter().filter(|byte| **byte == b'\n').count();
-        self.rows += u64::try_from(lines).expect("memory is smaller");
-        self.revision = Some(revision);
-        if rows.is_empty() {
-            return Ok(Taken::Nothing);
-        }
-        Ok(Taken::Rows(Piece {
-            rows,
-            first_row,
-            position: Position::of(&[revision.cast_unsigned(), self.rows]),
-            key: None,
+        Ok(self.given(|next, rows| {
+            rows < credit && (next.revision == first || rows + weight(next) <= credit)
         }))
     }
 
     fn acknowledge(&mut self, _through: &Position) {}
+
+    fn again(&mut self, until: &Position) {
+        let numbers = until.numbers().unwrap_or_default();
+        self.until = numbers.first().map(|revision| revision.cast_signed());
+    }
 
     fn seek(&mut self, position: &Position) -> Result<(), SourceError> {
         let (revision, rows) = match position.numbers().as_deref() {

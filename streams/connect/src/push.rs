@@ -25,18 +25,23 @@ pub struct BadBody {
 ///
 /// If one has no value where its column wants one, or is no row at all.
 pub fn rows_of(body: &[u8], reader: &Reader) -> Result<Vec<u8>, BadBody> {
-    rows_with(body, reader, &Beside::default())
+    rows_with(body, reader, (&Beside::default(), 0))
 }
 
-/// The same, with what is wanted before each row.
+/// The same of a body that came at a time, in microseconds since 1970, with what is wanted before
+/// each row.
 ///
 /// # Errors
 ///
 /// As for rows without it.
-pub fn rows_with(body: &[u8], reader: &Reader, beside: &Beside) -> Result<Vec<u8>, BadBody> {
+pub fn rows_with(
+    body: &[u8],
+    reader: &Reader,
+    (beside, micros): (&Beside, i64),
+) -> Result<Vec<u8>, BadBody> {
     let mut rows = as_lines(body)?;
     if !beside.is_empty() {
-        rows = beside.now(&[], &rows);
+        rows = beside.at(micros, &[], &rows);
     }
     let read = reader.read(&rows, 1);
     match read.bad.into_iter().next() {

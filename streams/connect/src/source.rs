@@ -206,6 +206,9 @@ pub trait Source: Send + fmt::Debug {
     /// Positions that were acknowledged before do nothing.
     fn acknowledge(&mut self, through: &Position);
 
+    /// After a seek: what is taken next are the rows up to this place, which were given before.
+    fn again(&mut self, _until: &Position) {}
+
     /// Goes on behind a position: the next rows are those that follow it.
     ///
     /// # Errors

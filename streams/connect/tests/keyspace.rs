@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use holm_base::Prng;
 use holm_connect::{
-    Change, Keyspace, KeyspaceError, KeyspaceSink, KeyspaceSource, Sink, SinkError, Source, Taken,
+    Change, Keyspace, KeyspaceError, KeyspaceSink, KeyspaceSource, Position, Sink, SinkError,
+    Source, Taken,
 };
 use holm_lanes::{Batch, Field, Kind, Lane, Values};
 
@@ -83,6 +84,18 @@ impl Keyspace for Shaky {
             revision: 1,
         };
         Ok((found.map(change).collect(), store.revision))
+    }
+
+    fn all_at(&mut self, prefix: &[u8], revision: i64) -> Result<Vec<Change>, KeyspaceError> {
+        self.fail()?;
+        let mut values = BTreeMap::new();
+        for change in &self.store().history {
+            if change.revision <= revision && change.key.starts_with(prefix) {
+                values.insert(change.key.clone(), change.clone());
+            }
+        }
+        let there = values.into_values().filter(|it| it.value.is_some());
+        Ok(there.collect())
     }
 
     fn watch(&mut self, prefix: &[u8], from: i64) -> Result<(), KeyspaceError> {
@@ -272,7 +285,7 @@ fn a_put_that_is_carried_out_late_stops_nothing() {
 }
 
 /// All rows from here on.
-fn read(source: &mut KeyspaceSource, credit: usize) -> Vec<(String, holm_connect::Position)> {
+fn read(source: &mut KeyspaceSource, credit: usize) -> Vec<(String, Position)> {
     let mut found = Vec::new();
     let mut idle = 0;
     while idle < 50 {
@@ -288,7 +301,26 @@ fn read(source: &mut KeyspaceSource, credit: usize) -> Vec<(String, holm_connect
     found
 }
 
-fn text(pieces: &[(String, holm_connect::Position)]) -> String {
+/// So many bytes, no more of which there is credit for.
+fn given(source: &mut KeyspaceSource, bytes: usize) -> (String, Position) {
+    let mut found = (String::new(), Position::START);
+    for _ in 0..200 {
+        if found.0.len() == bytes {
+            break;
+        }
+        match source.take(bytes - found.0.len(), Duration::ZERO) {
+            Ok(Taken::Rows(piece)) => {
+                found.0 += std::str::from_utf8(&piece.rows).expect("text");
+                found.1 = piece.position;
+            }
+            Ok(Taken::Nothing) | Err(holm_connect::SourceError::Unavailable { .. }) => {}
+            other => panic!("neither end nor failure: {other:?}"),
+        }
+    }
+    found
+}
+
+fn text(pieces: &[(String, Position)]) -> String {
     pieces.iter().map(|(text, _)| text.as_str()).collect()
 }
 
@@ -301,7 +333,7 @@ fn rows_come_once_and_from_any_position() {
         store.put("other", Some("3"));
         let source = || KeyspaceSource::new("orders", Box::new(store.clone()), "in/");
         let mut first = source();
-        let begun = read(&mut first, 150);
+        let mut begun = read(&mut first, 150);
         assert_eq!(text(&begun), "{\"n\": 1}\n2\n");
         for n in 4..20 {
             store.put("in/a", (n % 5 > 0).then(|| n.to_string()).as_deref());
@@ -318,6 +350,15 @@ fn rows_come_once_and_from_any_position() {
             again.seek(position).unwrap();
             assert_eq!(text(&read(&mut again, 150)), text(&live[at + 1..]));
         }
+        begun.extend(live);
+        let mut before = Position::START;
+        for (rows, position) in begun {
+            let mut again = source();
+            again.seek(&before).unwrap();
+            again.again(&position);
+            assert_eq!(given(&mut again, rows.len()), (rows, position.clone()));
+            before = position;
+        }
     }
 }
 
@@ -327,7 +368,7 @@ fn a_gap_is_named() {
     store.put("in/a", Some("1"));
     let mut source = KeyspaceSource::new("orders", Box::new(store.clone()), "in/");
     read(&mut source, 1_000);
-    let position = holm_connect::Position::of(&[1, 1]);
+    let position = Position::of(&[1, 1]);
     store.store().compacted = 41;
     source.seek(&position).unwrap();
     let refused = source.take(1_000, Duration::ZERO).unwrap_err();

@@ -121,6 +121,11 @@ const JSON: &[(&str, &str, &str)] = &[
     (
         "JSON_VALUE(j, '$.a' DEFAULT 'e' ON EMPTY DEFAULT 'x' ON ERROR)",
         r#"{"a": null}"#,
+        "\"x\"",
+    ),
+    (
+        "JSON_VALUE(j, 'lax $.a' DEFAULT 'e' ON EMPTY DEFAULT 'x' ON ERROR)",
+        r#"{"a": null}"#,
         "\"e\"",
     ),
     (

@@ -77,10 +77,8 @@ impl JsonPath {
         };
         let found = scan.whole(&self.steps);
         match (found, self.is_lax) {
-            (None, true)
-            | (Some(Place::Missing | Place::Nested), true)
-            | (Some(Place::Null), _) => Found::Empty,
-            (None, false) | (Some(Place::Missing | Place::Nested), false) => Found::Error,
+            (None | Some(Place::Missing | Place::Null | Place::Nested), true) => Found::Empty,
+            (None | Some(Place::Missing | Place::Null | Place::Nested), false) => Found::Error,
             (Some(Place::Bool(value)), _) => value_of(Scalar::Bool(value), Kind::Boolean, kind),
             (Some(Place::Number(number)), _) => number_of(number, kind),
             (Some(Place::Text(text)), _) => {
@@ -397,7 +395,8 @@ mod tests {
             ("$['a']['b'][1]['c.d']", text("xé😀\n")),
             ("$.a.b[ 1 ].[\"c.d\"]", text("xé😀\n")),
             ("lax $.a.b[2][0]", text("true")),
-            ("$.a.b[2][1]", Found::Empty),
+            ("$.a.b[2][1]", Found::Error),
+            ("lax $.a.b[2][1]", Found::Empty),
             ("$.a.b2", text("0")),
             ("$.e", text("1.5")),
             ("$.a.b[7]", Found::Error),
@@ -524,7 +523,7 @@ mod tests {
         for seed in 0..400 {
             let mut json = String::new();
             let (path, wanted) = Twin(seed).value(0, &mut json);
-            let wanted = wanted.as_deref().map_or(Found::Empty, text);
+            let wanted = wanted.as_deref().map_or(Found::Error, text);
             assert_eq!(
                 find(&format!("${path}"), &json, Kind::String),
                 wanted,

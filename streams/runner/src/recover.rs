@@ -452,6 +452,9 @@ impl Way<'_> {
     /// What a source gave once, given again (I2).
     fn read_again(&mut self, source: usize, offsets: &Offsets) -> Result<Read, RunnerError> {
         let port = &mut self.opened.ends.sources[source];
+        if let Some(until) = Position::new(&offsets.position) {
+            port.again(&until);
+        }
         let again = gather(&mut **port, offsets.bytes, self.is_stopped)?;
         let (position, crc) = match &again {
             Again::Text { rows, position, .. } => (position, crc32c::crc32c(rows)),

@@ -19,7 +19,7 @@ use holm_runner::{Ends, Input, Job, QUERIES_MAX, RunnerError, Turns};
 use holm_sql::{Known, Planned, Table};
 
 use crate::front::Door;
-use crate::plane::PlaneError;
+use crate::plane::{PlaneError, clock};
 use crate::reach::{self, Reach};
 
 /// Bytes that may wait at a way in.
@@ -416,28 +416,7 @@ impl Made {
                 });
                 Ok(Box::new(source.keyed()))
             }
-            "mqtt" => {
-                let reach = Reach::of(table, wanted(table, "url")?, MQTT)?;
-                let topics = wanted(table, "topic")?
-                    .split(',')
-                    .map(str::to_owned)
-                    .collect();
-                let (feed, source) = fed(name, None, FEED_BYTES);
-                let login = Login {
-                    client: format!("holm-{stream}-{name}"),
-                    user: user(table)?,
-                    keep_alive: 30,
-                };
-                let subscription = Subscription {
-                    login,
-                    topics,
-                    feed,
-                    counts: Arc::<MqttCounts>::default(),
-                    beside: beside_of(&input.beside),
-                };
-                self.subscriptions.push((subscription, reach));
-                Ok(Box::new(source))
-            }
+            "mqtt" => self.subscribe(stream, table, input),
             "keyspace" => {
                 let keyspace = option(table, "keyspace").unwrap_or_default();
                 let port = ports.keyspace(keyspace).map_err(refused)?;
@@ -450,6 +429,36 @@ impl Made {
                 if other.is_empty() { "nothing" } else { other }
             ))),
         }
+    }
+
+    fn subscribe(
+        &mut self,
+        stream: &str,
+        table: &Table,
+        input: &Input,
+    ) -> Result<Box<dyn Source>, PlaneError> {
+        let name = &table.name;
+        let reach = Reach::of(table, wanted(table, "url")?, MQTT)?;
+        let topics = wanted(table, "topic")?
+            .split(',')
+            .map(str::to_owned)
+            .collect();
+        let (feed, source) = fed(name, None, FEED_BYTES);
+        let login = Login {
+            client: format!("holm-{stream}-{name}"),
+            user: user(table)?,
+            keep_alive: 30,
+        };
+        let subscription = Subscription {
+            login,
+            topics,
+            feed,
+            counts: Arc::<MqttCounts>::default(),
+            beside: beside_of(&input.beside),
+            clock,
+        };
+        self.subscriptions.push((subscription, reach));
+        Ok(Box::new(source))
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::answer::{self, AnswerBody};
 use crate::front::Door;
+use crate::plane::clock;
 
 const BODY_MAX: usize = 8 << 20;
 
@@ -42,7 +43,7 @@ where
         Ok(body) => body,
         Err(refused) => return *refused,
     };
-    let rows = match rows_with(&body, &door.reader, &door.beside) {
+    let rows = match rows_with(&body, &door.reader, (&door.beside, clock())) {
         Ok(rows) => rows,
         Err(bad) => return answer::text(StatusCode::BAD_REQUEST, bad),
     };

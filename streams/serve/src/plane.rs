@@ -469,6 +469,12 @@ impl Plane {
     }
 }
 
+/// Microseconds since 1970.
+pub(crate) fn clock() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(0))
+}
+
 /// What is shown of a query: its rows are its own, and panes, keys, state and time are those of all
 /// that share its stream.
 fn figures(status: &Status, query: usize, is_ended: bool) -> Figures {
@@ -476,10 +482,6 @@ fn figures(status: &Status, query: usize, is_ended: bool) -> Figures {
         [_] => status.counts,
         several => several[query],
     };
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let clock = since
-        .ok()
-        .and_then(|since| i64::try_from(since.as_micros()).ok());
     let marks = || status.marks.iter().zip(&status.is_idle);
     let speaking = marks().filter(|(_, is_idle)| !**is_idle);
     let lowest = speaking.map(|(mark, _)| *mark).min();
@@ -496,7 +498,7 @@ fn figures(status: &Status, query: usize, is_ended: bool) -> Figures {
         keys: wide(status.gauge.keys),
         busy_ns: u64::try_from(status.busy.as_nanos()).unwrap_or(u64::MAX),
         watermark: lowest.filter(|mark| *mark != i64::MIN && *mark != i64::MAX),
-        clock: clock.unwrap_or(0),
+        clock: clock(),
         is_ended,
         together: wide(status.queries.len()),
         ..Figures::default()

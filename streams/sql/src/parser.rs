@@ -378,15 +378,8 @@ impl Parser {
         if !nullable {
             self.expect_word("NULL")?;
         }
-        if let Some((named, is_virtual)) = self.metadata()? {
-            let (own, span) = named.unwrap_or_else(|| (name.text.clone(), name.span));
-            table.beside.push(Beside {
-                column: table.fields.len(),
-                name: own,
-                is_virtual,
-                span,
-            });
-        }
+        let column = table.fields.len();
+        table.beside.extend(self.metadata(&name, column)?);
         table.fields.push(Field {
             name: name.text,
             kind,
@@ -395,14 +388,22 @@ impl Parser {
         Ok(())
     }
 
-    /// METADATA [FROM 'name'] [VIRTUAL]: the name, if one is given, and whether it is virtual.
-    fn metadata(&mut self) -> Parsed<Option<(Option<(String, Span)>, bool)>> {
+    /// METADATA [FROM 'name'] [VIRTUAL] behind a column.
+    fn metadata(&mut self, column: &Word, at: usize) -> Parsed<Option<Beside>> {
         if !self.take_word("METADATA") {
             return Ok(None);
         }
-        let from = self.take_word("FROM");
-        let name = from.then(|| self.text("what the connector calls it"));
-        Ok(Some((name.transpose()?, self.take_word("VIRTUAL"))))
+        let (name, span) = if self.take_word("FROM") {
+            self.text("what the connector calls it")?
+        } else {
+            (column.text.clone(), column.span)
+        };
+        Ok(Some(Beside {
+            column: at,
+            name,
+            is_virtual: self.take_word("VIRTUAL"),
+            span,
+        }))
     }
 
     pub(crate) fn query(&mut self) -> Parsed<Query> {

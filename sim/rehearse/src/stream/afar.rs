@@ -97,6 +97,10 @@ impl Keyspace for Afar {
         Err(unasked())
     }
 
+    fn all_at(&mut self, _prefix: &[u8], _revision: i64) -> Result<Vec<Change>, KeyspaceError> {
+        Err(unasked())
+    }
+
     fn watch(&mut self, _prefix: &[u8], _from: i64) -> Result<(), KeyspaceError> {
         Err(unasked())
     }

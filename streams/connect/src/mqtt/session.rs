@@ -73,6 +73,8 @@ pub struct Subscription {
     pub counts: Arc<MqttCounts>,
     /// What is wanted beside each row: `topic` and `timestamp`, when the message came.
     pub beside: Beside,
+    /// Microseconds since 1970.
+    pub clock: fn() -> i64,
 }
 
 impl Subscription {
@@ -207,7 +209,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 let rows = if beside.is_empty() {
                     payload
                 } else {
-                    beside.now(&[("topic", Some(&topic))], &payload)
+                    let known = [("topic", Some(topic.as_str()))];
+                    beside.at((self.of.clock)(), &known, &payload)
                 };
                 self.publish(id, rows).await
             }
@@ -306,6 +309,7 @@ mod tests {
             feed,
             counts: Arc::default(),
             beside: Beside::default(),
+            clock: || 0,
         }
     }
 
@@ -349,7 +353,7 @@ mod tests {
     async fn a_message_comes_with_its_topic_if_that_is_wanted() {
         let (feed, mut source) = fed("mqtt", None, 1 << 20);
         let mut of = subscription(feed);
-        of.beside = Beside::of(["topic".to_owned()]);
+        of.beside = Beside::of(["topic".to_owned(), "timestamp".to_owned()]);
         let (ours, mut broker) = duplex(1 << 16);
         broker.write_all(&[0x20, 2, 0, 0]).await.unwrap();
         broker.write_all(&[0x90, 3, 0, 1, 1]).await.unwrap();
@@ -369,7 +373,8 @@ mod tests {
             rows = taken => rows,
             ended = of.serve(ours) => panic!("{ended:?}"),
         };
-        let wanted = "{\"topic\":\"t/7\"}\u{1e}{\"n\":1}\n";
+        let head = "{\"topic\":\"t/7\",\"timestamp\":\"1970-01-01T00:00:00.000Z\"}";
+        let wanted = format!("{head}\u{1e}{{\"n\":1}}\n");
         assert_eq!(String::from_utf8(rows).unwrap(), wanted);
     }
 
