@@ -6,9 +6,14 @@
 //!                                              └────────────jump────────────────────────┘
 //! ```
 //!
-//! Entries of one key are linked from new to old. `jump` skips some of them (Myers, "An
-//! applicative random-access stack", 1983), so that a version among n is found in O(log n)
-//! steps; a key that is written all the time has many.
+//! Entries of one key are linked from new to old. Every eighth is a landmark, and so is the first
+//! of a life and each delete. A landmark's `jump` skips some landmarks (Myers, "An applicative
+//! random-access stack", 1983), so that a version among n is found in O(log n) steps; a key that
+//! is written all the time has many. Other entries jump to the landmark below.
+//!
+//! What would surprise: to know where to jump, entries must be looked at that were written long
+//! ago, and are in no cache any more. So the first seven of a life jump nowhere: most keys are
+//! written a few times between two compactions, and need none of that.
 //!
 //! The queue is a tree of fixed shape (32 entries a block, 64 blocks a run, 64 runs a
 //! stretch), so that pinning copies one block and two short lists, however long it is.
@@ -21,6 +26,8 @@ use crate::index::Value;
 const BLOCK: u64 = 32;
 const RUN: u64 = 64 * BLOCK;
 const STRETCH: u64 = 64 * RUN;
+/// How many versions lie between two landmarks of a life.
+const LANDMARK_EVERY: i64 = 8;
 
 /// One version of a key, as the index holds it. 56 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +78,7 @@ pub(crate) struct Old {
     /// The revision from which on it cannot be seen.
     pub(crate) superseded: i64,
     jump: u64,
+    /// How many landmarks lie below, and itself; 0 for what is none.
     depth: u32,
 }
 
@@ -157,7 +165,7 @@ impl History {
     /// Adds a version that was superseded just now and gives its number, for the `older` link
     /// of the one that superseded it.
     pub(crate) fn push(&mut self, slot: Slot, superseded: i64) -> u64 {
-        let (jump, depth) = self.jump(slot.older);
+        let (jump, depth) = self.jump(slot.version, slot.older);
         let number = self.next;
         let stretches = Arc::make_mut(&mut self.stretches);
         let at = index(number / STRETCH - self.first_stretch);
@@ -185,15 +193,39 @@ impl History {
         number
     }
 
-    fn jump(&self, older: u64) -> (u64, u32) {
-        let Some(parent) = self.get(older) else {
+    /// Where the entry above `older` jumps to, which holds that version of its key, and its depth.
+    fn jump(&self, version: i64, older: u64) -> (u64, u32) {
+        let is_first = version <= 1;
+        if !is_first && version < LANDMARK_EVERY {
             return (0, 0);
+        }
+        let Some((below, landmark)) = self.landmark(older) else {
+            return (0, 1);
         };
-        let far = self.get(parent.jump).and_then(|near| {
+        if !is_first && version % LANDMARK_EVERY != 0 {
+            return (below, 0);
+        }
+        let far = self.get(landmark.jump).and_then(|near| {
             let span = near.depth.checked_sub(self.get(near.jump)?.depth)?;
-            (parent.depth.checked_sub(near.depth)? == span).then_some(near.jump)
+            (landmark.depth.checked_sub(near.depth)? == span).then_some(near.jump)
         });
-        (far.unwrap_or(older), parent.depth.saturating_add(1))
+        (far.unwrap_or(below), landmark.depth.saturating_add(1))
+    }
+
+    /// The newest landmark from an entry downwards, if it is still here.
+    fn landmark(&self, from: u64) -> Option<(u64, &Old)> {
+        let mut number = from;
+        loop {
+            let entry = self.get(number)?;
+            if entry.depth > 0 {
+                return Some((number, entry));
+            }
+            number = if entry.jump > 0 {
+                entry.jump
+            } else {
+                entry.slot.older
+            };
+        }
     }
 
     /// Takes the oldest entry away if it was superseded at or before `line`.
@@ -259,15 +291,25 @@ mod tests {
         }
     }
 
+    /// The next version of a key: of one that lives on, or of one that goes and comes.
+    fn next(newest: &Slot, main: i64, older: u64, lives: bool) -> Slot {
+        let number = if lives { newest.version + 1 } else { main % 2 };
+        Slot {
+            version: number,
+            ..version(main, older)
+        }
+    }
+
     #[test]
     fn each_of_many_versions_is_found_and_dropped_ones_are_not() {
-        for base in [1, 31, 2047, 2048, 131_071, 131_072] {
+        let bases = [1, 31, 2047, 2048, 131_071, 131_072];
+        for (base, lives) in bases.into_iter().flat_map(|it| [(it, true), (it, false)]) {
             let mut history = History::starting_at(base);
             let mut newest = version(1, 0);
             let mut pins = Vec::new();
             for main in 2..6000 {
                 let older = history.push(newest, main);
-                newest = version(main, older);
+                newest = next(&newest, main, older, lives);
                 if main % 1000 == 0 {
                     pins.push((history.clone(), newest));
                 }
@@ -290,26 +332,50 @@ mod tests {
 
     #[test]
     fn a_version_among_many_takes_few_steps() {
-        let mut history = History::starting_at(1);
-        let mut newest = version(1, 0);
-        for main in 2..100_000 {
-            let older = history.push(newest, main);
-            newest = version(main, older);
+        for lives in [true, false] {
+            let mut history = History::starting_at(1);
+            let mut newest = version(1, 0);
+            for main in 2..100_000 {
+                let older = history.push(newest, main);
+                newest = next(&newest, main, older, lives);
+            }
+            for wanted in [17, 4_711, 31_002, 77_777] {
+                let steps = steps(&history, &newest, wanted);
+                assert!(steps < 80, "{steps} to {wanted}");
+            }
         }
+    }
+
+    /// How many entries are looked at on the way to a version.
+    fn steps(history: &History, newest: &Slot, wanted: i64) -> u32 {
         let (mut number, mut steps) = (newest.older, 0);
         while let Some(entry) = history.get(number) {
             steps += 1;
+            if entry.slot.modified <= wanted {
+                break;
+            }
             let far = history.get(entry.jump).map_or(0, |far| far.slot.modified);
-            number = if far > 17 {
+            number = if far > wanted {
                 entry.jump
             } else {
                 entry.slot.older
             };
-            if entry.slot.modified <= 17 {
-                break;
-            }
         }
-        assert!(steps < 60, "{steps}");
+        steps
+    }
+
+    #[test]
+    fn the_first_versions_of_a_life_are_linked_without_looking_back() {
+        let mut history = History::starting_at(1);
+        let mut newest = version(1, 0);
+        let mut jumps = Vec::new();
+        for main in 2..20 {
+            let older = history.push(newest, main);
+            newest = next(&newest, main, older, true);
+            jumps.push(history.get(older).map_or(0, |it| it.jump));
+        }
+        let expected = [0, 0, 0, 0, 0, 0, 0, 1, 8, 8, 8, 8, 8, 8, 8, 8, 16, 16];
+        assert_eq!(jumps, expected);
     }
 
     #[test]

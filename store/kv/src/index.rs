@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A node that nobody else holds is changed in place, any other is copied first. A copy of a
-//! leaf moves about 4 KiB; a copy of an inner node counts up at most 24 children.
+//! leaf moves about 4 KiB; a copy of an inner node counts up at most 24 children. Keys are shared
+//! until one comes or goes: most copies are made to give a key another value.
 //!
 //! What would surprise: a node's first low key is only a hint. Whatever is below the second
 //! one belongs to the first child.
@@ -44,13 +45,13 @@ enum Node<V> {
 
 #[derive(Debug)]
 struct Leaf<V> {
-    keys: Keys,
+    keys: Arc<Keys>,
     values: Vec<V>,
 }
 
 #[derive(Clone, Debug)]
 struct Inner<V> {
-    keys: Keys,
+    keys: Arc<Keys>,
     live: Vec<u64>,
     nodes: Vec<Arc<Node<V>>>,
 }
@@ -66,7 +67,7 @@ impl<V: Clone> Clone for Leaf<V> {
         let mut values = Vec::with_capacity(self.values.len() + 1);
         values.extend_from_slice(&self.values);
         Self {
-            keys: self.keys.clone(),
+            keys: Arc::clone(&self.keys),
             values,
         }
     }
@@ -76,7 +77,7 @@ impl<V: Value> Index<V> {
     pub(crate) fn new() -> Self {
         Self {
             root: Arc::new(Node::Leaf(Leaf {
-                keys: Keys::default(),
+                keys: Arc::default(),
                 values: Vec::new(),
             })),
         }
@@ -109,7 +110,7 @@ impl<V: Value> Index<V> {
             keys.insert(0, &left.low());
             keys.insert(1, &low);
             self.root = Arc::new(Node::Inner(Inner {
-                keys,
+                keys: Arc::new(keys),
                 live: vec![left.live(), right.live()],
                 nodes: vec![left, right],
             }));
@@ -224,7 +225,7 @@ impl<V: Value> Inner<V> {
     }
 
     fn drop_child(&mut self, at: usize) {
-        self.keys.remove(at);
+        Arc::make_mut(&mut self.keys).remove(at);
         self.live.remove(at);
         self.nodes.remove(at);
     }
@@ -241,12 +242,13 @@ impl<V: Value> Inner<V> {
         let right = Arc::clone(&self.nodes[at + 1]);
         match (Arc::make_mut(&mut self.nodes[at]), right.as_ref()) {
             (Node::Leaf(left), Node::Leaf(right)) => {
-                left.keys.append(&right.keys);
-                left.keys.compress();
+                let keys = Arc::make_mut(&mut left.keys);
+                keys.append(&right.keys);
+                keys.compress();
                 left.values.extend_from_slice(&right.values);
             }
             (Node::Inner(left), Node::Inner(right)) => {
-                left.keys.append(&right.keys);
+                Arc::make_mut(&mut left.keys).append(&right.keys);
                 left.live.extend_from_slice(&right.live);
                 left.nodes.extend(right.nodes.iter().map(Arc::clone));
             }
@@ -270,8 +272,9 @@ fn insert<V: Value>(
             let at = match inner.keys.search(key) {
                 Ok(at) => at,
                 Err(0) => {
-                    inner.keys.remove(0);
-                    inner.keys.insert(0, key);
+                    let keys = Arc::make_mut(&mut inner.keys);
+                    keys.remove(0);
+                    keys.insert(0, key);
                     0
                 }
                 Err(at) => at - 1,
@@ -296,10 +299,11 @@ fn insert_leaf<V: Value>(
         Err(at) => at,
     };
     let last = leaf.values.len();
-    leaf.keys.insert(at, key);
+    let keys = Arc::make_mut(&mut leaf.keys);
+    keys.insert(at, key);
     reserve(&mut leaf.values, 1);
     leaf.values.insert(at, value);
-    let long = leaf.keys.bytes() > KEY_BYTES_MAX && last > 0;
+    let long = keys.bytes() > KEY_BYTES_MAX && last > 0;
     if leaf.values.len() <= LEAF_MAX && !long {
         return (None, None);
     }
@@ -310,7 +314,7 @@ fn insert_leaf<V: Value>(
         leaf.values.len() / 2
     };
     let right = Leaf {
-        keys: leaf.keys.split_off(middle),
+        keys: Arc::new(keys.split_off(middle)),
         values: leaf.values.split_off(middle),
     };
     leaf.values.shrink_to_fit();
@@ -323,7 +327,8 @@ fn insert_child<V: Value>(inner: &mut Inner<V>, at: usize, split: Split<V>) -> O
     let moved = split.right.live();
     let last = inner.nodes.len();
     inner.live[at] -= moved;
-    inner.keys.insert(at + 1, &split.low);
+    let keys = Arc::make_mut(&mut inner.keys);
+    keys.insert(at + 1, &split.low);
     inner.live.insert(at + 1, moved);
     inner.nodes.insert(at + 1, split.right);
     if inner.nodes.len() <= INNER_MAX {
@@ -335,7 +340,7 @@ fn insert_child<V: Value>(inner: &mut Inner<V>, at: usize, split: Split<V>) -> O
         inner.nodes.len() / 2
     };
     let right = Inner {
-        keys: inner.keys.split_off(middle),
+        keys: Arc::new(keys.split_off(middle)),
         live: inner.live.split_off(middle),
         nodes: inner.nodes.split_off(middle),
     };
@@ -348,7 +353,7 @@ fn remove<V: Value>(node: &mut Arc<Node<V>>, key: &[u8]) -> V {
     match Arc::make_mut(node) {
         Node::Leaf(leaf) => {
             let at = leaf.keys.search(key).expect("the caller found it");
-            leaf.keys.remove(at);
+            Arc::make_mut(&mut leaf.keys).remove(at);
             leaf.values.remove(at)
         }
         Node::Inner(inner) => {
@@ -412,7 +417,7 @@ impl<V: Value> Builder<V> {
     pub(crate) fn new() -> Self {
         Self {
             leaf: Leaf {
-                keys: Keys::default(),
+                keys: Arc::default(),
                 values: Vec::new(),
             },
             done: Vec::new(),
@@ -428,14 +433,15 @@ impl<V: Value> Builder<V> {
         if self.leaf.values.is_empty() {
             self.leaf.values.reserve_exact(LEAF_MAX);
         }
-        self.leaf.keys.insert(self.leaf.keys.len(), key);
+        let keys = Arc::make_mut(&mut self.leaf.keys);
+        keys.insert(keys.len(), key);
         self.leaf.values.push(value);
     }
 
     fn close(&mut self) {
         let mut keys = std::mem::take(&mut self.leaf.keys);
         let mut values = std::mem::take(&mut self.leaf.values);
-        keys.compress();
+        Arc::make_mut(&mut keys).compress();
         values.shrink_to_fit();
         self.done.push(Arc::new(Node::Leaf(Leaf { keys, values })));
     }
@@ -463,7 +469,7 @@ fn inner<V: Value>(children: &[Arc<Node<V>>]) -> Arc<Node<V>> {
     }
     keys.compress();
     Arc::new(Node::Inner(Inner {
-        keys,
+        keys: Arc::new(keys),
         live: children.iter().map(|child| child.live()).collect(),
         nodes: children.to_vec(),
     }))

@@ -33,7 +33,7 @@ mod streams;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use holm_base::{Revision, Term};
 use holm_local_first::{
     Applied, Chain, Change, Charter, Conflict, Dot, Exists, Hlc, Intake, Island, Mark, Proposal,
@@ -106,6 +106,8 @@ pub(crate) struct Isle {
     changes: Vec<Change>,
     /// What is left of the update of leases that end.
     room: Room,
+    /// Own updates are written here, so that many share an allocation.
+    block: BytesMut,
     /// What was taken in since it was last asked for.
     applied: Vec<Applied>,
     /// Updates that are on their way through the log, as they were read before that.
@@ -161,6 +163,7 @@ impl Isle {
             unix_ms: 0,
             changes: Vec::new(),
             room: Room::default(),
+            block: BytesMut::with_capacity(streams::BLOCK),
             applied: Vec::new(),
             expected: Expected::default(),
             conflicts,
@@ -274,23 +277,6 @@ impl Isle {
         self.digests
             .note_touched(store, &mut self.touched, has_kept);
         self.originate(store);
-    }
-
-    /// What was changed is an update.
-    fn originate(&mut self, store: &Store) {
-        if self.changes.is_empty() {
-            return;
-        }
-        let changes = std::mem::take(&mut self.changes);
-        let sealed = self.island.originate(changes, self.unix_ms);
-        let (revision, vector) = (store.root().revision(), self.island.vector());
-        self.written.note(revision, sealed.update.dot, vector);
-        self.keep(sealed);
-    }
-
-    fn keep(&mut self, sealed: Sealed) {
-        self.streams.push(sealed.update.dot, sealed.bytes.clone());
-        self.applied.push(Applied::Update(sealed));
     }
 
     /// A client's command writes a key. Gives the record's mark.

@@ -10,7 +10,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::clock::Hlc;
 use crate::counter::Delta;
@@ -213,6 +213,17 @@ impl Island {
 
     /// Makes the next update of this site, which has seen all that is here, and takes it in.
     pub fn originate(&mut self, changes: Vec<Change>, unix_ms: u64) -> Sealed {
+        self.originate_in(changes, unix_ms, &mut BytesMut::new())
+    }
+
+    /// As [`Island::originate`], in the memory of `out`, which is empty before and after: what is
+    /// made one after the other shares it.
+    pub fn originate_in(
+        &mut self,
+        changes: Vec<Change>,
+        unix_ms: u64,
+        out: &mut BytesMut,
+    ) -> Sealed {
         let none = Tip::default();
         let before = self.tips.get(&self.slot).unwrap_or(&none);
         let update = Update {
@@ -227,7 +238,7 @@ impl Island {
             is_reissued: false,
             changes,
         };
-        let sealed = Sealed::new(update, &before.deps);
+        let sealed = Sealed::new_in(update, &before.deps, out);
         self.take(&sealed);
         sealed
     }

@@ -213,9 +213,16 @@ impl Sealed {
     /// bytes: one longer than [`UPDATE_MAX`] would be read nowhere.
     #[must_use]
     pub fn new(update: Update, before: &Vector) -> Self {
+        Self::new_in(update, before, &mut BytesMut::new())
+    }
+
+    /// As [`Sealed::new`], in the memory of `out`, which is empty before and after: updates that
+    /// are made one after the other share it.
+    pub(crate) fn new_in(update: Update, before: &Vector, out: &mut BytesMut) -> Self {
+        assert!(out.is_empty(), "what was written before was split off");
         let is_full = update.dot.seq % FULL_EVERY == 1;
         let bodies: usize = update.changes.iter().map(size_hint).sum();
-        let mut out = BytesMut::with_capacity(256 + bodies);
+        out.reserve(256 + bodies);
         out.put_bytes(0, HEAD);
         out.put_u8(VERSION);
         out.put_u8(update.dot.slot.value());
@@ -226,14 +233,14 @@ impl Sealed {
         out.put_u64_le(update.hlc.value());
         out.put_slice(&update.prev.0);
         if is_full {
-            update.deps.encode(&mut out);
+            update.deps.encode(out);
         } else {
-            update.deps.since(before).encode(&mut out);
+            update.deps.since(before).encode(out);
         }
         let count = u16::try_from(update.changes.len());
         out.put_u16_le(count.expect("its changes were counted before they were made"));
         for change in &update.changes {
-            encode_change(change, &mut out);
+            encode_change(change, out);
         }
         let length = u32::try_from(out.len() - HEAD).expect("an update is short");
         let sum = crc32c::crc32c(&out[HEAD..]);
@@ -242,7 +249,7 @@ impl Sealed {
         let chain = hash(&out[HEAD..]);
         Self {
             update,
-            bytes: out.freeze(),
+            bytes: out.split().freeze(),
             chain,
         }
     }

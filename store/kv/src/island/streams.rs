@@ -7,9 +7,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use holm_local_first::{Dot, Slot, Vector};
+use holm_local_first::{Applied, Dot, Sealed, Slot, Vector};
 
+use super::Isle;
 use crate::layout::count;
+use crate::store::Store;
+
+/// Own updates share allocations of this size.
+pub(super) const BLOCK: usize = 64 << 10;
 
 /// Updates of one slot that are kept, dense from the first.
 #[derive(Debug, Default)]
@@ -105,6 +110,27 @@ impl Streams {
         });
         let found: Vec<Bytes> = found.cloned().collect();
         (!found.is_empty()).then_some(found)
+    }
+}
+
+impl Isle {
+    /// What was changed is an update.
+    pub(super) fn originate(&mut self, store: &Store) {
+        if self.changes.is_empty() {
+            return;
+        }
+        let changes = std::mem::take(&mut self.changes);
+        let sealed = self
+            .island
+            .originate_in(changes, self.unix_ms, &mut self.block);
+        let (revision, vector) = (store.root().revision(), self.island.vector());
+        self.written.note(revision, sealed.update.dot, vector);
+        self.keep(sealed);
+    }
+
+    pub(super) fn keep(&mut self, sealed: Sealed) {
+        self.streams.push(sealed.update.dot, sealed.bytes.clone());
+        self.applied.push(Applied::Update(sealed));
     }
 }
 
