@@ -117,11 +117,12 @@ impl Exchange {
     ) {
         self.waiting.unix_ms = unix_ms;
         let mut next = self.came(slot) + 1;
-        // What is known of another beginning than this site's is of no use.
+        // What does not join on to what is here is of no use: that went back, or on without it.
         let seq = self.ahead.vector().seq(slot);
+        let joins = |run: &Run| run.first <= seq + 1 && run.last() >= seq;
         self.waiting
             .runs
-            .retain(|of, run| *of != slot || run.first <= seq + 1);
+            .retain(|of, run| *of != slot || joins(run));
         for bytes in updates {
             let Some(dot) = dot_of(&bytes).filter(|dot| dot.slot == slot) else {
                 effects.push(Effect::Note(Note::Refused(from)));
