@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use holm_rehearse::{Feedback, Options, Report, Scenario, parse, replay, run};
+use holm_rehearse::{Feedback, Options, Report, Scenario, parse_beside, replay, run};
 use sha2::{Digest, Sha256};
 use validate::Pricing;
 
@@ -28,6 +28,7 @@ Examples:
   holm rehearse scenarios/three-sites.toml --costs bench/costs/two-core.toml    work costs what it cost there
   holm rehearse --validate --costs bench/costs/two-core.toml    is the model within 15 % of what was real?
   holm rehearse scenarios/hunt-members.toml --explore 10m   hunt for a broken promise
+  holm rehearse scenarios/hunt-streams.toml --runs 1000     hunt through streams: each row once, whatever ends
   holm rehearse scenarios/hunt-members.toml --tape hunt-members-25fdfea6.tape --step
   holm rehearse --recorded steps                            replay what `holm up --record steps` recorded
 
@@ -184,7 +185,12 @@ fn read(file: &Path, sets: &[(String, String)]) -> Result<Scenario> {
     let name = file.display().to_string();
     let text =
         std::fs::read_to_string(file).with_context(|| format!("read the scenario {name}"))?;
-    Ok(parse(&text, &name, sets)?)
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let beside = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    Ok(parse_beside(&text, &name, sets, &beside)?)
 }
 
 fn say(said: &str) -> Result<()> {

@@ -97,6 +97,34 @@ pub fn once(sink: &str, found: &[u8], wanted: &[u8]) -> Result<(), Violation> {
     }
 }
 
+/// How many rows came, were late, and had no value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rows that came.
+    pub rows: u64,
+    /// Those of them that were late.
+    pub late: u64,
+    /// And those that were set aside.
+    pub diverted: u64,
+}
+
+/// Holds what a stream counted against what an undisturbed run counts.
+///
+/// # Errors
+///
+/// If they differ.
+pub fn counted(stream: &str, told: Counts, wanted: Counts) -> Result<(), Violation> {
+    if told == wanted {
+        return Ok(());
+    }
+    let place = format!("{stream}: {told:?}, wanted {wanted:?}");
+    Err(Violation::new(
+        ONCE,
+        "rows are counted as in an undisturbed run",
+        place,
+    ))
+}
+
 /// A watermark behind a record, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
@@ -202,6 +230,21 @@ mod tests {
             .expect_err("a row is missing")
             .place;
         assert_eq!(place, "s: line 2 is nothing, wanted b");
+    }
+
+    #[test]
+    fn a_row_that_is_counted_twice_is_found() {
+        let wanted = Counts {
+            rows: 3,
+            late: 1,
+            diverted: 0,
+        };
+        assert_eq!(counted("s", wanted, wanted), Ok(()));
+        let told = Counts { rows: 4, ..wanted };
+        assert_eq!(
+            rule(counted("s", told, wanted)),
+            "rows are counted as in an undisturbed run"
+        );
     }
 
     #[test]

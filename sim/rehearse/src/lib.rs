@@ -118,7 +118,7 @@ pub use holm_virtual::TapeError;
 pub use options::{Feedback, Options, Progress, Silent};
 pub use refusal::Refusal;
 pub use report::{Failure, Report};
-pub use scenario::{Purpose, Scenario, parse};
+pub use scenario::{Beside, Purpose, Scenario, parse, parse_beside};
 pub use solve::{FEW, MANY, SITES, solve};
 pub use statistics::{Interval, Ratio, Verdict};
 pub use validate::{Counts, Modelled, Share, model};

@@ -124,6 +124,9 @@ impl Scenario {
                 Chances::usual()
             };
             self.length = Length::Choices(20_000);
+            if self.has_streams() {
+                self.informative.0 = self.informative.0.min(20);
+            }
             for stream in &mut self.streams {
                 let rows = &mut Arc::make_mut(stream).source.rows;
                 *rows = Some(rows.unwrap_or(400).min(400));
@@ -188,6 +191,9 @@ impl Scenario {
     }
 }
 
+/// Reads a file that a scenario names, or says why not.
+pub type Beside<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
 /// Reads a scenario.
 ///
 /// `file` is what refusals call it. `sets` are paths and values that override the text, such as
@@ -197,18 +203,30 @@ impl Scenario {
 ///
 /// The first thing that cannot be run, with its line and what to do.
 pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenario, Refusal> {
+    let none = |name: &str| Err(format!("{name} is not read here"));
+    parse_beside(text, file, sets, &none)
+}
+
+/// Reads a scenario that may name files, each of which `beside` reads.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_beside(
+    text: &str,
+    file: &str,
+    sets: &[(String, String)],
+    beside: Beside<'_>,
+) -> Result<Scenario, Refusal> {
     if text.len() > TEXT_MAX {
         return Err(refuse(file, 1, "a scenario has at most 1 MiB"));
     }
     let mut top = tree::read(text, file, sets)?;
     format(&mut top)?;
-    let name = top.need("name")?;
-    let name = top.text(name, "name")?;
-    let why = top.need("why")?;
-    let why = top.text(why, "why")?;
+    let (name, why) = (said(&mut top, "name")?, said(&mut top, "why")?);
     let mut run = top.table("run")?;
     let purpose = purpose(&top, run.as_mut())?;
-    let parts = parts::read(&mut top, purpose)?;
+    let parts = parts::read(&mut top, purpose, beside)?;
     let clients = load::clients(&mut top, &parts)?;
     let faults = load::faults(&mut top, &parts)?;
     let chances = load::chances(&mut top, &parts)?;
@@ -218,6 +236,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
         without_goals(&top, &goals)?;
     }
     let promises = promise::read(&mut top, &parts, &faults)?;
+    let identity = identity(text, sets, &parts.streams);
     let mut keyspaces = parts.keyspaces.into_iter();
     let keyspace = keyspaces.next().expect("there is one at least");
     let mut scenario = Scenario {
@@ -258,7 +277,7 @@ pub fn parse(text: &str, file: &str, sets: &[(String, String)]) -> Result<Scenar
         promises: of_keyspace(&promises, 0),
         costs: None,
         has_generator: false,
-        identity: identity(text, sets),
+        identity,
     };
     if let Some(run) = run {
         run_table(run, &mut scenario)?;
@@ -284,6 +303,11 @@ fn ends(top: &Table, scenario: &Scenario, clients: &Numbered<Clients>) -> Result
         return Err(top.refuse(1, what));
     }
     Ok(())
+}
+
+fn said(top: &mut Table, key: &'static str) -> Result<String, Refusal> {
+    let value = top.need(key)?;
+    top.text(value, key)
 }
 
 fn format(top: &mut Table) -> Result<(), Refusal> {
@@ -347,11 +371,14 @@ fn of_keyspace<T: Clone>(all: &[(usize, T)], at: usize) -> Vec<T> {
     own.map(|(_, one)| one.clone()).collect()
 }
 
-fn identity(text: &str, sets: &[(String, String)]) -> [u8; 32] {
+fn identity(text: &str, sets: &[(String, String)], streams: &[Arc<Stream>]) -> [u8; 32] {
     let mut sha = Sha256::new();
     sha.update(text.as_bytes());
     for (path, value) in sets {
         sha.update(format!("\n--set {path}={value}").as_bytes());
+    }
+    for stream in streams {
+        sha.update(&stream.job.description);
     }
     sha.finalize().into()
 }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holm_base::{NodeId, Prng, RequestId, Time, WriteId};
+use holm_check::streams::Counts;
 use holm_connect::{
     Feed, FileSink, Format, Key, KeyspaceSink, Reader, Sink, SinkError, Source, Taken, Unfed, fed,
 };
@@ -55,7 +56,7 @@ impl Setup {
         Settings {
             credit_bytes: 8 << 10,
             piece_bytes: 2 << 10,
-            pending_rows_max: 64,
+            pending_rows_max: 8,
             snapshot_interval_ms: 20,
             log: holm_durable::Config {
                 segment_bytes: 2 << 10,
@@ -190,10 +191,17 @@ impl Mill {
         self.state.as_ref().ok().map(|it| it.flow.keeper().mark(0))
     }
 
-    /// Rows that came, late ones among them.
-    pub(crate) fn counts(&self) -> (u64, u64) {
+    /// What it counted of rows.
+    pub(crate) fn counts(&self) -> Counts {
         let counts = self.state.as_ref().map(|it| it.flow.keeper().counts());
-        counts.map_or((0, 0), |counts| (counts.rows, counts.late))
+        counts.map_or_else(
+            |_failed| Counts::default(),
+            |counts| Counts {
+                rows: counts.rows,
+                late: counts.late,
+                diverted: counts.diverted,
+            },
+        )
     }
 
     /// How it stands, in words.

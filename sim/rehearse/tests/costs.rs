@@ -214,6 +214,9 @@ fn scenarios_that_do_what_has_no_price_are_refused() {
         let why = loaded(&text).charge(costs()).expect_err(what);
         assert!(why.contains(what) && why.contains("test.toml"), "{why}");
     }
+    let streams = include_str!("../../../scenarios/streams-power.toml");
+    let why = loaded(streams).charge(costs()).expect_err("streams");
+    assert!(why.contains("no measure of streams"), "{why}");
     let some = SITES.replace("[[link]]", "[[site]]\nnames = \"d\"\n[[link]]");
     assert!(
         loaded(&some).costs_wanted().is_err(),

@@ -1,6 +1,6 @@
 //! Streams in scenarios: what is refused, what a run shows, and that a tape is a run.
 
-use holm_rehearse::{Options, Report, Silent, parse, replay, run};
+use holm_rehearse::{Options, Report, Silent, parse, parse_beside, replay, run};
 
 const STREAM: &str = r#"
 [[stream]]
@@ -82,6 +82,25 @@ fn what_streams_have_not_is_refused_by_name() {
         let said = with(from, to);
         assert!(said.contains(wanted), "{to}: {said}");
     }
+}
+
+#[test]
+fn queries_may_stand_in_a_file_beside_the_scenario() {
+    let whole = scenario(HUNT, "");
+    let (head, rest) = whole.split_once("sql = '''").expect("it has queries");
+    let (sql, tail) = rest.split_once("'''").expect("they end");
+    let text = format!("{head}sql = {{ file = \"load.sql\" }}{tail}");
+    let beside = |name: &str| match name {
+        "load.sql" => Ok(sql.to_owned()),
+        other => Err(format!("{other} is not there")),
+    };
+    parse_beside(&text, "s.toml", &[], &beside).expect("it is there");
+    let other = text.replace("load.sql", "other.sql");
+    let refusal = parse_beside(&other, "s.toml", &[], &beside).expect_err("it is not there");
+    assert_eq!(
+        refusal.to_string(),
+        "s.toml:16: sql: other.sql is not there"
+    );
 }
 
 #[test]

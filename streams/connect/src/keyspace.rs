@@ -442,6 +442,15 @@ impl KeyspaceSink {
         SinkError::failed(&self.name, reason)
     }
 
+    /// The marker was moved between the look at it and the put.
+    fn overtaken(&self) -> SinkError {
+        SinkError::Unavailable {
+            sink: self.name.clone(),
+            reason: "a put that was given up was carried out late".to_owned(),
+            retry: RETRY,
+        }
+    }
+
     fn key(&self, rows: &Batch, row: usize) -> Vec<u8> {
         let mut key = self.prefix.clone();
         for (at, column) in self.keys.iter().enumerate() {
@@ -506,7 +515,7 @@ impl Sink for KeyspaceSink {
             .keyspace
             .put_if((&self.marker, before.as_deref()), &puts);
         if !taken.map_err(|error| self.failed(error))? {
-            return Err(self.taken_over());
+            return Err(self.overtaken());
         }
         (self.at, self.is_sure) = (Some(ours), true);
         Ok(next.checked_sub(1))
@@ -530,7 +539,9 @@ impl Sink for KeyspaceSink {
             self.is_sure = false;
             let done = self.keyspace.put_if((&self.marker, Some(&before)), &puts);
             if !done.map_err(|error| self.failed(error))? {
-                return Err(self.taken_over());
+                // Another's marker ends it; one of ours was moved by a put that was given up.
+                self.make_sure()?;
+                return Err(self.overtaken());
             }
             (self.at, self.is_sure) = (Some(after), true);
             from += count;

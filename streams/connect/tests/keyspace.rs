@@ -220,6 +220,70 @@ fn who_was_taken_over_stops() {
     assert!(refused.contains("no marker of ours"), "{refused}");
 }
 
+/// A keyspace that carries out a put when it has answered the next question.
+#[derive(Debug)]
+struct Tardy {
+    store: Shaky,
+    is_late: bool,
+    late: Option<Late>,
+}
+
+type Late = (Vec<u8>, Option<Vec<u8>>, Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Keyspace for Tardy {
+    fn value(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, KeyspaceError> {
+        let value = self.store.value(key);
+        if let Some((key, guard, puts)) = self.late.take() {
+            self.store.put_if((&key, guard.as_deref()), &puts)?;
+        }
+        value
+    }
+
+    fn all(&mut self, prefix: &[u8]) -> Result<(Vec<Change>, i64), KeyspaceError> {
+        self.store.all(prefix)
+    }
+
+    fn watch(&mut self, prefix: &[u8], from: i64) -> Result<(), KeyspaceError> {
+        self.store.watch(prefix, from)
+    }
+
+    fn changes(&mut self, wait: Duration) -> Result<Vec<Change>, KeyspaceError> {
+        self.store.changes(wait)
+    }
+
+    fn put_if(
+        &mut self,
+        (key, guard): (&[u8], Option<&[u8]>),
+        puts: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<bool, KeyspaceError> {
+        self.is_late = !self.is_late;
+        if self.is_late {
+            return self.store.put_if((key, guard), puts);
+        }
+        self.late = Some((key.to_vec(), guard.map(<[u8]>::to_vec), puts.to_vec()));
+        Err(KeyspaceError::Unavailable("deadline exceeded".into()))
+    }
+}
+
+#[test]
+fn a_put_that_is_carried_out_late_stops_nothing() {
+    let store = Shaky::new(1, false);
+    let tardy = Tardy {
+        store: store.clone(),
+        is_late: false,
+        late: None,
+    };
+    let fields = [field("k"), field("n")];
+    let mut sink = KeyspaceSink::new(Box::new(tardy), "out/", "at", &fields, &[0]);
+    assert_eq!(again(|| sink.begin()), Ok(None));
+    for at in 0..10 {
+        let first = u64::try_from(at).unwrap();
+        again(|| sink.put(first, &rows(at, at + 1))).unwrap();
+    }
+    assert_eq!(store.store().values[&b"at"[..]], b"1 10");
+    assert_eq!(store.store().values.len(), 11);
+}
+
 /// All rows from here on.
 fn read(source: &mut KeyspaceSource, credit: usize) -> Vec<(String, Position)> {
     let mut found = Vec::new();

@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::scratch::Digest;
 
 /// Groups that must be whole: each number has a patch or a waiver.
-const WHOLE: [(&str, u32); 5] = [("R", 32), ("E", 13), ("L", 29), ("C", 11), ("S", 10)];
+const WHOLE: [(&str, u32); 5] = [("R", 32), ("E", 13), ("L", 29), ("C", 11), ("S", 16)];
 /// The letters of all groups.
 const GROUPS: [&str; 6] = ["R", "E", "K", "L", "C", "S"];
 

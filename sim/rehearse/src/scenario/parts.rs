@@ -9,7 +9,7 @@ use super::islands::{self, Islands};
 use super::quantity::{bandwidth, distribution, duration, share, span, split, whole};
 use super::streams::{self, Stream};
 use super::tree::{Kind, Table, Value};
-use super::{Purpose, count};
+use super::{Beside, Purpose, count};
 use crate::refusal::Refusal;
 use crate::site::Engine;
 
@@ -146,7 +146,11 @@ pub(crate) fn read_sites(
     names.iter().map(find).collect()
 }
 
-pub(crate) fn read(top: &mut Table, purpose: Purpose) -> Result<Parts, Refusal> {
+pub(crate) fn read(
+    top: &mut Table,
+    purpose: Purpose,
+    beside: Beside<'_>,
+) -> Result<Parts, Refusal> {
     let disks = disks(top)?;
     let clocks = clocks(top)?;
     let mut sites = Vec::new();
@@ -164,7 +168,7 @@ pub(crate) fn read(top: &mut Table, purpose: Purpose) -> Result<Parts, Refusal> 
             format!("a scenario has at most {NODES_MAX} nodes"),
         ));
     }
-    let streams = streams::read(top, &sites)?;
+    let streams = streams::read(top, &sites, beside)?;
     if !streams.is_empty() {
         streams::alone(top, &sites)?;
     }

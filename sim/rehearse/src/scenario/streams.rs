@@ -12,7 +12,7 @@ use holm_virtual::Quantiles;
 use super::parts::{Site, read_sites, spans};
 use super::quantity::{duration, frequency_milli, share, whole};
 use super::tree::{Kind, Table, Value};
-use super::{count, read as quantity};
+use super::{Beside, count, read as quantity};
 use crate::refusal::Refusal;
 
 const STREAMS_MAX: usize = 16;
@@ -64,11 +64,15 @@ pub(crate) enum Outlet {
     },
 }
 
-pub(super) fn read(top: &mut Table, sites: &[Site]) -> Result<Vec<Arc<Stream>>, Refusal> {
+pub(super) fn read(
+    top: &mut Table,
+    sites: &[Site],
+    beside: Beside<'_>,
+) -> Result<Vec<Arc<Stream>>, Refusal> {
     let mut streams: Vec<Arc<Stream>> = Vec::new();
     for table in top.tables("stream")? {
         let line = table.line;
-        let one = stream(table, sites)?;
+        let one = stream(table, sites, beside)?;
         if streams.iter().any(|other| other.name == one.name) {
             return Err(top.refuse(line, format!("stream {} is declared twice", one.name)));
         }
@@ -105,7 +109,7 @@ pub(super) fn alone(top: &mut Table, sites: &[Site]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn stream(mut table: Table, sites: &[Site]) -> Result<Stream, Refusal> {
+fn stream(mut table: Table, sites: &[Site], beside: Beside<'_>) -> Result<Stream, Refusal> {
     let name = table.need("name")?;
     let name = table.text(name, "name")?;
     if let Some(value) = table.take("wait") {
@@ -118,7 +122,7 @@ fn stream(mut table: Table, sites: &[Site]) -> Result<Stream, Refusal> {
         return Err(table.refuse(line, "site: a stream runs at one site"));
     };
     let sql = table.need("sql")?;
-    let (line, text) = (sql.line, table.text(sql, "sql")?);
+    let (line, text) = (sql.line, text(&table, sql, beside)?);
     let source = table.need("source")?;
     let source = feeding(&table, source)?;
     let sink = match table.take("sink") {
@@ -140,6 +144,20 @@ fn stream(mut table: Table, sites: &[Site]) -> Result<Stream, Refusal> {
         source,
         sink,
     })
+}
+
+/// Queries as they stand in the scenario, or in a file beside it.
+fn text(outer: &Table, value: Value, beside: Beside<'_>) -> Result<String, Refusal> {
+    if let Kind::Text(text) = value.kind {
+        return Ok(text);
+    }
+    let mut table = inner(outer, value, "sql")?;
+    let name = table.need("file")?;
+    let line = name.line;
+    let name = table.text(name, "file")?;
+    let found = beside(&name).map_err(|why| table.refuse(line, format!("sql: {why}")))?;
+    table.finish()?;
+    Ok(found)
 }
 
 /// The columns that name a row in a keyspace.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holm_check::Violation;
-use holm_check::streams::{Mark, Times, bounded, logged, once, watermark};
+use holm_check::streams::{Counts, Mark, Times, bounded, counted, logged, once, watermark};
 use holm_connect::{Format, Reader, write};
 use holm_engine::{Plan, Several};
 use holm_lanes::Batch;
@@ -117,6 +117,20 @@ impl<'a> Oracle<'a> {
         self.mark = Some(self.mark.map_or(mark, |before| before.max(mark)));
     }
 
+    /// What it counted; lines that were no rows do not come here.
+    fn counts(&self) -> Counts {
+        let mut all = Counts {
+            rows: self.run.rows(),
+            ..Counts::default()
+        };
+        for query in 0..self.run.queries() {
+            let own = self.run.counts(query);
+            all.late += own.late;
+            all.diverted += own.diverted;
+        }
+        all
+    }
+
     /// The watermark that the rows so far make.
     fn mark(&self) -> i64 {
         self.mark.unwrap_or_else(|| self.run.mark(0))
@@ -124,7 +138,12 @@ impl<'a> Oracle<'a> {
 }
 
 /// Judges a stream at the end of a run.
-pub(crate) fn judge(setup: &Setup, seen: &Seen, sender: &Sender, deck: &Deck) -> Vec<Violation> {
+pub(crate) fn judge(
+    setup: &Setup,
+    (seen, told): (&Seen, Counts),
+    sender: &Sender,
+    deck: &Deck,
+) -> Vec<Violation> {
     let stream = &*setup.stream;
     let name = &stream.name;
     let mut oracle = Oracle::new(stream);
@@ -150,6 +169,7 @@ pub(crate) fn judge(setup: &Setup, seen: &Seen, sender: &Sender, deck: &Deck) ->
     let mut found: Vec<Violation> = seen.found.clone();
     found.extend(logged(name, &times).err());
     found.extend(sinks(stream, &oracle.out, deck));
+    found.extend(counted(name, told, oracle.counts()).err());
     found.extend(watermark(name, &marks).err());
     found.extend(restarts(name, seen, &marks).err());
     let settings = setup.settings();

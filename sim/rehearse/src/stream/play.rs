@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use holm_base::{NodeId, Time};
 use holm_check::Violation;
+use holm_check::streams::Counts;
 use holm_virtual::{
     ClockSpec, FaultPlan, Halted, LinkSpec, Moment, NodeSpec, Order, Place, Quantiles, Report,
     Tape, Work, World, WorldSpec,
@@ -645,11 +646,13 @@ impl<'a> StreamRun<'a> {
         }
         for side in &self.sides {
             let deck = self.world.shelf(side.node).clone();
+            let node = self.world.node(side.node);
+            let counts = node.map_or_else(Counts::default, Mill::counts);
+            let seen = (&side.seen, counts);
             self.found
-                .extend(judge(&side.setup, &side.seen, &side.sender, &deck));
-            let (rows, late) = self.world.node(side.node).map_or((0, 0), Mill::counts);
+                .extend(judge(&side.setup, seen, &side.sender, &deck));
             let figures = &mut self.figures.streams;
-            figures.rows = (figures.rows.0 + rows, figures.rows.1 + late);
+            figures.rows = (figures.rows.0 + counts.rows, figures.rows.1 + counts.late);
             if self.scenario.purpose == Purpose::Timed {
                 let (all, there) = complete(&side.setup.stream, &side.sender, &deck);
                 figures.results = (figures.results.0 + all, figures.results.1 + there);
