@@ -243,6 +243,10 @@ impl Keyspace for Tardy {
         self.store.all(prefix)
     }
 
+    fn all_at(&mut self, prefix: &[u8], revision: i64) -> Result<Vec<Change>, KeyspaceError> {
+        self.store.all_at(prefix, revision)
+    }
+
     fn watch(&mut self, prefix: &[u8], from: i64) -> Result<(), KeyspaceError> {
         self.store.watch(prefix, from)
     }
