@@ -447,10 +447,10 @@ impl<'a> StreamRun<'a> {
         }
         for at in 0..self.sides.len() {
             let side = &mut self.sides[at];
-            let ends = self.world.ends(side.node);
+            let (ends, now) = (self.world.ends(side.node), self.world.now());
             if ends > side.ends {
                 side.ends = ends;
-                side.down.get_or_insert(self.world.now());
+                side.down = side.down.or(Some(now));
                 side.sender.broken();
                 side.taken.clear();
                 side.has_ended = false;
