@@ -349,6 +349,15 @@ mod tests {
     }
 
     #[test]
+    fn tests_of_a_plane_may_use_the_simulator() {
+        let dev = "[dev-dependencies]\nholm-virtual.workspace = true\n";
+        let tree = krate(lawful(), "streams/runner", 3, dev);
+        assert!(!complaints(&tree).contains("holm-runner"));
+        let tree = krate(lawful(), "streams/runner", 3, &dev.replace("dev-", ""));
+        assert!(complaints(&tree).contains("W1: holm-runner"));
+    }
+
+    #[test]
     fn a_pure_layer_takes_only_listed_crates() {
         let tree = krate(
             lawful(),

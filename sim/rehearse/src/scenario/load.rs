@@ -111,13 +111,15 @@ const USUAL: [(&str, u32, u32); 11] = [
 ];
 
 /// The same where there are streams, of which each is one process.
-const OF_STREAMS: [(&str, u32, u32); 6] = [
+const OF_STREAMS: [(&str, u32, u32); 7] = [
     ("crash", 12, 8),
     ("power", 4, 4),
     ("pause", 4, 4),
     ("freeze", 2, 2),
     ("sync_fail", 3, 3),
     ("full", 3, 3),
+    // Of two damaged snapshots a stream need not come back.
+    ("flip", 3, 1),
 ];
 
 const RARE: [&str; 5] = ["members", "flip", "full", "suspect", "set_back"];
@@ -547,7 +549,10 @@ fn weights(
         let what = format!("{name} strikes no stream; these do: {known}");
         return Err(table.refuse(line, what));
     }
-    if has(Engine::Store) && weights.iter().any(|one| one.0 == "flip" && one.1 > 0) {
+    if parts.streams.is_empty()
+        && has(Engine::Store)
+        && weights.iter().any(|one| one.0 == "flip" && one.1 > 0)
+    {
         let what = "flip is rehearsed with engine = \"table\" only: leave its weight out";
         return Err(table.refuse(line, what));
     }
@@ -574,7 +579,12 @@ fn weights(
         return Err(table.refuse(line, what));
     }
     let usual = |(name, weight): (&'static str, u32)| {
-        let usual = USUAL.iter().find(|(known, _, _)| *known == name);
+        let all = if parts.streams.is_empty() {
+            &USUAL[..]
+        } else {
+            &OF_STREAMS[..]
+        };
+        let usual = all.iter().find(|(known, _, _)| *known == name);
         (name, weight, usual.map_or(8, |&(_, _, most)| most))
     };
     Ok(weights.into_iter().map(usual).collect())

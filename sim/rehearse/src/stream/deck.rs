@@ -161,6 +161,19 @@ impl Deck {
         self.held().log.as_ref().map_or(0, Log::used)
     }
 
+    /// Damages the newest snapshot, if there is one; whether there is.
+    pub(crate) fn damage(&self) -> bool {
+        let held = self.held();
+        let names = held.storage.names();
+        let prefix = format!("{STREAM}/snapshot-");
+        let mut snapshots = names.iter().filter(|name| name.starts_with(&prefix));
+        let newest = snapshots.rfind(|name| !name.ends_with(".new"));
+        if let Some(newest) = newest {
+            held.storage.patch(newest, ByteCount::new(40), &[0xff; 8]);
+        }
+        newest.is_some()
+    }
+
     /// Something begins, and will end then.
     pub(crate) fn begin(&self, ends: Time, work: Work) {
         self.held().jobs.push((ends, work));

@@ -28,6 +28,9 @@ const PIECE: Place = Place::new("client.piece");
 const AGAIN: Place = Place::new("client.again");
 const REACH: Place = Place::new("sink.delay");
 const FATE: Place = Place::new("sink.fate");
+const FLIP: Place = Place::new("fault.flip");
+/// What a weight of 1 is, of a million ends of a stream.
+const FLIP_SCALE: u32 = 50_000;
 
 /// The most rows of a request.
 pub(super) const ROWS_MOST: usize = 1_024;
@@ -103,6 +106,8 @@ struct Side {
     mark: Option<i64>,
     down: Option<Time>,
     has_ended: bool,
+    /// How often it has ended, as far as was seen.
+    ends: u64,
 }
 
 struct StreamRun<'a> {
@@ -111,6 +116,8 @@ struct StreamRun<'a> {
     sides: Vec<Side>,
     figures: Figures,
     faults: FaultPlan,
+    /// How many snapshots were damaged.
+    flips: u32,
     found: Vec<Violation>,
     reached: Reached,
     healed: Option<Time>,
@@ -203,6 +210,7 @@ impl Side {
             mark: None,
             down: None,
             has_ended: false,
+            ends: 0,
         }
     }
 
@@ -265,6 +273,7 @@ impl<'a> StreamRun<'a> {
             world,
             sides,
             figures,
+            flips: 0,
             found: Vec::new(),
             reached: Reached::default(),
             healed: None,
@@ -436,13 +445,31 @@ impl<'a> StreamRun<'a> {
                 }
             }
         }
-        for side in &mut self.sides {
-            if self.world.node(side.node).is_none() && side.down.is_none() {
-                side.down = Some(self.world.now());
+        for at in 0..self.sides.len() {
+            let side = &mut self.sides[at];
+            let (ends, now) = (self.world.ends(side.node), self.world.now());
+            if ends > side.ends {
+                side.ends = ends;
+                side.down = side.down.or(Some(now));
                 side.sender.broken();
                 side.taken.clear();
                 side.has_ended = false;
+                self.flip(at);
             }
+        }
+    }
+
+    /// A stream has ended; perhaps its newest snapshot turns out damaged.
+    fn flip(&mut self, at: usize) {
+        let (weight, most) = self.scenario.chances.of("flip");
+        let chance = (weight * FLIP_SCALE).min(999_999);
+        let is_hunt = self.scenario.purpose == Purpose::Hunt && self.healed.is_none();
+        let node = self.sides[at].node;
+        if !is_hunt || self.flips >= most || self.world.node(node).is_some() {
+            return;
+        }
+        if self.world.tape_mut().chance(FLIP, chance) && self.world.shelf(node).damage() {
+            self.flips += 1;
         }
     }
 
