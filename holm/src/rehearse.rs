@@ -185,7 +185,7 @@ fn read(file: &Path, sets: &[(String, String)]) -> Result<Scenario> {
     let name = file.display().to_string();
     let text =
         std::fs::read_to_string(file).with_context(|| format!("read the scenario {name}"))?;
-    let folder = file.parent().unwrap_or(Path::new(""));
+    let folder = file.parent().unwrap_or_else(|| Path::new(""));
     let beside = |name: &str| {
         let path = folder.join(name);
         std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
