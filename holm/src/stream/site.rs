@@ -239,29 +239,8 @@ fn described(stream: &Value) -> String {
             number(&stream["diverted"]),
             number(&stream["rows_out"])
         ));
-        for of in list_of(&stream["repeated"]) {
-            lines.push(format!(
-                "repeats      {} of {} came again; {} are remembered, {} forgotten",
-                number(&of["dropped"]),
-                of["table"].as_str().unwrap_or_default(),
-                number(&of["known"]),
-                number(&of["forgotten"])
-            ));
-        }
-        lines.push(format!(
-            "watermark    {}",
-            stream["watermarks"][0].as_str().unwrap_or("none")
-        ));
-        let idle: Vec<&str> = list_of(&stream["idle"])
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
-        if !idle.is_empty() {
-            let idle = idle.join(", ");
-            lines.push(format!(
-                "idle         {idle}: left out of it until there are rows again"
-            ));
-        }
+        lines.extend(list_of(&stream["repeated"]).iter().map(repeats));
+        lines.extend(times(stream));
         lines.push(format!(
             "log          {} records, {} bytes; snapshot at {}, {} bytes",
             number(&stream["records"]),
@@ -281,6 +260,33 @@ fn described(stream: &Value) -> String {
         text("sql").trim().replace('\n', "\n             ")
     ));
     lines.join("\n")
+}
+
+/// Rows of a table that came again.
+fn repeats(of: &Value) -> String {
+    let number = |value: &Value| value.as_u64().map_or_else(String::new, grouped);
+    format!(
+        "repeats      {} of {} came again; {} are remembered, {} forgotten",
+        number(&of["dropped"]),
+        of["table"].as_str().unwrap_or_default(),
+        number(&of["known"]),
+        number(&of["forgotten"])
+    )
+}
+
+/// How far it is, and who is left out of that.
+fn times(stream: &Value) -> Vec<String> {
+    let mark = stream["watermarks"][0].as_str().unwrap_or("none");
+    let mut lines = vec![format!("watermark    {mark}")];
+    let idle = list_of(&stream["idle"]).iter();
+    let idle: Vec<&str> = idle.filter_map(Value::as_str).collect();
+    if !idle.is_empty() {
+        let idle = idle.join(", ");
+        lines.push(format!(
+            "idle         {idle}: left out of it until there are rows again"
+        ));
+    }
+    lines
 }
 
 /// Where the rows of a table are logged, once that was measured.

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use arbtest::arbitrary::{Result, Unstructured};
 use arbtest::arbtest;
-use holm_connect::{Format, Generator, Reader, Recipe, header, rows_of, write};
+use holm_connect::{Beside, Format, Generator, Reader, Recipe, header, rows_of, write};
 use holm_engine::{Limits, Run};
-use holm_lanes::{Batch, Field, Kind};
+use holm_lanes::{Batch, Field, Kind, Values};
 use holm_sql::{Known, parse, plan};
 
 const TABLES: &str = include_str!("queries/tables.txt");
@@ -361,6 +361,17 @@ fn rows_of_noise_are_rows_bad_or_blank() {
         let list = format!("[{}]", json.replace('\n', ","));
         rows_of(list.as_bytes(), &reader).ok();
         rows_of(&bytes, &reader).ok();
+        // What a connector says beside rows stands in each of them, whatever follows it.
+        let noise = [json.as_bytes(), b"\x1e", &bytes].concat();
+        let rows = Beside::of(["key".to_owned()]).before(&[("key", Some("\u{1e}\""))], &noise);
+        let mut names = vec![None; 8];
+        names[3] = Some("key".to_owned());
+        let read = reader.with(&names).read(&rows, 1);
+        let lane = &read.batch.lanes[3];
+        let Values::Text(keys) = lane.values() else {
+            panic!("it is text");
+        };
+        assert!(lane.nulls().is_none() && keys.iter().all(|key| key == "\u{1e}\""));
         Ok(())
     })
     .budget_ms(budget(3_000));
