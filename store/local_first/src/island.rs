@@ -54,13 +54,23 @@ pub enum Intake {
     Wrong(DecodeError),
 }
 
-/// Up to where others have heard of this site's own slot, while they are to hear no more of it.
+/// How far others hear that this site is, while it keeps back what it makes. Of the other slots
+/// too: what is kept back was made before it had more of them, and whoever heard that would take
+/// for stable what something concurrent is still to come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hush {
-    /// The last that was said; number 0 if none was.
-    pub through: Dot,
-    /// Its hash.
-    pub chain: Chain,
+    /// This site's slot.
+    pub slot: Slot,
+    /// Of each slot the newest update that was here, and its hash.
+    pub told: BTreeMap<Slot, (u64, Chain)>,
+}
+
+impl Hush {
+    /// How many updates of this site were ever told of.
+    #[must_use]
+    pub fn through(&self) -> u64 {
+        self.told.get(&self.slot).map_or(0, |it| it.0)
+    }
 }
 
 /// What a site has taken in.
@@ -340,36 +350,43 @@ impl Island {
         self.session = Some(session);
     }
 
-    /// What others have heard of this site's slot, if they are to hear no more.
+    /// What others have heard of this site, if they are to hear no more.
     #[must_use]
     pub const fn hush(&self) -> Option<&Hush> {
         self.hush.as_ref()
     }
 
-    /// Up to where others may hear of this site's slot: all that it has made, but for a hush.
+    /// What a hush keeps to that begins now.
     #[must_use]
-    pub fn said(&self) -> Hush {
-        self.hush.clone().unwrap_or_else(|| {
-            let tip = self.tips.get(&self.slot).cloned().unwrap_or_default();
-            let (slot, seq) = (self.slot, tip.seq);
-            Hush {
-                through: Dot { slot, seq },
-                chain: tip.chain,
-            }
-        })
+    pub fn as_it_is(&self) -> Hush {
+        let tips = self.tips.iter();
+        Hush {
+            slot: self.slot,
+            told: tips
+                .map(|(slot, tip)| (*slot, (tip.seq, tip.chain)))
+                .collect(),
+        }
+    }
+
+    /// The newest update of a slot that others may hear of, and its hash.
+    #[must_use]
+    pub fn told(&self, slot: Slot) -> Option<(u64, Chain)> {
+        let tip = || self.tips.get(&slot).map(|tip| (tip.seq, tip.chain));
+        let hush = self.hush.as_ref();
+        hush.map_or_else(tip, |hush| hush.told.get(&slot).copied())
     }
 
     /// Whether so much of this site's slot is of another story than the one that is here: it is
     /// behind what others were ever told.
     fn is_of_another_story(&self, seq: u64) -> bool {
         let hush = self.hush.as_ref();
-        hush.is_some_and(|hush| seq > hush.through.seq)
+        hush.is_some_and(|hush| seq > hush.through())
     }
 
-    /// Others are to hear of this site's slot up to there: the first time counts, and only of the
-    /// slot that it has.
+    /// Others are to hear of this site up to there: the first time counts, and only under the slot
+    /// that it has.
     pub fn hush_up(&mut self, hush: Hush) {
-        if self.hush.is_none() && hush.through.slot == self.slot {
+        if self.hush.is_none() && hush.slot == self.slot {
             self.hush = Some(hush);
         }
     }

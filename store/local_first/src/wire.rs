@@ -244,7 +244,7 @@ impl Proposal {
             }
             Self::Begin(session) => session.tips.len() * 64,
             Self::Forget(stable) => stable.iter().count() * 11,
-            Self::Hush(_) => 64,
+            Self::Hush(hush) => hush.told.len() * 43,
             Self::Follow(roster) => roster.nodes.values().map(|it| 64 + it.len() * 8).sum(),
             Self::Install { .. }
             | Self::Join { .. }
@@ -455,16 +455,26 @@ fn put_session(out: &mut BytesMut, session: &Session) {
 }
 
 fn put_hush(out: &mut BytesMut, hush: &Hush) {
-    out.put_u8(hush.through.slot.value());
-    put_varint(out, hush.through.seq);
-    out.put_slice(&hush.chain.0);
+    out.put_u8(hush.slot.value());
+    out.put_u8(u8::try_from(hush.told.len()).expect("there are 255 slots"));
+    for (slot, (seq, chain)) in &hush.told {
+        out.put_u8(slot.value());
+        put_varint(out, *seq);
+        out.put_slice(&chain.0);
+    }
 }
 
 fn hush(reader: &mut Reader, what: &'static str) -> Result<Hush, DecodeError> {
-    let (slot, seq) = (reader.slot()?, reader.varint(what)?);
-    let through = Dot { slot, seq };
-    let chain = hash(reader, what)?;
-    Ok(Hush { through, chain })
+    let slot = reader.slot()?;
+    let mut told = BTreeMap::new();
+    for _ in 0..reader.byte(what)? {
+        let of = reader.slot()?;
+        let tip = (reader.varint(what)?, hash(reader, what)?);
+        if told.insert(of, tip).is_some() {
+            return Err(DecodeError::Wrong { what });
+        }
+    }
+    Ok(Hush { slot, told })
 }
 
 fn session(reader: &mut Reader, what: &'static str) -> Result<Session, DecodeError> {

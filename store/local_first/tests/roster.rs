@@ -69,11 +69,8 @@ fn a_charter_comes_back_as_it_was_and_only_newer_tables_count() {
             keys: 300,
         },
         Proposal::Hush(Hush {
-            through: Dot {
-                slot: slot(2),
-                seq: 300,
-            },
-            chain: Chain([4; 32]),
+            slot: slot(2),
+            told: [(slot(2), (300, Chain([4; 32])))].into(),
         }),
         Proposal::Speak,
     ] {

@@ -123,12 +123,13 @@ fn a_question_of_version_2_is_refused() {
 fn a_hush_stays_as_it_is() {
     let mut island = Island::new(slot(3), 2);
     let before = island.encode();
+    let told = [
+        (slot(1), (7, Chain([1; 32]))),
+        (slot(3), (300, Chain([2; 32]))),
+    ];
     let hush = Hush {
-        through: Dot {
-            slot: slot(3),
-            seq: 300,
-        },
-        chain: Chain([2; 32]),
+        slot: slot(3),
+        told: told.into(),
     };
     island.hush_up(hush.clone());
     let mut entries = [BytesMut::new(), BytesMut::new()];

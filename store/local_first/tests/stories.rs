@@ -486,3 +486,32 @@ fn who_keeps_something_back_takes_in_nothing_that_saw_another_story_of_it() {
     assert!(matches!(a.island.judge(&after, 1_000), Intake::Next(_)));
     assert!(a.island.may_join(&session(&b.island)));
 }
+
+#[test]
+fn who_keeps_something_back_says_of_nobody_that_it_has_more() {
+    let (_, mut b) = pair();
+    let (a, _) = pair();
+    let mut a = a.again(&[2, 3]);
+    a.writes();
+    // It has that only after its own.
+    let (third, _) = b.writes();
+    let Intake::Next(sealed) = a.island.judge(&third, 1_000) else {
+        panic!("it is the next");
+    };
+    a.island.take(&sealed);
+    a.step(Input::Applied(Applied::Update(sealed)));
+    a.now = a.now + Duration::from_secs(1);
+    let said = |effects: &[Effect]| {
+        effects.iter().rev().find_map(|effect| match effect {
+            Effect::Send {
+                message: Message::Beat { vector, .. },
+                ..
+            } => Some((vector.seq(slot(1)), vector.seq(slot(2)))),
+            _other => None,
+        })
+    };
+    assert_eq!(said(&a.step(Input::Wake)), Some((2, 0)));
+    let word = b.word();
+    a.told(3, word.clone());
+    assert_eq!(said(&a.told(2, word)), Some((3, 1)), "then both at once");
+}

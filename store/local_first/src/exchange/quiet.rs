@@ -2,7 +2,7 @@
 //! waited, from the first that spoke on, for as long as makes one count as cut off.
 //!
 //! ```text
-//! start ─► Hush in the log: its own number as it was then is said, what it makes is kept back
+//! start ─► Hush in the log: how far it was then is said, what it makes is kept back
 //!       ─► all have spoken, or the first did and time is over ─► Speak in the log ─► all is said
 //! ```
 //!
@@ -50,7 +50,7 @@ impl Exchange {
         }
         self.quiet = Some(Quiet::default());
         if self.taken.hush().is_none() {
-            let hush = self.taken.said();
+            let hush = self.taken.as_it_is();
             self.taken.hush_up(hush.clone());
             self.ahead.hush_up(hush.clone());
             effects.push(Effect::Propose(Proposal::Hush(hush)));
@@ -90,8 +90,9 @@ impl Exchange {
         }
         if self.set_back.is_some() {
             // That was heard meanwhile.
-            let hush = self.taken.said();
-            effects.push(Effect::Propose(Proposal::Hush(hush)));
+            if let Some(hush) = self.taken.hush().cloned() {
+                effects.push(Effect::Propose(Proposal::Hush(hush)));
+            }
             return;
         }
         self.quiet = None;
@@ -100,34 +101,25 @@ impl Exchange {
         self.beat_all(now, effects);
     }
 
-    /// The newest update of a slot that this site tells of, and its hash.
-    pub(super) fn newest(&self, slot: Slot) -> Option<(u64, Chain)> {
-        if slot == self.taken.slot() {
-            let said = self.taken.said();
-            return (said.through.seq > 0).then_some((said.through.seq, said.chain));
-        }
-        let tip = self.taken.tips().get(&slot);
-        tip.map(|tip| (tip.seq, tip.chain))
-    }
-
     /// How far this site says it is: by number, its own newest hash, and each slot's beginning.
     pub(super) fn word(&self) -> (Vector, Chain, Vec<u64>) {
         let mut vector = Vector::new();
         let mut chains = Vec::with_capacity(self.taken.tips().len());
         for slot in self.taken.tips().keys() {
-            if let Some((seq, chain)) = self.newest(*slot) {
+            if let Some((seq, chain)) = self.taken.told(*slot).filter(|it| it.0 > 0) {
                 vector.raise(*slot, seq);
                 chains.push(chain.short());
             }
         }
-        (vector, self.taken.said().chain, chains)
+        let own = self.taken.told(self.taken.slot());
+        (vector, own.map(|it| it.1).unwrap_or_default(), chains)
     }
 
     /// Those of found updates that others may have.
     pub(super) fn shareable(&self, slot: Slot, mut updates: Vec<Bytes>) -> Vec<Bytes> {
         if slot == self.taken.slot() {
-            let through = self.taken.said().through;
-            updates.retain(|it| dot_of(it).is_some_and(|dot| dot.seq <= through.seq));
+            let through = self.taken.told(slot).map_or(0, |it| it.0);
+            updates.retain(|it| dot_of(it).is_some_and(|dot| dot.seq <= through));
         }
         updates
     }

@@ -33,7 +33,7 @@ impl Exchange {
         let own = self.taken.slot();
         let seq = vector.seq(own);
         // What it keeps back nobody has of this story.
-        if seq > self.taken.said().through.seq {
+        if seq > self.taken.told(own).map_or(0, |it| it.0) {
             self.is_set_back(now, Dot { slot: own, seq }, effects);
         }
         let tip = self.taken.tips().get(&from);
@@ -56,10 +56,15 @@ impl Exchange {
         effects: &mut Effects<Effect>,
     ) {
         let said = || vector.iter().zip(chains);
+        let own = self.taken.slot();
         let differs = |((slot, seq), chain): &((Slot, u64), &u64)| {
-            let ours = self
-                .newest(*slot)
-                .filter(|ours| ours.0 == *seq && *slot != from);
+            let tip = self.taken.tips().get(slot).map(|tip| (tip.seq, tip.chain));
+            let ours = if *slot == own {
+                self.taken.told(own)
+            } else {
+                tip
+            };
+            let ours = ours.filter(|ours| ours.0 == *seq && *slot != from);
             ours.is_some_and(|ours| ours.1.short() != **chain)
         };
         let parted = said().find(differs);

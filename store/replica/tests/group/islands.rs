@@ -483,7 +483,7 @@ fn a_site_that_is_started_twice_unheard_keeps_back_what_both_runs_wrote() {
     let said = world.vector(0).seq(slot(1));
     let hush = |world: &World| {
         let island = world.sites[0].replica().keyspace().island();
-        island.and_then(|it| it.hush().map(|it| it.through.seq))
+        island.and_then(|it| it.hush().map(holm_local_first::Hush::through))
     };
     assert_eq!(hush(&world), None, "all have spoken");
     world.cut = vec![(0, 1), (0, 2)];
