@@ -527,8 +527,8 @@ impl Work<'_> {
             Proposal::Stop(slot) => self.stop(*slot),
             Proposal::SetBack { run } => self.set_back(*run == term.value()),
             Proposal::Rebase { session, keys } => self.rebase(*session, *keys)?,
-            Proposal::Hush(hush) => self.isle().island.hush_up(hush.clone()),
-            Proposal::Speak => self.speak(),
+            Proposal::Hush { run, hush } => self.hush(*run == term.value(), hush),
+            Proposal::Speak { run } => self.speak(*run == term.value()),
         }
         Ok(Outcome::Done)
     }

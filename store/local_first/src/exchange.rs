@@ -255,11 +255,21 @@ pub enum Proposal {
         /// The run, as in [`Config::boot`].
         run: u64,
     },
-    /// From here on others hear of this site's slot only up to there, however often it begins
-    /// anew; nothing behind it was ever said.
-    Hush(Hush),
-    /// From here on others hear of all that this site makes.
-    Speak,
+    /// From here on others hear of this site only up to there, however often it begins anew;
+    /// nothing behind it was ever said. If the log takes this in during the very run of the leader
+    /// that says so: what one that was replaced says comes late.
+    Hush {
+        /// The run, as in [`Config::boot`].
+        run: u64,
+        /// What others hear.
+        hush: Hush,
+    },
+    /// From here on others hear of all that this site makes; as a hush, in the very run that says
+    /// so.
+    Speak {
+        /// The run.
+        run: u64,
+    },
     /// This site was left out and has an heir: what was staged takes the place of what is here, if
     /// all of it was staged, and what only this site had is made again.
     Rebase {

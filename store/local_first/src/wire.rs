@@ -225,11 +225,15 @@ impl Proposal {
                 out.put_u64_le(*session);
                 put_varint(out, *keys);
             }
-            Self::Hush(hush) => {
+            Self::Hush { run, hush } => {
                 out.put_u8(12);
+                out.put_u64_le(*run);
                 put_hush(out, hush);
             }
-            Self::Speak => out.put_u8(13),
+            Self::Speak { run } => {
+                out.put_u8(13);
+                out.put_u64_le(*run);
+            }
         }
     }
 
@@ -244,7 +248,7 @@ impl Proposal {
             }
             Self::Begin(session) => session.tips.len() * 64,
             Self::Forget(stable) => stable.iter().count() * 11,
-            Self::Hush(hush) => hush.told.len() * 43,
+            Self::Hush { hush, .. } => hush.told.len() * 43,
             Self::Follow(roster) => roster.nodes.values().map(|it| 64 + it.len() * 8).sum(),
             Self::Install { .. }
             | Self::Join { .. }
@@ -252,7 +256,7 @@ impl Proposal {
             | Self::Stop(_)
             | Self::Rebase { .. }
             | Self::SetBack { .. }
-            | Self::Speak => 0,
+            | Self::Speak { .. } => 0,
         };
         bodies + 32
     }
@@ -293,8 +297,13 @@ impl Proposal {
                 session: reader.u64(what)?,
                 keys: reader.varint(what)?,
             },
-            12 => Self::Hush(hush(&mut reader, what)?),
-            13 => Self::Speak,
+            12 => Self::Hush {
+                run: reader.u64(what)?,
+                hush: hush(&mut reader, what)?,
+            },
+            13 => Self::Speak {
+                run: reader.u64(what)?,
+            },
             _unknown => return Err(DecodeError::Wrong { what }),
         };
         reader.end(what)?;

@@ -68,11 +68,14 @@ fn a_charter_comes_back_as_it_was_and_only_newer_tables_count() {
             session: 7,
             keys: 300,
         },
-        Proposal::Hush(Hush {
-            slot: slot(2),
-            told: [(slot(2), (300, Chain([4; 32])))].into(),
-        }),
-        Proposal::Speak,
+        Proposal::Hush {
+            run: 7,
+            hush: Hush {
+                slot: slot(2),
+                told: [(slot(2), (300, Chain([4; 32])))].into(),
+            },
+        },
+        Proposal::Speak { run: 7 },
     ] {
         assert_eq!(Proposal::decode(&encoded(&entry)), Ok(entry));
     }

@@ -133,8 +133,12 @@ fn a_hush_stays_as_it_is() {
     };
     island.hush_up(hush.clone());
     let mut entries = [BytesMut::new(), BytesMut::new()];
-    Proposal::Hush(hush.clone()).encode(&mut entries[0]);
-    Proposal::Speak.encode(&mut entries[1]);
+    let entry = Proposal::Hush {
+        run: 7,
+        hush: hush.clone(),
+    };
+    entry.encode(&mut entries[0]);
+    Proposal::Speak { run: 7 }.encode(&mut entries[1]);
     let all = [&before[..], &island.encode(), &entries[0], &entries[1]].map(hex);
     let kept: Vec<_> = include_str!("compat/hush1.hex").lines().collect();
     assert_eq!(all.to_vec(), kept);

@@ -60,8 +60,8 @@ impl Site {
         let mut all: Vec<_> = effects.drain().collect();
         for effect in all.clone() {
             match effect {
-                Effect::Propose(Proposal::Hush(hush)) => self.island.hush_up(hush),
-                Effect::Propose(Proposal::Speak) => {
+                Effect::Propose(Proposal::Hush { hush, .. }) => self.island.hush_up(hush),
+                Effect::Propose(Proposal::Speak { .. }) => {
                     self.island.speak();
                     all.extend(self.step(Input::Applied(Applied::Spoke)));
                 }

@@ -1,7 +1,7 @@
 //! Which sites the island goes by: its charter, kept as a fact and changed by entries of the log.
 
 use bytes::Bytes;
-use holm_local_first::{Applied, Charter, DecodeError, Roster, Slot};
+use holm_local_first::{Applied, Charter, DecodeError, Hush, Roster, Slot};
 
 use super::{IslandConfig, Isle};
 use crate::apply::Work;
@@ -66,11 +66,20 @@ impl Work<'_> {
         }
     }
 
+    /// Others are to hear of this site up to there; what an earlier leader said comes too late.
+    pub(super) fn hush(&mut self, is_of_this_run: bool, hush: &Hush) {
+        if is_of_this_run {
+            self.isle().island.hush_up(hush.clone());
+        }
+    }
+
     /// Others may hear of all that this site makes.
-    pub(super) fn speak(&mut self) {
-        let isle = self.isle();
-        isle.island.speak();
-        isle.applied.push(Applied::Spoke);
+    pub(super) fn speak(&mut self, is_of_this_run: bool) {
+        if is_of_this_run {
+            let isle = self.isle();
+            isle.island.speak();
+            isle.applied.push(Applied::Spoke);
+        }
     }
 
     fn keep_charter(&mut self) {

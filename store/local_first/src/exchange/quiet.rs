@@ -53,7 +53,8 @@ impl Exchange {
             let hush = self.taken.as_it_is();
             self.taken.hush_up(hush.clone());
             self.ahead.hush_up(hush.clone());
-            effects.push(Effect::Propose(Proposal::Hush(hush)));
+            let run = self.config.boot;
+            effects.push(Effect::Propose(Proposal::Hush { run, hush }));
         }
     }
 
@@ -79,7 +80,8 @@ impl Exchange {
         // What a site that told two stories made since is the other one, and stays here.
         if is_enough && !is_asked && self.set_back.is_none() {
             quiet.asked = Some(now);
-            effects.push(Effect::Propose(Proposal::Speak));
+            let run = self.config.boot;
+            effects.push(Effect::Propose(Proposal::Speak { run }));
         }
     }
 
@@ -91,7 +93,8 @@ impl Exchange {
         if self.set_back.is_some() {
             // That was heard meanwhile.
             if let Some(hush) = self.taken.hush().cloned() {
-                effects.push(Effect::Propose(Proposal::Hush(hush)));
+                let run = self.config.boot;
+                effects.push(Effect::Propose(Proposal::Hush { run, hush }));
             }
             return;
         }

@@ -335,8 +335,8 @@ impl World {
             }
             // A planted mistake may be noticed so; the twin is to notice it too.
             Proposal::Stop(_) | Proposal::SetBack { .. } => {}
-            Proposal::Hush(hush) => self.site(own).island.hush_up(hush),
-            Proposal::Speak => {
+            Proposal::Hush { hush, .. } => self.site(own).island.hush_up(hush),
+            Proposal::Speak { .. } => {
                 self.site(own).island.speak();
                 self.tell(own, Input::Applied(Applied::Spoke));
             }
