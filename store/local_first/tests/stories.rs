@@ -6,7 +6,7 @@ use bytes::Bytes;
 use holm_base::Time;
 use holm_local_first::{
     Applied, Change, Charter, Config, Dot, Effect, Exchange, Input, Intake, Island, Members,
-    Message, Note, Proposal, Roster, Session, Slot,
+    Message, Note, Proposal, Roster, Session, Slot, Tree,
 };
 use holm_machine::{Effects, Machine};
 
@@ -514,4 +514,52 @@ fn who_keeps_something_back_says_of_nobody_that_it_has_more() {
     let word = b.word();
     a.told(3, word.clone());
     assert_eq!(said(&a.told(2, word)), Some((3, 1)), "then both at once");
+}
+
+#[test]
+fn who_was_set_back_and_is_to_come_back_takes_what_others_have_of_it() {
+    for is_begun_anew in [false, true] {
+        let (_, mut b) = pair();
+        let mut a = Site::of(1, 2, Island::new(slot(1), 1));
+        a.writes();
+        let members = Members::new([1, 2].map(|it| (slot(it), 0)));
+        let chain = b.island.tips()[&slot(1)].chain;
+        let members = members.let_go(slot(1), 2, chain).expect("one stays");
+        let members = members.taken_back(slot(1), slot(3), 0).expect("it is new");
+        let nodes = [(slot(2), vec![2]), (slot(3), vec![1])].into();
+        let mut charter = Charter::default();
+        assert!(charter.follow(Roster { members, nodes }));
+        let followed = Input::Applied(Applied::Followed(charter));
+        a.step(followed.clone());
+        if is_begun_anew {
+            // Its log has ended the silence with that table.
+            a.island.speak();
+            let island = a.island.clone();
+            a = Site::among(1, &[2], island);
+            a.step(followed);
+        }
+        let opens = |effects: &[Effect]| {
+            let opened = |it: &&Effect| matches!(it, Effect::Index { .. });
+            let found = effects.iter().find(opened).cloned();
+            found.map(|it| match it {
+                Effect::Index { session } => session,
+                _other => unreachable!("it was asked for"),
+            })
+        };
+        let effects = a.told(2, b.word());
+        let session = opens(&effects).expect("it asks for what the other has");
+        let tree = Tree::default();
+        let total = tree.total().short();
+        a.step(Input::Indexed { session, tree });
+        let id = session;
+        let tips = b.island.tips().clone();
+        let opened = Message::Opened {
+            session,
+            tips: tips.clone(),
+            total,
+        };
+        let effects = a.told(2, opened);
+        let begin = Effect::Propose(Proposal::Begin(Session { id, tips }));
+        assert!(effects.contains(&begin), "{effects:?}");
+    }
 }

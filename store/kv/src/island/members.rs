@@ -43,7 +43,14 @@ impl Isle {
 impl Work<'_> {
     /// A table of members came.
     pub(super) fn follow(&mut self, roster: &Roster) {
-        if self.isle().charter.follow(roster.clone()) {
+        let isle = self.isle();
+        if isle.charter.follow(roster.clone()) {
+            let own = isle.island.slot();
+            let heir = roster.members.heir(own);
+            if heir.is_some_and(|heir| heir != own) {
+                // It takes what others have, also of itself: nothing of that slot is told any more.
+                isle.island.speak();
+            }
             self.keep_charter();
         }
     }

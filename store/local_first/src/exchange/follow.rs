@@ -25,6 +25,11 @@ impl Exchange {
         self.heir = goes_on.filter(|heir| *heir != own);
         if self.heir.is_none() {
             self.seek_astray(now, effects);
+        } else {
+            // Nothing of its old slot is told any more.
+            self.quiet = None;
+            self.taken.speak();
+            self.ahead.speak();
         }
         let others = roster.members.active().keys().copied();
         let others = others.filter(|slot| *slot != own && Some(*slot) != self.heir);

@@ -45,7 +45,7 @@ impl Quiet {
 impl Exchange {
     /// It begins.
     pub(super) fn be_quiet(&mut self, effects: &mut Effects<Effect>) {
-        if self.peers.is_empty() {
+        if self.peers.is_empty() || self.heir.is_some() {
             return;
         }
         self.quiet = Some(Quiet::default());
