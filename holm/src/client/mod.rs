@@ -81,7 +81,7 @@ pub(crate) struct ConnectionOptions {
     )]
     pub(crate) tls_key: Option<std::path::PathBuf>,
 
-    /// Carry what was seen in this file: at any site of a local-first keyspace, reads and writes wait for it
+    /// Carry what was seen in this file: at any site of a local-first keyspace, reads, writes and watches wait for it
     #[arg(long, global = true, value_name = "FILE", env = "HOLM_CONTEXT")]
     pub(crate) context: Option<std::path::PathBuf>,
 

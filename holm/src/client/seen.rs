@@ -1,6 +1,7 @@
 //! What a client has seen, in a file that it carries from site to site.
 //!
-//! What would surprise: only calls about keys carry it. To ask where a keyspace is needs nothing of it.
+//! What would surprise: only calls about keys, and watches, carry it. To ask where a keyspace is needs nothing of it.
+//! A watch waits for it before it begins, and tells of nothing that it has seen.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,8 +13,10 @@ use http::{HeaderMap, HeaderValue};
 use super::ClientError;
 
 const TOKEN: &str = "holm-context-bin";
-/// Calls that carry it.
+/// Calls that carry it and are told more.
 const KEYS: &str = "/etcdserverpb.KV/";
+/// Those that carry it.
+const WATCHES: &str = "/etcdserverpb.Watch/";
 
 /// The file, and what it holds.
 #[derive(Clone, Debug)]
@@ -36,11 +39,13 @@ impl Seen {
 
     /// Asks for what the site has, and says what was seen.
     pub(super) fn present(&self, path: &str, headers: &mut HeaderMap) {
-        if !path.starts_with(KEYS) {
-            return;
+        let is_of_keys = path.starts_with(KEYS);
+        if is_of_keys {
+            headers.insert("holm-want", HeaderValue::from_static("context"));
         }
-        headers.insert("holm-want", HeaderValue::from_static("context"));
-        if let Some(token) = &self.token {
+        if let Some(token) = &self.token
+            && (is_of_keys || path.starts_with(WATCHES))
+        {
             headers.insert(TOKEN, token.clone());
         }
     }

@@ -123,6 +123,9 @@ fn a_client_reads_its_own_writes_at_another_site_or_is_told_what_is_missing() ->
         said.contains("site b has not seen the presented context (1 behind on a)"),
         "{said}"
     );
+    let missing = at("b", &["watch", "door", "--events", "1"])?;
+    let said = text(&missing);
+    ensure!(said.contains("1 behind on a"), "a watch, too: {said}");
     the_gateway_carries_it_too(&view)?;
     // Who carries nothing waits for nothing.
     let read = sites.run_at("b", &["get", "door", "--value", "--keyspace", "fleet"])?;
@@ -138,10 +141,18 @@ fn a_client_reads_its_own_writes_at_another_site_or_is_told_what_is_missing() ->
         );
         Ok(read.status.success())
     })?;
+    let before = sites.ask_at("c", &["keyspace", "status", "fleet"])?;
+    let before = before["revision"].to_string();
     ensure!(
         at("b", &["put", "lamp", "on"])?.status.success(),
         "b serves"
     );
+    // A watch that waits for what its client has seen hears all that it asks for.
+    let told = at(
+        "c",
+        &["watch", "lamp", "--events", "1", "--revision", &before],
+    )?;
+    ensure!(text(&told).contains("lamp"), "{}", text(&told));
     let read = at("c", &["get", "lamp", "--value"])?;
     ensure!(text(&read) == "on", "{}", text(&read));
     // A context of another keyspace is none here.

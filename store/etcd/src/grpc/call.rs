@@ -133,6 +133,8 @@ impl From<Gone> for Given {
 pub(crate) enum Outcome {
     /// This is to be sent, and counted.
     Given(Result<Given, Status>),
+    /// What the client has seen is here, or will not be in time.
+    Covered(Result<(), Status>),
     /// All is done.
     Done,
 }
@@ -188,6 +190,11 @@ impl GrpcCall {
     /// Runs a call of one request and one answer.
     pub(crate) async fn run_short(mut self) -> Outcome {
         Outcome::Given(self.unary().await)
+    }
+
+    /// Waits for what the client has seen, before its stream begins.
+    pub(crate) async fn run_cover(self) -> Outcome {
+        Outcome::Covered(self.cover().await)
     }
 
     /// Runs what turned out to be a list.

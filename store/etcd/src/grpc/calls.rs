@@ -4,7 +4,8 @@
 //!  Began ─► Arriving ─► (ready) ─► answered at once ──────────────► Lingering ─► free
 //!      │                      └──► Running: a future ── answered ──┘
 //!      ├─► Running: streams and waits for others ── Done ──────────┘
-//!      └─► Watch: no future, the hub rings ── ended ───────────────┘
+//!      ├─► Watch: no future, the hub rings ── ended ───────────────┤
+//!      └─► Covering: what its client has seen ──► Watch ───────────┘
 //! ```
 //!
 //! A call lingers if it was answered before its client had said everything.
@@ -64,6 +65,8 @@ enum Stand {
     Running(Short, Work),
     /// It streams, or waits for others.
     Long(Work),
+    /// A watch whose client has seen what may not be here yet.
+    Covering(Short, Work),
     Watch(Box<WatchCall>),
     Lingering,
 }
@@ -195,10 +198,26 @@ impl Calls {
         self.set_due(key, Some(begun + limit.min(arrival)));
     }
 
+    /// Begins a watch stream, at once or when what its client has seen is here.
     fn begin_watch(&mut self, state: &mut State, key: Key, head: &Arc<CallHead>) {
-        let counters = self.peer.server.counters(Method::Watch);
-        let begun = Instant::from_std(counters.start());
+        let begun = Instant::from_std(self.peer.server.counters(Method::Watch).start());
+        let short = Short {
+            method: Method::Watch,
+            head: Arc::clone(head),
+            begun,
+            limit: None,
+            has_come: false,
+        };
+        if head.causal.is_none() {
+            self.admit_watch(state, key, &short);
+            return;
+        }
         let call = GrpcCall::new(&self.peer, Method::Watch, head, key);
+        self.start(key, Stand::Covering(short, Box::pin(call.run_cover())));
+    }
+
+    fn admit_watch(&mut self, state: &mut State, key: Key, short: &Short) {
+        let call = GrpcCall::new(&self.peer, Method::Watch, &short.head, key);
         let is_stopping = *self.peer.stop.borrow();
         let admitted = if is_stopping {
             Err(stopped())
@@ -206,17 +225,53 @@ impl Calls {
             call.admit()
         };
         if let Err(status) = admitted {
-            let island = call.island();
-            state.refuse(key, &status, island.as_deref());
-            counters.finish(usize::from(status.code().number()), begun.into_std());
-            self.linger(state, key);
+            self.refuse_watch(state, &call, (&status, short.begun));
             return;
         }
         let groups = (&mut self.groups, &self.ring);
-        let watch = WatchCall::begin((&self.peer, state), key, head, begun, groups);
+        let watch = WatchCall::begin((&self.peer, state), key, &short.head, short.begun, groups);
         self.demanding += usize::from(watch.demands_leader);
         self.places[key.slot].stand = Stand::Watch(Box::new(watch));
         self.count += 1;
+    }
+
+    fn refuse_watch(&mut self, state: &mut State, call: &GrpcCall, why: (&Status, Instant)) {
+        let (status, begun) = why;
+        state.refuse(call.key, status, call.island().as_deref());
+        let counters = self.peer.server.counters(Method::Watch);
+        counters.finish(usize::from(status.code().number()), begun.into_std());
+        self.linger(state, call.key);
+    }
+
+    /// What a watch's client has seen is here, or will not be in time.
+    fn covered(&mut self, key: Key, short: &Short, covered: Result<(), Status>) {
+        self.count -= 1;
+        let wire = Arc::clone(&self.peer.wire);
+        let mut state = wire.lock();
+        match covered {
+            // What it asked for has come meanwhile.
+            Ok(()) => {
+                self.admit_watch(&mut state, key, short);
+                self.listen(&mut state, key);
+            }
+            Err(status) => {
+                let call = GrpcCall::new(&self.peer, Method::Watch, &short.head, key);
+                self.refuse_watch(&mut state, &call, (&status, short.begun));
+            }
+        }
+    }
+
+    /// Lets a watch stream act on what its client has said.
+    fn listen(&mut self, state: &mut State, key: Key) {
+        let Stand::Watch(watch) = &mut self.places[key.slot].stand else {
+            return;
+        };
+        let heard = watch.listen(&self.peer, state);
+        let due = watch.due;
+        match heard {
+            Ok(()) => self.set_due(key, due),
+            Err(status) => self.end_watch(state, key, &status),
+        }
     }
 
     /// Begins a call that runs beside others, when it is its turn.
@@ -256,16 +311,11 @@ impl Calls {
                 short.has_come = true;
                 self.ready.push(call);
             }
-            Stand::Watch(watch) => {
+            Stand::Watch(_) => {
                 state.add(key, bytes, is_last);
-                let heard = watch.listen(&self.peer, state);
-                let due = watch.due;
-                match heard {
-                    Ok(()) => self.set_due(key, due),
-                    Err(status) => self.end_watch(state, key, &status),
-                }
+                self.listen(state, key);
             }
-            Stand::Long(_) => state.add(key, bytes, is_last),
+            Stand::Long(_) | Stand::Covering(..) => state.add(key, bytes, is_last),
             Stand::Arriving(_) | Stand::Running(..) | Stand::Lingering | Stand::Free => {
                 state.http.release(key, bytes.len());
             }
@@ -373,7 +423,9 @@ impl Calls {
         let key = place.key;
         let mut cx = Context::from_waker(&place.waker);
         let polled = match &mut place.stand {
-            Stand::Running(_, work) | Stand::Long(work) => work.as_mut().poll(&mut cx),
+            Stand::Running(_, work) | Stand::Covering(_, work) | Stand::Long(work) => {
+                work.as_mut().poll(&mut cx)
+            }
             Stand::Free | Stand::Arriving(_) | Stand::Watch(_) | Stand::Lingering => return,
         };
         let Poll::Ready(outcome) = polled else {
@@ -383,7 +435,10 @@ impl Calls {
             (Stand::Running(short, _), Outcome::Given(given)) => {
                 self.conclude(key, &short, given);
             }
-            (_, Outcome::Done | Outcome::Given(_)) => {
+            (Stand::Covering(short, _), Outcome::Covered(covered)) => {
+                self.covered(key, &short, covered);
+            }
+            (_, Outcome::Done | Outcome::Given(_) | Outcome::Covered(_)) => {
                 let wire = Arc::clone(&self.peer.wire);
                 self.linger(&mut wire.lock(), key);
                 self.count -= 1;
@@ -459,7 +514,7 @@ impl Calls {
                 self.leave_watch(key, Code::Canceled);
                 return;
             }
-            Stand::Arriving(short) | Stand::Running(short, _) => {
+            Stand::Arriving(short) | Stand::Running(short, _) | Stand::Covering(short, _) => {
                 let counters = self.peer.server.counters(short.method);
                 counters.finish(canceled, short.begun.into_std());
                 self.count -= 1;
@@ -468,7 +523,9 @@ impl Calls {
             Stand::Free | Stand::Lingering => {}
         }
         match std::mem::replace(&mut place.stand, Stand::Free) {
-            Stand::Running(_, work) | Stand::Long(work) => self.dropped.push(work),
+            Stand::Running(_, work) | Stand::Covering(_, work) | Stand::Long(work) => {
+                self.dropped.push(work);
+            }
             Stand::Free | Stand::Arriving(_) | Stand::Watch(_) | Stand::Lingering => {}
         }
     }
@@ -551,7 +608,7 @@ impl Calls {
         let place = &mut self.places[key.slot];
         place.due = None;
         match &mut place.stand {
-            Stand::Free | Stand::Long(_) => {}
+            Stand::Free | Stand::Long(_) | Stand::Covering(..) => {}
             Stand::Arriving(short) | Stand::Running(short, _) => {
                 let (short, limit) = (short.clone(), short.limit);
                 let call = GrpcCall::new(&self.peer, short.method, &short.head, key);
