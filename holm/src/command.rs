@@ -16,6 +16,7 @@ use crate::bench;
 use crate::cache::{self, CacheOptions};
 use crate::client::ConnectionOptions;
 use crate::config::Flags;
+use crate::help::laid_out;
 use crate::rehearse::{self, Rehearse};
 use crate::screen::Screen;
 use crate::sites::{self, LinkCommand, SiteCommand};
@@ -130,7 +131,8 @@ fn show_examples(command: clap::Command) -> clap::Command {
     let Some(examples) = command.get_after_help().cloned() else {
         return command;
     };
-    command.mut_subcommands(|inner| {
+    let shown = laid_out(&examples.to_string());
+    command.after_help(shown).mut_subcommands(|inner| {
         let has_own = inner.get_after_help().is_some();
         show_examples(if has_own {
             inner

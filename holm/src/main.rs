@@ -14,6 +14,7 @@ mod cache;
 mod client;
 mod command;
 mod config;
+mod help;
 mod join;
 mod probe;
 mod progress;
