@@ -248,6 +248,12 @@ impl Feed {
         self.0.changed.notify_all();
     }
 
+    /// How many bytes may wait, and may come at once.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.0.limit
+    }
+
     /// Whether rows would be refused for want of room.
     #[must_use]
     pub fn is_full(&self) -> bool {

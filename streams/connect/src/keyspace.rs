@@ -270,7 +270,8 @@ pub fn row_of(key: &[u8], value: &[u8], beside: &Beside) -> Vec<u8> {
         other => *other,
     });
     let line: Vec<u8> = line.chain([b'\n']).collect();
-    beside.before(&[("key", std::str::from_utf8(key).ok())], &line)
+    let head = beside.head(&[("key", std::str::from_utf8(key).ok())]);
+    head.before(&line)
 }
 
 fn weight(change: &Change) -> usize {

@@ -69,7 +69,7 @@ mod value;
 mod view;
 mod writer;
 
-pub use beside::Beside;
+pub use beside::{Beside, Head};
 pub use fed::{FedSource, Feed, Offered, Told, Unfed, fed};
 pub use file_sink::FileSink;
 pub use file_source::{AtEnd, Bytes, FileSource};
@@ -82,7 +82,7 @@ pub use line_sink::LineSink;
 pub use mqtt::{Login, Malformed, MqttCounts, MqttError, Subscription};
 pub use parquet::{ParquetSource, infer_parquet};
 pub use pull::{PAGE_MAX, Page, PullSource};
-pub use push::{BadBody, rows_of, rows_with};
+pub use push::{BadBody, BodyError, rows_of, rows_with};
 pub use reader::{Bad, Format, HeaderError, Read, Reader};
 pub use sink::{Guarantee, Sink, SinkError};
 pub use source::{Columns, POSITION_MAX, Piece, Position, Repeats, Source, SourceError, Taken};

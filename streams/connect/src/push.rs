@@ -19,30 +19,56 @@ pub struct BadBody {
     pub reason: String,
 }
 
+/// Why nothing of a body is taken in.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum BodyError {
+    /// A row is none.
+    #[error(transparent)]
+    Bad(#[from] BadBody),
+    /// With what stands beside each row it is too much.
+    #[error("{bytes} bytes at once, with METADATA beside each row; the limit is {limit}")]
+    TooLong {
+        /// How many there are.
+        bytes: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
 /// The rows of a body, as lines, after each was looked at.
 ///
 /// # Errors
 ///
 /// If one has no value where its column wants one, or is no row at all.
 pub fn rows_of(body: &[u8], reader: &Reader) -> Result<Vec<u8>, BadBody> {
-    rows_with(body, reader, (&Beside::default(), 0))
+    understood(as_lines(body)?, reader)
 }
 
 /// The same of a body that came at a time, in microseconds since 1970, with what is wanted before
-/// each row.
+/// each row. No more than `limit` bytes are made of it.
 ///
 /// # Errors
 ///
-/// As for rows without it.
+/// As for rows without it, or if there were more bytes.
 pub fn rows_with(
     body: &[u8],
     reader: &Reader,
     (beside, micros): (&Beside, i64),
-) -> Result<Vec<u8>, BadBody> {
+    limit: usize,
+) -> Result<Vec<u8>, BodyError> {
     let mut rows = as_lines(body)?;
-    if !beside.is_empty() {
-        rows = beside.at(micros, &[], &rows);
+    let head = beside.at(micros, &[]);
+    if !head.is_empty() {
+        let bytes = head.length(&rows);
+        if bytes > limit {
+            return Err(BodyError::TooLong { bytes, limit });
+        }
+        rows = head.before(&rows);
     }
+    Ok(understood(rows, reader)?)
+}
+
+fn understood(rows: Vec<u8>, reader: &Reader) -> Result<Vec<u8>, BadBody> {
     let read = reader.read(&rows, 1);
     match read.bad.into_iter().next() {
         None => Ok(rows),
@@ -126,6 +152,24 @@ mod tests {
             "{\"n\":1,  \"s\":\"],[\"}\n{\"n\":2}\n"
         );
         assert_eq!(rows_of(b"[]", &reader()), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_would_grow_beyond_the_limit_is_not_made() {
+        let beside = Beside::of(["timestamp".to_owned()]);
+        let body = b"{\"n\":1}\n{\"n\":2}";
+        let whole = beside.at(0, &[]).before(body);
+        let reader = reader().with(&[None, Some("timestamp".to_owned())]);
+        let of = |limit| rows_with(body, &reader, (&beside, 0), limit);
+        assert_eq!(of(whole.len()), Ok(whole.clone()));
+        let (bytes, limit) = (whole.len(), whole.len() - 1);
+        assert_eq!(of(limit), Err(BodyError::TooLong { bytes, limit }));
+        // Of a million rows 60 MB would be made.
+        let many = b"{\"n\":1}\n".repeat(1_000_000);
+        let refused = rows_with(&many, &reader, (&beside, 0), 1 << 20);
+        assert!(matches!(refused, Err(BodyError::TooLong { .. })));
+        let none = Beside::default();
+        assert_eq!(rows_with(body, &reader, (&none, 0), 0), Ok(body.to_vec()));
     }
 
     #[test]

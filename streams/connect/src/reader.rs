@@ -228,9 +228,10 @@ impl<'r> Rows<'r> {
     /// What a connector said of the row.
     fn beside<'a>(&self, head: &'a str, row: &mut [Raw<'a>]) -> Result<(), String> {
         let members = json::members(head, |name, value| {
-            let is_it = |own: &Option<String>| own.as_deref() == Some(&*name);
-            if let Some(place) = self.reader.beside.iter().position(is_it) {
-                row[place] = value;
+            for (own, place) in self.reader.beside.iter().zip(row.iter_mut()) {
+                if own.as_deref() == Some(&*name) {
+                    place.clone_from(&value);
+                }
             }
         });
         members.map_err(|broken| format!("beside it, column {}", broken.at + 1))

@@ -64,7 +64,8 @@ fn what_stands_beside_a_row_is_a_column_and_a_row_cannot_say_it() {
         "{\"cpu\":\"\u{1e}\"}",
         "no row",
     ];
-    let rows = beside.before(&[("topic", Some("plant/7"))], lines.join("\n").as_bytes());
+    let head = beside.head(&[("topic", Some("plant/7"))]);
+    let rows = head.before(lines.join("\n").as_bytes());
     let (out, bad) = answer(&planned, &rows);
     let line = |cpu: &str, topic: &str| {
         format!("{{\"cpu\":{cpu},\"at\":\"plant/7\",\"topic\":{topic}}}\n")
@@ -75,10 +76,22 @@ fn what_stands_beside_a_row_is_a_column_and_a_row_cannot_say_it() {
 }
 
 #[test]
+fn two_columns_may_be_of_the_same_metadata() {
+    let sql = "CREATE TABLE t (a STRING METADATA FROM 'topic', n INT, topic STRING METADATA) WITH ('connector'='mqtt'); \
+               SELECT a, n, topic FROM t";
+    let planned = planned(sql).expect("it is right");
+    let head = wanted(&planned).head(&[("topic", Some("plant/7"))]);
+    let (out, bad) = answer(&planned, &head.before(b"{\"n\":1}\n"));
+    let row = "{\"a\":\"plant/7\",\"n\":1,\"topic\":\"plant/7\"}\n";
+    assert_eq!((out.as_str(), bad), (row, Vec::new()));
+}
+
+#[test]
 fn what_a_connector_does_not_know_is_null() {
     let sql = "CREATE TABLE t (n INT, key STRING NOT NULL METADATA) WITH ('connector'='keyspace'); SELECT n, key FROM t";
     let planned = planned(sql).expect("it is right");
-    let rows = wanted(&planned).before(&[("key", None)], b"{\"n\":1}\n");
+    let rows = wanted(&planned).head(&[("key", None)]);
+    let rows = rows.before(b"{\"n\":1}\n");
     let (out, bad) = answer(&planned, &rows);
     assert_eq!(
         (out.as_str(), bad),
@@ -96,12 +109,18 @@ fn rows_that_are_pushed_come_with_their_time() {
         b"[{\"n\":1},{\"n\":2}]",
         &reader(&planned),
         (&beside, 1_767_607_200_001_999),
+        1 << 20,
     );
     let (out, bad) = answer(&planned, &rows.expect("they are rows"));
     assert_eq!(bad, Vec::<String>::new());
     let line = |n: u32| format!("{{\"n\":{n},\"came\":\"2026-01-05T10:00:00.001Z\"}}\n");
     assert_eq!(out, line(1) + &line(2));
-    let refused = rows_with(b"{\"n\":1}\n{\"n\":}", &reader(&planned), (&beside, 0));
+    let refused = rows_with(
+        b"{\"n\":1}\n{\"n\":}",
+        &reader(&planned),
+        (&beside, 0),
+        1 << 20,
+    );
     let refused = refused.expect_err("the second is none").to_string();
     assert_eq!(
         refused, "line 2: column 6: expected a value",

@@ -12,6 +12,7 @@ use holm_sql::{Known, Planned, parse, plan};
 const TABLES: &str = "
 CREATE TABLE a (ts TIMESTAMP(3), k BIGINT, n BIGINT, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('late'='side');
 CREATE TABLE b (ts TIMESTAMP(3), k BIGINT, n BIGINT, WATERMARK FOR ts AS ts - INTERVAL '2' SECOND) WITH ('late'='side');
+CREATE TABLE c (ts TIMESTAMP(3), k BIGINT, n BIGINT, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('late'='side');
 CREATE VIEW both_ AS SELECT ts, k, n FROM a UNION ALL SELECT ts, k, n FROM b;
 CREATE VIEW few AS SELECT ts, k, n FROM both_ WHERE n < 70 UNION ALL SELECT ts, k, 0 - n FROM b;
 CREATE VIEW of_a AS SELECT window_start, window_end, k, COUNT(*) AS c, SUM(n) AS s
@@ -22,6 +23,11 @@ CREATE VIEW sums AS SELECT window_start, window_end, k, c FROM of_a UNION ALL SE
 CREATE VIEW ends AS SELECT ts, n FROM a UNION ALL SELECT window_time, c FROM
   (SELECT window_time, COUNT(*) AS c FROM TUMBLE(TABLE b, DESCRIPTOR(ts), INTERVAL '1' SECOND)
    GROUP BY window_start, window_end, window_time);
+CREATE VIEW of_both AS SELECT window_start, window_end, k, COUNT(*) AS c, SUM(n) AS s
+  FROM TUMBLE(TABLE both_, DESCRIPTOR(ts), INTERVAL '2' SECOND) GROUP BY window_start, window_end, k;
+CREATE VIEW of_c AS SELECT window_start, window_end, k, COUNT(*) AS c, SUM(n) AS s
+  FROM TUMBLE(TABLE c, DESCRIPTOR(ts), INTERVAL '2' SECOND) GROUP BY window_start, window_end, k;
+CREATE VIEW sums_of_all AS SELECT * FROM of_both UNION ALL SELECT * FROM of_c;
 ";
 
 const WINDOWS: &str = "SELECT window_start, k, COUNT(*) AS c, SUM(n) AS s
@@ -46,42 +52,57 @@ const QUERIES: [&str; 8] = [
      FROM TUMBLE(TABLE ends, DESCRIPTOR(ts), INTERVAL '2' SECOND) GROUP BY window_start, window_end",
 ];
 
+/// Over three tables, of which two meet before they meet the third.
+const OF_THREE: [&str; 3] = [
+    "SELECT window_start, window_end, k, SUM(c) AS c, SUM(s) AS s FROM sums_of_all GROUP BY window_start, window_end, k",
+    "SELECT l.window_start, l.k, l.c, r.c AS other FROM of_c AS l LEFT JOIN of_both AS r
+     ON l.window_start = r.window_start AND l.window_end = r.window_end AND l.k = r.k",
+    "SELECT window_start, window_end, k, c, place FROM
+     (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY s DESC, k) AS place FROM sums_of_all)
+     WHERE place <= 2",
+];
+
 fn planned(query: &str) -> Planned {
     let script = parse(&format!("{TABLES}{query}")).unwrap_or_else(|refusal| panic!("{refusal}"));
     plan(&script, &Known::default()).unwrap_or_else(|refusal| panic!("{refusal}"))
 }
 
-/// A row of the first or the second table, or that one of them is idle.
+/// A row of a table, or that it is idle, or has ended.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// Table, time, key, number.
     Row(usize, i64, i64, i64),
     Idle(usize),
+    End(usize),
 }
 
 impl Event {
-    fn of(self) -> (usize, bool) {
-        match self {
-            Self::Row(table, ..) => (table, false),
-            Self::Idle(table) => (table, true),
-        }
+    const fn table(self) -> usize {
+        let (Self::Row(table, ..) | Self::Idle(table) | Self::End(table)) = self;
+        table
+    }
+
+    /// Whether this and the next one may come as one batch.
+    const fn goes_with(&self, next: &Self) -> bool {
+        let are_rows = matches!((self, next), (Self::Row(..), Self::Row(..)));
+        are_rows && self.table() == next.table()
     }
 }
 
-/// Rows that rise to 200 s. Each table is silent now and then, is told idle in most of these
-/// times, and comes back with what it had, or with what it has now.
-fn events(seed: u64) -> Vec<Event> {
+/// Rows of two tables or three that rise to 200 s. Each is silent now and then, is told idle in
+/// most of these times, and comes back with what it had, or with what it has now.
+fn events(seed: u64, tables: u64) -> Vec<Event> {
     let mut prng = Prng::new(seed);
     let mut below = |bound: u64| i64::try_from(prng.below(bound)).expect("small");
-    let (mut events, mut at, mut speaks) = (Vec::new(), [10_000_000, 10_000_000], [true, true]);
-    for _ in 0..1_200 {
-        let table = usize::from(below(2) == 0);
+    let (mut events, mut at, mut speaks) = (Vec::new(), [10_000_000; 3], [true; 3]);
+    for _ in 0..tables * 600 {
+        let table = usize::try_from(below(tables)).expect("small");
         if below(60) == 0 {
             speaks[table] = !speaks[table];
             if !speaks[table] && below(4) > 0 {
                 events.push(Event::Idle(table));
             } else if speaks[table] && below(2) == 0 {
-                at[table] = at[0].max(at[1]);
+                at[table] = at.into_iter().max().expect("three");
             }
         }
         if speaks[table] {
@@ -92,6 +113,15 @@ fn events(seed: u64) -> Vec<Event> {
             events.push(Event::Row(table, time, below(3), below(100)));
         }
     }
+    events
+}
+
+/// The same of three tables, of which one ends after a third of it.
+fn events_of_which_one_ends(seed: u64, table: usize) -> Vec<Event> {
+    let mut events = events(seed, 3);
+    let rest = events.split_off(events.len() / 3);
+    events.push(Event::End(table));
+    events.extend(rest.into_iter().filter(|event| event.table() != table));
     events
 }
 
@@ -110,43 +140,69 @@ fn batch(rows: &[Event], first: u64) -> Batch {
     batch
 }
 
-fn answer(planned: &Planned, events: &[Event], size: usize, saves: bool) -> String {
+/// When the state is written and read back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Restart {
+    Never,
+    Always,
+    /// After so many batches.
+    After(usize),
+}
+
+fn read_back(run: &Run, fresh: Run) -> Run {
+    let mut to = Saver::new();
+    run.save(&mut to);
+    let bytes = to.finish();
+    let mut again = fresh;
+    again
+        .load(&mut Loader::new(&bytes))
+        .expect("what was written");
+    let mut to = Saver::new();
+    again.save(&mut to);
+    assert!(to.finish() == bytes, "it is what it was");
+    again
+}
+
+/// All that comes out of events in batches of so many rows at most.
+fn answer(planned: &Planned, events: &[Event], size: usize, restart: Restart) -> String {
     let plan = &planned.plan;
     let place = |table: usize| {
-        let name = ["a", "b"][table];
+        let name = ["a", "b", "c"][table];
         let mut sources = plan.sources.iter();
         sources.position(|source| source.name == name)
     };
     let fresh = || Run::new(plan, Limits::default(), vec![]);
     let mut run = fresh();
-    let (mut out, mut late, mut lines) = (String::new(), Vec::new(), [1, 1]);
-    for stretch in events.chunk_by(|one, other| one.of() == other.of()) {
-        for part in stretch.chunks(size) {
-            let (table, is_idle) = part[0].of();
-            let Some(source) = place(table) else { continue };
-            let rows = if is_idle {
-                run.idle(source).expect("room")
-            } else {
+    let (mut out, mut late, mut lines) = (String::new(), Vec::new(), [1; 3]);
+    let mut has_ended = vec![false; plan.sources.len()];
+    let stretches = events.chunk_by(Event::goes_with);
+    for (number, part) in stretches.flat_map(|it| it.chunks(size)).enumerate() {
+        let table = part[0].table();
+        let Some(source) = place(table) else { continue };
+        let rows = match part[0] {
+            Event::Row(..) => {
                 let rows = batch(part, lines[table]);
                 lines[table] += u64::try_from(part.len()).expect("small");
-                run.push(source, rows).expect("room")
-            };
-            assert_eq!(run.is_idle(source), is_idle);
-            write(Format::JsonLines, &plan.fields, &rows, &mut out);
-            let report = run.report();
-            assert!(report.diverted.is_empty());
-            late.extend(report.late.iter().map(|late| (late.source, late.line)));
-            if saves {
-                let mut to = Saver::new();
-                run.save(&mut to);
-                let bytes = to.finish();
-                run = fresh();
-                run.load(&mut Loader::new(&bytes))
-                    .expect("what was written");
+                run.push(source, rows)
             }
+            Event::Idle(_) => run.idle(source),
+            Event::End(_) => {
+                has_ended[source] = true;
+                run.end(source)
+            }
+        };
+        let rows = rows.expect("room");
+        let is_idle = matches!(part[0], Event::Idle(_));
+        assert_eq!(run.is_idle(source), is_idle);
+        write(Format::JsonLines, &plan.fields, &rows, &mut out);
+        let report = run.report();
+        assert!(report.diverted.is_empty());
+        late.extend(report.late.iter().map(|late| (late.source, late.line)));
+        if restart == Restart::Always || restart == Restart::After(number) {
+            run = read_back(&run, fresh());
         }
     }
-    for source in 0..plan.sources.len() {
+    for source in (0..plan.sources.len()).filter(|source| !has_ended[*source]) {
         let rows = run.end(source).expect("room");
         write(Format::JsonLines, &plan.fields, &rows, &mut out);
     }
@@ -160,20 +216,68 @@ fn cuts_of_the_input_do_not_show() {
     for (number, query) in QUERIES.iter().enumerate() {
         let planned = planned(query);
         for seed in 1..6 {
-            let events = events(seed);
-            let whole = answer(&planned, &events, 10_000, false);
+            let events = events(seed, 2);
+            let whole = answer(&planned, &events, 10_000, Restart::Never);
             assert!(whole.lines().count() > 20, "{number}: {whole}");
             for size in [1, 3] {
-                let cut = answer(&planned, &events, size, false);
+                let cut = answer(&planned, &events, size, Restart::Never);
                 assert_eq!(
                     cut, whole,
                     "query {number}, seed {seed}, {size} rows a batch"
                 );
             }
-            let saved = answer(&planned, &events, 4, true);
+            let saved = answer(&planned, &events, 4, Restart::Always);
             assert_eq!(saved, whole, "query {number}, seed {seed}, read back");
         }
     }
+}
+
+#[test]
+fn a_table_that_ended_has_ended_after_a_restart() {
+    for (number, query) in OF_THREE.iter().enumerate() {
+        let planned = planned(query);
+        for (seed, table) in [(1, 0), (2, 1), (3, 2), (4, 0)] {
+            let events = events_of_which_one_ends(seed, table);
+            let whole = answer(&planned, &events, 10_000, Restart::Never);
+            assert!(whole.lines().count() > 20, "{number}: {whole}");
+            for (size, restart) in [
+                (1, Restart::Never),
+                (1, Restart::Always),
+                (7, Restart::Always),
+            ] {
+                let cut = answer(&planned, &events, size, restart);
+                assert_eq!(
+                    cut, whole,
+                    "query {number}, seed {seed}, {size} rows a batch"
+                );
+            }
+        }
+        let events = events_of_which_one_ends(5, 0);
+        let events = &events[events.len() / 3 - 20..][..400];
+        let whole = answer(&planned, events, 3, Restart::Never);
+        for point in 0..200 {
+            let again = answer(&planned, events, 3, Restart::After(point));
+            assert_eq!(again, whole, "query {number}, restart after {point}");
+        }
+    }
+}
+
+/// State is laid out as it was before sources could be idle, unless there is more to say.
+#[test]
+fn what_has_ended_is_saved_only_of_several() {
+    let version = |run: &Run| {
+        let mut to = Saver::new();
+        run.save(&mut to);
+        to.finish()[0]
+    };
+    let of = |query: &str| Run::new(&planned(query).plan, Limits::default(), vec![]);
+    let mut one = of("SELECT k, n FROM a");
+    one.end(0).expect("room");
+    assert_eq!(version(&one), 1);
+    let mut two = of("SELECT k, n FROM both_");
+    assert_eq!(version(&two), 1);
+    two.end(1).expect("room");
+    assert_eq!(version(&two), 2);
 }
 
 /// How far both tables are, who is idle, and what was given out.
@@ -200,6 +304,7 @@ impl Marks {
                 self.own[table] = self.own[table].max(Some(time - bound));
             }
             Event::Idle(table) => self.is_idle[table] = true,
+            Event::End(table) => panic!("table {table} goes on"),
         }
         self.look();
     }
@@ -213,7 +318,7 @@ fn windows_over_two_tables_wait_for_those_that_speak() {
     let planned = planned(WINDOWS);
     let mut waited = 0;
     for seed in 1..40 {
-        let events = events(seed);
+        let events = events(seed, 2);
         let (mut marks, mut windows, mut late) = (Marks::default(), Sums::new(), 0);
         let mut without = Marks::default();
         for event in &events {
@@ -231,7 +336,7 @@ fn windows_over_two_tables_wait_for_those_that_speak() {
             marks.event(*event);
             waited += usize::from(marks.given > without.given);
         }
-        let said = answer(&planned, &events, 50, false);
+        let said = answer(&planned, &events, 50, Restart::Never);
         assert!(
             said.contains(&format!("late: {late}, diverted: 0")),
             "seed {seed}: {late} {said}"

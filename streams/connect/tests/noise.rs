@@ -363,7 +363,8 @@ fn rows_of_noise_are_rows_bad_or_blank() {
         rows_of(&bytes, &reader).ok();
         // What a connector says beside rows stands in each of them, whatever follows it.
         let noise = [json.as_bytes(), b"\x1e", &bytes].concat();
-        let rows = Beside::of(["key".to_owned()]).before(&[("key", Some("\u{1e}\""))], &noise);
+        let head = Beside::of(["key".to_owned()]).head(&[("key", Some("\u{1e}\""))]);
+        let rows = head.before(&noise);
         let mut names = vec![None; 8];
         names[3] = Some("key".to_owned());
         let read = reader.with(&names).read(&rows, 1);

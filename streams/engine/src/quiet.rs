@@ -72,8 +72,11 @@ impl Quiet {
         self.sources[source] == State::Idle
     }
 
-    pub(crate) const fn was_any(&self) -> bool {
-        self.was_any
+    /// Whether there is more to save than what the stages have: a source was idle, or one of
+    /// several has ended, which those that meet behind it do not have.
+    pub(crate) fn is_saved(&self) -> bool {
+        let has_ended = self.sources.len() > 1 && self.sources.contains(&State::Ended);
+        self.was_any || has_ended
     }
 
     /// Notes the watermark that a node gave out.

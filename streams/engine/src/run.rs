@@ -624,7 +624,7 @@ fn count(rows: usize) -> u64 {
 
 /// The layout of saved state.
 const VERSION: u32 = 1;
-/// That of runs of which a source was idle.
+/// That of runs of which a source was idle, or one of several has ended.
 const QUIET: u32 = 2;
 
 /// State as bytes, and back.
@@ -632,8 +632,8 @@ impl Run {
     /// Writes all that a run of this plan holds, after everything that it was given so far. Equal
     /// runs write equal bytes.
     pub fn save(&self, to: &mut Saver) {
-        let was_any = self.quiet.was_any();
-        to.small(if was_any { QUIET } else { VERSION });
+        let is_quiet = self.quiet.is_saved();
+        to.small(if is_quiet { QUIET } else { VERSION });
         for query in &self.queries {
             let Counts {
                 rows,
@@ -650,7 +650,7 @@ impl Run {
         }
         self.marks.iter().for_each(|mark| to.int(mark.now()));
         self.stages.iter().for_each(|stage| stage.save(to));
-        if was_any {
+        if is_quiet {
             self.quiet.save(to);
         }
     }

@@ -4,7 +4,7 @@
 //! |--|--|
 //! |200|all rows are durable, now or since they were sent before under the same key|
 //! |400|a row is none: its line and column are named, and nothing was taken|
-//! |413|the body is longer than 8 MiB|
+//! |413|the body is longer than 8 MiB, or than 16 MiB with METADATA beside each row|
 //! |422|another body was sent under this `Idempotency-Key`; nothing was taken|
 //! |429|out of credit: again after `Retry-After`|
 //! |503|the stream has stopped, and whether the rows count is not known; or it comes back from a
@@ -13,7 +13,7 @@
 //! Of each table the last 65,536 keys are remembered, restarts and crashes included.
 
 use bytes::Bytes;
-use holm_connect::{KEY_BYTES_MAX, Key, Offered, Unfed, rows_with};
+use holm_connect::{BodyError, KEY_BYTES_MAX, Key, Offered, Unfed, rows_with};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -43,9 +43,13 @@ where
         Ok(body) => body,
         Err(refused) => return *refused,
     };
-    let rows = match rows_with(&body, &door.reader, (&door.beside, clock())) {
+    let beside = (&door.beside, clock());
+    let rows = match rows_with(&body, &door.reader, beside, door.feed.limit()) {
         Ok(rows) => rows,
-        Err(bad) => return answer::text(StatusCode::BAD_REQUEST, bad),
+        Err(BodyError::Bad(bad)) => return answer::text(StatusCode::BAD_REQUEST, bad),
+        Err(error @ BodyError::TooLong { .. }) => {
+            return answer::text(StatusCode::PAYLOAD_TOO_LARGE, error);
+        }
     };
     if rows.is_empty() {
         return answer::text(StatusCode::OK, "no rows");

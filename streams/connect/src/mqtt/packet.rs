@@ -70,7 +70,7 @@ impl std::fmt::Debug for Login {
 }
 
 /// Two bytes as MQTT has them; the rest of Holm writes the low one first.
-const fn high_first(value: u16) -> [u8; 2] {
+pub(super) const fn high_first(value: u16) -> [u8; 2] {
     value.swap_bytes().to_le_bytes()
 }
 
@@ -87,7 +87,7 @@ fn text(value: &str, body: &mut Vec<u8>) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind];
     let mut rest = body.len();
     loop {

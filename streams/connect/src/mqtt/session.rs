@@ -8,12 +8,12 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::packet::{
-    ALIVE, GOODBYE, Login, Malformed, Packet, acknowledge, connect, decode, subscribe,
+    ALIVE, GOODBYE, Login, Malformed, PACKET_MAX, Packet, acknowledge, connect, decode, subscribe,
 };
-use crate::beside::Beside;
+use crate::beside::{Beside, Head};
 use crate::fed::{Feed, Unfed};
 
 /// Acknowledgements on their way; a broker sends no more than this without one.
@@ -22,6 +22,8 @@ const ACKS_MAX: usize = 1 << 16;
 const ANSWER: Duration = Duration::from_secs(10);
 /// How often a full feed is looked at. Meanwhile nothing is read, so the broker is held back.
 const ROOM: Duration = Duration::from_millis(2);
+/// What a message is cut into, with what stands beside each row.
+const PART: usize = PACKET_MAX;
 
 /// Why a connection ended. All but a refusal may be tried again.
 #[derive(Debug, Error)]
@@ -104,6 +106,7 @@ impl Subscription {
             line,
             acks,
             durable,
+            spoke: Instant::now(),
         };
         session.run().await
     }
@@ -170,11 +173,13 @@ struct Session<'s, S> {
     line: Line<S>,
     acks: Sender<u16>,
     durable: Receiver<u16>,
+    /// When a sign of life was given last.
+    spoke: Instant,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     async fn run(&mut self) -> Result<(), MqttError> {
-        let alive = Duration::from_secs(u64::from(self.of.login.keep_alive.max(2)) / 2);
+        let alive = self.alive();
         let mut is_asked = false;
         loop {
             while let Some(packet) = self.line.next()? {
@@ -189,10 +194,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                         return Err(MqttError::Silent);
                     }
                     is_asked = true;
-                    self.line.send(&ALIVE).await?;
+                    self.live().await?;
                 }
             }
         }
+    }
+
+    /// After how much silence of ours a sign of life is due.
+    fn alive(&self) -> Duration {
+        Duration::from_secs(u64::from(self.of.login.keep_alive.max(2)) / 2)
+    }
+
+    async fn live(&mut self) -> Result<(), MqttError> {
+        self.spoke = Instant::now();
+        self.line.send(&ALIVE).await
     }
 
     async fn take(&mut self, packet: Packet) -> Result<(), MqttError> {
@@ -205,14 +220,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 Ok(())
             }
             Packet::Publish { topic, id, payload } => {
-                let beside = &self.of.beside;
-                let rows = if beside.is_empty() {
-                    payload
-                } else {
-                    let known = [("topic", Some(topic.as_str()))];
-                    beside.at((self.of.clock)(), &known, &payload)
-                };
-                self.publish(id, rows).await
+                let known = [("topic", Some(topic.as_str()))];
+                let head = self.of.beside.at((self.of.clock)(), &known);
+                self.publish(id, &head, &payload).await
             }
             Packet::TooLong { id, rest } => self.pass_over(id, rest).await,
             Packet::Alive => Ok(()),
@@ -220,13 +230,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         }
     }
 
-    /// Feeds a message, and waits for room. Acknowledgements go out meanwhile.
-    async fn publish(&mut self, id: Option<u16>, payload: Vec<u8>) -> Result<(), MqttError> {
+    /// Feeds a message, in parts where it grows, and is heard of when the last of them is durable:
+    /// so are the others then.
+    async fn publish(
+        &mut self,
+        id: Option<u16>,
+        head: &Head,
+        payload: &[u8],
+    ) -> Result<(), MqttError> {
         self.of.counts.messages.fetch_add(1, Ordering::Relaxed);
         if payload.trim_ascii().is_empty() {
             return self.give_back(id).await;
         }
+        let mut rest = payload;
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(head.fit(rest, PART));
+            rest = behind;
+            let id = id.filter(|_| rest.is_empty());
+            self.feed(id, head.before(part)).await?;
+        }
+        Ok(())
+    }
+
+    /// Feeds rows, and waits for room. Acknowledgements and signs of life go out meanwhile.
+    async fn feed(&mut self, id: Option<u16>, rows: Vec<u8>) -> Result<(), MqttError> {
+        let mut rows = rows;
         loop {
+            if self.spoke.elapsed() >= self.alive() {
+                self.live().await?;
+            }
             let acks = self.acks.clone();
             let told = Box::new(move || {
                 if let Some(id) = id {
@@ -234,11 +266,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                     acks.try_send(id).ok();
                 }
             });
-            match self.of.feed.offer(payload.clone(), None, told) {
+            match self.of.feed.offer(rows.clone(), None, told) {
                 Ok(_) => return Ok(()),
                 // The last two are of keys, which messages have none of.
                 Err(Unfed::Full | Unfed::Recovering | Unfed::Other) => {}
-                Err(Unfed::TooLong { .. }) => return self.pass_over(id, 0).await,
+                Err(Unfed::TooLong { .. }) => {
+                    self.of.counts.too_long.fetch_add(1, Ordering::Relaxed);
+                    // A line that is no row stands for it: parts before it are durable first.
+                    rows = vec![b'\n'];
+                    continue;
+                }
                 Err(Unfed::Stopped) => {
                     self.line.send(&GOODBYE).await?;
                     return Err(MqttError::Stopped);
@@ -286,6 +323,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             .counts
             .acknowledged
             .fetch_add(count, Ordering::Relaxed);
+        self.spoke = Instant::now();
         self.line.send(&bytes).await
     }
 }
@@ -294,6 +332,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
 mod tests {
     use tokio::io::duplex;
 
+    use super::super::packet::{high_first, packet};
     use super::*;
     use crate::fed::fed;
     use crate::source::{Source, Taken};
@@ -376,6 +415,83 @@ mod tests {
         let head = "{\"topic\":\"t/7\",\"timestamp\":\"1970-01-01T00:00:00.000Z\"}";
         let wanted = format!("{head}\u{1e}{{\"n\":1}}\n");
         assert_eq!(String::from_utf8(rows).unwrap(), wanted);
+    }
+
+    /// A message at least once with the id 9.
+    fn message(topic: &str, payload: &[u8]) -> Vec<u8> {
+        let topic_length = high_first(u16::try_from(topic.len()).unwrap());
+        let body = [&topic_length, topic.as_bytes(), &[0, 9], payload].concat();
+        packet(0x32, &body)
+    }
+
+    /// A broker that has heard who is there and lets them subscribe.
+    async fn welcomed(broker: &mut tokio::io::DuplexStream) {
+        let mut hello = [0; 18 + 8];
+        broker.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+        broker.write_all(&[0x90, 3, 0, 1, 1]).await.unwrap();
+        broker.read_exact(&mut hello).await.unwrap();
+    }
+
+    /// The topic stands before each row: that makes 6 MB of 300 bytes, of which no more than one
+    /// MiB is there at a time.
+    #[tokio::test]
+    async fn a_message_that_grows_comes_in_parts_and_is_acknowledged_behind_the_last() {
+        let (feed, mut source) = fed("mqtt", None, PART);
+        let mut of = subscription(feed);
+        of.beside = Beside::of(["topic".to_owned()]);
+        let (ours, mut broker) = duplex(1 << 16);
+        let script = async {
+            welcomed(&mut broker).await;
+            let sent = message(&"t".repeat(60_000), &b"{}\n".repeat(100));
+            broker.write_all(&sent).await.unwrap();
+            let (mut rows, mut parts) = (0, 0);
+            loop {
+                let Taken::Rows(piece) = source.take(1, Duration::ZERO).unwrap() else {
+                    sleep(Duration::from_millis(1)).await;
+                    continue;
+                };
+                assert!(piece.rows.len() <= PART, "{}", piece.rows.len());
+                rows += piece.rows.split(|byte| *byte == b'\n').count() - 1;
+                parts += 1;
+                if rows == 100 {
+                    let mut ack = [0; 4];
+                    let read = broker.read_exact(&mut ack);
+                    let early = timeout(Duration::from_millis(20), read).await;
+                    assert!(early.is_err(), "the last part is not durable");
+                    source.acknowledge(&piece.position);
+                    broker.read_exact(&mut ack).await.unwrap();
+                    assert_eq!((ack, parts), ([0x40, 2, 0, 9], 6));
+                    break;
+                }
+                source.acknowledge(&piece.position);
+            }
+            drop(broker);
+        };
+        let both = async { tokio::join!(of.serve(ours), script) };
+        let (ended, ()) = timeout(ANSWER, both).await.expect("all rows come");
+        assert!(matches!(ended, Err(MqttError::Ended(_))), "{ended:?}");
+        assert_eq!(of.counts.too_long.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_gives_signs_of_life() {
+        let (feed, source) = fed("mqtt", None, 8);
+        let mut of = subscription(feed);
+        of.login.keep_alive = 2;
+        let (ours, mut broker) = duplex(1 << 16);
+        let script = async {
+            welcomed(&mut broker).await;
+            let sent = [message("t", b"{\"n\":1}"), message("t", b"{\"n\":2}")].concat();
+            broker.write_all(&sent).await.unwrap();
+            let mut sign = [0; 2];
+            let read = timeout(ANSWER, broker.read_exact(&mut sign)).await;
+            read.expect("the second message waits, and it lives")
+                .unwrap();
+            assert_eq!(sign, ALIVE);
+            drop((source, broker));
+        };
+        let (ended, ()) = tokio::join!(of.serve(ours), script);
+        ended.unwrap_err();
     }
 
     #[tokio::test]
