@@ -13,6 +13,13 @@ use super::input::{Flow, Next};
 /// How often those are asked that are not waited for.
 const STEP: Duration = Duration::from_millis(20);
 
+/// After how much silence an input is idle, by what its table says in microseconds. One that is
+/// there as a whole never is: its reader is slow at most.
+pub(super) fn idle_after(micros: Option<i64>, is_whole: bool) -> Option<Duration> {
+    let micros = micros.filter(|_| !is_whole)?;
+    u64::try_from(micros).ok().map(Duration::from_micros)
+}
+
 /// What an input did.
 #[derive(Debug)]
 pub(super) enum Turn {
@@ -33,13 +40,9 @@ pub(super) struct Flows {
 }
 
 impl Flows {
-    pub(super) fn new(flows: Vec<Flow>, after: &[Option<i64>]) -> Self {
-        let after = after.iter().map(|micros| {
-            let micros = micros.and_then(|micros| u64::try_from(micros).ok());
-            micros.map(Duration::from_micros)
-        });
+    pub(super) fn new(flows: Vec<Flow>, after: Vec<Option<Duration>>) -> Self {
         Self {
-            after: after.collect(),
+            after,
             waited: vec![Duration::ZERO; flows.len()],
             flows: flows.into_iter().map(Some).collect(),
         }
@@ -90,5 +93,18 @@ impl Flows {
         };
         self.waited[source] = Duration::ZERO;
         Ok(Some(turn))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_as_a_whole_is_never_idle() {
+        assert_eq!(idle_after(Some(500_000), true), None);
+        let half = Duration::from_millis(500);
+        assert_eq!(idle_after(Some(500_000), false), Some(half));
+        assert_eq!(idle_after(None, false), None);
     }
 }

@@ -60,6 +60,15 @@ impl Place {
         }
     }
 
+    /// Whether all of it is there: a plain file, which is slow at most.
+    pub(crate) fn is_whole(&self) -> bool {
+        let path = match self {
+            Self::Stdin => Path::new("/dev/stdin"),
+            Self::File(path) => path,
+        };
+        std::fs::metadata(path).is_ok_and(|found| found.is_file())
+    }
+
     /// Its name, for messages.
     pub(crate) fn name(&self) -> String {
         match self {
@@ -144,6 +153,14 @@ pub(crate) enum Input {
 }
 
 impl Input {
+    /// Whether all of it is there.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Lines(lines) => lines.is_whole,
+            Self::Columns(..) => true,
+        }
+    }
+
     pub(crate) fn open(place: Place, format: Format) -> Result<Self, Ended> {
         let name = place.name();
         match (format, &place) {
@@ -242,6 +259,7 @@ pub(crate) struct LineInput {
     header: Option<String>,
     /// What was looked at already.
     sample: Option<Vec<u8>>,
+    is_whole: bool,
 }
 
 impl LineInput {
@@ -269,6 +287,7 @@ impl LineInput {
             format,
             header,
             sample: None,
+            is_whole: place.is_whole(),
         })
     }
 
@@ -427,5 +446,21 @@ impl Flow {
             // The worker whose turn it is has ended: so has the input, or it failed.
             Err(RecvTimeoutError::Disconnected) => self.failed.recv().map_or(Ok(Next::End), Err),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_file_is_whole_and_a_device_is_not() {
+        let file = tempfile::NamedTempFile::new().expect("a file of ours");
+        let place = Place::of(file.path());
+        assert!(place.is_whole());
+        let input = Input::open(place, Format::JsonLines);
+        assert!(input.expect("it is there").is_whole());
+        assert!(!Place::of(Path::new("/dev/null")).is_whole());
+        assert!(!Place::of(Path::new("/nowhere")).is_whole());
     }
 }

@@ -19,6 +19,7 @@ use holm_runner::{Aside as SetAside, Ends, Job, Phase, RunnerError, Settings, st
 
 use super::Ended;
 use super::aside::{Aside, say};
+use super::flows::idle_after;
 use super::input::{Input, Place};
 use super::named::Placed;
 use super::output::{Into, grouped};
@@ -47,7 +48,7 @@ pub(super) fn run(asked: &Asked, state: &Path) -> Result<u8, Ended> {
     };
     let names: Vec<String> = placed.sources.iter().map(|it| it.0.name()).collect();
     let job = Job {
-        inputs: inputs(&placed),
+        inputs: inputs(&placed, asked.follow),
         plans: vec![placed.planned.plan.clone()],
         description: asked.named.description()?,
         limits: Limits::default(),
@@ -126,21 +127,22 @@ fn sampled(folder: &dyn Folder, name: &str, mut input: Input) -> Result<Vec<u8>,
     Ok(sample)
 }
 
-fn inputs(placed: &Placed) -> Vec<holm_runner::Input> {
+/// What is known of each input; of files that are followed more may come, as of pipes.
+fn inputs(placed: &Placed, follows: bool) -> Vec<holm_runner::Input> {
     let sources = placed.sources.iter().zip(&placed.planned.plan.sources);
     sources
         .zip(&placed.planned.needed)
         .zip(&placed.keeps_all)
         .zip(placed.planned.idle.iter().zip(&placed.planned.beside))
-        .map(|(((((_, format), source), needed), keeps_all), said)| {
+        .map(|(((((place, format), source), needed), keeps_all), said)| {
             let (idle, beside) = said;
-            let micros = idle.and_then(|idle| u64::try_from(idle).ok());
+            let is_whole = !follows && place.is_whole();
             holm_runner::Input {
                 format: *format,
                 fields: source.fields.clone(),
                 needed: needed.clone(),
                 keeps_all: *keeps_all,
-                idle: micros.map(Duration::from_micros),
+                idle: idle_after(*idle, is_whole),
                 beside: beside.clone(),
             }
         })

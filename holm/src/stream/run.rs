@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::Ended;
 use super::aside::{Aside, OnError, say};
-use super::flows::{Flows, Turn};
+use super::flows::{Flows, Turn, idle_after};
 use super::input::Flow;
 use super::kept;
 use super::live::Live;
@@ -97,8 +97,9 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
         let flow = input.start(fields, &vec![true; fields.len()])?;
         held.push(whole(flow, &mut aside)?);
     }
-    let mut flows = Vec::new();
+    let (mut flows, mut idle) = (Vec::new(), Vec::new());
     for (number, input) in inputs.into_iter().enumerate() {
+        idle.push(idle_after(planned.idle[number], input.is_whole()));
         let fields = &planned.plan.sources[number].fields;
         flows.push(input.start(fields, &planned.needed[number])?);
     }
@@ -110,7 +111,7 @@ pub(crate) fn run(asked: &Asked) -> Result<u8, Ended> {
     let mut progress = Progress::new();
     let mut budget = Budget::new();
     let names: Vec<String> = flows.iter().map(|flow| flow.name.clone()).collect();
-    let mut flows = Flows::new(flows, &planned.idle);
+    let mut flows = Flows::new(flows, idle);
     while let Some((source, turn)) = flows.next(&run)? {
         let mut began = None;
         let out = match turn {
