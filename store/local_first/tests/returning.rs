@@ -138,6 +138,29 @@ fn what_counts_of_who_comes_back_is_not_made_again_while_one_may_have_it() {
 }
 
 #[test]
+fn who_is_back_says_how_far_it_is_together_with_what_it_made_again() {
+    let mut site = Site::of(island(3, &[(1, 5), (3, 4)]), charter());
+    let adopted = island(6, &[(1, 5), (3, 1), (4, 1)]);
+    let mut own = adopted.clone();
+    let said = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Send {
+                message: Message::Beat { vector, .. },
+                ..
+            } => Some(vector.seq(slot(6))),
+            _other => None,
+        })
+    };
+    let effects = site.step(Input::Applied(Applied::Rebased(Box::new(adopted))));
+    assert_eq!(said(&effects), None);
+    let key = Bytes::from("k");
+    let again = own.originate(vec![Change::Delete { key }], 500);
+    let effects = site.step(Input::Applied(Applied::Update(again)));
+    let spoke = site.step(Input::Wake);
+    assert_eq!(said(&effects).or(said(&spoke)), Some(1));
+}
+
+#[test]
 fn who_had_too_much_to_be_joined_is_not_asked_again_at_once() {
     let mut site = Site::of(island(1, &[(1, 5)]), charter());
     assert_eq!(site.asks(2, &[(2, 4)]), None);

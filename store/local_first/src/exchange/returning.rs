@@ -79,9 +79,9 @@ impl Exchange {
         if let Some(asking) = self.asking.take() {
             effects.push(Effect::Note(super::Note::SessionDone(asking.peer)));
         }
-        for to in self.config.peers.clone() {
-            self.beat_one(now, to, true, effects);
-        }
+        // What it made again comes next. Who heard now how far it is would take all that it has for stable, and fold
+        // what those updates have not seen.
+        self.beat = Some(now);
     }
 }
 
