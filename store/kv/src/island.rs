@@ -491,7 +491,7 @@ impl Work<'_> {
             Proposal::Begin(session) => {
                 self.clear_staged();
                 let isle = self.isle();
-                if isle.island.may_join(session) {
+                if isle.may_take(session) {
                     isle.island.begin(session.clone());
                     isle.applied.push(Applied::Began(session.clone()));
                 } else {

@@ -362,6 +362,8 @@ pub struct Exchange {
     quiet: Option<Quiet>,
     /// The slots that do not go on, and which update of each is the last.
     closed: BTreeMap<Slot, Frozen>,
+    /// The slots of which this site takes in nothing more until a table says which update is the last.
+    stopped: BTreeSet<Slot>,
     /// This site was left out and is to go on under this slot, once it has what others have.
     heir: Option<Slot>,
 }
@@ -385,6 +387,7 @@ impl Exchange {
             set_back: None,
             quiet: None,
             closed: BTreeMap::new(),
+            stopped: BTreeSet::new(),
             heir: None,
             config,
         }

@@ -218,6 +218,13 @@ impl Members {
         }
     }
 
+    /// Whether all that a site has counts, of slots that do not go on.
+    #[must_use]
+    pub fn lets_in_all(&self, vector: &Vector) -> bool {
+        let mut frozen = self.frozen.iter();
+        frozen.all(|(slot, it)| vector.seq(*slot) <= it.through)
+    }
+
     /// What is to be done with an update of another site, as [`Island::judge`] says; nothing if
     /// it does not count.
     #[must_use]

@@ -25,7 +25,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::encode::{DecodeError, Reader, put_body, put_varint};
 use crate::members::Members;
-use crate::vector::Slot;
+use crate::vector::{Slot, Vector};
 
 const VERSION: u8 = 1;
 /// Of a roster in which a site has several nodes.
@@ -131,6 +131,14 @@ impl Charter {
         let frozen = self.roster.as_ref().map(|it| it.members.frozen());
         if frozen.is_none_or(|it| !it.contains_key(&slot)) {
             self.stops.entry(slot).or_insert(through);
+        }
+    }
+
+    /// The site has what another had in place of its own: so much it has of the slots that are
+    /// stopped.
+    pub fn adopt(&mut self, vector: &Vector) {
+        for (slot, through) in &mut self.stops {
+            *through = vector.seq(*slot);
         }
     }
 

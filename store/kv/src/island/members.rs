@@ -33,6 +33,12 @@ impl Isle {
         self.island.is_ended()
     }
 
+    /// Writes it down which sites it goes by.
+    pub(super) fn keep_charter(&self, store: &mut Store) {
+        let kept: Bytes = self.charter.encode();
+        store.set_fact(FactKind::Island, CHARTER, Some(kept));
+    }
+
     pub(super) fn apply_charter(&mut self) {
         let roster = self.charter.roster();
         let epoch = roster.map_or_else(|| self.island.epoch(), |it| it.members.epoch());
@@ -91,8 +97,7 @@ impl Work<'_> {
 
     fn keep_charter(&mut self) {
         let isle = self.isle.as_deref_mut().expect("it was asked for");
-        let kept: Bytes = isle.charter.encode();
-        self.store.set_fact(FactKind::Island, CHARTER, Some(kept));
+        isle.keep_charter(self.store);
         isle.apply_charter();
         isle.applied.push(Applied::Followed(isle.charter.clone()));
     }

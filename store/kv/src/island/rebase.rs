@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use holm_local_first::{
-    Absent, Applied, Cause, Conflict, Dot, Hlc, Island, Made, Mark, Party, Sealed, Slot, Stamp,
-    State, Type, Vector, adopted, conflicts, reissue,
+    Absent, Applied, Cause, Conflict, Dot, Hlc, Island, Made, Mark, Party, Sealed, Session, Slot,
+    Stamp, State, Type, Vector, adopted, conflicts, reissue,
 };
 
 use super::expected::Expected;
@@ -30,12 +30,23 @@ impl Isle {
     fn heir_for(&self, is_whole: bool) -> Option<Slot> {
         let session = self.island.session()?;
         let limits = self.limits(&session.vector());
-        let may_be = is_whole
-            && self.island.may_join(session)
-            && self.absent(&limits).may_adopt(&session.vector());
+        let may_be =
+            is_whole && self.may_take(session) && self.absent(&limits).may_adopt(&session.vector());
         let own = self.island.slot();
         let heir = self.charter.roster()?.members.heir(own)?;
         (may_be && heir != own).then_some(heir)
+    }
+
+    /// Whether what the other side of a session has may be taken in. Who was left out and is taken in again takes it in
+    /// place of its own: up to where it had stopped a slot before is of no account.
+    pub(super) fn may_take(&self, session: &Session) -> bool {
+        let own = self.island.slot();
+        let members = self.charter.roster().map(|it| &it.members);
+        let returns = members.filter(|it| it.heir(own).is_some_and(|heir| heir != own));
+        match returns {
+            Some(members) => members.lets_in_all(&session.vector()),
+            None => self.island.may_join(session),
+        }
     }
 
     /// Up to where slots count that do not go on, as far as the other side has them: what was
@@ -123,8 +134,11 @@ impl Work<'_> {
         self.clear_staged();
         let isle = self.isle.as_deref_mut().expect("it was asked for");
         let unix_ms = isle.unix_ms;
-        let adopted = isle.adopt(heir, newest);
         let (made, left_out) = isle.made_again(&both);
+        let session = isle.island.session().expect("it is open");
+        isle.charter.adopt(&session.vector());
+        isle.keep_charter(self.store);
+        let adopted = isle.adopt(heir, newest);
         let mut island = adopted.clone();
         let reissued = reissue(&mut island, made, Hlc::of_unix_ms(unix_ms));
         let stamp = Stamp::of(self.store.root().revision());

@@ -16,6 +16,7 @@ impl Exchange {
         self.ahead = self.taken.clone();
         self.proposed = None;
         self.waiting.clear();
+        self.stopped = charter.stops().keys().copied().collect();
         let Some(roster) = charter.roster() else {
             return;
         };

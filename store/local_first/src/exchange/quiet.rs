@@ -61,11 +61,11 @@ impl Exchange {
     /// Another has spoken, or time has passed: whether that is enough.
     pub(super) fn speak_up(&mut self, now: Time, effects: &mut Effects<Effect>) {
         let (silence, patience) = (self.config.silence, self.config.patience);
+        let mut peers = self.peers.iter();
+        let have_spoken = peers.all(|(slot, peer)| peer.has_said || self.is_away(*slot));
         let Some(quiet) = &mut self.quiet else {
             return;
         };
-        let mut peers = self.peers.values();
-        let have_spoken = peers.all(|peer| peer.has_said);
         if !have_spoken && !self.peers.values().any(|peer| peer.has_said) {
             return;
         }
@@ -83,6 +83,13 @@ impl Exchange {
             let run = self.config.boot;
             effects.push(Effect::Propose(Proposal::Speak { run }));
         }
+    }
+
+    /// Whether a site was left out and is not back, as far as is known here: it says nothing until it is, and it may
+    /// wait for what this site has.
+    pub(super) fn is_away(&self, slot: Slot) -> bool {
+        let is_heir = self.closed.values().any(|it| it.heir == Some(slot));
+        is_heir && self.taken.vector().seq(slot) == 0
     }
 
     /// The log has ended it.

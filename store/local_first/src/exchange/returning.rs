@@ -19,20 +19,37 @@ impl Exchange {
         self
     }
 
-    /// Whether another has all that this site has and that counts. Of a slot that does not go on, what one of the
-    /// others has: what was handed to this site alone is nobody's.
+    /// Whether another has all that this site has and that counts, and nothing that does not. Of a slot that does not go
+    /// on, what one of the others has that stay, once all of them have said so: what was handed to this site alone is
+    /// nobody's, and what is somebody's is not made again. So too of one that is on its way out as lost: who is lost may
+    /// have no other to hand it to.
     pub(super) fn may_adopt(&self, theirs: &Vector) -> bool {
+        let is_closed = |slot: &Slot| self.closed.get(slot);
+        let mut others = theirs.iter();
+        let counts =
+            others.all(|(slot, seq)| is_closed(&slot).is_none_or(|last| seq <= last.through));
         let mut ours = self.taken.vector().iter();
-        ours.all(|(slot, seq)| {
-            let counts = self.taken.limited(slot, seq);
-            let there = self.peers.values().map(|it| it.vector.seq(slot));
-            let is_over = self.closed.contains_key(&slot);
-            let due = if is_over {
-                counts.min(there.max().unwrap_or(0))
-            } else {
-                counts
-            };
-            theirs.seq(slot) >= due
+        counts
+            && ours.all(|(slot, seq)| {
+                let is_over = is_closed(&slot).is_some() || self.stopped.contains(&slot);
+                let counts = is_closed(&slot).map_or(seq, |last| seq.min(last.through));
+                let due = if is_over {
+                    self.held_of(slot).map_or(counts, |held| counts.min(held))
+                } else {
+                    counts
+                };
+                theirs.seq(slot) >= due
+            })
+    }
+
+    /// How much of a slot those have that stay; none while one of them has not said it.
+    fn held_of(&self, slot: Slot) -> Option<u64> {
+        let stay = self.peers.iter();
+        let mut stay =
+            stay.filter(|(peer, _)| !self.stopped.contains(peer) && !self.is_away(**peer));
+        stay.try_fold(0, |most, (_, peer)| {
+            let seq = peer.has_said.then(|| peer.vector.seq(slot));
+            seq.map(|seq| most.max(seq))
         })
     }
 
@@ -42,7 +59,8 @@ impl Exchange {
             return;
         };
         let is_busy = self.asking.is_some() || self.taken.session().is_some();
-        if !is_busy && now >= peer.rests_until && self.may_adopt(&peer.vector) {
+        let stays = !self.stopped.contains(&from);
+        if stays && !is_busy && now >= peer.rests_until && self.may_adopt(&peer.vector) {
             self.open(now, from, effects);
         }
     }
@@ -61,9 +79,9 @@ impl Exchange {
         if let Some(asking) = self.asking.take() {
             effects.push(Effect::Note(super::Note::SessionDone(asking.peer)));
         }
-        for to in self.config.peers.clone() {
-            self.beat_one(now, to, true, effects);
-        }
+        // What it made again comes next. Who heard now how far it is would take all that it has for stable, and fold
+        // what those updates have not seen.
+        self.beat = Some(now);
     }
 }
 

@@ -165,17 +165,21 @@ impl Exchange {
             self.tell_of_fork(now, (from, dot), effects);
             return;
         }
-        let Some(asking) = self.asking.as_mut() else {
+        let may_join = self.heir.is_some() || self.taken.may_join(&session);
+        let Some(asking) = self.asking.as_mut().filter(|it| it.id == session.id) else {
             return;
         };
-        let is_awaited = matches!(asking.stage, Stage::Opening);
-        // What does not count is not joined either: the other side has yet to hear of that (I12).
-        let is_awaited = is_awaited && self.taken.may_join(&session);
-        if asking.id == session.id && asking.peer == from && is_awaited {
-            asking.since = now;
-            asking.stage = Stage::Closing(total);
-            effects.push(Effect::Propose(Proposal::Begin(session)));
+        if asking.peer != from || !matches!(asking.stage, Stage::Opening) {
+            return;
         }
+        if !may_join {
+            // What does not count is not joined either: the other side has yet to hear of that (I12).
+            self.refused(now, session.id);
+            return;
+        }
+        asking.since = now;
+        asking.stage = Stage::Closing(total);
+        effects.push(Effect::Propose(Proposal::Begin(session)));
     }
 
     /// An update that the other side has otherwise, as far as the newest of each slot say.

@@ -697,6 +697,30 @@ fn a_site_that_was_left_out_comes_back_with_all_that_only_it_had() {
     }
 }
 
+#[test]
+fn who_comes_back_takes_of_a_slot_that_it_had_stopped_what_others_have() {
+    let (mut world, members, _through) = left_out(5, 900);
+    world.cut = vec![(0, 1), (1, 2)];
+    world.write_some(&[1]);
+    let both = [0, 2].map(|at: usize| world.vector(at).seq(slot(2)));
+    assert!(both[1] < both[0], "it was cut off: {both:?}");
+    world.tell(&[0, 2], &Entry::Stop(slot(2)));
+    world.tell(&[2], &roster_of(&members));
+    for _ in 0..2_000 {
+        world.tick();
+        if world.vector(2) == world.vector(0) {
+            break;
+        }
+    }
+    let island = world.sites[2].replica().keyspace().island();
+    let island = island.expect("it is one");
+    assert_eq!(
+        (island.slot(), island.limited(slot(2), 99)),
+        (slot(5), both[0])
+    );
+    assert_eq!(world.vector(2), world.vector(0));
+}
+
 /// Ends the site that comes back so many ticks after it heard of it; whether it was back by then.
 fn end_within_a_return(ticks: u64, ended: usize) -> bool {
     let (mut world, members, _through) = left_out(ticks, 900);
