@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn in_the_clear_is_on_this_machine_alone() {
-        let own = table(&[("a", "b")]);
+        let own = table(&[("connector", "mqtt")]);
         let reach = Reach::of(&own, "mqtt://127.0.0.1:1883", MQTT).unwrap();
         assert!(reach.tls.is_none() && reach.host == "127.0.0.1:1883");
         for (url, word) in [
@@ -311,7 +311,10 @@ mod tests {
             fs::write(&path, text).unwrap();
             assert_eq!(of().ok().flatten().as_deref(), wanted);
         }
-        assert_eq!(secret(&table(&[("a", "b")]), "password-file"), Ok(None));
+        assert_eq!(
+            secret(&table(&[("connector", "mqtt")]), "password-file"),
+            Ok(None)
+        );
     }
 
     #[test]

@@ -52,6 +52,7 @@ mod coerce;
 mod explain;
 mod lexer;
 mod needed;
+mod options;
 mod parse_expression;
 mod parser;
 mod push_down;

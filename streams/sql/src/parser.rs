@@ -6,6 +6,7 @@ use holm_lanes::{Field, Kind};
 
 use crate::catalog::{Beside, Table};
 use crate::lexer::{Token, tokens};
+use crate::options;
 use crate::refusal::{Refusal, Span};
 use crate::syntax::{Asked, Item, Join, Query, Script, Source, Term, WindowName, Word};
 
@@ -314,14 +315,17 @@ impl Parser {
         if self.take_word("WITH") {
             self.expect_sign("(")?;
             let options = self.list(|parser| {
-                let (key, _) = parser.text("an option")?;
+                let key = parser.text("an option")?;
                 parser.expect_sign("=")?;
                 Ok((key, parser.text("its value")?))
             })?;
-            for (key, (value, place)) in options {
+            let mut keys = Vec::new();
+            for ((key, at), (value, place)) in options {
+                keys.push((key.clone(), at));
                 table.places.insert(key.clone(), place);
                 table.options.insert(key, value);
             }
+            options::check(&table.connector(), &keys)?;
             self.expect_sign(")")?;
         }
         Ok(table)
