@@ -204,3 +204,18 @@ fn a_tape_of_streams_replays_to_the_same_trace() {
     let said = again.failure().map(|found| found.place.clone());
     assert_eq!(said.as_deref(), Some(failure.place.as_str()));
 }
+
+/// A site that one fault holds down stays down, whatever else ends meanwhile.
+#[test]
+fn an_outage_lasts_as_long_as_it_says() {
+    let long = "[[fault]]\nname = \"long\"\nat = \"3s\"\nfor = \"5s\"\ncrash = \"a\"\n\
+                [[promise]]\nmeasure = \"recovery\"\nat_least = \"4900ms\"\n";
+    let short = "[[fault]]\nname = \"short\"\nat = \"4s\"\nfor = \"1s\"\npower = \"a\"\n";
+    // The stream ends by itself, and would be started again in the middle.
+    let failed = "[[fault]]\nname = \"failed\"\nat = \"2500ms\"\nsync_fail = \"a\"\n";
+    for more in [short, failed] {
+        let text = scenario(TIMED, &format!("{long}{more}")).replace(", rows = 300", "");
+        let report = played(&text, 3);
+        assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    }
+}

@@ -20,6 +20,7 @@ use super::afar::Fate;
 use super::judge::{Seen, complete, judge};
 use super::sender::Sender;
 use super::{Answer, Ask, Event, Mill, Ran, Setup, StreamFigures};
+use crate::outages::Outages;
 use crate::run::{Ending, Figures, Reached};
 use crate::scenario::{Action, Length, Outlet, Purpose, Scenario, Stream, Target};
 use crate::stage;
@@ -54,7 +55,8 @@ enum Token {
     Begin(u64),
     End(u64),
     Over,
-    Restart(u64),
+    /// A stream that ended by itself is started: of which node, and which of its ends it was.
+    Restart(u64, u64),
     /// A put gets to the sink: of which stream and sink, and of which of its starts.
     Put(u64, u64, u64),
 }
@@ -67,7 +69,7 @@ impl Token {
             Self::Begin(fault) => (3, fault),
             Self::End(fault) => (4, fault),
             Self::Over => (5, 0),
-            Self::Restart(node) => (6, node),
+            Self::Restart(node, end) => (6, node | end << 16),
             Self::Put(stream, sink, start) => (7, stream | sink << 8 | start << 16),
         };
         tag << 56 | value
@@ -81,7 +83,7 @@ impl Token {
             3 => Self::Begin(value),
             4 => Self::End(value),
             5 => Self::Over,
-            6 => Self::Restart(value),
+            6 => Self::Restart(value & 0xffff, value >> 16),
             _ => Self::Put(value & 0xff, value >> 8 & 0xff, value >> 16),
         }
     }
@@ -113,6 +115,7 @@ struct Side {
 struct StreamRun<'a> {
     scenario: &'a Scenario,
     world: World<Mill>,
+    outages: Outages,
     sides: Vec<Side>,
     figures: Figures,
     faults: FaultPlan,
@@ -267,6 +270,7 @@ impl<'a> StreamRun<'a> {
         world.alarm(Time::ZERO + LOOK_EVERY, Token::Look.pack());
         let mut figures = Figures::new(scenario, 0);
         figures.streams = StreamFigures::new(figures.phases.len(), scenario.sites.len());
+            outages: Outages::default(),
         Self {
             faults: stage::faults(scenario, sides.len()),
             scenario,
@@ -291,7 +295,9 @@ impl<'a> StreamRun<'a> {
                 Moment::Ended(node) => {
                     if self.scenario.purpose == Purpose::Timed || self.healed.is_some() {
                         let at = self.world.now() + RESTART;
-                        self.world.alarm(at, Token::Restart(node.value()).pack());
+                        let end = self.world.ends(node);
+                        self.world
+                            .alarm(at, Token::Restart(node.value(), end).pack());
                     }
                 }
             }
@@ -356,7 +362,7 @@ impl<'a> StreamRun<'a> {
                     self.heal();
                 }
             }
-            Token::Restart(node) => self.world.restart(NodeId::new(node)),
+            Token::Restart(node, end) => self.restart(NodeId::new(node), end),
             Token::Put(stream, sink, start) => self.put(index(stream), (index(sink), start)),
         }
     }
@@ -569,6 +575,14 @@ impl<'a> StreamRun<'a> {
 
     fn nodes(&self, target: &Target) -> Vec<NodeId> {
         let (Target::Site(wanted) | Target::Node(wanted, _)) = *target else {
+    /// Starts a stream that ended by itself, unless it has come back since, or an outage holds it.
+    fn restart(&mut self, node: NodeId, end: u64) {
+        let is_held = self.healed.is_none() && self.outages.holds(node);
+        if !is_held && self.world.ends(node) == end {
+            self.world.restart(node);
+        }
+    }
+
             return Vec::new();
         };
         let sides = self.sides.iter().filter(|side| side.site() == wanted);
@@ -590,7 +604,10 @@ impl<'a> StreamRun<'a> {
             .collect::<Vec<_>>()
         {
             match &fault.action {
-                Action::Crash | Action::Power => self.world.crash(node),
+                Action::Crash | Action::Power => {
+                    self.outages.begin(node);
+                    self.world.crash(node);
+                }
                 Action::Pause => self.world.pause(node),
                 Action::SlowDisk(disk) => {
                     self.world.set_sync(node, disk.sync.clone());
@@ -633,7 +650,11 @@ impl<'a> StreamRun<'a> {
             .collect::<Vec<_>>()
         {
             match &fault.action {
-                Action::Crash | Action::Power => self.world.restart(node),
+                Action::Crash | Action::Power => {
+                    if self.outages.end(node) {
+                        self.world.restart(node);
+                    }
+                }
                 Action::Pause => self.world.resume(node),
                 Action::SlowDisk(_) => {
                     let sync = scenario.sites[self.sides[index_of(node)].site()]
