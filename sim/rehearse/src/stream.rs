@@ -4,6 +4,7 @@
 //! done, and in which order it may be, is decided by `streams/runner` and `streams/once`.
 
 pub(crate) mod afar;
+mod closing;
 pub(crate) mod deck;
 mod figures;
 mod judge;

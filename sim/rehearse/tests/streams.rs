@@ -219,3 +219,34 @@ fn an_outage_lasts_as_long_as_it_says() {
         assert_eq!(report.exit_code(), 0, "{}", report.to_text());
     }
 }
+
+/// Lines that are no rows are diverted, by the stream and by who judges it.
+#[test]
+fn lines_that_are_no_rows_are_counted_and_not_missed() {
+    let text = scenario(HUNT, "").replace("n BIGINT", "job TINYINT, n BIGINT");
+    let text = text.replace("COUNT(*) AS n", "COUNT(*) AS n, SUM(job) AS jobs");
+    let report = played(&text, 20);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+}
+
+/// Rows of one time count in the order in which they came.
+#[test]
+fn results_that_depend_on_the_order_of_rows_are_complete() {
+    let promise = "[[promise]]\nmeasure = \"completeness\"\nat_least = \"100%\"\n";
+    let text = scenario(TIMED, promise)
+        .replace("\"100/s\", rows = 300", "\"2000/s\"")
+        .replace("category INT", "category INT, job BIGINT")
+        .replace("COUNT(*) AS n", "COUNT(*) AS n, LAST_VALUE(job) AS job");
+    let report = played(&text, 2);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+}
+
+/// Rows that only carry their window come out before it ends.
+#[test]
+fn only_windows_that_close_are_held_against_the_watermark() {
+    let text = scenario(HUNT, "")
+        .replace("COUNT(*) AS n", "n")
+        .replace(" GROUP BY window_start, window_end, category", "");
+    let report = played(&text, 10);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+}

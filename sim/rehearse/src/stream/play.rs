@@ -702,7 +702,7 @@ impl<'a> StreamRun<'a> {
             let figures = &mut self.figures.streams;
             figures.rows = (figures.rows.0 + counts.rows, figures.rows.1 + counts.late);
             if self.scenario.purpose == Purpose::Timed {
-                let (all, there) = complete(&side.setup.stream, &side.sender, &deck);
+                let (all, there) = complete(&side.setup.stream, (&side.seen, &side.sender), &deck);
                 figures.results = (figures.results.0 + all, figures.results.1 + there);
             }
         }
