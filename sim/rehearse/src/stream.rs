@@ -30,6 +30,7 @@ use afar::Fate;
 use deck::{Deck, Done, Lot, SINKS, STREAM, Work};
 pub(crate) use figures::StreamFigures;
 pub(crate) use play::play;
+pub(crate) use sender::UNANSWERED_MAX;
 
 /// What runs are to show, by name.
 pub(crate) const EVENTS: [&str; 6] = ["Started", "Ran", "Put", "Saved", "Failed", "Complete"];

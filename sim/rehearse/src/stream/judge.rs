@@ -16,7 +16,7 @@ use holm_lanes::Batch;
 use super::afar::Puts;
 use super::closing::closing;
 use super::deck::{Deck, SINKS};
-use super::sender::{Sender, lines_of};
+use super::sender::{ROWS_MOST, Sender, lines_of};
 use super::{Ran, Setup, Started, file_of};
 use crate::scenario::{Outlet, Stream};
 
@@ -184,8 +184,8 @@ pub(crate) fn judge(
     found.extend(watermark(name, &marks).err());
     found.extend(restarts(name, seen, &marks).err());
     let settings = setup.settings();
-    let piece = sender.lines.iter().map(Vec::len).max().unwrap_or(0) * super::play::ROWS_MOST;
-    let bytes = wide(settings.credit_bytes + piece);
+    let longest = sender.lines.iter().map(Vec::len).max().unwrap_or(0);
+    let bytes = wide(settings.credit_bytes) + wide(longest) * ROWS_MOST;
     found.extend(bounded(name, "bytes of rows", (seen.held.0, bytes)).err());
     let rows = wide(settings.pending_rows_max);
     found.extend(bounded(name, "rows before another batch", (seen.held.1, rows)).err());

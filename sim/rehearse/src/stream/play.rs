@@ -18,7 +18,7 @@ use holm_virtual::{
 
 use super::afar::Fate;
 use super::judge::{Seen, complete, judge};
-use super::sender::Sender;
+use super::sender::{SLOT, Sender};
 use super::{Answer, Ask, Event, Mill, Ran, Setup, StreamFigures};
 use crate::outages::Outages;
 use crate::run::{Ending, Figures, Reached};
@@ -33,12 +33,9 @@ const FLIP: Place = Place::new("fault.flip");
 /// What a weight of 1 is, of a million ends of a stream.
 const FLIP_SCALE: u32 = 50_000;
 
-/// The most rows of a request.
-pub(super) const ROWS_MOST: usize = 1_024;
 /// The most rows of a request in a hunt.
 const HUNT_ROWS: u32 = 24;
-/// How often a timed sender sends, and everybody looks.
-const SEND_EVERY: Duration = Duration::from_millis(10);
+/// How often everybody looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const RESTART: Duration = Duration::from_secs(1);
 /// How long everything may take to get to the sinks behind a timed run.
@@ -115,10 +112,10 @@ struct Side {
 struct StreamRun<'a> {
     scenario: &'a Scenario,
     world: World<Mill>,
-    outages: Outages,
     sides: Vec<Side>,
     figures: Figures,
     faults: FaultPlan,
+    outages: Outages,
     /// How many snapshots were damaged.
     flips: u32,
     found: Vec<Violation>,
@@ -269,10 +266,11 @@ impl<'a> StreamRun<'a> {
         }
         world.alarm(Time::ZERO + LOOK_EVERY, Token::Look.pack());
         let mut figures = Figures::new(scenario, 0);
-        figures.streams = StreamFigures::new(figures.phases.len(), scenario.sites.len());
-            outages: Outages::default(),
+        let size = (figures.phases.len(), scenario.sites.len());
+        figures.streams = StreamFigures::new(size, scenario.streams.len());
         Self {
             faults: stage::faults(scenario, sides.len()),
+            outages: Outages::default(),
             scenario,
             world,
             sides,
@@ -344,7 +342,13 @@ impl<'a> StreamRun<'a> {
         self.healed = Some(self.world.now());
         self.figures.stop();
         self.world.heal();
+        let now = self.world.now();
         for at in 0..self.sides.len() {
+            let sender = &mut self.sides[at].sender;
+            if self.scenario.purpose == Purpose::Timed {
+                sender.make_due(now);
+                self.figures.streams.behind[at] += sender.behind(now);
+            }
             self.sides[at].sender.stop();
             self.knock(at);
         }
@@ -376,13 +380,11 @@ impl<'a> StreamRun<'a> {
         }
         let next = if self.scenario.purpose == Purpose::Hunt {
             let rows = u64::from(self.world.tape_mut().choose(PIECE, HUNT_ROWS)) + 1;
-            sender.make(rows, now);
-            sender.row_at(sender.made)
+            sender.make(rows);
+            sender.next_at()
         } else {
-            let most = u64::try_from(ROWS_MOST).expect("it is small");
-            let rows = sender.due(now).saturating_sub(sender.made).min(most);
-            sender.make(rows, now);
-            now + SEND_EVERY
+            sender.make_due(now);
+            sender.next_at().max(now + SLOT)
         };
         let number = u64::try_from(at).expect("streams are few");
         self.world.alarm(
@@ -573,8 +575,6 @@ impl<'a> StreamRun<'a> {
         self.world.request(side.node, Ask::Put(sink, fates[fate]));
     }
 
-    fn nodes(&self, target: &Target) -> Vec<NodeId> {
-        let (Target::Site(wanted) | Target::Node(wanted, _)) = *target else {
     /// Starts a stream that ended by itself, unless it has come back since, or an outage holds it.
     fn restart(&mut self, node: NodeId, end: u64) {
         let is_held = self.healed.is_none() && self.outages.holds(node);
@@ -583,6 +583,8 @@ impl<'a> StreamRun<'a> {
         }
     }
 
+    fn nodes(&self, target: &Target) -> Vec<NodeId> {
+        let (Target::Site(wanted) | Target::Node(wanted, _)) = *target else {
             return Vec::new();
         };
         let sides = self.sides.iter().filter(|side| side.site() == wanted);
