@@ -21,7 +21,7 @@ pub(crate) use goal::{Goal, Operand, Relation, Step};
 pub(crate) use load::{Action, Chances, Clients, Fault, Keys, OP_NAMES, Target};
 pub(crate) use parts::{Keyspace, Link, LinkEnd, Site, hunting_delay};
 pub(crate) use promise::{Bound, Check, Measure, Promise, Unit};
-pub(crate) use streams::{Outlet, Stream};
+pub(crate) use streams::{Outlet, Stream, Way};
 
 use crate::costs::Costs;
 use crate::refusal::Refusal;

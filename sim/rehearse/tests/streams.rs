@@ -345,3 +345,22 @@ fn only_windows_that_close_are_held_against_the_watermark() {
     let report = played(&text, 10);
     assert_eq!(report.exit_code(), 0, "{}", report.to_text());
 }
+
+/// A file that a site's stream follows is read by its place: each row once, whatever ends when.
+#[test]
+fn a_followed_file_gets_each_row_once() {
+    let file = |head: &str, more: &str| {
+        let from = "{ generator = \"cluster\"";
+        scenario(head, more).replace(from, "{ kind = \"file\", generator = \"cluster\"")
+    };
+    let report = played(&file(HUNT, ""), 100);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    let promises = "[[fault]]\nat = \"4s\"\nfor = \"2s\"\npower = \"a\"\n\
+                    [[promise]]\nmeasure = \"completeness\"\nat_least = \"100%\"\n\
+                    [[promise]]\nmeasure = \"stream.latency.p50\"\nphase = \"before\"\nat_most = \"30ms\"\n";
+    let text = file(TIMED, promises).replace(", rows = 300", "");
+    let report = played(&text, 3);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    let keyed = file(HUNT, "").replace("rows = 300", "rows = 300, key = true");
+    assert!(refused(&keyed).contains("a file is read by its place"));
+}

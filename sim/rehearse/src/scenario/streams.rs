@@ -37,10 +37,20 @@ pub(crate) struct Stream {
     pub(crate) sink: Outlet,
 }
 
+/// How rows get to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// In requests that are answered.
+    Sent,
+    /// Through a file of the site, which the stream follows.
+    File,
+}
+
 /// Who sends rows, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Feeding {
     pub(crate) recipe: Recipe,
+    pub(crate) way: Way,
     /// Rows in a thousand seconds.
     pub(crate) rate_milli: u32,
     /// How many in all; none while the run lasts.
@@ -337,8 +347,28 @@ fn per_million(table: &mut Table, key: &'static str) -> Result<u32, Refusal> {
     whole.ok_or_else(|| table.refuse(line, format!("{key} lies between 0 and 1")))
 }
 
+fn way(table: &mut Table) -> Result<Way, Refusal> {
+    let Some(value) = table.take("kind") else {
+        return Ok(Way::Sent);
+    };
+    let line = value.line;
+    let kind = table.text(value, "kind")?;
+    if kind != "file" {
+        let what = format!("source kind {kind} is not rehearsed: write file, or leave kind out");
+        return Err(table.refuse(line, what));
+    }
+    for key in ["key", "duplicates"] {
+        if let Some(value) = table.take(key) {
+            let what = format!("{key}: a file is read by its place: leave {key} out");
+            return Err(table.refuse(value.line, what));
+        }
+    }
+    Ok(Way::File)
+}
+
 fn feeding(outer: &Table, value: Value) -> Result<Feeding, Refusal> {
     let mut table = inner(outer, value, "source")?;
+    let way = way(&mut table)?;
     let name = table.need("generator")?;
     let line = name.line;
     let name = table.text(name, "generator")?;
@@ -385,6 +415,7 @@ fn feeding(outer: &Table, value: Value) -> Result<Feeding, Refusal> {
     table.finish()?;
     Ok(Feeding {
         recipe: *recipe,
+        way,
         rate_milli,
         rows,
         disorder: i64::try_from(disorder / 1_000).unwrap_or(i64::MAX),

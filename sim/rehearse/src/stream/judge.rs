@@ -39,6 +39,12 @@ impl Seen {
         self.log.insert(ran.sequence, ran);
     }
 
+    /// How many bytes of rows the log holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        let rows = self.log.values().filter_map(|ran| ran.rows.as_ref());
+        rows.map(|rows| wide(rows.len())).sum()
+    }
+
     /// The stream came back to a record: what ran behind it is gone, and what ran where starts are now.
     pub(crate) fn started(&mut self, started: &Started) {
         self.log

@@ -3,7 +3,6 @@
 //! As with keyspaces there are faults and load first; then all faults end, what was sent is answered, the sources end,
 //! and everything must get to the sinks. Then it is judged.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +16,13 @@ use holm_virtual::{
 };
 
 use super::afar::Fate;
-use super::judge::{Seen, complete, judge};
-use super::sender::{SLOT, Sender};
-use super::{Answer, Ask, Event, Mill, Ran, Setup, StreamFigures};
+use super::judge::{complete, judge};
+use super::sender::SLOT;
+use super::side::Side;
+use super::{Answer, Ask, Event, Mill, Setup, StreamFigures};
 use crate::outages::Outages;
 use crate::run::{Ending, Figures, Reached};
-use crate::scenario::{Action, Length, Outlet, Purpose, Scenario, Stream, Target};
+use crate::scenario::{Action, Length, Outlet, Purpose, Scenario, Stream, Target, Way};
 use crate::stage;
 
 const PIECE: Place = Place::new("client.piece");
@@ -84,29 +84,6 @@ impl Token {
             _ => Self::Put(value & 0xff, value >> 8 & 0xff, value >> 16),
         }
     }
-}
-
-/// One stream of the run, and who is around it.
-#[derive(Debug)]
-struct Side {
-    setup: Setup,
-    node: NodeId,
-    sender: Sender,
-    seen: Seen,
-    /// What the stream took of requests since it started: bytes, and when they were sent.
-    taken: VecDeque<(usize, Time)>,
-    /// Results that no sink has: up to which number, and when the row was sent that brought them.
-    births: Vec<VecDeque<(u64, Time)>>,
-    /// How many results there have been, and how many each sink has.
-    outputs: Vec<u64>,
-    has: Vec<u64>,
-    acknowledged: u64,
-    /// The last watermark that was seen, and since when the stream is down.
-    mark: Option<i64>,
-    down: Option<Time>,
-    has_ended: bool,
-    /// How often it has ended, as far as was seen.
-    ends: u64,
 }
 
 struct StreamRun<'a> {
@@ -192,57 +169,6 @@ fn world(
         report,
     };
     (World::new(spec, tape), setups)
-}
-
-impl Side {
-    fn new(setup: Setup, number: u64, seed: u64) -> Self {
-        let queries = setup.stream.job.plans.len();
-        Self {
-            sender: Sender::new(&setup.stream, seed ^ number),
-            node: NodeId::new(number + 1),
-            setup,
-            seen: Seen::default(),
-            taken: VecDeque::new(),
-            births: vec![VecDeque::new(); queries],
-            outputs: vec![0; queries],
-            has: vec![0; queries],
-            acknowledged: 0,
-            mark: None,
-            down: None,
-            has_ended: false,
-            ends: 0,
-        }
-    }
-
-    fn site(&self) -> usize {
-        self.setup.stream.site
-    }
-
-    /// When the newest request of a batch was sent.
-    fn sent_at(&mut self, rows: usize, now: Time) -> Time {
-        let (mut left, mut at) = (rows, now);
-        while left > 0
-            && let Some((bytes, sent)) = self.taken.pop_front()
-        {
-            left = left.saturating_sub(bytes);
-            at = sent;
-        }
-        at
-    }
-
-    fn ran(&mut self, ran: Ran, now: Time) {
-        let rows = ran.rows.as_ref().map_or(0, |rows| rows.len());
-        let at = self.sent_at(rows, now);
-        for (query, output) in ran.outputs.iter().enumerate() {
-            // What comes out again after a crash was sent long ago.
-            if *output > self.outputs[query] {
-                self.outputs[query] = *output;
-                self.births[query].push_back((*output, at));
-            }
-        }
-        self.mark = Some(ran.mark);
-        self.seen.ran(ran);
-    }
 }
 
 impl<'a> StreamRun<'a> {
@@ -397,6 +323,10 @@ impl<'a> StreamRun<'a> {
     /// Sends what is not under way, in order.
     fn knock(&mut self, at: usize) {
         let side = &mut self.sides[at];
+        if side.setup.stream.source.way == Way::File {
+            self.write(at);
+        }
+        let side = &mut self.sides[at];
         let is_keyed = side.setup.stream.source.is_keyed;
         while let Some(piece) = side.sender.next() {
             let key = is_keyed.then_some(piece.number);
@@ -411,6 +341,21 @@ impl<'a> StreamRun<'a> {
         let is_over = side.sender.is_done() && side.sender.is_answered();
         if self.healed.is_some() && is_over && !side.has_ended {
             side.has_ended = self.world.request(side.node, Ask::End).is_some();
+        }
+    }
+
+    /// Adds rows to the file that a stream follows, while its site is up and has room.
+    fn write(&mut self, at: usize) {
+        let side = &mut self.sides[at];
+        let is_up = self.world.is_up(side.node);
+        let shelf = self.world.shelf(side.node);
+        while is_up
+            && let Some(piece) = side.sender.next()
+            && shelf.write(&piece.rows)
+        {
+            side.written.add(piece.rows.len(), piece.at);
+            side.sender.written();
+            side.acknowledged += 1;
         }
     }
 
@@ -486,11 +431,7 @@ impl<'a> StreamRun<'a> {
         *self.reached.events.entry(name_of(&event)).or_default() += 1;
         match event {
             Event::Started(started) => {
-                let side = &mut self.sides[at];
-                side.sender.broken();
-                side.taken.clear();
-                side.seen.started(&started);
-                side.has_ended = false;
+                self.sides[at].started(&started);
                 self.knock(at);
             }
             Event::Ran(ran) => self.sides[at].ran(ran, now),

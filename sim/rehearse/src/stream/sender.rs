@@ -167,6 +167,16 @@ impl Sender {
         }
     }
 
+    /// Its rows are in the file that the stream follows.
+    pub(crate) fn written(&mut self) {
+        if let Some(piece) = self.waiting.pop_front() {
+            note(&mut self.times, &piece, true, |times| {
+                times.sent += 1;
+                times.acknowledged += 1;
+            });
+        }
+    }
+
     /// There was no room for it.
     pub(crate) fn turned_away(&mut self, request: RequestId) {
         let is_it = |piece: &&mut Piece| piece.request == Some(request);
