@@ -61,7 +61,7 @@ pub(crate) fn generate(asked: &Asked) -> Result<u8, Ended> {
     if disorder > YEAR {
         return Err(Ended::Refused("--disorder is a year at most".to_owned()));
     }
-    let spacing = (asked.rate, disorder);
+    let spacing = (asked.rate * 1_000, disorder);
     let mut generator = Generator::new(asked.recipe, asked.seed, asked.rows, spacing);
     let mut output = Output::open(&asked.into, asked.into_format, &asked.recipe.fields())?;
     while let Some(batch) = generator.batch(BATCH) {

@@ -98,6 +98,7 @@ mod costs;
 mod histogram;
 mod hunt;
 mod options;
+mod outages;
 mod refusal;
 mod report;
 mod run;

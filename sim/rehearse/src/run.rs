@@ -65,7 +65,8 @@ enum Token {
     End(u64),
     Look,
     Over,
-    Restart(u64),
+    /// A node that ended by itself is started: which, and which of its ends it was.
+    Restart(u64, u64),
     /// An island looks which sites its keyspace has.
     Attend,
     /// A thread is done with a connection of the front.
@@ -90,7 +91,7 @@ impl Token {
             Self::End(fault) => (5, fault),
             Self::Look => (6, 0),
             Self::Over => (7, 0),
-            Self::Restart(node) => (8, node),
+            Self::Restart(node, end) => (8, node | end << 16),
             Self::Line(line) => (9, line),
             Self::Generator => (11, 0),
             Self::GeneratorAwake => (12, 0),
@@ -118,7 +119,7 @@ impl Token {
             13 => Self::LineBegins(value),
             14 => Self::GeneratorBegins,
             15 => Self::Attend,
-            _ => Self::Restart(value),
+            _ => Self::Restart(value & 0xffff, value >> 16),
         }
     }
 }
@@ -432,11 +433,7 @@ impl<'a> Run<'a> {
             Moment::Happened | Moment::Idle => {}
             Moment::Alarm(token) => self.alarm(Token::unpack(token)),
             Moment::Ended(node) => {
-                self.leases.disturb(self.world.now());
-                if self.scenario.purpose == Purpose::Timed {
-                    let at = self.world.now() + Duration::from_secs(1);
-                    self.world.alarm(at, Token::Restart(node.value()).pack());
-                }
+                self.ended(node);
             }
         }
         self.meter_starts();
@@ -499,7 +496,7 @@ impl<'a> Run<'a> {
                     self.heal();
                 }
             }
-            Token::Restart(node) => self.world.restart(NodeId::new(node)),
+            Token::Restart(node, end) => self.restart(NodeId::new(node), end),
             Token::Line(line) => self.line_done(line),
             Token::Generator => self.generated(),
             Token::GeneratorAwake => self.generator_awake(),

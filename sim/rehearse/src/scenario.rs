@@ -21,7 +21,7 @@ pub(crate) use goal::{Goal, Operand, Relation, Step};
 pub(crate) use load::{Action, Chances, Clients, Fault, Keys, OP_NAMES, Target};
 pub(crate) use parts::{Keyspace, Link, LinkEnd, Site, hunting_delay};
 pub(crate) use promise::{Bound, Check, Measure, Promise, Unit};
-pub(crate) use streams::{Outlet, Stream};
+pub(crate) use streams::{Outlet, Stream, Way};
 
 use crate::costs::Costs;
 use crate::refusal::Refusal;
@@ -291,7 +291,7 @@ pub fn parse_beside(
 /// A hunt ends when all that is to be asked and sent was.
 fn ends(top: &Table, scenario: &Scenario, clients: &Numbered<Clients>) -> Result<(), Refusal> {
     if scenario.purpose == Purpose::Timed {
-        return Ok(());
+        return streams::few_rows(top, &scenario.streams, scenario.length);
     }
     if clients.iter().any(|(_, one)| one.ops.is_none()) {
         let what = "a hunt's clients need `ops`: how many operations each makes";
@@ -302,7 +302,7 @@ fn ends(top: &Table, scenario: &Scenario, clients: &Numbered<Clients>) -> Result
         let what = "a hunt's sources need `rows`: how many each sends";
         return Err(top.refuse(1, what));
     }
-    Ok(())
+    streams::few_rows(top, &scenario.streams, scenario.length)
 }
 
 fn said(top: &mut Table, key: &'static str) -> Result<String, Refusal> {

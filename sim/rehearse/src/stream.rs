@@ -4,11 +4,14 @@
 //! done, and in which order it may be, is decided by `streams/runner` and `streams/once`.
 
 pub(crate) mod afar;
+mod closing;
 pub(crate) mod deck;
 mod figures;
+mod followed;
 mod judge;
 mod play;
 mod sender;
+mod side;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,24 +20,28 @@ use std::time::Duration;
 use holm_base::{NodeId, Prng, RequestId, Time, WriteId};
 use holm_check::streams::Counts;
 use holm_connect::{
-    Feed, FileSink, Format, Key, KeyspaceSink, Reader, Sink, SinkError, Source, Taken, Unfed, fed,
+    AtEnd, Feed, FileSink, FileSource, Format, Key, KeyspaceSink, Reader, Sink, SinkError, Source,
+    Taken, Unfed, fed,
 };
 use holm_durable::{LogError, Record, inspect};
 use holm_machine::{Class, Driven, Effects, Label, Machine, Observe, Order};
 use holm_runner::{Arrived, Commit, Ends, Flow, Opened, RunnerError, Settings, open};
 use holm_virtual::{Node, Want};
 
-use crate::scenario::{Outlet, Stream};
+use crate::scenario::{Outlet, Stream, Way};
 use afar::Fate;
 use deck::{Deck, Done, Lot, SINKS, STREAM, Work};
 pub(crate) use figures::StreamFigures;
 pub(crate) use play::play;
+pub(crate) use sender::UNANSWERED_MAX;
 
 /// What runs are to show, by name.
 pub(crate) const EVENTS: [&str; 6] = ["Started", "Ran", "Put", "Saved", "Failed", "Complete"];
 
 /// Bytes that may wait at the way in.
 const FEED_BYTES: usize = 16 << 20;
+/// How often a file that is followed is looked at.
+const FOLLOW_EVERY: Duration = Duration::from_millis(10);
 /// How many syncs a snapshot and a commit cost.
 const SAVE_SYNCS: u32 = 3;
 const PUT_SYNCS: u32 = 2;
@@ -147,6 +154,9 @@ pub(crate) enum Effect {
     Note(Event),
 }
 
+/// Where rows come in.
+type Incoming = (Option<Feed>, Box<dyn Source>);
+
 /// A stream's process.
 #[derive(Debug)]
 pub(crate) struct Mill {
@@ -160,7 +170,8 @@ pub(crate) struct Mill {
 #[derive(Debug)]
 struct Turning {
     flow: Flow,
-    feed: Feed,
+    /// Where requests come in; none, if it follows a file.
+    feed: Option<Feed>,
     source: Box<dyn Source>,
     reader: Reader,
     settings: Settings,
@@ -169,6 +180,8 @@ struct Turning {
     /// Rows that were taken from the source, and have not run.
     taken: VecDeque<Option<Arc<Vec<u8>>>>,
     held_bytes: usize,
+    /// The file that it follows will not grow any more.
+    is_whole: bool,
     is_over: bool,
     write: WriteId,
     /// The write of the runner that is being flushed.
@@ -249,13 +262,28 @@ impl Mill {
         Ok(sinks.collect())
     }
 
+    fn source(stream: &Stream, deck: &Deck) -> Result<Incoming, RunnerError> {
+        match stream.source.way {
+            Way::Sent => {
+                let (feed, source) = fed(&stream.name, None, FEED_BYTES);
+                Ok((Some(feed), Box::new(source)))
+            }
+            Way::File => {
+                let file = Box::new(deck.followed()?);
+                let (format, at_end) = (Format::JsonLines, AtEnd::Follow);
+                let source = FileSource::new(&stream.name, file, format, at_end)?;
+                Ok((None, Box::new(source)))
+            }
+        }
+    }
+
     fn start(setup: &Setup, deck: &Deck) -> Result<Turning, RunnerError> {
         let stream = &setup.stream;
         let settings = setup.settings();
         let folder = deck.storage().root().folder(STREAM)?;
-        let (feed, source) = fed(&stream.name, None, FEED_BYTES);
+        let (feed, source) = Self::source(stream, deck)?;
         let ends = Ends {
-            sources: vec![Box::new(source)],
+            sources: vec![source],
             sinks: Self::sinks(setup, deck)?,
         };
         // Whoever would have to wait for a sink begins anew instead.
@@ -296,6 +324,7 @@ impl Mill {
             told: Arc::default(),
             taken: VecDeque::new(),
             held_bytes: 0,
+            is_whole: false,
             is_over,
             write: WriteId::ZERO,
             flushing: None,
@@ -343,8 +372,7 @@ impl Mill {
                     return Ok(());
                 };
                 if turning.look_at <= now {
-                    let interval = turning.settings.snapshot_interval_ms;
-                    turning.look_at = now + Duration::from_millis(interval);
+                    turning.look_at = now + turning.rest();
                     turning.flow.save_if_due(now, &|| now);
                 }
             }
@@ -376,8 +404,12 @@ impl Mill {
                         .push(request);
                 });
                 let key = number.map(|number| Key::of(&number.to_string(), &rows));
-                match turning.feed.offer(rows.to_vec(), key, tell) {
-                    Ok(_offered) => {}
+                let offered = match &turning.feed {
+                    Some(feed) => feed.offer(rows.to_vec(), key, tell).map(drop),
+                    None => Err(Unfed::Other),
+                };
+                match offered {
+                    Ok(()) => {}
                     Err(
                         Unfed::Full
                         | Unfed::Recovering
@@ -389,7 +421,10 @@ impl Mill {
                     }
                 }
             }
-            Ask::End => turning.feed.end(),
+            Ask::End => match &turning.feed {
+                Some(feed) => feed.end(),
+                None => turning.is_whole = true,
+            },
             Ask::Put(sink, fate) => {
                 if let Some(commit) = turning.underway[sink].take() {
                     self.deck.afar().set_fate(fate);
@@ -508,6 +543,16 @@ impl Mill {
 }
 
 impl Turning {
+    /// How long it rests before it looks whether there is something to save or to read.
+    fn rest(&self) -> Duration {
+        let save = Duration::from_millis(self.settings.snapshot_interval_ms);
+        if self.feed.is_some() || self.is_over {
+            save
+        } else {
+            save.min(FOLLOW_EVERY)
+        }
+    }
+
     /// Takes rows while there is credit for them; whether there were any.
     fn fill(&mut self) -> Result<bool, RunnerError> {
         let mut has_taken = false;
@@ -537,6 +582,8 @@ impl Turning {
                     self.flow
                         .arrived(0, Arrived::of_columns(columns), 0, Duration::ZERO);
                 }
+                // A row may be longer than the credit that is left.
+                Taken::Nothing if self.is_whole && self.held_bytes == 0 => self.source.stop(),
                 Taken::Nothing => {
                     self.flow.idle(0);
                     break;

@@ -13,6 +13,7 @@ use crate::run::{Ending, Figures, Used, play};
 use crate::scenario::{Check, Measure, Promise, Scenario};
 use crate::stage::Stage;
 use crate::statistics::{Interval, Ratio, Verdict, looks};
+use crate::stream::UNANSWERED_MAX;
 
 /// Of so small a share answered, latencies are shown and not waited for.
 const RARE: f64 = 0.5;
@@ -49,6 +50,8 @@ struct Series<'a> {
     first: Option<Figures>,
     /// What each run used; nothing where work is free.
     used: Vec<Used>,
+    /// For each stream the rows that its sender could not send.
+    behind: Vec<u64>,
 }
 
 pub(crate) fn rehearse(
@@ -278,6 +281,7 @@ impl<'a> Series<'a> {
             hash: Sha256::new(),
             first: None,
             used: Vec::new(),
+            behind: vec![0; scenario.streams.len()],
         }
     }
 
@@ -316,6 +320,9 @@ impl<'a> Series<'a> {
         self.virtual_nanos += u128::from(ending.virtual_nanos);
         self.delivered += ending.counts.delivered;
         self.acknowledged += ending.acknowledged;
+        for (all, behind) in self.behind.iter_mut().zip(&ending.figures.streams.behind) {
+            *all += behind;
+        }
     }
 
     /// Decides what to follow: what is promised, and what every report shows.
@@ -539,6 +546,7 @@ impl<'a> Series<'a> {
         report.charged = Charged::new(self.scenario, &self.used);
         report.rows = rows;
         report.promises = promises;
+        report.remarks = behind(self.scenario, &self.behind);
         report.first = self.first;
         report
     }
@@ -573,6 +581,22 @@ impl<'a> Series<'a> {
         }
         rows
     }
+}
+
+/// What is said of streams whose senders could not send all.
+fn behind(scenario: &Scenario, rows: &[u64]) -> Vec<String> {
+    let late = scenario
+        .streams
+        .iter()
+        .zip(rows)
+        .filter(|(_, rows)| **rows > 0);
+    let words = late.map(|(stream, rows)| {
+        format!(
+            "{}: at the end of runs {rows} rows were due and not sent, for {UNANSWERED_MAX} requests waited for answers",
+            stream.name
+        )
+    });
+    words.collect()
 }
 
 fn describe(one: &Followed, sites: &[String], phases: &[String]) -> String {

@@ -204,3 +204,163 @@ fn a_tape_of_streams_replays_to_the_same_trace() {
     let said = again.failure().map(|found| found.place.clone());
     assert_eq!(said.as_deref(), Some(failure.place.as_str()));
 }
+
+/// What would only show as a promise that breaks is refused where it is said.
+#[test]
+fn what_could_not_be_kept_is_refused_before_the_run() {
+    let with = |head: &str, from: &str, to: &str| refused(&scenario(head, "").replace(from, to));
+    let keyspace = "sink = { kind = \"keyspace\", fails = 0.6, loses = 0.5 }\nsource =";
+    for (from, to, wanted) in [
+        (
+            "source =",
+            keyspace,
+            "s.toml:15: fails and loses are 1 together at most",
+        ),
+        (
+            "ts TIMESTAMP(3)",
+            "ts TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'",
+            "s.toml:16: sql: task has METADATA in ts, which no generator gives: leave METADATA out",
+        ),
+        (
+            "category INT",
+            "category BOOLEAN",
+            "s.toml:16: sql: task has category BOOLEAN, and the generator gives INT: write category INT",
+        ),
+        (
+            "n BIGINT",
+            "device INT, n BIGINT",
+            "s.toml:16: sql: task has device INT, and the generator gives STRING: write device STRING",
+        ),
+    ] {
+        let said = with(HUNT, from, to);
+        assert!(said.contains(wanted), "{to}: {said}");
+    }
+    let flips = "[faults]\nat_most = { flip = 2 }\n";
+    let said = refused(&scenario(HUNT, flips));
+    assert!(said.contains("write flip = 1"), "{said}");
+    let elsewhere = "[[promise]]\nmeasure = \"stream.lag.p50\"\nat = \"b\"\nat_most = \"1s\"\n";
+    let said = refused(&scenario(TIMED, elsewhere));
+    assert!(
+        said.contains("at names b, where no stream runs; one runs at a"),
+        "{said}"
+    );
+    let said = with(TIMED, "\"100/s\", rows = 300", "\"300000/s\"");
+    let wanted = "s.toml:11: a run has 2000000 rows at most, and this one 3000000: lower `rate`, `rows` or the run's `length`";
+    assert!(said.contains(wanted), "{said}");
+    let said = with(TIMED, "\"100/s\"", "\"0.0001/s\"");
+    assert!(
+        said.contains("rate lies between 0.001/s and 1000000/s"),
+        "{said}"
+    );
+}
+
+/// All rows that are due are sent, however many or few they are.
+#[test]
+fn rates_are_played_as_they_are_promised() {
+    let text = |length: &str, rate: &str| {
+        let timed = format!("length = \"{length}\"\nwarmup = \"100ms\"\ninformative = 5");
+        scenario(&timed, "").replace("\"100/s\", rows = 300", &format!("\"{rate}\""))
+    };
+    // A row each two seconds, each of them a request.
+    let report = played(&text("60s", "0.5/s"), 2);
+    let runs = report.runs();
+    let requests = report.acknowledged();
+    assert!(
+        (29 * runs..=31 * runs).contains(&requests),
+        "{requests} in {runs} runs"
+    );
+    // Requests have 1,024 rows at most.
+    let report = played(&text("1s", "150000/s"), 1);
+    let (runs, requests) = (report.runs(), report.acknowledged());
+    assert!(requests >= 146 * runs, "{requests} in {runs} runs");
+}
+
+/// Rows of a long outage are as old as when they were due, not as when there was room for them.
+#[test]
+fn rows_are_as_old_as_they_were_due() {
+    let timed = "length = \"35s\"\nwarmup = \"1s\"\ninformative = 5";
+    let crash = "[[fault]]\nat = \"1s\"\nfor = \"30s\"\ncrash = \"a\"\n\
+                 [[promise]]\nmeasure = \"stream.latency.p50\"\nphase = \"after\"\nat_least = \"10s\"\n";
+    let text = scenario(timed, crash).replace(", rows = 300", "");
+    let report = played(&text, 3);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+}
+
+/// What a sender could not send is said.
+#[test]
+fn a_sender_at_its_limit_is_reported() {
+    let timed = "length = \"30s\"\nwarmup = \"1s\"\ninformative = 5";
+    let crash = "[[fault]]\nat = \"2s\"\nfor = \"60s\"\ncrash = \"a\"\n";
+    let text = scenario(timed, crash).replace(", rows = 300", "");
+    let report = played(&text, 3);
+    let wanted = "rows were due and not sent, for 1024 requests waited for answers";
+    assert!(report.to_text().contains(wanted), "{}", report.to_text());
+    assert!(report.to_json().contains(wanted), "{}", report.to_json());
+    let calm = played(&scenario(TIMED, ""), 3);
+    assert!(!calm.to_text().contains("not sent"), "{}", calm.to_text());
+}
+
+/// A site that one fault holds down stays down, whatever else ends meanwhile.
+#[test]
+fn an_outage_lasts_as_long_as_it_says() {
+    let long = "[[fault]]\nname = \"long\"\nat = \"3s\"\nfor = \"5s\"\ncrash = \"a\"\n\
+                [[promise]]\nmeasure = \"recovery\"\nat_least = \"4900ms\"\n";
+    let short = "[[fault]]\nname = \"short\"\nat = \"4s\"\nfor = \"1s\"\npower = \"a\"\n";
+    // The stream ends by itself, and would be started again in the middle.
+    let failed = "[[fault]]\nname = \"failed\"\nat = \"2500ms\"\nsync_fail = \"a\"\n";
+    for more in [short, failed] {
+        let text = scenario(TIMED, &format!("{long}{more}")).replace(", rows = 300", "");
+        let report = played(&text, 3);
+        assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    }
+}
+
+/// Lines that are no rows are diverted, by the stream and by who judges it.
+#[test]
+fn lines_that_are_no_rows_are_counted_and_not_missed() {
+    let text = scenario(HUNT, "").replace("n BIGINT", "job TINYINT, n BIGINT");
+    let text = text.replace("COUNT(*) AS n", "COUNT(*) AS n, SUM(job) AS jobs");
+    let report = played(&text, 20);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+}
+
+/// Rows of one time count in the order in which they came.
+#[test]
+fn results_that_depend_on_the_order_of_rows_are_complete() {
+    let promise = "[[promise]]\nmeasure = \"completeness\"\nat_least = \"100%\"\n";
+    let text = scenario(TIMED, promise)
+        .replace("\"100/s\", rows = 300", "\"2000/s\"")
+        .replace("category INT", "category INT, job BIGINT")
+        .replace("COUNT(*) AS n", "COUNT(*) AS n, LAST_VALUE(job) AS job");
+    let report = played(&text, 2);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+}
+
+/// Rows that only carry their window come out before it ends.
+#[test]
+fn only_windows_that_close_are_held_against_the_watermark() {
+    let text = scenario(HUNT, "")
+        .replace("COUNT(*) AS n", "n")
+        .replace(" GROUP BY window_start, window_end, category", "");
+    let report = played(&text, 10);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+}
+
+/// A file that a site's stream follows is read by its place: each row once, whatever ends when.
+#[test]
+fn a_followed_file_gets_each_row_once() {
+    let file = |head: &str, more: &str| {
+        let from = "{ generator = \"cluster\"";
+        scenario(head, more).replace(from, "{ kind = \"file\", generator = \"cluster\"")
+    };
+    let report = played(&file(HUNT, ""), 100);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    let promises = "[[fault]]\nat = \"4s\"\nfor = \"2s\"\npower = \"a\"\n\
+                    [[promise]]\nmeasure = \"completeness\"\nat_least = \"100%\"\n\
+                    [[promise]]\nmeasure = \"stream.latency.p50\"\nphase = \"before\"\nat_most = \"30ms\"\n";
+    let text = file(TIMED, promises).replace(", rows = 300", "");
+    let report = played(&text, 3);
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    let keyed = file(HUNT, "").replace("rows = 300", "rows = 300, key = true");
+    assert!(refused(&keyed).contains("a file is read by its place"));
+}

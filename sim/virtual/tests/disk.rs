@@ -195,3 +195,22 @@ fn rot_is_durable_and_no_step() {
     assert_eq!((bytes[0], bytes[3], bytes[512]), (b'!', 6, 0));
     assert_eq!(storage.steps(), 0);
 }
+
+#[test]
+fn what_others_append_is_durable_and_needs_room() {
+    let storage = Storage::new();
+    storage.put("source/rows", b"one\n");
+    let reader = storage.root().open_read_only("source/rows").unwrap();
+    storage.append("source/rows", b"two\n").unwrap();
+    let mut read = [0; 8];
+    reader.read(ZERO, &mut read).unwrap();
+    assert_eq!(&read, b"one\ntwo\n");
+    let after = storage.reopen(Survival::Drop);
+    assert_eq!(after.bytes("source/rows"), Some(b"one\ntwo\n".to_vec()));
+    assert_eq!(storage.steps(), 0);
+    storage.set_capacity(storage.used());
+    let refused = storage.append("source/rows", b"three\n");
+    assert!(matches!(refused, Err(DiskError::Full { .. })));
+    let missing = storage.append("source/other", b"");
+    assert!(matches!(missing, Err(DiskError::NotFound { .. })));
+}

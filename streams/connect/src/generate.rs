@@ -1,7 +1,7 @@
 //! Events of our own for every example: the same ones for the same seed, on every machine.
 //!
 //! Row i of a recipe is a pure function of the seed and i, so that any part can be made apart.
-//! Rows are `rate` to a second of event time from 2026-01-05T10:00:00 on; with disorder each lies
+//! Rows are so many to a second of event time from 2026-01-05T10:00:00 on; with disorder each lies
 //! up to so much before its place. The distributions are made up, and said here:
 //!
 //! | recipe | columns | how |
@@ -107,25 +107,26 @@ impl Recipe {
 pub struct Generator {
     recipe: Recipe,
     seed: u64,
-    rate: i64,
+    rate_milli: i64,
     disorder: i64,
     next: u64,
     rows: u64,
 }
 
 impl Generator {
-    /// So many rows, `rate` to a second of event time, up to `disorder` microseconds out of place.
+    /// So many rows, `rate_milli` to a thousand seconds of event time, up to `disorder` microseconds
+    /// out of place.
     ///
     /// # Panics
     ///
     /// If the rate is not positive or the disorder is negative.
     #[must_use]
-    pub fn new(recipe: Recipe, seed: u64, rows: u64, (rate, disorder): (i64, i64)) -> Self {
-        assert!(rate > 0 && disorder >= 0, "rows come forward in time");
+    pub fn new(recipe: Recipe, seed: u64, rows: u64, (rate_milli, disorder): (i64, i64)) -> Self {
+        assert!(rate_milli > 0 && disorder >= 0, "rows come forward in time");
         Self {
             recipe,
             seed,
-            rate,
+            rate_milli,
             disorder,
             next: 0,
             rows,
@@ -175,13 +176,13 @@ impl Generator {
         } else {
             0
         };
-        let whole = i128::from(place) * 1_000_000 / i128::from(self.rate);
+        let whole = i128::from(place) * 1_000_000_000 / i128::from(self.rate_milli);
         let micros = START + i64::try_from(whole).unwrap_or(0) - back;
         let time = micros.div_euclid(1_000) * 1_000;
         match self.recipe {
             Recipe::Cluster => cluster(row, time, &mut draw, lanes),
             Recipe::Grid => grid(time, &mut draw, lanes),
-            Recipe::Road => road((row, self.rate), time, &mut draw, lanes),
+            Recipe::Road => road((row, self.rate_milli), time, &mut draw, lanes),
             Recipe::Ads => ads(time, &mut draw, lanes),
             Recipe::Campaigns => {
                 lanes[0].push_int(place);
@@ -236,14 +237,15 @@ fn grid(time: i64, draw: &mut Prng, lanes: &mut [LaneBuilder]) {
     lanes[4].push_int(house);
 }
 
-fn road((row, rate): (u64, i64), time: i64, draw: &mut Prng, lanes: &mut [LaneBuilder]) {
+fn road((row, rate_milli): (u64, i64), time: i64, draw: &mut Prng, lanes: &mut [LaneBuilder]) {
     const LENGTH: i64 = 528_000;
     let vehicle = below(draw, 500);
     let (highway, direction) = (vehicle % 3, vehicle / 3 % 2);
     let is_slow = vehicle % 7 == 0;
     let speed = if is_slow { 20 } else { 55 } * 1_000 + below(draw, 15_000);
     // Feet since the start at the vehicle's usual speed, from its own place on.
-    let seconds = i64::try_from(row).unwrap_or(0) / rate;
+    let seconds = i128::from(row) * 1_000 / i128::from(rate_milli);
+    let seconds = i64::try_from(seconds).unwrap_or(0);
     let feet = vehicle * 1_056 + seconds * if is_slow { 37 } else { 88 };
     lanes[0].push_int(time);
     lanes[1].push_int(vehicle);

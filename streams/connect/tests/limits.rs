@@ -22,7 +22,7 @@ fn planned(query: &str) -> Planned {
 fn ended(query: &str, limits: Limits, rows: u64) -> (Result<(), String>, Run, usize) {
     let planned = planned(query);
     let mut run = Run::new(&planned.plan, limits, vec![]);
-    let mut generator = Generator::new(Recipe::Cluster, 1, rows, (20, 0));
+    let mut generator = Generator::new(Recipe::Cluster, 1, rows, (20_000, 0));
     let mut most = 0;
     while let Some(batch) = generator.batch(500) {
         if let Err(full) = run.push(0, batch) {

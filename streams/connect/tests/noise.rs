@@ -162,7 +162,7 @@ fn mutated(input: &mut Unstructured<'_>, text: &str, words: &[&str]) -> Result<S
 }
 
 fn tables() -> (Vec<Batch>, Vec<Field>) {
-    let mut generator = Generator::new(Recipe::Cluster, 3, 60, (20, 2_000_000));
+    let mut generator = Generator::new(Recipe::Cluster, 3, 60, (20_000, 2_000_000));
     let rows = std::iter::from_fn(|| generator.batch(20)).collect();
     (rows, Recipe::Cluster.fields())
 }

@@ -36,7 +36,7 @@ fn batches(table: &str, size: u64) -> Vec<Batch> {
     let fields = recipe(table).fields();
     let needed = vec![true; fields.len()];
     let reader = Reader::new(Format::JsonLines, fields.clone(), needed, None).expect("it is there");
-    let mut generator = Generator::new(recipe(table), 7, 200, (20, 2_000_000));
+    let mut generator = Generator::new(recipe(table), 7, 200, (20_000, 2_000_000));
     let mut batches = Vec::new();
     let mut line = 1;
     while let Some(batch) = generator.batch(size) {

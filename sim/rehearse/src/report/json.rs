@@ -56,6 +56,8 @@ pub(super) fn write(report: &Report) -> String {
     }
     object.raw("figures", &rows(report));
     object.raw("promises", &promises(report));
+    let remarks: Vec<String> = report.remarks.iter().map(|it| quoted(it)).collect();
+    object.raw("remarks", &format!("[{}]", remarks.join(",")));
     if let Some(failure) = report.failure() {
         let mut found = Object::new();
         found.text("judge", failure.judge);

@@ -6,7 +6,6 @@
 //! chance strikes is one keyspace's part of a site.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use holm_base::NodeId;
 use holm_virtual::{Halted, Moment, Noted, Order, Reply, Report, Tape};
@@ -196,7 +195,7 @@ impl<'a> Fleet<'a> {
             | Token::Rest(..)
             | Token::Patience
             | Token::Look
-            | Token::Restart(_)
+            | Token::Restart(..)
             | Token::Attend
             | Token::Line(_)
             | Token::Generator
@@ -212,13 +211,8 @@ impl<'a> Fleet<'a> {
     fn ended(&mut self, node: NodeId) {
         let owner = self.owner(node);
         let side = self.side(owner);
-        let now = side.world.now();
-        side.leases.disturb(now);
-        if side.scenario.purpose == Purpose::Timed {
-            let own = side.world.own(node);
-            let token = Token::Restart(own.value()).pack();
-            side.world.alarm(now + Duration::from_secs(1), token);
-        }
+        let own = side.world.own(node);
+        side.ended(own);
     }
 
     /// Takes what nodes told and answered, each to its own.

@@ -9,7 +9,8 @@ use holm_virtual::Place;
 
 use super::realm::Realm;
 use super::{Run, Token};
-use crate::scenario::{Action, Scenario, Target};
+use crate::outages::Outages;
+use crate::scenario::{Action, Purpose, Scenario, Target};
 use crate::site::Request;
 use crate::stage::moments_scale;
 
@@ -17,6 +18,8 @@ const MEMBERS: Place = Place::new("fault.members");
 const SUSPECT: Place = Place::new("fault.suspect");
 const FLIP: Place = Place::new("fault.flip");
 
+/// How long a node that ended by itself is down in a timed run.
+const RESTART: Duration = Duration::from_secs(1);
 /// Operations of which a hunt draws one.
 const OPERATIONS: u32 = 7;
 
@@ -25,6 +28,7 @@ const OPERATIONS: u32 = 7;
 pub(crate) struct Incidents {
     /// Who has ever belonged to the group: nobody comes back under the same id (raft I14, raft I18).
     members: BTreeSet<NodeId>,
+    outages: Outages,
     changes: u32,
     flips: u32,
     suspicions: u32,
@@ -43,6 +47,7 @@ impl Incidents {
         }
         Self {
             members: BTreeSet::new(),
+            outages: Outages::default(),
             changes: 0,
             flips: 0,
             suspicions: 0,
@@ -100,6 +105,7 @@ impl Run<'_> {
             // Nodes of a site that loses power end at one moment, as others do one by one.
             Action::Crash | Action::Power => {
                 for node in nodes {
+                    self.incidents.outages.begin(node);
                     self.world.crash(node);
                     self.figures.ended(self.world.now(), node);
                 }
@@ -124,6 +130,24 @@ impl Run<'_> {
                 }
             }
             Action::Add(_) | Action::Remove(_) | Action::Replace(..) | Action::Lead(_) => {}
+        }
+    }
+
+    /// A node has ended by itself, and is started again after a second.
+    pub(super) fn ended(&mut self, node: NodeId) {
+        let now = self.world.now();
+        self.leases.disturb(now);
+        if self.scenario.purpose == Purpose::Timed {
+            let token = Token::Restart(node.value(), self.world.ends(node));
+            self.world.alarm(now + RESTART, token.pack());
+        }
+    }
+
+    /// Starts it, unless it has come back since, or a named outage holds it.
+    pub(super) fn restart(&mut self, node: NodeId, end: u64) {
+        let is_held = self.healed.is_none() && self.incidents.outages.holds(node);
+        if !is_held && self.world.ends(node) == end {
+            self.world.restart(node);
         }
     }
 
@@ -165,7 +189,11 @@ impl Run<'_> {
                 }
             }
             Action::Crash | Action::Power => {
-                nodes.into_iter().for_each(|node| self.world.restart(node));
+                for node in nodes {
+                    if self.incidents.outages.end(node) {
+                        self.world.restart(node);
+                    }
+                }
             }
             Action::Pause => nodes.into_iter().for_each(|node| self.world.resume(node)),
             Action::Full => nodes

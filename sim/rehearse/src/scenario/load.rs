@@ -520,10 +520,16 @@ pub(crate) fn chances(top: &mut Table, parts: &Parts) -> Result<Chances, Refusal
         chances.weights = weights(&table, value, parts)?;
     }
     if let Some(value) = table.take("at_most") {
+        let line = value.line;
         for (name, most) in numbers(&table, value, "at_most", u32::MAX)? {
             let found = chances.weights.iter_mut().find(|one| one.0 == name);
             if let Some(found) = found {
                 found.2 = most;
+            }
+            if name == "flip" && most > 1 && !parts.streams.is_empty() {
+                let what =
+                    "at_most: of two damaged snapshots a stream need not come back: write flip = 1";
+                return Err(table.refuse(line, what));
             }
         }
     }

@@ -342,6 +342,31 @@ fn checks(
     Ok(Promise::Check(checks))
 }
 
+/// The sites of a figure, at each of which there is something to measure.
+fn sites(table: &Table, value: Value, parts: &Parts) -> Result<Vec<usize>, Refusal> {
+    let line = value.line;
+    let found = read_sites(table, value, "at", &parts.sites)?;
+    let runs_there = |site: &usize| parts.streams.iter().any(|stream| stream.site == *site);
+    let Some(bare) = found.iter().find(|site| !runs_there(site)) else {
+        return Ok(found);
+    };
+    if parts.streams.is_empty() {
+        return Ok(found);
+    }
+    let name = |site: usize| parts.sites[site].name.as_str();
+    let there: Vec<&str> = parts
+        .streams
+        .iter()
+        .map(|stream| name(stream.site))
+        .collect();
+    let what = format!(
+        "at names {}, where no stream runs; one runs at {}",
+        name(*bare),
+        there.join(", ")
+    );
+    Err(table.refuse(line, what))
+}
+
 fn promise(
     mut table: Table,
     parts: &Parts,
@@ -367,7 +392,7 @@ fn promise(
     }
     let at = match table.take("at") {
         None => Vec::new(),
-        Some(value) => read_sites(&table, value, "at", &parts.sites)?,
+        Some(value) => sites(&table, value, parts)?,
     };
     let phase = table.take("phase");
     let phase = phase.map(|value| table.text(value, "phase")).transpose()?;

@@ -3,24 +3,29 @@
 use std::sync::Arc;
 
 use holm_connect::{Format, Recipe};
-use holm_engine::{Limits, Plan, sources};
-use holm_lanes::Field;
+use holm_engine::{Limits, Plan, Source, sources};
+use holm_lanes::{Field, Kind};
 use holm_runner::{Input, Job, QUERIES_MAX};
 use holm_sql::{Known, Planned};
 use holm_virtual::Quantiles;
 
 use super::parts::{Site, read_sites, spans};
 use super::quantity::{duration, frequency_milli, share, whole};
-use super::tree::{Kind, Table, Value};
-use super::{Beside, count, read as quantity};
+use super::tree::{self, Table, Value};
+use super::{Beside, Length, count, read as quantity};
 use crate::refusal::Refusal;
 
 const STREAMS_MAX: usize = 16;
-const ROWS_MAX: u64 = 10_000_000;
+/// The most rows of a run: whoever sends and whoever judges hold each of them.
+const ROWS_MAX: u64 = 2_000_000;
+/// The most rows in a thousand seconds.
+const RATE_MILLI_MAX: u64 = 1_000_000_000;
 
 /// A stream of a site.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
+    /// Where it is declared.
+    pub(crate) line: usize,
     pub(crate) name: String,
     pub(crate) site: usize,
     pub(crate) job: Job,
@@ -32,12 +37,22 @@ pub(crate) struct Stream {
     pub(crate) sink: Outlet,
 }
 
+/// How rows get to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// In requests that are answered.
+    Sent,
+    /// Through a file of the site, which the stream follows.
+    File,
+}
+
 /// Who sends rows, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Feeding {
     pub(crate) recipe: Recipe,
-    /// Rows in a second.
-    pub(crate) rate: u32,
+    pub(crate) way: Way,
+    /// Rows in a thousand seconds.
+    pub(crate) rate_milli: u32,
     /// How many in all; none while the run lasts.
     pub(crate) rows: Option<u64>,
     /// How far rows are out of order, in microseconds.
@@ -46,6 +61,21 @@ pub(crate) struct Feeding {
     pub(crate) duplicates: u32,
     /// Each request has a name of its own, under which it counts once.
     pub(crate) is_keyed: bool,
+}
+
+impl Feeding {
+    /// How many rows there should be when so much of a run is over.
+    pub(crate) fn due(&self, nanos: u64) -> u64 {
+        let due = u128::from(nanos) * u128::from(self.rate_milli) / 1_000_000_000_000;
+        u64::try_from(due).unwrap_or(u64::MAX)
+    }
+
+    /// When a row is due, in nanoseconds of the run; they count from 0.
+    pub(crate) fn due_at(&self, row: u64) -> u64 {
+        let rate = u128::from(self.rate_milli);
+        let nanos = (u128::from(row) * 1_000_000_000_000).div_ceil(rate);
+        u64::try_from(nanos).unwrap_or(u64::MAX)
+    }
 }
 
 /// Where rows go.
@@ -110,6 +140,7 @@ pub(super) fn alone(top: &mut Table, sites: &[Site]) -> Result<(), Refusal> {
 }
 
 fn stream(mut table: Table, sites: &[Site], beside: Beside<'_>) -> Result<Stream, Refusal> {
+    let declared = table.line;
     let name = table.need("name")?;
     let name = table.text(name, "name")?;
     if let Some(value) = table.take("wait") {
@@ -136,6 +167,7 @@ fn stream(mut table: Table, sites: &[Site], beside: Beside<'_>) -> Result<Stream
     let keys = keys.collect::<Result<_, _>>().map_err(refuse)?;
     table.finish()?;
     Ok(Stream {
+        line: declared,
         name,
         site,
         fields: job.plans.iter().map(|plan| plan.fields.clone()).collect(),
@@ -148,7 +180,7 @@ fn stream(mut table: Table, sites: &[Site], beside: Beside<'_>) -> Result<Stream
 
 /// Queries as they stand in the scenario, or in a file beside it.
 fn text(outer: &Table, value: Value, beside: Beside<'_>) -> Result<String, Refusal> {
-    if let Kind::Text(text) = value.kind {
+    if let tree::Kind::Text(text) = value.kind {
         return Ok(text);
     }
     let mut table = inner(outer, value, "sql")?;
@@ -195,18 +227,7 @@ fn job(text: &str, source: &Feeding) -> Result<(Job, Vec<Planned>), String> {
     let [only] = &read[..] else {
         return Err("sql: a rehearsed stream reads one table of events".to_owned());
     };
-    let given = source.recipe.fields();
-    for field in &only.fields {
-        let is_given = given.iter().any(|one| one.name == field.name);
-        if !is_given {
-            let names: Vec<&str> = given.iter().map(|one| one.name.as_str()).collect();
-            let (table, column) = (&only.name, &field.name);
-            return Err(format!(
-                "sql: {table} has a column {column}, which the generator does not give; it gives {}",
-                names.join(", ")
-            ));
-        }
-    }
+    given(only, &planned[0].beside[0], source)?;
     let mut needed = vec![false; only.fields.len()];
     for query in &planned {
         for read in &query.needed {
@@ -237,9 +258,76 @@ fn job(text: &str, source: &Feeding) -> Result<(Job, Vec<Planned>), String> {
     Ok((job, planned))
 }
 
+/// Whether the generator gives what a table of events has.
+fn given(table: &Source, beside: &[Option<String>], source: &Feeding) -> Result<(), String> {
+    let given = source.recipe.fields();
+    let name = &table.name;
+    for (field, beside) in table.fields.iter().zip(beside) {
+        let column = &field.name;
+        if beside.is_some() {
+            return Err(format!(
+                "sql: {name} has METADATA in {column}, which no generator gives: leave METADATA out"
+            ));
+        }
+        let Some(one) = given.iter().find(|one| one.name == *column) else {
+            let names: Vec<&str> = given.iter().map(|one| one.name.as_str()).collect();
+            return Err(format!(
+                "sql: {name} has a column {column}, which the generator does not give; it gives {}",
+                names.join(", ")
+            ));
+        };
+        if !fits(one.kind, field.kind) {
+            let (is, wanted) = (one.kind, field.kind);
+            return Err(format!(
+                "sql: {name} has {column} {wanted}, and the generator gives {is}: write {column} {is}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a column can take what a generator gives; a narrow one diverts the rows that it cannot.
+const fn fits(is: Kind, wanted: Kind) -> bool {
+    match wanted {
+        Kind::String => true,
+        Kind::TinyInt | Kind::SmallInt | Kind::Int | Kind::BigInt => {
+            matches!(is, Kind::Int | Kind::BigInt)
+        }
+        Kind::Float | Kind::Double | Kind::Decimal { .. } => {
+            matches!(is, Kind::Int | Kind::BigInt | Kind::Double)
+        }
+        Kind::Timestamp { .. } | Kind::TimestampLtz { .. } => matches!(is, Kind::Timestamp { .. }),
+        Kind::Boolean | Kind::Bytes | Kind::Date | Kind::Interval => false,
+    }
+}
+
+/// Refuses more rows than can be held.
+pub(super) fn few_rows(
+    top: &Table,
+    streams: &[Arc<Stream>],
+    length: Length,
+) -> Result<(), Refusal> {
+    let mut all: u64 = 0;
+    for stream in streams {
+        let source = &stream.source;
+        let while_it_lasts = match length {
+            Length::Time(nanos) => source.due(nanos),
+            Length::Choices(_) => u64::MAX,
+        };
+        all = all.saturating_add(source.rows.unwrap_or(u64::MAX).min(while_it_lasts));
+        if all > ROWS_MAX {
+            let what = format!(
+                "a run has {ROWS_MAX} rows at most, and this one {all}: lower `rate`, `rows` or the run's `length`"
+            );
+            return Err(top.refuse(stream.line, what));
+        }
+    }
+    Ok(())
+}
+
 fn inner(outer: &Table, value: Value, name: &str) -> Result<Table, Refusal> {
     let line = value.line;
-    let Kind::Table(mut table) = value.kind else {
+    let tree::Kind::Table(mut table) = value.kind else {
         return Err(outer.refuse(line, format!("{name} is a table: write {name} = {{ ... }}")));
     };
     name.clone_into(&mut table.name);
@@ -259,8 +347,28 @@ fn per_million(table: &mut Table, key: &'static str) -> Result<u32, Refusal> {
     whole.ok_or_else(|| table.refuse(line, format!("{key} lies between 0 and 1")))
 }
 
+fn way(table: &mut Table) -> Result<Way, Refusal> {
+    let Some(value) = table.take("kind") else {
+        return Ok(Way::Sent);
+    };
+    let line = value.line;
+    let kind = table.text(value, "kind")?;
+    if kind != "file" {
+        let what = format!("source kind {kind} is not rehearsed: write file, or leave kind out");
+        return Err(table.refuse(line, what));
+    }
+    for key in ["key", "duplicates"] {
+        if let Some(value) = table.take(key) {
+            let what = format!("{key}: a file is read by its place: leave {key} out");
+            return Err(table.refuse(value.line, what));
+        }
+    }
+    Ok(Way::File)
+}
+
 fn feeding(outer: &Table, value: Value) -> Result<Feeding, Refusal> {
     let mut table = inner(outer, value, "source")?;
+    let way = way(&mut table)?;
     let name = table.need("generator")?;
     let line = name.line;
     let name = table.text(name, "generator")?;
@@ -278,11 +386,11 @@ fn feeding(outer: &Table, value: Value) -> Result<Feeding, Refusal> {
     };
     let rate = table.need("rate")?;
     let line = rate.line;
-    let rate = quantity(&table, rate, "rate", frequency_milli)? / 1_000;
-    let rate = u32::try_from(rate)
-        .ok()
-        .filter(|rate| (1..=1_000_000).contains(rate));
-    let rate = rate.ok_or_else(|| table.refuse(line, "rate lies between 1/s and 1000000/s"))?;
+    let rate = quantity(&table, rate, "rate", frequency_milli)?;
+    let rate = (1..=RATE_MILLI_MAX).contains(&rate).then_some(rate);
+    let rate_milli = rate.and_then(|rate| u32::try_from(rate).ok());
+    let rate_milli =
+        rate_milli.ok_or_else(|| table.refuse(line, "rate lies between 0.001/s and 1000000/s"))?;
     let rows = match table.take("rows") {
         None => None,
         Some(value) => Some(count(&table, &value, "rows", ROWS_MAX)?),
@@ -295,8 +403,11 @@ fn feeding(outer: &Table, value: Value) -> Result<Feeding, Refusal> {
     let is_keyed = match table.take("key") {
         None => false,
         Some(value) => match value.kind {
-            Kind::Bool(is_keyed) => is_keyed,
-            Kind::Text(_) | Kind::Number(_) | Kind::List(_) | Kind::Table(_) => {
+            tree::Kind::Bool(is_keyed) => is_keyed,
+            tree::Kind::Text(_)
+            | tree::Kind::Number(_)
+            | tree::Kind::List(_)
+            | tree::Kind::Table(_) => {
                 return Err(table.refuse(value.line, "key is true or false"));
             }
         },
@@ -304,7 +415,8 @@ fn feeding(outer: &Table, value: Value) -> Result<Feeding, Refusal> {
     table.finish()?;
     Ok(Feeding {
         recipe: *recipe,
-        rate,
+        way,
+        rate_milli,
         rows,
         disorder: i64::try_from(disorder / 1_000).unwrap_or(i64::MAX),
         duplicates,
@@ -315,13 +427,13 @@ fn feeding(outer: &Table, value: Value) -> Result<Feeding, Refusal> {
 fn outlet(outer: &Table, value: Value) -> Result<Outlet, Refusal> {
     let line = value.line;
     let (name, table) = match value.kind {
-        Kind::Text(name) => (name, None),
-        Kind::Table(_) => {
+        tree::Kind::Text(name) => (name, None),
+        tree::Kind::Table(_) => {
             let mut table = inner(outer, value, "sink")?;
             let kind = table.need("kind")?;
             (table.text(kind, "kind")?, Some(table))
         }
-        Kind::Number(_) | Kind::Bool(_) | Kind::List(_) => {
+        tree::Kind::Number(_) | tree::Kind::Bool(_) | tree::Kind::List(_) => {
             return Err(outer.refuse(line, "sink is file, or { kind = \"keyspace\", ... }"));
         }
     };
@@ -341,6 +453,9 @@ fn outlet(outer: &Table, value: Value) -> Result<Outlet, Refusal> {
                 per_million(&mut table, "fails")?,
                 per_million(&mut table, "loses")?,
             );
+            if fails + loses > 1_000_000 {
+                return Err(table.refuse(line, "fails and loses are 1 together at most: lower one"));
+            }
             table.finish()?;
             Outlet::Keyspace {
                 delay,

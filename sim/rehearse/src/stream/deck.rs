@@ -15,6 +15,7 @@ use holm_runner::{Commit, Filed, Save};
 use holm_virtual::{Place, Storage, Survival, Tape, Unsynced};
 
 use super::afar::Afar;
+use super::followed::Followed;
 
 const TORN: Place = Place::new("disk.torn");
 const JOB: Place = Place::new("disk.job");
@@ -24,6 +25,8 @@ const JOB_STEPS: u32 = 24;
 /// The folder of the stream, and that of its sinks.
 pub(crate) const STREAM: &str = "stream";
 pub(crate) const SINKS: &str = "sinks";
+/// The file that a stream follows.
+const SOURCE: &str = "source/rows";
 
 /// Records that are appended together.
 #[derive(Clone, Debug)]
@@ -154,6 +157,21 @@ impl Deck {
         let mut held = self.held();
         held.log = Some(log);
         held.sinks = sinks;
+    }
+
+    /// The file that the stream follows.
+    pub(crate) fn followed(&self) -> Result<Followed, DiskError> {
+        let storage = self.storage();
+        if storage.bytes(SOURCE).is_none() {
+            storage.put(SOURCE, b"");
+        }
+        let disk = storage.root().open_read_only(SOURCE)?;
+        Ok(Followed::new(disk))
+    }
+
+    /// Somebody adds rows to it; whether there was room.
+    pub(crate) fn write(&self, rows: &[u8]) -> bool {
+        self.held().storage.append(SOURCE, rows).is_ok()
     }
 
     /// Bytes of the log.

@@ -14,14 +14,17 @@ pub(crate) struct StreamFigures {
     pub(crate) rows: (u64, u64),
     /// Results that there would be had all rows come once and in time, and those of them that are there.
     pub(crate) results: (u64, u64),
+    /// For each stream the rows that were due at the end and not sent.
+    pub(crate) behind: Vec<u64>,
     /// From crashes to the next commit: how many, and nanoseconds.
     recoveries: (u64, u64),
 }
 
 impl StreamFigures {
-    pub(crate) fn new(phases: usize, sites: usize) -> Self {
+    pub(crate) fn new((phases, sites): (usize, usize), streams: usize) -> Self {
         Self {
             sites,
+            behind: vec![0; streams],
             latency: vec![Histogram::default(); phases * sites],
             lag: vec![Histogram::default(); phases * sites],
             ..Self::default()

@@ -14,8 +14,9 @@ use holm_engine::{Plan, Several};
 use holm_lanes::Batch;
 
 use super::afar::Puts;
+use super::closing::closing;
 use super::deck::{Deck, SINKS};
-use super::sender::{Sender, lines_of};
+use super::sender::{ROWS_MOST, Sender, lines_of};
 use super::{Ran, Setup, Started, file_of};
 use crate::scenario::{Outlet, Stream};
 
@@ -38,6 +39,12 @@ impl Seen {
         self.log.insert(ran.sequence, ran);
     }
 
+    /// How many bytes of rows the log holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        let rows = self.log.values().filter_map(|ran| ran.rows.as_ref());
+        rows.map(|rows| wide(rows.len())).sum()
+    }
+
     /// The stream came back to a record: what ran behind it is gone, and what ran where starts are now.
     pub(crate) fn started(&mut self, started: &Started) {
         self.log
@@ -52,6 +59,10 @@ struct Oracle<'a> {
     run: Several,
     reader: Reader,
     line: u64,
+    /// Lines that were no rows.
+    bad: u64,
+    /// For each query which of its columns tells the end of a window, and how far behind that is.
+    closings: Vec<Option<(usize, i64)>>,
     /// What came out, by query.
     out: Vec<String>,
     /// The largest time so far less the bound.
@@ -75,6 +86,8 @@ impl<'a> Oracle<'a> {
             reader: reader.expect("lines of JSON need no header"),
             stream,
             line: 1,
+            bad: 0,
+            closings: stream.job.plans.iter().map(closing).collect(),
             out: vec![String::new(); queries.len()],
             mark: None,
         }
@@ -90,6 +103,7 @@ impl<'a> Oracle<'a> {
             Some(rows) => {
                 let read = self.reader.read(rows, self.line);
                 self.line += read.lines;
+                self.bad += wide(read.bad.len());
                 self.pass(&read.batch);
                 self.run.push(0, read.batch)
             }
@@ -99,9 +113,11 @@ impl<'a> Oracle<'a> {
         for (query, out) in outs.iter().enumerate() {
             let fields = &self.stream.fields[query];
             write(Format::JsonLines, fields, out, &mut self.out[query]);
-            let end = fields.iter().position(|field| field.name == "window_end");
-            let ends = end.and_then(|lane| out.lanes.get(lane)?.ints());
-            closed = closed.max(ends.and_then(|ends| ends.iter().max().copied()));
+            let latest = self.closings[query].and_then(|(lane, behind)| {
+                let latest = out.lanes.get(lane)?.ints()?.iter().max()?;
+                Some(latest.saturating_add(behind))
+            });
+            closed = closed.max(latest);
         }
         closed
     }
@@ -117,10 +133,11 @@ impl<'a> Oracle<'a> {
         self.mark = Some(self.mark.map_or(mark, |before| before.max(mark)));
     }
 
-    /// What it counted; lines that were no rows do not come here.
+    /// What it counted, lines that were no rows among the diverted.
     fn counts(&self) -> Counts {
         let mut all = Counts {
-            rows: self.run.rows(),
+            rows: self.run.rows() + self.bad,
+            diverted: self.bad,
             ..Counts::default()
         };
         for query in 0..self.run.queries() {
@@ -173,8 +190,8 @@ pub(crate) fn judge(
     found.extend(watermark(name, &marks).err());
     found.extend(restarts(name, seen, &marks).err());
     let settings = setup.settings();
-    let piece = sender.lines.iter().map(Vec::len).max().unwrap_or(0) * super::play::ROWS_MOST;
-    let bytes = wide(settings.credit_bytes + piece);
+    let longest = sender.lines.iter().map(Vec::len).max().unwrap_or(0);
+    let bytes = wide(settings.credit_bytes) + wide(longest) * ROWS_MOST;
     found.extend(bounded(name, "bytes of rows", (seen.held.0, bytes)).err());
     let rows = wide(settings.pending_rows_max);
     found.extend(bounded(name, "rows before another batch", (seen.held.1, rows)).err());
@@ -263,11 +280,29 @@ fn afar(name: &str, (query, wanted): (usize, &str), deck: &Deck) -> Result<(), V
 }
 
 /// How many results there would be had all rows come once and in time, and how many of them are there.
-pub(crate) fn complete(stream: &Arc<Stream>, sender: &Sender, deck: &Deck) -> (u64, u64) {
+///
+/// Rows of one time count in the order in which they came first, as they do in the stream.
+pub(crate) fn complete(
+    stream: &Arc<Stream>,
+    (seen, sender): (&Seen, &Sender),
+    deck: &Deck,
+) -> (u64, u64) {
     const BATCH: usize = 4_096;
+    let logged = seen.log.values().filter_map(|ran| ran.rows.as_ref());
+    let logged = logged.flat_map(|rows| lines_of(rows));
+    let mut places: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for (place, line) in logged.enumerate() {
+        places.entry(line).or_insert(place);
+    }
     let mut rows: Vec<&[u8]> = sender.lines.iter().map(Vec::as_slice).collect();
     // The time stands first in each line, and its text sorts as it does.
-    rows.sort();
+    rows.sort_by_cached_key(|line| {
+        let place = places.get(line).copied();
+        (
+            line.split(|byte| *byte == b',').next(),
+            place.unwrap_or(usize::MAX),
+        )
+    });
     let mut oracle = Oracle::new(stream);
     for part in rows.chunks(BATCH) {
         let mut text = part.join(&b'\n');

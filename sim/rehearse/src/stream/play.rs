@@ -3,7 +3,6 @@
 //! As with keyspaces there are faults and load first; then all faults end, what was sent is answered, the sources end,
 //! and everything must get to the sinks. Then it is judged.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +16,13 @@ use holm_virtual::{
 };
 
 use super::afar::Fate;
-use super::judge::{Seen, complete, judge};
-use super::sender::Sender;
-use super::{Answer, Ask, Event, Mill, Ran, Setup, StreamFigures};
+use super::judge::{complete, judge};
+use super::sender::SLOT;
+use super::side::Side;
+use super::{Answer, Ask, Event, Mill, Setup, StreamFigures};
+use crate::outages::Outages;
 use crate::run::{Ending, Figures, Reached};
-use crate::scenario::{Action, Length, Outlet, Purpose, Scenario, Stream, Target};
+use crate::scenario::{Action, Length, Outlet, Purpose, Scenario, Stream, Target, Way};
 use crate::stage;
 
 const PIECE: Place = Place::new("client.piece");
@@ -32,12 +33,9 @@ const FLIP: Place = Place::new("fault.flip");
 /// What a weight of 1 is, of a million ends of a stream.
 const FLIP_SCALE: u32 = 50_000;
 
-/// The most rows of a request.
-pub(super) const ROWS_MOST: usize = 1_024;
 /// The most rows of a request in a hunt.
 const HUNT_ROWS: u32 = 24;
-/// How often a timed sender sends, and everybody looks.
-const SEND_EVERY: Duration = Duration::from_millis(10);
+/// How often everybody looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const RESTART: Duration = Duration::from_secs(1);
 /// How long everything may take to get to the sinks behind a timed run.
@@ -54,7 +52,8 @@ enum Token {
     Begin(u64),
     End(u64),
     Over,
-    Restart(u64),
+    /// A stream that ended by itself is started: of which node, and which of its ends it was.
+    Restart(u64, u64),
     /// A put gets to the sink: of which stream and sink, and of which of its starts.
     Put(u64, u64, u64),
 }
@@ -67,7 +66,7 @@ impl Token {
             Self::Begin(fault) => (3, fault),
             Self::End(fault) => (4, fault),
             Self::Over => (5, 0),
-            Self::Restart(node) => (6, node),
+            Self::Restart(node, end) => (6, node | end << 16),
             Self::Put(stream, sink, start) => (7, stream | sink << 8 | start << 16),
         };
         tag << 56 | value
@@ -81,33 +80,10 @@ impl Token {
             3 => Self::Begin(value),
             4 => Self::End(value),
             5 => Self::Over,
-            6 => Self::Restart(value),
+            6 => Self::Restart(value & 0xffff, value >> 16),
             _ => Self::Put(value & 0xff, value >> 8 & 0xff, value >> 16),
         }
     }
-}
-
-/// One stream of the run, and who is around it.
-#[derive(Debug)]
-struct Side {
-    setup: Setup,
-    node: NodeId,
-    sender: Sender,
-    seen: Seen,
-    /// What the stream took of requests since it started: bytes, and when they were sent.
-    taken: VecDeque<(usize, Time)>,
-    /// Results that no sink has: up to which number, and when the row was sent that brought them.
-    births: Vec<VecDeque<(u64, Time)>>,
-    /// How many results there have been, and how many each sink has.
-    outputs: Vec<u64>,
-    has: Vec<u64>,
-    acknowledged: u64,
-    /// The last watermark that was seen, and since when the stream is down.
-    mark: Option<i64>,
-    down: Option<Time>,
-    has_ended: bool,
-    /// How often it has ended, as far as was seen.
-    ends: u64,
 }
 
 struct StreamRun<'a> {
@@ -116,6 +92,7 @@ struct StreamRun<'a> {
     sides: Vec<Side>,
     figures: Figures,
     faults: FaultPlan,
+    outages: Outages,
     /// How many snapshots were damaged.
     flips: u32,
     found: Vec<Violation>,
@@ -194,57 +171,6 @@ fn world(
     (World::new(spec, tape), setups)
 }
 
-impl Side {
-    fn new(setup: Setup, number: u64, seed: u64) -> Self {
-        let queries = setup.stream.job.plans.len();
-        Self {
-            sender: Sender::new(&setup.stream, seed ^ number),
-            node: NodeId::new(number + 1),
-            setup,
-            seen: Seen::default(),
-            taken: VecDeque::new(),
-            births: vec![VecDeque::new(); queries],
-            outputs: vec![0; queries],
-            has: vec![0; queries],
-            acknowledged: 0,
-            mark: None,
-            down: None,
-            has_ended: false,
-            ends: 0,
-        }
-    }
-
-    fn site(&self) -> usize {
-        self.setup.stream.site
-    }
-
-    /// When the newest request of a batch was sent.
-    fn sent_at(&mut self, rows: usize, now: Time) -> Time {
-        let (mut left, mut at) = (rows, now);
-        while left > 0
-            && let Some((bytes, sent)) = self.taken.pop_front()
-        {
-            left = left.saturating_sub(bytes);
-            at = sent;
-        }
-        at
-    }
-
-    fn ran(&mut self, ran: Ran, now: Time) {
-        let rows = ran.rows.as_ref().map_or(0, |rows| rows.len());
-        let at = self.sent_at(rows, now);
-        for (query, output) in ran.outputs.iter().enumerate() {
-            // What comes out again after a crash was sent long ago.
-            if *output > self.outputs[query] {
-                self.outputs[query] = *output;
-                self.births[query].push_back((*output, at));
-            }
-        }
-        self.mark = Some(ran.mark);
-        self.seen.ran(ran);
-    }
-}
-
 impl<'a> StreamRun<'a> {
     fn new(scenario: &'a Scenario, how: (Order, Report), tape: Tape) -> Self {
         let seed = tape.seed();
@@ -266,9 +192,11 @@ impl<'a> StreamRun<'a> {
         }
         world.alarm(Time::ZERO + LOOK_EVERY, Token::Look.pack());
         let mut figures = Figures::new(scenario, 0);
-        figures.streams = StreamFigures::new(figures.phases.len(), scenario.sites.len());
+        let size = (figures.phases.len(), scenario.sites.len());
+        figures.streams = StreamFigures::new(size, scenario.streams.len());
         Self {
             faults: stage::faults(scenario, sides.len()),
+            outages: Outages::default(),
             scenario,
             world,
             sides,
@@ -291,7 +219,9 @@ impl<'a> StreamRun<'a> {
                 Moment::Ended(node) => {
                     if self.scenario.purpose == Purpose::Timed || self.healed.is_some() {
                         let at = self.world.now() + RESTART;
-                        self.world.alarm(at, Token::Restart(node.value()).pack());
+                        let end = self.world.ends(node);
+                        self.world
+                            .alarm(at, Token::Restart(node.value(), end).pack());
                     }
                 }
             }
@@ -338,7 +268,13 @@ impl<'a> StreamRun<'a> {
         self.healed = Some(self.world.now());
         self.figures.stop();
         self.world.heal();
+        let now = self.world.now();
         for at in 0..self.sides.len() {
+            let sender = &mut self.sides[at].sender;
+            if self.scenario.purpose == Purpose::Timed {
+                sender.make_due(now);
+                self.figures.streams.behind[at] += sender.behind(now);
+            }
             self.sides[at].sender.stop();
             self.knock(at);
         }
@@ -356,7 +292,7 @@ impl<'a> StreamRun<'a> {
                     self.heal();
                 }
             }
-            Token::Restart(node) => self.world.restart(NodeId::new(node)),
+            Token::Restart(node, end) => self.restart(NodeId::new(node), end),
             Token::Put(stream, sink, start) => self.put(index(stream), (index(sink), start)),
         }
     }
@@ -370,13 +306,11 @@ impl<'a> StreamRun<'a> {
         }
         let next = if self.scenario.purpose == Purpose::Hunt {
             let rows = u64::from(self.world.tape_mut().choose(PIECE, HUNT_ROWS)) + 1;
-            sender.make(rows, now);
-            sender.row_at(sender.made)
+            sender.make(rows);
+            sender.next_at()
         } else {
-            let most = u64::try_from(ROWS_MOST).expect("it is small");
-            let rows = sender.due(now).saturating_sub(sender.made).min(most);
-            sender.make(rows, now);
-            now + SEND_EVERY
+            sender.make_due(now);
+            sender.next_at().max(now + SLOT)
         };
         let number = u64::try_from(at).expect("streams are few");
         self.world.alarm(
@@ -388,6 +322,10 @@ impl<'a> StreamRun<'a> {
 
     /// Sends what is not under way, in order.
     fn knock(&mut self, at: usize) {
+        let side = &mut self.sides[at];
+        if side.setup.stream.source.way == Way::File {
+            self.write(at);
+        }
         let side = &mut self.sides[at];
         let is_keyed = side.setup.stream.source.is_keyed;
         while let Some(piece) = side.sender.next() {
@@ -403,6 +341,21 @@ impl<'a> StreamRun<'a> {
         let is_over = side.sender.is_done() && side.sender.is_answered();
         if self.healed.is_some() && is_over && !side.has_ended {
             side.has_ended = self.world.request(side.node, Ask::End).is_some();
+        }
+    }
+
+    /// Adds rows to the file that a stream follows, while its site is up and has room.
+    fn write(&mut self, at: usize) {
+        let side = &mut self.sides[at];
+        let is_up = self.world.is_up(side.node);
+        let shelf = self.world.shelf(side.node);
+        while is_up
+            && let Some(piece) = side.sender.next()
+            && shelf.write(&piece.rows)
+        {
+            side.written.add(piece.rows.len(), piece.at);
+            side.sender.written();
+            side.acknowledged += 1;
         }
     }
 
@@ -478,11 +431,7 @@ impl<'a> StreamRun<'a> {
         *self.reached.events.entry(name_of(&event)).or_default() += 1;
         match event {
             Event::Started(started) => {
-                let side = &mut self.sides[at];
-                side.sender.broken();
-                side.taken.clear();
-                side.seen.started(&started);
-                side.has_ended = false;
+                self.sides[at].started(&started);
                 self.knock(at);
             }
             Event::Ran(ran) => self.sides[at].ran(ran, now),
@@ -567,6 +516,14 @@ impl<'a> StreamRun<'a> {
         self.world.request(side.node, Ask::Put(sink, fates[fate]));
     }
 
+    /// Starts a stream that ended by itself, unless it has come back since, or an outage holds it.
+    fn restart(&mut self, node: NodeId, end: u64) {
+        let is_held = self.healed.is_none() && self.outages.holds(node);
+        if !is_held && self.world.ends(node) == end {
+            self.world.restart(node);
+        }
+    }
+
     fn nodes(&self, target: &Target) -> Vec<NodeId> {
         let (Target::Site(wanted) | Target::Node(wanted, _)) = *target else {
             return Vec::new();
@@ -590,7 +547,10 @@ impl<'a> StreamRun<'a> {
             .collect::<Vec<_>>()
         {
             match &fault.action {
-                Action::Crash | Action::Power => self.world.crash(node),
+                Action::Crash | Action::Power => {
+                    self.outages.begin(node);
+                    self.world.crash(node);
+                }
                 Action::Pause => self.world.pause(node),
                 Action::SlowDisk(disk) => {
                     self.world.set_sync(node, disk.sync.clone());
@@ -633,7 +593,11 @@ impl<'a> StreamRun<'a> {
             .collect::<Vec<_>>()
         {
             match &fault.action {
-                Action::Crash | Action::Power => self.world.restart(node),
+                Action::Crash | Action::Power => {
+                    if self.outages.end(node) {
+                        self.world.restart(node);
+                    }
+                }
                 Action::Pause => self.world.resume(node),
                 Action::SlowDisk(_) => {
                     let sync = scenario.sites[self.sides[index_of(node)].site()]
@@ -681,7 +645,7 @@ impl<'a> StreamRun<'a> {
             let figures = &mut self.figures.streams;
             figures.rows = (figures.rows.0 + counts.rows, figures.rows.1 + counts.late);
             if self.scenario.purpose == Purpose::Timed {
-                let (all, there) = complete(&side.setup.stream, &side.sender, &deck);
+                let (all, there) = complete(&side.setup.stream, (&side.seen, &side.sender), &deck);
                 figures.results = (figures.results.0 + all, figures.results.1 + there);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use holm_base::{RequestId, Time};
 use holm_check::streams::Times;
@@ -10,14 +11,18 @@ use holm_connect::{Format, Generator, write};
 use crate::scenario::Stream;
 
 /// Requests that wait for an answer at most.
-const UNANSWERED_MAX: usize = 1_024;
+pub(crate) const UNANSWERED_MAX: usize = 1_024;
+/// The most rows of a request.
+pub(super) const ROWS_MOST: u64 = 1_024;
+/// How long after its first row the last one of a request is due at most.
+pub(super) const SLOT: Duration = Duration::from_millis(1);
 
 /// A request.
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
     pub(crate) number: u64,
     pub(crate) rows: Arc<Vec<u8>>,
-    /// When it was sent first.
+    /// When its first row was due: it is no younger for having waited for room.
     pub(crate) at: Time,
     /// Under way, as this.
     request: Option<RequestId>,
@@ -47,7 +52,7 @@ impl Sender {
     pub(crate) fn new(stream: &Arc<Stream>, seed: u64) -> Self {
         let source = &stream.source;
         let most = source.rows.unwrap_or(u64::MAX);
-        let pace = (i64::from(source.rate), source.disorder);
+        let pace = (i64::from(source.rate_milli), source.disorder);
         Self {
             generator: Generator::new(source.recipe, seed, most, pace),
             stream: Arc::clone(stream),
@@ -75,23 +80,35 @@ impl Sender {
         self.waiting.is_empty()
     }
 
-    /// How many rows there should be by a time.
-    pub(crate) fn due(&self, now: Time) -> u64 {
-        let due = u128::from(now.nanos()) * u128::from(self.stream.source.rate) / 1_000_000_000;
-        u64::try_from(due).unwrap_or(u64::MAX).min(self.most)
+    /// How many rows are due by a time.
+    fn due(&self, now: Time) -> u64 {
+        self.stream.source.due(now.nanos()).min(self.most)
     }
 
-    /// When the row of this number is made.
-    pub(crate) fn row_at(&self, row: u64) -> Time {
-        let nanos = u128::from(row) * 1_000_000_000 / u128::from(self.stream.source.rate);
-        Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    /// How many rows are due and not made, since too many requests wait.
+    pub(crate) fn behind(&self, now: Time) -> u64 {
+        self.due(now).saturating_sub(self.made)
+    }
+
+    /// When the next row is due.
+    pub(crate) fn next_at(&self) -> Time {
+        Time::from_nanos(self.stream.source.due_at(self.made))
+    }
+
+    /// Makes all rows that are due, as requests of a few each; not while too many wait.
+    pub(crate) fn make_due(&mut self, now: Time) {
+        while self.behind(now) > 0 && self.waiting.len() < UNANSWERED_MAX {
+            let slot = self.due(now.min(self.next_at() + SLOT)) - self.made;
+            self.make(slot.clamp(1, ROWS_MOST));
+        }
     }
 
     /// Makes the next rows, as one request; not while too many wait.
-    pub(crate) fn make(&mut self, rows: u64, now: Time) {
+    pub(crate) fn make(&mut self, rows: u64) {
         if self.waiting.len() >= UNANSWERED_MAX {
             return;
         }
+        let at = self.next_at();
         let rows = rows.min(self.most - self.made);
         let Some(batch) = self.generator.batch(rows) else {
             return;
@@ -110,7 +127,7 @@ impl Sender {
         self.waiting.push_back(Piece {
             number: self.pieces,
             rows: Arc::new(text.into_bytes()),
-            at: now,
+            at,
             request: None,
             has_come: false,
             is_answered: false,
@@ -147,6 +164,16 @@ impl Sender {
         });
         if is_heard {
             self.waiting.remove(at);
+        }
+    }
+
+    /// Its rows are in the file that the stream follows.
+    pub(crate) fn written(&mut self) {
+        if let Some(piece) = self.waiting.pop_front() {
+            note(&mut self.times, &piece, true, |times| {
+                times.sent += 1;
+                times.acknowledged += 1;
+            });
         }
     }
 

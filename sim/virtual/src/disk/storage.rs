@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 
 use holm_base::ByteCount;
-use holm_machine::Folder;
+use holm_machine::{DiskError, Folder};
 
 use crate::disk::device::Device;
 use crate::disk::handle::{Shared, VirtualFolder, lock};
@@ -154,6 +154,28 @@ impl Storage {
         made.durable = made.live.clone();
         made.changes.clear();
         device.sync_folder(folder);
+    }
+
+    /// Adds bytes to a file that others only read, durably, as a process beside them would; no step
+    /// is counted.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, no room, or no power.
+    pub fn append(&self, path: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        let mut device = lock(&self.device);
+        device.refuse_if_crashed(path)?;
+        let name = || path.to_owned();
+        let file = *device
+            .names
+            .get(path)
+            .ok_or_else(|| DiskError::NotFound { name: name() })?;
+        device.claim(bytes.len() as u64, &|| format!("append {path}"))?;
+        let file = device.file(file);
+        let end = file.live.len();
+        file.live.put(end, bytes);
+        file.durable.put(end, bytes);
+        Ok(())
     }
 
     /// Changes a file's bytes behind its owner's back, durably: rot, a misdirected write.

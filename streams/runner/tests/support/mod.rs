@@ -165,7 +165,7 @@ impl Case {
             idle: None,
             beside: Vec::new(),
         };
-        let mut generator = Generator::new(recipe, 7, rows, (10, 2_000_000));
+        let mut generator = Generator::new(recipe, 7, rows, (10_000, 2_000_000));
         let mut text = String::new();
         while let Some(batch) = generator.batch(1_000) {
             write(Format::JsonLines, &recipe.fields(), &batch, &mut text);
@@ -174,7 +174,7 @@ impl Case {
         text.insert_str(text.find('\n').expect("it is there") + 1, "not a row\n");
         let mut tables = Vec::new();
         for _ in planned.iter().flat_map(|it| &it.tables) {
-            let mut campaigns = Generator::new(Recipe::Campaigns, 7, 1_000, (10, 0));
+            let mut campaigns = Generator::new(Recipe::Campaigns, 7, 1_000, (10_000, 0));
             tables.push(campaigns.batch(1_000).expect("it is there"));
         }
         Self {
