@@ -214,7 +214,7 @@ impl<'a> Fleet<'a> {
         let side = self.side(owner);
         let now = side.world.now();
         side.leases.disturb(now);
-        if side.scenario.purpose == Purpose::Timed {
+        if side.must_restart() {
             let own = side.world.own(node);
             let token = Token::Restart(own.value()).pack();
             side.world.alarm(now + Duration::from_secs(1), token);
