@@ -77,6 +77,21 @@ pub struct Islands {
     intents: BTreeMap<Mark, Intent>,
     /// Marks of writes that delete a key.
     deletes: BTreeMap<Key, BTreeSet<Mark>>,
+    returns: Returns,
+}
+
+/// Islands that were left out as if they were lost, and what those told that came back.
+///
+/// Who comes back makes again what only it had. Of another that was left out as well it makes
+/// nothing, for that one may come back itself: it tells of such writes. Where they stand at a key
+/// nobody knows which of the two removed what is there; and what was removed of the other's may
+/// come with that one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Returns {
+    /// All that were ever left out.
+    pub absent: BTreeSet<usize>,
+    /// Keys of which one that came back told that a write was left out.
+    pub told: BTreeSet<Key>,
 }
 
 impl Islands {
@@ -97,6 +112,7 @@ impl Islands {
             shown,
             intents: intents.into_iter().map(|it| (it.mark, it)).collect(),
             deletes,
+            returns: Returns::default(),
         };
         islands.measure();
         islands
@@ -120,6 +136,21 @@ impl Islands {
         });
         self.former = reach.collect();
         self
+    }
+
+    /// The same, where islands were left out.
+    #[must_use]
+    pub fn with_returns(mut self, returns: Returns) -> Self {
+        self.returns = returns;
+        self
+    }
+
+    /// Whether what an island replaced or removed at a key may be there all the same.
+    fn may_come_back(&self, key: Key, mark: Mark, removed_at: usize) -> bool {
+        let Returns { absent, told } = &self.returns;
+        let other = self.intents.get(&mark).map(|it| it.site);
+        let other = other.filter(|site| *site != removed_at && absent.contains(site));
+        told.contains(&key) || (absent.contains(&removed_at) && other.is_some())
     }
 
     fn measured(&self, shown: &[Shown]) -> Reach {
@@ -310,6 +341,25 @@ pub(crate) mod tests {
         let former = vec![shows(10, &[(1, 5)]), shows(12, &[(1, 0)])];
         let islands = islands.with_former(&BTreeMap::from([(0, former)]));
         assert!(islands.has_seen(7, 5) && !islands.has_seen(8, 5));
+    }
+
+    #[test]
+    fn of_two_that_were_left_out_neither_removes_what_the_other_wrote() {
+        let intents = vec![wrote(0, 5, &[1], 10), wrote(2, 6, &[1], 10)];
+        let islands = Islands::new(vec![vec![]; 3], intents);
+        let among = |absent: &[usize], told: &[Key]| {
+            islands.clone().with_returns(Returns {
+                absent: absent.iter().copied().collect(),
+                told: told.iter().copied().collect(),
+            })
+        };
+        let both = among(&[0, 1], &[]);
+        assert!(both.may_come_back(1, 5, 1));
+        assert!(!both.may_come_back(1, 5, 0), "it is its own");
+        assert!(!both.may_come_back(1, 6, 1) && !both.may_come_back(1, 5, 2));
+        assert!(!among(&[0], &[]).may_come_back(1, 5, 1));
+        let told = among(&[0], &[1]);
+        assert!(told.may_come_back(1, 6, 0) && !told.may_come_back(2, 6, 0));
     }
 
     #[test]

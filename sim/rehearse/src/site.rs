@@ -8,12 +8,13 @@ mod journal;
 pub(crate) mod label;
 mod labour;
 mod readers;
+mod seat;
 mod store_site;
 mod table;
 mod table_site;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::run::facts::Bound;
 use deck::record_hash;
 pub(crate) use deck::{Image, Shelf};
 use label::Sketch;
+pub(crate) use seat::Seat;
 use store_site::StoreSite;
 pub(crate) use store_site::unix_ms;
 use table_site::TableSite;
@@ -334,6 +336,8 @@ pub(crate) struct Shore {
 /// By which sites an island goes, and what it knows of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Berth {
+    /// Its slot; of one that was left out and is not back, the one that it had.
+    pub(crate) slot: Slot,
     /// The number of its table of members.
     pub(crate) epoch: u32,
     /// How far it has taken in what each island did.
@@ -353,6 +357,8 @@ pub(crate) struct Scene {
     pub(crate) marks: BTreeMap<Key, u64>,
     /// Keys and writes that were told of as concurrent, and at which revision first.
     pub(crate) named: BTreeMap<(Key, u64), u64>,
+    /// Keys of which it told, as it came back, that a write was left out.
+    pub(crate) left_out: BTreeSet<Key>,
 }
 
 /// A node of the store under rehearsal.
@@ -426,11 +432,19 @@ impl Site {
         }
     }
 
-    /// Whether it is an island that takes no more writes.
-    pub(crate) fn is_ended(&self) -> bool {
+    /// The slot of the island that it is, if it is one; until it is back, the one that it had.
+    pub(crate) fn slot(&self) -> Option<Slot> {
         match &self.kind {
-            Kind::Store(site) => site.is_ended(),
-            Kind::Table(_) => false,
+            Kind::Store(site) => site.slot(),
+            Kind::Table(_) => None,
+        }
+    }
+
+    /// Under which slot it is an island that takes no more writes, if it is one.
+    pub(crate) fn ended(&self) -> Option<Slot> {
+        match &self.kind {
+            Kind::Store(site) => site.ended(),
+            Kind::Table(_) => None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 27] = [
+const SHIPPED: [(&str, &str); 28] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -81,6 +81,10 @@ const SHIPPED: [(&str, &str); 27] = [
     (
         "hunt-island-sites",
         include_str!("../../../scenarios/hunt-island-sites.toml"),
+    ),
+    (
+        "hunt-returns",
+        include_str!("../../../scenarios/hunt-returns.toml"),
     ),
     (
         "hunt-counters",

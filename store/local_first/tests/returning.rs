@@ -157,7 +157,7 @@ fn who_is_back_says_how_far_it_is_together_with_what_it_made_again() {
     let again = own.originate(vec![Change::Delete { key }], 500);
     let effects = site.step(Input::Applied(Applied::Update(again)));
     let spoke = site.step(Input::Wake);
-    assert_eq!(said(&effects).or(said(&spoke)), Some(1));
+    assert_eq!(said(&effects).or_else(|| said(&spoke)), Some(1));
 }
 
 #[test]

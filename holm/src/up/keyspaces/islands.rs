@@ -100,6 +100,9 @@ impl Hosting {
         let own = islands.slot(self.node.value());
         if own != Some(island.slot) {
             // It was left out, and is not back: what it has is no word about what counts.
+            if let Some(own) = own {
+                stop_lost(services, (islands, island), own).await?;
+            }
             return Ok(());
         }
         if let Some(slot) = own
@@ -212,6 +215,20 @@ async fn stopped(
     }
     services.log_island(Proposal::Stop(slot)).await?;
     Ok(None)
+}
+
+/// Who is on its way back takes in nothing more of sites that are lost, so as not to wait for what those alone have.
+async fn stop_lost(
+    services: &Services,
+    (islands, island): (&Islands, &IslandView),
+    own: Slot,
+) -> Result<(), Status> {
+    let lost = islands.going.iter().filter(|(_, it)| it.is_lost);
+    let lost = lost.filter_map(|(number, _)| Slot::new(*number));
+    for slot in lost.filter(|it| *it != own) {
+        stopped(services, island, slot).await?;
+    }
+    Ok(())
 }
 
 /// Whether another site that stays has all that this one has.

@@ -55,14 +55,20 @@ fn whole(islands: &Islands, intent: &Intent, view: &BTreeMap<Key, Mark>) -> Resu
     for key in &intent.puts {
         let is_fit = match view.get(key) {
             None => islands.may_be_gone(*key, intent.mark),
-            Some(mark) => *mark == intent.mark || !islands.saw(intent, *mark),
+            Some(mark) => {
+                *mark == intent.mark
+                    || !islands.saw(intent, *mark)
+                    || islands.may_come_back(*key, *mark, intent.site)
+            }
         };
         if !is_fit {
             return Err(format!("key {key} is {:?}", view.get(key)));
         }
     }
     for key in &intent.deletes {
-        if let Some(mark) = view.get(key).filter(|mark| islands.saw(intent, **mark)) {
+        let shown = view.get(key);
+        let shown = shown.filter(|mark| !islands.may_come_back(*key, **mark, intent.site));
+        if let Some(mark) = shown.filter(|mark| islands.saw(intent, **mark)) {
             return Err(format!("key {key}, which it deletes, is {mark}"));
         }
     }

@@ -93,7 +93,9 @@ fn steps(islands: &Islands, site: usize, shown: &[Shown]) -> Vec<Step> {
                     .extract_if(.., |old| islands.has_seen(*mark, *old))
                     .collect(),
             };
-            step.died.extend(ended.into_iter().map(|mark| (*key, mark)));
+            let ended = ended.into_iter();
+            let ended = ended.filter(|mark| !islands.may_come_back(*key, *mark, site));
+            step.died.extend(ended.map(|mark| (*key, mark)));
             marks.extend(*mark);
         }
         steps.push(step);
@@ -144,7 +146,8 @@ impl Known {
                 let Some(mark) = mark else { continue };
                 let has_come = here.is_some()
                     || self.seen.contains(&(*key, *mark))
-                    || islands.may_be_gone(*key, *mark);
+                    || islands.may_be_gone(*key, *mark)
+                    || islands.returns.told.contains(key);
                 if !has_come {
                     let what = format!("key {key} is not there, and {mark} of it was to come");
                     return Err(("what a write had seen comes before it", what));

@@ -93,6 +93,7 @@ pub fn intentions(islands: &Islands, ended: &Ended) -> Result<(), Violation> {
         }
         for key in &intent.deletes {
             let shown = ended.shown.get(key);
+            let shown = shown.filter(|mark| !islands.may_come_back(*key, **mark, intent.site));
             if let Some(mark) = shown.filter(|mark| islands.saw(intent, **mark)) {
                 let place = format!(
                     "key {key} shows {mark}, which delete {} of island {} had seen",

@@ -35,9 +35,11 @@ pub fn sums(
     counts: &BTreeMap<Key, Vec<(Mark, Count)>>,
     ended: &BTreeMap<Key, i64>,
 ) -> Result<(), Violation> {
-    for (key, counts) in counts {
+    // What is told of as left out is not counted; who counted it cannot be told.
+    let is_told = |key: &Key| islands.returns.told.contains(key);
+    for (key, counts) in counts.iter().filter(|it| !is_told(it.0)) {
         let shown = ended.get(key).copied();
-        let possible = possible(islands, counts);
+        let possible = possible(islands, (*key, counts));
         if let Some(possible) = possible.filter(|all| !all.contains(&shown)) {
             let place = format!("counter {key} shows {shown:?}, and should one of {possible:?}");
             let rule = "a counter shows its base and every addition since";
@@ -48,7 +50,10 @@ pub fn sums(
 }
 
 /// What a counter may show; none if too little is known to say.
-fn possible(islands: &Islands, counts: &[(Mark, Count)]) -> Option<BTreeSet<Option<i64>>> {
+fn possible(
+    islands: &Islands,
+    (key, counts): (Key, &[(Mark, Count)]),
+) -> Option<BTreeSet<Option<i64>>> {
     let intent = |mark: &Mark| islands.intents().get(mark);
     let happened = |it: &Intent| it.acknowledged.is_some() || islands.at(it).is_some();
     let mut certain = Vec::new();
@@ -60,18 +65,31 @@ fn possible(islands: &Islands, counts: &[(Mark, Count)]) -> Option<BTreeSet<Opti
             None => {}
         }
     }
-    // Whether an addition is behind a base of unknown outcome cannot be told.
-    let are_additions = unknown.iter().all(|(_, it)| matches!(it, Count::Add(_)));
-    if !are_additions || unknown.len() > UNKNOWN_MAX {
-        return None;
-    }
     let ends: Vec<&Intent> = certain
         .iter()
         .filter(|(_, count)| !matches!(count, Count::Add(_)))
         .map(|(it, _)| *it)
         .collect();
-    let is_alive = |it: &Intent| !ends.iter().any(|end| islands.saw(end, it.mark));
-    let alive: Vec<&(&Intent, Count)> = certain.iter().filter(|(it, _)| is_alive(it)).collect();
+    let ended_by = |it: &Intent| {
+        let mark = it.mark;
+        let all = ends.iter().filter(move |end| islands.saw(end, mark));
+        all.map(move |end| !islands.may_come_back(key, mark, end.site))
+    };
+    let alive: Vec<&(&Intent, Count)> = certain
+        .iter()
+        .filter(|(it, _)| ended_by(it).next().is_none())
+        .collect();
+    // What one that was left out had ended of another's may count, if that one came back.
+    let may_be = certain.iter().filter(|(it, _)| {
+        let mut ended = ended_by(it).peekable();
+        ended.peek().is_some() && !ended.any(|is_final| is_final)
+    });
+    unknown.extend(may_be);
+    // Whether an addition is behind a base of unknown outcome cannot be told.
+    let are_additions = unknown.iter().all(|(_, it)| matches!(it, Count::Add(_)));
+    if !are_additions || unknown.len() > UNKNOWN_MAX {
+        return None;
+    }
     let amount = |count: &Count| match count {
         Count::Add(amount) => Some(*amount),
         Count::Base(_) | Count::Delete => None,

@@ -10,7 +10,7 @@ use holm_virtual::Place;
 use super::realm::Realm;
 use super::{Run, Token};
 use crate::outages::Outages;
-use crate::scenario::{Action, Purpose, Scenario, Target};
+use crate::scenario::{Action, Scenario, Target};
 use crate::site::Request;
 use crate::stage::moments_scale;
 
@@ -137,7 +137,7 @@ impl Run<'_> {
     pub(super) fn ended(&mut self, node: NodeId) {
         let now = self.world.now();
         self.leases.disturb(now);
-        if self.scenario.purpose == Purpose::Timed {
+        if self.must_restart() {
             let token = Token::Restart(node.value(), self.world.ends(node));
             self.world.alarm(now + RESTART, token.pack());
         }

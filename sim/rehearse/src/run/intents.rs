@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use holm_base::NodeId;
 use holm_check::islands::{
-    Answered, Count, Ended, Intent, Islands, Key, Mark, Shown, atomic, available, causality,
-    intentions, sessions, steady, sums,
+    Answered, Count, Ended, Intent, Islands, Key, Mark, Returns, Shown, atomic, available,
+    causality, intentions, sessions, steady, sums,
 };
 use holm_check::{Operation, Outcome, Violation};
 use holm_local_first::Type;
 
 use super::Run;
 use super::islands::{Archipelago, Clock};
-use super::register::slot_of;
 use crate::calls::{Call, Reply};
 use crate::scenario::{Action, Check};
 
@@ -50,7 +49,7 @@ impl Run<'_> {
             }
         }
         if judges(Check::Sessions) {
-            let is_whole = |node: &NodeId| !islands.register.was_set_back(slot_of(*node));
+            let is_whole = |node: &NodeId| !islands.register.is_a_copy(*node);
             for node in self.stage.ids().filter(is_whole) {
                 if let Err(mut found) = sessions(self.all_answered(node)) {
                     found.place = format!("{node}: {}", found.place);
@@ -118,7 +117,8 @@ impl Run<'_> {
         None
     }
 
-    /// Which writes met at islands that do not stay, and at which of their revisions.
+    /// Which writes met at islands that do not stay, or did before their data were set back, and
+    /// at which of their revisions.
     fn met_elsewhere(&self, islands: &Archipelago) -> BTreeMap<(usize, Key, Mark), u64> {
         let stays = self.member_islands();
         let gone = self.stage.ids().filter(|node| !stays.contains(node));
@@ -127,14 +127,17 @@ impl Run<'_> {
             let site = islands.isles.place(node);
             Some(named.map(move |((key, mark), at)| ((site, u64::from(key), mark), at)))
         });
-        named.flatten().collect()
+        let before = islands.formerly_met.iter();
+        let before = before.map(|((site, key, mark), at)| ((*site, u64::from(*key), *mark), *at));
+        // What was told of first counts.
+        named.flatten().chain(before).collect()
     }
 
     /// Islands whose clock is so far ahead that others hold their writes back, and said so.
     fn held(&self, islands: &Archipelago) -> BTreeSet<usize> {
         let shores = self.shores().unwrap_or_default().into_iter();
         let held = shores.filter(|(node, _, clock)| {
-            let slot = islands.isles.slot(*node).value();
+            let slot = islands.register.slot(*node).value();
             *clock == Clock::Ahead && islands.held.contains(&slot)
         });
         held.map(|(node, _, _)| islands.isles.place(node)).collect()
@@ -159,7 +162,15 @@ impl Run<'_> {
         }
         let operations = self.askers.history.operations().iter();
         let intents = operations.filter_map(|one| self.intent(islands, one));
-        Islands::new(shown, intents.collect()).with_former(&islands.former_shown())
+        let told = self.stage.ids().filter_map(|node| self.world.node(node));
+        let told = told.flat_map(|site| site.scene().left_out);
+        let returns = Returns {
+            absent: islands.register.absent(),
+            told: told.map(u64::from).collect(),
+        };
+        let evidence = Islands::new(shown, intents.collect());
+        let evidence = evidence.with_former(&islands.former_shown());
+        evidence.with_returns(returns)
     }
 
     /// The node that a client asks.

@@ -11,8 +11,8 @@ use holm_check::{Seen, Stream, Violation, watch};
 use holm_local_first::AHEAD_MAX;
 
 use super::Run;
-use super::register::{Register, slot_of};
-use crate::calls::{Change, Reply};
+use super::register::Register;
+use crate::calls::{Change, Key, Reply};
 use crate::scenario::Check;
 use crate::site::{Event, Isles, LAST_KEY, Scene, Shore, unix_ms};
 
@@ -35,6 +35,8 @@ pub(crate) struct Archipelago {
     shown: Vec<BTreeMap<u64, Change>>,
     /// The same of those whose data were set back, as it was then.
     former: BTreeMap<usize, BTreeMap<u64, Change>>,
+    /// Which concurrent writes such an island had told of by then, and at which of its revisions.
+    pub(super) formerly_met: BTreeMap<(usize, Key, u64), u64>,
     pub(super) elections: u64,
     /// Whose updates some island has said that it holds back.
     pub(super) held: BTreeSet<u8>,
@@ -57,6 +59,7 @@ impl Archipelago {
             isles,
             shown: vec![BTreeMap::new(); isles.among(nodes)],
             former: BTreeMap::new(),
+            formerly_met: BTreeMap::new(),
             elections: 0,
             held: BTreeSet::new(),
             unwell: vec![Time::ZERO; nodes],
@@ -117,9 +120,12 @@ impl Archipelago {
         watch(&happened.collect(), 0, stream).err()
     }
 
-    /// The data of a node are set back: what it showed is kept for the judges.
-    pub(super) fn forgets(&mut self, node: NodeId) {
+    /// The data of a node are set back: what it showed, and told of, is kept for the judges.
+    pub(super) fn forgets(&mut self, node: NodeId, scene: Scene) {
         let place = self.isles.place(node);
+        let named = scene.named.into_iter();
+        let named = named.map(|((key, mark), at)| ((place, key, mark), at));
+        self.formerly_met.extend(named);
         self.former.insert(place, self.shown[place].clone());
     }
 
@@ -227,6 +233,7 @@ impl Run<'_> {
             return;
         };
         let now = self.world.now();
+        let mut moved = Vec::new();
         for node in self.stage.ids() {
             let ends = self.world.ends(node);
             let has_ended = std::mem::replace(&mut islands.ends[index(node)], ends) != ends;
@@ -235,8 +242,11 @@ impl Run<'_> {
             }
             if let Some(site) = self.world.node(node) {
                 islands.register.is_up(node, site);
+                moved.extend(islands.register.has_moved(node, site).then_some(node));
             }
         }
+        // Clients find another cluster there, and list anew.
+        moved.into_iter().for_each(|node| self.forget_streams(node));
     }
 
     /// How each island stands; none while one is down.
@@ -278,13 +288,13 @@ impl Run<'_> {
         let Some(shores) = self.shores() else {
             return false;
         };
-        let Some(isles) = self.stage.isles else {
+        let Some(islands) = &self.islands else {
             return false;
         };
         let ahead: Vec<u8> = shores
             .iter()
             .filter(|(_, _, clock)| *clock == Clock::Ahead)
-            .map(|(node, _, _)| isles.slot(*node).value())
+            .map(|(node, _, _)| islands.register.slot(*node).value())
             .collect();
         let right = shores.iter().filter(|(_, _, clock)| *clock == Clock::Right);
         let mut vectors = right.map(|(_, shore, _)| {
@@ -369,7 +379,7 @@ impl Run<'_> {
     fn judge_views(&self, islands: &Archipelago) -> Option<Violation> {
         let all = islands.all_shown();
         for node in self.stage.ids() {
-            if islands.register.was_set_back(slot_of(node)) {
+            if islands.register.is_a_copy(node) {
                 // What it showed before is in no copy.
                 continue;
             }

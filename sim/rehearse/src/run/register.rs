@@ -2,8 +2,8 @@
 //! site does about it.
 //!
 //! The table is one, and always there; what takes its time, or is lost, is that an island looks.
-//! An operator takes sites in, lets them go, gives some up as lost though they are not, and puts
-//! an older copy in the place of a site's data.
+//! An operator takes sites in, lets them go, gives some up as lost though they are not, takes those
+//! in again, and puts an older copy in the place of a site's data.
 //!
 //! What would surprise: a site that was let go, or is not taken in yet, stands all the while, and
 //! speaks. Nobody may listen to it.
@@ -22,7 +22,7 @@ use super::islands::index;
 use super::realm::Realm;
 use super::{Run, Token};
 use crate::scenario::Scenario;
-use crate::site::{Berth, Image, IsleCall, Request, Site};
+use crate::site::{Berth, Image, IsleCall, Request, Seat, Site, unix_ms};
 use crate::stage::{Stage, moments_scale};
 
 const ATTEND: Place = Place::new("island.attend");
@@ -47,6 +47,10 @@ struct SetBack {
 #[derive(Clone, Debug)]
 pub(crate) struct Register {
     departures: Departures,
+    /// The slots that each node had, the newest last: who was left out comes back under another.
+    slots: Vec<Vec<Slot>>,
+    /// The slot by which each node's island went when it was last up.
+    seen: BTreeMap<NodeId, Slot>,
     /// Taken in, and have not received all yet.
     joining: BTreeSet<Slot>,
     /// What these are to have.
@@ -56,7 +60,7 @@ pub(crate) struct Register {
     /// Given up as lost, ever.
     lost: BTreeSet<Slot>,
     /// Refuse their clients.
-    shut: BTreeSet<Slot>,
+    shut: BTreeSet<NodeId>,
     images: BTreeMap<Slot, Image>,
     set_back: BTreeMap<Slot, SetBack>,
     /// Take no more writes, as their logs say.
@@ -67,23 +71,12 @@ pub(crate) struct Register {
     is_used: bool,
 }
 
-pub(super) fn slot_of(node: NodeId) -> u8 {
-    u8::try_from(node.value()).expect("islands are few")
-}
-
-fn slot(node: NodeId) -> Slot {
-    Slot::new(slot_of(node)).expect("nodes count from 1")
-}
-
-fn node(slot: Slot) -> NodeId {
-    NodeId::new(u64::from(slot.value()))
-}
-
 impl Register {
     pub(crate) fn new(scenario: &Scenario, stage: &Stage, world: &mut Realm) -> Self {
         let voters = u8::try_from(stage.voters).unwrap_or(u8::MAX);
         let first = (1..=voters).filter_map(Slot::new).map(|slot| (slot, 0));
-        let spare = stage.ids().skip(stage.voters).map(slot);
+        let spare = stage.ids().skip(stage.voters);
+        let first_slot = |node| stage.isles.map(|it| it.slot(node));
         let may_change = |kind| scenario.chances.of(kind).0 > 0;
         let is_used = stage.isles.is_some() && (may_change("members") || may_change("set_back"));
         if is_used {
@@ -94,6 +87,11 @@ impl Register {
                 members: Members::new(first),
                 going: BTreeMap::new(),
             },
+            slots: stage
+                .ids()
+                .map(|node| first_slot(node).into_iter().collect())
+                .collect(),
+            seen: BTreeMap::new(),
             joining: BTreeSet::new(),
             receiving: BTreeMap::new(),
             said_set_back: BTreeSet::new(),
@@ -112,6 +110,24 @@ impl Register {
         }
     }
 
+    /// The slot of a node; of one that was left out and is not taken in again, the one that it had.
+    pub(super) fn slot(&self, node: NodeId) -> Slot {
+        let own = self.slots[index(node)].last();
+        *own.expect("each island has one")
+    }
+
+    /// Whose a slot is or was.
+    fn node(&self, slot: Slot) -> NodeId {
+        let at = self.slots.iter().position(|it| it.contains(&slot));
+        let at = at.expect("each slot was given to a node");
+        NodeId::new(u64::try_from(at).expect("nodes are few") + 1)
+    }
+
+    /// Whether it holds of a slot that a node has or had.
+    fn ever(&self, node: NodeId, holds: impl Fn(&Slot) -> bool) -> bool {
+        self.slots[index(node)].iter().any(holds)
+    }
+
     fn is_active(&self, slot: Slot) -> bool {
         self.departures.members.active().contains_key(&slot)
     }
@@ -127,21 +143,26 @@ impl Register {
         let members = self.departures.members.clone();
         let nodes = members.active().keys();
         Roster {
-            nodes: nodes.map(|it| (*it, vec![node(*it).value()])).collect(),
+            nodes: nodes
+                .map(|it| (*it, vec![self.node(*it).value()]))
+                .collect(),
             members,
         }
     }
 
     /// Whether clients are refused at a node.
     pub(super) fn is_shut(&self, node: NodeId) -> bool {
-        self.is_used && self.shut.contains(&slot(node))
+        self.is_used && self.shut.contains(&node)
     }
 
     /// Whether a node that is well is to answer.
     pub(super) fn must_answer(&self, node: NodeId) -> bool {
-        let own = slot(node);
+        if !self.is_used {
+            return true;
+        }
+        let own = self.slot(node);
         let is_astray = self.ended.contains(&own) || self.set_back.contains_key(&own);
-        !self.is_used || (self.staying().any(|it| it == own) && !is_astray && !self.is_shut(node))
+        self.staying().any(|it| it == own) && !is_astray && !self.is_shut(node)
     }
 
     /// Whether an island's data were ever set back.
@@ -149,10 +170,15 @@ impl Register {
         Slot::new(number).is_some_and(|it| self.set_back.contains_key(&it))
     }
 
+    /// Whether the data of a node were ever set back.
+    pub(super) fn is_a_copy(&self, node: NodeId) -> bool {
+        self.ever(node, |it| self.set_back.contains_key(it))
+    }
+
     /// Whether an island may have more of another than it said: it is lost itself, so that nobody
     /// waited for its word, or it was set back to before it said so.
     pub(super) fn says_less_than_it_has(&self, node: NodeId) -> bool {
-        self.lost.contains(&slot(node)) || self.was_set_back(slot_of(node))
+        self.ever(node, |it| self.lost.contains(it)) || self.is_a_copy(node)
     }
 
     /// Islands of whose writes counts what another had, with the newest revision of before they
@@ -161,8 +187,11 @@ impl Register {
         let until = |it: &Slot| self.set_back.get(it).map_or(u64::MAX, |it| it.until);
         let gone = self.departures.members.frozen().keys();
         let in_vain = gone.filter(|it| !self.is_kept(**it));
-        let all = self.lost.iter().chain(self.set_back.keys()).chain(in_vain);
-        all.map(|it| (index(node(*it)), until(it))).collect()
+        // Who came back has made again what only it had.
+        let is_last = |it: &&Slot| self.slot(self.node(**it)) == **it;
+        let last = self.lost.iter().chain(in_vain).filter(is_last);
+        let all = last.chain(self.set_back.keys());
+        all.map(|it| (index(self.node(*it)), until(it))).collect()
     }
 
     /// Whether what an island had is at one that stays: who left in order handed it on, and those
@@ -180,18 +209,32 @@ impl Register {
     pub(super) fn left_in_order(&self) -> impl Iterator<Item = NodeId> + '_ {
         let gone = self.departures.members.frozen().keys();
         let is_whole = |it: &&Slot| !self.lost.contains(it) && !self.set_back.contains_key(it);
-        gone.filter(is_whole).map(|it| node(*it))
+        gone.filter(is_whole).map(|it| self.node(*it))
+    }
+
+    /// Islands that were ever given up as lost.
+    pub(super) fn absent(&self) -> BTreeSet<usize> {
+        let lost = self.lost.iter();
+        lost.map(|it| index(self.node(*it))).collect()
     }
 
     /// Islands that were let go, in order or not.
     pub(super) fn gone(&self) -> BTreeSet<usize> {
         let gone = self.departures.members.frozen().keys();
-        gone.map(|it| index(node(*it))).collect()
+        let gone = gone.map(|it| self.node(*it));
+        let is_gone = |node: &NodeId| !self.is_active(self.slot(*node));
+        gone.filter(is_gone).map(index).collect()
     }
 
     /// Up to where an island whose data were set back has told what it has.
     pub(super) fn told_through(&mut self, node: NodeId) -> Option<&mut u64> {
-        self.set_back.get_mut(&slot(node))?.through.as_mut()
+        self.as_set_back(node)?.through.as_mut()
+    }
+
+    fn as_set_back(&mut self, node: NodeId) -> Option<&mut SetBack> {
+        let mut all = self.set_back.iter_mut();
+        let own = &self.slots[index(node)];
+        all.find(|(slot, _)| own.contains(slot)).map(|(_, it)| it)
     }
 
     /// An island is up: if its data were set back, this is what the copy had at least.
@@ -199,21 +242,28 @@ impl Register {
         if !self.is_used {
             return;
         }
-        if site.is_ended() {
-            self.ended.insert(slot(node));
-        }
-        if let Some(it) = self.set_back.get_mut(&slot(node))
+        self.ended.extend(site.ended());
+        if let Some(it) = self.as_set_back(node)
             && it.through.is_none()
         {
             it.through = Some(site.revision());
         }
     }
 
+    /// Whether an island that is up goes on under another slot since it was last looked at.
+    pub(super) fn has_moved(&mut self, node: NodeId, site: &Site) -> bool {
+        let Some(slot) = site.slot().filter(|_| self.is_used) else {
+            return false;
+        };
+        let before = self.seen.insert(node, slot);
+        before.is_some_and(|it| it != slot)
+    }
+
     /// Whether some islands took in what one wrote before its data were set back, and the copy had
     /// not, and others what it wrote after that.
     pub(super) fn has_two_stories(&self, evidence: &Islands) -> bool {
         self.set_back.iter().any(|(slot, it)| {
-            let own = index(node(*slot));
+            let own = index(self.node(*slot));
             let writes = || evidence.intents().values().filter(|one| one.site == own);
             let at = |mark| {
                 evidence
@@ -243,6 +293,36 @@ impl Register {
         closed.expect("somebody stays");
     }
 
+    /// Whether a slot was that of a site which was left out as lost and is not taken in again.
+    fn is_away(&self, slot: Slot) -> bool {
+        let frozen = self.departures.members.frozen().get(&slot);
+        frozen.is_some_and(|it| it.heir.is_none()) && self.lost.contains(&slot)
+    }
+
+    /// What the table says to a node of a slot.
+    fn seat(&self, slot: Slot, since_unix_ms: u64) -> Seat {
+        let others = self.departures.members.active().keys();
+        let others = others.filter(|it| **it != slot);
+        Seat {
+            slot,
+            since_unix_ms,
+            peers: others.map(|it| (*it, self.node(*it))).collect(),
+        }
+    }
+
+    /// A site that was left out is taken in again. Gives its slot.
+    fn take_back(&mut self, node: NodeId, unix_ms: u64) -> Slot {
+        let used = self.slots.iter().flatten().map(|it| it.value());
+        let heir = used.max().and_then(|it| Slot::new(it + 1));
+        let heir = heir.expect("changes are few");
+        let own = self.slot(node);
+        let next = self.departures.members.taken_back(own, heir, unix_ms);
+        self.departures.members = next.expect("it is away, and nobody had that slot");
+        self.slots[index(node)].push(heir);
+        self.joining.insert(heir);
+        heir
+    }
+
     /// A site says how far a slot is. One that knows another story of it gives way.
     fn tell(&mut self, slot: Slot, from: Slot, reach: Reach) {
         match self.departures.tell(slot, from, reach) {
@@ -255,8 +335,20 @@ impl Register {
     /// What an island's log is to take, by what it goes by now and the table says.
     fn ask(&mut self, own: Slot, berth: &Berth) -> Vec<IsleCall> {
         let mut calls = Vec::new();
-        if self.departures.members.epoch() > berth.epoch {
+        let hears = self.is_active(own) || self.is_away(own);
+        if hears && self.departures.members.epoch() > berth.epoch {
             calls.push(IsleCall::Follow(self.roster().encode()));
+        }
+        if !self.is_active(own) {
+            return calls;
+        }
+        if berth.slot != own {
+            // It was left out, and is not back: what it has is no word about what counts.
+            let lost = self.departures.going.iter().filter(|(_, it)| it.is_lost);
+            let lost = lost.map(|(slot, _)| *slot);
+            let open = lost.filter(|slot| *slot != own && !berth.stops.contains_key(slot));
+            calls.extend(open.map(|slot| IsleCall::Stop(slot.value())));
+            return calls;
         }
         let has_stopped = berth.stops.contains_key(&own);
         if has_stopped && !self.departures.going.contains_key(&own) {
@@ -324,9 +416,9 @@ impl Register {
     fn set_door(&mut self, own: Slot, berth: &Berth) {
         let is_open = self.staying().any(|it| it == own) && !berth.stops.contains_key(&own);
         if is_open {
-            self.shut.remove(&own);
+            self.shut.remove(&self.node(own));
         } else {
-            self.shut.insert(own);
+            self.shut.insert(self.node(own));
         }
     }
 
@@ -367,7 +459,7 @@ impl Run<'_> {
         let Some(islands) = &self.islands else {
             return self.judged.clone();
         };
-        let active = |node: &NodeId| islands.register.is_active(slot(*node));
+        let active = |node: &NodeId| islands.register.is_active(islands.register.slot(*node));
         self.stage.ids().filter(active).collect()
     }
 
@@ -383,7 +475,8 @@ impl Run<'_> {
         let epoch = register.departures.members.epoch();
         let follows = |node: NodeId| {
             let berth = self.world.node(node).and_then(Site::berth);
-            berth.is_some_and(|it| it.epoch == epoch && !it.stops.contains_key(&slot(node)))
+            berth
+                .is_some_and(|it| it.epoch == epoch && !it.stops.contains_key(&register.slot(node)))
         };
         let is_quiet = register.departures.going.is_empty() && register.joining.is_empty();
         is_quiet && self.member_islands().into_iter().all(follows)
@@ -435,15 +528,11 @@ impl Run<'_> {
         let Some(berth) = self.world.node(node).and_then(Site::berth) else {
             return;
         };
-        let own = slot(node);
         let Some(register) = self.register() else {
             return;
         };
-        let calls = if register.is_active(own) {
-            register.ask(own, &berth)
-        } else {
-            Vec::new()
-        };
+        let own = register.slot(node);
+        let calls = register.ask(own, &berth);
         let was_shut = register.is_shut(node);
         register.set_door(own, &berth);
         let is_open = was_shut && !register.is_shut(node);
@@ -480,25 +569,26 @@ impl Run<'_> {
                 .chance(place, weight * moments_scale())
     }
 
-    fn drawn_slot(&mut self, place: Place) -> Slot {
+    fn drawn_node(&mut self, place: Place) -> NodeId {
         let count = u32::try_from(self.stage.site_of.len()).expect("nodes are few");
         let drawn = self.world.tape_mut().choose(place, count);
-        slot(NodeId::new(u64::from(drawn) + 1))
+        NodeId::new(u64::from(drawn) + 1)
     }
 
     fn change_a_site(&mut self) {
-        let own = self.drawn_slot(SITES);
+        let node = self.drawn_node(SITES);
         let what = self.world.tape_mut().choose(SITES, 3);
         let Some(register) = self.register() else {
             return;
         };
+        let own = register.slot(node);
         let members = &register.departures.members;
         let is_new = !members.active().contains_key(&own) && !members.frozen().contains_key(&own);
         let may_go = register.staying().filter(|it| *it != own).count() >= STAY_MIN;
         if is_new {
-            let next = members.with(own, 0);
-            register.departures.members = next.expect("it was never used");
-            register.joining.insert(own);
+            self.take_in(node);
+        } else if register.is_away(own) {
+            self.take_back(node);
         } else if may_go && register.is_active(own) {
             if what == 0 {
                 register.lose(own);
@@ -509,15 +599,50 @@ impl Run<'_> {
         } else {
             return;
         }
-        register.changes += 1;
+        if let Some(register) = self.register() {
+            register.changes += 1;
+        }
+    }
+
+    /// A site is taken in for the first time: its node begins with what the table says then.
+    fn take_in(&mut self, node: NodeId) {
+        let since = self.unix_ms();
+        let Some(register) = self.register() else {
+            return;
+        };
+        let own = register.slot(node);
+        let next = register.departures.members.with(own, since);
+        register.departures.members = next.expect("it was never used");
+        register.joining.insert(own);
+        let seat = register.seat(own, since);
+        self.world.crash(node);
+        self.world.shelf(node).tell_seat(seat);
+        self.world.restart(node);
+    }
+
+    /// A site that was left out is taken in again, and its node goes by that from its next start on.
+    fn take_back(&mut self, node: NodeId) {
+        let since = self.unix_ms();
+        if let Some(register) = self.register() {
+            let heir = register.take_back(node, since);
+            let seat = register.seat(heir, since);
+            self.world.shelf(node).tell_seat(seat);
+        }
+    }
+
+    /// The time, as right clocks have it.
+    fn unix_ms(&self) -> u64 {
+        let now = self.world.now().nanos() / 1_000_000;
+        unix_ms(i64::try_from(now).expect("runs are short"))
     }
 
     /// A copy is made of a site's data, or put in their place.
     fn set_a_site_back(&mut self) {
-        let own = self.drawn_slot(SET_BACK);
+        let node = self.drawn_node(SET_BACK);
         let Some(register) = self.register() else {
             return;
         };
+        let own = register.slot(node);
         let stays = register.staying().any(|it| it == own);
         let may_go = register.staying().filter(|it| *it != own).count() >= STAY_MIN;
         if !stays || register.set_back.contains_key(&own) {
@@ -526,21 +651,25 @@ impl Run<'_> {
         let image = register.images.get(&own).cloned();
         match image {
             None => {
-                self.world.crash(node(own));
-                let image = self.world.shelf(node(own)).image();
+                self.world.crash(node);
+                let image = self.world.shelf(node).image();
                 if let (Some(image), Some(register)) = (image, self.register()) {
                     register.images.insert(own, image);
                 }
             }
             Some(image) if may_go => {
-                self.world.crash(node(own));
-                self.world.shelf(node(own)).set_back(&image);
-                self.forget_streams(node(own));
+                // What a node had told of that is down nobody knows.
+                let Some(scene) = self.world.node(node).map(Site::scene) else {
+                    return;
+                };
+                self.world.crash(node);
+                self.world.shelf(node).set_back(&image);
+                self.forget_streams(node);
                 let Some(islands) = &mut self.islands else {
                     return;
                 };
-                let until = islands.newest_shown(node(own));
-                islands.forgets(node(own));
+                let until = islands.newest_shown(node);
+                islands.forgets(node, scene);
                 let through = None;
                 let set_back = SetBack { until, through };
                 islands.register.set_back.insert(own, set_back);

@@ -16,6 +16,7 @@ use holm_sequencer::{Form, Record};
 use holm_virtual::{Place, Storage, Survival, Tape, Unsynced};
 
 use super::journal::Journal;
+use super::seat::Seat;
 use super::{Engine, Stored};
 
 const TORN: Place = Place::new("disk.torn");
@@ -67,6 +68,14 @@ impl Shelf {
         }
     }
 
+    /// What the table of sites says to its node, from its next start on.
+    pub(crate) fn tell_seat(&self, seat: Seat) {
+        match self {
+            Self::Deck(deck) => deck.held().seat = Some(seat),
+            Self::Journal(_) => {}
+        }
+    }
+
     /// Puts an older copy in the place of all that a node has which is down.
     pub(crate) fn set_back(&mut self, image: &Image) {
         match self {
@@ -102,6 +111,8 @@ struct Held {
     cut: (Op, Op),
     is_prepared: bool,
     is_full: bool,
+    /// What the table of sites says of its island, if it has said anything.
+    seat: Option<Seat>,
     /// Jobs under way, and when they end.
     jobs: Vec<(Time, Job)>,
 }
@@ -117,6 +128,7 @@ impl Deck {
             cut: (Op::ZERO, Op::ZERO),
             is_prepared: false,
             is_full: false,
+            seat: None,
             jobs: Vec::new(),
         };
         Self {
@@ -130,6 +142,11 @@ impl Deck {
 
     pub(crate) fn storage(&self) -> Storage {
         self.held().storage.clone()
+    }
+
+    /// What the table of sites says of its island, if it has said anything.
+    pub(crate) fn seat(&self) -> Option<Seat> {
+        self.held().seat.clone()
     }
 
     /// The disk has no room for more than it holds, or has it again.

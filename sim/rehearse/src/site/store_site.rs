@@ -11,14 +11,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use holm_base::{ByteCount, ClusterId, NodeId, Prng, RequestId, Time, WriteId};
 use holm_kv::command::{Command, Proposal, Range};
-use holm_kv::{Config, HubConfig, IslandConfig, StoreConfig};
-use holm_local_first::{Note, Rules};
+use holm_kv::{Config, HubConfig, StoreConfig};
+use holm_local_first::{Island, Note, Slot};
 use holm_log::LogConfig;
 use holm_machine::{Effects, Turn};
 use holm_raft::Configuration;
 use holm_replica::{
-    self as replica, Company, GroupConfig, Message, Opened, Replica, Shores, Standing,
-    open_in_group,
+    self as replica, Company, GroupConfig, Message, Opened, Replica, Standing, open_in_group,
 };
 use holm_virtual::WallTime;
 
@@ -26,10 +25,11 @@ use super::deck::{Deck, GROUP};
 use super::label::Sketch;
 use super::labour::Labour;
 use super::readers::Readers;
+use super::seat::Seat;
 use super::wire::Form;
 use super::{
-    Answer, Berth, Effect, Event, Frame, Holding, Input, Isles, LeaseCall, LeaseReply, Request,
-    Scene, Setup, Shore, Stand, Stored, Words, wire,
+    Answer, Berth, Effect, Event, Frame, Holding, Input, LeaseCall, LeaseReply, Request, Scene,
+    Setup, Shore, Stand, Stored, Words, wire,
 };
 use crate::calls::{Call, Key, Reply, State};
 use crate::run::facts::Bound;
@@ -44,7 +44,7 @@ const JOB_NANOS: (u64, u64) = (1_000_000, 10_000_000);
 const LONG_JOB: u64 = 8;
 
 /// When worlds begin, for those whose clocks are right: a day in 2027.
-const BEGIN_UNIX_MS: u64 = 1_800_000_000_000;
+pub(super) const BEGIN_UNIX_MS: u64 = 1_800_000_000_000;
 
 /// What a wall clock says, in milliseconds of Unix time, so long after the beginning.
 pub(crate) const fn unix_ms(since_ms: i64) -> u64 {
@@ -109,9 +109,10 @@ pub(crate) struct StoreSite {
 
 impl StoreSite {
     pub(super) fn start(setup: &Setup, node: NodeId, seed: u64, deck: &Deck) -> Self {
-        let group = group_config(setup, node);
+        let seat = Seat::of(setup, node, deck.seat());
+        let group = group_config(setup, node, seat.as_ref());
         let open = || {
-            let configs = (log_config(setup, node), config(setup, node));
+            let configs = (log_config(setup, node), config(setup, node, seat.as_ref()));
             open_in_group(&*deck.storage().root(), GROUP, configs, &group)
         };
         let mut opened = open();
@@ -225,15 +226,20 @@ impl StoreSite {
         })
     }
 
-    pub(super) fn is_ended(&self) -> bool {
+    pub(super) fn slot(&self) -> Option<Slot> {
+        self.replica.keyspace().island().map(Island::slot)
+    }
+
+    pub(super) fn ended(&self) -> Option<Slot> {
         let island = self.replica.keyspace().island();
-        island.is_some_and(holm_local_first::Island::is_ended)
+        island.filter(|it| it.is_ended()).map(Island::slot)
     }
 
     pub(super) fn berth(&self) -> Option<Berth> {
         let island = self.replica.keyspace().reader().view().island.clone()?;
         let neighbours = self.replica.neighbours(self.now).into_iter();
         Some(Berth {
+            slot: island.slot,
             epoch: island.epoch,
             vector: island.vector,
             stops: island.stops,
@@ -687,33 +693,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// An island is a group of its own, and knows the others.
-fn shores(isles: &Isles, node: NodeId) -> Shores {
-    let all = (1..=isles.count).map(NodeId::new);
-    let others = all.filter(|other| isles.place(*other) != isles.place(node));
-    Shores::new(others.map(|other| (isles.slot(other), other)).collect())
-}
-
-fn island(setup: &Setup, node: NodeId) -> Option<IslandConfig> {
-    let isles = setup.islands?;
-    Some(IslandConfig {
-        slot: isles.slot(node),
-        epoch: 1,
-        since_unix_ms: BEGIN_UNIX_MS,
-        rules: Rules {
-            kind: isles.kind,
-            ..Rules::default()
-        },
-        updates_bytes_max: usize::try_from(isles.updates).unwrap_or(usize::MAX),
-    })
-}
-
-fn group_config(setup: &Setup, node: NodeId) -> GroupConfig {
+fn group_config(setup: &Setup, node: NodeId, seat: Option<&Seat>) -> GroupConfig {
     let usual = GroupConfig::new(node, voters(setup, node));
     let usual = GroupConfig {
         election_timeout: setup.election_timeout,
         heartbeat_interval: setup.heartbeat_interval,
-        shores: setup.islands.as_ref().map(|isles| shores(isles, node)),
+        shores: seat.map(Seat::shores),
         ..usual
     };
     match setup.kept {
@@ -754,12 +739,14 @@ fn log_config(setup: &Setup, node: NodeId) -> LogConfig {
     }
 }
 
-fn config(setup: &Setup, node: NodeId) -> Config {
+fn config(setup: &Setup, node: NodeId, seat: Option<&Seat>) -> Config {
     let usual = Config {
         node,
         free_bytes_min: 0,
         election_timeout: setup.election_timeout,
-        island: island(setup, node),
+        island: seat
+            .zip(setup.islands.as_ref())
+            .map(|(it, isles)| it.island(isles)),
         ..Config::default()
     };
     if !setup.is_tight {

@@ -11,7 +11,7 @@ use holm_kv::command::{
 use holm_kv::outcome::{Applied, Outcome, RangeOutcome};
 use holm_kv::record::Parts;
 use holm_kv::{KeyRange, Record, Refusal, WatchAnswer};
-use holm_local_first::{Entry, Proposal as IsleEntry, Roster, Slot, Type};
+use holm_local_first::{ConflictKind, Entry, Proposal as IsleEntry, Roster, Slot, Type};
 
 use super::{Answer, IsleCall, Isles, LeaseCall, LeaseReply, Scene, Setup};
 use crate::calls::{Call, Cell, Change, Key, Reply, Touch};
@@ -324,6 +324,9 @@ pub(super) fn scene(all: &RangeOutcome, lines: impl Iterator<Item = Bytes>) -> S
         let Some(key) = number(&conflict.key) else {
             continue;
         };
+        if conflict.kind == ConflictKind::LeftOut {
+            scene.left_out.insert(key);
+        }
         let all = std::iter::once(&conflict.winner).chain(&conflict.losers);
         for it in all {
             let told = scene.named.entry((key, mark(&it.value)));
