@@ -182,6 +182,7 @@ impl Live {
             out: counts.out,
             late: counts.late,
             diverted: counts.diverted + bad,
+            passed_over: 0,
             bytes: self.bytes,
             log_bytes: 0,
             logged: (0, 0),

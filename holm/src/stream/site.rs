@@ -240,6 +240,7 @@ fn described(stream: &Value) -> String {
             number(&stream["rows_out"])
         ));
         lines.extend(list_of(&stream["repeated"]).iter().map(repeats));
+        lines.extend(list_of(&stream["passed_over"]).iter().map(passed_over));
         lines.extend(times(stream));
         lines.push(format!(
             "log          {} records, {} bytes; snapshot at {}, {} bytes",
@@ -271,6 +272,16 @@ fn repeats(of: &Value) -> String {
         of["table"].as_str().unwrap_or_default(),
         number(&of["known"]),
         number(&of["forgotten"])
+    )
+}
+
+/// Messages of a broker that can never be rows.
+fn passed_over(of: &Value) -> String {
+    format!(
+        "passed over  {} of {} since it was started; the last: {}",
+        of["messages"].as_u64().map_or_else(String::new, grouped),
+        of["table"].as_str().unwrap_or_default(),
+        of["why"].as_str().unwrap_or_default()
     )
 }
 

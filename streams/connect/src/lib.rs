@@ -79,7 +79,7 @@ pub use http_sink::{Dial, Duplex, HttpSink, Target};
 pub use keys::{KEY_BYTES_MAX, KEYS_MAX, Key, KeyRing};
 pub use keyspace::{Change, Keyspace, KeyspaceError, KeyspaceSink, KeyspaceSource, row_of};
 pub use line_sink::LineSink;
-pub use mqtt::{Login, Malformed, MqttCounts, MqttError, Subscription};
+pub use mqtt::{Login, Malformed, MqttCounts, MqttError, PassedOver, Subscription};
 pub use parquet::{ParquetSource, infer_parquet};
 pub use pull::{PAGE_MAX, Page, PullSource};
 pub use push::{BadBody, BodyError, rows_of, rows_with};

@@ -5,4 +5,4 @@ mod packet;
 mod session;
 
 pub use packet::{Login, Malformed};
-pub use session::{MqttCounts, MqttError, Subscription};
+pub use session::{MqttCounts, MqttError, PassedOver, Subscription};

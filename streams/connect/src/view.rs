@@ -29,6 +29,8 @@ pub struct Figures {
     pub late: u64,
     /// Without a value.
     pub diverted: u64,
+    /// Messages that its tables' brokers sent and that can never be rows.
+    pub passed_over: u64,
     /// Bytes in.
     pub bytes: u64,
     /// Bytes of the log.
@@ -65,13 +67,14 @@ impl Figures {
     pub fn json(&self) -> String {
         let time = |time: Option<i64>| time.map_or_else(|| "null".to_owned(), |us| us.to_string());
         format!(
-            "{{\"rows\":{},\"out\":{},\"late\":{},\"diverted\":{},\"bytes\":{},\"log_bytes\":{},\
+            "{{\"rows\":{},\"out\":{},\"late\":{},\"diverted\":{},\"passed_over\":{},\"bytes\":{},\"log_bytes\":{},\
              \"logged_bytes\":{},\"logged_rows\":{},\"state_bytes\":{},\"panes\":{},\"keys\":{},\"busy_ns\":{},\"watermark_us\":{},\
              \"clock_us\":{},\"lag_us\":{},\"ended\":{},\"together\":{}}}",
             self.rows,
             self.out,
             self.late,
             self.diverted,
+            self.passed_over,
             self.bytes,
             self.log_bytes,
             self.logged.0,

@@ -59,7 +59,8 @@ pub(crate) struct Made {
     pub(crate) ends: Ends,
     pub(crate) tables: Vec<(Table, Vec<Field>)>,
     pub(crate) door: Option<Door>,
-    pub(crate) subscriptions: Vec<(Subscription, Reach)>,
+    /// Each with the table that it is of.
+    pub(crate) subscriptions: Vec<(String, Subscription, Reach)>,
     pub(crate) queries: Vec<Asked>,
     /// Which queries share panes, in words.
     pub(crate) shares: Vec<String>,
@@ -457,7 +458,7 @@ impl Made {
             beside: beside_of(&input.beside),
             clock,
         };
-        self.subscriptions.push((subscription, reach));
+        self.subscriptions.push((name.clone(), subscription, reach));
         Ok(Box::new(source))
     }
 }

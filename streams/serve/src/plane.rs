@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use holm_connect::{Figures, Subscription, View};
+use holm_connect::{Figures, MqttCounts, Subscription, View};
 use holm_disk::RealFolder;
 use holm_durable::CheckedError;
 use holm_engine::Class;
@@ -75,6 +75,8 @@ struct Stream {
     sources: Vec<String>,
     /// Whether it reads what is there already, and therefore yields to those that do not.
     is_batch: bool,
+    /// Tables that a broker feeds, and what is counted of each since it was started.
+    brokers: Vec<(String, Arc<MqttCounts>)>,
     /// For each query what it shows.
     views: Vec<View>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -103,6 +105,17 @@ impl Stream {
             }))
         });
         shown.collect()
+    }
+
+    /// Messages that can never be rows, of each table that was sent any.
+    fn passed_over(&self) -> Vec<Value> {
+        let brokers = self.brokers.iter();
+        let passed = brokers.map(|(table, counts)| (table, counts.passed_over()));
+        let some = passed.filter(|(_, passed)| passed.messages > 0);
+        some.map(|(table, passed)| {
+            json!({ "table": table, "messages": passed.messages, "why": passed.why })
+        })
+        .collect()
     }
 
     /// Rows that came again, of each table that says what tells them apart.
@@ -247,6 +260,7 @@ impl Plane {
             shares: Vec::new(),
             sources: Vec::new(),
             is_batch: false,
+            brokers: Vec::new(),
             views: vec![View::new(&name, &definition.sql, &[])],
             tasks: Vec::new(),
             definition,
@@ -292,7 +306,9 @@ impl Plane {
             Some(door) => self.0.front.open(name, door),
             None => self.0.front.close(name),
         }
-        for (subscription, broker) in subscriptions {
+        for (table, subscription, broker) in subscriptions {
+            let counts = Arc::clone(&subscription.counts);
+            stream.brokers.push((table, counts));
             let task = subscribed(name.to_owned(), subscription, broker);
             stream.tasks.push(self.0.runtime.spawn(task));
         }
@@ -462,7 +478,12 @@ impl Plane {
             if let Some(handle) = &stream.handle {
                 let (status, is_over) = (handle.status(), handle.is_over());
                 for (query, view) in stream.views.iter().enumerate() {
-                    view.figures(figures(&status, query, is_over));
+                    let brokers = stream.brokers.iter();
+                    let passed = brokers.map(|(_, counts)| counts.passed_over().messages);
+                    view.figures(Figures {
+                        passed_over: passed.sum(),
+                        ..figures(&status, query, is_over)
+                    });
                 }
             }
         }
@@ -559,6 +580,7 @@ fn shown(stream: &Stream) -> Value {
         "class": class, "queries": shown_queries(stream, &status), "shares": stream.shares,
         "committed": status.committed, "records": status.records,
         "log_points": stream.log_points(&status), "repeated": stream.repeated(&status),
+        "passed_over": stream.passed_over(),
         "panes": status.gauge.panes, "keys": status.gauge.keys,
         "log_bytes": status.log_bytes, "logged_bytes": status.logged.0, "credit_bytes": status.credit_bytes,
         "snapshot": { "record": status.snapshot.0, "bytes": status.snapshot.1 },

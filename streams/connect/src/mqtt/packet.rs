@@ -22,8 +22,13 @@ pub(crate) enum Packet {
         id: Option<u16>,
         payload: Vec<u8>,
     },
-    /// A message that is too long; `rest` bytes of it follow and are to be passed over.
-    TooLong { id: Option<u16>, rest: usize },
+    /// A message that is too long; `rest` bytes of it, which are all but its heading, follow and
+    /// are to be passed over.
+    TooLong {
+        topic: String,
+        id: Option<u16>,
+        rest: usize,
+    },
     /// The answer to a sign of life.
     Alive,
 }
@@ -221,10 +226,11 @@ fn too_long(
     const HEADING_MAX: usize = 2 + 65_535 + 2;
     let held = &bytes[head..];
     match heading(bytes[0], held) {
-        Some((_, id, rest)) => {
+        Some((topic, id, rest)) => {
             let used = held.len() - rest.len();
+            let topic = String::from_utf8_lossy(topic).into_owned();
             let rest = length.saturating_sub(used);
-            Ok(Some((Packet::TooLong { id, rest }, head + used)))
+            Ok(Some((Packet::TooLong { topic, id, rest }, head + used)))
         }
         None if held.len() < HEADING_MAX => Ok(None),
         None => malformed("a message that ends within its heading"),
@@ -280,7 +286,8 @@ mod tests {
         bytes.truncate(20);
         let (packet, used) = decode(&bytes).unwrap().unwrap();
         let rest = PACKET_MAX + 1 - 4;
-        assert_eq!(packet, Packet::TooLong { id: Some(0), rest });
+        let (topic, id) = (String::new(), Some(0));
+        assert_eq!(packet, Packet::TooLong { topic, id, rest });
         assert_eq!(used, 4 + 4);
     }
 

@@ -1,8 +1,8 @@
 //! One connection to a broker: messages go into a feed, and are acknowledged once they are
 //! durable.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -22,6 +22,8 @@ const ACKS_MAX: usize = 1 << 16;
 const ANSWER: Duration = Duration::from_secs(10);
 /// How often a full feed is looked at. Meanwhile nothing is read, so the broker is held back.
 const ROOM: Duration = Duration::from_millis(2);
+/// What is told of a topic.
+const TOPIC_SHOWN: usize = 256;
 /// What a message is cut into, with what stands beside each row.
 const PART: usize = PACKET_MAX;
 
@@ -58,8 +60,36 @@ pub struct MqttCounts {
     pub messages: AtomicU64,
     /// Messages that were acknowledged.
     pub acknowledged: AtomicU64,
-    /// Messages that were too long, and were acknowledged and thrown away.
-    pub too_long: AtomicU64,
+    passed_over: Mutex<PassedOver>,
+}
+
+/// Messages that can never be rows: they were acknowledged and thrown away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PassedOver {
+    /// How many.
+    pub messages: u64,
+    /// Why the last one was.
+    pub why: String,
+}
+
+impl MqttCounts {
+    /// What was passed over.
+    #[must_use]
+    pub fn passed_over(&self) -> PassedOver {
+        self.held().clone()
+    }
+
+    fn pass_over(&self, why: String) {
+        let mut held = self.held();
+        held.messages += 1;
+        held.why = why;
+    }
+
+    fn held(&self) -> MutexGuard<'_, PassedOver> {
+        // Nothing is left half done while it is locked.
+        let held = self.passed_over.lock();
+        held.unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is subscribed, and where it goes.
@@ -224,7 +254,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 let head = self.of.beside.at((self.of.clock)(), &known);
                 self.publish(id, &head, &payload).await
             }
-            Packet::TooLong { id, rest } => self.pass_over(id, rest).await,
+            Packet::TooLong { topic, id, rest } => {
+                let topic: String = topic.chars().take(TOPIC_SHOWN).collect();
+                let why = format!("{rest} bytes on {topic}; {PACKET_MAX} bytes is the limit");
+                self.of.counts.pass_over(why);
+                self.pass_over(id, rest).await
+            }
             Packet::Alive => Ok(()),
             Packet::Connected { .. } => Err(unexpected(&packet)),
         }
@@ -270,8 +305,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 Ok(_) => return Ok(()),
                 // The last two are of keys, which messages have none of.
                 Err(Unfed::Full | Unfed::Recovering | Unfed::Other) => {}
-                Err(Unfed::TooLong { .. }) => {
-                    self.of.counts.too_long.fetch_add(1, Ordering::Relaxed);
+                Err(why @ Unfed::TooLong { .. }) => {
+                    self.of.counts.pass_over(why.to_string());
                     // A line that is no row stands for it: parts before it are durable first.
                     rows = vec![b'\n'];
                     continue;
@@ -288,9 +323,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         }
     }
 
-    /// A message that can never be a row: it is counted and does not come again.
+    /// The rest of a message that can never be a row: it does not come again.
     async fn pass_over(&mut self, id: Option<u16>, rest: usize) -> Result<(), MqttError> {
-        self.of.counts.too_long.fetch_add(1, Ordering::Relaxed);
         let mut rest = rest;
         loop {
             let here = rest.min(self.line.held.len());
@@ -470,7 +504,47 @@ mod tests {
         let both = async { tokio::join!(of.serve(ours), script) };
         let (ended, ()) = timeout(ANSWER, both).await.expect("all rows come");
         assert!(matches!(ended, Err(MqttError::Ended(_))), "{ended:?}");
-        assert_eq!(of.counts.too_long.load(Ordering::Relaxed), 0);
+        assert_eq!(of.counts.passed_over(), PassedOver::default());
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_is_passed_over_and_told() {
+        let (feed, source) = fed("mqtt", None, 16);
+        let of = subscription(feed);
+        let (ours, mut broker) = duplex(1 << 16);
+        let script = async {
+            welcomed(&mut broker).await;
+            let mut ack = [0; 4];
+            let topic = "t".repeat(300);
+            broker
+                .write_all(&message(&topic, &vec![b'x'; PACKET_MAX]))
+                .await
+                .unwrap();
+            broker.read_exact(&mut ack).await.unwrap();
+            let shown = "t".repeat(TOPIC_SHOWN);
+            let why = format!("{PACKET_MAX} bytes on {shown}; {PACKET_MAX} bytes is the limit");
+            assert_eq!(of.counts.passed_over(), PassedOver { messages: 1, why });
+            broker
+                .write_all(&message("t", b"{\"n\":12345678901}"))
+                .await
+                .unwrap();
+            let mut source = source;
+            let piece = loop {
+                if let Taken::Rows(piece) = source.take(100, Duration::ZERO).unwrap() {
+                    break piece;
+                }
+                sleep(Duration::from_millis(1)).await;
+            };
+            assert_eq!(piece.rows, b"\n", "no row stands for it");
+            source.acknowledge(&piece.position);
+            broker.read_exact(&mut ack).await.unwrap();
+            let why = "17 bytes at once; the limit is 16".to_owned();
+            assert_eq!(of.counts.passed_over(), PassedOver { messages: 2, why });
+            drop((source, broker));
+        };
+        let both = async { tokio::join!(of.serve(ours), script) };
+        let (ended, ()) = timeout(ANSWER, both).await.expect("both are acknowledged");
+        ended.unwrap_err();
     }
 
     #[tokio::test]
