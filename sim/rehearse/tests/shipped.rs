@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 27] = [
+const SHIPPED: [(&str, &str); 28] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -105,6 +105,10 @@ const SHIPPED: [(&str, &str); 27] = [
     (
         "hunt-streams",
         include_str!("../../../scenarios/hunt-streams.toml"),
+    ),
+    (
+        "hunt-followed",
+        include_str!("../../../scenarios/hunt-followed.toml"),
     ),
 ];
 
