@@ -95,6 +95,7 @@
 
 mod calls;
 mod costs;
+mod disk;
 mod histogram;
 mod hunt;
 mod options;

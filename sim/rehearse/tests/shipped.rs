@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 28] = [
+const SHIPPED: [(&str, &str); 29] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -109,6 +109,10 @@ const SHIPPED: [(&str, &str); 28] = [
     (
         "hunt-streams",
         include_str!("../../../scenarios/hunt-streams.toml"),
+    ),
+    (
+        "hunt-followed",
+        include_str!("../../../scenarios/hunt-followed.toml"),
     ),
 ];
 

@@ -8,26 +8,20 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use holm_base::{ByteCount, GroupId, NodeId, Op, Term, Time, WriteId};
+use holm_base::{GroupId, NodeId, Op, Term, Time, WriteId};
 use holm_kv::{Job, JobDone};
 use holm_log::{Log, LogError, Preparation, Urgency};
 use holm_machine::DiskError;
 use holm_sequencer::{Form, Record};
-use holm_virtual::{Place, Storage, Survival, Tape, Unsynced};
+use holm_virtual::{Storage, Survival, Tape, Unsynced};
 
 use super::journal::Journal;
 use super::seat::Seat;
 use super::{Engine, Stored};
-
-const TORN: Place = Place::new("disk.torn");
-const JOB: Place = Place::new("disk.job");
-const SURVIVAL: Place = Place::new("disk.survival");
+use crate::disk::{Drive, Jobs};
 
 /// The one keyspace's group.
 pub(crate) const GROUP: GroupId = GroupId::new(1);
-
-/// How many steps of a job a crash may leave, at most.
-const JOB_STEPS: u32 = 24;
 
 /// What a node keeps its records on.
 #[derive(Debug)]
@@ -79,7 +73,7 @@ impl Shelf {
     /// Puts an older copy in the place of all that a node has which is down.
     pub(crate) fn set_back(&mut self, image: &Image) {
         match self {
-            Self::Deck(deck) => deck.held().storage = image.0.fork(),
+            Self::Deck(deck) => deck.held().drive.replace(image.0.fork()),
             Self::Journal(_) => {}
         }
     }
@@ -103,33 +97,29 @@ pub(crate) struct Deck {
 
 #[derive(Debug)]
 struct Held {
-    storage: Storage,
+    drive: Drive,
     /// None while the node is down.
     log: Option<Log>,
     unsynced: Unsynced<Record>,
     /// Ops through here may go, and went.
     cut: (Op, Op),
     is_prepared: bool,
-    is_full: bool,
     /// What the table of sites says of its island, if it has said anything.
     seat: Option<Seat>,
     /// Jobs under way, and when they end.
-    jobs: Vec<(Time, Job)>,
+    jobs: Jobs<Job>,
 }
 
 impl Deck {
     fn new() -> Self {
-        let storage = Storage::new();
-        storage.forget_trace();
         let held = Held {
-            storage,
+            drive: Drive::default(),
             log: None,
             unsynced: Unsynced::default(),
             cut: (Op::ZERO, Op::ZERO),
             is_prepared: false,
-            is_full: false,
             seat: None,
-            jobs: Vec::new(),
+            jobs: Jobs::default(),
         };
         Self {
             held: Arc::new(Mutex::new(held)),
@@ -141,7 +131,7 @@ impl Deck {
     }
 
     pub(crate) fn storage(&self) -> Storage {
-        self.held().storage.clone()
+        self.held().drive.storage().clone()
     }
 
     /// What the table of sites says of its island, if it has said anything.
@@ -151,20 +141,16 @@ impl Deck {
 
     /// The disk has no room for more than it holds, or has it again.
     pub(crate) fn set_full(&self, is_full: bool) {
-        let mut held = self.held();
-        held.is_full = is_full;
-        held.limit();
+        self.held().drive.set_full(is_full);
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.held().is_full
+        self.held().drive.is_full()
     }
 
     /// What was not synced is gone.
     pub(crate) fn turn_off(&self) {
-        let mut held = self.held();
-        held.storage = held.storage.reopen(Survival::Drop);
-        held.limit();
+        self.held().drive.reopen(Survival::Drop);
     }
 
     /// The log was opened.
@@ -196,34 +182,22 @@ impl Deck {
 
     /// A job begins, and will end then.
     pub(crate) fn begin(&self, ends: Time, job: Job) {
-        self.held().jobs.push((ends, job));
+        self.held().jobs.begin(ends, job);
     }
 
     /// When the next job ends.
     pub(crate) fn job_ends(&self) -> Option<Time> {
-        self.held().jobs.iter().map(|(ends, _)| *ends).min()
+        self.held().jobs.ends()
     }
 
     /// Carries out a job that ends by now.
     pub(crate) fn run(&self, now: Time) -> Option<JobDone> {
-        let mut held = self.held();
-        let at = held.jobs.iter().position(|(ends, _)| *ends <= now)?;
-        let (_, job) = held.jobs.remove(at);
-        drop(held);
-        Some(job.run())
+        let job = self.held().jobs.done(now);
+        job.map(Job::run)
     }
 }
 
 impl Held {
-    fn limit(&self) {
-        let capacity = if self.is_full {
-            self.storage.used()
-        } else {
-            ByteCount::new(u64::MAX)
-        };
-        self.storage.set_capacity(capacity);
-    }
-
     /// Records for which there is no room wait where they are.
     fn sync(&mut self, through: WriteId) -> Result<(), LogError> {
         let records: Vec<Record> = self.unsynced.through(through).cloned().collect();
@@ -265,39 +239,17 @@ impl Held {
     fn crash(&mut self, tape: &mut Tape) {
         let kept: Vec<Record> = self.unsynced.crash(tape).collect();
         if !kept.is_empty() {
-            let torn = tape.choose(TORN, 3);
-            self.end_within(torn);
+            self.drive.tear(tape);
             // Whether it was written whole, the next start finds out.
             self.flush(&kept).ok();
         }
-        for (_, job) in std::mem::take(&mut self.jobs) {
-            let steps = tape.choose(JOB, JOB_STEPS);
-            if steps > 0 {
-                self.end_within(steps);
+        for job in self.jobs.take() {
+            if self.drive.interrupt(tape) {
                 drop(job.run());
             }
         }
         self.log = None;
-        let survival = match tape.choose(SURVIVAL, 1 << 10) {
-            0 => Survival::Keep,
-            seed if seed % 4 == 0 => Survival::Drop,
-            seed if seed % 4 == 1 => Survival::Torn {
-                seed: u64::from(seed),
-            },
-            seed => Survival::Reordered {
-                seed: u64::from(seed),
-            },
-        };
-        self.storage = self.storage.reopen(survival);
-        self.limit();
-    }
-
-    /// The power fails during this step from now on; not at all, if 0.
-    fn end_within(&self, steps: u32) {
-        if steps > 0 && !self.storage.has_crashed() {
-            self.storage
-                .crash_at(self.storage.steps() + u64::from(steps));
-        }
+        self.drive.survive(tape);
     }
 }
 
@@ -359,7 +311,7 @@ impl holm_virtual::Shelf<Stored> for Shelf {
 
     fn fail_next_sync(&mut self) {
         match self {
-            Self::Deck(deck) => deck.held().storage.fail_next_sync(),
+            Self::Deck(deck) => deck.held().drive.storage().fail_next_sync(),
             Self::Journal(journal) => journal.fail_next_sync(),
         }
     }
@@ -373,10 +325,7 @@ impl holm_virtual::Shelf<Stored> for Shelf {
 
     fn heal(&mut self) {
         match self {
-            Self::Deck(deck) => {
-                deck.set_full(false);
-                deck.held().storage.heal();
-            }
+            Self::Deck(deck) => deck.held().drive.heal(),
             Self::Journal(journal) => journal.heal(),
         }
     }

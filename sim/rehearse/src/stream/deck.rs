@@ -12,16 +12,12 @@ use holm_connect::{Sink, SinkError};
 use holm_durable::{Entry, Log, LogError};
 use holm_machine::{DiskError, Folder};
 use holm_runner::{Commit, Filed, Save};
-use holm_virtual::{Place, Storage, Survival, Tape, Unsynced};
+use holm_virtual::{Storage, Tape, Unsynced};
 
 use super::afar::Afar;
 use super::followed::Followed;
+use crate::disk::{Drive, Jobs};
 
-const TORN: Place = Place::new("disk.torn");
-const JOB: Place = Place::new("disk.job");
-const SURVIVAL: Place = Place::new("disk.survival");
-/// How many steps of a job a crash may leave, at most.
-const JOB_STEPS: u32 = 24;
 /// The folder of the stream, and that of its sinks.
 pub(crate) const STREAM: &str = "stream";
 pub(crate) const SINKS: &str = "sinks";
@@ -97,14 +93,12 @@ pub(crate) struct Deck {
 
 #[derive(Debug)]
 struct Held {
-    storage: Storage,
+    drive: Drive,
     /// None while the stream is down.
     log: Option<Log>,
     unsynced: Unsynced<Lot>,
     sinks: Vec<Box<dyn Sink>>,
-    /// What is under way, and when it ends.
-    jobs: Vec<(Time, Work)>,
-    is_full: bool,
+    jobs: Jobs<Work>,
     /// How long a sync takes, beside those of the log.
     sync: Duration,
     afar: Afar,
@@ -112,15 +106,12 @@ struct Held {
 
 impl Default for Deck {
     fn default() -> Self {
-        let storage = Storage::new();
-        storage.forget_trace();
         let held = Held {
-            storage,
+            drive: Drive::default(),
             log: None,
             unsynced: Unsynced::default(),
             sinks: Vec::new(),
-            jobs: Vec::new(),
-            is_full: false,
+            jobs: Jobs::default(),
             sync: Duration::from_millis(1),
             afar: Afar::default(),
         };
@@ -136,7 +127,7 @@ impl Deck {
     }
 
     pub(crate) fn storage(&self) -> Storage {
-        self.held().storage.clone()
+        self.held().drive.storage().clone()
     }
 
     pub(crate) fn afar(&self) -> Afar {
@@ -171,7 +162,7 @@ impl Deck {
 
     /// Somebody adds rows to it; whether there was room.
     pub(crate) fn write(&self, rows: &[u8]) -> bool {
-        self.held().storage.append(SOURCE, rows).is_ok()
+        self.held().drive.storage().append(SOURCE, rows).is_ok()
     }
 
     /// Bytes of the log.
@@ -182,37 +173,31 @@ impl Deck {
     /// Damages the newest snapshot, if there is one; whether there is.
     pub(crate) fn damage(&self) -> bool {
         let held = self.held();
-        let names = held.storage.names();
+        let storage = held.drive.storage();
+        let names = storage.names();
         let prefix = format!("{STREAM}/snapshot-");
         let mut snapshots = names.iter().filter(|name| name.starts_with(&prefix));
         let newest = snapshots.rfind(|name| !name.ends_with(".new"));
         if let Some(newest) = newest {
-            held.storage.patch(newest, ByteCount::new(40), &[0xff; 8]);
+            storage.patch(newest, ByteCount::new(40), &[0xff; 8]);
         }
         newest.is_some()
     }
 
     /// Something begins, and will end then.
     pub(crate) fn begin(&self, ends: Time, work: Work) {
-        self.held().jobs.push((ends, work));
+        self.held().jobs.begin(ends, work);
     }
 
     /// When the next of these ends.
     pub(crate) fn job_ends(&self) -> Option<Time> {
-        self.held().jobs.iter().map(|(ends, _)| *ends).min()
+        self.held().jobs.ends()
     }
 
     /// Does what ends by now, the oldest first.
     pub(crate) fn run(&self, now: Time) -> Option<Done> {
         let mut held = self.held();
-        let ends = held
-            .jobs
-            .iter()
-            .map(|(ends, _)| *ends)
-            .min()
-            .filter(|ends| *ends <= now)?;
-        let at = held.jobs.iter().position(|(other, _)| *other == ends)?;
-        let (_, work) = held.jobs.remove(at);
+        let work = held.jobs.done(now)?;
         Some(held.run(work))
     }
 
@@ -224,7 +209,7 @@ impl Deck {
 
 impl Held {
     fn folder(&self) -> Result<Arc<dyn Folder>, DiskError> {
-        self.storage.root().folder(STREAM)
+        self.drive.storage().root().folder(STREAM)
     }
 
     fn run(&mut self, work: Work) -> Done {
@@ -267,52 +252,21 @@ impl Held {
         }
     }
 
-    fn limit(&self) {
-        let capacity = if self.is_full {
-            self.storage.used()
-        } else {
-            ByteCount::new(u64::MAX)
-        };
-        self.storage.set_capacity(capacity);
-    }
-
-    /// The power fails during this step from now on; not at all, if 0.
-    fn end_within(&self, steps: u32) {
-        if steps > 0 && !self.storage.has_crashed() {
-            let at = self.storage.steps() + u64::from(steps);
-            self.storage.crash_at(at);
-        }
-    }
-
     /// The stream ends, in the middle of whatever was under way.
     fn crash(&mut self, tape: &mut Tape) {
         let kept: Vec<Lot> = self.unsynced.crash(tape).collect();
         if !kept.is_empty() {
-            let torn = tape.choose(TORN, 3);
-            self.end_within(torn);
+            self.drive.tear(tape);
             // Whether it was written whole, the next start finds out.
             self.append(&kept).ok();
         }
-        for (_, work) in std::mem::take(&mut self.jobs) {
-            let steps = tape.choose(JOB, JOB_STEPS);
-            if steps > 0 {
-                self.end_within(steps);
+        for work in self.jobs.take() {
+            if self.drive.interrupt(tape) {
                 drop(self.run(work));
             }
         }
         (self.log, self.sinks) = (None, Vec::new());
-        let survival = match tape.choose(SURVIVAL, 1 << 10) {
-            0 => Survival::Keep,
-            seed if seed % 4 == 0 => Survival::Drop,
-            seed if seed % 4 == 1 => Survival::Torn {
-                seed: u64::from(seed),
-            },
-            seed => Survival::Reordered {
-                seed: u64::from(seed),
-            },
-        };
-        self.storage = self.storage.reopen(survival);
-        self.limit();
+        self.drive.survive(tape);
     }
 }
 
@@ -354,17 +308,14 @@ impl holm_virtual::Shelf<Lot> for Deck {
     }
 
     fn fail_next_sync(&mut self) {
-        self.held().storage.fail_next_sync();
+        self.held().drive.storage().fail_next_sync();
     }
 
     fn set_full(&mut self, is_full: bool) {
-        let mut held = self.held();
-        held.is_full = is_full;
-        held.limit();
+        self.held().drive.set_full(is_full);
     }
 
     fn heal(&mut self) {
-        self.set_full(false);
-        self.held().storage.heal();
+        self.held().drive.heal();
     }
 }
