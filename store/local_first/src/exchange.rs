@@ -309,8 +309,8 @@ const RUN_SHIFT: u32 = 32;
 struct Peer {
     /// How far it said it is.
     vector: Vector,
-    /// Whether it said so since this site began.
-    has_said: bool,
+    /// When it first said so since this site began.
+    said: Option<Time>,
     heard: Option<Time>,
     /// How far it was told that this site is.
     told: Vector,
@@ -533,7 +533,7 @@ impl Exchange {
             is_behind = has_arrived && seq < sent;
         }
         peer.vector = vector.clone();
-        peer.has_said = true;
+        peer.said.get_or_insert(now);
         if self.heir.is_some() {
             self.come_back(now, from, effects);
             return;

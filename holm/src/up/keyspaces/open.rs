@@ -10,7 +10,7 @@ use holm_etcd::front::Front;
 use holm_etcd::keyspaces::{Entry, Islands};
 use holm_etcd::services::Services;
 use holm_kv::IslandConfig;
-use holm_local_first::{Exists, Rules, Schema, Slot, Type};
+use holm_local_first::{Exists, Rules, Schema, Type};
 use holm_net::{Limits, ListenConfig, Listener};
 use holm_replica::Shores;
 use holm_runtime::{KeyspaceConfig, MemberConfig, keyspace_cluster_id};
@@ -125,15 +125,13 @@ pub(super) async fn open(
 /// A local-first keyspace is a cluster of its own at each site, of the nodes that this has, which exchanges what was
 /// written with the others.
 fn make_island(config: &mut KeyspaceConfig, islands: &Islands, node: NodeId) -> anyhow::Result<()> {
-    let slot = |number: u8| Slot::new(number).context("a slot is 1 to 255");
-    let mut peers = Vec::new();
-    for (site, number) in &islands.slots {
-        peers.push((slot(*number)?, NodeId::new(*site)));
-    }
     // One that was left out has what it had, and is shut.
     let own = islands.last_slot(node.value());
     let own = own.context("this site has no slot in the keyspace")?;
-    peers.retain(|(slot, _)| *slot != own);
+    let peers = islands.heard_at_first(own);
+    let mut peers: Vec<_> = peers
+        .map(|(slot, node)| (slot, NodeId::new(node)))
+        .collect();
     peers.sort_unstable_by_key(|(slot, _)| *slot);
     // Clients that were moved to another site find another cluster there, and do not go on with its revisions.
     let place = GroupId::new(u32::from(own.value()));

@@ -299,10 +299,12 @@ impl Register {
         frozen.is_some_and(|it| it.heir.is_none()) && self.lost.contains(&slot)
     }
 
-    /// What the table says to a node of a slot.
+    /// What the table says to a node of a slot. Who is given up may have what does not count, and one that begins does
+    /// not know that yet.
     fn seat(&self, slot: Slot, since_unix_ms: u64) -> Seat {
         let others = self.departures.members.active().keys();
-        let others = others.filter(|it| **it != slot);
+        let is_lost = |it: &Slot| self.departures.going.get(it).is_some_and(|it| it.is_lost);
+        let others = others.filter(|it| **it != slot && !is_lost(it));
         Seat {
             slot,
             since_unix_ms,

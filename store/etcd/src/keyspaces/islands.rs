@@ -246,6 +246,15 @@ impl Islands {
         Ok(())
     }
 
+    /// Slots and nodes that an island of a slot hears as it begins, until its log has this table: of other sites, and
+    /// of none that is given up. Such a one may have what does not count.
+    pub fn heard_at_first(&self, own: Slot) -> impl Iterator<Item = (Slot, u64)> {
+        let all = self.slots.iter();
+        let all = all.filter_map(|(node, slot)| Some((Slot::new(*slot)?, *node)));
+        let is_lost = |slot: Slot| self.going.get(&slot.value()).is_some_and(|it| it.is_lost);
+        all.filter(move |(slot, _)| *slot != own && !is_lost(*slot))
+    }
+
     /// The other nodes of a node's site.
     pub fn mates(&self, node: u64) -> impl Iterator<Item = u64> {
         let slot = self.slots.get(&node).copied();
@@ -586,6 +595,15 @@ mod tests {
         assert_eq!(table.heir(slot(3)), Some(slot(5)));
         assert_eq!(other.forget(&[10, 30]), vec![30]);
         assert_eq!(other.last_slot(30), None);
+    }
+
+    #[test]
+    fn an_island_that_begins_hears_none_that_is_given_up() {
+        let mut islands = three();
+        islands.begin_going(10, false);
+        islands.begin_going(20, true);
+        let heard: Vec<_> = islands.heard_at_first(slot(3)).collect();
+        assert_eq!(heard, [(slot(1), 10)]);
     }
 
     #[test]

@@ -62,11 +62,11 @@ impl Exchange {
     pub(super) fn speak_up(&mut self, now: Time, effects: &mut Effects<Effect>) {
         let (silence, patience) = (self.config.silence, self.config.patience);
         let mut peers = self.peers.iter();
-        let have_spoken = peers.all(|(slot, peer)| peer.has_said || self.is_away(*slot));
+        let have_spoken = peers.all(|(slot, peer)| peer.said.is_some() || self.is_away(*slot));
         let Some(quiet) = &mut self.quiet else {
             return;
         };
-        if !have_spoken && !self.peers.values().any(|peer| peer.has_said) {
+        if !have_spoken && !self.peers.values().any(|peer| peer.said.is_some()) {
             return;
         }
         let until = *quiet.until.get_or_insert(now + silence);

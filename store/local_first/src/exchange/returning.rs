@@ -11,6 +11,9 @@ use crate::island::Island;
 use crate::message::Message;
 use crate::vector::{Slot, Vector};
 
+/// Whoever began to speak says all that it has after so many times what makes one count as cut off.
+const SPEAKS: u32 = 2;
+
 impl Exchange {
     /// The site was left out, and is to go on under this slot.
     #[must_use]
@@ -23,7 +26,7 @@ impl Exchange {
     /// on, what one of the others has that stay, once all of them have said so: what was handed to this site alone is
     /// nobody's, and what is somebody's is not made again. So too of one that is on its way out as lost: who is lost may
     /// have no other to hand it to.
-    pub(super) fn may_adopt(&self, theirs: &Vector) -> bool {
+    pub(super) fn may_adopt(&self, now: Time, theirs: &Vector) -> bool {
         let is_closed = |slot: &Slot| self.closed.get(slot);
         let mut others = theirs.iter();
         let counts =
@@ -34,7 +37,8 @@ impl Exchange {
                 let is_over = is_closed(&slot).is_some() || self.stopped.contains(&slot);
                 let counts = is_closed(&slot).map_or(seq, |last| seq.min(last.through));
                 let due = if is_over {
-                    self.held_of(slot).map_or(counts, |held| counts.min(held))
+                    self.held_of(now, slot)
+                        .map_or(counts, |held| counts.min(held))
                 } else {
                     counts
                 };
@@ -42,14 +46,16 @@ impl Exchange {
             })
     }
 
-    /// How much of a slot those have that stay; none while one of them has not said it.
-    fn held_of(&self, slot: Slot) -> Option<u64> {
+    /// How much of a slot those have that stay; none while one of them has not said it, or began to speak so lately that
+    /// it may keep something back.
+    fn held_of(&self, now: Time, slot: Slot) -> Option<u64> {
+        let long = SPEAKS * self.config.silence;
         let stay = self.peers.iter();
         let mut stay =
             stay.filter(|(peer, _)| !self.stopped.contains(peer) && !self.is_away(**peer));
         stay.try_fold(0, |most, (_, peer)| {
-            let seq = peer.has_said.then(|| peer.vector.seq(slot));
-            seq.map(|seq| most.max(seq))
+            let said = peer.said.filter(|at| now >= *at + long);
+            said.map(|_| most.max(peer.vector.seq(slot)))
         })
     }
 
@@ -60,7 +66,7 @@ impl Exchange {
         };
         let is_busy = self.asking.is_some() || self.taken.session().is_some();
         let stays = !self.stopped.contains(&from);
-        if stays && !is_busy && now >= peer.rests_until && self.may_adopt(&peer.vector) {
+        if stays && !is_busy && now >= peer.rests_until && self.may_adopt(now, &peer.vector) {
             self.open(now, from, effects);
         }
     }
