@@ -282,14 +282,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             let (part, behind) = rest.split_at(head.fit(rest, PART));
             rest = behind;
             let id = id.filter(|_| rest.is_empty());
-            self.feed(id, head.before(part)).await?;
+            self.feed(id, head, part).await?;
         }
         Ok(())
     }
 
     /// Feeds rows, and waits for room. Acknowledgements and signs of life go out meanwhile.
-    async fn feed(&mut self, id: Option<u16>, rows: Vec<u8>) -> Result<(), MqttError> {
-        let mut rows = rows;
+    async fn feed(&mut self, id: Option<u16>, head: &Head, part: &[u8]) -> Result<(), MqttError> {
+        let mut part = part;
         loop {
             if self.spoke.elapsed() >= self.alive() {
                 self.live().await?;
@@ -301,14 +301,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                     acks.try_send(id).ok();
                 }
             });
-            match self.of.feed.offer(rows.clone(), None, told) {
+            match self.of.feed.offer(head.before(part), None, told) {
                 Ok(_) => return Ok(()),
                 // The last two are of keys, which messages have none of.
                 Err(Unfed::Full | Unfed::Recovering | Unfed::Other) => {}
                 Err(why @ Unfed::TooLong { .. }) => {
                     self.of.counts.pass_over(why.to_string());
                     // A line that is no row stands for it: parts before it are durable first.
-                    rows = vec![b'\n'];
+                    part = b"\n";
                     continue;
                 }
                 Err(Unfed::Stopped) => {
