@@ -20,6 +20,7 @@
 mod digests;
 mod expected;
 mod face;
+mod foretold;
 mod gone;
 mod lease;
 mod list;
@@ -52,6 +53,7 @@ use crate::store::{FactKind, Store};
 pub use digests::Indexed;
 use digests::{Digests, named};
 use expected::Expected;
+pub use foretold::{Foretelling, ForetoldFrom};
 use gone::is_calm;
 pub use list::States;
 use met::Met;

@@ -91,7 +91,7 @@ pub use counts::Counts;
 pub use error::StoreError;
 pub use hash::Hash;
 pub use hub::{Hub, HubConfig, StreamId, WatchAnswer, WatchRequest};
-pub use island::{Indexed, IslandConfig, IslandView, MetLine, States};
+pub use island::{Foretelling, ForetoldFrom, Indexed, IslandConfig, IslandView, MetLine, States};
 pub use job::{Job, JobDone, JobKind};
 pub use keyspace::Keyspace;
 pub use range::KeyRange;

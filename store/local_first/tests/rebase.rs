@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use holm_local_first::{
-    Absent, Chain, Change, Dot, Exists, Hlc, Intake, Island, Made, Members, Rules, Sealed, Slot,
-    State, Type, Update, Vector, adopted, reissue,
+    Absent, Chain, Change, Dot, Exists, Foretold, ForetoldKind, Hlc, Intake, Island, Made, Members,
+    Rules, Sealed, Slot, State, Type, Update, Vector, Write, adopted, reissue, was_back,
 };
 
 #[expect(dead_code, reason = "what is forgotten is for other worlds")]
@@ -127,6 +127,24 @@ fn carry_out(sealed: &Sealed, state: &mut State) {
 }
 
 /// A change that was made again, with a mistake in it.
+/// What was known before is all that is made again, but for what only shows beside the group's keys:
+/// what was removed.
+fn assert_foretold(foretold: &[Foretold], made: &Made) {
+    let changes = made.changes.iter().chain(&made.erases).chain(&made.more);
+    let written = changes.filter_map(|it| match it {
+        Change::Again { hlc, change, .. } => match &**change {
+            Change::Delete { .. } => None,
+            Change::Paths { writes, .. } if matches!(writes[..], [Write::Remove(_)]) => None,
+            _written => Some(*hlc),
+        },
+        other => panic!("{other:?} is as of now"),
+    });
+    let told = made.left_out.iter().map(|it| it.hlc);
+    let written: BTreeSet<Hlc> = written.chain(told).collect();
+    let known: BTreeSet<Hlc> = foretold.iter().map(|it| it.party.hlc).collect();
+    assert_eq!(known, written, "{foretold:?} {made:?}");
+}
+
 fn mistaken(mistake: Mistake, all: &Vector, change: Change) -> Change {
     let Change::Again { seen, hlc, change } = change else {
         return change;
@@ -204,6 +222,7 @@ impl Place {
             return None;
         }
         let made = absent.made(&key(), (&old.state, &group.state));
+        assert_foretold(&absent.foretold(&old.state), &made);
         let members = table(self.through?);
         let (tips, newest) = (group.island.tips().clone(), group.island.hlc());
         let mut island = adopted(&members, slot(HEIR), tips, newest);
@@ -521,5 +540,63 @@ fn what_was_one_update_mostly_stays_one_and_no_time_is_later_than_allowed() {
     assert!(again.iter().all(|it| it.update.hlc <= latest));
     for sealed in &again {
         assert!(sealed.bytes.len() <= holm_local_first::UPDATE_MAX);
+    }
+}
+
+#[test]
+fn what_is_foretold_is_what_counts_for_nobody_and_additions_are_one() {
+    let (mut away, mut other) = (Island::new(slot(OLD), 1), Island::new(slot(2), 1));
+    let mut state = State::new();
+    let add = |amount| Change::Add { key: key(), amount };
+    let put = Change::Put {
+        key: key(),
+        lease: 0,
+        value: Bytes::from("100"),
+    };
+    for change in [put, add(4), add(7), add(-1)] {
+        carry_out(&away.originate(vec![change], 9), &mut state);
+    }
+    for amount in [20, 1] {
+        let sealed = other.originate(vec![add(amount)], 9);
+        away.take(&sealed);
+        carry_out(&sealed, &mut state);
+    }
+    let limits = BTreeMap::from([(slot(OLD), 2), (slot(2), 0)]);
+    let absent = Absent {
+        slot: slot(OLD),
+        vector: away.vector(),
+        limits: &limits,
+    };
+    let found = absent.foretold(&state);
+    let found = found.iter().map(|it| {
+        assert_eq!(it.kind, ForetoldKind::Add);
+        (it.party.dot.to_string(), it.party.value.clone())
+    });
+    let of = |slot: u8, seq: u64| {
+        Dot {
+            slot: self::slot(slot),
+            seq,
+        }
+        .to_string()
+    };
+    let expected = [(of(2, 2), "+21"), (of(OLD, 4), "+6")];
+    let expected = expected.map(|(dot, sum)| (dot, Bytes::from(sum)));
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn that_a_site_was_back_is_known_by_what_counts_of_a_later_slot() {
+    let chain = Chain::default();
+    let back = table(1);
+    assert!(!was_back(back.frozen(), slot(OLD)), "that is not known");
+    for (through, is_known) in [(0, false), (3, true)] {
+        let gone = back.let_go(slot(HEIR), through, chain).expect("two stay");
+        assert_eq!(was_back(gone.frozen(), slot(OLD)), is_known);
+        assert!(
+            !was_back(gone.frozen(), slot(HEIR)),
+            "these are its newest data"
+        );
+        let again = gone.taken_back(slot(OLD), slot(9), 0).expect("9 is new");
+        assert_eq!(was_back(again.frozen(), slot(OLD)), is_known);
     }
 }

@@ -5,6 +5,8 @@ use holm_local_first::{Applied, Charter, DecodeError, Hush, Roster, Slot};
 
 use super::{IslandConfig, Isle};
 use crate::apply::Work;
+use crate::checkpoint::Fact;
+use crate::index::Index;
 use crate::keyspace::Keyspace;
 use crate::store::{FactKind, Store};
 
@@ -13,7 +15,13 @@ const CHARTER: &[u8] = b"charter";
 
 /// What a store has kept of it.
 pub(super) fn kept(store: &Store) -> Result<Charter, DecodeError> {
-    let kept = store.fact(FactKind::Island, CHARTER);
+    kept_in(&store.facts)
+}
+
+/// As [`kept`], of a state that was published.
+pub(super) fn kept_in(facts: &Index<Fact>) -> Result<Charter, DecodeError> {
+    let kept = facts.get(&FactKind::Island.key(CHARTER));
+    let kept = kept.map(|fact| fact.0.clone());
     kept.map_or_else(|| Ok(Charter::default()), Charter::decode)
 }
 

@@ -2,6 +2,7 @@
 //! its history says against what it shows.
 
 mod edges;
+mod foretold;
 mod world;
 
 use holm_base::Prng;
