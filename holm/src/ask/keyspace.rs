@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::Found;
 use super::conflicts::{self, Conflicts};
+use super::foretold::{self, Add};
 use super::islands::{self, Wait};
 use crate::client::{Client, ClientError};
 use crate::quantity;
@@ -34,6 +35,7 @@ Examples:
   holm keyspace members orders add d
   holm keyspace members orders remove b
   holm keyspace members fleet remove c --lost     of a local-first one, when c is not to be waited for, or its data are an older copy
+  holm keyspace members fleet add c --dry-run     asked of c: what would it make again that was left out? Changes nothing
   holm keyspace members fleet add c               takes c in again, with what only it had
   holm keyspace remove orders --yes               with all that is in it
   holm get a --keyspace orders                    any client command can name one
@@ -143,11 +145,9 @@ pub(crate) struct Remove {
 pub(crate) enum Change {
     /// Show them
     List,
-    /// Take a site in: it gets a vote, or of a local-first one serves, once it has what is there
-    Add {
-        /// Its name
-        site: String,
-    },
+    /// Take a site in: it gets a vote, or of a local-first one serves, once it has what is there; one that was left out
+    /// makes again what only it had
+    Add(Add),
     /// Let a site go: what it has of the keyspace is deleted
     Remove {
         /// Its name
@@ -189,41 +189,62 @@ pub(super) async fn run(
         Keyspace::Remove(remove) => self::remove(client, remove, screen).await,
         Keyspace::Members {
             name,
+            change: Some(Change::Add(add)),
+        } if add.dry_run => foretold::dry_run(client, (name, add), screen).await,
+        Keyspace::Members {
+            name,
             change: Some(change),
-        } => {
-            let (site, is_leaving, is_lost) = match change {
-                Change::Add { site } => (site, false, false),
-                Change::Remove { site, lost } => (site, true, *lost),
-                Change::List => bail!("the list was shown"),
-            };
-            let request = KeyspaceMemberRequest {
-                name: name.clone(),
-                site: site.clone(),
-                is_leaving,
-                is_lost,
-            };
-            let path = "/holm.v1.Node/KeyspaceMember";
-            let _begun: KeyspaceView = client.call(path, &request).await?;
-            let is_done = |view: &KeyspaceView| {
-                let of_it = |it: &&KeyspaceSite| it.site == *site || it.name == *site;
-                let mut found = view.sites.iter().filter(of_it).peekable();
-                match found.peek() {
-                    None => is_leaving,
-                    Some(_) if is_lost => found.all(|it| it.standing == "left out"),
-                    Some(_) => found.all(|it| it.standing == "member"),
-                }
-            };
-            let view = wait(client, name, (patience, &is_done)).await?;
-            screen.show(&text(&view), &view_json(&view))?;
-            if !is_done(&view) {
-                bail!(
-                    "site {site} is not done within {} s; it goes on by itself: `holm keyspace show {name}` tells when",
-                    patience.as_secs()
-                );
-            }
-            Ok(Found::Yes)
-        }
+        } => self::change(client, (name, change), (patience, screen)).await,
     }
+}
+
+/// Changes a keyspace's sites, and waits until that has come to pass.
+async fn change(
+    client: &mut Client,
+    (name, change): (&str, &Change),
+    (patience, screen): (Duration, Screen),
+) -> anyhow::Result<Found> {
+    let (site, is_leaving, is_lost) = match change {
+        Change::Add(add) => (&add.site, false, false),
+        Change::Remove { site, lost } => (site, true, *lost),
+        Change::List => bail!("the list was shown"),
+    };
+    let of_it = |it: &&KeyspaceSite| it.site == *site || it.name == *site;
+    let comes_back = !is_leaving && {
+        let view = one(client, name).await?;
+        let mut found = view.sites.iter().filter(of_it);
+        found.any(|it| it.standing == "left out")
+    };
+    let request = KeyspaceMemberRequest {
+        name: name.to_owned(),
+        site: site.clone(),
+        is_leaving,
+        is_lost,
+    };
+    let path = "/holm.v1.Node/KeyspaceMember";
+    let _begun: KeyspaceView = client.call(path, &request).await?;
+    let is_done = |view: &KeyspaceView| {
+        let mut found = view.sites.iter().filter(of_it).peekable();
+        match found.peek() {
+            None => is_leaving,
+            Some(_) if is_lost => found.all(|it| it.standing == "left out"),
+            Some(_) => found.all(|it| it.standing == "member"),
+        }
+    };
+    let view = wait(client, name, (patience, &is_done)).await?;
+    let mut shown = text(&view);
+    if comes_back {
+        let after = foretold::after(client, (name, site), is_done(&view)).await;
+        shown = format!("{}\n\n{after}", shown.trim_end());
+    }
+    screen.show(&shown, &view_json(&view))?;
+    if !is_done(&view) {
+        bail!(
+            "site {site} is not done within {} s; it goes on by itself: `holm keyspace show {name}` tells when",
+            patience.as_secs()
+        );
+    }
+    Ok(Found::Yes)
 }
 
 async fn create(

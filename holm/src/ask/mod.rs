@@ -6,6 +6,7 @@ mod auth;
 mod cluster;
 mod conflicts;
 mod examples;
+mod foretold;
 mod islands;
 mod keys;
 mod keyspace;

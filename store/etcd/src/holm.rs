@@ -444,6 +444,72 @@ pub struct KeyspaceMemberRequest {
     pub is_lost: bool,
 }
 
+/// Asks a site that was left out of a local-first keyspace what it would bring along, were it taken
+/// in again.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ReturnForetoldRequest {
+    /// The keyspace's name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The site's name: another is refused.
+    #[prost(string, tag = "2")]
+    pub site: String,
+    /// Where the last answer ended; missing for the first.
+    #[prost(message, optional, tag = "3")]
+    pub from: Option<ForetoldPlace>,
+}
+
+/// Where a part of an answer begins.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ForetoldPlace {
+    /// With this key, or the one behind it.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+    /// So many writes of that key were told.
+    #[prost(uint64, tag = "2")]
+    pub told: u64,
+}
+
+/// A part of what a site would bring along.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ReturnForetoldResponse {
+    /// In order of keys, so many that fit; none does not mean that there are no more.
+    #[prost(message, repeated, tag = "1")]
+    pub writes: Vec<ForetoldWrite>,
+    /// Where the next part begins; missing behind the last.
+    #[prost(message, optional, tag = "2")]
+    pub next: Option<ForetoldPlace>,
+    /// How many updates the site made under the slot that it had.
+    #[prost(uint64, tag = "3")]
+    pub made: u64,
+    /// How many of them count for the others: fewer than it made, or its data are an older copy.
+    #[prost(uint64, tag = "4")]
+    pub counted: u64,
+    /// Whether the site came back before, and these data are a copy of before that.
+    #[prost(bool, tag = "5")]
+    pub was_back: bool,
+}
+
+/// A write that nobody else has.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ForetoldWrite {
+    /// The key.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+    /// `put`, `add` (of additions the sum), `part` of a document, `delete`.
+    #[prost(string, tag = "2")]
+    pub kind: String,
+    /// Which part of a document; empty for all others.
+    #[prost(string, tag = "3")]
+    pub path: String,
+    /// The write.
+    #[prost(message, optional, tag = "4")]
+    pub write: Option<ConflictParty>,
+    /// Whether it is made again; else it is told as left out.
+    #[prost(bool, tag = "5")]
+    pub is_made: bool,
+}
+
 /// Asks which concurrent writes met at this site in a local-first keyspace.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ConflictsRequest {

@@ -16,6 +16,7 @@ mod causal;
 mod cluster;
 mod conflicts;
 mod election;
+mod foretold;
 mod health;
 mod island;
 mod island_sites;

@@ -45,7 +45,8 @@ pub(super) fn set_door(services: &Services, entry: &Entry, node: NodeId) {
     let left_out = entry.is_away(node.value()).then(|| {
         let text = format!(
             "site {site} was left out of keyspace {name}, as if it were lost: `holm keyspace members {name} add {site}` \
-             takes it in again, with what only it has; `holm keyspace members {name} remove {site}` lets it go for good"
+             takes it in again, with what only it has (`--dry-run` tells what that is); `holm keyspace members {name} remove \
+             {site}` lets it go for good"
         );
         (Code::FailedPrecondition, text)
     });

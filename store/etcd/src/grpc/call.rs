@@ -421,6 +421,7 @@ impl GrpcCall {
             Method::KeyspaceRemove => typed!(keyspace_remove),
             Method::KeyspaceMember => typed!(keyspace_member),
             Method::Conflicts => typed!(conflicts),
+            Method::ReturnForetold => typed!(return_foretold),
             Method::Range
             | Method::Put
             | Method::Txn

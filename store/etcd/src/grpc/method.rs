@@ -111,6 +111,7 @@ methods! {
         KeyspaceRemove "KeyspaceRemove" Unary
         KeyspaceMember "KeyspaceMember" Unary
         Conflicts "Conflicts" Unary
+        ReturnForetold "ReturnForetold" Unary
     }
     "holm.v1.Cache" {
         CacheFollow "Follow" BidiStream

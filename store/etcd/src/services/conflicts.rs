@@ -89,7 +89,7 @@ fn view_of((number, line): MetLine) -> Result<ConflictView, Status> {
     })
 }
 
-fn party(party: Party) -> ConflictParty {
+pub(super) fn party(party: Party) -> ConflictParty {
     ConflictParty {
         slot: u32::from(party.dot.slot.value()),
         seq: party.dot.seq,

@@ -42,7 +42,7 @@ pub(super) fn not_now(text: impl Into<String>) -> Status {
     Status::new(Code::FailedPrecondition, text.into())
 }
 
-fn no_such(name: &str) -> Status {
+pub(super) fn no_such(name: &str) -> Status {
     let text = format!("there is no keyspace {name}: `holm keyspace list` shows all");
     Status::new(Code::NotFound, text)
 }
@@ -676,7 +676,7 @@ fn chosen(members: &[Member], names: &[String]) -> Result<Vec<NodeId>, Status> {
 }
 
 /// The nodes of the site of that name, or the node of that name.
-fn site_nodes(members: &[Member], name: &str) -> Result<Vec<NodeId>, Status> {
+pub(super) fn site_nodes(members: &[Member], name: &str) -> Result<Vec<NodeId>, Status> {
     let at_site = members.iter().filter(|it| it.site == name);
     let at_site: Vec<NodeId> = at_site.map(|it| it.node).collect();
     if !at_site.is_empty() {
