@@ -22,6 +22,8 @@ use crate::view::View;
 
 /// At so many keys one part looks at most.
 const KEYS_MAX: usize = 4_096;
+/// So many keys are found at a time.
+const SLICE: usize = 256;
 /// How many writes one part has at most.
 const WRITES_MAX: usize = 256;
 /// How many bytes of keys and values, but for its last write.
@@ -98,32 +100,39 @@ fn part(
     (root, facts): (&Root, &Index<Fact>),
     from: &ForetoldFrom,
 ) -> Result<Part, Refusal> {
-    let (keys, behind) = some_keys(root, facts, &from.key);
     let (mut found, mut bytes) = (Vec::new(), 0);
-    for key in keys {
-        let told = if key == from.key { from.told } else { 0 };
-        let all = foretold_of(absent, (root, facts), &key)?;
-        for (at, write) in all.into_iter().enumerate().skip(told) {
-            if found.len() >= WRITES_MAX || bytes >= BYTES_MAX {
-                return Ok((found, Some(ForetoldFrom { key, told: at })));
+    let mut next = from.key.clone();
+    for _ in 0..KEYS_MAX / SLICE {
+        let (keys, behind) = some_keys(root, facts, &next);
+        for key in keys {
+            let told = if key == from.key { from.told } else { 0 };
+            let all = foretold_of(absent, (root, facts), &key)?;
+            for (at, write) in all.into_iter().enumerate().skip(told) {
+                if found.len() >= WRITES_MAX || bytes >= BYTES_MAX {
+                    return Ok((found, Some(ForetoldFrom { key, told: at })));
+                }
+                bytes += key.len() + write.path.len() + write.party.value.len();
+                found.push((key.clone(), write));
             }
-            bytes += key.len() + write.path.len() + write.party.value.len();
-            found.push((key.clone(), write));
+        }
+        match behind {
+            Some(behind) => next = behind,
+            None => return Ok((found, None)),
         }
     }
-    Ok((found, behind.map(|key| ForetoldFrom { key, told: 0 })))
+    Ok((found, Some(ForetoldFrom { key: next, told: 0 })))
 }
 
 /// The next keys that are there, were deleted, or of which something is known; and the one behind them.
 fn some_keys(root: &Root, facts: &Index<Fact>, from: &[u8]) -> (BTreeSet<Bytes>, Option<Bytes>) {
     let mut keys = BTreeSet::new();
-    let mut some = KEYS_MAX + 1;
+    let mut some = SLICE + 1;
     let _end = root.index.scan(from, &mut |key, _newest| {
         keys.insert(Bytes::copy_from_slice(key));
         some -= 1;
         go_on(some > 0)
     });
-    some = KEYS_MAX + 1;
+    some = SLICE + 1;
     let _end = facts.scan(&FactKind::State.key(from), &mut |fact, _state| {
         if !FactKind::State.owns(fact) {
             return ControlFlow::Break(());
@@ -132,7 +141,7 @@ fn some_keys(root: &Root, facts: &Index<Fact>, from: &[u8]) -> (BTreeSet<Bytes>,
         some -= 1;
         go_on(some > 0)
     });
-    let behind = keys.iter().nth(KEYS_MAX).cloned();
+    let behind = keys.iter().nth(SLICE).cloned();
     if let Some(behind) = &behind {
         drop(keys.split_off(behind));
     }
