@@ -3,6 +3,7 @@
 
 pub(crate) mod validate;
 
+use std::fs::File;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,7 +43,8 @@ pub(crate) struct Rehearse {
     #[arg(value_name = "SCENARIO", required_unless_present_any = ["recorded", "validate"])]
     scenario: Option<PathBuf>,
     /// Replay recordings of real runs, a folder of them or one file: equal, or the first step that differs
-    #[arg(long, value_name = "PATH", exclusive = true)]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["scenario", "costs", "validate", "against", "explore",
+        "tape", "step", "seed", "runs", "jobs", "feedback", "set", "report"])]
     recorded: Option<PathBuf>,
     #[command(flatten)]
     pricing: Pricing,
@@ -136,7 +138,7 @@ pub(crate) fn command(asked: &Rehearse) -> ExitCode {
 
 fn rehearse(asked: &Rehearse) -> Result<u8> {
     if let Some(place) = &asked.recorded {
-        return crate::recorded::replay_all(place);
+        return crate::recorded::replay_all(place, asked.json);
     }
     let scenario = asked.scenario.as_deref();
     let mut scenario = scenario.map(|file| read(file, &asked.set)).transpose()?;
@@ -156,6 +158,9 @@ fn rehearse(asked: &Rehearse) -> Result<u8> {
         asked.pricing.charge(other)?;
     }
     let tape = asked.tape.as_deref().map(read_tape).transpose()?;
+    if let Some(page) = &asked.report {
+        check_place(page)?;
+    }
     let options = Options {
         seed: asked.seed,
         runs: asked.runs,
@@ -236,6 +241,13 @@ fn build() -> Result<[u8; 32]> {
     Ok(Sha256::digest(&bytes).into())
 }
 
+/// A page that cannot be written is refused before all the runs that it is to tell of.
+fn check_place(page: &Path) -> Result<()> {
+    let opened = File::options().append(true).create(true).open(page);
+    let opened = opened.map(drop);
+    opened.with_context(|| format!("write the page {}", page.display()))
+}
+
 /// Writes the page, and the tape of a failure.
 fn keep(asked: &Rehearse, report: &Report) -> Result<()> {
     if let Some(page) = &asked.report {
@@ -246,4 +258,19 @@ fn keep(asked: &Rehearse, report: &Report) -> Result<()> {
         std::fs::write(&name, &failure.tape).with_context(|| format!("write the tape {name}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_cannot_be_written_is_refused_before_the_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let page = folder.path().join("cut-wan.html");
+        check_place(&page).unwrap();
+        let nowhere = folder.path().join("none").join("cut-wan.html");
+        let error = check_place(&nowhere).unwrap_err().to_string();
+        assert!(error.starts_with("write the page"), "{error}");
+    }
 }

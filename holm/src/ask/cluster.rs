@@ -221,6 +221,7 @@ fn cluster_text(status: &NodeStatus, rows: &[Row], silent: &[String]) -> String 
             ));
         }
     }
+    text.push_str(&loopback_text(rows));
     text.push_str(&joining_text(status, rows, now()));
     let replacement = status.replacement.as_ref().map(replacement_text);
     text.push_str(&replacement.unwrap_or_default());
@@ -230,6 +231,22 @@ fn cluster_text(status: &NodeStatus, rows: &[Row], silent: &[String]) -> String 
         ));
     }
     text
+}
+
+/// Sites whose address for clients leads to another one: on each machine, loopback is that machine.
+fn loopback_text(rows: &[Row]) -> String {
+    let is_anothers = |row: &&Row| {
+        let has_answered = |it: &Row| it.answer.is_some() && it.endpoint == row.endpoint;
+        row.answer.is_none() && rows.iter().any(has_answered)
+    };
+    let line = |row: &Row| {
+        let (name, endpoint) = (&row.name, &row.endpoint);
+        format!(
+            "{name} tells clients {endpoint}, which leads elsewhere from here: ask on its machine, or give it a --listen \
+             that others reach\n"
+        )
+    };
+    rows.iter().filter(is_anothers).map(line).collect()
 }
 
 /// Who may join, and how long certificates are good.
@@ -367,6 +384,21 @@ c is cut off from the majority (no-quorum since 12s): until a link is back it an
             (&json["behind"], &json["leader"]),
             (&json!(7), &json!(null))
         );
+    }
+
+    #[test]
+    fn a_loopback_address_of_another_machine_is_told() {
+        let mut b = member("b", 2);
+        b.client_ur_ls = vec!["http://127.0.0.1:1".to_owned()];
+        let answers = vec![("127.0.0.1:1".to_owned(), Some(node("a", 1, 1)))];
+        let (rows, silent) = rows(&[member("a", 1), b], answers);
+        assert!(silent.is_empty());
+        let text = loopback_text(&rows);
+        assert!(
+            text.starts_with("b tells clients 127.0.0.1:1, which leads elsewhere"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 1, "{text}");
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn text(all: &[ConflictView], oldest: u64) -> String {
         table.row(vec![
             it.number.to_string(),
             it.kind.clone(),
-            readable(&it.key),
+            place(it),
             it.winner.as_ref().map(party).unwrap_or_default(),
             losers.join(", "),
         ]);
@@ -98,9 +98,17 @@ fn line(it: &ConflictView) -> String {
         "{} {} {}: {winner} over {}",
         it.number,
         it.kind,
-        readable(&it.key),
+        place(it),
         losers.join(", ")
     )
+}
+
+/// The key, and where in its document.
+fn place(it: &ConflictView) -> String {
+    match it.path.as_str() {
+        "" => readable(&it.key),
+        path => format!("{} {}", readable(&it.key), readable(path.as_bytes())),
+    }
 }
 
 fn party(party: &ConflictParty) -> String {
@@ -129,6 +137,7 @@ fn json(it: &ConflictView) -> Value {
         "id": hex(&it.id),
         "kind": it.kind,
         "key": String::from_utf8_lossy(&it.key),
+        "path": it.path,
         "revision": it.revision,
         "unix_ms": it.unix_ms,
         "winner": it.winner.as_ref().map(party_json),
@@ -175,6 +184,15 @@ mod tests {
         assert_eq!(
             line(&conflict),
             "7 concurrent_put door: shut of b over open of a, deleted at slot 0"
+        );
+        let in_a_document = ConflictView {
+            kind: "path_lost".to_owned(),
+            path: ".spec".to_owned(),
+            ..conflict
+        };
+        assert_eq!(
+            line(&in_a_document),
+            "7 path_lost door .spec: shut of b over open of a, deleted at slot 0"
         );
         assert_eq!(text(&[], 0), "no concurrent writes met at this site");
     }

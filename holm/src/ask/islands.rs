@@ -7,7 +7,7 @@ use clap::Args;
 use holm_etcd::holm::{IslandStatus, KeyspaceStatus, NodeStatus, NodeStatusRequest, SlotSeq};
 use serde_json::{Value, json};
 
-use super::Found;
+use super::{Found, keyspace};
 use crate::client::Client;
 use crate::quantity;
 use crate::screen::{Screen, Table};
@@ -23,11 +23,27 @@ pub(crate) struct Wait {
     /// The sites that shall have seen it, commas between; all others if left out
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     seen_by: Vec<String>,
-    /// A revision of the site that is asked; what it has now if left out
+    /// A revision that the site which is asked has reached; waited for is all that it has now
     revision: Option<i64>,
-    /// How long at most
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    within: u64,
+    /// How long at most; a bare number is seconds
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = within)]
+    within: Duration,
+}
+
+/// A duration; a number without a unit is seconds, as it always was.
+fn within(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_not_a_number) => quantity::parse_duration(text),
+    }
+}
+
+/// A duration that somebody chose: `30 s`, `500 ms`.
+fn whole(time: Duration) -> String {
+    match time.subsec_nanos() {
+        0 => format!("{} s", time.as_secs()),
+        _ => format!("{} ms", time.as_millis()),
+    }
 }
 
 /// Shows how far each island is, as the site that is asked knows.
@@ -57,7 +73,7 @@ pub(super) async fn wait(
     screen: Screen,
 ) -> anyhow::Result<Found> {
     let begun = Instant::now();
-    let (_node, wanted) = asked(client, &wait.name).await?;
+    let (node, wanted) = asked(client, &wait.name).await?;
     if let Some(revision) = wait.revision {
         ensure!(
             revision <= wanted.revision,
@@ -69,8 +85,9 @@ pub(super) async fn wait(
         let is_known = wanted.islands.iter().any(|it| it.name == *site);
         ensure!(
             is_known,
-            "keyspace {} is not at another site {site}: `holm keyspace show {0}` shows where it is",
-            wait.name
+            "keyspace {} is at no site {site} beside {}, which is asked: `holm keyspace show {0}` shows where it is",
+            wait.name,
+            node.name
         );
     }
     let is_asked = |it: &&IslandStatus| wait.seen_by.is_empty() || wait.seen_by.contains(&it.name);
@@ -94,14 +111,16 @@ pub(super) async fn wait(
             )?;
             return Ok(Found::Yes);
         }
-        if begun.elapsed() >= Duration::from_secs(wait.within) {
+        if begun.elapsed() >= wait.within {
             let who = lacking.iter().map(|it| {
-                let lacks = quantity::count(lacks(&wanted.vector, &it.vector));
-                format!("{}{} ({lacks} updates)", it.name, silence(it))
+                let lacks = lacks(&wanted.vector, &it.vector);
+                let updates = if lacks == 1 { "update" } else { "updates" };
+                let lacks = quantity::count(lacks);
+                format!("{}{} ({lacks} {updates})", it.name, silence(it))
             });
             bail!(
-                "not seen within {} s by {}; it is kept here and goes to them when they can be reached",
-                wait.within,
+                "not seen within {} by {}; it is kept here and goes to them when they can be reached",
+                whole(wait.within),
                 who.collect::<Vec<_>>().join(", ")
             );
         }
@@ -116,6 +135,7 @@ async fn asked(client: &mut Client, name: &str) -> anyhow::Result<(NodeStatus, K
         .await?;
     let found = node.keyspaces.iter().find(|it| it.name == name).cloned();
     let Some(keyspace) = found else {
+        let _elsewhere = keyspace::one(client, name).await?;
         bail!(
             "site {} does not serve keyspace {name}: `holm keyspace show {name}` tells where it is",
             node.name
@@ -221,6 +241,15 @@ pub(super) fn json(here: &KeyspaceStatus, other: &IslandStatus) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_is_waited_takes_units_and_is_seconds_without() {
+        let said = |text| within(text).map(whole);
+        assert_eq!(said("30"), Ok("30 s".to_owned()));
+        assert_eq!(said("2m"), Ok("120 s".to_owned()));
+        assert_eq!(said("500ms"), Ok("500 ms".to_owned()));
+        assert!(within("soon").is_err_and(|why| why.contains("no duration")));
+    }
 
     #[test]
     fn what_others_lack_is_counted_slot_by_slot() {

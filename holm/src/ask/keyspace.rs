@@ -102,9 +102,9 @@ pub(crate) struct Create {
     )]
     exists: String,
     /// After how long without a word a site of a local-first keyspace is left out as if it were lost: 90s, 12h, 30d, or
-    /// never. It keeps what it has, and may be taken in again
-    #[arg(long, value_name = "TIME", value_parser = leave_out_after, default_value = "30d")]
-    leave_out_after: u64,
+    /// never. It keeps what it has, and may be taken in again [default: 30d]
+    #[arg(long, value_name = "TIME", value_parser = leave_out_after)]
+    leave_out_after: Option<u64>,
     /// A JSON schema whose x-kubernetes-list-type says which lists of documents merge
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
@@ -259,7 +259,7 @@ async fn create(
         listen: create.listen.clone(),
         merge: create.merge.clone(),
         exists: create.exists.clone(),
-        leave_out_after_ms: Some(create.leave_out_after),
+        leave_out_after_ms: create.leave_out_after,
         schema: match &create.schema {
             Some(path) => std::fs::read_to_string(path)
                 .with_context(|| format!("read --schema {}", path.display()))?,
@@ -311,13 +311,19 @@ pub(super) async fn addresses(client: &mut Client, name: &str) -> anyhow::Result
     // An island is asked by itself: another one has other revisions.
     let here = |site: &&KeyspaceSite| site.node == view.here;
     let own = view.sites.iter().find(here).map(|it| it.slot);
+    let is_served = view.sites.iter().any(|it| !it.addresses.is_empty());
     let is_asked = |site: &&KeyspaceSite| view.merge.is_empty() || Some(site.slot) == own;
     let mut asked: Vec<&KeyspaceSite> = view.sites.iter().filter(is_asked).collect();
     asked.sort_by_key(|it| !here(it));
     let all: Vec<String> = asked.iter().flat_map(|it| it.addresses.clone()).collect();
     ensure!(
-        !all.is_empty(),
+        is_served,
         "no site serves keyspace {name}: `holm keyspace show {name}` tells why"
+    );
+    ensure!(
+        !all.is_empty(),
+        "the site that is asked does not serve keyspace {name}: name one that does with --endpoints; \
+         `holm keyspace show {name}` tells which do"
     );
     Ok(all)
 }
@@ -330,7 +336,8 @@ async fn list(client: &mut Client, name: &str) -> Result<Vec<KeyspaceView>, Clie
     Ok(answer.keyspaces)
 }
 
-async fn one(client: &mut Client, name: &str) -> anyhow::Result<KeyspaceView> {
+/// One keyspace, as keyspace `default` knows it.
+pub(super) async fn one(client: &mut Client, name: &str) -> anyhow::Result<KeyspaceView> {
     ensure!(
         !name.is_empty(),
         "name a keyspace: `holm keyspace list` shows all"
@@ -400,6 +407,7 @@ fn text(view: &KeyspaceView) -> String {
     });
     for site in &view.sites {
         let place = match (site.addresses.as_slice(), site.error.as_str()) {
+            ([], _) if site.standing == "left out" => "refuses clients".to_owned(),
             ([], "") => "not open yet".to_owned(),
             ([], error) => format!("not open: {error}"),
             (addresses, _) => addresses.join(","),

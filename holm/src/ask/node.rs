@@ -154,12 +154,14 @@ fn islands_line(status: &KeyspaceStatus) -> String {
         if unseen == 0 && missing == 0 && !it.is_cut {
             return None;
         }
-        Some(format!(
-            "{}{silence}: {} unseen there, {} known to be missing here",
-            it.name,
-            quantity::count(unseen),
-            quantity::count(missing)
-        ))
+        let counted =
+            |count, what| (count > 0).then(|| format!("{} {what}", quantity::count(count)));
+        let parts = [
+            Some(format!("{}{silence}", it.name)),
+            counted(unseen, "unseen there"),
+            counted(missing, "missing here"),
+        ];
+        Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
     });
     let told: Vec<String> = told.collect();
     if told.is_empty() {
@@ -450,7 +452,39 @@ pub(super) async fn member(
 
 #[cfg(test)]
 mod tests {
+    use holm_etcd::holm::{IslandStatus, SlotSeq};
+
     use super::*;
+
+    #[test]
+    fn an_islands_line_says_who_lacks_what_and_nothing_of_who_is_up_to_date() {
+        let seqs = |seqs: &[u64]| {
+            let all = (1..).zip(seqs);
+            all.map(|(slot, seq)| SlotSeq { slot, seq: *seq }).collect()
+        };
+        let island = |name: &str, vector: &[u64], silent_for_ms| IslandStatus {
+            name: name.to_owned(),
+            vector: seqs(vector),
+            is_cut: silent_for_ms > 1_000,
+            silent_for_ms: Some(silent_for_ms),
+            ..IslandStatus::default()
+        };
+        let status = KeyspaceStatus {
+            name: "fleet".to_owned(),
+            vector: seqs(&[5, 2, 0]),
+            islands: vec![
+                island("b", &[5, 2, 0], 100),
+                island("c", &[3, 2, 1], 7_200),
+                island("d", &[5, 2, 0], 9_000),
+            ],
+            ..KeyspaceStatus::default()
+        };
+        let line = islands_line(&status);
+        assert_eq!(
+            line,
+            "\n       c cut 7 s, 2 unseen there, 1 missing here; d cut 9 s"
+        );
+    }
 
     #[test]
     fn a_status_reads_as_the_design_draws_it() {

@@ -42,7 +42,7 @@ use link::Home;
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   holm cache                                     keys of the node at 127.0.0.1:2379, at most 1 s old, on 127.0.0.1:26379
-  holm cache prices --from https://home.example:2379 --from-cacert ca.pem --staleness 5s --bytes 256MiB
+  holm cache prices --from https://home.example:2379 --from-cacert ca.pem --staleness 5s
   holm cache --on-cut serve                      when cut off, answer with what there is, and say how old it is
   holm cache --json                              how it is, a JSON object a second
 

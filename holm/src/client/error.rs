@@ -124,7 +124,8 @@ fn advice(message: &str) -> &'static str {
     const ADVICE: [(&str, &str); 9] = [
         (
             "database space exceeded",
-            ": `holm status` shows the quota; delete keys and `holm compact`, or raise --quota-backend-bytes",
+            ": if `holm status` shows that the quota is not reached, a site's disk is nearly full: make room there; \
+             else delete keys and `holm compact`, or raise --quota-backend-bytes",
         ),
         (
             "request is too large",

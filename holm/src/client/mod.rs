@@ -38,13 +38,20 @@ pub(crate) struct ConnectionOptions {
         value_name = "ADDRESSES",
         value_delimiter = ',',
         env = "HOLM_ENDPOINTS",
+        hide_env_values = true,
         alias = "endpoint",
         default_value = "127.0.0.1:2379"
     )]
     pub(crate) endpoints: Vec<String>,
 
     /// Talk to this keyspace: the nodes are asked where it is
-    #[arg(long, global = true, value_name = "NAME", env = "HOLM_KEYSPACE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "HOLM_KEYSPACE",
+        hide_env_values = true
+    )]
     pub(crate) keyspace: Option<String>,
 
     /// Log in as this user; without :PASSWORD it is taken from HOLM_PASSWORD
@@ -58,7 +65,13 @@ pub(crate) struct ConnectionOptions {
     pub(crate) user: Option<String>,
 
     /// Whom to trust for the node's certificate, PEM; makes the connection TLS
-    #[arg(long, global = true, value_name = "FILE", env = "HOLM_CACERT")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "HOLM_CACERT",
+        hide_env_values = true
+    )]
     pub(crate) cacert: Option<std::path::PathBuf>,
 
     /// Our certificate, PEM, where nodes ask for one
@@ -67,6 +80,7 @@ pub(crate) struct ConnectionOptions {
         global = true,
         value_name = "FILE",
         env = "HOLM_CERT",
+        hide_env_values = true,
         requires = "tls_key"
     )]
     pub(crate) tls_cert: Option<std::path::PathBuf>,
@@ -77,12 +91,19 @@ pub(crate) struct ConnectionOptions {
         global = true,
         value_name = "FILE",
         env = "HOLM_KEY",
+        hide_env_values = true,
         requires = "tls_cert"
     )]
     pub(crate) tls_key: Option<std::path::PathBuf>,
 
     /// Carry what was seen in this file: at any site of a local-first keyspace, reads, writes and watches wait for it
-    #[arg(long, global = true, value_name = "FILE", env = "HOLM_CONTEXT")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "HOLM_CONTEXT",
+        hide_env_values = true
+    )]
     pub(crate) context: Option<std::path::PathBuf>,
 
     /// Print JSON, one object a line

@@ -3,6 +3,7 @@
 //! The key is made here and stays here. Whoever is visited has to show the authority that the token names before it
 //! hears the secret.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
@@ -68,6 +69,7 @@ async fn ask(token: &JoinToken, question: &Question) -> anyhow::Result<Joined> {
     let trust = Trust::Fingerprint(token.fingerprint);
     let question = question.encode();
     let mut last = String::new();
+    let mut said: BTreeMap<&str, String> = BTreeMap::new();
     for round in 0..ROUNDS {
         if round > 0 {
             tokio::time::sleep(REST).await;
@@ -94,10 +96,10 @@ async fn ask(token: &JoinToken, question: &Question) -> anyhow::Result<Joined> {
                     format!("{:#}", anyhow::Error::from(error))
                 }
             };
-            if why != last {
+            if said.insert(address, why.clone()).as_ref() != Some(&why) {
                 tracing::warn!(why, "not joined yet");
-                last = why;
             }
+            last = why;
         }
         if is_hopeless {
             break;

@@ -58,6 +58,7 @@ pub(crate) struct Options {
         global = true,
         value_name = "FOLDER",
         env = "HOLM_DATA_DIR",
+        hide_env_values = true,
         default_value = "holm.data"
     )]
     data_dir: PathBuf,

@@ -82,11 +82,12 @@ impl SiteProcess {
     ///
     /// It runs already, or the system refuses.
     pub(super) fn start(&mut self) -> anyhow::Result<()> {
+        let name = &self.site.name;
         ensure!(
-            self.process.is_none(),
-            "site {} runs already",
-            self.site.name
+            self.fate != Fate::Paused,
+            "site {name} is paused: `holm site resume {name}` lets it go on"
         );
+        ensure!(self.process.is_none(), "site {name} runs already");
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("make {}", self.folder.display()))?;
         let log = self.open_log()?;

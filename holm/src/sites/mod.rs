@@ -65,7 +65,9 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     let mut ports = Ports::default();
     let plan = Plan::settle(&base, &names, &mut ports)?;
     let _lock = holm_disk::lock(&base.data_dir)?;
-    ports.hold(&plan);
+    // An address that another has must not become part of the plan.
+    ports.hold(&plan)?;
+    plan.keep(&base.data_dir)?;
     let keys = Keys::make(&base.data_dir, &plan)?;
     let threads = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

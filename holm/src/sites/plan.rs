@@ -75,8 +75,8 @@ impl Site {
 }
 
 impl Plan {
-    /// The plan that the folder holds, or a new one, which the folder then holds. For port 0, `ports` finds addresses
-    /// and holds them.
+    /// The plan that the folder holds, or a new one, which is to be [kept](Plan::keep). For port 0, `ports` finds
+    /// addresses and holds them.
     ///
     /// # Errors
     ///
@@ -89,15 +89,7 @@ impl Plan {
         let path = base.data_dir.join(FILE);
         if !path.exists() {
             refuse_other_data(&base.data_dir)?;
-            let plan = Self::new(base, said, ports)?;
-            fs::create_dir_all(&base.data_dir)
-                .with_context(|| format!("make {}", base.data_dir.display()))?;
-            let text = serde_json::to_string_pretty(&plan)?;
-            let fresh = path.with_extension("new");
-            fs::write(&fresh, text + "\n")
-                .and_then(|()| fs::rename(&fresh, &path))
-                .with_context(|| format!("write {}", path.display()))?;
-            return Ok(plan);
+            return Self::new(base, said, ports);
         }
         let plan = Self::read(&path)?;
         let remedy = format!(
@@ -118,6 +110,23 @@ impl Plan {
             );
         }
         Ok(plan)
+    }
+
+    /// Has the folder hold the plan, if it holds none yet.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub(super) fn keep(&self, data_dir: &Path) -> anyhow::Result<()> {
+        let path = data_dir.join(FILE);
+        if path.exists() {
+            return Ok(());
+        }
+        let text = serde_json::to_string_pretty(self)?;
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, text + "\n")
+            .and_then(|()| fs::rename(&fresh, &path))
+            .with_context(|| format!("write {}", path.display()))
     }
 
     fn read(path: &Path) -> anyhow::Result<Self> {
@@ -324,7 +333,9 @@ mod tests {
     }
 
     fn settle(base: &SitesBase, said: &[String]) -> anyhow::Result<Plan> {
-        Plan::settle(base, said, &mut Ports::default())
+        let plan = Plan::settle(base, said, &mut Ports::default())?;
+        plan.keep(&base.data_dir)?;
+        Ok(plan)
     }
 
     fn letters(count: u8) -> Vec<String> {

@@ -6,6 +6,7 @@
 //! killed finds its port as it left it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
@@ -57,15 +58,25 @@ impl Ports {
         Ok(found)
     }
 
-    /// Holds the addresses of a plan as far as nobody has them. Whose address is taken says so itself when it starts.
-    pub(super) fn hold(&mut self, plan: &Plan) {
-        for address in plan
-            .sites
-            .iter()
-            .flat_map(|site| [site.client, site.peer, site.console])
-        {
-            self.share(address).ok();
+    /// Holds the addresses of a plan. What else is wrong with one says its site when it starts.
+    ///
+    /// # Errors
+    ///
+    /// Another process has one. Whoever asked there how the site is would be told how that process is.
+    pub(super) fn hold(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        for site in &plan.sites {
+            for address in [site.client, site.peer, site.console] {
+                let held = self.share(address);
+                let is_taken = held.is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+                anyhow::ensure!(
+                    !is_taken,
+                    "site {} cannot listen on {address}: the port is in use; stop the process that has it, or start \
+                     in a new --data-dir with --listen 127.0.0.1:0, which finds free ports",
+                    site.name
+                );
+            }
         }
+        Ok(())
     }
 
     /// Binds for itself alone, and then shares.
@@ -114,6 +125,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::config::SitesBase;
 
     #[test]
     fn what_is_found_is_held_and_lies_outside_of_what_the_system_hands_out() {
@@ -127,5 +139,27 @@ mod tests {
             assert!(stranger.is_err(), "{address} was free for another");
             TcpListener::bind(address).expect("its site can listen");
         }
+    }
+
+    #[test]
+    fn an_address_that_another_has_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let free = (Ipv4Addr::LOCALHOST, 0).into();
+        let base = SitesBase {
+            data_dir: folder.path().to_owned(),
+            listen: free,
+            peer: free,
+            console: free,
+            streams: None,
+            is_said: true,
+        };
+        let mut ports = Ports::default();
+        let names = ["a".to_owned(), "b".to_owned()];
+        let mut plan = Plan::settle(&base, &names, &mut ports).unwrap();
+        ports.hold(&plan).expect("they were just found");
+        plan.sites[1].console = taken.local_addr().unwrap();
+        let error = ports.hold(&plan).unwrap_err().to_string();
+        assert!(error.starts_with("site b cannot listen on"), "{error}");
     }
 }

@@ -38,7 +38,8 @@ pub(crate) struct At {
         long,
         value_name = "ADDRESS",
         default_value = "127.0.0.1:2385",
-        env = "HOLM_STREAMS"
+        env = "HOLM_STREAMS",
+        hide_env_values = true
     )]
     at: String,
     /// Print JSON

@@ -1,4 +1,4 @@
-//! The one line that a node greets with.
+//! The lines that a node greets with.
 
 use std::net::SocketAddr;
 
@@ -26,11 +26,19 @@ pub(super) fn text(
     if let Some(console) = console {
         text.push_str(&format!("  console {console}"));
     }
+    if config.tls == Tls::SelfMade {
+        let certificate = config.data_dir.join("tls").join("certificate.pem");
+        text.push_str(&format!(
+            "\n  clients trust it by --cacert {}",
+            certificate.display()
+        ));
+    }
     for services in shown.keyspaces() {
         let (handle, name) = (services.handle(), services.handle().keyspace());
         let urls = handle.identity().client_urls.join(", ");
+        let guarantee = services.guarantee();
         text.push_str(&format!(
-            "\n  keyspace {name}  linearizable  etcd API {urls}"
+            "\n  keyspace {name}  {guarantee}  etcd API {urls}"
         ));
     }
     text

@@ -4,6 +4,7 @@
 //! before anything was changed. Stopping goes the other way: listeners close, requests in hand are answered, the
 //! node's threads end; a second signal ends the process at once.
 
+mod alarms;
 mod banner;
 mod calling;
 mod compaction;

@@ -10,6 +10,8 @@ use crate::config::Cluster;
 
 /// How long that may take. Who cannot do it by then is replaced as if it had failed.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How often it is looked whether anybody is left who could.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Hands leadership on to the first of those that links reach that takes it; does nothing for a node that leads
 /// nobody. Links follow who belongs to the cluster now; the configuration knows who did at the start.
@@ -33,7 +35,20 @@ pub(super) async fn hand_lead_on(handle: &Handle, cluster: Option<&Cluster>, lin
             }
         }
     };
-    if leads() && tokio::time::timeout(PATIENCE, hand_on).await.is_err() {
-        tracing::warn!("nobody took the leadership in time: the others will elect");
+    if !leads() {
+        return;
+    }
+    let is_over = async {
+        while leads() && !links.reached().is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::select! {
+        () = hand_on => {}
+        // All sites may be stopping at once.
+        () = is_over => tracing::info!("nobody is there to take the leadership"),
+        () = tokio::time::sleep(PATIENCE) => {
+            tracing::warn!("nobody took the leadership in time: the others will elect");
+        }
     }
 }

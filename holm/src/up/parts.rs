@@ -14,6 +14,7 @@ use holm_net::Room;
 use holm_runtime::Handle;
 use holm_telemetry::Metrics;
 
+use super::alarms;
 use super::peers::Links;
 use crate::config::Config;
 
@@ -39,6 +40,7 @@ pub(super) fn fronts(
     let tended = services.clone();
     // Ends with the node, and at once at a node alone.
     tokio::spawn(async move { tended.tend().await });
+    tokio::spawn(alarms::tell(handle.clone()));
     let (front, console) = front(config, &services, room, metrics)?;
     Ok((front, console, services))
 }

@@ -62,6 +62,8 @@ pub(crate) enum SchedulerKind {
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub(crate) file: String,
+    /// Fields that were said beside the text.
+    pub(crate) sets: Vec<(String, String)>,
     pub(crate) text: String,
     pub(crate) name: String,
     pub(crate) why: String,
@@ -241,6 +243,7 @@ pub fn parse_beside(
     let keyspace = keyspaces.next().expect("there is one at least");
     let mut scenario = Scenario {
         file: file.to_owned(),
+        sets: sets.to_vec(),
         text: text.to_owned(),
         name,
         why,

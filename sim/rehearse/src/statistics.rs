@@ -86,11 +86,16 @@ impl Ratio {
     }
 }
 
+/// Three over the runs, in percent; of one or two runs, nothing follows.
+pub(crate) fn unseen_percent(runs: u64) -> f64 {
+    let runs = usize::try_from(runs.max(1)).unwrap_or(usize::MAX);
+    (300.0 / float(runs)).min(100.0)
+}
+
 /// What can be said, at 95 %, of something that no run of so many showed: never that it never
 /// happens.
 pub(crate) fn unseen(runs: u64) -> String {
-    let runs = runs.max(1);
-    let percent = 300.0 / float(usize::try_from(runs).unwrap_or(usize::MAX));
+    let percent = unseen_percent(runs);
     let digits = if percent >= 10.0 { 0 } else { 2 };
     format!("in under {percent:.digits$} % of runs, at 95 % (none of {runs})")
 }
@@ -218,6 +223,12 @@ mod tests {
             let found = student(0.975, freedom);
             assert!((found - expected).abs() < 1e-3, "{freedom}: {found}");
         }
+    }
+
+    #[test]
+    fn of_one_or_two_runs_nothing_follows() {
+        let found = [0, 1, 2, 3, 30].map(|runs| format!("{:.0}", unseen_percent(runs)));
+        assert_eq!(found, ["100", "100", "100", "100", "10"]);
     }
 
     #[test]

@@ -212,6 +212,12 @@ fn a_figure_outside_its_bound_is_broken_and_says_so_everywhere() {
     let page = report.to_html();
     assert!(page.contains("<svg") && page.ends_with("</html>\n"));
     assert!(page.len() < 5 << 20, "a page is under 5 MB");
+    for said in [text, page] {
+        assert!(
+            said.contains("in parentheses: under half was answered"),
+            "{said}"
+        );
+    }
 }
 
 #[test]
@@ -220,7 +226,9 @@ fn too_little_to_say_anything_is_no_success() {
     let scenario = parse(DOOMED, "doomed.toml", &sets).expect("it is well formed");
     let report = run(&scenario, &runs(2), &mut Silent);
     assert_eq!(report.exit_code(), 3);
-    assert!(report.to_text().contains("UNINFORMATIVE"));
+    let text = report.to_text();
+    assert!(text.contains("UNINFORMATIVE"), "{text}");
+    assert!(!text.contains("kept: "), "nothing is known: {text}");
 }
 
 /// Runs of the real engine in which clients do everything that they can.
@@ -252,6 +260,10 @@ fn a_failure_becomes_a_tape_that_shrinks_and_replays() {
     };
     let report = run(&scenario, &options, &mut Silent);
     let failure = report.failure().expect("no run can keep this");
+    let broken = r#"{"promise":"heals","verdict":"broken"}"#;
+    assert!(report.to_json().contains(broken), "{}", report.to_json());
+    let replays = "replay: holm rehearse hunt.toml --set run.heal=1ns --tape ";
+    assert!(report.to_text().contains(replays), "{}", report.to_text());
     assert_eq!((report.exit_code(), failure.judge), (1, "heals"));
     let (left, _) = failure.shrunk.expect("it fails with normal fill too");
     assert!(left < failure.choices, "{left} of {}", failure.choices);
@@ -263,7 +275,7 @@ fn a_failure_becomes_a_tape_that_shrinks_and_replays() {
     let again = replay(&scenario, &options, &mut Silent).expect("it is a tape");
     let found = again.failure().expect("the tape fails as the run did");
     assert_eq!((found.judge, found.rule), (failure.judge, failure.rule));
-    assert!(again.to_text().contains("n1 "), "its steps are shown");
+    assert!(again.to_text().contains(" ms n1 "), "its steps are shown");
     assert!(replay(&scenario, &Options::default(), &mut Silent).is_err());
 }
 

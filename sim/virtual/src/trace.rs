@@ -69,7 +69,8 @@ impl Trace {
         (now.nanos(), node.value()).hash(&mut self.feed);
         input.hash(&mut self.feed);
         if let Some(lines) = &mut self.lines {
-            lines.push(format!("{} n{node} {input:?}", now.nanos()));
+            let (ms, rest) = (now.nanos() / 1_000_000, now.nanos() % 1_000_000);
+            lines.push(format!("{ms}.{rest:06} ms n{node} {input:?}"));
         }
     }
 

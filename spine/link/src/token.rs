@@ -12,6 +12,7 @@
 //! a character lost in copying before anything is dialled.
 
 use alloc::borrow::ToOwned;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -59,11 +60,12 @@ pub enum TokenError {
     Checksum,
     /// It is too old.
     #[error(
-        "join token: it expired {ago} seconds ago by this machine's clock: make a new one with `holm site add` at a \
-         member, or set the clock if it is wrong"
+        "join token: it expired {} ago by this machine's clock: make a new one with `holm site add` at a \
+         member, or set the clock if it is wrong",
+        span(*ago)
     )]
     Expired {
-        /// How long ago.
+        /// How many seconds ago.
         ago: u64,
     },
     /// Its secret is not the one that was given out.
@@ -75,6 +77,16 @@ pub enum TokenError {
     /// More addresses, or longer ones, than fit.
     #[error("join token: 1 to {ADDRESSES_MAX} addresses of at most {ADDRESS_MAX} characters")]
     Addresses,
+}
+
+/// So many seconds, in words that a person takes in.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 impl JoinToken {
@@ -235,7 +247,6 @@ fn from_base64url(text: &str) -> Result<Vec<u8>, TokenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::format;
     use alloc::string::ToString;
     use alloc::vec;
 
@@ -271,6 +282,8 @@ mod tests {
             token.check_time(1_800_000_007),
             Err(TokenError::Expired { ago: 7 })
         );
+        let late = TokenError::Expired { ago: 315_356_413 }.to_string();
+        assert!(late.contains("expired 3649 days ago"), "{late}");
         assert_eq!(token.check_secret(&[0xA5; 16]), Ok(()));
         let mut wrong = [0xA5; 16];
         wrong[15] ^= 1;

@@ -562,6 +562,9 @@ pub struct ConflictView {
     /// The others.
     #[prost(message, repeated, tag = "8")]
     pub losers: Vec<ConflictParty>,
+    /// Where in a document, as `.spec.image`; empty for all others.
+    #[prost(string, tag = "9")]
+    pub path: String,
 }
 
 /// One of the writes that met.

@@ -92,6 +92,13 @@ impl Entry {
         islands.is_some_and(|it| it.away.contains_key(&node))
     }
 
+    /// The node of that id in hexadecimal, if it takes part or may come back.
+    #[must_use]
+    pub fn node_of(&self, id: &str) -> Option<u64> {
+        let node = u64::from_str_radix(id, 16).ok()?;
+        self.is_at(NodeId::new(node)).then_some(node)
+    }
+
     /// Whether a node was there from its beginning.
     #[must_use]
     pub fn is_founder(&self, node: NodeId) -> bool {
@@ -163,6 +170,12 @@ impl Table {
         is_known && !all.any(|it| it.is_at(node) && it.place(node) == group)
     }
 
+    /// Whether what a node said of a keyspace is of no use any more: that was removed, or the node let go. Where a
+    /// site came back, its nodes say the same of it from another place.
+    fn is_past(&self, id: GroupId, node: NodeId) -> bool {
+        id.value() < self.next && !self.at(id).is_some_and(|it| it.is_at(node))
+    }
+
     /// An id that is given out once.
     pub(crate) fn take_id(&mut self) -> Option<u32> {
         let id = self.next;
@@ -226,7 +239,7 @@ pub(crate) fn forget_places(view: &View, table: &Table) -> Vec<Command> {
     let is_old = |rest: &str| {
         let (id, node) = rest.split_once("/at/")?;
         let node = NodeId::new(u64::from_str_radix(node, 16).ok()?);
-        Some(table.is_over(GroupId::new(id.parse().ok()?), node))
+        Some(table.is_past(GroupId::new(id.parse().ok()?), node))
     };
     facts
         .filter(|(_name, rest)| is_old(rest) == Some(true))
@@ -282,6 +295,33 @@ mod tests {
             table.is_over(GroupId::new(2), NodeId::new(8)),
             "not its own"
         );
+    }
+
+    #[test]
+    fn what_a_site_says_counts_until_it_is_let_go_and_once_it_is_back() {
+        let mut table = Table::default();
+        let islands =
+            r#"{"merge":"lww","schema":"","since_unix_ms":1,"slots":{"7":2},"places":{"2":3}}"#;
+        table.add(Entry {
+            name: "a".to_owned(),
+            sites: vec![7],
+            islands: Some(serde_json::from_str(islands).unwrap()),
+            ..Entry::default()
+        });
+        table.take_id();
+        let id = GroupId::new(2);
+        assert_eq!(table.keyspaces[0].place(NODE), GroupId::new(3));
+        assert!(table.is_over(id, NODE), "its files are in another place");
+        assert!(
+            !table.is_past(id, NODE),
+            "and are reached under the same id"
+        );
+        assert!(table.is_past(id, NodeId::new(8)), "it is not there");
+        let named = ["7", "8", "c"].map(|it| table.keyspaces[0].node_of(it));
+        assert_eq!(named, [Some(7), None, None]);
+        table.keyspaces[0].sites.clear();
+        assert!(table.is_past(id, NODE), "it was let go");
+        assert!(!table.is_past(GroupId::new(4), NODE), "of a later table");
     }
 
     #[test]

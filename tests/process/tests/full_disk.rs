@@ -67,6 +67,12 @@ fn fill_and_recover(small: &Small, server: &mut Server) -> Result<()> {
     ensure!(server.ended()?.is_none(), "the process lives");
     small.empty()?;
     put_until(&mut gateway, holm_process_tests::Answer::is_ok).context("recover by itself")?;
+    // The log is written twice a second.
+    sleep(Duration::from_secs(2));
+    let log = server.log();
+    for said in ["an alarm is raised", "NOSPACE", "an alarm is cleared"] {
+        ensure!(log.contains(said), "the log says {said:?}");
+    }
     ensure!(server.ended()?.is_none(), "the process lives");
     server.kill()?;
     server.again()?;

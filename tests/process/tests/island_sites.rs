@@ -166,7 +166,14 @@ fn comes_back(
     sites.ask(&["site", "stop", name])?;
     sites.ask(&["site", "start", name])?;
     until("it serves after a start", || serves("later"))?;
-    shows(other, "back", "later")
+    shows(other, "back", "later")?;
+    // Where it is reached is said once.
+    let applied = || Ok::<_, anyhow::Error>(sites.ask_at("a", &["status"])?["applied"].clone());
+    until("keyspace default is left alone", || {
+        let before = applied()?;
+        thread::sleep(Duration::from_millis(500));
+        Ok(applied()? == before)
+    })
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

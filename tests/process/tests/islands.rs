@@ -357,6 +357,8 @@ fn an_island_that_was_killed_while_it_was_cut_off_has_lost_nothing() -> Result<(
         ensure!(found == "at c\n", "{found}");
         Ok(())
     })?;
+    let log = std::fs::read_to_string(sites.data().join("c").join("holm.log"))?;
+    ensure!(log.contains("keyspace fleet  local-first"), "{log}");
     done(&islands[2], &["put", "again", "at c"])?;
     done(&islands[2], &["put", "before", "3"])?;
     ensure!(
@@ -485,10 +487,15 @@ fn what_cannot_be_made_is_refused(sites: &Sites) -> Result<()> {
             &["keyspace", "create", "x", "--type", "mv"],
             "linearizable keyspace has none",
         ),
+        (
+            &["keyspace", "create", "x", "--leave-out-after", "7d"],
+            "--leave-out-after is for islands",
+        ),
+        (&["keyspace", "status", "x"], "there is no keyspace x"),
         (&["keyspace", "status", "default"], "only a local-first one"),
         (
             &["keyspace", "wait", "fleet", "--seen-by", "z"],
-            "not at another site z",
+            "at no site z beside a",
         ),
     ] {
         let said = refusal(sites, words)?;

@@ -96,6 +96,19 @@ fn recorded_sites_replay_and_a_lost_step_is_named() -> Result<()> {
     ensure!(text.matches(": equal, ").count() == 4, "{text}");
     ensure!(text.matches("to the node's end").count() == 3, "{text}");
     ensure!(text.matches("until it breaks off").count() == 1, "{text}");
+    let (code, text) = holm(&[
+        "rehearse",
+        "--json",
+        "--recorded",
+        &place.display().to_string(),
+    ])?;
+    ensure!(code == Some(0), "{code:?}: {text}");
+    for line in text.lines() {
+        let json: serde_json::Value = serde_json::from_str(line)?;
+        let is_told = json["differs"].is_null() && json["steps"].as_u64() > Some(0);
+        ensure!(is_told, "{line}");
+    }
+    ensure!(text.lines().count() == 4, "{text}");
     without_a_step(&files[0])?;
     let (code, text) = replay(&files[0])?;
     ensure!(code == Some(4), "{code:?}: {text}");

@@ -201,7 +201,11 @@ fn all_are_stopped_and_started_again_on_their_data() -> Result<()> {
     let mut sites = Sites::start(3, &[])?;
     put_somehow(&sites, "b", "kept", "yes")?;
     let before = sites.endpoint("c")?;
+    let begun = Instant::now();
     let status = sites.stop()?;
+    // Who leads waits for nobody to take that over: all the others stop as well.
+    let took = begun.elapsed();
+    ensure!(took < Duration::from_secs(3), "{took:?}");
     ensure!(status.success(), "{status}:\n{}", sites.said());
     ensure!(
         sites.said().contains("all sites have stopped"),
@@ -277,13 +281,15 @@ fn sites_that_find_their_own_ports_share_none_and_keep_them() -> Result<()> {
 #[test]
 fn refusals_say_what_there_is() -> Result<()> {
     let mut sites = Sites::start(2, &[])?;
-    let cases: [(&[&str], &str); 3] = [
+    sites.ask(&["site", "pause", "b"])?;
+    let cases: [(&[&str], &str); 4] = [
         (
             &["link", "cut", "a", "z"],
             "no site is called z: there are a, b",
         ),
         (&["link", "cut", "b", "b"], "b and b are one site"),
         (&["site", "resume", "a"], "site a is not paused"),
+        (&["site", "start", "b"], "`holm site resume b`"),
     ];
     for (words, expected) in cases {
         let text = sites.refusal(words)?;

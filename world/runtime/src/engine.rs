@@ -130,6 +130,12 @@ impl Desk {
     const fn seated(&self) -> usize {
         self.waiters.len() - self.free.len()
     }
+
+    /// How many of them somebody waits for: who has gone holds up no stop.
+    fn awaited(&self) -> usize {
+        let waiters = self.waiters.iter().flatten();
+        waiters.filter(|it| !it.is_closed()).count()
+    }
 }
 
 fn index(place: u64) -> usize {
@@ -274,7 +280,7 @@ impl Engine {
     /// How a stop that was asked for ends, once it does.
     fn end(&self) -> Option<End> {
         let stops_by = self.desk.stops_by?;
-        if self.desk.seated() == 0 && !self.is_yielding() {
+        if self.desk.awaited() == 0 && !self.is_yielding() {
             Some(End::Answered)
         } else if self.shared.clock.now() >= stops_by {
             Some(End::Late)
@@ -752,7 +758,7 @@ mod tests {
             takes_space: true,
         };
         let (first, mut answer) = oneshot::channel();
-        let (second, _other) = oneshot::channel();
+        let (second, other) = oneshot::channel();
         // Two are not alone: they go to the log's thread, which here says nothing.
         let letters = [
             Letter::Ask(ask(), first),
@@ -761,6 +767,9 @@ mod tests {
         ];
         assert_eq!(engine.work_off(letters.into_iter(), false), Ok(()));
         assert_eq!(engine.desk.seated(), 2, "the puts wait for the log");
+        drop(other);
+        assert_eq!(engine.desk.awaited(), 1, "one has gone");
+        assert!(matches!(engine.end(), Some(End::Late)), "and one has not");
         let (outbox, inbox) = (Arc::clone(&engine.outbox), Arc::clone(&engine.shared.inbox));
         let group = engine.group;
         attend(&Mutex::new(Some(engine)), &inbox);

@@ -22,7 +22,7 @@ use super::Means;
 use super::kept::Kept;
 use crate::command::ETCD_VERSION;
 use crate::config::Tls;
-use crate::up::{compaction, parts, serve};
+use crate::up::{alarms, compaction, parts, serve};
 
 /// How long requests in hand may take once the doors close.
 const GRACE: Duration = Duration::from_secs(5);
@@ -107,6 +107,7 @@ pub(super) async fn open(
         parts::keyspace_front(&means.config, (&handle, links), &means.room, &metrics)?;
     super::islands::set_door(&services, entry, node);
     let mut helpers = JoinSet::new();
+    helpers.spawn(alarms::tell(handle.clone()));
     helpers.spawn(compaction::keep(handle, means.config.retention));
     let tended = services.clone();
     helpers.spawn(async move { tended.tend().await });
@@ -221,7 +222,7 @@ fn listener(means: &Means, address: SocketAddr) -> anyhow::Result<Listener> {
         room: means.room.clone(),
         limits: Limits::default(),
     };
-    Listener::bind(config).with_context(|| format!("listen at {address}"))
+    Ok(Listener::bind(config)?)
 }
 
 /// What clients are told: where keyspace `default` is told to be elsewhere than it listens, so is this.

@@ -138,13 +138,19 @@ fn figures(page: &mut String, report: &Report) {
         let whole = String::new();
         for phase in report.phases.iter().chain([&whole]) {
             let found = row.cells.iter().find(|(name, _, _)| name == phase);
-            let said = found.and_then(|(_, interval, _)| interval.as_ref());
-            let said = said.map_or_else(String::new, |one| with_interval(one, row.unit));
+            let said = match found {
+                Some((_, Some(one), true)) => format!("({})", with_interval(one, row.unit)),
+                Some((_, Some(one), false)) => with_interval(one, row.unit),
+                Some((_, None, _)) | None => String::new(),
+            };
             put(page, format_args!("<td>{}</td>", escaped(&said)));
         }
         page.push_str("</tr>");
     }
     page.push_str("</table>");
+    if report.has_rare() {
+        put(page, format_args!("<p>{}</p>", escaped(super::RARE)));
+    }
     latencies(page, report);
 }
 
@@ -177,10 +183,16 @@ fn latencies(page: &mut String, report: &Report) {
     let mut x = 0.0;
     for (number, row) in rows.iter().enumerate() {
         let colour = COLOURS[number % COLOURS.len()];
+        // The words of the last ones would go beyond the edge.
+        let (anchor, at) = if x > WIDTH * 0.85 {
+            ("end", WIDTH)
+        } else {
+            ("start", x)
+        };
         put(
             page,
             format_args!(
-                "<text x=\"{x:.0}\" y=\"{}\">{} {}</text>",
+                "<text x=\"{at:.0}\" y=\"{}\" text-anchor=\"{anchor}\">{} {}</text>",
                 HEIGHT + 14.0 + if number % 2 == 0 { 0.0 } else { 14.0 },
                 escaped(row.name.trim_end_matches(".p50")),
                 escaped(&row.site)
@@ -360,7 +372,7 @@ fn failure(page: &mut String, report: &Report) {
             escaped(failure.judge),
             escaped(failure.rule),
             escaped(&failure.place),
-            escaped(&report.file),
+            escaped(&report.asked),
             escaped(&report.tape_name().unwrap_or_default())
         ),
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Failure, Outcome, PromiseLine, Report, Row, digits, value, with_interval};
 use crate::scenario::{Bound, Purpose, Unit};
-use crate::statistics::{Verdict, unseen};
+use crate::statistics::{Verdict, unseen, unseen_percent};
 
 pub(super) fn write(report: &Report) -> String {
     let mut text = String::new();
@@ -75,7 +75,7 @@ fn line_part(text: &mut String, what: std::fmt::Arguments<'_>) {
 /// How much was done, and in what time.
 pub(super) fn effort(report: &Report) -> String {
     let simulated = report.virtual_time();
-    let mut text = format!("{} runs, {} virtual", report.runs, span(simulated));
+    let mut text = format!("{}, {} virtual", count(report.runs), span(simulated));
     if !report.elapsed.is_zero() {
         let ratio = simulated.as_secs_f64() / report.elapsed.as_secs_f64();
         line_part(
@@ -117,6 +117,13 @@ pub(super) fn effort(report: &Report) -> String {
     text
 }
 
+fn count(runs: u64) -> String {
+    match runs {
+        1 => "1 run".to_owned(),
+        runs => format!("{runs} runs"),
+    }
+}
+
 pub(super) fn span(span: Duration) -> String {
     let seconds = span.as_secs_f64();
     if seconds >= 7_200.0 {
@@ -153,6 +160,9 @@ fn table(text: &mut String, report: &Report) {
         }
         line(text, format_args!("{}", whole.trim_end()));
     }
+    if report.has_rare() {
+        line(text, format_args!("{}", super::RARE));
+    }
     for row in wholes {
         let said = row
             .cells
@@ -174,7 +184,6 @@ fn cell(row: &Row, phase: &str) -> String {
     match found {
         Some((_, Some(interval), is_rare)) => {
             let said = with_interval(interval, row.unit);
-            // Of the few that were answered; no run was made for their sake.
             if *is_rare { format!("({said})") } else { said }
         }
         Some((_, None, _)) | None => "-".to_owned(),
@@ -194,16 +203,15 @@ fn outcome(text: &mut String, report: &Report) {
                 );
             }
             if report.purpose == Purpose::Hunt {
-                let share =
-                    300.0 / f64::from(u32::try_from(report.runs.max(1)).unwrap_or(u32::MAX));
                 let runs = report.runs;
-                line(
-                    text,
-                    format_args!(
-                        "no failure in {runs} runs: failures come in under {} % of such runs, at 95 %",
-                        digits(share)
-                    ),
-                );
+                let percent = unseen_percent(runs);
+                let what = if percent < 100.0 {
+                    let percent = digits(percent);
+                    format!("failures come in under {percent} % of such runs, at 95 %")
+                } else {
+                    "too few to say how rare failures are".to_owned()
+                };
+                line(text, format_args!("no failure in {}: {what}", count(runs)));
             }
         }
         Outcome::NotMet => line(
@@ -267,10 +275,10 @@ fn broken(text: &mut String, report: &Report, failure: &Failure) {
         line(text, format_args!("  {node}"));
     }
     if let Some(tape) = report.tape_name() {
-        let file = &report.file;
+        let asked = &report.asked;
         line(
             text,
-            format_args!("replay: holm rehearse {file} --tape {tape}"),
+            format_args!("replay: holm rehearse {asked} --tape {tape}"),
         );
     }
 }
@@ -289,8 +297,8 @@ fn promises(text: &mut String, report: &Report) {
         ("undecided", Verdict::Undecided),
     ] {
         let all = of(verdict);
-        let is_void = verdict == Verdict::Undecided && report.failure().is_some();
-        if !all.is_empty() && !is_void {
+        // What broke in a run has been told, and of the others nothing is known.
+        if !all.is_empty() && report.failure().is_none() {
             line(text, format_args!("{word}: {all}"));
         }
     }

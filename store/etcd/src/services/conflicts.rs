@@ -1,7 +1,7 @@
 //! Which concurrent writes met at a site, for operators: nothing that lost is lost unseen.
 
 use holm_kv::MetLine;
-use holm_local_first::{Conflict, Entry, Party};
+use holm_local_first::{Conflict, Entry, Party, path_text};
 
 use super::Services;
 use crate::context::Context;
@@ -73,9 +73,9 @@ fn view_of((number, line): MetLine) -> Result<ConflictView, Status> {
         id,
         kind,
         key,
+        path,
         winner,
         losers,
-        ..
     } = *conflict;
     Ok(ConflictView {
         number,
@@ -86,6 +86,11 @@ fn view_of((number, line): MetLine) -> Result<ConflictView, Status> {
         unix_ms,
         winner: Some(party(winner)),
         losers: losers.into_iter().map(party).collect(),
+        path: if path.is_empty() {
+            String::new()
+        } else {
+            path_text(&path)
+        },
     })
 }
 
@@ -98,5 +103,39 @@ pub(super) fn party(party: Party) -> ConflictParty {
         length: party.length,
         value: party.value.to_vec(),
         site: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use holm_local_first::{ConflictKind, Dot, Hlc, Mark, Slot};
+
+    use super::*;
+
+    #[test]
+    fn a_conflict_says_where_in_a_document_it_is() {
+        let mark = |number: u8| Mark {
+            dot: Dot {
+                slot: Slot::new(number).unwrap(),
+                seq: 1,
+            },
+            hlc: Hlc::default(),
+        };
+        let one =
+            |number, value: &'static [u8]| Party::new(mark(number), &Bytes::from_static(value));
+        let place = (
+            &Bytes::from_static(b"web"),
+            &Bytes::from_static(b"\x01\x04spec\x01\x05image"),
+        );
+        let kind = ConflictKind::PathLost;
+        let conflict = Conflict::new(kind, place, one(1, b"a"), vec![one(2, b"b")]);
+        let entry = Entry::Met {
+            revision: 7,
+            unix_ms: 8,
+            conflict: Box::new(conflict),
+        };
+        let view = view_of((3, entry.encode())).unwrap();
+        assert_eq!((&*view.key, &*view.path), (&b"web"[..], ".spec.image"));
     }
 }

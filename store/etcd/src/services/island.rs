@@ -167,6 +167,25 @@ impl Services {
         waited.map_err(|refusal| self.late_read(refusal, begun))
     }
 
+    /// As [`Services::catch_up`] while somebody leads. Who is cut off has to do with what it knows, and so has who is
+    /// just finding that out.
+    ///
+    /// # Errors
+    ///
+    /// If there is a leader, and no answer in time.
+    pub(super) async fn catch_up_if_led(&self) -> Result<(), Status> {
+        let mut caught_up = std::pin::pin!(self.catch_up());
+        while self.handle().leader().is_some() {
+            if let Ok(done) = tokio::time::timeout(LOOK_EVERY, &mut caught_up).await {
+                return done.or_else(|status| match self.handle().leader() {
+                    Some(_) => Err(status),
+                    None => Ok(()),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// As [`Services::catch_up`], for a question that etcd puts into its log: who asks it is told
     /// the same as who changes something.
     pub(super) async fn catch_up_in_order(&self) -> Result<(), Status> {

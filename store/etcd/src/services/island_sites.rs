@@ -97,6 +97,13 @@ impl Services {
         .await
     }
 
+    /// The node that is to go from a keyspace and is no member of the cluster any more: its id is all that names it.
+    pub(super) fn stranger(&self, request: &KeyspaceMemberRequest) -> Option<Vec<u64>> {
+        let table = self.keyspace_table().ok()?;
+        let node = table.find(&request.name)?.node_of(&request.site)?;
+        request.is_leaving.then(|| vec![node])
+    }
+
     /// Shuts the keyspace to clients of this site with what they are told, or opens it.
     pub fn shut(&self, why: Option<(Code, &str)>) {
         self.shared.door.set(why);

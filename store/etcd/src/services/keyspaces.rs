@@ -11,7 +11,7 @@ use std::time::Duration;
 use holm_base::NodeId;
 use holm_kv::command::{Command, Proposal};
 use holm_kv::outcome::Outcome;
-use holm_local_first::{Exists, Vector};
+use holm_local_first::Vector;
 use holm_runtime::DEFAULT;
 
 use super::{Services, island_sites};
@@ -65,14 +65,7 @@ impl Services {
             return Err(invalid(why));
         }
         check_guarantee(&request.guarantee, &request.merge)?;
-        if super::local_first::exists(&request.exists)? == Exists::DeleteWins
-            && guarantee(&request) != LOCAL_FIRST
-        {
-            return Err(invalid(
-                "--exists says what becomes of concurrent writes and deletes, and a linearizable keyspace has none: \
-                 leave it out, or add --guarantee local-first",
-            ));
-        }
+        super::local_first::check_options(&request)?;
         super::local_first::check_schema(&request)?;
         let members = self.members().await?;
         let sites = chosen(&members, &request.sites)?;
@@ -125,9 +118,7 @@ impl Services {
         request: KeyspaceListRequest,
     ) -> Result<KeyspaceList, Status> {
         self.check_is_default()?;
-        if self.handle().leader().is_some() {
-            self.catch_up().await?;
-        }
+        self.catch_up_if_led().await?;
         self.check_login(cx)?;
         let members = self.members().await?;
         let table = self.keyspace_table()?;
@@ -182,8 +173,10 @@ impl Services {
         self.check_admin(cx)?;
         check_not_default(&request.name)?;
         let members = self.members().await?;
-        let nodes = site_nodes(&members, &request.site)?;
-        let nodes: Vec<u64> = nodes.iter().map(|it| it.value()).collect();
+        let nodes = match site_nodes(&members, &request.site) {
+            Ok(nodes) => nodes.iter().map(|it| it.value()).collect(),
+            Err(unknown) => self.stranger(&request).ok_or(unknown)?,
+        };
         self.edit(|table| {
             let place = island_sites::place_of(table, &nodes, &request)?;
             let found = table.keyspaces.iter_mut();
@@ -340,7 +333,8 @@ impl Services {
     }
 
     /// What the keyspace guarantees.
-    pub(super) fn guarantee(&self) -> &'static str {
+    #[must_use]
+    pub fn guarantee(&self) -> &'static str {
         match self.handle().view().island {
             Some(_) => LOCAL_FIRST,
             None => "linearizable",
@@ -604,9 +598,12 @@ fn begin_leaving(
         )));
     }
     if entry.sites.iter().all(|it| nodes.contains(it)) {
+        let which = match &entry.islands {
+            Some(_) => "last one of",
+            None => "only one with a vote in",
+        };
         return Err(not_now(format!(
-            "site {site} is the only one with a vote in keyspace {name}: add another first, or \
-             `holm keyspace remove {name}`"
+            "site {site} is the {which} keyspace {name}: add another first, or `holm keyspace remove {name}`"
         )));
     }
     if entry.islands.is_some() {
@@ -684,7 +681,9 @@ pub(super) fn site_nodes(members: &[Member], name: &str) -> Result<Vec<NodeId>, 
     }
     let found = members.iter().find(|it| it.name == name);
     found.map(|it| vec![it.node]).ok_or_else(|| {
-        let known: BTreeSet<&str> = members.iter().map(|it| it.site.as_str()).collect();
+        // One that was added and has not come yet has no name.
+        let named = members.iter().map(|it| it.site.as_str());
+        let known: BTreeSet<&str> = named.filter(|it| !it.is_empty()).collect();
         let known: Vec<&str> = known.into_iter().collect();
         invalid(format!(
             "there is no site {name}: the sites are {}",

@@ -154,6 +154,22 @@ pub(super) fn exists(name: &str) -> Result<Exists, Status> {
     }
 }
 
+/// What only islands have is refused for a keyspace of another guarantee.
+pub(super) fn check_options(request: &KeyspaceCreateRequest) -> Result<(), Status> {
+    let deletes_win = exists(&request.exists)? == Exists::DeleteWins;
+    let says = match request.leave_out_after_ms {
+        _ if guarantee(request) == LOCAL_FIRST => return Ok(()),
+        _ if deletes_win => {
+            "--exists says what becomes of concurrent writes and deletes, and a linearizable keyspace has none"
+        }
+        Some(_) => "--leave-out-after is for islands, and a linearizable keyspace has none",
+        None => return Ok(()),
+    };
+    Err(invalid(format!(
+        "{says}: leave it out, or add --guarantee local-first"
+    )))
+}
+
 /// A schema is for documents, and one that can be read.
 pub(super) fn check_schema(request: &KeyspaceCreateRequest) -> Result<(), Status> {
     if request.schema.is_empty() {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use holm_etcd::context::Context;
+use holm_etcd::holm::{KeyspaceCreateRequest, KeyspaceListRequest, KeyspaceMemberRequest};
 use holm_etcd::proto::etcdserverpb as pb;
 use holm_etcd::proto::v3lockpb::LockRequest;
 use holm_etcd::services::Services;
@@ -300,6 +301,52 @@ fn a_change_that_leaves_no_quorum_in_reach_is_refused() {
         .await;
         assert_eq!(told(remove().await), refusal(14, "unhealthy cluster"));
         assert_eq!(list(&sites.at(&leader)).await.len(), 3);
+    });
+}
+
+#[test]
+fn who_has_just_been_cut_off_tells_which_keyspaces_it_knows() {
+    with_sites(async |sites| {
+        named(sites, &["a", "b", "c"]).await;
+        let leader = sites.leader().await;
+        sites.cut(&leader, true);
+        let island = sites.at(&leader);
+        assert!(island.handle().leader().is_some(), "it does not know yet");
+        let asked = KeyspaceListRequest::default();
+        let list = island.keyspace_list(&nobody(), asked).await;
+        assert_eq!(list.expect("it is told").keyspaces[0].name, "default");
+    });
+}
+
+#[test]
+fn who_is_no_member_any_more_goes_from_a_keyspace_by_its_id() {
+    with_sites(async |sites| {
+        named(sites, &["a", "b", "c"]).await;
+        let leader = sites.at(&sites.leader().await);
+        let gone = sites.followers().await.remove(0);
+        let create = KeyspaceCreateRequest {
+            name: "orders".to_owned(),
+            ..KeyspaceCreateRequest::default()
+        };
+        let created = leader.keyspace_create(&nobody(), create).await;
+        assert_eq!(created.expect("there is room").sites.len(), 3);
+        let node = id(&gone).value();
+        let request = pb::MemberRemoveRequest { id: node };
+        let removed = leader.member_remove(&nobody(), request).await;
+        removed.expect("a quorum is up");
+        let remove = async |site: &str| {
+            let request = KeyspaceMemberRequest {
+                name: "orders".to_owned(),
+                site: site.to_owned(),
+                is_leaving: true,
+                ..KeyspaceMemberRequest::default()
+            };
+            leader.keyspace_member(&nobody(), request).await
+        };
+        assert!(remove(&gone).await.is_err(), "it has no name any more");
+        let view = remove(&format!("{node:x}")).await.expect("it is there");
+        let site = view.sites.iter().find(|it| it.node == node);
+        assert_eq!(site.expect("it has not gone yet").standing, "leaving");
     });
 }
 

@@ -15,6 +15,8 @@ use crate::peers::{Class, Peer, PeersConfig};
 
 /// Refused connections that are remembered.
 const REFUSALS_MAX: usize = 64;
+/// A refusal is said again in the log after so long without one.
+const REFUSAL_SAID: Duration = Duration::from_secs(60);
 
 /// How a link is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,9 +164,11 @@ impl Table {
     }
 
     pub(crate) fn refuse(&self, address: SocketAddr, reason: String) {
-        tracing::info!(%address, %reason, "link refused");
         let at = Instant::now();
         let mut refusals = self.lock();
+        if !is_said(&refusals, (address, &reason), at) {
+            tracing::info!(%address, %reason, "link refused");
+        }
         if refusals.len() == REFUSALS_MAX {
             refusals.pop_front();
         }
@@ -314,6 +318,44 @@ impl Node {
     }
 }
 
+/// Whether the same was said of that machine lately: whoever is refused dials again at once, from another port.
+fn is_said(
+    refusals: &VecDeque<RefusalView>,
+    (address, reason): (SocketAddr, &str),
+    now: Instant,
+) -> bool {
+    let is_it = |it: &RefusalView| {
+        it.address.ip() == address.ip()
+            && it.reason == reason
+            && now.saturating_duration_since(it.at) < REFUSAL_SAID
+    };
+    refusals.iter().any(is_it)
+}
+
 fn rise(changes: &watch::Sender<u64>) {
     changes.send_modify(|count| *count += 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_said_once_for_as_long_as_it_goes_on() {
+        let at = Instant::now();
+        let address: SocketAddr = "10.0.0.2:40000".parse().unwrap();
+        let reason = "no TLS".to_owned();
+        let refusals = VecDeque::from([RefusalView {
+            address,
+            at,
+            reason,
+        }]);
+        let again: SocketAddr = "10.0.0.2:40001".parse().unwrap();
+        let soon = at + Duration::from_secs(59);
+        assert!(is_said(&refusals, (again, "no TLS"), soon));
+        assert!(!is_said(&refusals, (again, "another reason"), soon));
+        let other: SocketAddr = "10.0.0.3:40001".parse().unwrap();
+        assert!(!is_said(&refusals, (other, "no TLS"), soon));
+        assert!(!is_said(&refusals, (again, "no TLS"), at + REFUSAL_SAID));
+    }
 }
