@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holm_rehearse::{Feedback, Options, Purpose, Silent, parse, replay, run};
 
-const SHIPPED: [(&str, &str); 29] = [
+const SHIPPED: [(&str, &str); 30] = [
     ("cut-wan", include_str!("../../../scenarios/cut-wan.toml")),
     (
         "three-sites",
@@ -85,6 +85,10 @@ const SHIPPED: [(&str, &str); 29] = [
     (
         "hunt-returns",
         include_str!("../../../scenarios/hunt-returns.toml"),
+    ),
+    (
+        "hunt-copies",
+        include_str!("../../../scenarios/hunt-copies.toml"),
     ),
     (
         "hunt-counters",

@@ -2,7 +2,8 @@
 //!
 //! What had seen what follows from marks, as everywhere: each addition and each base leaves its
 //! mark at a key that only its island writes. Where several bases stand side by side any of them
-//! may have won. An addition that nobody knows the outcome of may count or not.
+//! may have won. An addition that nobody knows the outcome of may count or not, and so may one of an island whose data
+//! were set back, or that stays lost, unless another showed it. None counts twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,15 @@ const JUDGE: &str = "intentions";
 
 /// Sums of so many additions of unknown outcome are tried, in every combination.
 const UNKNOWN_MAX: usize = 16;
+
+/// Islands of whose writes some may count for nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Away {
+    /// Their data were set back, or they stay lost: of what they wrote counts what another has that stays.
+    pub lost: BTreeSet<usize>,
+    /// They belong to the keyspace no more, and what they took in since says nothing of others.
+    pub gone: BTreeSet<usize>,
+}
 
 /// A change of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +44,13 @@ pub fn sums(
     islands: &Islands,
     counts: &BTreeMap<Key, Vec<(Mark, Count)>>,
     ended: &BTreeMap<Key, i64>,
+    away: &Away,
 ) -> Result<(), Violation> {
     // What is told of as left out is not counted; who counted it cannot be told.
     let is_told = |key: &Key| islands.returns.told.contains(key);
     for (key, counts) in counts.iter().filter(|it| !is_told(it.0)) {
         let shown = ended.get(key).copied();
-        let possible = possible(islands, (*key, counts));
+        let possible = possible(islands, (*key, counts), away);
         if let Some(possible) = possible.filter(|all| !all.contains(&shown)) {
             let place = format!("counter {key} shows {shown:?}, and should one of {possible:?}");
             let rule = "a counter shows its base and every addition since";
@@ -53,9 +64,16 @@ pub fn sums(
 fn possible(
     islands: &Islands,
     (key, counts): (Key, &[(Mark, Count)]),
+    away: &Away,
 ) -> Option<BTreeSet<Option<i64>>> {
     let intent = |mark: &Mark| islands.intents().get(mark);
-    let happened = |it: &Intent| it.acknowledged.is_some() || islands.at(it).is_some();
+    let is_kept = |it: &Intent| {
+        let stays = |site: &usize| !away.lost.contains(site) && !away.gone.contains(site);
+        let mut others = (0..islands.shown().len()).filter(stays);
+        !away.lost.contains(&it.site) || others.any(|site| islands.showed(site, it.mark))
+    };
+    let happened =
+        |it: &Intent| is_kept(it) && (it.acknowledged.is_some() || islands.at(it).is_some());
     let mut certain = Vec::new();
     let mut unknown = Vec::new();
     for (mark, count) in counts {
@@ -125,6 +143,10 @@ mod tests {
 
     /// Island 0 adds 5 (mark 11), then sets 100 (12), which island 1 does not see: it adds 7 (13).
     fn judged(shown: Option<i64>, more: &[(Mark, Count)]) -> bool {
+        judged_without(&Away::default(), shown, more)
+    }
+
+    fn judged_without(away: &Away, shown: Option<i64>, more: &[(Mark, Count)]) -> bool {
         let marks = vec![
             vec![shows(10, &[(90, 11)]), shows(20, &[(90, 12)])],
             vec![shows(10, &[(91, 13)])],
@@ -145,7 +167,7 @@ mod tests {
         }
         let counts = BTreeMap::from([(1, counts)]);
         let ended = shown.map(|shown| (1, shown)).into_iter().collect();
-        sums(&Islands::new(marks, intents), &counts, &ended).is_ok()
+        sums(&Islands::new(marks, intents), &counts, &ended, away).is_ok()
     }
 
     #[test]
@@ -164,5 +186,17 @@ mod tests {
         assert!(!judged(Some(100), &[]), "7 is lost");
         assert!(!judged(Some(112), &[]), "5 came back");
         assert!(!judged(None, &[]), "all is lost");
+    }
+
+    #[test]
+    fn what_only_a_lost_island_had_may_count_once() {
+        let lost = BTreeSet::from([1]);
+        let away = Away {
+            lost,
+            ..Away::default()
+        };
+        let judged = |shown| judged_without(&away, Some(shown), &[]);
+        assert!(judged(100) && judged(107));
+        assert!(!judged(114), "7 counts twice");
     }
 }

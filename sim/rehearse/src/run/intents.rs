@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holm_base::NodeId;
 use holm_check::islands::{
-    Answered, Count, Ended, Intent, Islands, Key, Mark, Returns, Shown, atomic, available,
+    Answered, Away, Count, Ended, Intent, Islands, Key, Mark, Returns, Shown, atomic, available,
     causality, intentions, sessions, steady, sums,
 };
 use holm_check::{Operation, Outcome, Violation};
@@ -110,9 +110,13 @@ impl Run<'_> {
         if let Err(found) = intentions(evidence, &ended) {
             return Some(found);
         }
-        // Who is held back, or lost, has additions that nobody else has.
-        if ended.held.is_empty() && ended.lost.is_empty() {
-            return sums(evidence, &self.counts(islands), &numbers).err();
+        // Who is held back has additions that nobody else has.
+        if ended.held.is_empty() {
+            let away = Away {
+                lost: ended.lost.keys().copied().collect(),
+                gone: ended.gone,
+            };
+            return sums(evidence, &self.counts(islands), &numbers, &away).err();
         }
         None
     }
@@ -151,12 +155,13 @@ impl Run<'_> {
     /// What islands showed and what was written to them.
     fn evidence(&self, islands: &Archipelago) -> Islands {
         let first = u64::from(self.scenario.keys());
-        let mut shown = islands.all_shown();
+        let (mut shown, mut former) = (islands.all_shown(), islands.former_shown());
         if islands.isles.kind == Type::Counter {
-            for one in shown.iter_mut().flatten() {
-                one.touches.retain(|(key, _)| *key >= first);
-            }
-            for all in &mut shown {
+            // What a counter shows is no mark.
+            for all in shown.iter_mut().chain(former.values_mut()) {
+                for one in all.iter_mut() {
+                    one.touches.retain(|(key, _)| *key >= first);
+                }
                 all.retain(|one: &Shown| !one.touches.is_empty());
             }
         }
@@ -164,12 +169,13 @@ impl Run<'_> {
         let intents = operations.filter_map(|one| self.intent(islands, one));
         let told = self.stage.ids().filter_map(|node| self.world.node(node));
         let told = told.flat_map(|site| site.scene().left_out);
+        let told = told.chain(islands.formerly_left_out.iter().copied());
         let returns = Returns {
             absent: islands.register.absent(),
             told: told.map(u64::from).collect(),
         };
         let evidence = Islands::new(shown, intents.collect());
-        let evidence = evidence.with_former(&islands.former_shown());
+        let evidence = evidence.with_former(&former);
         evidence.with_returns(returns)
     }
 

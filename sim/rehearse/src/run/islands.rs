@@ -37,6 +37,8 @@ pub(crate) struct Archipelago {
     former: BTreeMap<usize, BTreeMap<u64, Change>>,
     /// Which concurrent writes such an island had told of by then, and at which of its revisions.
     pub(super) formerly_met: BTreeMap<(usize, Key, u64), u64>,
+    /// And the keys of which it had told that a write was left out.
+    pub(super) formerly_left_out: BTreeSet<Key>,
     pub(super) elections: u64,
     /// Whose updates some island has said that it holds back.
     pub(super) held: BTreeSet<u8>,
@@ -60,6 +62,7 @@ impl Archipelago {
             shown: vec![BTreeMap::new(); isles.among(nodes)],
             former: BTreeMap::new(),
             formerly_met: BTreeMap::new(),
+            formerly_left_out: BTreeSet::new(),
             elections: 0,
             held: BTreeSet::new(),
             unwell: vec![Time::ZERO; nodes],
@@ -126,6 +129,7 @@ impl Archipelago {
         let named = scene.named.into_iter();
         let named = named.map(|((key, mark), at)| ((place, key, mark), at));
         self.formerly_met.extend(named);
+        self.formerly_left_out.extend(scene.left_out);
         self.former.insert(place, self.shown[place].clone());
     }
 

@@ -61,7 +61,8 @@ pub(crate) struct Register {
     lost: BTreeSet<Slot>,
     /// Refuse their clients.
     shut: BTreeSet<NodeId>,
-    images: BTreeMap<Slot, Image>,
+    /// Copies of data; one may be of before its site came back under another slot.
+    images: BTreeMap<NodeId, (Slot, Image)>,
     set_back: BTreeMap<Slot, SetBack>,
     /// Take no more writes, as their logs say.
     ended: BTreeSet<Slot>,
@@ -299,6 +300,13 @@ impl Register {
         frozen.is_some_and(|it| it.heir.is_none()) && self.lost.contains(&slot)
     }
 
+    /// A site that is back, with a copy of its data from before.
+    fn returned(&self) -> Option<NodeId> {
+        let mut images = self.images.iter();
+        let found = images.find(|(node, (slot, _))| self.slot(**node) != *slot);
+        found.map(|(node, _)| *node)
+    }
+
     /// What the table says to a node of a slot. Who is given up may have what does not count, and one that begins does
     /// not know that yet.
     fn seat(&self, slot: Slot, since_unix_ms: u64) -> Seat {
@@ -344,6 +352,11 @@ impl Register {
         if !self.is_active(own) {
             return calls;
         }
+        let has_stopped = berth.stops.contains_key(&own);
+        if has_stopped && !self.departures.going.contains_key(&own) {
+            // Nothing of the table asked for that: others know more of it than itself.
+            self.said_set_back.insert(own);
+        }
         if berth.slot != own {
             // It was left out, and is not back: what it has is no word about what counts.
             let lost = self.departures.going.iter().filter(|(_, it)| it.is_lost);
@@ -351,11 +364,6 @@ impl Register {
             let open = lost.filter(|slot| *slot != own && !berth.stops.contains_key(slot));
             calls.extend(open.map(|slot| IsleCall::Stop(slot.value())));
             return calls;
-        }
-        let has_stopped = berth.stops.contains_key(&own);
-        if has_stopped && !self.departures.going.contains_key(&own) {
-            // Nothing of the table asked for that: others know more of it than itself.
-            self.said_set_back.insert(own);
         }
         let going: Vec<(Slot, bool, bool)> = self
             .departures
@@ -622,8 +630,12 @@ impl Run<'_> {
         self.world.restart(node);
     }
 
-    /// A site that was left out is taken in again, and its node goes by that from its next start on.
+    /// A site that was left out is taken in again, and its node goes by that from its next start on. Who may put a copy
+    /// of its data back makes one before.
     fn take_back(&mut self, node: NodeId) {
+        if self.scenario.chances.of("set_back").0 > 0 {
+            self.copy_site(node);
+        }
         let since = self.unix_ms();
         if let Some(register) = self.register() {
             let heir = register.take_back(node, since);
@@ -638,28 +650,37 @@ impl Run<'_> {
         unix_ms(i64::try_from(now).expect("runs are short"))
     }
 
+    /// A copy is made of a site's data, in place of an older one.
+    fn copy_site(&mut self, node: NodeId) {
+        self.world.crash(node);
+        let image = self.world.shelf(node).image();
+        if let (Some(image), Some(register)) = (image, self.register()) {
+            let own = register.slot(node);
+            register.images.insert(node, (own, image));
+        }
+    }
+
     /// A copy is made of a site's data, or put in their place.
     fn set_a_site_back(&mut self) {
-        let node = self.drawn_node(SET_BACK);
+        let drawn = self.drawn_node(SET_BACK);
+        let is_any = self.world.tape_mut().choose(SET_BACK, 2) == 0;
         let Some(register) = self.register() else {
             return;
         };
+        let returned = register.returned().filter(|_| !is_any);
+        let node = returned.unwrap_or(drawn);
         let own = register.slot(node);
         let stays = register.staying().any(|it| it == own);
         let may_go = register.staying().filter(|it| *it != own).count() >= STAY_MIN;
-        if !stays || register.set_back.contains_key(&own) {
+        // Whoever is left out serves nobody: nobody misses it.
+        let is_away = register.is_away(own);
+        if !(stays || is_away) || register.set_back.contains_key(&own) {
             return;
         }
-        let image = register.images.get(&own).cloned();
+        let image = register.images.get(&node).cloned();
         match image {
-            None => {
-                self.world.crash(node);
-                let image = self.world.shelf(node).image();
-                if let (Some(image), Some(register)) = (image, self.register()) {
-                    register.images.insert(own, image);
-                }
-            }
-            Some(image) if may_go => {
+            None => self.copy_site(node),
+            Some((_, image)) if may_go || is_away => {
                 // What a node had told of that is down nobody knows.
                 let Some(scene) = self.world.node(node).map(Site::scene) else {
                     return;
