@@ -309,6 +309,8 @@ const RUN_SHIFT: u32 = 32;
 struct Peer {
     /// How far it said it is.
     vector: Vector,
+    /// Whether it has more than that.
+    keeps_back: bool,
     /// When it first said so since this site began.
     said: Option<Time>,
     heard: Option<Time>,
@@ -489,6 +491,7 @@ impl Exchange {
         }
         self.push(now, effects);
         let (vector, head, chains) = self.word();
+        let keeps_back = self.taken.hush().is_some() && vector != *self.taken.vector();
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.told = vector.clone();
             peer.untold_bytes = 0;
@@ -499,6 +502,7 @@ impl Exchange {
                 head,
                 chains,
                 asks,
+                keeps_back,
             };
             effects.push(Effect::Send { to, message });
         }
@@ -510,7 +514,7 @@ impl Exchange {
         now: Time,
         (from, vector): (Slot, Vector),
         (head, chains): (Chain, Vec<u64>),
-        asks: bool,
+        (asks, keeps_back): (bool, bool),
         effects: &mut Effects<Effect>,
     ) {
         let own = self.taken.slot();
@@ -533,6 +537,7 @@ impl Exchange {
             is_behind = has_arrived && seq < sent;
         }
         peer.vector = vector.clone();
+        peer.keeps_back = keeps_back;
         peer.said.get_or_insert(now);
         if self.heir.is_some() {
             self.come_back(now, from, effects);
@@ -567,8 +572,12 @@ impl Exchange {
                 head,
                 chains,
                 asks,
-                ..
-            } => self.beaten(now, (from, vector), (head, chains), asks, effects),
+                keeps_back,
+                epoch: _,
+            } => {
+                let flags = (asks, keeps_back);
+                self.beaten(now, (from, vector), (head, chains), flags, effects);
+            }
             Message::Updates { slot, updates } => {
                 if peer.pulling.is_some_and(|(wanted, _)| wanted == slot) {
                     peer.pulling = None;

@@ -236,12 +236,17 @@ impl Members {
     /// The slot under which the site of a slot goes on: its own while that is active. None while
     /// it was not taken in again.
     #[must_use]
-    pub fn heir(&self, mut slot: Slot) -> Option<Slot> {
-        // An heir may have been frozen too; a slot is never used twice, so this ends.
-        while let Some(frozen) = self.frozen.get(&slot) {
-            slot = frozen.heir?;
-        }
-        self.active.contains_key(&slot).then_some(slot)
+    pub fn heir(&self, slot: Slot) -> Option<Slot> {
+        // An heir may have been frozen too.
+        let last = self.heirs(slot).last().unwrap_or(slot);
+        self.active.contains_key(&last).then_some(last)
+    }
+
+    /// The slots that followed a slot, the latest last.
+    pub fn heirs(&self, slot: Slot) -> impl Iterator<Item = Slot> {
+        // A slot is never used twice, so this ends.
+        let later = |slot: &Slot| self.frozen.get(slot).and_then(|it| it.heir);
+        core::iter::successors(later(&slot), move |it| later(it))
     }
 
     /// The next table, in which a site that was left out is taken in again under a slot that was
@@ -260,10 +265,7 @@ impl Members {
             return Err(MembersError::Used { slot: heir });
         }
         let mut next = self.next();
-        let mut last = slot;
-        while let Some(later) = next.frozen.get(&last).and_then(|it| it.heir) {
-            last = later;
-        }
+        let last = self.heirs(slot).last().unwrap_or(slot);
         let Some(frozen) = next.frozen.get_mut(&last) else {
             return Err(MembersError::Used { slot: last });
         };

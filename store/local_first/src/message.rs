@@ -27,6 +27,8 @@ pub enum Message {
         chains: Vec<u64>,
         /// Whether the other is to answer with one of its own.
         asks: bool,
+        /// Whether it has more than it says: it has begun, and has not heard all others yet.
+        keeps_back: bool,
     },
     /// Updates of one slot, in order.
     Updates {

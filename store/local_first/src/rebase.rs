@@ -20,6 +20,9 @@
 //! is not known which of the two removed what the group still has there. Nothing is removed at
 //! such a key; what stands of its own stands beside it. The other's writes are told and not made
 //! again, for that one may come back itself.
+//!
+//! And a copy of its data from before it came back makes nothing again: the group has that, under
+//! the slot that it had in between.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -153,6 +156,19 @@ impl Absent<'_> {
         self.additions(key, &ours, &seen, &mut made);
         self.parts(key, (&ours, &theirs), (&gone, &apart), &mut made.changes);
         made
+    }
+
+    /// What of a key it tells, and makes nothing again: its data are a copy of before it came back.
+    /// What it made again then is there with the time that it had.
+    #[must_use]
+    pub fn told(&self, (ours, theirs): (&State, &State)) -> Made {
+        let there = parties(theirs, &|_| true);
+        let mut left_out = parties(ours, &|dot| self.is_beyond(dot));
+        left_out.retain(|it| !there.iter().any(|other| other.hlc == it.hlc));
+        Made {
+            left_out,
+            ..Made::default()
+        }
     }
 
     /// Of other deletes it takes those away that it saw.

@@ -47,8 +47,10 @@ impl Message {
                 head,
                 chains,
                 asks,
+                keeps_back,
             } => {
-                out.put_u8(15);
+                // Releases that do not know 16 hear of such a site once it says all that it has.
+                out.put_u8(if *keeps_back { 16 } else { 15 });
                 vector.encode(out);
                 out.put_u8(u8::from(*asks));
                 out.put_u32_le(*epoch);
@@ -120,6 +122,7 @@ impl Message {
                 epoch: 1,
                 head: Chain::default(),
                 chains: Vec::new(),
+                keeps_back: false,
             },
             13 => Self::Beat {
                 vector: Vector::decode(&mut reader)?,
@@ -127,13 +130,15 @@ impl Message {
                 epoch: reader.u32(what)?,
                 head: hash(&mut reader, what)?,
                 chains: Vec::new(),
+                keeps_back: false,
             },
-            15 => Self::Beat {
+            tag @ (15 | 16) => Self::Beat {
                 vector: Vector::decode(&mut reader)?,
                 asks: flag(&mut reader, what)?,
                 epoch: reader.u32(what)?,
                 head: hash(&mut reader, what)?,
                 chains: chains(&mut reader, what)?,
+                keeps_back: tag == 16,
             },
             14 => Self::Forked {
                 dot: Dot {

@@ -108,6 +108,7 @@ impl Site {
             head: Chain::default(),
             chains: Vec::new(),
             asks: false,
+            keeps_back: false,
         };
         self.hear(from, message);
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use holm_base::Time;
 use holm_local_first::{
-    Applied, Chain, Change, Charter, Config, Effect, Exchange, Input, Island, Members, Message,
-    Proposal, Roster, Slot, Tree, Vector,
+    Applied, Chain, Change, Charter, Config, Dot, Effect, Exchange, Input, Island, Members,
+    Message, Note, Proposal, Roster, Slot, Tree, Vector,
 };
 use holm_machine::{Effects, Machine};
 
@@ -89,6 +89,15 @@ impl Site {
 
     /// Another says how far it is; the session that this site opens with it, if it does.
     fn asks(&mut self, from: u8, all: &[(u8, u64)]) -> Option<u64> {
+        session(&self.hears(from, all))
+    }
+
+    /// Another says how far it is.
+    fn hears(&mut self, from: u8, all: &[(u8, u64)]) -> Vec<Effect> {
+        self.hears_of(from, all, false)
+    }
+
+    fn hears_of(&mut self, from: u8, all: &[(u8, u64)], keeps_back: bool) -> Vec<Effect> {
         let vector = vector(all);
         let beat = Message::Beat {
             chains: vec![0; all.len()],
@@ -96,8 +105,9 @@ impl Site {
             epoch: 1,
             head: Chain::default(),
             asks: false,
+            keeps_back,
         };
-        session(&self.told(from, beat))
+        self.told(from, beat)
     }
 }
 
@@ -124,8 +134,6 @@ fn who_comes_back_does_not_wait_for_what_only_a_lost_site_has() {
     charter.stop(slot(1), 5);
     let mut site = Site::of(island(3, &had), charter);
     assert_eq!(site.asks(1, &[(1, 9), (2, 3), (3, 1)]), None, "1 is lost");
-    assert_eq!(site.asks(2, &[(1, 2), (2, 3), (3, 1)]), None);
-    site.now = site.now + Duration::from_secs(10);
     assert!(site.asks(2, &[(1, 2), (2, 3), (3, 1)]).is_some());
 }
 
@@ -136,9 +144,41 @@ fn what_counts_of_who_comes_back_is_not_made_again_while_one_may_have_it() {
     assert!(site.asks(2, &[(3, 1), (4, 1)]).is_some());
     let mut site = Site::of(island(3, &[(3, 4), (4, 1)]), charter());
     assert_eq!(site.asks(1, &[]), None);
-    assert_eq!(site.asks(2, &[]), None, "it may keep something back yet");
-    site.now = site.now + Duration::from_secs(10);
+    assert_eq!(session(&site.hears_of(2, &[], true)), None, "it has more");
+    site.now = site.now + Duration::from_mins(1);
+    assert_eq!(site.asks(1, &[]), None, "however long that lasts");
     assert!(site.asks(2, &[]).is_some(), "nobody has any");
+}
+
+#[test]
+fn a_copy_of_before_a_return_asks_nobody_and_stops_itself() {
+    let mut site = Site::of(island(3, &[(1, 5), (3, 4)]), charter());
+    let whole = [(1, 5), (3, 1), (4, 1)];
+    assert_eq!(site.asks(1, &whole), None, "2 may know more");
+    let effects = site.hears(2, &[(1, 5), (3, 1), (4, 1), (6, 2)]);
+    assert_eq!(session(&effects), None);
+    let (slot, seq) = (slot(6), 2);
+    assert!(effects.contains(&Effect::Note(Note::SetBack(Dot { slot, seq }))));
+    let stop = Effect::Propose(Proposal::SetBack { run: 1 });
+    assert!(effects.contains(&stop));
+    assert_eq!(site.asks(1, &whole), None);
+    // The next leader finds that in the log.
+    let mut charter = charter();
+    charter.stop(slot, 0);
+    let mut site = Site::of(island(3, &[(1, 5), (3, 4)]), charter);
+    let effects = site.hears(2, &[(1, 5), (3, 1), (4, 1), (6, 2)]);
+    assert!(!effects.contains(&stop), "it is stopped");
+    assert_eq!(site.asks(1, &whole), None);
+    assert_eq!(session(&effects), None);
+}
+
+#[test]
+fn who_comes_back_asks_once_all_have_spoken_or_have_had_the_time() {
+    let whole = [(1, 5), (3, 1), (4, 1)];
+    let mut site = Site::of(island(3, &[(1, 5), (3, 4)]), charter());
+    assert_eq!(site.asks(1, &whole), None);
+    site.now = site.now + Duration::from_secs(5);
+    assert!(site.asks(1, &whole).is_some(), "2 is cut off");
 }
 
 #[test]
@@ -196,7 +236,7 @@ fn who_is_on_its_way_back_is_not_waited_for_by_who_keeps_something_back() {
     // It leaves, so that it hears all others before it speaks.
     let mut charter = charter();
     charter.stop(slot(1), 1);
-    let says = |had: &[(u8, u64)]| {
+    let says = |charter: &Charter, had: &[(u8, u64)]| {
         let mut site = Site::of(island(1, had), charter.clone());
         let beat = Message::Beat {
             vector: Vector::new(),
@@ -204,10 +244,14 @@ fn who_is_on_its_way_back_is_not_waited_for_by_who_keeps_something_back() {
             head: Chain::default(),
             chains: Vec::new(),
             asks: false,
+            keeps_back: false,
         };
         let speak = Effect::Propose(Proposal::Speak { run: 1 });
         site.told(2, beat).contains(&speak)
     };
-    assert!(says(&[(1, 1)]), "6 says nothing until it is back");
-    assert!(!says(&[(1, 1), (6, 1)]), "it is back");
+    assert!(says(&charter, &[(1, 1)]), "6 says nothing until it is back");
+    assert!(!says(&charter, &[(1, 1), (6, 1)]), "it is back");
+    // A copy of before it was back stops itself, and is given up.
+    charter.stop(slot(6), 1);
+    assert!(says(&charter, &[(1, 1), (6, 1)]), "it is lost");
 }

@@ -95,12 +95,17 @@ fn a_word_names_its_table_and_its_newest_update_and_an_old_one_is_read() {
         head: Chain([3; 32]),
         chains: vec![9],
         asks: true,
+        keeps_back: false,
     };
     let dot = Dot {
         slot: slot(3),
         seq: 9,
     };
-    for message in [word, Message::Forked { dot }] {
+    let mut kept_back = word.clone();
+    if let Message::Beat { keeps_back, .. } = &mut kept_back {
+        *keeps_back = true;
+    }
+    for message in [word, kept_back, Message::Forked { dot }] {
         let mut out = BytesMut::new();
         message.encode(&mut out);
         assert_eq!(Message::decode(&out.freeze()), Ok(message));
@@ -111,6 +116,7 @@ fn a_word_names_its_table_and_its_newest_update_and_an_old_one_is_read() {
         head: Chain::default(),
         chains: Vec::new(),
         asks: true,
+        keeps_back: false,
     };
     assert_eq!(Message::decode(&Bytes::from_static(&[1, 1, 0, 1])), Ok(old));
 }

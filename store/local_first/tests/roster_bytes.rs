@@ -65,6 +65,7 @@ fn beat(chains: Vec<u64>) -> Message {
         head: Chain([2; 32]),
         chains,
         asks: true,
+        keeps_back: false,
     }
 }
 

@@ -107,6 +107,7 @@ impl Site {
                 .map(|it| it.chain.short())
                 .collect(),
             asks: false,
+            keeps_back: false,
         }
     }
 }
@@ -504,16 +505,20 @@ fn who_keeps_something_back_says_of_nobody_that_it_has_more() {
     let said = |effects: &[Effect]| {
         effects.iter().rev().find_map(|effect| match effect {
             Effect::Send {
-                message: Message::Beat { vector, .. },
+                message:
+                    Message::Beat {
+                        vector, keeps_back, ..
+                    },
                 ..
-            } => Some((vector.seq(slot(1)), vector.seq(slot(2)))),
+            } => Some((vector.seq(slot(1)), vector.seq(slot(2)), *keeps_back)),
             _other => None,
         })
     };
-    assert_eq!(said(&a.step(Input::Wake)), Some((2, 0)));
+    assert_eq!(said(&a.step(Input::Wake)), Some((2, 0, true)));
     let word = b.word();
     a.told(3, word.clone());
-    assert_eq!(said(&a.told(2, word)), Some((3, 1)), "then both at once");
+    let both = said(&a.told(2, word));
+    assert_eq!(both, Some((3, 1, false)), "then both at once");
 }
 
 #[test]

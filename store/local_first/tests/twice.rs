@@ -58,6 +58,7 @@ fn a_session_that_is_opened_twice_is_pinned_once() {
         head: Chain::default(),
         chains: Vec::new(),
         asks: false,
+        keeps_back: false,
     };
     hear(&mut exchange, word);
     let (first, second, of_next_run) = ((1 << 32) | 1, (1 << 32) | 2, (2 << 32) | 1);

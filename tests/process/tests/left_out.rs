@@ -2,6 +2,8 @@
 //! brings it along when it is taken in again; one that is silent for too long is left out by itself.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -233,6 +235,70 @@ fn who_is_silent_for_too_long_is_left_out_by_itself_and_two_stay() -> Result<()>
         let said = String::from_utf8_lossy(&status.stderr).into_owned();
         Ok(said.contains("does not serve keyspace"))
     })?;
+    sites.stop()?;
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let output = Command::new("cp").arg("-a").arg(from).arg(to).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(())
+}
+
+/// Lets the third site go as lost, and takes it in again.
+fn let_go_and_back(sites: &Sites) -> Result<()> {
+    change(sites, &["remove", "c", "--lost"])?;
+    until("it is left out", || has_standing(sites, "c", "left out"))?;
+    change(sites, &["add", "c"])?;
+    until("it is back", || has_standing(sites, "c", "member"))
+}
+
+#[test]
+fn a_copy_of_before_a_return_adds_nothing_twice() -> Result<()> {
+    let mut sites = Sites::start(3, &WORDS)?;
+    let view = sites.ask_at("a", &[&CREATE[..], &["--type", "counter"]].concat())?;
+    let (mut a, mut c) = (gateway(&view, "a")?, gateway(&view, "c")?);
+    a.put("n", "+1")?;
+    shows(&mut c, "n", "1")?;
+    cut(&sites, "c")?;
+    c.put("n", "+10")?;
+    change(&sites, &["remove", "c", "--lost"])?;
+    until("it is left out", || has_standing(&sites, "c", "left out"))?;
+    sites.ask(&["site", "stop", "c"])?;
+    let (folder, kept) = (sites.data().join("c"), sites.data().join("kept"));
+    copy(&folder, &kept)?;
+    sites.ask(&["site", "start", "c"])?;
+    heal(&sites)?;
+    change(&sites, &["add", "c"])?;
+    shows(&mut a, "n", "11")?;
+    until("it is back", || has_standing(&sites, "c", "member"))?;
+
+    sites.ask(&["site", "stop", "c"])?;
+    std::fs::remove_dir_all(&folder)?;
+    copy(&kept, &folder)?;
+    // Others have seen that very boot of it, and refuse it as another process.
+    for _ in 0..2 {
+        sites.ask(&["site", "start", "c"])?;
+        sites.ask(&["site", "stop", "c"])?;
+    }
+    sites.ask(&["site", "start", "c"])?;
+    until("c says what is wrong", || {
+        Ok(why_shut(&sites).is_ok_and(|why| why.contains("older copy")))
+    })?;
+    until("nobody takes it for well", || {
+        let plain = sites.run_at("a", &["keyspace", "members", "fleet", "remove", "c"])?;
+        Ok(String::from_utf8_lossy(&plain.stderr).contains("remove c --lost"))
+    })?;
+    let_go_and_back(&sites)?;
+    a.put("n", "+100")?;
+    for name in ["a", "b", "c"] {
+        let mut island = gateway(&sites.ask_at("a", &["keyspace", "show", "fleet"])?, name)?;
+        until("it serves", || Ok(island.value("n").is_ok()))?;
+        shows(&mut island, "n", "111")?;
+    }
+    let told = sites.run_at("c", &["keyspace", "conflicts", "fleet"])?;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    ensure!(!told.contains("reissued"), "{told}");
     sites.stop()?;
     Ok(())
 }

@@ -61,7 +61,7 @@ pub(super) fn set_door(services: &Services, entry: &Entry, node: NodeId) {
         );
         (Code::FailedPrecondition, text)
     });
-    let why = left_out.or(leaving).or(joining).or(set_back);
+    let why = left_out.or(leaving).or(set_back).or(joining);
     services.shut(why.as_ref().map(|(code, text)| (*code, text.as_str())));
 }
 
@@ -99,13 +99,6 @@ impl Hosting {
             services.log_island(Proposal::Follow(roster)).await?;
         }
         let own = islands.slot(self.node.value());
-        if own != Some(island.slot) {
-            // It was left out, and is not back: what it has is no word about what counts.
-            if let Some(own) = own {
-                stop_lost(services, (islands, island), own).await?;
-            }
-            return Ok(());
-        }
         if let Some(slot) = own
             && island.stops.contains_key(&slot)
             && !islands.going.contains_key(&slot.value())
@@ -113,6 +106,13 @@ impl Hosting {
         {
             // Nothing of the table asked for that: others know more of this site than itself.
             self.services.tell_set_back(entry.id, slot).await?;
+        }
+        if own != Some(island.slot) {
+            // It was left out, and is not back: what it has is no word about what counts.
+            if let Some(own) = own {
+                stop_lost(services, (islands, island), own).await?;
+            }
+            return Ok(());
         }
         for (number, going) in &islands.going {
             let Some(slot) = Slot::new(*number) else {

@@ -79,11 +79,15 @@ impl Work<'_> {
 
     /// A leader found that others know more of this site than it does. If it led when the log took
     /// that in, all that the site ever committed was there, so its data is an older copy. One that
-    /// was replaced meanwhile lacks what its successor wrote.
+    /// was replaced meanwhile lacks what its successor wrote. Of one that is on its way back it is
+    /// the slot under which it would go on: it is back already, and this is a copy of before that.
     pub(super) fn set_back(&mut self, is_of_this_run: bool) {
         if is_of_this_run {
-            let own = self.isle().island.slot();
-            self.stop(own);
+            let isle = self.isle();
+            let own = isle.island.slot();
+            let members = isle.charter.roster().map(|it| &it.members);
+            let heir = members.and_then(|it| it.heir(own));
+            self.stop(heir.unwrap_or(own));
         }
     }
 

@@ -34,7 +34,9 @@ impl Isle {
             is_whole && self.may_take(session) && self.absent(&limits).may_adopt(&session.vector());
         let own = self.island.slot();
         let heir = self.charter.roster()?.members.heir(own)?;
-        (may_be && heir != own).then_some(heir)
+        // Who has something of the heir knows that this site is back, and another told its log so.
+        let is_back = session.vector().seq(heir) > 0 || self.charter.stops().contains_key(&heir);
+        (may_be && !is_back && heir != own).then_some(heir)
     }
 
     /// Whether what the other side of a session has may be taken in. Who was left out and is taken in again takes it in
@@ -64,6 +66,14 @@ impl Isle {
             vector: self.island.vector(),
             limits,
         }
+    }
+
+    /// Whether this site came back before, and what it made again then counts: these data are a copy of before that.
+    fn was_back(&self, told: &Vector) -> bool {
+        let own = self.island.slot();
+        let members = self.charter.roster().map(|it| &it.members);
+        let mut heirs = members.into_iter().flat_map(|it| it.heirs(own));
+        heirs.any(|it| told.seq(it) > 0)
     }
 
     /// Since when a slot counts.
@@ -99,9 +109,14 @@ impl Isle {
             },
             ..absent
         };
+        let was_back = self.was_back(&session.vector());
         let (mut all, mut left_out) = (Vec::new(), Vec::new());
         for (key, (turn, theirs)) in both {
-            let mut made = absent.made(key, (&turn.was, theirs));
+            let mut made = if was_back {
+                absent.told((&turn.was, theirs))
+            } else {
+                absent.made(key, (&turn.was, theirs))
+            };
             let mut losers = core::mem::take(&mut made.left_out);
             if is_another_story {
                 losers.extend(strays(&absent, (&turn.was, theirs)));

@@ -23,7 +23,12 @@ impl Exchange {
         self.closed.clone_from(roster.members.frozen());
         let own = self.taken.slot();
         let goes_on = roster.members.heir(own);
-        self.heir = goes_on.filter(|heir| *heir != own);
+        let heir = goes_on.filter(|heir| *heir != own);
+        if heir != self.heir {
+            // Of that one nobody has anything yet.
+            self.set_back = None;
+        }
+        self.heir = heir;
         if self.heir.is_none() {
             self.seek_astray(now, effects);
         } else {

@@ -62,7 +62,7 @@ impl Exchange {
     pub(super) fn speak_up(&mut self, now: Time, effects: &mut Effects<Effect>) {
         let (silence, patience) = (self.config.silence, self.config.patience);
         let mut peers = self.peers.iter();
-        let have_spoken = peers.all(|(slot, peer)| peer.said.is_some() || self.is_away(*slot));
+        let have_spoken = peers.all(|(slot, peer)| peer.said.is_some() || self.is_out(*slot));
         let Some(quiet) = &mut self.quiet else {
             return;
         };
@@ -83,6 +83,11 @@ impl Exchange {
             let run = self.config.boot;
             effects.push(Effect::Propose(Proposal::Speak { run }));
         }
+    }
+
+    /// Whether a site need not be heard: it is given up as lost, or says nothing until it is back.
+    pub(super) fn is_out(&self, slot: Slot) -> bool {
+        self.stopped.contains(&slot) || self.is_away(slot)
     }
 
     /// Whether a site was left out and is not back, as far as is known here: it says nothing until it is, and it may

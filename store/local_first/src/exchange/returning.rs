@@ -1,18 +1,18 @@
 //! A site that was left out and taken in again: it says nothing of what it has, for that is of a slot that does not go
 //! on, and asks one that has all which counts for what differs. Its log does the rest at once, and from then on it is
 //! a site like any other, under its heir.
+//!
+//! What would surprise: who has something of the heir knows that this site is back already. So these data are a copy of
+//! before that, and would make the same again: it stops itself.
 
 use holm_base::Time;
 use holm_machine::Effects;
 
 use super::push::Outgoing;
-use super::{Effect, Exchange};
+use super::{Effect, Exchange, Note};
 use crate::island::Island;
 use crate::message::Message;
-use crate::vector::{Slot, Vector};
-
-/// Whoever began to speak says all that it has after so many times what makes one count as cut off.
-const SPEAKS: u32 = 2;
+use crate::vector::{Dot, Slot, Vector};
 
 impl Exchange {
     /// The site was left out, and is to go on under this slot.
@@ -26,7 +26,7 @@ impl Exchange {
     /// on, what one of the others has that stay, once all of them have said so: what was handed to this site alone is
     /// nobody's, and what is somebody's is not made again. So too of one that is on its way out as lost: who is lost may
     /// have no other to hand it to.
-    pub(super) fn may_adopt(&self, now: Time, theirs: &Vector) -> bool {
+    pub(super) fn may_adopt(&self, theirs: &Vector) -> bool {
         let is_closed = |slot: &Slot| self.closed.get(slot);
         let mut others = theirs.iter();
         let counts =
@@ -37,8 +37,7 @@ impl Exchange {
                 let is_over = is_closed(&slot).is_some() || self.stopped.contains(&slot);
                 let counts = is_closed(&slot).map_or(seq, |last| seq.min(last.through));
                 let due = if is_over {
-                    self.held_of(now, slot)
-                        .map_or(counts, |held| counts.min(held))
+                    self.held_of(slot).map_or(counts, |held| counts.min(held))
                 } else {
                     counts
                 };
@@ -46,27 +45,47 @@ impl Exchange {
             })
     }
 
-    /// How much of a slot those have that stay; none while one of them has not said it, or began to speak so lately that
-    /// it may keep something back.
-    fn held_of(&self, now: Time, slot: Slot) -> Option<u64> {
-        let long = SPEAKS * self.config.silence;
+    /// How much of a slot those have that stay; none while one of them has not said it, or says less than it has.
+    fn held_of(&self, slot: Slot) -> Option<u64> {
         let stay = self.peers.iter();
-        let mut stay =
-            stay.filter(|(peer, _)| !self.stopped.contains(peer) && !self.is_away(**peer));
+        let mut stay = stay.filter(|(peer, _)| !self.is_out(**peer));
         stay.try_fold(0, |most, (_, peer)| {
-            let said = peer.said.filter(|at| now >= *at + long);
-            said.map(|_| most.max(peer.vector.seq(slot)))
+            let has_said = peer.said.is_some() && !peer.keeps_back;
+            has_said.then(|| most.max(peer.vector.seq(slot)))
         })
+    }
+
+    /// Whether all that stay have said how far they are, or one did so long ago that the others count as cut off.
+    fn has_heard(&self, now: Time) -> bool {
+        let silence = self.config.silence;
+        let mut first = self.peers.values().filter_map(|peer| peer.said);
+        let mut peers = self.peers.iter();
+        first.any(|at| now >= at + silence)
+            || peers.all(|(slot, peer)| peer.said.is_some() || self.is_out(*slot))
     }
 
     /// Another has said how far it is.
     pub(super) fn come_back(&mut self, now: Time, from: Slot, effects: &mut Effects<Effect>) {
+        let Some(heir) = self.heir else {
+            return;
+        };
+        let seq = self.peers.get(&from).map_or(0, |it| it.vector.seq(heir));
+        if seq > 0 {
+            let dot = Dot { slot: heir, seq };
+            self.stop_itself(now, Note::SetBack(dot), effects);
+        }
         let Some(peer) = self.peers.get(&from) else {
             return;
         };
         let is_busy = self.asking.is_some() || self.taken.session().is_some();
-        let stays = !self.stopped.contains(&from);
-        if stays && !is_busy && now >= peer.rests_until && self.may_adopt(now, &peer.vector) {
+        let stays = |slot: &Slot| !self.stopped.contains(slot);
+        let may_ask = stays(&from) && stays(&heir) && self.set_back.is_none();
+        if may_ask
+            && !is_busy
+            && now >= peer.rests_until
+            && self.has_heard(now)
+            && self.may_adopt(&peer.vector)
+        {
             self.open(now, from, effects);
         }
     }
@@ -83,7 +102,7 @@ impl Exchange {
         self.waiting.clear();
         self.outgoing = Outgoing::default();
         if let Some(asking) = self.asking.take() {
-            effects.push(Effect::Note(super::Note::SessionDone(asking.peer)));
+            effects.push(Effect::Note(Note::SessionDone(asking.peer)));
         }
         // What it made again comes next. Who heard now how far it is would take all that it has for stable, and fold
         // what those updates have not seen.

@@ -155,7 +155,7 @@ impl Exchange {
             return;
         }
         if self.heir.is_some() {
-            if !self.may_adopt(now, &session.vector()) {
+            if !self.may_adopt(&session.vector()) {
                 self.refused(now, session.id);
                 return;
             }

@@ -137,15 +137,20 @@ impl Exchange {
         }
     }
 
-    /// The log is asked to end this site's slot, again if that does not come to pass.
-    fn stop_itself(&mut self, now: Time, why: Note, effects: &mut Effects<Effect>) {
+    /// The log is asked to end this site's slot, or the one under which it would go on, again if that does not come to
+    /// pass.
+    pub(super) fn stop_itself(&mut self, now: Time, why: Note, effects: &mut Effects<Effect>) {
         let patience = self.config.patience;
         let is_asked = self.set_back.is_some_and(|at| now < at + patience);
         if is_asked {
             return;
         }
         self.set_back = Some(now);
-        if self.taken.is_ended() {
+        let is_ended = match &self.heir {
+            Some(heir) => self.stopped.contains(heir),
+            None => self.taken.is_ended(),
+        };
+        if is_ended {
             return;
         }
         effects.push(Effect::Note(why));
