@@ -311,6 +311,8 @@ struct Peer {
     vector: Vector,
     /// Whether it has more than that.
     keeps_back: bool,
+    /// By which table of members it goes.
+    epoch: u32,
     /// When it first said so since this site began.
     said: Option<Time>,
     heard: Option<Time>,
@@ -514,7 +516,7 @@ impl Exchange {
         now: Time,
         (from, vector): (Slot, Vector),
         (head, chains): (Chain, Vec<u64>),
-        (asks, keeps_back): (bool, bool),
+        (asks, keeps_back, epoch): (bool, bool, u32),
         effects: &mut Effects<Effect>,
     ) {
         let own = self.taken.slot();
@@ -538,6 +540,7 @@ impl Exchange {
         }
         peer.vector = vector.clone();
         peer.keeps_back = keeps_back;
+        peer.epoch = epoch;
         peer.said.get_or_insert(now);
         if self.heir.is_some() {
             self.come_back(now, from, effects);
@@ -573,10 +576,10 @@ impl Exchange {
                 chains,
                 asks,
                 keeps_back,
-                epoch: _,
+                epoch,
             } => {
-                let flags = (asks, keeps_back);
-                self.beaten(now, (from, vector), (head, chains), flags, effects);
+                let rest = (asks, keeps_back, epoch);
+                self.beaten(now, (from, vector), (head, chains), rest, effects);
             }
             Message::Updates { slot, updates } => {
                 if peer.pulling.is_some_and(|(wanted, _)| wanted == slot) {

@@ -98,11 +98,22 @@ impl Site {
     }
 
     fn hears_of(&mut self, from: u8, all: &[(u8, u64)], keeps_back: bool) -> Vec<Effect> {
+        let epoch = charter().roster().expect("one").members.epoch();
+        self.word(from, all, (epoch, keeps_back))
+    }
+
+    /// Another says so by a table.
+    fn says(&mut self, from: u8, all: &[(u8, u64)], epoch: u32) -> Vec<Effect> {
+        self.word(from, all, (epoch, false))
+    }
+
+    fn word(&mut self, from: u8, all: &[(u8, u64)], last: (u32, bool)) -> Vec<Effect> {
+        let (epoch, keeps_back) = last;
         let vector = vector(all);
         let beat = Message::Beat {
             chains: vec![0; all.len()],
             vector,
-            epoch: 1,
+            epoch,
             head: Chain::default(),
             asks: false,
             keeps_back,
@@ -126,15 +137,26 @@ fn who_comes_back_asks_none_that_has_what_does_not_count() {
 }
 
 #[test]
-fn who_comes_back_does_not_wait_for_what_only_a_lost_site_has() {
+fn who_comes_back_waits_for_what_only_a_lost_site_has_until_that_is_closed() {
     let had = [(1, 5), (2, 3), (3, 4)];
     let mut site = Site::of(island(3, &had), charter());
     assert_eq!(site.asks(2, &[(1, 2), (2, 3), (3, 1)]), None, "1 stays");
-    let mut charter = charter();
-    charter.stop(slot(1), 5);
-    let mut site = Site::of(island(3, &had), charter);
-    assert_eq!(site.asks(1, &[(1, 9), (2, 3), (3, 1)]), None, "1 is lost");
-    assert!(site.asks(2, &[(1, 2), (2, 3), (3, 1)]).is_some());
+    let mut stopped = charter();
+    stopped.stop(slot(1), 5);
+    let mut site = Site::of(island(3, &had), stopped);
+    assert_eq!(site.asks(2, &[(1, 2), (2, 3), (3, 1)]), None, "1 is lost");
+    // Others have it up to 2, and say so by the table that has closed it.
+    let members = charter().roster().expect("one").members.clone();
+    let members = members.let_go(slot(1), 2, Chain::default());
+    let members = members.expect("others stay");
+    let epoch = members.epoch();
+    let nodes = members.active().keys().map(|it| (*it, vec![1])).collect();
+    let mut closed = charter();
+    assert!(closed.follow(Roster { members, nodes }));
+    site.step(Input::Applied(Applied::Followed(closed)));
+    let all = [(1, 1), (2, 3), (3, 1)];
+    assert_eq!(site.asks(2, &all), None, "it may hear 1 yet");
+    assert!(session(&site.says(2, &all, epoch)).is_some());
 }
 
 #[test]

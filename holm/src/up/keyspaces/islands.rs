@@ -107,12 +107,11 @@ impl Hosting {
             // Nothing of the table asked for that: others know more of this site than itself.
             self.services.tell_set_back(entry.id, slot).await?;
         }
-        if own != Some(island.slot) {
+        if let Some(own) = own.filter(|own| *own != island.slot) {
             // It was left out, and is not back: what it has is no word about what counts.
-            if let Some(own) = own {
-                stop_lost(services, (islands, island), own).await?;
-            }
-            return Ok(());
+            return self
+                .stop_lost((entry, islands), services, (island, own))
+                .await;
         }
         for (number, going) in &islands.going {
             let Some(slot) = Slot::new(*number) else {
@@ -137,6 +136,29 @@ impl Hosting {
         {
             self.settle(entry.id, self.node.value()).await?;
             self.receiving.remove(&entry.id);
+        }
+        Ok(())
+    }
+
+    /// Who is on its way back takes in nothing of sites that are lost, and says that it has nothing of them: so they are
+    /// let go without waiting for it, and it need not wait for what those alone have.
+    async fn stop_lost(
+        &self,
+        (entry, islands): (&Entry, &Islands),
+        services: &Services,
+        (island, own): (&IslandView, Slot),
+    ) -> Result<(), Status> {
+        for (number, going) in islands.going.iter().filter(|(_, it)| it.is_lost) {
+            let slot = Slot::new(*number).filter(|it| *it != own);
+            if let Some(slot) = slot
+                && stopped(services, island, slot).await?.is_some()
+                && !going.told.contains_key(&self.node.value())
+            {
+                let nothing = (0, Chain::default());
+                self.services
+                    .tell_island(entry.id, (slot, self.node), nothing)
+                    .await?;
+            }
         }
         Ok(())
     }
@@ -216,20 +238,6 @@ async fn stopped(
     }
     services.log_island(Proposal::Stop(slot)).await?;
     Ok(None)
-}
-
-/// Who is on its way back takes in nothing more of sites that are lost, so as not to wait for what those alone have.
-async fn stop_lost(
-    services: &Services,
-    (islands, island): (&Islands, &IslandView),
-    own: Slot,
-) -> Result<(), Status> {
-    let lost = islands.going.iter().filter(|(_, it)| it.is_lost);
-    let lost = lost.filter_map(|(number, _)| Slot::new(*number));
-    for slot in lost.filter(|it| *it != own) {
-        stopped(services, island, slot).await?;
-    }
-    Ok(())
 }
 
 /// Whether another site that stays has all that this one has.

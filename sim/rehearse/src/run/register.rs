@@ -14,7 +14,7 @@ use std::time::Duration;
 use holm_base::NodeId;
 use holm_check::islands::Islands;
 use holm_local_first::{
-    DepartureError, Departures, Members, Reach, Roster, Slot, Vector, still_due,
+    Chain, DepartureError, Departures, Members, Reach, Roster, Slot, Vector, still_due,
 };
 use holm_virtual::Place;
 
@@ -360,9 +360,17 @@ impl Register {
         if berth.slot != own {
             // It was left out, and is not back: what it has is no word about what counts.
             let lost = self.departures.going.iter().filter(|(_, it)| it.is_lost);
-            let lost = lost.map(|(slot, _)| *slot);
-            let open = lost.filter(|slot| *slot != own && !berth.stops.contains_key(slot));
-            calls.extend(open.map(|slot| IsleCall::Stop(slot.value())));
+            let lost: Vec<Slot> = lost
+                .map(|(slot, _)| *slot)
+                .filter(|it| *it != own)
+                .collect();
+            for slot in lost {
+                if berth.stops.contains_key(&slot) {
+                    self.tell(slot, own, (0, Chain::default()));
+                } else {
+                    calls.push(IsleCall::Stop(slot.value()));
+                }
+            }
             return calls;
         }
         let going: Vec<(Slot, bool, bool)> = self

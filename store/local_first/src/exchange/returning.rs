@@ -24,33 +24,32 @@ impl Exchange {
 
     /// Whether another has all that this site has and that counts, and nothing that does not. Of a slot that does not go
     /// on, what one of the others has that stay, once all of them have said so: what was handed to this site alone is
-    /// nobody's, and what is somebody's is not made again. So too of one that is on its way out as lost: who is lost may
-    /// have no other to hand it to.
+    /// nobody's, and what is somebody's is not made again. Who is on its way out as lost may hand on what it has until
+    /// the table has closed its slot.
     pub(super) fn may_adopt(&self, theirs: &Vector) -> bool {
-        let is_closed = |slot: &Slot| self.closed.get(slot);
         let mut others = theirs.iter();
-        let counts =
-            others.all(|(slot, seq)| is_closed(&slot).is_none_or(|last| seq <= last.through));
+        let counts = others.all(|(slot, seq)| {
+            let last = self.closed.get(&slot);
+            last.is_none_or(|last| seq <= last.through)
+        });
         let mut ours = self.taken.vector().iter();
         counts
             && ours.all(|(slot, seq)| {
-                let is_over = is_closed(&slot).is_some() || self.stopped.contains(&slot);
-                let counts = is_closed(&slot).map_or(seq, |last| seq.min(last.through));
-                let due = if is_over {
+                let due = self.closed.get(&slot).map_or(seq, |last| {
+                    let counts = seq.min(last.through);
                     self.held_of(slot).map_or(counts, |held| counts.min(held))
-                } else {
-                    counts
-                };
+                });
                 theirs.seq(slot) >= due
             })
     }
 
-    /// How much of a slot those have that stay; none while one of them has not said it, or says less than it has.
+    /// How much of a slot those have that stay; none while one of them has not said it, says less than it has, or goes by
+    /// an older table than this site: whom that has closed it may hear yet.
     fn held_of(&self, slot: Slot) -> Option<u64> {
-        let stay = self.peers.iter();
-        let mut stay = stay.filter(|(peer, _)| !self.is_out(**peer));
+        let mut stay = self.peers.iter().filter(|(peer, _)| !self.is_away(**peer));
         stay.try_fold(0, |most, (_, peer)| {
-            let has_said = peer.said.is_some() && !peer.keeps_back;
+            let is_all = peer.said.is_some() && !peer.keeps_back;
+            let has_said = is_all && peer.epoch >= self.taken.epoch();
             has_said.then(|| most.max(peer.vector.seq(slot)))
         })
     }
