@@ -26,7 +26,7 @@ pub use intentions::{Ended, intentions};
 pub use oracle::{View, oracle};
 pub use sessions::{Answered, sessions};
 pub use steady::{Took, steady};
-pub use sums::{Away, Count, sums};
+pub use sums::{Count, sums};
 
 /// A key, by its number.
 pub type Key = u64;

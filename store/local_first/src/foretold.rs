@@ -8,14 +8,12 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
-use core::iter::successors;
 
 use bytes::Bytes;
 
 use crate::clock::Hlc;
 use crate::conflict::Party;
 use crate::document::Node;
-use crate::members::Frozen;
 use crate::rebase::Absent;
 use crate::state::State;
 use crate::vector::{Dot, Slot};
@@ -118,13 +116,4 @@ impl Absent<'_> {
         };
         sums.values().map(shown).collect()
     }
-}
-
-/// Whether the site of a slot came back before, and others have what it made again then. Data that
-/// are still of that slot are a copy of before: nothing of it is made again, and all is told.
-#[must_use]
-pub fn was_back(frozen: &BTreeMap<Slot, Frozen>, slot: Slot) -> bool {
-    let heir = |slot: &Slot| frozen.get(slot).and_then(|it| it.heir);
-    let mut heirs = successors(heir(&slot), heir);
-    heirs.any(|it| frozen.get(&it).is_some_and(|it| it.through > 0))
 }

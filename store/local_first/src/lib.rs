@@ -135,7 +135,7 @@ pub use departures::{Departure, DepartureError, Departures, Reach, still_due};
 pub use document::{DOCUMENT_MAX, Node, PATHS_MAX, Row, Write, path_text};
 pub use encode::DecodeError;
 pub use exchange::{Applied, Config, Effect, Exchange, Input, Note, Proposal};
-pub use foretold::{Foretold, ForetoldKind, was_back};
+pub use foretold::{Foretold, ForetoldKind};
 pub use fork::{Fork, Forks, Head};
 pub use island::{Hush, Intake, Island, Session, Tip, dot_of};
 pub use json::DEPTH_MAX;

@@ -249,6 +249,14 @@ impl Members {
         core::iter::successors(later(&slot), move |it| later(it))
     }
 
+    /// Whether the site of a slot came back before, and others have what it made again then. Data that
+    /// are still of that slot are a copy of before: nothing of it is made again, and all is told.
+    #[must_use]
+    pub fn was_back(&self, slot: Slot) -> bool {
+        let counts = |it: Slot| self.frozen.get(&it).is_some_and(|it| it.through > 0);
+        self.heirs(slot).any(counts)
+    }
+
     /// The next table, in which a site that was left out is taken in again under a slot that was
     /// never used.
     ///

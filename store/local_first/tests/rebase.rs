@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bytes::Bytes;
 use holm_local_first::{
     Absent, Chain, Change, Dot, Exists, Foretold, ForetoldKind, Hlc, Intake, Island, Made, Members,
-    Rules, Sealed, Slot, State, Type, Update, Vector, Write, adopted, reissue, was_back,
+    Rules, Sealed, Slot, State, Type, Update, Vector, Write, adopted, reissue,
 };
 
 #[expect(dead_code, reason = "what is forgotten is for other worlds")]
@@ -588,15 +588,12 @@ fn what_is_foretold_is_what_counts_for_nobody_and_additions_are_one() {
 fn that_a_site_was_back_is_known_by_what_counts_of_a_later_slot() {
     let chain = Chain::default();
     let back = table(1);
-    assert!(!was_back(back.frozen(), slot(OLD)), "that is not known");
+    assert!(!back.was_back(slot(OLD)), "that is not known");
     for (through, is_known) in [(0, false), (3, true)] {
         let gone = back.let_go(slot(HEIR), through, chain).expect("two stay");
-        assert_eq!(was_back(gone.frozen(), slot(OLD)), is_known);
-        assert!(
-            !was_back(gone.frozen(), slot(HEIR)),
-            "these are its newest data"
-        );
+        assert_eq!(gone.was_back(slot(OLD)), is_known);
+        assert!(!gone.was_back(slot(HEIR)), "these are its newest data");
         let again = gone.taken_back(slot(OLD), slot(9), 0).expect("9 is new");
-        assert_eq!(was_back(again.frozen(), slot(OLD)), is_known);
+        assert_eq!(again.was_back(slot(OLD)), is_known);
     }
 }

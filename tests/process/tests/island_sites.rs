@@ -2,14 +2,12 @@
 //! it wrote kept by others and comes back, one is lost and the others go on.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use holm_process_tests::Gateway;
-use holm_process_tests::sites::{Sites, until};
+use holm_process_tests::sites::{Sites, copy, until};
 use serde_json::{Value, json};
 
 fn gateway(view: &Value, site: &str) -> Result<Gateway> {
@@ -174,12 +172,6 @@ fn comes_back(
         thread::sleep(Duration::from_millis(500));
         Ok(applied()? == before)
     })
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let output = Command::new("cp").arg("-a").arg(from).arg(to).output()?;
-    ensure!(output.status.success(), "{output:?}");
-    Ok(())
 }
 
 #[test]

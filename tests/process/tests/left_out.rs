@@ -2,14 +2,12 @@
 //! brings it along when it is taken in again; one that is silent for too long is left out by itself.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use holm_process_tests::Gateway;
-use holm_process_tests::sites::{Sites, until};
+use holm_process_tests::sites::{Sites, copy, until};
 use serde_json::Value;
 
 const WORDS: [&str; 2] = ["--election-timeout=500", "--heartbeat-interval=50"];
@@ -236,12 +234,6 @@ fn who_is_silent_for_too_long_is_left_out_by_itself_and_two_stay() -> Result<()>
         Ok(said.contains("does not serve keyspace"))
     })?;
     sites.stop()?;
-    Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let output = Command::new("cp").arg("-a").arg(from).arg(to).output()?;
-    ensure!(output.status.success(), "{output:?}");
     Ok(())
 }
 

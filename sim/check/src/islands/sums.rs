@@ -7,22 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Intent, Islands, Key, Mark};
+use super::{Ended, Intent, Islands, Key, Mark};
 use crate::verdict::Violation;
 
 const JUDGE: &str = "intentions";
 
 /// Sums of so many additions of unknown outcome are tried, in every combination.
 const UNKNOWN_MAX: usize = 16;
-
-/// Islands of whose writes some may count for nobody.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Away {
-    /// Their data were set back, or they stay lost: of what they wrote counts what another has that stays.
-    pub lost: BTreeSet<usize>,
-    /// They belong to the keyspace no more, and what they took in since says nothing of others.
-    pub gone: BTreeSet<usize>,
-}
 
 /// A change of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +34,14 @@ pub enum Count {
 pub fn sums(
     islands: &Islands,
     counts: &BTreeMap<Key, Vec<(Mark, Count)>>,
-    ended: &BTreeMap<Key, i64>,
-    away: &Away,
+    numbers: &BTreeMap<Key, i64>,
+    ended: &Ended,
 ) -> Result<(), Violation> {
     // What is told of as left out is not counted; who counted it cannot be told.
     let is_told = |key: &Key| islands.returns.told.contains(key);
     for (key, counts) in counts.iter().filter(|it| !is_told(it.0)) {
-        let shown = ended.get(key).copied();
-        let possible = possible(islands, (*key, counts), away);
+        let shown = numbers.get(key).copied();
+        let possible = possible(islands, (*key, counts), ended);
         if let Some(possible) = possible.filter(|all| !all.contains(&shown)) {
             let place = format!("counter {key} shows {shown:?}, and should one of {possible:?}");
             let rule = "a counter shows its base and every addition since";
@@ -64,13 +55,13 @@ pub fn sums(
 fn possible(
     islands: &Islands,
     (key, counts): (Key, &[(Mark, Count)]),
-    away: &Away,
+    ended: &Ended,
 ) -> Option<BTreeSet<Option<i64>>> {
     let intent = |mark: &Mark| islands.intents().get(mark);
     let is_kept = |it: &Intent| {
-        let stays = |site: &usize| !away.lost.contains(site) && !away.gone.contains(site);
+        let stays = |site: &usize| !ended.lost.contains_key(site) && !ended.gone.contains(site);
         let mut others = (0..islands.shown().len()).filter(stays);
-        !away.lost.contains(&it.site) || others.any(|site| islands.showed(site, it.mark))
+        !ended.lost.contains_key(&it.site) || others.any(|site| islands.showed(site, it.mark))
     };
     let happened =
         |it: &Intent| is_kept(it) && (it.acknowledged.is_some() || islands.at(it).is_some());
@@ -143,10 +134,10 @@ mod tests {
 
     /// Island 0 adds 5 (mark 11), then sets 100 (12), which island 1 does not see: it adds 7 (13).
     fn judged(shown: Option<i64>, more: &[(Mark, Count)]) -> bool {
-        judged_without(&Away::default(), shown, more)
+        judged_without(&Ended::default(), shown, more)
     }
 
-    fn judged_without(away: &Away, shown: Option<i64>, more: &[(Mark, Count)]) -> bool {
+    fn judged_without(ended: &Ended, shown: Option<i64>, more: &[(Mark, Count)]) -> bool {
         let marks = vec![
             vec![shows(10, &[(90, 11)]), shows(20, &[(90, 12)])],
             vec![shows(10, &[(91, 13)])],
@@ -166,8 +157,8 @@ mod tests {
             counts.push((*mark, *count));
         }
         let counts = BTreeMap::from([(1, counts)]);
-        let ended = shown.map(|shown| (1, shown)).into_iter().collect();
-        sums(&Islands::new(marks, intents), &counts, &ended, away).is_ok()
+        let numbers = shown.map(|shown| (1, shown)).into_iter().collect();
+        sums(&Islands::new(marks, intents), &counts, &numbers, ended).is_ok()
     }
 
     #[test]
@@ -190,12 +181,12 @@ mod tests {
 
     #[test]
     fn what_only_a_lost_island_had_may_count_once() {
-        let lost = BTreeSet::from([1]);
-        let away = Away {
+        let lost = BTreeMap::from([(1, u64::MAX)]);
+        let ended = Ended {
             lost,
-            ..Away::default()
+            ..Ended::default()
         };
-        let judged = |shown| judged_without(&away, Some(shown), &[]);
+        let judged = |shown| judged_without(&ended, Some(shown), &[]);
         assert!(judged(100) && judged(107));
         assert!(!judged(114), "7 counts twice");
     }

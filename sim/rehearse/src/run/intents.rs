@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holm_base::NodeId;
 use holm_check::islands::{
-    Answered, Away, Count, Ended, Intent, Islands, Key, Mark, Returns, Shown, atomic, available,
+    Answered, Count, Ended, Intent, Islands, Key, Mark, Returns, Shown, atomic, available,
     causality, intentions, sessions, steady, sums,
 };
 use holm_check::{Operation, Outcome, Violation};
@@ -112,11 +112,7 @@ impl Run<'_> {
         }
         // Who is held back has additions that nobody else has.
         if ended.held.is_empty() {
-            let away = Away {
-                lost: ended.lost.keys().copied().collect(),
-                gone: ended.gone,
-            };
-            return sums(evidence, &self.counts(islands), &numbers, &away).err();
+            return sums(evidence, &self.counts(islands), &numbers, &ended).err();
         }
         None
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use holm_local_first::{Absent, Dot, Foretold, Slot, was_back};
+use holm_local_first::{Absent, Dot, Foretold, Members, Slot};
 
 use super::gone::removed_by;
 use super::members::kept_in;
@@ -70,8 +70,9 @@ impl View {
             return Ok(None);
         };
         let charter = kept_in(&self.facts).map_err(corrupt)?;
-        let frozen = charter.roster().map(|it| it.members.frozen());
-        let Some((frozen, own)) = frozen.and_then(|it| Some((it, it.get(&island.slot)?))) else {
+        let members = charter.roster().map(|it| &it.members);
+        let own = |it: &'_ Members| it.frozen().get(&island.slot).copied();
+        let Some((members, own)) = members.and_then(|it| Some((it, own(it)?))) else {
             return Ok(None);
         };
         let limits = charter.limits();
@@ -86,7 +87,7 @@ impl View {
             slot: island.slot,
             made,
             counted: own.through,
-            was_back: was_back(frozen, island.slot),
+            was_back: members.was_back(island.slot),
             writes,
             next,
         }))
