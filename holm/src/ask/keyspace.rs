@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use holm_etcd::holm::{
     KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
-    KeyspaceRemoveRequest, KeyspaceSite, KeyspaceView,
+    KeyspaceRemoveRequest, KeyspaceSite, KeyspaceView, OLDER_COPY,
 };
 use serde_json::{Value, json};
 
@@ -223,6 +223,10 @@ async fn change(
     };
     let path = "/holm.v1.Node/KeyspaceMember";
     let _begun: KeyspaceView = client.call(path, &request).await?;
+    let of_copy = |view: &KeyspaceView| {
+        let mut found = view.sites.iter().filter(of_it);
+        !is_lost && found.any(|it| it.standing == OLDER_COPY)
+    };
     let is_done = |view: &KeyspaceView| {
         let mut found = view.sites.iter().filter(of_it).peekable();
         match found.peek() {
@@ -231,13 +235,20 @@ async fn change(
             Some(_) => found.all(|it| it.standing == "member"),
         }
     };
-    let view = wait(client, name, (patience, &is_done)).await?;
+    let is_over = |view: &KeyspaceView| is_done(view) || of_copy(view);
+    let view = wait(client, name, (patience, &is_over)).await?;
     let mut shown = text(&view);
     if comes_back {
         let after = foretold::after(client, (name, site), is_done(&view)).await;
         shown = format!("{}\n\n{after}", shown.trim_end());
     }
     screen.show(&shown, &view_json(&view))?;
+    if of_copy(&view) {
+        bail!(
+            "the data of site {site} is an older copy, so it cannot say which of its writes count: \
+             `holm keyspace members {name} remove {site} --lost`"
+        );
+    }
     if !is_done(&view) {
         bail!(
             "site {site} is not done within {} s; it goes on by itself: `holm keyspace show {name}` tells when",
@@ -407,7 +418,9 @@ fn text(view: &KeyspaceView) -> String {
     });
     for site in &view.sites {
         let place = match (site.addresses.as_slice(), site.error.as_str()) {
-            ([], _) if site.standing == "left out" => "refuses clients".to_owned(),
+            _ if ["left out", OLDER_COPY].contains(&site.standing.as_str()) => {
+                "refuses clients".to_owned()
+            }
             ([], "") => "not open yet".to_owned(),
             ([], error) => format!("not open: {error}"),
             (addresses, _) => addresses.join(","),

@@ -344,6 +344,10 @@ pub(crate) struct Berth {
     pub(crate) vector: Vector,
     /// Of which slots it takes in nothing more, and how far it is with each.
     pub(crate) stops: BTreeMap<Slot, Reach>,
+    /// Of which slot of its own others know more than itself, as its log has it.
+    pub(crate) set_back: Option<Slot>,
+    /// Whether it has heard that.
+    pub(crate) has_heard_so: bool,
     /// The others: whether each is cut off, and how far it said it is.
     pub(crate) neighbours: Vec<(Slot, bool, Vector)>,
 }

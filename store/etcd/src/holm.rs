@@ -7,6 +7,9 @@
 
 pub mod cache;
 
+/// How a site stands in a local-first keyspace whose data are an older copy: it goes as a lost one alone.
+pub const OLDER_COPY: &str = "older copy";
+
 /// What [`NodeStatus`] is asked with: nothing yet.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct NodeStatusRequest {}
@@ -636,7 +639,7 @@ pub struct KeyspaceSite {
     /// Its id.
     #[prost(fixed64, tag = "2")]
     pub node: u64,
-    /// `member`, `joining` or `leaving`.
+    /// `member`, `joining`, `leaving`, `left out` or [`OLDER_COPY`].
     #[prost(string, tag = "3")]
     pub standing: String,
     /// Where clients reach it.

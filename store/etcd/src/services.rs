@@ -20,6 +20,7 @@ mod foretold;
 mod health;
 mod island;
 mod island_sites;
+mod keyspace_views;
 mod keyspaces;
 mod kv;
 mod lease;

@@ -94,6 +94,9 @@ pub struct IslandView {
     pub stops: BTreeMap<Slot, (u64, Chain)>,
     /// Whether it takes no writes any more: its own slot does not go on.
     pub is_ended: bool,
+    /// The slot of this site, or the one under which it would go on, of which others know more than itself: its data
+    /// are an older copy.
+    pub set_back: Option<Slot>,
 }
 
 /// The island of a keyspace.
@@ -191,6 +194,7 @@ impl Isle {
             epoch: self.island.epoch(),
             stops: self.stops(),
             is_ended: self.is_ended(),
+            set_back: self.charter.set_back(),
         }
     }
 

@@ -368,6 +368,8 @@ pub struct Exchange {
     closed: BTreeMap<Slot, Frozen>,
     /// The slots of which this site takes in nothing more until a table says which update is the last.
     stopped: BTreeSet<Slot>,
+    /// The log has it that others know more of this site.
+    is_told_set_back: bool,
     /// This site was left out and is to go on under this slot, once it has what others have.
     heir: Option<Slot>,
 }
@@ -392,6 +394,7 @@ impl Exchange {
             quiet: None,
             closed: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            is_told_set_back: false,
             heir: None,
             config,
         }
@@ -402,6 +405,13 @@ impl Exchange {
     pub fn peer(&self, slot: Slot) -> Option<(&Vector, Option<Time>)> {
         let peer = self.peers.get(&slot)?;
         Some((&peer.vector, peer.heard))
+    }
+
+    /// Whether others know more of this site than it does, as far as was heard: what it says of itself is not what
+    /// counts.
+    #[must_use]
+    pub const fn is_set_back(&self) -> bool {
+        self.set_back.is_some()
     }
 
     /// What every site has: updates up to here need not be kept for any of them. Who was never
@@ -598,7 +608,7 @@ impl Exchange {
                     bytes_max,
                 });
             }
-            Message::Forked { dot } => self.is_set_back(now, dot, effects),
+            Message::Forked { dot } => self.heard_of_itself(now, dot, effects),
             Message::Truncated { slot } => self.truncated(now, (from, slot), effects),
             // A message may come twice. States pinned anew for a session that has its tips would
             // hold more than those cover, and a write that is in them and not covered comes back

@@ -6,13 +6,15 @@
 //!           u8 version 2, the same, n x (u8 slot, u8 m, m x u64 node): a site has several nodes
 //! charter   u8 version 1, u8 1 and varint length, roster, or u8 0
 //!           u8 n, n x (u8 slot, varint through)            stopped
+//!           u8 version 2, the same, u8 slot                set back
 //! ```
 //!
 //! A slot goes in two steps. First every site that stays *stops*: it takes in nothing more of that
 //! slot, and says how far it is. Then a table says how far the slot counts, and whoever lacks
 //! something of that fetches it.
 //!
-//! Version 2 is written only where a site has several nodes, so older releases read all else.
+//! Version 2 of a roster is written only where a site has several nodes, that of a charter only where the site's data
+//! are an older copy, so older releases read all else.
 //!
 //! What would surprise: a site's own slot can be stopped. It originates nothing from then on, so
 //! what it has of itself is all that there will ever be.
@@ -30,6 +32,8 @@ use crate::vector::{Slot, Vector};
 const VERSION: u8 = 1;
 /// Of a roster in which a site has several nodes.
 const SEVERAL: u8 = 2;
+/// Of a charter of a site that is set back.
+const SET_BACK: u8 = 2;
 
 /// A table of members, and the nodes of each active slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +101,7 @@ impl Roster {
 pub struct Charter {
     roster: Option<Roster>,
     stops: BTreeMap<Slot, u64>,
+    set_back: Option<Slot>,
 }
 
 impl Charter {
@@ -112,6 +117,13 @@ impl Charter {
         &self.stops
     }
 
+    /// The slot of this site, or the one under which it would go on, of which others know more: its data are an older
+    /// copy, and what it says of that slot is not what counts.
+    #[must_use]
+    pub const fn set_back(&self) -> Option<Slot> {
+        self.set_back
+    }
+
     /// A table came; whether it is newer than what was known. Slots that it says nothing final of
     /// stay stopped.
     pub fn follow(&mut self, roster: Roster) -> bool {
@@ -121,6 +133,7 @@ impl Charter {
         }
         let is_open = |slot: &Slot| roster.members.active().contains_key(slot);
         self.stops.retain(|slot, _| is_open(slot));
+        self.set_back = self.set_back.filter(is_open);
         self.roster = Some(roster);
         true
     }
@@ -131,6 +144,15 @@ impl Charter {
         let frozen = self.roster.as_ref().map(|it| it.members.frozen());
         if frozen.is_none_or(|it| !it.contains_key(&slot)) {
             self.stops.entry(slot).or_insert(through);
+        }
+    }
+
+    /// Others know more than this site does of a slot of its own, of which it has so much: that is stopped. Of one that
+    /// does not go on, the table has said it already.
+    pub fn is_set_back(&mut self, slot: Slot, through: u64) {
+        self.stop(slot, through);
+        if self.stops.contains_key(&slot) {
+            self.set_back = Some(slot);
         }
     }
 
@@ -155,7 +177,7 @@ impl Charter {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(128);
-        out.put_u8(VERSION);
+        out.put_u8(self.set_back.map_or(VERSION, |_| SET_BACK));
         out.put_u8(u8::from(self.roster.is_some()));
         if let Some(roster) = &self.roster {
             put_body(&mut out, &roster.encode());
@@ -164,6 +186,9 @@ impl Charter {
         for (slot, through) in &self.stops {
             out.put_u8(slot.value());
             put_varint(&mut out, *through);
+        }
+        if let Some(slot) = self.set_back {
+            out.put_u8(slot.value());
         }
         out.freeze()
     }
@@ -175,7 +200,12 @@ impl Charter {
     /// As [`DecodeError`] says.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let what = "a charter";
-        let mut reader = opened(bytes, what)?;
+        let mut reader = Reader::new(bytes);
+        let is_set_back = match reader.byte(what)? {
+            VERSION => false,
+            SET_BACK => true,
+            version => return Err(DecodeError::Version { what, version }),
+        };
         let roster = match reader.byte(what)? {
             0 => None,
             1 => Some(Roster::decode(reader.body(what)?)?),
@@ -186,18 +216,24 @@ impl Charter {
             let (slot, through) = (reader.slot()?, reader.varint(what)?);
             push_in_order(&mut stops, (slot, through), what)?;
         }
+        let set_back = if is_set_back {
+            let slot = reader.slot()?;
+            let is_stopped = stops.contains_key(&slot);
+            Some(
+                is_stopped
+                    .then_some(slot)
+                    .ok_or(DecodeError::Wrong { what })?,
+            )
+        } else {
+            None
+        };
         reader.end(what)?;
-        Ok(Self { roster, stops })
+        Ok(Self {
+            roster,
+            stops,
+            set_back,
+        })
     }
-}
-
-fn opened(bytes: Bytes, what: &'static str) -> Result<Reader, DecodeError> {
-    let mut reader = Reader::new(bytes);
-    let version = reader.byte(what)?;
-    if version != VERSION {
-        return Err(DecodeError::Version { what, version });
-    }
-    Ok(reader)
 }
 
 /// The nodes of a site: one at least, each once, in order.

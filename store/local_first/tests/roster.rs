@@ -60,6 +60,22 @@ fn a_charter_comes_back_as_it_was_and_only_newer_tables_count() {
     for length in 0..whole.len() {
         assert!(Charter::decode(whole.slice(..length)).is_err(), "{length}");
     }
+    charter.is_set_back(slot(2), 3);
+    assert_eq!(charter.set_back(), None, "of 2 the table says it");
+    charter.is_set_back(slot(4), 3);
+    assert_eq!(charter.set_back(), Some(slot(4)));
+    assert_eq!(charter.limits()[&slot(4)], 3);
+    assert_eq!(Charter::decode(charter.encode()), Ok(charter.clone()));
+    let whole = charter.encode();
+    for length in 0..whole.len() {
+        assert!(Charter::decode(whole.slice(..length)).is_err(), "{length}");
+    }
+    let mut unstopped = whole.to_vec();
+    *unstopped.last_mut().expect("the slot") = 1;
+    assert!(Charter::decode(Bytes::from(unstopped)).is_err());
+    let fourth = third.let_go(slot(4), 3, Chain([2; 32]));
+    assert!(charter.follow(roster(&fourth.expect("others stay"))));
+    assert_eq!(charter.set_back(), None, "the table says it");
     for entry in [
         Proposal::Follow(roster(&third)),
         Proposal::Stop(slot(2)),

@@ -109,6 +109,16 @@ fn version_1_stays_as_it_is() {
     assert_eq!(Token::decode(lines[3].clone()), Ok(token()));
 }
 
+/// Of a site whose data are an older copy.
+#[test]
+fn version_2_of_a_charter_stays_as_it_is() {
+    let mut charter = charter();
+    charter.is_set_back(slot(4), 9);
+    let kept = include_str!("compat/charter2.hex");
+    assert_eq!(hex(&charter.encode()), kept.trim());
+    assert_eq!(Charter::decode(bytes(kept)), Ok(charter));
+}
+
 /// A question that says nothing of what the asker has at the end was asked once: whoever answered
 /// it as one of today would compare with nothing.
 #[test]

@@ -141,6 +141,33 @@ fn who_has_less_of_itself_than_another_takes_no_more_writes() {
 }
 
 #[test]
+fn a_copy_on_its_way_out_says_that_it_is_one() {
+    let (_, mut b) = pair();
+    for number in [1, 2] {
+        // Less of itself than another has; as much, and another story.
+        let mut copy = Site::of(1, 2, Island::new(slot(1), 1));
+        (0..number).for_each(|_| copy.write());
+        let mut charter = Charter::default();
+        charter.stop(slot(1), number);
+        copy.step(Input::Applied(Applied::Followed(charter.clone())));
+        assert!(!copy.exchange.is_set_back());
+        let dot = dot(1, 2);
+        let heard = if number == 1 {
+            b.word()
+        } else {
+            Message::Forked { dot }
+        };
+        assert!(stops(&copy.told(2, heard.clone())));
+        assert!(copy.exchange.is_set_back(), "before its log has it");
+        charter.is_set_back(slot(1), number);
+        copy.step(Input::Applied(Applied::Followed(charter)));
+        copy.now = copy.now + Duration::from_secs(5);
+        assert!(!stops(&copy.told(2, heard)), "its log has it");
+        assert!(copy.exchange.is_set_back());
+    }
+}
+
+#[test]
 fn who_tells_another_story_is_told_so_until_it_heard_and_takes_no_more_writes() {
     for written in [2, 3] {
         let (_, mut b) = pair();

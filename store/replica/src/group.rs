@@ -199,6 +199,7 @@ impl Group {
             configuration: raft.configuration().clone(),
             peers: raft.peers().collect(),
             neighbours: Vec::new(),
+            is_set_back: false,
         }
     }
 }

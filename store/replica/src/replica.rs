@@ -164,6 +164,7 @@ impl Replica {
                 configuration: holm_raft::Configuration::default(),
                 peers: Vec::new(),
                 neighbours: Vec::new(),
+                is_set_back: false,
             },
         }
     }
@@ -205,6 +206,7 @@ impl Replica {
             Input::Stand { request } => {
                 let mut standing = Box::new(self.standing());
                 standing.neighbours = self.neighbours(now);
+                standing.is_set_back = self.is_set_back();
                 let standing = Answer::Standing(standing);
                 self.answers.push((Asker::Here(request), standing));
             }

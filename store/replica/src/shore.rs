@@ -255,6 +255,13 @@ impl Replica {
         shore.map_or_else(Vec::new, |shore| shore.neighbours(now))
     }
 
+    /// Whether the other islands know more of this one than it does itself, as far as was heard here.
+    #[must_use]
+    pub fn is_set_back(&self) -> bool {
+        let machine = self.shore.as_ref().and_then(|it| it.machine.as_ref());
+        machine.is_some_and(Exchange::is_set_back)
+    }
+
     /// Whether its keyspace is local-first: then its commands are to have their time.
     #[must_use]
     pub const fn is_island(&self) -> bool {
@@ -322,7 +329,7 @@ impl Replica {
         let machine = Exchange::new(shore.shores.config(term.value()), island);
         shore.machine = Some(machine.under(heir));
         shore.told.push_back(Told::Start);
-        let charter = charter.filter(|it| it.roster().is_some());
+        let charter = charter.filter(|it| *it != holm_local_first::Charter::default());
         let followed = charter.map(|it| Told::Applied(Applied::Followed(it)));
         shore.told.extend(followed);
     }

@@ -31,4 +31,6 @@ pub struct Standing {
     pub peers: Vec<PeerView>,
     /// The other islands of a local-first keyspace.
     pub neighbours: Vec<Neighbour>,
+    /// Whether those know more of this island than it does itself.
+    pub is_set_back: bool,
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -10,12 +11,15 @@ use crate::base64;
 use crate::http::{Connection, Lines};
 use crate::space::Space;
 
-/// A client of the gateway. It connects when it must and keeps the connection.
+/// A server closes a connection that is idle for ten seconds; one that was for this long is not used again.
+const KEPT_FOR: Duration = Duration::from_secs(5);
+
+/// A client of the gateway. It connects when it must and keeps the connection while it is used.
 #[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
     space: Option<Arc<Space>>,
-    connection: Option<Connection>,
+    connection: Option<(Connection, Instant)>,
     token: Option<String>,
 }
 
@@ -107,8 +111,10 @@ impl Gateway {
     ///
     /// No whole answer.
     pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
+        let kept = self.connection.take();
+        let kept = kept.filter(|(_, used)| used.elapsed() < KEPT_FOR);
+        let mut connection = match kept {
+            Some((connection, _)) => connection,
             None => self.open()?,
         };
         let token = self.token.clone();
@@ -117,7 +123,7 @@ impl Gateway {
             .map(|token| ("Authorization", token.as_str()))
             .collect();
         let reply = connection.ask(method, path, &headers, body)?;
-        self.connection = Some(connection);
+        self.connection = Some((connection, Instant::now()));
         let text = reply.text();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok(Answer {

@@ -274,12 +274,14 @@ fn a_copy_of_before_a_return_adds_nothing_twice() -> Result<()> {
         sites.ask(&["site", "stop", "c"])?;
     }
     sites.ask(&["site", "start", "c"])?;
-    until("c says what is wrong", || {
-        Ok(why_shut(&sites).is_ok_and(|why| why.contains("older copy")))
-    })?;
+    // It is let go in order before anybody knows: then it says so on its way out.
     until("nobody takes it for well", || {
         let plain = sites.run_at("a", &["keyspace", "members", "fleet", "remove", "c"])?;
         Ok(String::from_utf8_lossy(&plain.stderr).contains("remove c --lost"))
+    })?;
+    ensure!(has_standing(&sites, "c", "older copy")?, "it is told");
+    until("c says what is wrong", || {
+        Ok(why_shut(&sites).is_ok_and(|why| why.contains("older copy")))
     })?;
     let_go_and_back(&sites)?;
     a.put("n", "+100")?;

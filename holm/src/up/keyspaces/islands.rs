@@ -27,14 +27,18 @@ pub(super) fn set_door(services: &Services, entry: &Entry, node: NodeId) {
     };
     let name = &entry.name;
     let site = &services.handle().identity().site;
-    let leaving = islands.going(node.value()).map(|going| {
-        let why = if going.is_lost {
-            "was given up as lost by"
-        } else {
-            "leaves"
-        };
-        let text = format!("site {site} {why} keyspace {name}: ask another of its sites");
-        (Code::FailedPrecondition, text)
+    let refused = |text| (Code::FailedPrecondition, text);
+    let going = islands.going(node.value());
+    let is_lost = going.is_some_and(|it| it.is_lost);
+    let lost = is_lost.then(|| {
+        refused(format!(
+            "site {site} was given up as lost by keyspace {name}: ask another of its sites"
+        ))
+    });
+    let leaving = going.map(|_| {
+        refused(format!(
+            "site {site} leaves keyspace {name}: ask another of its sites"
+        ))
     });
     let joining = entry.joining.contains(&node.value()).then(|| {
         let text = format!(
@@ -48,20 +52,20 @@ pub(super) fn set_door(services: &Services, entry: &Entry, node: NodeId) {
              takes it in again, with what only it has (`--dry-run` tells what that is); `holm keyspace members {name} remove \
              {site}` lets it go for good"
         );
-        (Code::FailedPrecondition, text)
+        refused(text)
     });
-    let own = islands.slot(node.value());
     let island = services.handle().view().island.clone();
-    let stops = island.map(|it| it.stops).unwrap_or_default();
-    // Nothing of the table ended its slot, so the island did: others know more of it than it does.
-    let set_back = own.filter(|slot| stops.contains_key(slot)).map(|_| {
-        let text = format!(
+    let own = islands.slot(node.value());
+    let set_back = island
+        .and_then(|it| it.set_back)
+        .filter(|it| own == Some(*it));
+    let set_back = set_back.map(|_| {
+        refused(format!(
             "the data of site {site} is an older copy, or follows one: other sites have updates that it has not. It takes no \
              part in keyspace {name} any more: `holm keyspace members {name} remove {site} --lost`"
-        );
-        (Code::FailedPrecondition, text)
+        ))
     });
-    let why = left_out.or(leaving).or(set_back).or(joining);
+    let why = left_out.or(lost).or(set_back).or(leaving).or(joining);
     services.shut(why.as_ref().map(|(code, text)| (*code, text.as_str())));
 }
 
@@ -100,11 +104,9 @@ impl Hosting {
         }
         let own = islands.slot(self.node.value());
         if let Some(slot) = own
-            && island.stops.contains_key(&slot)
-            && !islands.going.contains_key(&slot.value())
+            && island.set_back == Some(slot)
             && !islands.is_set_back(self.node.value())
         {
-            // Nothing of the table asked for that: others know more of this site than itself.
             self.services.tell_set_back(entry.id, slot).await?;
         }
         if let Some(own) = own.filter(|own| *own != island.slot) {
@@ -118,11 +120,12 @@ impl Hosting {
                 continue;
             };
             let is_own = own == Some(slot);
-            if is_own == going.is_lost || going.told.contains_key(&self.node.value()) {
+            let has_told = going.told.contains_key(&self.node.value());
+            if is_own == going.is_lost || has_told || is_own && island.set_back == own {
                 continue;
             }
             if let Some(tip) = stopped(services, island, slot).await?
-                && (!is_own || is_elsewhere(services, entry, (island, slot)).await?)
+                && (!is_own || is_elsewhere(services, entry, island).await?)
             {
                 let from = (slot, self.node);
                 self.services.tell_island(entry.id, from, tip).await?;
@@ -244,22 +247,22 @@ async fn stopped(
 async fn is_elsewhere(
     services: &Services,
     entry: &Entry,
-    (island, slot): (&IslandView, Slot),
+    island: &IslandView,
 ) -> Result<bool, Status> {
-    let members = neighbours(services, entry).await?;
-    // Where others have more of it than itself, its data is an older copy: what it says does not count.
-    let is_set_back = members
-        .iter()
-        .any(|it| it.vector.seq(slot) > island.vector.seq(slot));
-    let has_all = members
-        .iter()
-        .any(|it| it.vector.is_at_least(&island.vector));
-    Ok(has_all && !is_set_back)
+    let standing = services.handle().standing().await?;
+    let mut members = standing.neighbours.iter();
+    let has_all = members.any(|it| stays(it, entry) && it.vector.is_at_least(&island.vector));
+    // The log may not have it yet that its data is an older copy: what it says does not count.
+    Ok(has_all && !standing.is_set_back)
+}
+
+fn stays(it: &Neighbour, entry: &Entry) -> bool {
+    entry.sites.contains(&it.node.value())
 }
 
 /// The other sites that serve the keyspace and stay.
 async fn neighbours(services: &Services, entry: &Entry) -> Result<Vec<Neighbour>, Status> {
     let mut all = services.handle().standing().await?.neighbours;
-    all.retain(|it| entry.sites.contains(&it.node.value()));
+    all.retain(|it| stays(it, entry));
     Ok(all)
 }

@@ -352,9 +352,9 @@ impl Register {
         if !self.is_active(own) {
             return calls;
         }
-        let has_stopped = berth.stops.contains_key(&own);
-        if has_stopped && !self.departures.going.contains_key(&own) {
-            // Nothing of the table asked for that: others know more of it than itself.
+        let is_lost = |it: &Slot| self.departures.going.get(it).is_some_and(|it| it.is_lost);
+        let is_set_back = berth.set_back == Some(own);
+        if is_set_back && !is_lost(&own) {
             self.said_set_back.insert(own);
         }
         if berth.slot != own {
@@ -380,14 +380,15 @@ impl Register {
             .map(|(slot, it)| (*slot, it.is_lost, it.told.contains_key(&own)))
             .collect();
         for (slot, is_lost, has_told) in going {
-            if (own == slot) == is_lost || has_told {
+            let is_own = own == slot;
+            if is_own == is_lost || has_told || is_own && is_set_back {
                 continue;
             }
             match berth.stops.get(&slot) {
                 None => calls.push(IsleCall::Stop(slot.value())),
-                Some(reach) if own != slot => self.tell(slot, own, *reach),
+                Some(reach) if !is_own => self.tell(slot, own, *reach),
                 Some(reach) => {
-                    let heirs = self.heirs(own, berth);
+                    let heirs = self.heirs(berth);
                     if !heirs.is_empty() {
                         self.heirs.insert(own, heirs);
                         self.tell(slot, own, *reach);
@@ -402,12 +403,11 @@ impl Register {
         calls
     }
 
-    /// Which other sites that stay have all that this one has; none while one knows more of it.
-    fn heirs(&self, own: Slot, berth: &Berth) -> BTreeSet<Slot> {
+    /// Which other sites that stay have all that this one has; none if it heard that one knows more of it.
+    fn heirs(&self, berth: &Berth) -> BTreeSet<Slot> {
         let staying: BTreeSet<Slot> = self.staying().collect();
         let others = berth.neighbours.iter().filter(|it| staying.contains(&it.0));
-        let is_set_back = |it: &(Slot, bool, Vector)| it.2.seq(own) > berth.vector.seq(own);
-        if others.clone().any(is_set_back) {
+        if berth.has_heard_so {
             return BTreeSet::new();
         }
         let have_all = others.filter(|it| it.2.is_at_least(&berth.vector));
@@ -444,18 +444,6 @@ impl Register {
     fn let_go_who_is_set_back(&mut self) {
         for slot in std::mem::take(&mut self.said_set_back) {
             self.lose(slot);
-        }
-        // Who leaves and has less of itself than others never says how far it is.
-        let set_back: Vec<Slot> = self.set_back.keys().copied().collect();
-        for slot in set_back {
-            if self
-                .departures
-                .going
-                .get(&slot)
-                .is_some_and(|it| !it.is_lost)
-            {
-                self.lose(slot);
-            }
         }
     }
 }
@@ -610,7 +598,7 @@ impl Run<'_> {
         } else if may_go && register.is_active(own) {
             if what == 0 {
                 register.lose(own);
-            } else if !register.set_back.contains_key(&own) {
+            } else {
                 register.joining.remove(&own);
                 register.departures.begin(own, false);
             }

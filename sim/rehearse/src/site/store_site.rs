@@ -243,6 +243,8 @@ impl StoreSite {
             epoch: island.epoch,
             vector: island.vector,
             stops: island.stops,
+            set_back: island.set_back,
+            has_heard_so: self.replica.is_set_back(),
             neighbours: neighbours
                 .map(|it| (it.slot, it.is_cut, it.vector))
                 .collect(),

@@ -270,6 +270,12 @@ impl Islands {
         slot.is_some_and(|slot| self.set_back.contains(slot))
     }
 
+    /// Whether a node's data is an older copy and nobody has given it up yet: so it waits for the operator.
+    #[must_use]
+    pub fn is_older_copy(&self, node: u64) -> bool {
+        self.is_set_back(node) && !self.going(node).is_some_and(|it| it.is_lost)
+    }
+
     /// A site shall go. One that is lost is not asked.
     pub fn begin_going(&mut self, node: u64, is_lost: bool) {
         if let Some(slot) = self.slots.get(&node) {

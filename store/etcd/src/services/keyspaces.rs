@@ -18,9 +18,9 @@ use super::{Services, island_sites};
 use crate::context::Context;
 use crate::holm::{
     KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
-    KeyspaceRemoveRequest, KeyspaceSite, KeyspaceStatus, KeyspaceView, SlotSeq,
+    KeyspaceRemoveRequest, KeyspaceStatus, KeyspaceView, SlotSeq,
 };
-use crate::keyspaces::{self, Entry, Islands, KEYSPACES_MAX, Place, Table};
+use crate::keyspaces::{self, Entry, KEYSPACES_MAX, Place, Table};
 use crate::members::Member;
 use crate::status::{Code, Status};
 
@@ -453,58 +453,6 @@ impl Services {
         let home = self.shared.neighbours.get().and_then(|it| it.home());
         home.ok_or_else(|| not_now("this node does not know keyspace default yet: try again"))
     }
-
-    fn shown(&self, name: &str, members: &[Member]) -> Result<KeyspaceView, Status> {
-        let table = self.keyspace_table()?;
-        let entry = table.find(name).ok_or_else(|| no_such(name))?;
-        Ok(self.view_of(entry, members))
-    }
-
-    fn view_of(&self, entry: &Entry, members: &[Member]) -> KeyspaceView {
-        let view = self.handle().view();
-        let site = |(node, standing): (&u64, &str)| {
-            let place = keyspaces::place(&view, entry.id, *node).unwrap_or_default();
-            KeyspaceSite {
-                name: name_of(members, *node),
-                node: *node,
-                standing: standing.to_owned(),
-                addresses: place.addresses,
-                error: place.error,
-                slot: entry.islands.as_ref().map_or(0, |it| slot(it, *node)),
-                site: site_of(members, *node),
-            }
-        };
-        let voting = entry.sites.iter().map(|it| (it, "member"));
-        let joining = entry.joining.iter().map(|it| (it, "joining"));
-        let leaving = entry.leaving.iter().map(|it| (it, "leaving"));
-        let mut sites: Vec<KeyspaceSite> = voting.chain(joining).chain(leaving).map(site).collect();
-        let is_ready = sites.iter().all(|it| !it.addresses.is_empty());
-        let away = entry.islands.iter().flat_map(|it| it.away.keys());
-        sites.extend(away.map(|it| KeyspaceSite {
-            // Nobody is to ask it.
-            addresses: Vec::new(),
-            ..site((it, "left out"))
-        }));
-        sites.sort_by(|one, two| (&one.site, &one.name).cmp(&(&two.site, &two.name)));
-        KeyspaceView {
-            id: entry.id,
-            name: entry.name.clone(),
-            guarantee: entry.guarantee.clone(),
-            state: if is_ready { "ready" } else { "opening" }.to_owned(),
-            sites,
-            merge: entry
-                .islands
-                .as_ref()
-                .map_or("", |it| it.merge.as_str())
-                .to_owned(),
-            here: self.handle().identity().node.value(),
-        }
-    }
-
-    fn default_view(&self, members: &[Member]) -> KeyspaceView {
-        let here = self.handle().identity().node.value();
-        default_view(members, here)
-    }
 }
 
 pub(super) fn seqs(vector: &Vector) -> Vec<SlotSeq> {
@@ -513,10 +461,6 @@ pub(super) fn seqs(vector: &Vector) -> Vec<SlotSeq> {
         seq,
     });
     all.collect()
-}
-
-fn slot(islands: &Islands, node: u64) -> u32 {
-    islands.slots.get(&node).copied().map_or(0, u32::from)
 }
 
 fn begin_joining(
@@ -762,33 +706,4 @@ fn check_unused(table: &Table, listen: &BTreeMap<u64, Vec<String>>) -> Result<()
         }
     }
     Ok(())
-}
-
-fn default_view(members: &[Member], here: u64) -> KeyspaceView {
-    let site = |member: &Member| KeyspaceSite {
-        name: member.name.clone(),
-        node: member.node.value(),
-        standing: if member.is_learner {
-            "joining"
-        } else {
-            "member"
-        }
-        .to_owned(),
-        addresses: member.client_urls.clone(),
-        error: String::new(),
-        slot: 0,
-        site: member.site.clone(),
-    };
-    let mut sites: Vec<KeyspaceSite> = members.iter().map(site).collect();
-    sites.sort_by(|one, two| one.name.cmp(&two.name));
-    let is_ready = sites.iter().all(|it| !it.addresses.is_empty());
-    KeyspaceView {
-        id: DEFAULT.value(),
-        name: "default".to_owned(),
-        guarantee: "linearizable".to_owned(),
-        state: if is_ready { "ready" } else { "opening" }.to_owned(),
-        sites,
-        merge: String::new(),
-        here,
-    }
 }

@@ -86,8 +86,10 @@ impl Work<'_> {
             let isle = self.isle();
             let own = isle.island.slot();
             let members = isle.charter.roster().map(|it| &it.members);
-            let heir = members.and_then(|it| it.heir(own));
-            self.stop(heir.unwrap_or(own));
+            let slot = members.and_then(|it| it.heir(own)).unwrap_or(own);
+            let through = isle.island.vector().seq(slot);
+            isle.charter.is_set_back(slot, through);
+            self.keep_charter();
         }
     }
 

@@ -17,6 +17,7 @@ impl Exchange {
         self.proposed = None;
         self.waiting.clear();
         self.stopped = charter.stops().keys().copied().collect();
+        self.is_told_set_back = charter.set_back().is_some();
         let Some(roster) = charter.roster() else {
             return;
         };

@@ -34,7 +34,7 @@ impl Exchange {
         let seq = vector.seq(own);
         // What it keeps back nobody has of this story.
         if seq > self.taken.told(own).map_or(0, |it| it.0) {
-            self.is_set_back(now, Dot { slot: own, seq }, effects);
+            self.heard_of_itself(now, Dot { slot: own, seq }, effects);
         }
         let tip = self.taken.tips().get(&from);
         // Without a hash nothing is said: so did releases that had none.
@@ -122,7 +122,7 @@ impl Exchange {
             let message = Message::Forked { dot };
             effects.push(Effect::Send { to, message });
         }
-        self.is_set_back(now, dot, effects);
+        self.heard_of_itself(now, dot, effects);
         let has_last = |peer: &super::Peer| peer.whole.contains(&dot.slot);
         if self.peers.get(&from).is_some_and(has_last) {
             // What it has is what counts.
@@ -131,7 +131,7 @@ impl Exchange {
     }
 
     /// Another has an update of this site that is not here, or another one in its place.
-    pub(super) fn is_set_back(&mut self, now: Time, dot: Dot, effects: &mut Effects<Effect>) {
+    pub(super) fn heard_of_itself(&mut self, now: Time, dot: Dot, effects: &mut Effects<Effect>) {
         if dot.slot == self.taken.slot() {
             self.stop_itself(now, Note::SetBack(dot), effects);
         }
@@ -146,11 +146,9 @@ impl Exchange {
             return;
         }
         self.set_back = Some(now);
-        let is_ended = match &self.heir {
-            Some(heir) => self.stopped.contains(heir),
-            None => self.taken.is_ended(),
-        };
-        if is_ended {
+        // Of one that is on its way out in order it is said all the same: how far it is does not count.
+        let slot = self.heir.unwrap_or_else(|| self.taken.slot());
+        if self.is_told_set_back || self.closed.contains_key(&slot) {
             return;
         }
         effects.push(Effect::Note(why));
