@@ -166,7 +166,11 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
         }
         Command::Link(link) => sites::link(link),
         Command::Site(site) => sites::site(site),
-        Command::Bench(bench) => bench::run(bench).and_then(|text| say(&text)),
+        Command::Bench(bench) => bench::run(bench).and_then(|said| {
+            let found = say(&said.text)?;
+            said.failure
+                .map_or(Ok(found), |it| Err(anyhow::anyhow!(it)))
+        }),
         Command::Cache(options) => cache::run(options).map(|()| Found::Yes),
         Command::Rehearse(asked) => return rehearse::command(asked),
         Command::Stream(asked) => return stream::command(asked),

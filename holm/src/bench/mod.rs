@@ -24,6 +24,7 @@ mod tally;
 mod timetable;
 mod watch;
 
+use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,41 +40,53 @@ use observe::{ProcessSample, SyncSample};
 pub(crate) use options::Bench;
 use options::{KvOptions, Workload};
 use report::Report;
+use serde::Serialize;
 use session::Route;
 use tally::{Clock, Tally, in_nanos};
 
 use crate::progress::Progress;
 
+/// What a benchmark has to say.
+pub(crate) struct Said {
+    pub(crate) text: String,
+    /// Why its figures are of nothing.
+    pub(crate) failure: Option<String>,
+}
+
+impl Said {
+    fn of(figures: &(impl Serialize + Display), is_json: bool) -> anyhow::Result<Self> {
+        let text = if is_json {
+            serde_json::to_string(figures)?
+        } else {
+            figures.to_string()
+        };
+        let failure = None;
+        Ok(Self { text, failure })
+    }
+}
+
 /// Runs one benchmark and returns what it has to say.
-pub(crate) fn run(bench: &Bench) -> anyhow::Result<String> {
+pub(crate) fn run(bench: &Bench) -> anyhow::Result<Said> {
     match bench {
-        Bench::Calibrate(options) => calibrate::run(options).context("calibrate"),
-        Bench::Floor(options) => {
-            let floor = floor::run(options)?;
-            if options.json {
-                Ok(serde_json::to_string(&floor)?)
-            } else {
-                Ok(floor.to_string())
-            }
+        Bench::Calibrate(options) => {
+            let text = calibrate::run(options).context("calibrate")?;
+            let failure = None;
+            Ok(Said { text, failure })
         }
+        Bench::Floor(options) => Said::of(&floor::run(options)?, options.json),
         Bench::Ready(options) => {
             let ready = ready::run(options)
                 .with_context(|| format!("wait for the server at {}", options.endpoint))?;
-            if options.json {
-                Ok(serde_json::to_string(&ready)?)
-            } else {
-                Ok(ready.to_string())
-            }
+            Said::of(&ready, options.json)
         }
         Bench::Kv(options) => {
-            let report = kv(options).with_context(|| {
-                format!("benchmark the server at {}", options.endpoint.join(","))
-            })?;
-            if options.json {
-                Ok(serde_json::to_string(&report)?)
-            } else {
-                Ok(report.to_string())
-            }
+            let endpoints = options.endpoint.join(",");
+            let report =
+                kv(options).with_context(|| format!("benchmark the server at {endpoints}"))?;
+            let failure = report.failure();
+            let failure = failure.map(|it| format!("benchmark the server at {endpoints}: {it}"));
+            let said = Said::of(&report, options.json)?;
+            Ok(Said { failure, ..said })
         }
     }
 }

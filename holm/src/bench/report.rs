@@ -201,6 +201,18 @@ impl Report {
         writeln!(out, ", {:.1} s", self.seconds)
     }
 
+    /// Why there is nothing to measure, if no request succeeded.
+    pub(crate) fn failure(&self) -> Option<String> {
+        let first = self.first_failure.as_deref()?;
+        let is_vain = self.operations == 0 && self.failed > 0;
+        is_vain.then(|| {
+            format!(
+                "each of {} requests failed: {first}",
+                quantity::count(self.failed)
+            )
+        })
+    }
+
     fn write_failures(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.failed > 0 {
             let first = self.first_failure.as_deref().unwrap_or_default();

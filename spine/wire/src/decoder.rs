@@ -1,8 +1,12 @@
 //! Cuts a stream into frames, as it arrives.
 
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::frame::{BODY_MAX, Frame, HEADER, Header, seal};
+
+/// Bodies up to here are copied out of what was read. A slice of it would hold all of its memory, for as long as
+/// somebody keeps the body, and the next read would need other memory.
+const COPIED_MAX: usize = 64 << 10;
 
 /// Why a stream cannot be read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +69,8 @@ impl Decoder {
     /// Takes the next frame out of `input`, which holds what was read and not used yet; `None`
     /// if more must be read first.
     ///
-    /// The body is a slice of `input`'s memory, not a copy.
+    /// A body of up to 64 KiB is a copy that holds no more memory than it needs, so that what was read can be read into
+    /// again; a longer one is a slice of `input`'s memory.
     ///
     /// # Errors
     ///
@@ -85,14 +90,20 @@ impl Decoder {
                         let (length, max) = (header.length, self.body_max);
                         return self.refuse(WireError::TooLong { length, max });
                     }
-                    drop(input.split_to(HEADER));
+                    input.advance(HEADER);
                     self.state = State::Body { head, header };
                 }
                 State::Body { head, header } => {
                     if input.len() < header.length {
                         return Ok(None);
                     }
-                    let body = input.split_to(header.length).freeze();
+                    let body = if header.length <= COPIED_MAX {
+                        let body = Bytes::copy_from_slice(&input[..header.length]);
+                        input.advance(header.length);
+                        body
+                    } else {
+                        input.split_to(header.length).freeze()
+                    };
                     let Header {
                         length: _,
                         kind,

@@ -104,3 +104,22 @@ fn a_body_at_the_limit_passes_and_a_small_limit_holds() {
         })
     );
 }
+
+/// Whoever keeps a short body, as a log does with a lone entry, would otherwise keep a whole read with it.
+#[test]
+fn bodies_that_are_kept_hold_no_memory_that_was_read_into() {
+    const READ: usize = 64 << 10;
+    let (mut decoder, mut input) = (Decoder::new(), BytesMut::with_capacity(READ));
+    let read_into = input.as_ptr();
+    let mut kept = Vec::new();
+    for length in [0, 300, 4_000, READ - 100, 300] {
+        input.reserve(READ);
+        assert_eq!(input.as_ptr(), read_into, "{length} bytes are kept");
+        input.extend_from_slice(&encoded(&[frame(1, vec![7; length])]));
+        let found = decoder.next(&mut input).expect("it is well formed");
+        kept.push(found.expect("it is whole").body);
+        assert!(input.is_empty());
+    }
+    let lengths: Vec<usize> = kept.iter().map(Bytes::len).collect();
+    assert_eq!(lengths, [0, 300, 4_000, READ - 100, 300]);
+}

@@ -19,7 +19,7 @@ pub(crate) const SPARE: &str = "spare";
 /// As [`SPARE`], kept for the cleaner, which is what makes room.
 pub(crate) const CLEAN_SPARE: &str = "spare.clean";
 
-const WRITE_MAX: usize = 1 << 20;
+const WRITE_MAX: usize = 256 << 10;
 
 /// The handles that frames are written through. One flush at a time holds it.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Writer {
     pub(crate) segment_bytes: u64,
     /// Whether the spare files are known to be there.
     pub(crate) spares: bool,
+    /// What is put together before it is written: the same memory each time, unless one frame is long.
+    pub(crate) buffer: Vec<u8>,
 }
 
 /// Frames to write.
@@ -147,7 +149,7 @@ impl Writer {
     /// Writes neighbouring frames of the segment that was entered.
     fn append(&mut self, frames: &[Frame]) -> Result<(), DiskError> {
         let (_, disk) = self.file.as_mut().expect("a segment was entered");
-        let mut buffer = Vec::new();
+        let mut buffer = std::mem::take(&mut self.buffer);
         let mut start = frames[0].at;
         for frame in frames {
             buffer.extend_from_slice(&frame.head);
@@ -167,6 +169,10 @@ impl Writer {
         }
         if !buffer.is_empty() {
             disk.write(ByteCount::new(start), &buffer)?;
+            buffer.clear();
+        }
+        if buffer.capacity() <= 2 * WRITE_MAX {
+            self.buffer = buffer;
         }
         let last = &frames[frames.len() - 1];
         last.segment.set_written(last.position.end);

@@ -540,6 +540,7 @@ fn finish(
         file,
         segment_bytes: config.segment_bytes.value(),
         spares: false,
+        buffer: Vec::new(),
     };
     let pending = Arc::clone(&state.root.pending);
     let mut store = Store {

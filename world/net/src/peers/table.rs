@@ -167,7 +167,7 @@ impl Table {
         let at = Instant::now();
         let mut refusals = self.lock();
         if !is_said(&refusals, (address, &reason), at) {
-            tracing::info!(%address, %reason, "link refused");
+            tracing::warn!(%address, %reason, "link refused");
         }
         if refusals.len() == REFUSALS_MAX {
             refusals.pop_front();
