@@ -224,8 +224,8 @@ async fn change(
     let path = "/holm.v1.Node/KeyspaceMember";
     let _begun: KeyspaceView = client.call(path, &request).await?;
     let of_copy = |view: &KeyspaceView| {
-        let mut found = view.sites.iter().filter(of_it);
-        !is_lost && found.any(|it| it.standing == OLDER_COPY)
+        let mut found = view.sites.iter().filter(|it| site_name(it) == site);
+        is_leaving && !is_lost && found.any(|it| it.standing == OLDER_COPY)
     };
     let is_done = |view: &KeyspaceView| {
         let mut found = view.sites.iter().filter(of_it).peekable();
@@ -418,7 +418,7 @@ fn text(view: &KeyspaceView) -> String {
     });
     for site in &view.sites {
         let place = match (site.addresses.as_slice(), site.error.as_str()) {
-            _ if ["left out", OLDER_COPY].contains(&site.standing.as_str()) => {
+            (_, "") if ["left out", OLDER_COPY].contains(&site.standing.as_str()) => {
                 "refuses clients".to_owned()
             }
             ([], "") => "not open yet".to_owned(),

@@ -346,10 +346,12 @@ pub(crate) struct Berth {
     pub(crate) stops: BTreeMap<Slot, Reach>,
     /// Of which slot of its own others know more than itself, as its log has it.
     pub(crate) set_back: Option<Slot>,
-    /// Whether it has heard that.
-    pub(crate) has_heard_so: bool,
+    /// Whether it has heard, or its log has it, that others know more of it than itself.
+    pub(crate) is_set_back: bool,
     /// The others: whether each is cut off, and how far it said it is.
     pub(crate) neighbours: Vec<(Slot, bool, Vector)>,
+    /// How far others said that they are, once that was held against what it has.
+    pub(crate) judged: Vec<(Slot, Vector)>,
 }
 
 /// What an island shows of all keys at a revision, and which concurrent writes it names.

@@ -152,6 +152,12 @@ impl Writer {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut start = frames[0].at;
         for frame in frames {
+            let length = usize::try_from(frame.position.end - frame.at).unwrap_or(usize::MAX);
+            if !buffer.is_empty() && length > WRITE_MAX - buffer.len().min(WRITE_MAX) {
+                disk.write(ByteCount::new(start), &buffer)?;
+                start = frame.at;
+                buffer.clear();
+            }
             buffer.extend_from_slice(&frame.head);
             for piece in &frame.pieces {
                 buffer.extend_from_slice(piece);
@@ -161,11 +167,6 @@ impl Writer {
                 frame.position.end - start,
                 "frames lie side by side, {FRAME_HEAD} bytes of header before each"
             );
-            if buffer.len() >= WRITE_MAX {
-                disk.write(ByteCount::new(start), &buffer)?;
-                start = frame.position.end;
-                buffer.clear();
-            }
         }
         if !buffer.is_empty() {
             disk.write(ByteCount::new(start), &buffer)?;

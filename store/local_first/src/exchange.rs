@@ -407,11 +407,18 @@ impl Exchange {
         Some((&peer.vector, peer.heard))
     }
 
-    /// Whether others know more of this site than it does, as far as was heard: what it says of itself is not what
-    /// counts.
+    /// Whether others know more of this site than it does, as far as was heard or its log has it: what it says of itself
+    /// is not what counts.
     #[must_use]
     pub const fn is_set_back(&self) -> bool {
-        self.set_back.is_some()
+        self.set_back.is_some() || self.is_told_set_back
+    }
+
+    /// How far another said that it is, once that was held against what this site has.
+    #[must_use]
+    pub fn judged(&self, slot: Slot) -> Option<&Vector> {
+        let peer = self.peers.get(&slot)?;
+        peer.said.map(|_| &peer.vector)
     }
 
     /// What every site has: updates up to here need not be kept for any of them. Who was never

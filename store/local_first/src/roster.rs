@@ -149,7 +149,7 @@ impl Charter {
 
     /// Others know more than this site does of a slot of its own, of which it has so much: that is stopped. Of one that
     /// does not go on, the table has said it already.
-    pub fn is_set_back(&mut self, slot: Slot, through: u64) {
+    pub fn set_back_at(&mut self, slot: Slot, through: u64) {
         self.stop(slot, through);
         if self.stops.contains_key(&slot) {
             self.set_back = Some(slot);

@@ -186,7 +186,7 @@ fn a_copy_of_before_a_return_asks_nobody_and_stops_itself() {
     assert_eq!(site.asks(1, &whole), None);
     // The next leader finds that in the log.
     let mut charter = charter();
-    charter.is_set_back(slot, 0);
+    charter.set_back_at(slot, 0);
     let mut site = Site::of(island(3, &[(1, 5), (3, 4)]), charter);
     let effects = site.hears(2, &[(1, 5), (3, 1), (4, 1), (6, 2)]);
     assert!(!effects.contains(&stop), "it is stopped");

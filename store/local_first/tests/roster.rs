@@ -60,9 +60,9 @@ fn a_charter_comes_back_as_it_was_and_only_newer_tables_count() {
     for length in 0..whole.len() {
         assert!(Charter::decode(whole.slice(..length)).is_err(), "{length}");
     }
-    charter.is_set_back(slot(2), 3);
+    charter.set_back_at(slot(2), 3);
     assert_eq!(charter.set_back(), None, "of 2 the table says it");
-    charter.is_set_back(slot(4), 3);
+    charter.set_back_at(slot(4), 3);
     assert_eq!(charter.set_back(), Some(slot(4)));
     assert_eq!(charter.limits()[&slot(4)], 3);
     assert_eq!(Charter::decode(charter.encode()), Ok(charter.clone()));

@@ -113,7 +113,7 @@ fn version_1_stays_as_it_is() {
 #[test]
 fn version_2_of_a_charter_stays_as_it_is() {
     let mut charter = charter();
-    charter.is_set_back(slot(4), 9);
+    charter.set_back_at(slot(4), 9);
     let kept = include_str!("compat/charter2.hex");
     assert_eq!(hex(&charter.encode()), kept.trim());
     assert_eq!(Charter::decode(bytes(kept)), Ok(charter));

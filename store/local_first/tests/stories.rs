@@ -159,11 +159,16 @@ fn a_copy_on_its_way_out_says_that_it_is_one() {
         };
         assert!(stops(&copy.told(2, heard.clone())));
         assert!(copy.exchange.is_set_back(), "before its log has it");
-        charter.is_set_back(slot(1), number);
-        copy.step(Input::Applied(Applied::Followed(charter)));
+        charter.set_back_at(slot(1), number);
+        copy.step(Input::Applied(Applied::Followed(charter.clone())));
         copy.now = copy.now + Duration::from_secs(5);
         assert!(!stops(&copy.told(2, heard)), "its log has it");
         assert!(copy.exchange.is_set_back());
+        // Another node leads the site, and has heard nobody.
+        let mut next = Site::of(1, 2, copy.island.clone());
+        assert_eq!(next.exchange.judged(slot(2)), None);
+        next.step(Input::Applied(Applied::Followed(charter)));
+        assert!(next.exchange.is_set_back());
     }
 }
 

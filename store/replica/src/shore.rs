@@ -103,6 +103,8 @@ pub struct Neighbour {
     pub silent_for: Option<Duration>,
     /// Whether that is too long ago.
     pub is_cut: bool,
+    /// How far it said that it is, where that was held against what this site has: at the node that leads it.
+    pub judged: Option<Vector>,
 }
 
 /// What a site last said.
@@ -233,6 +235,11 @@ impl Shore {
                 vector: heard.map(|it| it.vector.clone()).unwrap_or_default(),
                 silent_for: heard.map(|it| now.since(it.at)),
                 is_cut: heard.is_none_or(|it| now >= it.at + self.shores.silence),
+                judged: self
+                    .machine
+                    .as_ref()
+                    .and_then(|it| it.judged(slot))
+                    .cloned(),
             })
         });
         all.collect()

@@ -394,16 +394,24 @@ impl Plan {
         let mut child = spawn(&words, folder)?;
         let deadline = Instant::now() + PATIENCE;
         let made = sites.join(NAMES[count - 1]).join("holm.log");
-        while !made.is_file() && child.try_wait()?.is_none() && Instant::now() < deadline {
+        while !made.is_file() && Instant::now() < deadline {
+            let ended = child.try_wait()?;
+            ensure!(
+                ended.is_none(),
+                "the sites that were made ended by themselves: {ended:?}"
+            );
             sleep(Duration::from_millis(20));
         }
         // One that is killed leaves sites that take their ports a moment later, before they see that nobody runs them.
-        let ask = Command::new("kill").arg(child.id().to_string()).status();
-        ensure!(
-            ask.context("end the sites that were made")?.success(),
-            "they ended by themselves"
-        );
-        child.wait().context("wait for them")?;
+        output(Command::new("kill").arg(child.id().to_string()))?;
+        while child.try_wait()?.is_none() {
+            if Instant::now() >= deadline {
+                child.kill().context("kill the sites that were made")?;
+                child.wait().context("wait for them")?;
+                bail!("the sites that were made did not end within {PATIENCE:?}");
+            }
+            sleep(Duration::from_millis(20));
+        }
         let path = sites.join("sites.json");
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let plan: Value = serde_json::from_str(&text)?;

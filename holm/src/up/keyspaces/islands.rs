@@ -55,11 +55,8 @@ pub(super) fn set_door(services: &Services, entry: &Entry, node: NodeId) {
         refused(text)
     });
     let island = services.handle().view().island.clone();
-    let own = islands.slot(node.value());
-    let set_back = island
-        .and_then(|it| it.set_back)
-        .filter(|it| own == Some(*it));
-    let set_back = set_back.map(|_| {
+    let says_so = island.is_some_and(|it| is_set_back(&it, islands, node));
+    let set_back = (says_so || islands.is_set_back(node.value())).then(|| {
         refused(format!(
             "the data of site {site} is an older copy, or follows one: other sites have updates that it has not. It takes no \
              part in keyspace {name} any more: `holm keyspace members {name} remove {site} --lost`"
@@ -104,7 +101,7 @@ impl Hosting {
         }
         let own = islands.slot(self.node.value());
         if let Some(slot) = own
-            && island.set_back == Some(slot)
+            && is_set_back(island, islands, self.node)
             && !islands.is_set_back(self.node.value())
         {
             self.services.tell_set_back(entry.id, slot).await?;
@@ -121,7 +118,8 @@ impl Hosting {
             };
             let is_own = own == Some(slot);
             let has_told = going.told.contains_key(&self.node.value());
-            if is_own == going.is_lost || has_told || is_own && island.set_back == own {
+            let is_older_copy = is_own && is_set_back(island, islands, self.node);
+            if is_own == going.is_lost || has_told || is_older_copy {
                 continue;
             }
             if let Some(tip) = stopped(services, island, slot).await?
@@ -251,9 +249,21 @@ async fn is_elsewhere(
 ) -> Result<bool, Status> {
     let standing = services.handle().standing().await?;
     let mut members = standing.neighbours.iter();
-    let has_all = members.any(|it| stays(it, entry) && it.vector.is_at_least(&island.vector));
+    let has_all = members.any(|it| {
+        let judged = it.judged.as_ref().filter(|_| stays(it, entry));
+        judged.is_some_and(|it| it.is_at_least(&island.vector))
+    });
     // The log may not have it yet that its data is an older copy: what it says does not count.
     Ok(has_all && !standing.is_set_back)
+}
+
+/// Whether the island's log has it that this site's data are an older copy. Releases that did not write that down
+/// stopped its slot, which nobody had asked for.
+fn is_set_back(island: &IslandView, islands: &Islands, node: NodeId) -> bool {
+    islands.slot(node.value()).is_some_and(|own| {
+        let is_asked = islands.going.contains_key(&own.value());
+        island.set_back == Some(own) || !is_asked && island.stops.contains_key(&own)
+    })
 }
 
 fn stays(it: &Neighbour, entry: &Entry) -> bool {

@@ -403,14 +403,14 @@ impl Register {
         calls
     }
 
-    /// Which other sites that stay have all that this one has; none if it heard that one knows more of it.
+    /// Which other sites that stay have all that this one has; none if one knows more of it.
     fn heirs(&self, berth: &Berth) -> BTreeSet<Slot> {
-        let staying: BTreeSet<Slot> = self.staying().collect();
-        let others = berth.neighbours.iter().filter(|it| staying.contains(&it.0));
-        if berth.has_heard_so {
+        if berth.is_set_back {
             return BTreeSet::new();
         }
-        let have_all = others.filter(|it| it.2.is_at_least(&berth.vector));
+        let staying: BTreeSet<Slot> = self.staying().collect();
+        let others = berth.judged.iter().filter(|it| staying.contains(&it.0));
+        let have_all = others.filter(|it| it.1.is_at_least(&berth.vector));
         have_all.map(|it| it.0).collect()
     }
 

@@ -237,15 +237,19 @@ impl StoreSite {
 
     pub(super) fn berth(&self) -> Option<Berth> {
         let island = self.replica.keyspace().reader().view().island.clone()?;
-        let neighbours = self.replica.neighbours(self.now).into_iter();
+        let others = self.replica.neighbours(self.now);
+        let judged = others.iter();
+        let judged = judged.filter_map(|it| Some((it.slot, it.judged.clone()?)));
         Some(Berth {
             slot: island.slot,
             epoch: island.epoch,
             vector: island.vector,
             stops: island.stops,
             set_back: island.set_back,
-            has_heard_so: self.replica.is_set_back(),
-            neighbours: neighbours
+            is_set_back: self.replica.is_set_back(),
+            judged: judged.collect(),
+            neighbours: others
+                .into_iter()
                 .map(|it| (it.slot, it.is_cut, it.vector))
                 .collect(),
         })

@@ -303,7 +303,8 @@ impl Islands {
         let Some(going) = self.going.get(&number) else {
             return Ok(Vec::new());
         };
-        if going.is_lost == is_own {
+        // Of one whose data is an older copy its word does not count.
+        if going.is_lost == is_own || is_own && self.set_back.contains(&number) {
             return Ok(Vec::new());
         }
         let mut departures = self.departures()?;
@@ -492,6 +493,21 @@ mod tests {
             serde_json::from_str::<Islands>(&text).expect("its own"),
             islands
         );
+    }
+
+    #[test]
+    fn the_word_of_an_older_copy_does_not_count() {
+        let mut islands = three();
+        islands.begin_going(30, false);
+        islands.set_back.insert(3);
+        assert!(islands.is_older_copy(30));
+        let said = (5, Chain([4; 32]));
+        assert_eq!(islands.tell(slot(3), 30, said), Ok(vec![]));
+        assert_eq!(islands.slot(30), Some(slot(3)), "it waits for --lost");
+        islands.begin_going(30, true);
+        assert!(!islands.is_older_copy(30), "nobody waits for it");
+        assert_eq!(islands.tell(slot(3), 10, said), Ok(vec![]));
+        assert_eq!(islands.tell(slot(3), 20, said), Ok(vec![30]));
     }
 
     #[test]

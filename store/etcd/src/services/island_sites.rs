@@ -243,6 +243,23 @@ pub(super) fn forget(entry: &mut Keyspace, nodes: &[u64]) -> bool {
     is_any
 }
 
+/// That a site which is let go in order can say how far it is.
+pub(super) fn check_word(
+    entry: &Keyspace,
+    nodes: &[u64],
+    request: &KeyspaceMemberRequest,
+) -> Result<(), Status> {
+    let (site, name) = (&request.site, &request.name);
+    let of_copy = |it: &Islands| nodes.iter().any(|node| it.is_older_copy(*node));
+    if !request.is_lost && entry.islands.as_ref().is_some_and(of_copy) {
+        return Err(not_now(format!(
+            "the data of site {site} is an older copy, so it cannot say which of its writes count: \
+             `holm keyspace members {name} remove {site} --lost`"
+        )));
+    }
+    Ok(())
+}
+
 /// Lets a site go: itself says how far it is, unless it is lost.
 ///
 /// # Errors
@@ -253,14 +270,8 @@ pub(super) fn leave(
     nodes: &[u64],
     request: &KeyspaceMemberRequest,
 ) -> Result<(), Status> {
-    let (site, name, is_lost) = (&request.site, &request.name, request.is_lost);
-    let is_set_back = nodes.iter().any(|it| islands(entry).is_set_back(*it));
-    if is_set_back && !is_lost {
-        return Err(not_now(format!(
-            "the data of site {site} is an older copy, so it cannot say which of its writes count: \
-             `holm keyspace members {name} remove {site} --lost`"
-        )));
-    }
+    check_word(entry, nodes, request)?;
+    let is_lost = request.is_lost;
     entry.sites.retain(|it| !nodes.contains(it));
     entry.joining.retain(|it| !nodes.contains(it));
     for node in nodes {

@@ -531,7 +531,7 @@ fn begin_leaving(
         )));
     }
     if nodes.iter().all(|it| entry.leaving.contains(it)) && !request.is_lost {
-        return Ok(());
+        return island_sites::check_word(entry, nodes, request);
     }
     if island_sites::forget(entry, nodes) {
         return Ok(());

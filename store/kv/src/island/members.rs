@@ -88,7 +88,7 @@ impl Work<'_> {
             let members = isle.charter.roster().map(|it| &it.members);
             let slot = members.and_then(|it| it.heir(own)).unwrap_or(own);
             let through = isle.island.vector().seq(slot);
-            isle.charter.is_set_back(slot, through);
+            isle.charter.set_back_at(slot, through);
             self.keep_charter();
         }
     }

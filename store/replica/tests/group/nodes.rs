@@ -623,5 +623,12 @@ fn other_nodes_of_a_site_are_followed_by_the_table() {
         let neighbours = core::mem::take(&mut world.neighbours);
         let nodes: Vec<u64> = neighbours.iter().map(|it| it.node.value()).collect();
         assert!(matches!(nodes[..], [1 | 2, 9]), "{nodes:?} at {at}");
+        let leads = world.leader(EACH) == Some(at);
+        assert_eq!(
+            neighbours[0].judged.is_some(),
+            leads,
+            "who follows judges nothing"
+        );
+        assert_eq!(neighbours[1].judged, None, "9 never spoke");
     }
 }

@@ -137,6 +137,10 @@ async fn read(
     let mut is_bound = false;
     loop {
         input.reserve(READ);
+        // A long body made it long, and is gone.
+        if input.is_empty() && input.capacity() > 4 * READ {
+            input = BytesMut::with_capacity(READ);
+        }
         if reader.read_buf(&mut input).await? == 0 {
             if let Err(error) = decoder.end(&input) {
                 connection.step(shared, Input::Damage(error));
