@@ -38,8 +38,9 @@ pub(super) async fn hand_lead_on(handle: &Handle, cluster: Option<&Cluster>, lin
     if !leads() {
         return;
     }
+    // That it does not lead any more may be known here before the answer that says who does.
     let is_over = async {
-        while leads() && !links.reached().is_empty() {
+        while !links.reached().is_empty() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
