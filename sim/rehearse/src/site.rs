@@ -24,6 +24,7 @@ use holm_base::{NodeId, Op, RequestId, Term, Time, WriteId};
 use holm_local_first::{Reach, Slot, Type, Vector};
 use holm_machine::{Class, Driven, Effects, Label, Machine, Observe, Order, Turn};
 use holm_raft::{self as raft, Configuration, Operation, Outcome, ReadMode, Refused, RoleName};
+use holm_replica::Neighbour;
 use holm_virtual::{Node, WallTime, Want};
 
 use crate::calls::{Call, Change, Key, Reply, State};
@@ -348,10 +349,8 @@ pub(crate) struct Berth {
     pub(crate) set_back: Option<Slot>,
     /// Whether it has heard, or its log has it, that others know more of it than itself.
     pub(crate) is_set_back: bool,
-    /// The others: whether each is cut off, and how far it said it is.
-    pub(crate) neighbours: Vec<(Slot, bool, Vector)>,
-    /// How far others said that they are, once that was held against what it has.
-    pub(crate) judged: Vec<(Slot, Vector)>,
+    /// The others.
+    pub(crate) neighbours: Vec<Neighbour>,
 }
 
 /// What an island shows of all keys at a revision, and which concurrent writes it names.

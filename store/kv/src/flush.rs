@@ -19,6 +19,7 @@ pub(crate) const SPARE: &str = "spare";
 /// As [`SPARE`], kept for the cleaner, which is what makes room.
 pub(crate) const CLEAN_SPARE: &str = "spare.clean";
 
+/// Bytes of frames in one write, unless one frame is longer.
 const WRITE_MAX: usize = 256 << 10;
 
 /// The handles that frames are written through. One flush at a time holds it.
@@ -152,8 +153,7 @@ impl Writer {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut start = frames[0].at;
         for frame in frames {
-            let length = usize::try_from(frame.position.end - frame.at).unwrap_or(usize::MAX);
-            if !buffer.is_empty() && length > WRITE_MAX - buffer.len().min(WRITE_MAX) {
+            if !buffer.is_empty() && frame.position.end - start > count(WRITE_MAX) {
                 disk.write(ByteCount::new(start), &buffer)?;
                 start = frame.at;
                 buffer.clear();

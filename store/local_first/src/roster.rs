@@ -216,17 +216,10 @@ impl Charter {
             let (slot, through) = (reader.slot()?, reader.varint(what)?);
             push_in_order(&mut stops, (slot, through), what)?;
         }
-        let set_back = if is_set_back {
-            let slot = reader.slot()?;
-            let is_stopped = stops.contains_key(&slot);
-            Some(
-                is_stopped
-                    .then_some(slot)
-                    .ok_or(DecodeError::Wrong { what })?,
-            )
-        } else {
-            None
-        };
+        let set_back = is_set_back.then(|| reader.slot()).transpose()?;
+        if set_back.is_some_and(|slot| !stops.contains_key(&slot)) {
+            return Err(DecodeError::Wrong { what });
+        }
         reader.end(what)?;
         Ok(Self {
             roster,

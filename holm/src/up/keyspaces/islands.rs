@@ -100,8 +100,9 @@ impl Hosting {
             services.log_island(Proposal::Follow(roster)).await?;
         }
         let own = islands.slot(self.node.value());
+        let is_older_copy = is_set_back(island, islands, self.node);
         if let Some(slot) = own
-            && is_set_back(island, islands, self.node)
+            && is_older_copy
             && !islands.is_set_back(self.node.value())
         {
             self.services.tell_set_back(entry.id, slot).await?;
@@ -118,8 +119,7 @@ impl Hosting {
             };
             let is_own = own == Some(slot);
             let has_told = going.told.contains_key(&self.node.value());
-            let is_older_copy = is_own && is_set_back(island, islands, self.node);
-            if is_own == going.is_lost || has_told || is_older_copy {
+            if is_own == going.is_lost || has_told || is_own && is_older_copy {
                 continue;
             }
             if let Some(tip) = stopped(services, island, slot).await?

@@ -409,23 +409,25 @@ impl Register {
             return BTreeSet::new();
         }
         let staying: BTreeSet<Slot> = self.staying().collect();
-        let others = berth.judged.iter().filter(|it| staying.contains(&it.0));
-        let have_all = others.filter(|it| it.1.is_at_least(&berth.vector));
-        have_all.map(|it| it.0).collect()
+        let has_all = |it: &Vector| it.is_at_least(&berth.vector);
+        let have_all = berth.neighbours.iter();
+        let have_all = have_all.filter(|it| it.judged.as_ref().is_some_and(has_all));
+        let have_all = have_all.map(|it| it.slot);
+        have_all.filter(|it| staying.contains(it)).collect()
     }
 
     /// Whether a site that was taken in has what another had when it was first heard.
     fn has_received(&mut self, own: Slot, berth: &Berth) -> bool {
         let staying: BTreeSet<Slot> = self.staying().collect();
-        let mut others = berth.neighbours.iter().filter(|it| staying.contains(&it.0));
+        let others = berth.neighbours.iter();
+        let mut others = others.filter(|it| staying.contains(&it.slot));
         if let Some(wanted) = self.receiving.get(&own) {
-            let there = others.map(|it| (it.0, &it.2));
+            let there = others.map(|it| (it.slot, &it.vector));
             let due = still_due(&self.departures.members, wanted, there);
             return berth.vector.is_at_least(&due);
         }
-        let first = others.find(|it| !it.1);
-        if let Some((_, _, vector)) = first {
-            self.receiving.insert(own, vector.clone());
+        if let Some(first) = others.find(|it| !it.is_cut) {
+            self.receiving.insert(own, first.vector.clone());
         }
         false
     }

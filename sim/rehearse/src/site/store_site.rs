@@ -237,9 +237,6 @@ impl StoreSite {
 
     pub(super) fn berth(&self) -> Option<Berth> {
         let island = self.replica.keyspace().reader().view().island.clone()?;
-        let others = self.replica.neighbours(self.now);
-        let judged = others.iter();
-        let judged = judged.filter_map(|it| Some((it.slot, it.judged.clone()?)));
         Some(Berth {
             slot: island.slot,
             epoch: island.epoch,
@@ -247,11 +244,7 @@ impl StoreSite {
             stops: island.stops,
             set_back: island.set_back,
             is_set_back: self.replica.is_set_back(),
-            judged: judged.collect(),
-            neighbours: others
-                .into_iter()
-                .map(|it| (it.slot, it.is_cut, it.vector))
-                .collect(),
+            neighbours: self.replica.neighbours(self.now),
         })
     }
 
