@@ -27,6 +27,15 @@ The file may come from `holm snapshot save` or `etcdctl snapshot save` (3.4 and 
 revisions and versions; leases, users, roles and alarms stay; the cluster and its member are new ones.
 A cluster of several sites is founded with such a file: holm up --cluster NAME --from-snapshot FILE";
 
+/// What a person can do with a file that has no checksum, by what was done with it.
+const SKIP: &str =
+    "if it is a database copied from a stopped member's folder, say --skip-hash-check";
+const SKIP_FIRST: &str = "save one with `holm snapshot save`; a database copied from a stopped \
+    member's folder becomes a node with `holm snapshot restore FILE --data-dir DIR \
+    --skip-hash-check` and `holm up --data-dir DIR`, which can be asked for one";
+const NOT_SHOWN: &str = "only such a file is shown; `holm snapshot restore FILE --data-dir DIR \
+    --skip-hash-check` takes a database copied from a stopped member's folder";
+
 /// What fills a store in the making.
 type Fill<'a> = dyn FnMut(Restore) -> Result<Restored, ImportError> + 'a;
 
@@ -50,7 +59,7 @@ pub(crate) fn restore(options: &RestoreOptions, screen: Screen) -> anyhow::Resul
     } else {
         SumCheck::Demand
     };
-    let restored = import(&options.file, check, |fill| {
+    let restored = import(&options.file, (check, SKIP), |fill| {
         holm_runtime::seed(&options.data_dir, fill)
     })?;
     let directory = options.data_dir.display();
@@ -82,7 +91,7 @@ pub(crate) fn restore_founder(
     ids: (ClusterId, NodeId),
     beside: impl FnOnce(&Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<Restored> {
-    import(file, SumCheck::Demand, |fill| {
+    import(file, (SumCheck::Demand, SKIP_FIRST), |fill| {
         holm_runtime::seed_founder(data_dir, ids, fill, |part| beside(part).map_err(Into::into))
     })
 }
@@ -90,7 +99,7 @@ pub(crate) fn restore_founder(
 /// Reads a snapshot's file into what `seed` makes, and shows how far that is.
 fn import(
     file: &Path,
-    check: SumCheck,
+    check: (SumCheck, &'static str),
     seed: impl FnOnce(&mut Fill<'_>) -> Result<Restored, SeedError<ImportError>>,
 ) -> anyhow::Result<Restored> {
     let disk = open(file)?;
@@ -109,7 +118,8 @@ fn import(
 /// Shows what a file holds, in the numbers of `etcdctl snapshot status`.
 pub(crate) fn status(file: &Path, screen: Screen) -> anyhow::Result<Found> {
     let disk = open(file)?;
-    let summary = read(file, &*disk, SumCheck::Demand)?.summary();
+    let check = (SumCheck::Demand, NOT_SHOWN);
+    let summary = read(file, &*disk, check)?.summary();
     let text = format!(
         "{}  whole  revision {}  keys {}  size {}  hash {:08x}",
         file.display(),
@@ -141,7 +151,47 @@ fn open(file: &Path) -> anyhow::Result<Box<dyn Disk>> {
     folder.open_read_only(name).with_context(read)
 }
 
-fn read<'a>(file: &Path, disk: &'a dyn Disk, check: SumCheck) -> anyhow::Result<Import<'a>> {
-    let import: Result<_, ImportError> = Import::open(disk, check);
+/// Opens a file. `advice` is for one that has no checksum.
+fn read<'a>(
+    file: &Path,
+    disk: &'a dyn Disk,
+    (check, advice): (SumCheck, &str),
+) -> anyhow::Result<Import<'a>> {
+    let import = Import::open(disk, check).map_err(|error| match error {
+        ImportError::NoSum => anyhow::anyhow!("{error}; {advice}"),
+        other => other.into(),
+    });
     import.with_context(|| format!("read snapshot {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_checksum_is_refused_with_what_the_command_can_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("db");
+        std::fs::write(&file, [7; 100]).expect("a file");
+        let ids = (ClusterId::new(1), NodeId::new(1));
+        let data_dir = folder.path().join("data");
+        let founded = restore_founder(&file, &data_dir, ids, |_| Ok(()));
+        let said = format!("{:#}", founded.expect_err("it has no checksum"));
+        assert!(
+            said.contains("save one with `holm snapshot save`"),
+            "{said}"
+        );
+        assert!(!said.contains("say --skip-hash-check"), "{said}");
+        let options = RestoreOptions {
+            file: file.clone(),
+            data_dir,
+            skip_hash_check: false,
+        };
+        let restored = restore(&options, Screen::new(false));
+        let said = format!("{:#}", restored.expect_err("it has no checksum"));
+        assert!(said.ends_with("say --skip-hash-check"), "{said}");
+        let shown = status(&file, Screen::new(false));
+        let said = format!("{:#}", shown.expect_err("it has no checksum"));
+        assert!(said.contains("only such a file is shown"), "{said}");
+    }
 }

@@ -31,7 +31,9 @@ pub enum ReadError {
     #[error("read the database: this is no file of etcd's, or its beginning is damaged")]
     Foreign,
     /// The checksum behind it is another.
-    #[error("read the database: its SHA-256 does not fit, so it is damaged or cut off")]
+    #[error(
+        "read the database: its SHA-256 does not fit, so it is damaged or cut off: take another copy of it"
+    )]
     Sum,
     /// Something in it cannot be.
     #[error("read the database: page {page} is damaged: {found}")]

@@ -25,10 +25,9 @@ use crate::proto::{authpb, etcdserverpb as pb};
 /// Why a snapshot could not be read or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// There is no checksum behind the file.
+    /// There is no checksum behind the file. What may be done about that the one knows who wanted it.
     #[error(
-        "the file has no SHA-256 behind it, so it was not saved by `snapshot save`; if it is a \
-         database copied from a member's folder, say --skip-hash-check"
+        "the file has no SHA-256 behind it: it is cut off, or was not saved by `snapshot save`"
     )]
     NoSum,
     /// The file is damaged, or none of etcd's.
