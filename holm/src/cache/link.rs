@@ -54,6 +54,14 @@ impl Home {
         Ok(Client::connect(&found).await?)
     }
 
+    /// That there is no such keyspace.
+    fn missing(&self) -> anyhow::Error {
+        let (name, from) = (&self.keyspace, self.connection.endpoints.join(","));
+        anyhow::anyhow!(
+            "cache keyspace {name} of {from}: there is no such keyspace: `holm keyspace list --endpoints {from}` shows all"
+        )
+    }
+
     /// Puts the one first whose turn it is: one that hangs takes connections too.
     fn turn(&self, connection: &mut ConnectionOptions) {
         let endpoints = &mut connection.endpoints;
@@ -62,13 +70,18 @@ impl Home {
     }
 }
 
-/// Keeps a connection for as long as it is polled.
-pub(super) async fn keep(home: &Home, keeper: &Arc<Keeper>) {
-    let (mut pause, mut said) = (AGAIN.0, String::new());
+/// Keeps a connection for as long as it is polled. It ends only if the home, before it has told anything, says that it
+/// has no such keyspace: somebody mistook the name. What was there before may come back.
+pub(super) async fn keep(home: &Home, keeper: &Arc<Keeper>) -> anyhow::Error {
+    let (mut pause, mut said, mut was_up) = (AGAIN.0, String::new(), false);
     loop {
         let Err(error) = follow(home, keeper).await else {
             continue;
         };
+        was_up |= keeper.view().link == Link::Up;
+        if !was_up && is_missing(&error) {
+            return home.missing();
+        }
         let why = format!("{error:#}");
         let refused = refusal(&error);
         let is_refused = refused.is_some();
@@ -84,6 +97,19 @@ pub(super) async fn keep(home: &Home, keeper: &Arc<Keeper>) {
         tokio::time::sleep(if is_refused { REFUSED_AGAIN } else { pause }).await;
         pause = (pause * 2).min(AGAIN.1);
     }
+}
+
+/// Whether a home said that it has no such keyspace, and was not cut off from those who may know better.
+fn is_missing(error: &anyhow::Error) -> bool {
+    const NOT_FOUND: u32 = 5;
+    matches!(
+        error.downcast_ref(),
+        Some(ClientError::Refused {
+            code: NOT_FOUND,
+            island: None,
+            ..
+        })
+    )
 }
 
 /// Why a home that is there does not want to tell anything.

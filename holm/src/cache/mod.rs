@@ -17,6 +17,7 @@ mod link;
 mod pages;
 mod pass;
 
+use std::convert::Infallible;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -141,7 +142,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 ///
-/// Why it did not start.
+/// Why it did not start, or that the home has no such keyspace.
 pub(crate) fn run(options: &CacheOptions) -> anyhow::Result<()> {
     holm_telemetry::log_to_stderr(&LogConfig {
         format: LogFormat::Text,
@@ -191,10 +192,15 @@ async fn live(options: &CacheOptions) -> anyhow::Result<()> {
     let mut serving = std::pin::pin!(serving);
     let linked = link::keep(&home, &keeper);
     let shown = show(options, &keeper);
-    let mut working = std::pin::pin!(async { tokio::join!(linked, shown) });
+    let mut working = std::pin::pin!(async {
+        tokio::select! {
+            missing = linked => missing,
+            never = shown => match never {},
+        }
+    });
     tokio::select! {
         () = &mut serving => return Ok(()),
-        _ = &mut working => {}
+        missing = &mut working => return Err(missing),
         end = ends.next() => tracing::info!(?end, "stopping"),
     }
     stop.send_replace(true);
@@ -262,7 +268,7 @@ fn greet(options: &CacheOptions, address: SocketAddr) {
 }
 
 /// Says each second how it is, to a terminal or as JSON.
-async fn show(options: &CacheOptions, keeper: &Arc<Keeper>) {
+async fn show(options: &CacheOptions, keeper: &Arc<Keeper>) -> Infallible {
     if !options.json && !std::io::stdout().is_terminal() {
         return std::future::pending().await;
     }

@@ -393,6 +393,47 @@ fn all_that_a_cache_does_not_answer_goes_home() -> Result<()> {
     Ok(())
 }
 
+/// Starts a cache of a keyspace that nobody has.
+fn of_nothing(home: SocketAddr) -> Result<(Child, Ports)> {
+    let ports = Ports::hold(&[0])?;
+    let child = Command::new(server::locate(Program::Holm)?)
+        .args(["cache", "nothing", "--from", &home.to_string()])
+        .args(["--listen", &ports.address(0).to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    Ok((child, ports))
+}
+
+#[test]
+fn a_cache_of_a_keyspace_that_is_not_there_ends_once_the_home_says_so() -> Result<()> {
+    let mut home = Server::start(Setup::new(Program::Holm).in_memory())?;
+    let address = home.address();
+    let said = |child: Child| {
+        let output = child.wait_with_output()?;
+        ensure!(!output.status.success(), "it failed");
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (child, _ports) = of_nothing(address)?;
+    let why = said(child)?;
+    let advice = format!("`holm keyspace list --endpoints {address}` shows all");
+    ensure!(why.contains("there is no such keyspace"), "{why}");
+    ensure!(why.contains(&advice), "{why}");
+
+    // Nobody says anything: it goes on until somebody does.
+    home.kill()?;
+    let (mut child, ports) = of_nothing(address)?;
+    until("it listens", || {
+        Ok(Connection::open(ports.address(0)).is_ok())
+    })?;
+    sleep(BOUND * 3);
+    ensure!(child.try_wait()?.is_none(), "it goes on");
+    home.again()?;
+    ensure!(said(child)?.contains("there is no such keyspace"));
+    Ok(())
+}
+
 #[test]
 fn users_are_never_passed_by() -> Result<()> {
     let home = Server::start(Setup::new(Program::Holm).in_memory())?;
