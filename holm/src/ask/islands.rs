@@ -31,7 +31,7 @@ pub(crate) struct Wait {
 }
 
 /// A duration; a number without a unit is seconds, as it always was.
-fn within(text: &str) -> Result<Duration, String> {
+pub(super) fn within(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
         Err(_not_a_number) => quantity::parse_duration(text),
@@ -55,7 +55,9 @@ pub(super) async fn status(
     let (node, keyspace) = asked(client, name).await?;
     let shown = json!({
         "keyspace": keyspace.name,
-        "site": node.name,
+        "site": site_name(&node),
+        "node": format!("{:016x}", node.node),
+        "name": node.name,
         "revision": keyspace.revision,
         "vector": vector(&keyspace.vector),
         "conflicts": keyspace.conflicts,
@@ -87,7 +89,7 @@ pub(super) async fn wait(
             is_known,
             "keyspace {} is at no site {site} beside {}, which is asked: `holm keyspace show {0}` shows where it is",
             wait.name,
-            node.name
+            site_name(&node)
         );
     }
     let is_asked = |it: &&IslandStatus| wait.seen_by.is_empty() || wait.seen_by.contains(&it.name);
@@ -137,8 +139,8 @@ async fn asked(client: &mut Client, name: &str) -> anyhow::Result<(NodeStatus, K
     let Some(keyspace) = found else {
         let _elsewhere = keyspace::one(client, name).await?;
         bail!(
-            "site {} does not serve keyspace {name}: `holm keyspace show {name}` tells where it is",
-            node.name
+            "{} does not serve keyspace {name}: `holm keyspace show {name}` tells where it is",
+            place(&node)
         );
     };
     ensure!(
@@ -147,6 +149,23 @@ async fn asked(client: &mut Client, name: &str) -> anyhow::Result<(NodeStatus, K
         keyspace.guarantee
     );
     Ok((node, keyspace))
+}
+
+/// What the site is called that the node is of; one of an older release does not say.
+fn site_name(node: &NodeStatus) -> &str {
+    if node.site.is_empty() {
+        &node.name
+    } else {
+        &node.site
+    }
+}
+
+/// Which node it is, and of which site where that has several.
+fn place(node: &NodeStatus) -> String {
+    match site_name(node) {
+        site if site == node.name => format!("site {site}"),
+        site => format!("node {} of site {site}", node.name),
+    }
 }
 
 /// How many updates one has that another lacks.
@@ -201,9 +220,9 @@ fn text(node: &NodeStatus, keyspace: &KeyspaceStatus) -> String {
         many => format!("{} keys with concurrent writes", quantity::count(many)),
     };
     format!(
-        "keyspace {} at site {}  local-first  revision {}  keys {}  {conflicts}{}\n\n{}",
+        "keyspace {} at {}  local-first  revision {}  keys {}  {conflicts}{}\n\n{}",
         keyspace.name,
-        node.name,
+        place(node),
         keyspace.revision,
         quantity::count(keyspace.keys),
         shut_line(keyspace),
@@ -249,6 +268,23 @@ mod tests {
         assert_eq!(said("2m"), Ok("120 s".to_owned()));
         assert_eq!(said("500ms"), Ok("500 ms".to_owned()));
         assert!(within("soon").is_err_and(|why| why.contains("no duration")));
+    }
+
+    #[test]
+    fn nodes_are_called_nodes_and_sites_sites() {
+        let node = |name: &str, site: &str| NodeStatus {
+            name: name.to_owned(),
+            site: site.to_owned(),
+            ..NodeStatus::default()
+        };
+        assert_eq!(place(&node("b", "b")), "site b");
+        assert_eq!(place(&node("a1", "a")), "node a1 of site a");
+        assert_eq!(place(&node("a1", "")), "site a1", "of an older release");
+        let shown = text(&node("a1", "a"), &KeyspaceStatus::default());
+        assert!(
+            shown.contains(" at node a1 of site a  local-first"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -134,6 +134,9 @@ pub struct NodeStatus {
     /// How far the cluster's authority is replaced; missing while it is not.
     #[prost(message, optional, tag = "39")]
     pub replacement: Option<AuthorityReplacement>,
+    /// The site that the node is of; another than its name where a site has several nodes. Empty in older releases.
+    #[prost(string, tag = "40")]
+    pub site: String,
 }
 
 /// How a keyspace is at a node.

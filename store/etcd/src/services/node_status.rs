@@ -78,6 +78,7 @@ impl Services {
             invitations: self.invitations(),
             keyspaces: self.keyspace_statuses_told().await?,
             replacement: self.replacement().await?,
+            site: handle.identity().site.clone(),
         })
     }
 
