@@ -30,8 +30,8 @@ Examples:
   holm keyspace status fleet                      what other sites have not seen, since when they are cut off
   holm keyspace wait fleet --seen-by b,c          until they have what this site has now
   holm keyspace conflicts fleet --follow          which concurrent writes met, and what was not shown
-  holm keyspace list
-  holm keyspace show orders
+  holm keyspace list                              a line for each
+  holm keyspace show orders                       all its sites and addresses
   holm keyspace members orders add d
   holm keyspace members orders remove b
   holm keyspace members fleet remove c --lost     of a local-first one, when c is not to be waited for, or its data are an older copy
@@ -43,12 +43,15 @@ Examples:
 A keyspace is an etcd cluster of its own to its clients: keys, revisions, leases, users, watches and quota are its alone.
 Any etcd client uses it at its addresses: etcdctl --endpoints ADDRESS put a 1. All keyspaces of a site share one log.";
 
+/// How wide the sites' names of a keyspace may be in the list of all.
+const NAMES_WIDTH: usize = 20;
+
 /// Commands about keyspaces.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Keyspace {
     /// Make one; prints where clients reach it
     Create(Create),
-    /// Show all
+    /// Show all, each with where clients reach it at the node that is asked, or at the first that has it
     List,
     /// Show one
     Show {
@@ -388,23 +391,49 @@ fn site_name(site: &KeyspaceSite) -> &str {
     }
 }
 
+/// One line a keyspace, in 80 columns for ordinary names: `show` and `--json` have all names and addresses.
 fn table(list: &[KeyspaceView]) -> String {
-    let mut table = Table::titled(&["KEYSPACE", "GUARANTEE", "STATE", "SITES", "ADDRESSES"]);
+    let mut table = Table::titled(&["KEYSPACE", "GUARANTEE", "STATE", "SITES", "ADDRESS"]);
     for view in list {
-        let addresses: Vec<&str> = view
-            .sites
-            .iter()
-            .flat_map(|it| it.addresses.iter().map(String::as_str))
-            .collect();
         table.row(vec![
             view.name.clone(),
             view.guarantee.clone(),
             view.state.clone(),
-            names(view),
-            addresses.join(","),
+            names_cut(view),
+            address_cut(view),
         ]);
     }
     table.text()
+}
+
+/// As many names as have room, and how many more there are.
+fn names_cut(view: &KeyspaceView) -> String {
+    let all = names(view);
+    if all.len() <= NAMES_WIDTH {
+        return all;
+    }
+    let names: Vec<&str> = all.split(", ").collect();
+    let room = NAMES_WIDTH - " +99".len();
+    let fits = |count: &usize| names[..*count].join(", ").len() <= room;
+    let shown = (1..names.len()).rev().find(fits).unwrap_or(1);
+    and_more(&names[..shown].join(", "), names.len() - shown)
+}
+
+/// Where clients reach the node that is asked, or the first that has an address, and how many more there are.
+fn address_cut(view: &KeyspaceView) -> String {
+    let here = view.sites.iter().filter(|it| it.node == view.here);
+    let mut all = here.chain(&view.sites).flat_map(|it| &it.addresses);
+    let first = all.next().map_or("", String::as_str);
+    let first = first.split_once("://").map_or(first, |(_, place)| place);
+    let count: usize = view.sites.iter().map(|it| it.addresses.len()).sum();
+    and_more(first, count.saturating_sub(1))
+}
+
+fn and_more(shown: &str, more: usize) -> String {
+    match more {
+        0 => shown.to_owned(),
+        more => format!("{shown} +{more}"),
+    }
 }
 
 fn text(view: &KeyspaceView) -> String {
@@ -456,4 +485,46 @@ fn view_json(view: &KeyspaceView) -> Value {
         "state": view.state,
         "sites": view.sites.iter().map(site).collect::<Value>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyspace(name: &str, sites: &[&str], address: &str) -> KeyspaceView {
+        let site = |(node, name): (u64, &&str)| KeyspaceSite {
+            name: (*name).to_owned(),
+            node,
+            site: (*name).to_owned(),
+            standing: "member".to_owned(),
+            addresses: vec![format!("{address}:{}", 42_379 + 100 * node)],
+            ..KeyspaceSite::default()
+        };
+        KeyspaceView {
+            name: name.to_owned(),
+            guarantee: "linearizable".to_owned(),
+            state: "opening".to_owned(),
+            sites: (0..).zip(sites).map(site).collect(),
+            here: 1,
+            ..KeyspaceView::default()
+        }
+    }
+
+    #[test]
+    fn the_list_of_keyspaces_is_80_columns_wide() {
+        let cities = ["bergen", "kristiansand", "oslo", "tromso", "trondheim"];
+        let shown = table(&[
+            keyspace("default", &["bergen", "oslo", "tromso"], "http://127.0.0.1"),
+            keyspace("price-labels", &cities, "https://10.100.12.30"),
+            keyspace("alone", &["a"], "http://127.0.0.1"),
+        ]);
+        assert_eq!(
+            shown,
+            "KEYSPACE      GUARANTEE     STATE    SITES                 ADDRESS\n\
+             default       linearizable  opening  bergen, oslo, tromso  127.0.0.1:42479 +2\n\
+             price-labels  linearizable  opening  bergen +4             10.100.12.30:42479 +4\n\
+             alone         linearizable  opening  a                     127.0.0.1:42379\n"
+        );
+        assert!(shown.lines().all(|line| line.len() <= 80), "{shown}");
+    }
 }
