@@ -1,6 +1,8 @@
 //! `holm keyspace members NAME add SITE --dry-run`: what a site that was left out of a local-first keyspace would bring
 //! along, were it taken in again. And what comes after that, once it is.
 
+use std::time::Duration;
+
 use clap::Args;
 use holm_etcd::holm::{
     ForetoldPlace, ForetoldWrite, KeyspaceList, KeyspaceListRequest, ReturnForetoldRequest,
@@ -11,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::Found;
 use super::cluster::{now, span};
 use super::conflicts::hex;
+use super::islands::within;
 use crate::client::Client;
 use crate::quantity;
 use crate::screen::{Screen, Table, put_bytes, readable};
@@ -42,6 +45,15 @@ pub(crate) struct Add {
         requires = "dry_run"
     )]
     limit: usize,
+    /// How long at most is waited until the site serves; it goes on by itself after that. A bare number is seconds
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = within,
+        conflicts_with = "dry_run"
+    )]
+    pub(super) within: Duration,
 }
 
 /// What was told so far.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use holm_etcd::holm::{
-    KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceMemberRequest,
-    KeyspaceRemoveRequest, KeyspaceSite, KeyspaceView, OLDER_COPY,
+    KeyspaceCreateRequest, KeyspaceList, KeyspaceListRequest, KeyspaceRemoveRequest, KeyspaceSite,
+    KeyspaceView, OLDER_COPY,
 };
 use serde_json::{Value, json};
 
@@ -15,7 +15,8 @@ use super::Found;
 use super::conflicts::{self, Conflicts};
 use super::foretold::{self, Add};
 use super::islands::{self, Wait};
-use crate::client::{Client, ClientError};
+use super::members;
+use crate::client::{Client, ClientError, ConnectionOptions};
 use crate::quantity;
 use crate::screen::{Screen, Table};
 
@@ -32,7 +33,7 @@ Examples:
   holm keyspace conflicts fleet --follow          which concurrent writes met, and what was not shown
   holm keyspace list                              a line for each
   holm keyspace show orders                       all its sites and addresses
-  holm keyspace members orders add d
+  holm keyspace members orders add d              returns once d serves it
   holm keyspace members orders remove b
   holm keyspace members fleet remove c --lost     of a local-first one, when c is not to be waited for, or its data are an older copy
   holm keyspace members fleet add c --dry-run     asked of c: what would it make again that was left out? Changes nothing
@@ -148,8 +149,8 @@ pub(crate) struct Remove {
 pub(crate) enum Change {
     /// Show them
     List,
-    /// Take a site in: it gets a vote, or of a local-first one serves, once it has what is there; one that was left out
-    /// makes again what only it had
+    /// Take a site in, and wait until it serves: it gets a vote, or of a local-first one serves, once it has what is
+    /// there; one that was left out makes again what only it had
     Add(Add),
     /// Let a site go: what it has of the keyspace is deleted
     Remove {
@@ -166,8 +167,9 @@ pub(crate) enum Change {
 pub(super) async fn run(
     client: &mut Client,
     keyspace: &Keyspace,
-    (patience, screen): (Duration, Screen),
+    (connection, screen): (&ConnectionOptions, Screen),
 ) -> anyhow::Result<Found> {
+    let patience = connection.timeout;
     match keyspace {
         Keyspace::Create(create) => self::create(client, create, (patience, screen)).await,
         Keyspace::List => {
@@ -196,67 +198,13 @@ pub(super) async fn run(
         } if add.dry_run => foretold::dry_run(client, (name, add), screen).await,
         Keyspace::Members {
             name,
-            change: Some(change),
-        } => self::change(client, (name, change), (patience, screen)).await,
+            change: Some(Change::Add(add)),
+        } => members::add(client, (name, add), (connection, screen)).await,
+        Keyspace::Members {
+            name,
+            change: Some(Change::Remove { site, lost }),
+        } => members::remove(client, (name, site, *lost), (patience, screen)).await,
     }
-}
-
-/// Changes a keyspace's sites, and waits until that has come to pass.
-async fn change(
-    client: &mut Client,
-    (name, change): (&str, &Change),
-    (patience, screen): (Duration, Screen),
-) -> anyhow::Result<Found> {
-    let (site, is_leaving, is_lost) = match change {
-        Change::Add(add) => (&add.site, false, false),
-        Change::Remove { site, lost } => (site, true, *lost),
-        Change::List => bail!("the list was shown"),
-    };
-    let of_it = |it: &&KeyspaceSite| it.site == *site || it.name == *site;
-    let comes_back = !is_leaving && {
-        let view = one(client, name).await?;
-        let mut found = view.sites.iter().filter(of_it);
-        found.any(|it| it.standing == "left out")
-    };
-    let request = KeyspaceMemberRequest {
-        name: name.to_owned(),
-        site: site.clone(),
-        is_leaving,
-        is_lost,
-    };
-    let path = "/holm.v1.Node/KeyspaceMember";
-    let _begun: KeyspaceView = client.call(path, &request).await?;
-    let of_copy = |view: &KeyspaceView| {
-        let mut found = view.sites.iter().filter(|it| site_name(it) == site);
-        is_leaving && !is_lost && found.any(|it| it.standing == OLDER_COPY)
-    };
-    let is_done = |view: &KeyspaceView| {
-        let mut found = view.sites.iter().filter(of_it).peekable();
-        match found.peek() {
-            None => is_leaving,
-            Some(_) if is_lost => found.all(|it| it.standing == "left out"),
-            Some(_) => found.all(|it| it.standing == "member"),
-        }
-    };
-    let is_over = |view: &KeyspaceView| is_done(view) || of_copy(view);
-    let view = wait(client, name, (patience, &is_over)).await?;
-    let mut shown = text(&view);
-    if comes_back {
-        let after = foretold::after(client, (name, site), is_done(&view)).await;
-        shown = format!("{}\n\n{after}", shown.trim_end());
-    }
-    screen.show(&shown, &view_json(&view))?;
-    if of_copy(&view) {
-        // That came out behind the request: asked again, it is refused with the reason.
-        let _view: KeyspaceView = client.call(path, &request).await?;
-    }
-    if !is_done(&view) {
-        bail!(
-            "site {site} is not done within {} s; it goes on by itself: `holm keyspace show {name}` tells when",
-            patience.as_secs()
-        );
-    }
-    Ok(Found::Yes)
 }
 
 async fn create(
@@ -361,7 +309,7 @@ pub(super) async fn one(client: &mut Client, name: &str) -> anyhow::Result<Keysp
 }
 
 /// Asks until it is as wanted, or for so long.
-async fn wait(
+pub(super) async fn wait(
     client: &mut Client,
     name: &str,
     (patience, is_done): (Duration, &(dyn Fn(&KeyspaceView) -> bool + Sync)),
@@ -383,7 +331,7 @@ fn names(view: &KeyspaceView) -> String {
 }
 
 /// What the site is called that a node is of; one of an older release does not say.
-fn site_name(site: &KeyspaceSite) -> &str {
+pub(super) fn site_name(site: &KeyspaceSite) -> &str {
     if site.site.is_empty() {
         &site.name
     } else {
@@ -436,7 +384,7 @@ fn and_more(shown: &str, more: usize) -> String {
     }
 }
 
-fn text(view: &KeyspaceView) -> String {
+pub(super) fn text(view: &KeyspaceView) -> String {
     let has_nodes = view.sites.iter().any(|it| site_name(it) != it.name);
     let mut table = Table::titled(if has_nodes {
         &["SITE", "NODE", "STANDING", "ADDRESS"]
@@ -467,7 +415,7 @@ fn text(view: &KeyspaceView) -> String {
     )
 }
 
-fn view_json(view: &KeyspaceView) -> Value {
+pub(super) fn view_json(view: &KeyspaceView) -> Value {
     let site = |site: &KeyspaceSite| {
         json!({
             "name": site.name,

@@ -12,6 +12,7 @@ mod keys;
 mod keyspace;
 mod kv;
 mod lease;
+mod members;
 mod node;
 mod snapshot;
 mod txn;
@@ -174,9 +175,7 @@ async fn answer(
         Ask::Role(role) => auth::role(client, role, screen).await,
         Ask::Auth(auth) => auth::auth(client, auth, screen).await,
         Ask::Alarm(alarm) => node::alarm(client, alarm, screen).await,
-        Ask::Keyspace(keyspace) => {
-            keyspace::run(client, keyspace, (connection.timeout, screen)).await
-        }
+        Ask::Keyspace(keyspace) => keyspace::run(client, keyspace, (connection, screen)).await,
         Ask::Member(member) => node::member(client, member, screen).await,
     }
 }

@@ -222,6 +222,7 @@ fn a_keyspace_of_three_sites_survives_the_death_of_all_and_changes_its_sites() -
         .iter()
         .find(|(name, _)| name == "c")
         .context("c serves it")?;
+    put(&third.1, "2")?;
     reads(&third.1, "2")?;
     eventually("a is let go", || {
         answer(&c, &["keyspace", "members", "orders", "remove", "a"]).map(drop)
