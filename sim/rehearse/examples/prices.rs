@@ -1,5 +1,6 @@
 //! Finds the prices of a costs file anew, and shows how often each piece of work is done for an answer in the model:
-//! what to look at when `holm rehearse --validate` misses.
+//! what to look at when `holm rehearse --validate` misses. Where a load was measured that prices come from, what threads
+//! spent really stands beside what they spend in the model.
 //!
 //! `cargo run --example prices -- FILE [keep]`; with `keep` the prices stay as they are.
 
@@ -9,7 +10,7 @@
     reason = "a program has arguments, reads a file and prints"
 )]
 
-use holm_rehearse::{Costs, Load, Work, misses, model, solve};
+use holm_rehearse::{Costs, Load, Measured, SITES, Share, Work, misses, model, solve};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
@@ -34,6 +35,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             println!("    leader   {:.3?}", said.counts.leader);
             println!("    follower {:.3?}", said.counts.follower);
+            let spent = |it: &Share| [it.worker_nanos, it.engine_nanos, it.log_nanos];
+            let (leader, follower) = (spent(&said.counts.leader), spent(&said.counts.follower));
+            println!("    threads: leader {leader:.0?} follower {follower:.0?} ns");
+            let is_same =
+                |it: &&Measured| (it.load, it.clients, it.sites) == (Some(load), clients, SITES);
+            for real in costs.measured.iter().filter(is_same) {
+                println!("    real:    {:?}", real.leader);
+                println!("             {:?}", real.follower);
+            }
             let (polls, wakes) = (said.counts.generator_polls, said.counts.generator_wakes);
             println!("    generator polls {polls:.3}, wakes {wakes:.3}");
         }

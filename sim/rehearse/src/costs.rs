@@ -10,7 +10,7 @@ use crate::scenario::{Kind as ValueKind, Table, Value, read_tree, refuse, whole}
 /// How many quantiles a table has.
 pub const TABLE: usize = 64;
 /// The version of the file.
-const FORMAT: u64 = 4;
+const FORMAT: u64 = 5;
 /// How far a figure of the model may lie from the real one, as a share.
 pub const TOLERANCE: f64 = 0.15;
 
@@ -22,6 +22,9 @@ pub const FOREIGN_MAX: f64 = 0.08;
 pub enum Work {
     /// A sleeping thread runs again on a core that works: one switch, there and back.
     ThreadWake,
+    /// What a thread spends, beyond the wake, on what its core has forgotten that slept for the longest of the spans
+    /// that are timed; where it slept for less, it has forgotten less in proportion.
+    Cold,
     /// The generator serves a connection that has something for it.
     GeneratorPoll,
     /// It sends a put and takes the answer.
@@ -44,6 +47,8 @@ pub enum Work {
     EngineRange,
     /// It logs and applies an entry.
     EngineEntry,
+    /// The same in a batch of many ([`Crowd`]).
+    EngineCrowd,
     /// A worker writes to a link or reads from it, once: TLS and the system call.
     LinkCall,
     /// What 1,024 bytes on a link cost beyond that, where they are written.
@@ -60,8 +65,9 @@ pub enum Work {
 
 impl Work {
     /// All of them, by the names that the file uses.
-    pub const ALL: [(&'static str, Self); 18] = [
+    pub const ALL: [(&'static str, Self); 20] = [
         ("thread.wake", Self::ThreadWake),
+        ("thread.cold", Self::Cold),
         ("generator.poll", Self::GeneratorPoll),
         ("generator.put.256", Self::GeneratorPut),
         ("generator.range.256", Self::GeneratorRange),
@@ -73,6 +79,7 @@ impl Work {
         ("engine.put.256", Self::EnginePut),
         ("engine.range", Self::EngineRange),
         ("engine.entry.256", Self::EngineEntry),
+        ("engine.entry.256.crowd", Self::EngineCrowd),
         ("link.call", Self::LinkCall),
         ("link.kib", Self::LinkKib),
         ("link.read.kib", Self::LinkReadKib),
@@ -84,6 +91,26 @@ impl Work {
     fn index(self) -> usize {
         let found = Self::ALL.iter().position(|(_, work)| *work == self);
         found.expect("all are listed")
+    }
+}
+
+/// How far a batch is one of many: up to 64 entries it is not, from 512 on it is, and between the two by their
+/// logarithm, in thousandths. The caches of a core then serve many entries by what the first has brought in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crowd;
+
+impl Crowd {
+    const FEW: u64 = 64;
+    const DOUBLINGS: u64 = 3;
+
+    pub(crate) fn per_mille(entries: u64) -> u64 {
+        if entries <= Self::FEW {
+            return 0;
+        }
+        let doublings = (entries / Self::FEW).ilog2();
+        let from = Self::FEW << doublings;
+        let part = (entries - from) * 1_000 / from;
+        (u64::from(doublings) * 1_000 + part).min(Self::DOUBLINGS * 1_000) / Self::DOUBLINGS
     }
 }
 
@@ -162,6 +189,8 @@ pub struct Measured {
     pub follower: Parts,
     /// What the generator spent.
     pub generator: f64,
+    /// How long a sync of a site waited for the disk, in nanoseconds; nothing where none was.
+    pub sync: f64,
 }
 
 /// What it takes to wake a thread on a core that sleeps.
@@ -175,6 +204,29 @@ pub struct IdleWake {
     pub call: u64,
     /// How long it takes until it runs, less what it spends, in nanoseconds, ascending.
     pub delay: Vec<u64>,
+}
+
+/// How long a sync of the log waits without a core, by what was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SyncWait {
+    /// How many bytes.
+    pub bytes: u64,
+    /// In nanoseconds, ascending.
+    pub alone: Vec<u64>,
+    /// The same while others sync, too: as many as a machine of the table has sites.
+    pub beside: Vec<u64>,
+    /// How many times as long it waits at sites under load, for all else that they do with the disk.
+    pub load: f64,
+}
+
+impl SyncWait {
+    fn lines(&self) -> String {
+        let [alone, beside] = [&self.alone, &self.beside].map(|table| listed(table));
+        let (bytes, load) = (self.bytes, self.load);
+        format!(
+            "\n[[sync]]\nbytes = {bytes}\nload = {load:.3}\nalone = [{alone}]\nbeside = [{beside}]"
+        )
+    }
 }
 
 impl IdleWake {
@@ -195,10 +247,11 @@ impl Measured {
         };
         format!(
             "\n[[measured]]\nload = {load:?}\nsites = {sites}\nclients = {clients}\nconnections = {connections}\n\
-             leader = [{}]\nfollower = [{}]\ngenerator = {:.4}",
+             leader = [{}]\nfollower = [{}]\ngenerator = {:.4}\nsync = {:.1}",
             parts(&self.leader),
             parts(&self.follower),
-            self.generator / 1e3
+            self.generator / 1e3,
+            self.sync / 1e3
         )
     }
 }
@@ -321,10 +374,8 @@ pub struct Costs {
     pub wake: Vec<u64>,
     /// The same on a core that sleeps, by how long it has, ascending.
     pub idle: Vec<IdleWake>,
-    /// How long a sync of the log waits without a core, in nanoseconds, ascending.
-    pub sync: Vec<u64>,
-    /// The same while others sync, too: as many as a machine of the table has sites, without pause.
-    pub sync_beside: Vec<u64>,
+    /// How long a sync of the log waits, by what was written, ascending.
+    pub sync: Vec<SyncWait>,
     /// What the prices come from.
     pub measured: Vec<Measured>,
     /// What was seen on the real machine.
@@ -347,8 +398,7 @@ impl Costs {
             cpu: [0; Work::ALL.len()],
             wake: vec![0],
             idle: Vec::new(),
-            sync: vec![0],
-            sync_beside: vec![0],
+            sync: Vec::new(),
             measured: Vec::new(),
             real: Vec::new(),
             model: Vec::new(),
@@ -359,6 +409,13 @@ impl Costs {
     #[must_use]
     pub fn of(&self, work: Work) -> u64 {
         self.cpu[work.index()]
+    }
+
+    /// What an entry costs in a batch of so many.
+    pub(crate) fn of_entry(&self, entries: u64) -> u64 {
+        let (one, crowd) = (self.of(Work::EngineEntry), self.of(Work::EngineCrowd));
+        let share = Crowd::per_mille(entries);
+        (one * (1_000 - share) + crowd * share) / 1_000
     }
 
     /// Says what one piece of work costs.
@@ -374,8 +431,8 @@ impl Costs {
     pub fn parse(text: &str, file: &str) -> Result<Self, Refusal> {
         let mut top = read_tree(text, file)?;
         let format = top.need("format")?;
-        if top.number(&format, "format")?.to_bits() != 4.0_f64.to_bits() {
-            let what = "format is 4: this build reads no other; calibrate again";
+        if top.number(&format, "format")?.to_bits() != 5.0_f64.to_bits() {
+            let what = "format is 5: this build reads no other; calibrate again";
             return Err(top.refuse(format.line, what));
         }
         let machine = Machine {
@@ -392,8 +449,7 @@ impl Costs {
         costs.prices(&mut top)?;
         costs.wake = quantiles(&mut top, "wake")?;
         costs.idle = idle(&mut top)?;
-        costs.sync = quantiles(&mut top, "sync")?;
-        costs.sync_beside = quantiles(&mut top, "sync_beside")?;
+        costs.sync = syncs(&mut top)?;
         costs.measured = measured(&mut top)?;
         costs.real = cells(&mut top, "real")?;
         costs.model = cells(&mut top, "model")?;
@@ -443,18 +499,15 @@ impl Costs {
         line(format!("date = {:?}", self.date));
         line(format!("foreign_cpu = {:.4}", self.foreign));
         line(format!("value_bytes = {}", self.value_bytes));
-        for (name, table) in [
-            ("wake", &self.wake),
-            ("sync", &self.sync),
-            ("sync_beside", &self.sync_beside),
-        ] {
-            line(format!("{name} = [{}]", listed(table)));
-        }
+        line(format!("wake = [{}]", listed(&self.wake)));
         line("\n[cpu]".to_owned());
         for (name, work) in Work::ALL {
             line(format!("{name:?} = {}", micros(self.of(work))));
         }
         for one in &self.idle {
+            line(one.lines());
+        }
+        for one in &self.sync {
             line(one.lines());
         }
         for one in &self.measured {
@@ -613,6 +666,27 @@ fn idle(top: &mut Table) -> Result<Vec<IdleWake>, Refusal> {
     Ok(all)
 }
 
+fn syncs(top: &mut Table) -> Result<Vec<SyncWait>, Refusal> {
+    let one = |mut table: Table| {
+        let timed = SyncWait {
+            bytes: number(&mut table, "bytes")?,
+            alone: quantiles(&mut table, "alone")?,
+            beside: quantiles(&mut table, "beside")?,
+            load: real(&mut table, "load")?,
+        };
+        table.finish()?;
+        Ok(timed)
+    };
+    let all: Result<Vec<SyncWait>, Refusal> = top.tables("sync")?.into_iter().map(one).collect();
+    let all = all?;
+    let rises = all.is_sorted_by(|one, next| one.bytes < next.bytes);
+    if all.is_empty() || !rises {
+        let what = "[[sync]] says how long a sync waits, by how many bytes were written, rising";
+        return Err(top.refuse(1, what));
+    }
+    Ok(all)
+}
+
 fn cells(top: &mut Table, key: &'static str) -> Result<Vec<Cell>, Refusal> {
     let cell = |mut table: Table| {
         let load = match words(&mut table, "load")?.as_str() {
@@ -655,6 +729,7 @@ fn measured(top: &mut Table) -> Result<Vec<Measured>, Refusal> {
             leader: parts(&mut table, "leader")?,
             follower: parts(&mut table, "follower")?,
             generator: real(&mut table, "generator")? * 1e3,
+            sync: real(&mut table, "sync")? * 1e3,
         };
         table.finish()?;
         Ok(measured)

@@ -113,15 +113,15 @@ mod timed;
 mod validate;
 
 pub use costs::{
-    Cell, Costs, FOREIGN_MAX, IdleWake, Load, Machine, Measured, Miss, Parts, TABLE, TOLERANCE,
-    Work, misses, worst,
+    Cell, Costs, FOREIGN_MAX, IdleWake, Load, Machine, Measured, Miss, Parts, SyncWait, TABLE,
+    TOLERANCE, Work, misses, worst,
 };
 pub use holm_virtual::TapeError;
 pub use options::{Feedback, Options, Progress, Silent};
 pub use refusal::Refusal;
 pub use report::{Failure, Report};
 pub use scenario::{Beside, Purpose, Scenario, parse, parse_beside};
-pub use solve::{FEW, MANY, SITES, solve};
+pub use solve::{FEW, MANY, MOST, SITES, solve};
 pub use statistics::{Interval, Ratio, Verdict};
 pub use validate::{Counts, Modelled, Share, model};
 

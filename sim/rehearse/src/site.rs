@@ -664,6 +664,13 @@ impl Node for Site {
         }
     }
 
+    fn log_bytes(&self, turn: &Turn<Effect>) -> u64 {
+        match &self.kind {
+            Kind::Store(site) => site.log_bytes(turn),
+            Kind::Table(_) => 0,
+        }
+    }
+
     fn flushes_itself(&self, turn: &Turn<Effect>) -> bool {
         match &self.kind {
             Kind::Store(site) => site.flushes_itself(turn),

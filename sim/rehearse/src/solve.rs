@@ -4,21 +4,30 @@
 //! is spent is the price of each operation, and a little for batches. With two clients nearly everything is wakes, calls
 //! and batches. So the leader's engine under reads of few and of many says what a batch costs and what a read; then a
 //! follower's workers say what a call costs, which do nothing but links and such batches as the engine's thread was not
-//! woken for. How many of each there are for one operation is what the model says, which runs the same protocol; since
+//! woken for. What few clients that write cost beyond all that is what cores have forgotten that slept; it is found last.
+//! How many of each there are for one operation is what the model says, which runs the same protocol; since
 //! that depends on the prices, both are found in turns.
 
-use crate::costs::{Costs, Load, Measured, Work};
+use crate::costs::{Costs, Crowd, Load, Measured, Work};
 use crate::scenario::whole;
 use crate::validate::{Counts, Share, model};
 
 /// The fewest clients that prices come from.
 pub const FEW: u32 = 2;
-/// And the most.
+/// Many of them.
 pub const MANY: u32 = 256;
+/// And the most, who only write.
+pub const MOST: u32 = 2_560;
 /// How many sites are measured together.
 pub const SITES: u32 = 3;
 /// How often prices and counts are found in turn.
-const TURNS: usize = 5;
+const TURNS: usize = 8;
+/// How far apart batches of two loads are at least, for how much cheaper an entry is in the larger ones to be found.
+const CROWDS_APART: f64 = 0.1;
+/// By how much a sync may wait longer under load, as a factor: what is beyond that, something else is amiss.
+const LOADS: (f64, f64) = (0.5, 8.0);
+/// How often what is left over is found, in ever smaller steps: dearer wakes make larger batches, and so fewer wakes.
+const REMAINDERS: u32 = 12;
 /// Clients that share a connection, in the second of the two echoes.
 const SHARING: f64 = 16.0;
 
@@ -41,7 +50,7 @@ impl Remarks {
 
 /// The loads that were measured, and what the model counts under them.
 struct Ends {
-    put: [Measured; 2],
+    put: [Measured; 3],
     range: [Measured; 2],
     /// Puts of many, at a site alone.
     alone: Measured,
@@ -67,6 +76,7 @@ pub fn solve(costs: &mut Costs) -> Result<Vec<String>, String> {
         put: [
             find(Some(Load::Put), FEW, 0)?,
             find(Some(Load::Put), MANY, 0)?,
+            find(Some(Load::Put), MOST, 0)?,
         ],
         range: [
             find(Some(Load::Range), FEW, 0)?,
@@ -83,11 +93,19 @@ pub fn solve(costs: &mut Costs) -> Result<Vec<String>, String> {
     costs.set(Work::FrontEcho, rounded(remarks.floor("front.echo", echo)));
     let generator = remarks.floor("generator.poll", generator);
     costs.set(Work::GeneratorPoll, rounded(generator));
+    costs.set(Work::Cold, 0);
+    for timed in &mut costs.sync {
+        timed.load = 1.0;
+    }
     first_guess(costs, &ends);
     for turn in 1..=TURNS {
         let mut noted = Remarks::default();
         refine(costs, &ends, &mut noted)?;
         if turn == TURNS {
+            // What is left over is found last, against prices that stay.
+            for step in 1..=REMAINDERS {
+                remembered(costs, &ends.put[0], 1.0 / f64::from(step), &mut noted)?;
+            }
             remarks.0.append(&mut noted.0);
         }
     }
@@ -107,6 +125,7 @@ fn first_guess(costs: &mut Costs, ends: &Ends) {
         (Work::FrontPut, put.leader.front),
         (Work::EnginePut, put.leader.engine / 2.0),
         (Work::EngineEntry, put.follower.engine),
+        (Work::EngineCrowd, ends.put[2].follower.engine),
         (Work::LogEntry, put.follower.log / 2.0),
         (Work::FrontRange, range.leader.front),
         (Work::EngineRange, range.leader.engine),
@@ -124,6 +143,9 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     let asked = counts(costs, &ends.range[0])?;
     let read = counts(costs, &ends.range[1])?;
     let many = counts(costs, &ends.put[1])?;
+    let most = counts(costs, &ends.put[2])?;
+    waited(costs, 1, &ends.put[1], &many);
+    waited(costs, 2, &ends.put[2], &most);
     let price = |costs: &Costs, work: Work| exact(costs.of(work));
     // Batches, and reads: the leader's engine under few and many that read.
     let few = &ends.range[0];
@@ -140,11 +162,18 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     let calls = few.follower.front - share.worker_timed_nanos - share.turns_here * turn;
     let call = noted.floor("link.call", calls / (share.writes + share.reads));
     // Entries: a follower of many that write.
-    let share = &many.follower;
     let engine = |share: &Share| own(share) * turn + share.timed_nanos;
-    let entry = put.follower.engine + put.follower.other - engine(share);
-    let entry = entry / (share.records - share.records_here).max(f64::EPSILON);
+    let spent = |end: &Measured, said: &Counts| end.follower.engine - engine(&said.follower);
+    let of_many = (spent(put, &many), &many.follower);
+    let of_most = (spent(&ends.put[2], &most), &most.follower);
+    let (entry, slope) = entries(of_many, of_most);
     let entry = noted.floor("engine.entry.256", entry);
+    let crowded = noted.floor("engine.entry.256.crowd", entry + slope);
+    let each = |share: &Share| {
+        let batch = share.records / share.logging.max(f64::EPSILON);
+        entry + slope * crowd(batch)
+    };
+    let share = &many.follower;
     let here = |share: &Share| share.turns_here * turn + share.records_here * entry;
     let calls = share.worker_timed_nanos + (share.writes + share.reads) * call + here(share);
     let taken = |kib: f64| {
@@ -164,7 +193,7 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     // What is left at the leader is the front's, and what its engine does for its own clients.
     let asked = &read.leader;
     let reads = range.leader.front - links(asked) - polls(asked) - slept(asked) - here(asked);
-    let entries = (many.leader.records - many.leader.records_here) * entry;
+    let entries = (many.leader.records - many.leader.records_here) * each(&many.leader);
     let own = put.leader.engine + put.leader.other - engine(&many.leader) - entries;
     let sends = [sends(costs, put, &many), sends(costs, range, &read)];
     for (work, name, nanos) in [
@@ -173,6 +202,7 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
         (Work::LinkReadKib, "link.read.kib", taken),
         (Work::EngineTurn, "engine.turn", turn),
         (Work::EngineEntry, "engine.entry.256", entry),
+        (Work::EngineCrowd, "engine.entry.256.crowd", crowded),
         (Work::LogEntry, "log.entry.256", log),
         (Work::FrontPut, "front.put.256", writes),
         (Work::FrontRange, "front.range.256", reads),
@@ -183,7 +213,56 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     ] {
         costs.set(work, rounded(noted.floor(name, nanos)));
     }
+    remembered(costs, &ends.put[0], 1.0, noted)
+}
+
+/// What an entry costs in a batch of few, and how much more in one of a crowd, by what two loads spent on theirs.
+fn entries(many: (f64, &Share), most: (f64, &Share)) -> (f64, f64) {
+    let each = |(spent, share): (f64, &Share)| {
+        let records = (share.records - share.records_here).max(f64::EPSILON);
+        let batch = records / (share.logging - share.logging_here).max(f64::EPSILON);
+        (spent / records, crowd(batch))
+    };
+    let ((one, few), (other, crowd)) = (each(many), each(most));
+    let slope = (other - one) / (crowd - few).max(CROWDS_APART);
+    (one - slope * few, slope)
+}
+
+/// How far a batch of so many entries is one of many, as a share.
+fn crowd(batch: f64) -> f64 {
+    let entries = u64::try_from(whole(batch)).unwrap_or(0);
+    exact(Crowd::per_mille(entries)) / 1e3
+}
+
+/// What a core has forgotten that slept: what few clients that write cost at all sites, and the model does not say.
+fn remembered(
+    costs: &mut Costs,
+    few: &Measured,
+    share: f64,
+    noted: &mut Remarks,
+) -> Result<(), String> {
+    let said = counts(costs, few)?;
+    let all = |share: &Share| share.worker_nanos + share.engine_nanos + share.log_nanos;
+    let followers = f64::from(SITES - 1);
+    let spent = few.leader.all() + followers * few.follower.all();
+    let modelled = all(&said.leader) + followers * all(&said.follower);
+    let wakes = said.leader.cold + followers * said.follower.cold;
+    let more = (spent - modelled) / wakes.max(f64::EPSILON);
+    let cold = exact(costs.of(Work::Cold)) + more * share;
+    costs.set(Work::Cold, rounded(noted.floor("thread.cold", cold)));
     Ok(())
+}
+
+/// How much longer a sync waits at sites under load than by itself, by what was written at once there.
+fn waited(costs: &mut Costs, at: usize, end: &Measured, said: &Counts) {
+    let all = |of: fn(&Share) -> f64| of(&said.leader) + f64::from(SITES - 1) * of(&said.follower);
+    let wait = all(|share| share.sync_nanos) / all(|share| share.flushes).max(f64::EPSILON);
+    if let Some(timed) = costs.sync.get_mut(at)
+        && wait > 0.0
+        && end.sync > 0.0
+    {
+        timed.load = (timed.load * end.sync / wait).clamp(LOADS.0, LOADS.1);
+    }
 }
 
 /// What the generator spends on an operation, beyond turning to its connections.

@@ -9,12 +9,12 @@ use holm_machine::Limits;
 use holm_raft::ReadMode;
 use holm_virtual::{
     ClockSpec, Distribution, FaultKind, FaultPlan, FaultRate, LinkSpec, NodeSpec, Order,
-    Overtaking, Place, Quantiles, Report, Tape, Wake, Work, World, WorldSpec,
+    Overtaking, Place, Quantiles, Report, SyncTime, Tape, Wake, Work, World, WorldSpec,
 };
 
 use crate::costs::{Costs, Work as Priced};
 use crate::run::Fronts;
-use crate::scenario::{LinkEnd, Purpose, Scenario, Target};
+use crate::scenario::{LinkEnd, Purpose, Scenario, Target, whole};
 use crate::site::{Isles, Setup, Site};
 
 pub(crate) const OFFSET: Place = Place::new("clock.offset");
@@ -274,12 +274,33 @@ impl Stage {
 
 /// What it takes to wake a thread where a core sleeps.
 fn wake_idle(costs: &Costs) -> Vec<Wake> {
+    let longest = costs.idle.iter().map(|one| one.slept).max().unwrap_or(0);
     let timed = costs.idle.iter();
     let timed = timed.map(|one| Wake {
         slept_nanos: one.slept,
         own_nanos: one.wake,
+        cold_per_mille: u64::from(one.slept == longest) * 1_000,
+        cold_nanos: u64::from(one.slept == longest) * costs.of(Priced::Cold),
         call_nanos: one.call,
         delay: measured(&one.delay),
+    });
+    timed.collect()
+}
+
+/// A table of measured spans, each so many times as long.
+fn loaded(nanos: &[u64], times: f64) -> Quantiles {
+    #[expect(clippy::cast_precision_loss, reason = "spans are far below 2^53")]
+    let longer = nanos.iter().map(|one| whole(*one as f64 * times));
+    Quantiles::of(&Distribution::Measured(longer.collect()))
+}
+
+/// How long a flush waits for the disk.
+fn sync_timed(costs: &Costs) -> Vec<SyncTime> {
+    let timed = costs.sync.iter();
+    let timed = timed.map(|one| SyncTime {
+        bytes: one.bytes,
+        alone: loaded(&one.alone, one.load),
+        beside: loaded(&one.beside, one.load),
     });
     timed.collect()
 }
@@ -292,13 +313,11 @@ fn node_spec(scenario: &Scenario, site: usize, host: usize, setup: Setup) -> Nod
         host,
         site,
         clock: ClockSpec::default(),
-        sync: match costs {
-            Some(costs) if part.disk.is_usual => measured(&costs.sync),
-            Some(_) | None => part.disk.sync.clone(),
+        sync: part.disk.sync.clone(),
+        sync_timed: match costs {
+            Some(costs) if part.disk.is_usual => sync_timed(costs),
+            Some(_) | None => Vec::new(),
         },
-        sync_beside: costs
-            .filter(|_| part.disk.is_usual)
-            .map(|costs| measured(&costs.sync_beside)),
         work: costs.map_or_else(Work::default, |costs| work(costs, part.cores)),
         wake: costs.map_or_else(|| Quantiles::fixed(0), |costs| measured(&costs.wake)),
         wake_idle: costs.map_or_else(Vec::new, wake_idle),

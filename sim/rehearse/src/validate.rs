@@ -22,8 +22,16 @@ pub struct Share {
     pub turns: f64,
     /// Those of them that a worker did in its place.
     pub turns_here: f64,
+    /// Batches that wanted something logged.
+    pub logging: f64,
+    /// Those of them that a worker did in the engine's place.
+    pub logging_here: f64,
     /// Times that its thread woke.
     pub wakes: f64,
+    /// How much cores had forgotten on which threads woke, of what they ever do.
+    pub cold: f64,
+    /// How long flushes waited for the disk, in nanoseconds.
+    pub sync_nanos: f64,
     /// What it spent on that, on waking others and on flushes, in nanoseconds: all that has been timed by itself.
     pub timed_nanos: f64,
     /// The same of the log's thread.
@@ -54,6 +62,12 @@ pub struct Share {
     pub read_kib: f64,
     /// Times that a worker read from a connection and wrote to it; once each is one.
     pub polls: f64,
+    /// What its engine's thread spent, in nanoseconds.
+    pub engine_nanos: f64,
+    /// What its log's thread spent.
+    pub log_nanos: f64,
+    /// And its workers.
+    pub worker_nanos: f64,
 }
 
 /// What happened for each answer, in the model.
@@ -69,6 +83,8 @@ pub struct Counts {
     pub generator_wakes: f64,
     /// What it spent on that and on waking others, in nanoseconds.
     pub generator_wake_nanos: f64,
+    /// What it spent in all.
+    pub generator_nanos: f64,
 }
 
 /// What the model says of a load.
@@ -142,20 +158,58 @@ fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String>
     };
     let figure = |measure| ending.figures.value(measure, &[], None);
     let known = (
-        figure(Measure::Rate(op)),
         figure(Measure::Quantile(op, 500)),
         figure(Measure::Quantile(op, 990)),
         ending.used.as_ref(),
     );
-    let (Some(rate), Some(p50), Some(p99), Some(used)) = known else {
+    let (Some(p50), Some(p99), Some(used)) = known else {
         return Err("in the model nothing is answered".to_owned());
     };
-    let answers = rate * float(used.nanos) / 1e9;
+    // As the generator of the real sites counts: all that was answered meanwhile, whenever it was asked.
+    let answers = float(used.answered);
+    let rate = answers * 1e9 / float(used.nanos);
     let all: u64 = used.sites.iter().map(SiteUse::nanos_of).sum();
-    let share = |site: &SiteUse| Share {
+    let FrontUse {
+        halves,
+        wakes,
+        wake_nanos,
+        nanos: generator_nanos,
+    } = used.generator;
+    let [leader, first, second] = used.sites.as_slice() else {
+        return Err("the model has three sites".to_owned());
+    };
+    Ok(Modelled {
+        cell: Cell {
+            load,
+            clients,
+            rate,
+            p50_us: p50 / 1e3,
+            p99_us: p99 / 1e3,
+            cpu_us: float(all) / answers / 1e3,
+        },
+        counts: Counts {
+            leader: share(leader, answers),
+            follower: share(first, answers)
+                .both(share(second, answers))
+                .times(0.5),
+            generator_polls: float(halves) / 2.0 / answers,
+            generator_wakes: float(wakes) / answers,
+            generator_wake_nanos: float(wake_nanos) / answers,
+            generator_nanos: float(generator_nanos) / answers,
+        },
+    })
+}
+
+/// What a site did, for each answer.
+fn share(site: &SiteUse, answers: f64) -> Share {
+    Share {
         turns: float(site.node.turns) / answers,
         turns_here: float(site.node.turns_here) / answers,
+        logging: float(site.node.logging) / answers,
+        logging_here: float(site.node.logging_here) / answers,
         wakes: float(site.node.wakes) / answers,
+        cold: float(site.node.cold) / 1e3 / answers,
+        sync_nanos: float(site.node.sync_nanos) / answers,
         timed_nanos: float(site.node.timed_nanos) / answers,
         log_timed_nanos: float(site.node.log_timed_nanos) / answers,
         worker_timed_nanos: float(site.node.worker_timed_nanos) / answers,
@@ -171,33 +225,11 @@ fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String>
         link_kib: float(site.node.link_bytes) / 1024.0 / answers,
         read_kib: float(site.node.read_bytes) / 1024.0 / answers,
         polls: float(site.front.halves) / 2.0 / answers,
-    };
-    let FrontUse {
-        halves,
-        wakes,
-        wake_nanos,
-        ..
-    } = used.generator;
-    let [leader, first, second] = used.sites.as_slice() else {
-        return Err("the model has three sites".to_owned());
-    };
-    Ok(Modelled {
-        cell: Cell {
-            load,
-            clients,
-            rate,
-            p50_us: p50 / 1e3,
-            p99_us: p99 / 1e3,
-            cpu_us: float(all) / answers / 1e3,
-        },
-        counts: Counts {
-            leader: share(leader),
-            follower: share(first).both(share(second)).times(0.5),
-            generator_polls: float(halves) / 2.0 / answers,
-            generator_wakes: float(wakes) / answers,
-            generator_wake_nanos: float(wake_nanos) / answers,
-        },
-    })
+        engine_nanos: float(site.node.engine_nanos) / answers,
+        log_nanos: float(site.node.log_nanos) / answers,
+        worker_nanos: float(site.nanos_of() - site.node.engine_nanos - site.node.log_nanos)
+            / answers,
+    }
 }
 
 impl Share {
@@ -205,7 +237,11 @@ impl Share {
         Self {
             turns: self.turns + other.turns,
             turns_here: self.turns_here + other.turns_here,
+            logging: self.logging + other.logging,
+            logging_here: self.logging_here + other.logging_here,
             wakes: self.wakes + other.wakes,
+            cold: self.cold + other.cold,
+            sync_nanos: self.sync_nanos + other.sync_nanos,
             timed_nanos: self.timed_nanos + other.timed_nanos,
             log_timed_nanos: self.log_timed_nanos + other.log_timed_nanos,
             worker_timed_nanos: self.worker_timed_nanos + other.worker_timed_nanos,
@@ -221,6 +257,9 @@ impl Share {
             reads: self.reads + other.reads,
             link_kib: self.link_kib + other.link_kib,
             read_kib: self.read_kib + other.read_kib,
+            engine_nanos: self.engine_nanos + other.engine_nanos,
+            log_nanos: self.log_nanos + other.log_nanos,
+            worker_nanos: self.worker_nanos + other.worker_nanos,
         }
     }
 
@@ -228,7 +267,11 @@ impl Share {
         Self {
             turns: self.turns * by,
             turns_here: self.turns_here * by,
+            logging: self.logging * by,
+            logging_here: self.logging_here * by,
             wakes: self.wakes * by,
+            cold: self.cold * by,
+            sync_nanos: self.sync_nanos * by,
             timed_nanos: self.timed_nanos * by,
             log_timed_nanos: self.log_timed_nanos * by,
             worker_timed_nanos: self.worker_timed_nanos * by,
@@ -244,6 +287,9 @@ impl Share {
             reads: self.reads * by,
             link_kib: self.link_kib * by,
             read_kib: self.read_kib * by,
+            engine_nanos: self.engine_nanos * by,
+            log_nanos: self.log_nanos * by,
+            worker_nanos: self.worker_nanos * by,
         }
     }
 }
@@ -265,6 +311,7 @@ fn plus(one: &Modelled, other: &Modelled) -> Modelled {
             generator_polls: c.generator_polls + d.generator_polls,
             generator_wakes: c.generator_wakes + d.generator_wakes,
             generator_wake_nanos: c.generator_wake_nanos + d.generator_wake_nanos,
+            generator_nanos: c.generator_nanos + d.generator_nanos,
         },
     }
 }
@@ -285,6 +332,7 @@ fn scaled(one: &Modelled, by: f64) -> Modelled {
             generator_polls: c.generator_polls * by,
             generator_wakes: c.generator_wakes * by,
             generator_wake_nanos: c.generator_wake_nanos * by,
+            generator_nanos: c.generator_nanos * by,
         },
     }
 }

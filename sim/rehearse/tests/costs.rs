@@ -1,8 +1,8 @@
 //! Costs: what a file must say, what has a price, and what work that costs something does to a run.
 
 use holm_rehearse::{
-    Cell, Costs, IdleWake, Load, Machine, Measured, Options, Parts, Scenario, Silent, TABLE, Work,
-    misses, model, parse, run, solve, worst,
+    Cell, Costs, IdleWake, Load, Machine, Measured, Options, Parts, Scenario, Share, Silent,
+    SyncWait, TABLE, Work, misses, model, parse, run, solve, worst,
 };
 
 fn here() -> Machine {
@@ -35,8 +35,14 @@ fn costs() -> Costs {
             delay: (0..64).map(|at| 9_000 + slept / 100 + at * 200).collect(),
         })
         .to_vec();
-    costs.sync = (0..64).map(|at| 30_000 + at * 1_000).collect();
-    costs.sync_beside = (0..64).map(|at| 40_000 + at * 1_500).collect();
+    costs.sync = [4_096, 32_768, 262_144]
+        .map(|bytes| SyncWait {
+            bytes,
+            alone: (0..64).map(|at| 30_000 + bytes + at * 1_000).collect(),
+            beside: (0..64).map(|at| 40_000 + bytes + at * 1_500).collect(),
+            load: if bytes > 4_096 { 1.5 } else { 1.0 },
+        })
+        .to_vec();
     costs
 }
 
@@ -110,6 +116,7 @@ fn a_file_is_read_as_it_was_written() {
         leader: parts(47_250.0),
         follower: parts(11_500.0),
         generator: 3_125.0,
+        sync: 190_500.0,
     }];
     let read = Costs::parse(&costs.to_toml(), "test.toml").unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(read, costs);
@@ -141,10 +148,10 @@ fn tables_are_whole_and_rise() {
     for (planted, what) in [
         (text.replacen("wake = [4.000, ", "wake = [", 1), "wake"),
         (
-            text.replacen("sync = [30.000, ", "sync = [99.000, ", 1),
-            "sync",
+            text.replacen("alone = [34.096, ", "alone = [99.000, ", 1),
+            "alone",
         ),
-        (text.replace("format = 4", "format = 3"), "format"),
+        (text.replace("format = 5", "format = 4"), "format"),
         (text.replacen("slept = 20.000", "slept = 99.000", 1), "idle"),
         (
             text.replacen("\"link.call\" = 4.000", "\"link.call\" = -4.0", 1),
@@ -316,7 +323,7 @@ fn p99_is_shown_and_not_judged() {
 fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
     let said = model(costs, load, clients, 1).expect("it runs");
     let price = |work: Work| f64::from(u32::try_from(costs.of(work)).expect("prices are small"));
-    let parts = |share: &holm_rehearse::Share, own: bool| {
+    let parts = |share: &Share, own: bool| {
         let (puts, times) = (load == Load::Put, if own { 1.0 } else { 0.0 });
         let entry = if puts { 1.0 } else { 0.0 };
         let front = if puts {
@@ -352,6 +359,9 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
             other: 0.0,
         }
     };
+    let all = |of: fn(&Share) -> f64| of(&said.counts.leader) + 2.0 * of(&said.counts.follower);
+    let waits = all(|share| share.sync_nanos);
+    let flushes = all(|share| share.flushes).max(f64::EPSILON);
     let sends = match load {
         Load::Put => Work::GeneratorPut,
         Load::Range => Work::GeneratorRange,
@@ -366,6 +376,7 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
         generator: said.counts.generator_polls * price(Work::GeneratorPoll)
             + said.counts.generator_wake_nanos
             + price(sends),
+        sync: waits / flushes,
     }
 }
 
@@ -383,16 +394,18 @@ fn prices_are_found_from_what_threads_spent() {
         },
         follower: Parts::default(),
         generator: 1_000.0 + polls * 4_000.0,
+        sync: 0.0,
     };
     costs.measured = vec![echo(64, 1.0), echo(4, 1.0 / 16.0)];
     for load in [Load::Put, Load::Range] {
-        for clients in [2, 256] {
+        for clients in [2, 256, 2_560] {
             let one = spent(&costs, load, clients);
             costs.measured.push(one);
         }
     }
     // A site alone has the same front, and no links.
     let many = costs.measured[3];
+    assert_eq!(many.clients, 256);
     let said = model(&costs, Load::Put, 256, 1).expect("it runs").counts;
     let polls = said.leader.polls * 4_000.0 + said.leader.worker_timed_nanos;
     costs.measured.push(Measured {
@@ -410,13 +423,16 @@ fn prices_are_found_from_what_threads_spent() {
         }
     }
     solve(&mut costs).expect("all loads are there");
-    for (name, work) in Work::ALL {
+    let off = Work::ALL.map(|(name, work)| {
         let (found, true_one) = (costs.of(work), known.of(work));
-        let slack = 400;
-        assert!(
-            found.abs_diff(true_one) <= slack,
-            "{name}: {found} for {true_one}"
-        );
+        let slack = if work == Work::Cold { 1_500 } else { 400 };
+        (found.abs_diff(true_one) > slack).then(|| format!("{name}: {found} for {true_one}"))
+    });
+    let off: Vec<String> = off.into_iter().flatten().collect();
+    assert!(off.is_empty(), "{off:?}");
+    for (found, true_one) in costs.sync.iter().zip(&known.sync).skip(1) {
+        let (found, true_one) = (found.load, true_one.load);
+        assert!((found - true_one).abs() < 0.15, "{found} for {true_one}");
     }
     costs.measured.pop();
     let why = solve(&mut costs).expect_err("a load is missing");
@@ -462,6 +478,60 @@ fn the_model_uses_no_more_than_the_cores_there_are_and_batches_under_load() {
     assert!(
         read.counts.leader.flushes < 0.01,
         "a read is not logged: {read:?}"
+    );
+}
+
+#[test]
+fn large_flushes_wait_as_large_ones_were_timed_and_small_ones_do_not() {
+    let mut slow = costs();
+    slow.sync[2].load = 20.0;
+    let wait = |costs: &Costs, clients| {
+        let said = model(costs, Load::Put, clients, 1).expect("it runs");
+        let share = said.counts.leader;
+        share.sync_nanos / share.flushes
+    };
+    // A lone put's flush is 4 KiB, and only what is timed at that size counts.
+    assert!((wait(&costs(), 1) - wait(&slow, 1)).abs() < 1.0);
+    let (before, now) = (wait(&costs(), 1_000), wait(&slow, 1_000));
+    assert!(now > 3.0 * before, "{before} {now}");
+}
+
+#[test]
+fn a_core_that_slept_long_is_dear_to_lone_clients_and_nothing_to_many() {
+    let mut warm = costs();
+    // A lone client's cores sleep for some thirty microseconds here.
+    warm.idle[1].slept = 30_000;
+    let mut cold = warm.clone();
+    cold.set(Work::Cold, 104_000);
+    let cpu = |costs: &Costs, clients| {
+        let said = model(costs, Load::Put, clients, 1).expect("it runs");
+        said.cell.cpu_us
+    };
+    let (before, now) = (cpu(&warm, 1), cpu(&cold, 1));
+    assert!(now > before + 25.0, "{before} {now}");
+    let (before, now) = (cpu(&warm, 256), cpu(&cold, 256));
+    assert!((now - before).abs() < 0.1 * before, "{before} {now}");
+}
+
+#[test]
+fn an_entry_among_hundreds_has_the_price_of_a_crowd() {
+    let mut cheap = costs();
+    cheap.set(Work::EngineCrowd, 1_000);
+    let engine = |costs: &Costs, clients| {
+        let said = model(costs, Load::Put, clients, 1).expect("it runs");
+        said.counts.follower.engine_nanos
+    };
+    assert!((engine(&costs(), 10) - engine(&cheap, 10)).abs() < 50.0);
+    assert!(engine(&cheap, 2_560) < engine(&costs(), 2_560) - 1_500.0);
+}
+
+#[test]
+fn all_that_is_answered_meanwhile_counts_whenever_it_was_asked() {
+    let said = model(&costs(), Load::Put, 1_000, 1).expect("it runs");
+    let records = said.counts.leader.records;
+    assert!(
+        (records - 1.0).abs() < 0.05,
+        "each answer is of one entry: {records}"
     );
 }
 

@@ -85,6 +85,11 @@ pub trait Node:
         0
     }
 
+    /// How many bytes a flush of a batch's records writes. Asked only where work is not free.
+    fn log_bytes(&self, _turn: &Turn<Self::Effect>) -> u64 {
+        0
+    }
+
     /// Whether the engine's thread writes a batch's records itself, and waits for the disk, instead of leaving them to
     /// the log's thread. Asked only where work is not free.
     fn flushes_itself(&self, _turn: &Turn<Self::Effect>) -> bool {

@@ -77,6 +77,24 @@ impl Quantiles {
         u64::try_from(self.draw(place, tape)).unwrap_or(0)
     }
 
+    /// Draws a span that lies so many thousandths of the way from this one's to the other's; beyond that, it goes on as
+    /// before.
+    pub(crate) fn delay_between(
+        &self,
+        other: &Self,
+        per_mille: u64,
+        place: Place,
+        tape: &mut Tape,
+    ) -> u64 {
+        let size = u32::try_from(SIZE).expect("tables are small");
+        let choice = (tape.choose(place, size) + size / 2) % size;
+        let choice = usize::try_from(choice).expect("tables are small");
+        let at = |one: &Self| i128::from(one.table[choice * one.table.len() / SIZE]);
+        let (from, to) = (at(self), at(other));
+        let span = from + (to - from) * i128::from(per_mille) / 1_000;
+        u64::try_from(span).unwrap_or(0)
+    }
+
     /// The value below which `per_mille` thousandths lie.
     #[must_use]
     pub fn quantile(&self, per_mille: usize) -> i64 {

@@ -22,9 +22,8 @@ pub struct NodeSpec<N: Node> {
     pub clock: ClockSpec,
     /// How long a flush takes.
     pub sync: Quantiles,
-    /// How long one takes that begins while another node of the same host waits for the disk;
-    /// `None` if that makes no difference.
-    pub sync_beside: Option<Quantiles>,
+    /// The same by how much it writes, ascending; empty if that makes no difference.
+    pub sync_timed: Vec<SyncTime>,
     /// What its work costs.
     pub work: Work,
     /// How long a message waits at a node that sleeps until its threads run; a node that works
@@ -35,6 +34,17 @@ pub struct NodeSpec<N: Node> {
     pub wake_idle: Vec<Wake>,
 }
 
+/// How long a flush of some size takes.
+#[derive(Clone, Debug)]
+pub struct SyncTime {
+    /// How many bytes it writes.
+    pub bytes: u64,
+    /// How long it waits for the disk.
+    pub alone: Quantiles,
+    /// The same if it begins while another node of the same host waits for it, too.
+    pub beside: Quantiles,
+}
+
 /// What it takes to wake a thread.
 #[derive(Clone, Debug)]
 pub struct Wake {
@@ -42,7 +52,11 @@ pub struct Wake {
     pub slept_nanos: u64,
     /// What it spends itself, in nanoseconds of CPU.
     pub own_nanos: u64,
-    /// What whoever calls it spends beyond that.
+    /// How much the core has forgotten by then, of what it ever does, in thousandths.
+    pub cold_per_mille: u64,
+    /// What the thread spends on that, beyond waking.
+    pub cold_nanos: u64,
+    /// What whoever calls it spends.
     pub call_nanos: u64,
     /// How long it waits from the call until it wants a core.
     pub delay: Quantiles,
@@ -115,7 +129,7 @@ impl<N: Node> WorldSpec<N> {
             site: index,
             clock: ClockSpec::default(),
             sync: Quantiles::fixed(1_000_000),
-            sync_beside: None,
+            sync_timed: Vec::new(),
             work: Work::default(),
             wake: Quantiles::fixed(0),
             wake_idle: Vec::new(),
@@ -140,7 +154,7 @@ impl<N: Node> Clone for NodeSpec<N> {
             site: self.site,
             clock: self.clock,
             sync: self.sync.clone(),
-            sync_beside: self.sync_beside.clone(),
+            sync_timed: self.sync_timed.clone(),
             work: self.work,
             wake: self.wake.clone(),
             wake_idle: self.wake_idle.clone(),

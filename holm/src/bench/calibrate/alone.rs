@@ -9,16 +9,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use holm_rehearse::{IdleWake, TABLE};
+use holm_rehearse::{IdleWake, SyncWait, TABLE};
 use rustix::process::nice;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::super::tally::in_nanos;
 use super::sites::COUNT;
 use super::threads::own_clock;
+use crate::quantity::rounded;
 
-/// How often two threads wake each other, and how often is synced.
-const ROUNDS: usize = 6_000;
+/// How often two threads wake each other in a round, and how often is synced.
+const WAKES: usize = 1_200;
 /// How long they work between two wakes of a core that sleeps: so long it has slept.
 const PAUSES: [Duration; 3] = [
     Duration::from_micros(10),
@@ -27,13 +28,14 @@ const PAUSES: [Duration; 3] = [
 ];
 /// How long a thread rests between two syncs: a lone put's are half a millisecond apart.
 const REST: Duration = Duration::from_micros(300);
-const SYNCS: usize = 2_000;
+const SYNCS: usize = 400;
 /// The same beside work, where each waits for its core.
-const SYNCS_BESIDE_WORK: usize = 500;
+const SYNCS_BESIDE_WORK: usize = 100;
 /// As low a priority as there is.
 const NICENESS: i32 = 19;
-/// What one batch writes, and the file it goes round in.
-const BLOCK: usize = 4 << 10;
+/// What one batch writes: that of a lone put, of a hundred, and of a thousand.
+const BLOCKS: [usize; 3] = [4 << 10, 32 << 10, 256 << 10];
+/// The file it goes round in.
 const FILE: usize = 8 << 20;
 
 /// What was found, in nanoseconds.
@@ -45,43 +47,93 @@ pub(super) struct Alone {
     pub(super) wake: Vec<u64>,
     /// The same on a core that sleeps, by how long it has.
     pub(super) idle: Vec<IdleWake>,
-    /// CPU of a write that is synced, on cores that work meanwhile, and where they sleep.
+    /// CPU of a small write that is synced, on cores that work meanwhile, and where they sleep.
     pub(super) flush_cpu: f64,
     pub(super) flush_idle_cpu: f64,
-    pub(super) sync: Vec<u64>,
-    /// The same while others sync.
-    pub(super) sync_beside: Vec<u64>,
+    /// How long a sync waits, by what was written.
+    pub(super) sync: Vec<SyncWait>,
 }
 
-pub(super) fn measure(folder: &Path) -> anyhow::Result<Alone> {
-    let [first, second] = cores()?;
-    let busy = wakes([first, first], Duration::ZERO)?;
-    let less =
-        |hops: Vec<f64>, cpu: f64| quantiles(hops.into_iter().map(|hop| hop - cpu).collect());
-    let idle = |pause: Duration| -> anyhow::Result<IdleWake> {
-        let timed = wakes([first, second], pause)?;
-        let own = (timed.cpu - timed.call).max(0.0);
-        Ok(IdleWake {
-            slept: u64::try_from(pause.as_nanos())?,
-            wake: crate::quantity::rounded(own),
-            call: crate::quantity::rounded(timed.call),
-            delay: less(timed.hops, own),
+/// What has been timed so far, a round at a time: what a machine is slower at for a while, it is so for the loads that
+/// are measured in between.
+#[derive(Debug, Default)]
+pub(super) struct Timing {
+    busy: Vec<Wakes>,
+    idle: [Vec<Wakes>; PAUSES.len()],
+    alone: [Vec<Synced>; BLOCKS.len()],
+    beside: [Vec<Synced>; BLOCKS.len()],
+    beside_work: Vec<Synced>,
+}
+
+impl Timing {
+    /// Times each of them once.
+    pub(super) fn round(&mut self, folder: &Path) -> anyhow::Result<()> {
+        let [first, second] = cores()?;
+        self.busy.push(wakes([first, first], Duration::ZERO)?);
+        for (pause, rounds) in PAUSES.into_iter().zip(&mut self.idle) {
+            rounds.push(wakes([first, second], pause)?);
+        }
+        for (at, block) in BLOCKS.into_iter().enumerate() {
+            self.alone[at].push(synced(folder, (1, SYNCS, block))?);
+            self.beside[at].push(synced(folder, (COUNT, SYNCS, block))?);
+        }
+        let small = (1, SYNCS_BESIDE_WORK, BLOCKS[0]);
+        self.beside_work
+            .push(beside_work(|| synced(folder, small))?);
+        Ok(())
+    }
+
+    /// What follows from all rounds.
+    pub(super) fn ended(self) -> anyhow::Result<Alone> {
+        let less = |rounds: &[Wakes], cpu: f64| {
+            let hops = rounds.iter().flat_map(|one| &one.hops);
+            quantiles(hops.map(|hop| hop - cpu).collect())
+        };
+        let cpu = |rounds: &[Wakes]| middle(rounds.iter().map(|one| one.cpu));
+        let idle = |(pause, rounds): (Duration, &Vec<Wakes>)| -> anyhow::Result<IdleWake> {
+            let call = middle(rounds.iter().map(|one| one.call));
+            let own = (cpu(rounds) - call).max(0.0);
+            Ok(IdleWake {
+                slept: u64::try_from(pause.as_nanos())?,
+                wake: rounded(own),
+                call: rounded(call),
+                delay: less(rounds, own),
+            })
+        };
+        let idle: anyhow::Result<Vec<IdleWake>> =
+            PAUSES.into_iter().zip(&self.idle).map(idle).collect();
+        let waits = |rounds: &[Synced]| {
+            let all = rounds.iter().flat_map(|one| &one.waits);
+            quantiles(all.copied().collect())
+        };
+        let sync = |(at, block): (usize, usize)| -> anyhow::Result<SyncWait> {
+            Ok(SyncWait {
+                bytes: u64::try_from(block)?,
+                alone: waits(&self.alone[at]),
+                beside: waits(&self.beside[at]),
+                load: 1.0,
+            })
+        };
+        let sync: anyhow::Result<Vec<SyncWait>> =
+            BLOCKS.into_iter().enumerate().map(sync).collect();
+        let flush = |rounds: &[Synced]| middle(rounds.iter().map(|one| one.cpu));
+        let wake_cpu = cpu(&self.busy);
+        Ok(Alone {
+            wake_cpu,
+            wake: less(&self.busy, wake_cpu),
+            idle: idle?,
+            flush_cpu: flush(&self.beside_work),
+            flush_idle_cpu: flush(&self.alone[0]),
+            sync: sync?,
         })
-    };
-    let idle: anyhow::Result<Vec<IdleWake>> = PAUSES.into_iter().map(idle).collect();
-    let idle = idle?;
-    let (flush_idle_cpu, sync) = synced(folder, 1, SYNCS)?;
-    let (_, sync_beside) = synced(folder, COUNT, SYNCS)?;
-    let (flush_cpu, _) = beside_work(|| synced(folder, 1, SYNCS_BESIDE_WORK))?;
-    Ok(Alone {
-        wake_cpu: busy.cpu,
-        wake: less(busy.hops, busy.cpu),
-        idle,
-        flush_cpu,
-        flush_idle_cpu,
-        sync,
-        sync_beside,
-    })
+    }
+}
+
+/// The median of rounds, of which there is one at least.
+fn middle(rounds: impl Iterator<Item = f64>) -> f64 {
+    let mut rounds: Vec<f64> = rounds.collect();
+    rounds.sort_by(f64::total_cmp);
+    rounds[rounds.len() / 2]
 }
 
 /// Does something while all cores work, at a priority so low that it is not kept from them.
@@ -104,30 +156,39 @@ fn beside_work<T>(act: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> 
     })
 }
 
-/// So many threads sync so often at once, each a file of its own, as sites of one disk do.
-fn synced(folder: &Path, threads: usize, syncs: usize) -> anyhow::Result<(f64, Vec<u64>)> {
+/// What syncs of one kind take, in nanoseconds.
+#[derive(Debug)]
+struct Synced {
+    /// CPU of a thread for each.
+    cpu: f64,
+    /// How long it waits beyond that.
+    waits: Vec<f64>,
+}
+
+/// So many threads sync so often at once, so many bytes each time, each a file of its own, as sites of one disk do.
+fn synced(folder: &Path, (threads, syncs, block): (usize, usize, usize)) -> anyhow::Result<Synced> {
     let path = |at: usize| {
         let name = format!("holm-calibrate-{}-{at}.sync", std::process::id());
         folder.join(name)
     };
     let seen = thread::scope(|scope| {
-        let begun = (0..threads).map(|at| scope.spawn(move || sync_often(&path(at), syncs)));
+        let begun = (0..threads).map(|at| scope.spawn(move || sync_often(&path(at), syncs, block)));
         let begun: Vec<_> = begun.collect();
         let ended = begun.into_iter().map(thread::ScopedJoinHandle::join);
         ended.collect::<Vec<_>>()
     });
-    let (mut cpu, mut spans) = (0.0, Vec::new());
+    let (mut cpu, mut waits) = (0.0, Vec::new());
     for at in 0..threads {
         // A file that never came into being cannot be removed; the measurement says why.
         drop(std::fs::remove_file(path(at)));
     }
     for (at, one) in seen.into_iter().enumerate() {
         let one = one.map_err(|_panic| anyhow::anyhow!("a thread that was to sync panicked"))?;
-        let (own, mut waits) = one.with_context(|| format!("sync {}", path(at).display()))?;
+        let (own, mut all) = one.with_context(|| format!("sync {}", path(at).display()))?;
         cpu += own / threads as f64;
-        spans.append(&mut waits);
+        waits.append(&mut all);
     }
-    Ok((cpu, quantiles(spans)))
+    Ok(Synced { cpu, waits })
 }
 
 /// Which cores two threads are bound to: the first two that this process may use, or one for both.
@@ -159,11 +220,11 @@ fn wakes(cores: [usize; 2], works: Duration) -> anyhow::Result<Wakes> {
         let before = own_clock()?;
         let mut seen = Woken {
             cpu: 0.0,
-            calls: Vec::with_capacity(ROUNDS),
-            hops: Vec::with_capacity(ROUNDS),
+            calls: Vec::with_capacity(WAKES),
+            hops: Vec::with_capacity(WAKES),
         };
         let mut worked = 0.0;
-        for round in 0..ROUNDS {
+        for round in 0..WAKES {
             let mut held = turn.lock().unwrap_or_else(PoisonError::into_inner);
             while held.0 != 2 * round + own {
                 held = bell.wait(held).unwrap_or_else(PoisonError::into_inner);
@@ -194,7 +255,7 @@ fn wakes(cores: [usize; 2], works: Duration) -> anyhow::Result<Wakes> {
         one.map_err(|_panic| anyhow::anyhow!("a thread that was to be woken panicked"))?
     };
     let (first, second) = (joined(first)?, joined(second)?);
-    let cpu = (first.cpu + second.cpu) / (2 * ROUNDS) as f64;
+    let cpu = (first.cpu + second.cpu) / (2 * WAKES) as f64;
     let mut calls = [first.calls, second.calls].concat();
     calls.sort_by(f64::total_cmp);
     // The first of all waits until both threads are there.
@@ -222,17 +283,17 @@ struct Wakes {
 }
 
 /// Writes and syncs one block after the other, in a file that is written in full, and rests between.
-fn sync_often(path: &Path, syncs: usize) -> anyhow::Result<(f64, Vec<f64>)> {
+fn sync_often(path: &Path, syncs: usize, block: usize) -> anyhow::Result<(f64, Vec<f64>)> {
     let file = File::create_new(path)?;
     file.write_all_at(&vec![0x5a; FILE], 0)?;
     file.sync_all()?;
-    let block = [0xa5_u8; BLOCK];
+    let block = vec![0xa5_u8; block];
     let mut spans = Vec::with_capacity(syncs);
     let before = own_clock()?;
     for round in 0..syncs {
         thread::sleep(REST);
         let begun = Instant::now();
-        let at = round * BLOCK % FILE;
+        let at = round * block.len() % FILE;
         file.write_all_at(&block, u64::try_from(at)?)?;
         file.sync_data()?;
         spans.push(in_nanos(begun.elapsed()) as f64);
@@ -256,7 +317,7 @@ fn quantiles(mut spans: Vec<f64>) -> Vec<u64> {
     spans.sort_by(f64::total_cmp);
     let at = |point: usize| spans[(2 * point + 1) * spans.len() / (2 * TABLE)];
     (0..TABLE)
-        .map(|point| crate::quantity::rounded(at(point).max(0.0)))
+        .map(|point| rounded(at(point).max(0.0)))
         .collect()
 }
 
@@ -269,7 +330,7 @@ mod tests {
         let [first, second] = cores().expect("there is a core");
         let busy = wakes([first, first], Duration::ZERO).expect("threads wake");
         assert!(busy.cpu > 0.0 && busy.call > 0.0, "{:?}", busy.call);
-        assert_eq!(busy.hops.len(), 2 * ROUNDS - 2);
+        assert_eq!(busy.hops.len(), 2 * WAKES - 2);
         if first != second {
             let idle = wakes([first, second], PAUSES[1]).expect("threads wake");
             assert!(idle.cpu > busy.cpu, "{} {}", idle.cpu, busy.cpu);

@@ -1,8 +1,8 @@
 //! `holm bench calibrate`: what work costs on this machine, for rehearsals of it.
 //!
 //! Three real sites and the generator run here, each load at a time, and the CPU clocks of their threads say what was
-//! spent ([`threads`]). Some prices are timed by themselves ([`alone`]): threads that wake, and syncs, on cores that
-//! work and on cores that sleep. The others follow from loads at both ends, two clients and many
+//! spent ([`threads`]). Some prices are timed by themselves ([`alone`]): threads that wake, and syncs of some sizes, on
+//! cores that work and on cores that sleep. The others follow from loads at both ends, two clients and many
 //! ([`holm_rehearse::solve`]). The loads of the table of validation are others, and no price is fitted to them. All are
 //! measured in turn, five times over, and what counts is the median: a machine that is slower for a while is so for all
 //! of them.
@@ -21,9 +21,10 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser};
 use holm_rehearse::{
-    Cell, Costs, FEW, FOREIGN_MAX, Load, MANY, Measured, Parts, SITES, Work, solve, worst,
+    Cell, Costs, FEW, FOREIGN_MAX, Load, MANY, MOST, Measured, Parts, SITES, Work, solve, worst,
 };
 
+use self::alone::{Alone, Timing};
 use self::sites::Sites;
 use self::threads::{Snapshot, Spent};
 use super::options::{KvOptions, Workload};
@@ -44,7 +45,7 @@ pub(crate) struct CalibrateOptions {
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     data_dir: PathBuf,
 
-    /// How long each load is measured, five times; 14 loads are
+    /// How long each load is measured, five times; 15 loads are
     #[arg(long, value_name = "TIME", default_value = "700ms", value_parser = parse_duration)]
     duration: Duration,
 
@@ -59,7 +60,7 @@ pub(crate) struct CalibrateOptions {
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  holm bench calibrate --out bench/costs/two-core.toml    about two minutes, on a machine that does nothing else
+  holm bench calibrate --out bench/costs/two-core.toml    some three minutes, on a machine that does nothing else
   holm rehearse --validate --costs bench/costs/two-core.toml    does the model say what was real?
   holm rehearse scenarios/three-sites.toml --costs bench/costs/two-core.toml    work costs what it cost there
 
@@ -82,6 +83,8 @@ struct Seen {
     p99_us: f64,
     /// Nanoseconds for each answer.
     spent: Spent,
+    /// How long a sync of a site's log waited for the disk, in nanoseconds.
+    sync: f64,
     foreign: f64,
 }
 
@@ -89,12 +92,14 @@ struct Seen {
 type Asked = (Workload, u32, u32);
 
 /// The loads that prices come from: none of the table of validation is among them. Requests that do nothing, with one
-/// connection to each of 64 clients and 16 clients to a connection; then two clients, and many.
-const ENDS: [Asked; 6] = [
+/// connection to each of 64 clients and 16 clients to a connection; then two clients, many, and of those who write more
+/// than the table has.
+const ENDS: [Asked; 7] = [
     (Workload::Echo, 64, 64),
     (Workload::Echo, 64, 4),
     (Workload::Put, FEW, 1),
     (Workload::Put, MANY, 25),
+    (Workload::Put, MOST, 100),
     (Workload::Get, FEW, 1),
     (Workload::Get, MANY, 25),
 ];
@@ -147,15 +152,6 @@ fn measured(
         refuse_busy(foreign, "before anything was measured")?;
     }
     let mut costs = Costs::new(options.out.display().to_string(), machine);
-    progress.show("timing threads that wake, and syncs");
-    let alone = alone::measure(&options.data_dir)?;
-    costs.wake = alone.wake;
-    costs.sync = alone.sync;
-    costs.sync_beside = alone.sync_beside;
-    costs.idle = alone.idle;
-    costs.set(Work::ThreadWake, rounded(alone.wake_cpu));
-    costs.set(Work::LogFlush, rounded(alone.flush_cpu));
-    costs.set(Work::IdleFlush, rounded(alone.flush_idle_cpu));
     let folder = options
         .data_dir
         .join(format!("holm-calibrate-{}", std::process::id()));
@@ -173,6 +169,16 @@ fn measured(
     costs.date = machine::today()?;
     costs.build = machine::build()?;
     Ok((costs, steps.remarks))
+}
+
+/// What was timed by itself.
+fn timed(costs: &mut Costs, alone: Alone) {
+    costs.wake = alone.wake;
+    costs.idle = alone.idle;
+    costs.sync = alone.sync;
+    costs.set(Work::ThreadWake, rounded(alone.wake_cpu));
+    costs.set(Work::LogFlush, rounded(alone.flush_cpu));
+    costs.set(Work::IdleFlush, rounded(alone.flush_idle_cpu));
 }
 
 fn refuse_busy(foreign: f64, when: &str) -> anyhow::Result<()> {
@@ -232,7 +238,10 @@ impl Steps<'_> {
         let cells = cells.flat_map(|load| CLIENTS.map(|clients| (load, clients, own(clients))));
         let asked: Vec<Asked> = ENDS.into_iter().chain(cells).collect();
         let mut seen: Vec<Vec<Seen>> = vec![Vec::new(); asked.len()];
+        let mut timing = Timing::default();
         for _ in 0..ROUNDS {
+            self.progress.show("timing threads that wake, and syncs");
+            timing.round(&self.options.data_dir)?;
             for (asked, rounds) in asked.iter().zip(&mut seen) {
                 rounds.push(self.patiently(&sites, *asked)?);
             }
@@ -246,6 +255,7 @@ impl Steps<'_> {
             }
         }
         drop(sites);
+        timed(costs, timing.ended()?);
         costs.measured.push(self.alone(&folder.join("alone"))?);
         Ok(())
     }
@@ -314,6 +324,7 @@ fn end(sites: u32, (workload, clients, connections): Asked, rounds: &[Seen]) -> 
         leader: parts(|spent| &spent.leader),
         follower: parts(|spent| &spent.follower),
         generator: median(rounds, |one| one.spent.generator),
+        sync: median(rounds, |one| one.sync),
     }
 }
 
@@ -403,6 +414,7 @@ fn observe(sites: &Sites, options: &KvOptions) -> anyhow::Result<Seen> {
         p50_us: at(0.5),
         p99_us: at(0.99),
         spent: used.spent(leader, tally.completed)?,
+        sync: used.sync_waits(),
         foreign: used.foreign(),
     })
 }

@@ -30,6 +30,18 @@ impl Site {
         self.child.id()
     }
 
+    /// How often its log was synced, and how many seconds that took.
+    pub(super) fn syncs(&self) -> Option<(f64, f64)> {
+        let text = probe::fetch(&self.client, "/metrics")?;
+        let of = |part: &str| {
+            probe::metric(
+                &text,
+                &format!("etcd_disk_wal_fsync_duration_seconds_{part}"),
+            )
+        };
+        Some((of("count")?, of("sum")?))
+    }
+
     /// What a metric of it says.
     fn metric(&self, name: &str) -> Option<f64> {
         probe::metric(&probe::fetch(&self.client, "/metrics")?, name)

@@ -30,11 +30,36 @@ impl Spent {
     }
 }
 
+/// What the logs of all sites have done: a sync takes as long as it waits for the disk, and then for a core.
+#[derive(Clone, Copy, Debug, Default)]
+struct Logs {
+    /// How often they synced.
+    syncs: f64,
+    /// How long those took, in nanoseconds.
+    took: f64,
+    /// CPU of their threads.
+    cpu: f64,
+    /// How long those waited for a core.
+    queued: f64,
+}
+
+impl Logs {
+    fn plus(self, other: Self, times: f64) -> Self {
+        Self {
+            syncs: self.syncs + other.syncs * times,
+            took: self.took + other.took * times,
+            cpu: self.cpu + other.cpu * times,
+            queued: self.queued + other.queued * times,
+        }
+    }
+}
+
 /// One look at all of them.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
     at: Instant,
     sites: Vec<Parts>,
+    logs: Logs,
     generator: f64,
     own: f64,
     busy: f64,
@@ -45,6 +70,7 @@ pub(super) struct Snapshot {
 pub(super) struct Used {
     seconds: f64,
     sites: Vec<Parts>,
+    logs: Logs,
     generator: f64,
     own: f64,
     busy: f64,
@@ -52,19 +78,30 @@ pub(super) struct Used {
 
 impl Snapshot {
     pub(super) fn take(sites: &Sites) -> anyhow::Result<Self> {
-        let parts = sites
-            .all()
-            .iter()
-            .map(|site| process(&site.id().to_string()));
-        let own = process("self")?;
+        let all = sites.all().iter();
+        let tasks: anyhow::Result<Vec<Tasks>> =
+            all.map(|site| process(&site.id().to_string())).collect();
+        let (tasks, own) = (tasks?, process("self")?);
+        let (at, busy) = (Instant::now(), busy_seconds()?);
+        // A site that has much to do is not quick to answer: asked last.
+        let mut logs = Logs::default();
+        for (site, task) in sites.all().iter().zip(&tasks) {
+            let (syncs, seconds) = site.syncs().context("a site says nothing of its syncs")?;
+            let own = Logs {
+                syncs,
+                took: seconds * 1e9,
+                cpu: task.parts.log,
+                queued: task.log_queued,
+            };
+            logs = logs.plus(own, 1.0);
+        }
         Ok(Self {
-            at: Instant::now(),
-            sites: parts
-                .map(|one| one.map(|(parts, _)| parts))
-                .collect::<anyhow::Result<_>>()?,
-            generator: own.1,
-            own: own.0.all(),
-            busy: busy_seconds()?,
+            at,
+            sites: tasks.iter().map(|one| one.parts).collect(),
+            logs,
+            generator: own.generator,
+            own: own.parts.all(),
+            busy,
         })
     }
 
@@ -72,6 +109,7 @@ impl Snapshot {
         let sites = self.sites.iter().zip(&earlier.sites);
         Used {
             seconds: (self.at - earlier.at).as_secs_f64(),
+            logs: self.logs.plus(earlier.logs, -1.0),
             sites: sites.map(|(now, then)| now.plus(*then, -1.0)).collect(),
             generator: self.generator - earlier.generator,
             own: self.own - earlier.own,
@@ -99,6 +137,21 @@ impl Used {
         })
     }
 
+    /// How long a sync waited for the disk, beyond what it used of a core and waited for one: of its thread's two waits
+    /// for a core one is before it writes. Nothing if there were none.
+    pub(super) fn sync_waits(&self) -> f64 {
+        let Logs {
+            syncs,
+            took,
+            cpu,
+            queued,
+        } = self.logs;
+        if syncs < 1.0 {
+            return 0.0;
+        }
+        ((took - cpu - queued / 2.0) / syncs).max(0.0)
+    }
+
     /// How much of all cores others used, as a share. Ticks are coarse, so it may be a little below nothing.
     pub(super) fn foreign(&self) -> f64 {
         let ours = self.sites.iter().map(Parts::all).sum::<f64>() + self.own;
@@ -107,10 +160,20 @@ impl Used {
     }
 }
 
-/// What a process has spent, and its generator's thread.
-fn process(id: &str) -> anyhow::Result<(Parts, f64)> {
+/// What the threads of a process have spent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tasks {
+    parts: Parts,
+    /// Its generator's thread, which is among the others, too.
+    generator: f64,
+    /// How long its log's thread waited for a core.
+    log_queued: f64,
+}
+
+fn process(id: &str) -> anyhow::Result<Tasks> {
     let folder = format!("/proc/{id}/task");
-    let (mut parts, mut generator) = (Parts::default(), 0.0);
+    let mut tasks = Tasks::default();
+    let parts = &mut tasks.parts;
     for task in fs::read_dir(&folder).with_context(|| format!("read {folder}"))? {
         let task = task?.path();
         // A thread may end while it is looked at.
@@ -120,31 +183,35 @@ fn process(id: &str) -> anyhow::Result<(Parts, f64)> {
         let Ok(text) = fs::read_to_string(task.join("schedstat")) else {
             continue;
         };
-        let nanos = on_cpu(&text)
+        let nanos = clock_of(&text, 0)
             .context("this kernel does not count the CPU of threads: /proc/PID/schedstat")?;
         match name.trim() {
             "holm-front" => parts.front += nanos,
             "holm-engine" => parts.engine += nanos,
-            "holm-log" => parts.log += nanos,
+            "holm-log" => {
+                parts.log += nanos;
+                tasks.log_queued += clock_of(&text, 1).unwrap_or(0.0);
+            }
             LOAD => {
-                generator += nanos;
+                tasks.generator += nanos;
                 parts.other += nanos;
             }
             _ => parts.other += nanos,
         }
     }
-    Ok((parts, generator))
+    Ok(tasks)
 }
 
 /// The CPU clock of the calling thread, in nanoseconds.
 pub(super) fn own_clock() -> anyhow::Result<f64> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")
         .context("read the CPU clock of this thread")?;
-    on_cpu(&text).context("this kernel does not count the CPU of threads: /proc/PID/schedstat")
+    clock_of(&text, 0).context("this kernel does not count the CPU of threads: /proc/PID/schedstat")
 }
 
-fn on_cpu(schedstat: &str) -> Option<f64> {
-    schedstat.split_whitespace().next()?.parse().ok()
+/// Of a thread's clocks that on a core, or that in the queue for one.
+fn clock_of(schedstat: &str, at: usize) -> Option<f64> {
+    schedstat.split_whitespace().nth(at)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -163,8 +230,8 @@ mod tests {
             own_clock().expect("it was there") > before
         });
         assert!(is_seen, "{sum}");
-        let (parts, _) = process("self").expect("proc is mounted");
-        assert!(parts.all() > 0.0);
+        let tasks = process("self").expect("proc is mounted");
+        assert!(tasks.parts.all() > 0.0);
     }
 
     #[test]
@@ -176,6 +243,12 @@ mod tests {
         let used = Used {
             seconds: 1.0,
             sites: vec![site(4e8), site(9e8), site(2e8)],
+            logs: Logs {
+                syncs: 1_000.0,
+                took: 5e8,
+                cpu: 1e8,
+                queued: 2e8,
+            },
             generator: 1e8,
             own: 1e8,
             busy: 1.6,
@@ -186,5 +259,6 @@ mod tests {
         assert!((spent.sites() - 1_500.0).abs() < 1e-6);
         assert!(used.foreign().abs() < 1e-9, "all of it was ours");
         assert!(used.spent(3, 1).is_err());
+        assert!((used.sync_waits() - 300_000.0).abs() < 1e-6);
     }
 }

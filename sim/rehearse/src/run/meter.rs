@@ -26,6 +26,8 @@ impl SiteUse {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Used {
     pub(crate) nanos: u64,
+    /// Requests that were answered.
+    pub(crate) answered: u64,
     pub(crate) sites: Vec<SiteUse>,
     pub(crate) generator: FrontUse,
     pub(crate) hosts: Vec<Queueing>,
@@ -64,6 +66,7 @@ impl Run<'_> {
         });
         Used {
             nanos: self.world.now().nanos(),
+            answered: self.askers.acknowledged(),
             sites: sites.collect(),
             generator: fronts
                 .and_then(|fronts| fronts.used.last().copied())
@@ -88,6 +91,7 @@ impl Run<'_> {
         let hosts = first.hosts.iter().zip(&last.hosts);
         Some(Used {
             nanos: last.nanos.saturating_sub(first.nanos),
+            answered: last.answered - first.answered,
             sites: sites.collect(),
             generator: last.generator.since(first.generator),
             hosts: hosts.map(|(first, last)| last.since(*first)).collect(),

@@ -11,6 +11,10 @@ use holm_sequencer::Record;
 use super::{Effect, Input, Request, Stored};
 use crate::costs::{Costs, Work};
 
+/// What a record takes in the log beside its body, about, and what the log writes at once at least.
+const FRAME: usize = 48;
+const BLOCK: usize = 4 << 10;
+
 /// Counts a replica's work, where work costs something.
 #[derive(Debug)]
 pub(super) struct Labour {
@@ -56,7 +60,8 @@ impl Labour {
     /// What the batch cost that asked for this.
     pub(super) fn of_batch(&self, turn: &Turn<Effect>) -> u64 {
         let Some(costs) = &self.costs else { return 0 };
-        self.done.take() + entries(turn) * costs.of(Work::EngineEntry)
+        let entries = entries(turn);
+        self.done.take() + entries * costs.of_entry(entries)
     }
 
     /// What its records cost whoever writes the log, beyond what any flush costs.
@@ -64,6 +69,23 @@ impl Labour {
         let costs = self.costs.as_ref();
         costs.map_or(0, |costs| entries(turn) * costs.of(Work::LogEntry))
     }
+}
+
+/// How many bytes a flush writes, in whole blocks.
+pub(super) fn log_bytes(turn: &Turn<Effect>) -> u64 {
+    let bytes = turn.records.iter().map(|effect| {
+        if let Effect::Persist {
+            record: Stored::Store(Record::Entry { body, .. }),
+            ..
+        } = effect
+        {
+            FRAME + body.len()
+        } else {
+            FRAME
+        }
+    });
+    let bytes = bytes.sum::<usize>().next_multiple_of(BLOCK);
+    u64::try_from(bytes).expect("batches are small")
 }
 
 /// How many entries go to the log; of an island, an update of another counts as one, for it is

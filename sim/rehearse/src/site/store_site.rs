@@ -23,7 +23,7 @@ use holm_virtual::WallTime;
 
 use super::deck::{Deck, GROUP};
 use super::label::Sketch;
-use super::labour::Labour;
+use super::labour::{self, Labour};
 use super::readers::Readers;
 use super::seat::Seat;
 use super::wire::Form;
@@ -276,6 +276,10 @@ impl StoreSite {
 
     pub(super) fn log_nanos(&self, turn: &Turn<Effect>) -> u64 {
         self.labour.of_log(turn)
+    }
+
+    pub(super) fn log_bytes(&self, turn: &Turn<Effect>) -> u64 {
+        labour::log_bytes(turn)
     }
 
     /// As the engine's thread decides it: one record, and nobody else waits.

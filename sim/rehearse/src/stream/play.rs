@@ -153,7 +153,7 @@ fn world(
                 error: Duration::from_nanos(site.clock.error),
             },
             sync: site.disk.sync.clone(),
-            sync_beside: None,
+            sync_timed: Vec::new(),
             work: Work::default(),
             wake: Quantiles::fixed(0),
             wake_idle: Vec::new(),

@@ -11,7 +11,7 @@ use holm_machine::{Driver, Label, Turn};
 use crate::clock::Clock;
 use crate::node::Node;
 use crate::shelf::Shelf;
-use crate::spec::NodeSpec;
+use crate::spec::{NodeSpec, SyncTime};
 use crate::tape::{Place, Tape};
 use crate::world::host::Thread;
 use crate::world::wakes::Waker;
@@ -42,6 +42,8 @@ pub(crate) struct Process<N: Node> {
     /// What its work wants, once it is done.
     outbox: Turn<N::Effect>,
     last_sync: Time,
+    /// How many bytes the flush writes that is under way.
+    flush_bytes: u64,
     /// The flush that found no room, if any, and those behind it.
     pub(crate) waiting: VecDeque<WriteId>,
     /// What waking it costs, which is not paid for yet.
@@ -124,6 +126,7 @@ impl<N: Node> Process<N> {
             pool,
             outbox: Turn::new(),
             last_sync: Time::ZERO,
+            flush_bytes: 0,
             waiting: VecDeque::new(),
             woken_nanos: 0,
             stand_in: None,
@@ -149,11 +152,38 @@ impl<N: Node> Process<N> {
 
     /// When a flush that begins now is on disk; flushes end in the order of their beginning.
     pub(crate) fn sync_ends(&mut self, now: Time, tape: &mut Tape, is_beside: bool) -> Time {
-        let beside = self.spec.sync_beside.as_ref().filter(|_| is_beside);
-        let takes = beside.unwrap_or(&self.spec.sync).delay(SYNC, tape);
+        let takes = self.sync_takes(tape, is_beside);
+        self.usage.sync_nanos += takes;
         let at = Time::from_nanos(now.nanos().saturating_add(takes));
         self.last_sync = self.last_sync.max(at);
         self.last_sync
+    }
+
+    /// How long a flush takes that begins now, by the two timed ones that are nearest in size.
+    fn sync_takes(&self, tape: &mut Tape, is_beside: bool) -> u64 {
+        let timed = &self.spec.sync_timed;
+        let table = |one: &SyncTime| {
+            if is_beside {
+                one.beside.clone()
+            } else {
+                one.alone.clone()
+            }
+        };
+        let above = timed
+            .iter()
+            .skip(1)
+            .position(|one| one.bytes > self.flush_bytes);
+        let last = timed.len().saturating_sub(2);
+        let below = above.unwrap_or(last);
+        match (timed.get(below), timed.get(below + 1)) {
+            (Some(from), Some(to)) => {
+                let more = self.flush_bytes.saturating_sub(from.bytes);
+                let per_mille = more * 1_000 / (to.bytes - from.bytes);
+                table(from).delay_between(&table(to), per_mille, SYNC, tape)
+            }
+            (Some(only), None) => table(only).delay(SYNC, tape),
+            (None, _) => self.spec.sync.delay(SYNC, tape),
+        }
     }
 }
 
@@ -162,12 +192,22 @@ impl<N: Node> Process<N> {
 pub struct Usage {
     /// Time on a core, in nanoseconds; nothing where work is free. What the caller's errands used is the caller's.
     pub busy_nanos: u64,
+    /// What of it was its engine's thread's.
+    pub engine_nanos: u64,
+    /// And its log's; the rest is its workers'.
+    pub log_nanos: u64,
     /// Batches.
     pub turns: u64,
     /// Those of them that a worker did in the place of the engine's thread.
     pub turns_here: u64,
+    /// Batches that wanted something logged.
+    pub logging: u64,
+    /// Those of them that a worker did in the engine's place.
+    pub logging_here: u64,
     /// Times that its engine's thread woke.
     pub wakes: u64,
+    /// How much cores had forgotten on which threads of it woke, in thousandths.
+    pub cold: u64,
     /// What it spent on that, on waking others and on flushes, in nanoseconds.
     pub timed_nanos: u64,
     /// The same of its log's thread.
@@ -178,6 +218,8 @@ pub struct Usage {
     pub sent: u64,
     /// Flushes begun.
     pub flushes: u64,
+    /// How long they waited for the disk, in nanoseconds.
+    pub sync_nanos: u64,
     /// Those of them that whoever ran the engine made itself.
     pub own_flushes: u64,
     /// Those of these that a worker made in its place.
@@ -204,9 +246,15 @@ impl Usage {
     pub const fn plus(self, more: Self) -> Self {
         Self {
             busy_nanos: self.busy_nanos + more.busy_nanos,
+            engine_nanos: self.engine_nanos + more.engine_nanos,
+            log_nanos: self.log_nanos + more.log_nanos,
             turns: self.turns + more.turns,
             turns_here: self.turns_here + more.turns_here,
+            logging: self.logging + more.logging,
+            logging_here: self.logging_here + more.logging_here,
             wakes: self.wakes + more.wakes,
+            cold: self.cold + more.cold,
+            sync_nanos: self.sync_nanos + more.sync_nanos,
             timed_nanos: self.timed_nanos + more.timed_nanos,
             log_timed_nanos: self.log_timed_nanos + more.log_timed_nanos,
             worker_timed_nanos: self.worker_timed_nanos + more.worker_timed_nanos,
@@ -229,9 +277,15 @@ impl Usage {
     pub const fn since(self, earlier: Self) -> Self {
         Self {
             busy_nanos: self.busy_nanos - earlier.busy_nanos,
+            engine_nanos: self.engine_nanos - earlier.engine_nanos,
+            log_nanos: self.log_nanos - earlier.log_nanos,
             turns: self.turns - earlier.turns,
             turns_here: self.turns_here - earlier.turns_here,
+            logging: self.logging - earlier.logging,
+            logging_here: self.logging_here - earlier.logging_here,
             wakes: self.wakes - earlier.wakes,
+            cold: self.cold - earlier.cold,
+            sync_nanos: self.sync_nanos - earlier.sync_nanos,
             timed_nanos: self.timed_nanos - earlier.timed_nanos,
             log_timed_nanos: self.log_timed_nanos - earlier.log_timed_nanos,
             worker_timed_nanos: self.worker_timed_nanos - earlier.worker_timed_nanos,
@@ -330,7 +384,9 @@ impl<N: Node> World<N> {
         process.standing = Standing::Waking;
         let run = process.run;
         let woken = self.wake(node, waker);
-        self.processes[node].woken_nanos += woken.own_nanos;
+        let process = &mut self.processes[node];
+        process.woken_nanos += woken.own_nanos;
+        process.usage.cold += woken.cold_per_mille;
         self.agenda.add(woken.at, Item::Awake { node, run });
         self.refresh_timer(node);
     }
@@ -382,10 +438,15 @@ impl<N: Node> World<N> {
             process.standing = Standing::On;
             process.usage.busy_nanos += takes;
             process.usage.timed_nanos += woken;
+            let logs = u64::from(!outbox.records.is_empty());
             process.usage.records += count(outbox.records.len());
+            process.usage.logging += logs;
             if process.stand_in.is_some() {
                 process.usage.turns_here += 1;
                 process.usage.records_here += count(outbox.records.len());
+                process.usage.logging_here += logs;
+            } else {
+                process.usage.engine_nanos += takes;
             }
             self.hosts[host].queueing.busy_nanos += takes;
             self.run_for(host, Thread::Engine(node), takes);
@@ -477,13 +538,18 @@ impl<N: Node> World<N> {
             None
         };
         let machine = process.driver.as_ref().map(Driver::machine);
-        let (is_own, more) = machine.map_or((false, 0), |it| {
-            (it.flushes_itself(&outbox), it.log_nanos(&outbox))
+        let (is_own, more, bytes) = machine.map_or((false, 0, 0), |it| {
+            (
+                it.flushes_itself(&outbox),
+                it.log_nanos(&outbox),
+                it.log_bytes(&outbox),
+            )
         });
         self.carry(node, &mut outbox);
         if let Some(through) = flush
             && self.store(node, &mut outbox)
         {
+            self.processes[node].flush_bytes = bytes;
             self.write(node, (through, more), is_own && core == Core::Held);
         }
         self.processes[node].outbox = outbox;
@@ -504,6 +570,7 @@ impl<N: Node> World<N> {
                 process.usage.worker_timed_nanos += flush;
             } else {
                 process.usage.timed_nanos += flush;
+                process.usage.engine_nanos += flush + more;
             }
             let nanos = self.spend(node, flush + more);
             return self.run_for(host, Thread::Engine(node), nanos);
@@ -513,6 +580,7 @@ impl<N: Node> World<N> {
         let process = &mut self.processes[node];
         process.writer = Writer::Called(through, more + woken.own_nanos);
         process.usage.log_timed_nanos += woken.own_nanos;
+        process.usage.cold += woken.cold_per_mille;
         self.agenda.add(woken.at, Item::WriterAwake { node, run });
     }
 
@@ -544,6 +612,7 @@ impl<N: Node> World<N> {
             Writer::Called(through, more) => {
                 process.writer = Writer::On(through);
                 process.usage.log_timed_nanos += flush;
+                process.usage.log_nanos += flush + more;
                 let nanos = self.spend(node, flush + more);
                 self.run_for(host, Thread::Log(node), nanos);
                 true
@@ -579,7 +648,7 @@ impl<N: Node> World<N> {
     pub(crate) fn sync_ends(&mut self, node: usize) -> Time {
         let host = self.processes[node].spec.host;
         let mut all = self.processes.iter().enumerate();
-        let is_beside = self.processes[node].spec.sync_beside.is_some()
+        let is_beside = !self.processes[node].spec.sync_timed.is_empty()
             && all.any(|(at, one)| at != node && one.spec.host == host && one.is_syncing());
         self.processes[node].sync_ends(self.now, &mut self.tape, is_beside)
     }

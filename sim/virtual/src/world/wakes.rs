@@ -38,6 +38,8 @@ pub(crate) struct Woken {
     pub(crate) own_nanos: u64,
     /// What whoever called it spent, if it pays for that itself.
     pub(crate) call_nanos: u64,
+    /// How much its core had forgotten, in thousandths.
+    pub(crate) cold_per_mille: u64,
 }
 
 /// What it takes to wake a thread on a core that has slept so long: what was timed nearest to that.
@@ -61,6 +63,8 @@ impl<N: Node> World<N> {
             slept_nanos: 0,
             own_nanos: process.spec.work.wake_nanos,
             call_nanos: 0,
+            cold_per_mille: 0,
+            cold_nanos: 0,
             delay: process.spec.wake.clone(),
         };
         let wake = idle.cloned().unwrap_or(usual);
@@ -76,7 +80,8 @@ impl<N: Node> World<N> {
         }
         Woken {
             at: Time::from_nanos(self.now.nanos().saturating_add(takes)),
-            own_nanos: wake.own_nanos,
+            own_nanos: wake.own_nanos + wake.cold_nanos,
+            cold_per_mille: wake.cold_per_mille,
             call_nanos: if waker == Waker::Caller { called } else { 0 },
         }
     }
@@ -85,7 +90,9 @@ impl<N: Node> World<N> {
         let (node, is_engine) = match waker {
             Waker::Engine(node) => (node, self.processes[node].stand_in.is_none()),
             Waker::Log(node) => {
-                self.processes[node].usage.log_timed_nanos += nanos;
+                let usage = &mut self.processes[node].usage;
+                usage.log_timed_nanos += nanos;
+                usage.log_nanos += nanos;
                 self.spend(node, nanos);
                 return;
             }
@@ -95,6 +102,7 @@ impl<N: Node> World<N> {
         let usage = &mut self.processes[node].usage;
         if is_engine {
             usage.timed_nanos += nanos;
+            usage.engine_nanos += nanos;
         } else {
             usage.worker_timed_nanos += nanos;
         }
