@@ -23,7 +23,7 @@ pub enum Work {
     /// A sleeping thread runs again on a core that works: one switch, there and back.
     ThreadWake,
     /// What a thread spends, beyond the wake, on what its core has forgotten that slept for the longest of the spans
-    /// that are timed; where it slept for less, it has forgotten less in proportion.
+    /// that are timed, or for longer: where it slept for less, that is in what it does.
     Cold,
     /// The generator serves a connection that has something for it.
     GeneratorPoll,
@@ -674,6 +674,10 @@ fn syncs(top: &mut Table) -> Result<Vec<SyncWait>, Refusal> {
             beside: quantiles(&mut table, "beside")?,
             load: real(&mut table, "load")?,
         };
+        if timed.load <= 0.0 {
+            let what = "load is how many times as long a sync waits at sites under load";
+            return Err(table.refuse(table.line, what));
+        }
         table.finish()?;
         Ok(timed)
     };

@@ -24,6 +24,8 @@ pub const SITES: u32 = 3;
 const TURNS: usize = 8;
 /// How far apart batches of two loads are at least, for how much cheaper an entry is in the larger ones to be found.
 const CROWDS_APART: f64 = 0.1;
+/// How often a put of few clients wakes a core that slept for long, for what that costs to be found.
+const COLD_WAKES_MIN: f64 = 0.02;
 /// By how much a sync may wait longer under load, as a factor: what is beyond that, something else is amiss.
 const LOADS: (f64, f64) = (0.5, 8.0);
 /// How often what is left over is found, in ever smaller steps: dearer wakes make larger batches, and so fewer wakes.
@@ -247,7 +249,11 @@ fn remembered(
     let spent = few.leader.all() + followers * few.follower.all();
     let modelled = all(&said.leader) + followers * all(&said.follower);
     let wakes = said.leader.cold + followers * said.follower.cold;
-    let more = (spent - modelled) / wakes.max(f64::EPSILON);
+    if wakes < COLD_WAKES_MIN {
+        // Their cores never sleep for so long.
+        return Ok(());
+    }
+    let more = (spent - modelled) / wakes;
     let cold = exact(costs.of(Work::Cold)) + more * share;
     costs.set(Work::Cold, rounded(noted.floor("thread.cold", cold)));
     Ok(())

@@ -152,6 +152,7 @@ fn tables_are_whole_and_rise() {
             "alone",
         ),
         (text.replace("format = 5", "format = 4"), "format"),
+        (text.replacen("load = 1.500", "load = 0.0", 1), "load is"),
         (text.replacen("slept = 20.000", "slept = 99.000", 1), "idle"),
         (
             text.replacen("\"link.call\" = 4.000", "\"link.call\" = -4.0", 1),

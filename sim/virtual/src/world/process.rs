@@ -160,15 +160,9 @@ impl<N: Node> Process<N> {
     }
 
     /// How long a flush takes that begins now, by the two timed ones that are nearest in size.
-    fn sync_takes(&self, tape: &mut Tape, is_beside: bool) -> u64 {
+    fn sync_takes<'a>(&'a self, tape: &mut Tape, is_beside: bool) -> u64 {
         let timed = &self.spec.sync_timed;
-        let table = |one: &SyncTime| {
-            if is_beside {
-                one.beside.clone()
-            } else {
-                one.alone.clone()
-            }
-        };
+        let table = |one: &'a SyncTime| if is_beside { &one.beside } else { &one.alone };
         let above = timed
             .iter()
             .skip(1)
@@ -179,7 +173,7 @@ impl<N: Node> Process<N> {
             (Some(from), Some(to)) => {
                 let more = self.flush_bytes.saturating_sub(from.bytes);
                 let per_mille = more * 1_000 / (to.bytes - from.bytes);
-                table(from).delay_between(&table(to), per_mille, SYNC, tape)
+                table(from).delay_between(table(to), per_mille, SYNC, tape)
             }
             (Some(only), None) => table(only).delay(SYNC, tape),
             (None, _) => self.spec.sync.delay(SYNC, tape),
