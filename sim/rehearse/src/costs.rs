@@ -47,7 +47,7 @@ pub enum Work {
     EngineRange,
     /// It logs and applies an entry.
     EngineEntry,
-    /// The same in a batch of many ([`Crowd`]).
+    /// The same in a batch of 512 and more; from 64 on, prices go there by the logarithm.
     EngineCrowd,
     /// A worker writes to a link or reads from it, once: TLS and the system call.
     LinkCall,
