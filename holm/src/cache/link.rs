@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use holm_etcd::holm::cache::{Ask, CacheAsk, CacheTell, Open, Tell};
+use holm_etcd::status::Code;
 use holm_freshness::ToCache;
 use tokio::sync::{mpsc, watch};
 
@@ -101,32 +102,29 @@ pub(super) async fn keep(home: &Home, keeper: &Arc<Keeper>) -> anyhow::Error {
 
 /// Whether a home said that it has no such keyspace, and was not cut off from those who may know better.
 fn is_missing(error: &anyhow::Error) -> bool {
-    const NOT_FOUND: u32 = 5;
-    matches!(
-        error.downcast_ref(),
+    match error.downcast_ref() {
         Some(ClientError::Refused {
-            code: NOT_FOUND,
-            island: None,
-            ..
-        })
-    )
+            code, island: None, ..
+        }) => is_code(*code, Code::NotFound),
+        _ => false,
+    }
 }
 
 /// Why a home that is there does not want to tell anything.
 fn refusal(error: &anyhow::Error) -> Option<String> {
-    const INVALID_ARGUMENT: u32 = 3;
-    const FAILED_PRECONDITION: u32 = 9;
-    const UNIMPLEMENTED: u32 = 12;
-    match error.downcast_ref() {
-        Some(ClientError::Refused { code, message, .. }) => match *code {
-            UNIMPLEMENTED => {
-                Some("the home knows no caches: it is no Holm, or an older one".to_owned())
-            }
-            INVALID_ARGUMENT | FAILED_PRECONDITION => Some(message.clone()),
-            _ => None,
-        },
-        _ => None,
+    let Some(ClientError::Refused { code, message, .. }) = error.downcast_ref() else {
+        return None;
+    };
+    if is_code(*code, Code::Unimplemented) {
+        return Some("the home knows no caches: it is no Holm, or an older one".to_owned());
     }
+    let is_for_good = [Code::InvalidArgument, Code::FailedPrecondition];
+    let mut all = is_for_good.into_iter();
+    all.any(|one| is_code(*code, one)).then(|| message.clone())
+}
+
+fn is_code(number: u32, code: Code) -> bool {
+    number == u32::from(code.number())
 }
 
 /// One connection from its beginning to its end.

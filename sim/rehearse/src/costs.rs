@@ -94,24 +94,20 @@ impl Work {
     }
 }
 
-/// How far a batch is one of many: up to 64 entries it is not, from 512 on it is, and between the two by their
-/// logarithm, in thousandths. The caches of a core then serve many entries by what the first has brought in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Crowd;
+/// Up to how many entries a batch is one of few, and how many doublings of that make it one of many.
+const FEW_ENTRIES: u64 = 64;
+const DOUBLINGS: u64 = 3;
 
-impl Crowd {
-    const FEW: u64 = 64;
-    const DOUBLINGS: u64 = 3;
-
-    pub(crate) fn per_mille(entries: u64) -> u64 {
-        if entries <= Self::FEW {
-            return 0;
-        }
-        let doublings = (entries / Self::FEW).ilog2();
-        let from = Self::FEW << doublings;
-        let part = (entries - from) * 1_000 / from;
-        (u64::from(doublings) * 1_000 + part).min(Self::DOUBLINGS * 1_000) / Self::DOUBLINGS
+/// How far a batch of so many entries is one of many, in thousandths, by their logarithm. The caches of a core then
+/// serve many entries by what the first has brought in.
+pub(crate) fn crowd_per_mille(entries: u64) -> u64 {
+    if entries <= FEW_ENTRIES {
+        return 0;
     }
+    let doublings = (entries / FEW_ENTRIES).ilog2();
+    let from = FEW_ENTRIES << doublings;
+    let part = (entries - from) * 1_000 / from;
+    (u64::from(doublings) * 1_000 + part).min(DOUBLINGS * 1_000) / DOUBLINGS
 }
 
 /// What a client of the table of validation asks for.
@@ -414,7 +410,7 @@ impl Costs {
     /// What an entry costs in a batch of so many.
     pub(crate) fn of_entry(&self, entries: u64) -> u64 {
         let (one, crowd) = (self.of(Work::EngineEntry), self.of(Work::EngineCrowd));
-        let share = Crowd::per_mille(entries);
+        let share = crowd_per_mille(entries);
         (one * (1_000 - share) + crowd * share) / 1_000
     }
 

@@ -8,7 +8,7 @@
 //! How many of each there are for one operation is what the model says, which runs the same protocol; since
 //! that depends on the prices, both are found in turns.
 
-use crate::costs::{Costs, Crowd, Load, Measured, Work};
+use crate::costs::{Costs, Load, Measured, Work, crowd_per_mille};
 use crate::scenario::whole;
 use crate::validate::{Counts, Share, model};
 
@@ -106,7 +106,13 @@ pub fn solve(costs: &mut Costs) -> Result<Vec<String>, String> {
         if turn == TURNS {
             // What is left over is found last, against prices that stay.
             for step in 1..=REMAINDERS {
-                remembered(costs, &ends.put[0], 1.0 / f64::from(step), &mut noted)?;
+                let mut last = Remarks::default();
+                let told = if step == REMAINDERS {
+                    &mut noted
+                } else {
+                    &mut last
+                };
+                remembered(costs, &ends.put[0], 1.0 / f64::from(step), told)?;
             }
             remarks.0.append(&mut noted.0);
         }
@@ -215,7 +221,8 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     ] {
         costs.set(work, rounded(noted.floor(name, nanos)));
     }
-    remembered(costs, &ends.put[0], 1.0, noted)
+    // That it is below nothing is told once, at the end.
+    remembered(costs, &ends.put[0], 1.0, &mut Remarks::default())
 }
 
 /// What an entry costs in a batch of few, and how much more in one of a crowd, by what two loads spent on theirs.
@@ -233,7 +240,7 @@ fn entries(many: (f64, &Share), most: (f64, &Share)) -> (f64, f64) {
 /// How far a batch of so many entries is one of many, as a share.
 fn crowd(batch: f64) -> f64 {
     let entries = u64::try_from(whole(batch)).unwrap_or(0);
-    exact(Crowd::per_mille(entries)) / 1e3
+    exact(crowd_per_mille(entries)) / 1e3
 }
 
 /// What a core has forgotten that slept: what few clients that write cost at all sites, and the model does not say.

@@ -276,13 +276,15 @@ impl Stage {
 fn wake_idle(costs: &Costs) -> Vec<Wake> {
     let longest = costs.idle.iter().map(|one| one.slept).max().unwrap_or(0);
     let timed = costs.idle.iter();
-    let timed = timed.map(|one| Wake {
-        slept_nanos: one.slept,
-        own_nanos: one.wake,
-        cold_per_mille: u64::from(one.slept == longest) * 1_000,
-        cold_nanos: u64::from(one.slept == longest) * costs.of(Priced::Cold),
-        call_nanos: one.call,
-        delay: measured(&one.delay),
+    let timed = timed.map(|one| {
+        let is_cold = one.slept == longest;
+        Wake {
+            slept_nanos: one.slept,
+            own_nanos: one.wake + u64::from(is_cold) * costs.of(Priced::Cold),
+            is_cold,
+            call_nanos: one.call,
+            delay: measured(&one.delay),
+        }
     });
     timed.collect()
 }
@@ -347,8 +349,7 @@ pub(crate) fn limits(has_costs: bool) -> Limits {
 
 /// A table of measured spans.
 fn measured(nanos: &[u64]) -> Quantiles {
-    let span = |nanos: &u64| i64::try_from(*nanos).unwrap_or(i64::MAX);
-    Quantiles::of(&Distribution::Measured(nanos.iter().map(span).collect()))
+    loaded(nanos, 1.0)
 }
 
 /// What of a node's work depends on no message: the rest is [`Site`]'s to say. It has a worker for each core.

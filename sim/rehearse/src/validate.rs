@@ -28,7 +28,7 @@ pub struct Share {
     pub logging_here: f64,
     /// Times that its thread woke.
     pub wakes: f64,
-    /// How much cores had forgotten on which threads woke, of what they ever do.
+    /// Times that a thread woke on a core that had forgotten what it had.
     pub cold: f64,
     /// How long flushes waited for the disk, in nanoseconds.
     pub sync_nanos: f64,
@@ -208,7 +208,7 @@ fn share(site: &SiteUse, answers: f64) -> Share {
         logging: float(site.node.logging) / answers,
         logging_here: float(site.node.logging_here) / answers,
         wakes: float(site.node.wakes) / answers,
-        cold: float(site.node.cold) / 1e3 / answers,
+        cold: float(site.node.cold) / answers,
         sync_nanos: float(site.node.sync_nanos) / answers,
         timed_nanos: float(site.node.timed_nanos) / answers,
         log_timed_nanos: float(site.node.log_timed_nanos) / answers,
@@ -234,62 +234,41 @@ fn share(site: &SiteUse, answers: f64) -> Share {
 
 impl Share {
     fn both(self, other: Self) -> Self {
-        Self {
-            turns: self.turns + other.turns,
-            turns_here: self.turns_here + other.turns_here,
-            logging: self.logging + other.logging,
-            logging_here: self.logging_here + other.logging_here,
-            wakes: self.wakes + other.wakes,
-            cold: self.cold + other.cold,
-            sync_nanos: self.sync_nanos + other.sync_nanos,
-            timed_nanos: self.timed_nanos + other.timed_nanos,
-            log_timed_nanos: self.log_timed_nanos + other.log_timed_nanos,
-            worker_timed_nanos: self.worker_timed_nanos + other.worker_timed_nanos,
-            flushes_here: self.flushes_here + other.flushes_here,
-            records: self.records + other.records,
-            records_here: self.records_here + other.records_here,
-            sent: self.sent + other.sent,
-            flushes: self.flushes + other.flushes,
-            polls: self.polls + other.polls,
-            own_flushes: self.own_flushes + other.own_flushes,
-            worker_wakes: self.worker_wakes + other.worker_wakes,
-            writes: self.writes + other.writes,
-            reads: self.reads + other.reads,
-            link_kib: self.link_kib + other.link_kib,
-            read_kib: self.read_kib + other.read_kib,
-            engine_nanos: self.engine_nanos + other.engine_nanos,
-            log_nanos: self.log_nanos + other.log_nanos,
-            worker_nanos: self.worker_nanos + other.worker_nanos,
-        }
+        self.with(&other, |one, more| one + more)
     }
 
     fn times(self, by: f64) -> Self {
+        self.with(&self, |one, _| one * by)
+    }
+
+    /// Of both, each with its like.
+    fn with(&self, other: &Self, of: impl Fn(f64, f64) -> f64) -> Self {
         Self {
-            turns: self.turns * by,
-            turns_here: self.turns_here * by,
-            logging: self.logging * by,
-            logging_here: self.logging_here * by,
-            wakes: self.wakes * by,
-            cold: self.cold * by,
-            sync_nanos: self.sync_nanos * by,
-            timed_nanos: self.timed_nanos * by,
-            log_timed_nanos: self.log_timed_nanos * by,
-            worker_timed_nanos: self.worker_timed_nanos * by,
-            flushes_here: self.flushes_here * by,
-            records: self.records * by,
-            records_here: self.records_here * by,
-            sent: self.sent * by,
-            flushes: self.flushes * by,
-            polls: self.polls * by,
-            own_flushes: self.own_flushes * by,
-            worker_wakes: self.worker_wakes * by,
-            writes: self.writes * by,
-            reads: self.reads * by,
-            link_kib: self.link_kib * by,
-            read_kib: self.read_kib * by,
-            engine_nanos: self.engine_nanos * by,
-            log_nanos: self.log_nanos * by,
-            worker_nanos: self.worker_nanos * by,
+            turns: of(self.turns, other.turns),
+            turns_here: of(self.turns_here, other.turns_here),
+            logging: of(self.logging, other.logging),
+            logging_here: of(self.logging_here, other.logging_here),
+            wakes: of(self.wakes, other.wakes),
+            cold: of(self.cold, other.cold),
+            sync_nanos: of(self.sync_nanos, other.sync_nanos),
+            timed_nanos: of(self.timed_nanos, other.timed_nanos),
+            log_timed_nanos: of(self.log_timed_nanos, other.log_timed_nanos),
+            worker_timed_nanos: of(self.worker_timed_nanos, other.worker_timed_nanos),
+            flushes_here: of(self.flushes_here, other.flushes_here),
+            records: of(self.records, other.records),
+            records_here: of(self.records_here, other.records_here),
+            sent: of(self.sent, other.sent),
+            flushes: of(self.flushes, other.flushes),
+            polls: of(self.polls, other.polls),
+            own_flushes: of(self.own_flushes, other.own_flushes),
+            worker_wakes: of(self.worker_wakes, other.worker_wakes),
+            writes: of(self.writes, other.writes),
+            reads: of(self.reads, other.reads),
+            link_kib: of(self.link_kib, other.link_kib),
+            read_kib: of(self.read_kib, other.read_kib),
+            engine_nanos: of(self.engine_nanos, other.engine_nanos),
+            log_nanos: of(self.log_nanos, other.log_nanos),
+            worker_nanos: of(self.worker_nanos, other.worker_nanos),
         }
     }
 }

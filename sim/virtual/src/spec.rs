@@ -52,10 +52,8 @@ pub struct Wake {
     pub slept_nanos: u64,
     /// What it spends itself, in nanoseconds of CPU.
     pub own_nanos: u64,
-    /// How much the core has forgotten by then, of what it ever does, in thousandths.
-    pub cold_per_mille: u64,
-    /// What the thread spends on that, beyond waking.
-    pub cold_nanos: u64,
+    /// Whether the core has forgotten by then what it had: counted in [`Usage::cold`](crate::Usage::cold).
+    pub is_cold: bool,
     /// What whoever calls it spends.
     pub call_nanos: u64,
     /// How long it waits from the call until it wants a core.

@@ -14,11 +14,12 @@ use rustix::process::nice;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::super::tally::in_nanos;
+use super::median;
 use super::sites::COUNT;
 use super::threads::own_clock;
 use crate::quantity::rounded;
 
-/// How often two threads wake each other in a round, and how often is synced.
+/// How often two threads wake each other in a round.
 const WAKES: usize = 1_200;
 /// How long they work between two wakes of a core that sleeps: so long it has slept.
 const PAUSES: [Duration; 3] = [
@@ -89,9 +90,9 @@ impl Timing {
             let hops = rounds.iter().flat_map(|one| &one.hops);
             quantiles(hops.map(|hop| hop - cpu).collect())
         };
-        let cpu = |rounds: &[Wakes]| middle(rounds.iter().map(|one| one.cpu));
+        let cpu = |rounds: &[Wakes]| median(rounds, |one| one.cpu);
         let idle = |(pause, rounds): (Duration, &Vec<Wakes>)| -> anyhow::Result<IdleWake> {
-            let call = middle(rounds.iter().map(|one| one.call));
+            let call = median(rounds, |one| one.call);
             let own = (cpu(rounds) - call).max(0.0);
             Ok(IdleWake {
                 slept: u64::try_from(pause.as_nanos())?,
@@ -116,7 +117,7 @@ impl Timing {
         };
         let sync: anyhow::Result<Vec<SyncWait>> =
             BLOCKS.into_iter().enumerate().map(sync).collect();
-        let flush = |rounds: &[Synced]| middle(rounds.iter().map(|one| one.cpu));
+        let flush = |rounds: &[Synced]| median(rounds, |one| one.cpu);
         let wake_cpu = cpu(&self.busy);
         Ok(Alone {
             wake_cpu,
@@ -127,13 +128,6 @@ impl Timing {
             sync: sync?,
         })
     }
-}
-
-/// The median of rounds, of which there is one at least.
-fn middle(rounds: impl Iterator<Item = f64>) -> f64 {
-    let mut rounds: Vec<f64> = rounds.collect();
-    rounds.sort_by(f64::total_cmp);
-    rounds[rounds.len() / 2]
 }
 
 /// Does something while all cores work, at a priority so low that it is not kept from them.

@@ -302,8 +302,8 @@ fn load_of(workload: Workload) -> Option<Load> {
     }
 }
 
-/// The median of what rounds say.
-fn median(rounds: &[Seen], of: impl Fn(&Seen) -> f64) -> f64 {
+/// The median of what rounds say, of which there is one at least.
+fn median<T>(rounds: &[T], of: impl Fn(&T) -> f64) -> f64 {
     let mut values: Vec<f64> = rounds.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

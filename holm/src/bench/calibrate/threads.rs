@@ -37,9 +37,7 @@ struct Logs {
     syncs: f64,
     /// How long those took, in nanoseconds.
     took: f64,
-    /// CPU of their threads.
-    cpu: f64,
-    /// How long those waited for a core.
+    /// How long their threads waited for a core.
     queued: f64,
 }
 
@@ -48,7 +46,6 @@ impl Logs {
         Self {
             syncs: self.syncs + other.syncs * times,
             took: self.took + other.took * times,
-            cpu: self.cpu + other.cpu * times,
             queued: self.queued + other.queued * times,
         }
     }
@@ -90,7 +87,6 @@ impl Snapshot {
             let own = Logs {
                 syncs,
                 took: seconds * 1e9,
-                cpu: task.parts.log,
                 queued: task.log_queued,
             };
             logs = logs.plus(own, 1.0);
@@ -143,9 +139,9 @@ impl Used {
         let Logs {
             syncs,
             took,
-            cpu,
             queued,
         } = self.logs;
+        let cpu: f64 = self.sites.iter().map(|site| site.log).sum();
         if syncs < 1.0 {
             return 0.0;
         }
@@ -246,7 +242,6 @@ mod tests {
             logs: Logs {
                 syncs: 1_000.0,
                 took: 5e8,
-                cpu: 1e8,
                 queued: 2e8,
             },
             generator: 1e8,
@@ -259,6 +254,9 @@ mod tests {
         assert!((spent.sites() - 1_500.0).abs() < 1e-6);
         assert!(used.foreign().abs() < 1e-9, "all of it was ours");
         assert!(used.spent(3, 1).is_err());
-        assert!((used.sync_waits() - 300_000.0).abs() < 1e-6);
+        assert!((used.sync_waits() - 400_000.0).abs() < 1e-6);
+        let mut with_logs = used;
+        with_logs.sites[1].log = 1e8;
+        assert!((with_logs.sync_waits() - 300_000.0).abs() < 1e-6);
     }
 }

@@ -200,7 +200,7 @@ pub struct Usage {
     pub logging_here: u64,
     /// Times that its engine's thread woke.
     pub wakes: u64,
-    /// How much cores had forgotten on which threads of it woke, in thousandths.
+    /// Times that a thread of it woke on a core that had forgotten what it had.
     pub cold: u64,
     /// What it spent on that, on waking others and on flushes, in nanoseconds.
     pub timed_nanos: u64,
@@ -380,7 +380,7 @@ impl<N: Node> World<N> {
         let woken = self.wake(node, waker);
         let process = &mut self.processes[node];
         process.woken_nanos += woken.own_nanos;
-        process.usage.cold += woken.cold_per_mille;
+        process.usage.cold += u64::from(woken.is_cold);
         self.agenda.add(woken.at, Item::Awake { node, run });
         self.refresh_timer(node);
     }
@@ -532,6 +532,7 @@ impl<N: Node> World<N> {
             None
         };
         let machine = process.driver.as_ref().map(Driver::machine);
+        let machine = machine.filter(|_| flush.is_some());
         let (is_own, more, bytes) = machine.map_or((false, 0, 0), |it| {
             (
                 it.flushes_itself(&outbox),
@@ -574,7 +575,7 @@ impl<N: Node> World<N> {
         let process = &mut self.processes[node];
         process.writer = Writer::Called(through, more + woken.own_nanos);
         process.usage.log_timed_nanos += woken.own_nanos;
-        process.usage.cold += woken.cold_per_mille;
+        process.usage.cold += u64::from(woken.is_cold);
         self.agenda.add(woken.at, Item::WriterAwake { node, run });
     }
 

@@ -38,8 +38,8 @@ pub(crate) struct Woken {
     pub(crate) own_nanos: u64,
     /// What whoever called it spent, if it pays for that itself.
     pub(crate) call_nanos: u64,
-    /// How much its core had forgotten, in thousandths.
-    pub(crate) cold_per_mille: u64,
+    /// Whether its core had forgotten what it had.
+    pub(crate) is_cold: bool,
 }
 
 /// What it takes to wake a thread on a core that has slept so long: what was timed nearest to that.
@@ -63,8 +63,7 @@ impl<N: Node> World<N> {
             slept_nanos: 0,
             own_nanos: process.spec.work.wake_nanos,
             call_nanos: 0,
-            cold_per_mille: 0,
-            cold_nanos: 0,
+            is_cold: false,
             delay: process.spec.wake.clone(),
         };
         let wake = idle.cloned().unwrap_or(usual);
@@ -80,8 +79,8 @@ impl<N: Node> World<N> {
         }
         Woken {
             at: Time::from_nanos(self.now.nanos().saturating_add(takes)),
-            own_nanos: wake.own_nanos + wake.cold_nanos,
-            cold_per_mille: wake.cold_per_mille,
+            own_nanos: wake.own_nanos,
+            is_cold: wake.is_cold,
             call_nanos: if waker == Waker::Caller { called } else { 0 },
         }
     }

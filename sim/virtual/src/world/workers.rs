@@ -220,7 +220,7 @@ impl<N: Node> World<N> {
         process.pool.workers[worker] = Worker::Called(caller, woken.own_nanos);
         process.usage.worker_wakes += 1;
         process.usage.worker_timed_nanos += woken.own_nanos;
-        process.usage.cold += woken.cold_per_mille;
+        process.usage.cold += u64::from(woken.is_cold);
         self.agenda
             .add(woken.at, Item::WorkerAwake { node, worker });
         woken.call_nanos
