@@ -3,12 +3,20 @@
 //! Five steps: unknown ends are settled by a complete stream of what happened; the numbers are
 //! dense and unique; the writes are replayed by number, and every answer must be the model's;
 //! reads equal the state at their number; and no number contradicts real time.
+//!
+//! What would surprise: nothing is sorted. The numbers of a run are dense, so each has a seat of its own, and along
+//! the numbers time is held against them too. Only who breaks that is looked for along time.
+
+mod order;
+mod publication;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use crate::history::{History, Model, Operation, Outcome};
+use crate::history::{History, Model, Operation};
 use crate::verdict::Violation;
+use order::{Fault, Order};
+use publication::{Publication, index, seat};
 
 const JUDGE: &str = "linearizable";
 
@@ -48,129 +56,57 @@ where
     M::Reply: Debug,
 {
     let operations = history.operations();
-    let writes = settle(model, operations, published)?;
-    dense::<M>(&writes)?;
-    replay(model, operations, &writes)?;
-    in_time(model, operations, &writes)
+    let published = Publication::new(published)?;
+    let order = settle(model, operations, &published)?;
+    dense::<M>(&published)?;
+    let pace = replay(model, operations, &order)?;
+    if pace.is_broken || order.has_older {
+        return in_time(model, operations, &order);
+    }
+    Ok(())
 }
 
 fn broken<T>(rule: &'static str, place: String) -> Result<T, Violation> {
     Err(Violation::new(JUDGE, rule, place))
 }
 
-/// Sorts pairs whose second parts rise. Numbers and times of a run lie close together and are counted then, which is
-/// several times faster than comparing.
-fn sort(pairs: &mut Vec<(u64, usize)>) {
-    let keys = || pairs.iter().map(|&(key, _)| key);
-    let (Some(least), Some(most)) = (keys().min(), keys().max()) else {
-        return;
-    };
-    if (most - least) / 4 >= pairs.len() as u64 {
-        return pairs.sort_unstable();
-    }
-    let slot = |key: u64| usize::try_from(key - least).expect("no more than four for each pair");
-    let mut starts = vec![0; slot(most) + 2];
-    keys().for_each(|key| starts[slot(key) + 1] += 1);
-    let mut sum = 0;
-    for start in &mut starts {
-        sum += *start;
-        *start = sum;
-    }
-    let mut sorted = vec![(0, 0); pairs.len()];
-    for &(key, other) in &*pairs {
-        let place = &mut starts[slot(key)];
-        sorted[*place] = (key, other);
-        *place += 1;
-    }
-    *pairs = sorted;
-}
-
-/// Which operation made each number, in the order of the numbers.
-type Writes = Vec<(u64, usize)>;
-
-/// The number that is published for the mark of each operation.
-fn found<M: Numbered>(
-    model: &M,
-    operations: &[Operation<M::Call, M::Reply>],
-    published: &Published,
-) -> Result<Vec<Option<u64>>, Violation> {
-    let at: Vec<u64> = published.keys().copied().collect();
-    let marks = published.values().copied();
-    let mut by_mark: Vec<(u64, usize)> = marks.zip(0..).collect();
-    sort(&mut by_mark);
-    if by_mark
-        .array_windows()
-        .any(|[(one, _), (next, _)]| one == next)
-    {
-        return broken("a write happens once", "a mark has two numbers".to_owned());
-    }
-    let marked = operations.iter().enumerate();
-    let marked = marked.filter_map(|(index, it)| Some((model.mark(&it.call)?, index)));
-    let mut marked: Vec<(u64, usize)> = marked.collect();
-    sort(&mut marked);
-    let mut found = vec![None; operations.len()];
-    let mut published = by_mark.into_iter().peekable();
-    for (mark, index) in marked {
-        while published.next_if(|&(other, _)| other < mark).is_some() {}
-        let same = published.peek().filter(|&&(other, _)| other == mark);
-        found[index] = same.map(|&(_, place)| at[place]);
-    }
-    Ok(found)
-}
-
 fn settle<M: Numbered>(
     model: &M,
     operations: &[Operation<M::Call, M::Reply>],
-    published: &Published,
-) -> Result<Writes, Violation>
+    published: &Publication,
+) -> Result<Order, Violation>
 where
     M::Call: Debug,
 {
-    let found = found(model, operations, published)?;
-    let mut writes = Writes::new();
-    for (index, (operation, &found)) in operations.iter().zip(&found).enumerate() {
-        let made = match &operation.outcome {
-            Outcome::Returned { reply, .. } if model.wrote(&operation.call, reply) => {
-                let quoted = model.revision(reply).or(found);
-                if quoted.is_none() || quoted != found {
-                    let (call, told) = (&operation.call, quoted.unwrap_or(0));
-                    let place = format!("{call:?} was told {told}, published is {found:?}");
-                    return broken("an acknowledged write is published", place);
-                }
-                quoted
+    let order = Order::new(model, operations, published);
+    if let Some((at, fault)) = order.faulty {
+        let call = &operations[at].call;
+        return match fault {
+            Fault::Unpublished { told, found } => {
+                let place = format!("{call:?} was told {told}, published is {found:?}");
+                broken("an acknowledged write is published", place)
             }
-            Outcome::Returned { .. } | Outcome::Refused => {
-                if let Some(at) = found {
-                    let place = format!("{:?} is published at {at}", operation.call);
-                    return broken("what was refused did not happen", place);
-                }
-                None
+            Fault::Happened { at } => {
+                let place = format!("{call:?} is published at {at}");
+                broken("what was refused did not happen", place)
             }
-            Outcome::Unknown => found,
         };
-        writes.extend(made.map(|revision| (revision, index)));
     }
-    sort(&mut writes);
-    for [(revision, one), (next, other)] in writes.array_windows() {
-        if revision == next {
-            let place = format!("{revision} of operations {one} and {other}");
-            return broken("a number names one write", place);
-        }
+    if let Some((&place, &other)) = order.claimed.first_key_value() {
+        let (one, revision) = (order.writes[seat(place)], published.number(place));
+        let (one, other) = (index(one).unwrap_or(0), index(other).unwrap_or(0));
+        let place = format!("{} of operations {one} and {other}", revision.unwrap_or(0));
+        return broken("a number names one write", place);
     }
-    // Each number of `writes` is published, so the first that differs was asked for by nobody.
-    let made = writes.iter().map(|&(at, _)| Some(at)).chain([None]);
-    match published
-        .keys()
-        .zip(made)
-        .find(|&(&at, made)| made != Some(at))
-    {
-        None => Ok(writes),
+    let made = published.numbers().iter().zip(&order.writes[1..]);
+    match made.into_iter().find(|&(_, &write)| write == 0) {
+        None => Ok(order),
         Some((at, _)) => broken("somebody asked for every write", format!("not for {at}")),
     }
 }
 
-fn dense<M: Numbered>(writes: &Writes) -> Result<(), Violation> {
-    for (&(revision, _), expected) in writes.iter().zip(M::FIRST + 1..) {
+fn dense<M: Numbered>(published: &Publication) -> Result<(), Violation> {
+    for (&revision, expected) in published.numbers().iter().zip(M::FIRST + 1..) {
         if revision != expected {
             return broken("numbers have no gap", format!("{expected} is missing"));
         }
@@ -178,45 +114,69 @@ fn dense<M: Numbered>(writes: &Writes) -> Result<(), Violation> {
     Ok(())
 }
 
+/// Holds time against the numbers as they rise: nobody is answered before everybody has asked who is to come earlier.
+#[derive(Default)]
+struct Pace {
+    /// When the last one asked who has a smaller number, or wrote this one.
+    asked: u64,
+    /// And the last of those who read this one.
+    read: u64,
+    /// Whether somebody was answered too early.
+    is_broken: bool,
+}
+
+impl Pace {
+    /// The next number's write: all who were before have a smaller one.
+    fn write<C, R>(&mut self, write: &Operation<C, R>) {
+        self.asked = self.asked.max(self.read);
+        self.hold(write);
+        self.asked = self.asked.max(write.invoked);
+    }
+
+    /// A read at the same number.
+    fn read<C, R>(&mut self, read: &Operation<C, R>) {
+        self.hold(read);
+        self.read = self.read.max(read.invoked);
+    }
+
+    fn hold<C, R>(&mut self, operation: &Operation<C, R>) {
+        self.is_broken |= operation.returned_at().is_some_and(|at| at < self.asked);
+    }
+}
+
+/// Carries out the writes by number, and asks each read at its own. Whether the numbers keep to time is seen on the way.
 fn replay<M: Numbered>(
     model: &M,
     operations: &[Operation<M::Call, M::Reply>],
-    writes: &Writes,
-) -> Result<(), Violation>
+    order: &Order,
+) -> Result<Pace, Violation>
 where
     M::Call: Debug,
     M::Reply: Debug,
 {
-    let reads = operations.iter().enumerate().filter_map(|(index, read)| {
-        let reply = read
-            .reply()
-            .filter(|reply| !model.wrote(&read.call, reply))?;
-        Some((model.revision(reply)?, index))
-    });
-    let mut reads: Vec<(u64, usize)> = reads.collect();
-    sort(&mut reads);
-    let last = writes.last().map_or(M::FIRST, |&(last, _)| last);
-    let newer = reads.partition_point(|&(revision, _)| revision <= last);
-    if let Some((revision, _)) = reads.get(newer) {
+    if let Some(revision) = order.beyond {
+        let last = M::FIRST + (order.writes.len() - 1) as u64;
         let place = format!("{revision} was read, the last write is {last}");
         return broken("nobody reads what was never written", place);
     }
-    let older = reads.partition_point(|&(revision, _)| revision < M::FIRST);
-    let mut reads = reads[older..].iter().peekable();
-    let mut state = model.start();
-    let writes = writes.iter().map(|&(at, index)| (at, Some(index)));
-    for (revision, write) in [(M::FIRST, None)].into_iter().chain(writes) {
-        if let Some(write) = write.map(|index| &operations[index]) {
+    let (mut state, mut pace) = (model.start(), Pace::default());
+    let places = order.writes.iter().zip(&order.reads);
+    for ((&write, &read), revision) in places.zip(M::FIRST..) {
+        if let Some(write) = index(write).map(|at| &operations[at]) {
             let reply = model.apply(&mut state, &write.call);
             equal(write, &reply, revision)?;
+            pace.write(write);
         }
-        while let Some(&(_, index)) = reads.next_if(|&&(at, _)| at == revision) {
-            let read = &operations[index];
+        let mut reads = index(read);
+        while let Some(at) = reads {
+            let read = &operations[at];
             let reply = model.peek(&state, &read.call);
             equal(read, &reply, revision)?;
+            pace.read(read);
+            reads = index(order.next[at]);
         }
     }
-    Ok(())
+    Ok(pace)
 }
 
 fn equal<C: Debug, R: PartialEq + Debug>(
@@ -234,12 +194,15 @@ fn equal<C: Debug, R: PartialEq + Debug>(
     }
 }
 
-/// No number contradicts real time: neither is anything older than what was already returned,
-/// nor does anybody quote what nobody has asked for yet.
+/// Names the first who got a number that contradicts real time: neither is anything older than what was already
+/// returned, nor does anybody quote what nobody has asked for yet.
+///
+/// Slower than [`Pace`], which knows whether there is anybody, except where a read quotes what lies before the first
+/// number.
 fn in_time<M: Numbered>(
     model: &M,
     operations: &[Operation<M::Call, M::Reply>],
-    writes: &Writes,
+    order: &Order,
 ) -> Result<(), Violation>
 where
     M::Call: Debug,
@@ -247,18 +210,20 @@ where
     let quoted = operations.iter().map(|it| model.revision(it.reply()?));
     let mut numbers: Vec<Option<u64>> = quoted.collect();
     let mut is_write = vec![false; operations.len()];
-    for &(revision, index) in writes {
-        numbers[index] = Some(revision);
-        is_write[index] = true;
+    for (&write, revision) in order.writes.iter().zip(M::FIRST..) {
+        if let Some(at) = index(write) {
+            numbers[at] = Some(revision);
+            is_write[at] = true;
+        }
     }
-    let returns = operations.iter().enumerate();
-    let returns = returns.filter_map(|(index, it)| Some((it.returned_at()?, index)));
-    let mut returns: Vec<(u64, usize)> = returns.collect();
-    sort(&mut returns);
+    let returns = operations.iter().zip(&numbers);
+    let returns = returns.filter_map(|(it, number)| Some((it.returned_at()?, number.unwrap_or(0))));
+    let mut returns: Vec<(u64, u64)> = returns.collect();
+    returns.sort_unstable();
     let (mut behind, mut newest) = (returns.iter().peekable(), 0);
     for ((operation, &own), is_write) in operations.iter().zip(&numbers).zip(is_write) {
-        while let Some(&(_, index)) = behind.next_if(|(at, _)| *at < operation.invoked) {
-            newest = newest.max(numbers[index].unwrap_or(0));
+        while let Some(&(_, number)) = behind.next_if(|(at, _)| *at < operation.invoked) {
+            newest = newest.max(number);
         }
         let Some(own) = own else { continue };
         // A write is new: its number was quoted before anybody asked for it, or it is older

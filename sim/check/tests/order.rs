@@ -1,7 +1,7 @@
 //! The two judges of order: planted violations, and each held against the other.
 
 use arbtest::arbitrary::{Result as Arbitrary, Unstructured};
-use holm_check::{History, Model, Numbered, Published, Verdict, wgl, witness};
+use holm_check::{History, Model, Numbered, Operation, Published, Verdict, wgl, witness};
 
 const STATES_MAX: usize = 1_000_000;
 
@@ -184,6 +184,60 @@ fn a_refused_write_that_happened_is_a_violation() {
 }
 
 #[test]
+fn one_write_with_two_numbers_is_a_violation_wherever_its_mark_lies() {
+    let rule = Some("a write happens once");
+    for mark in [7, u64::MAX] {
+        let lines = vec![Ask(Call::Put(mark)), Tell(0, put(2)), Ask(Call::Put(1))];
+        let published = [(2, mark), (3, 1), (4, mark)];
+        assert_eq!(judged(lines, &published).0, rule, "{mark}");
+    }
+}
+
+#[test]
+fn two_writes_with_one_number_are_a_violation_that_names_the_first_two() {
+    let mut history = History::new();
+    for _ in 0..3 {
+        let operation = history.invoke(1, Call::Put(7));
+        history.returned(operation, put(2));
+    }
+    let violation = witness(&Cell, &history, &Published::from([(2, 7)])).unwrap_err();
+    assert_eq!(violation.rule, "a number names one write");
+    assert_eq!(violation.place, "2 of operations 0 and 1");
+}
+
+#[test]
+fn marks_that_lie_far_apart_are_found_too() {
+    let far = u64::MAX - 7;
+    let lines = vec![
+        Ask(Call::Put(far)),
+        Tell(0, put(2)),
+        Ask(Call::Put(7)),
+        Tell(1, put(3)),
+        Ask(Call::Put(8)),
+        Ask(Call::Get),
+        Tell(3, get(3, 7)),
+    ];
+    assert_eq!(judged(lines, &[(2, far), (3, 7)]), (None, false));
+}
+
+#[test]
+fn of_several_violations_the_first_to_ask_is_named() {
+    let lines = vec![
+        Ask(Call::Put(7)),
+        Ask(Call::Put(8)),
+        Tell(0, put(2)),
+        Tell(1, put(3)),
+        Ask(Call::Get),
+        Ask(Call::Get),
+        Tell(3, get(1, 0)),
+        Tell(2, get(2, 7)),
+    ];
+    let violation = witness(&Cell, &history(lines), &Published::from([(2, 7), (3, 8)]));
+    let place = "Get got 2 after 3 had been answered";
+    assert_eq!(violation.unwrap_err().place, place);
+}
+
+#[test]
 fn an_unknown_write_may_have_happened_or_not() {
     let happened = vec![Ask(Call::Put(7)), Ask(Call::Get), Tell(1, get(2, 7))];
     assert_eq!(judged(happened, &[(2, 7)]), (None, false));
@@ -289,5 +343,62 @@ fn witness_and_search_agree_on_random_histories() {
         Ok(())
     })
     .budget_ms(2_000);
+    assert!(seen.iter().all(|&count| count > 20), "{seen:?}");
+}
+
+/// Operations that the model explains one after another, with ends that are drawn without a look at that; and the
+/// rule that the first to ask breaks of those who contradict time, by asking each about each.
+fn at_odd_times(
+    choose: &mut Unstructured<'_>,
+) -> Arbitrary<(History<Call, Reply>, Published, Option<&'static str>)> {
+    let (mut state, mut published) = (Cell.start(), Published::new());
+    let mut left = Vec::new();
+    for mark in 1..=choose.int_in_range(1..=12)? {
+        let call = *choose.choose(&[Call::Put(mark), Call::Get])?;
+        let reply = Cell.apply(&mut state, &call);
+        left.push((call, reply));
+        if let Call::Put(mark) = call {
+            published.insert(state.0, mark);
+        }
+    }
+    let (mut history, mut open) = (History::new(), Vec::new());
+    while !left.is_empty() || !open.is_empty() {
+        // Mostly in order, so that not all of them contradict it.
+        let reach = left.len().min(choose.int_in_range(1..=3)?);
+        if left.is_empty() || (!open.is_empty() && choose.ratio(1, 2)?) {
+            let (operation, reply) = open.remove(choose.int_in_range(0..=open.len() - 1)?);
+            history.returned(operation, reply);
+        } else {
+            let (call, reply) = left.remove(choose.int_in_range(0..=reach - 1)?);
+            open.push((history.invoke(1, call), reply));
+        }
+    }
+    let number = |it: &Operation<Call, Reply>| it.reply().and_then(|reply| Cell.revision(reply));
+    let broken = history.operations().iter().find_map(|one| {
+        let before = history.operations().iter();
+        let before = before.filter(|it| it.returned_at() < Some(one.invoked));
+        let newest = before.filter_map(number).max()?;
+        let is_write = matches!(one.call, Call::Put(_));
+        match number(one)? {
+            own if is_write && own <= newest => Some("nobody quotes the future"),
+            own if own < newest => Some("nothing is older than what was answered before"),
+            _ => None,
+        }
+    });
+    Ok((history, published, broken))
+}
+
+#[test]
+fn time_is_held_against_every_pair_of_operations() {
+    let mut seen = [0_u32; 3];
+    arbtest::arbtest(|choose| {
+        let (history, published, broken) = at_odd_times(choose)?;
+        let found = witness(&Cell, &history, &published).err();
+        assert_eq!(found.map(|it| it.rule), broken, "{history:?}");
+        let kind = broken.map_or(0, |rule| 1 + usize::from(rule.starts_with("nobody")));
+        seen[kind] += 1;
+        Ok(())
+    })
+    .budget_ms(1_000);
     assert!(seen.iter().all(|&count| count > 20), "{seen:?}");
 }
