@@ -65,6 +65,7 @@ impl Clock {
     }
 
     /// What the monotone clock says. It never goes back.
+    #[inline]
     pub(crate) fn monotone(&self, now: Time) -> Time {
         let (then, said) = self.anchor;
         if self.is_frozen {
@@ -109,6 +110,7 @@ impl Clock {
     }
 
     /// What the wall clock says when the monotone one says `local`.
+    #[inline]
     pub(crate) fn wall_at(&self, local: Time) -> WallTime {
         let local = i64::try_from(local.nanos()).unwrap_or(i64::MAX);
         WallTime {

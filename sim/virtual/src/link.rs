@@ -122,6 +122,7 @@ impl Link {
         self.spec.flip_per_million = 0;
     }
 
+    #[inline(always)]
     pub(crate) fn send(&mut self, now: Time, bytes: u64, tape: &mut Tape) -> Passage {
         if self.cuts > 0 || tape.chance(LOSS, self.spec.loss_per_million) {
             return Passage::Lost;
@@ -141,6 +142,7 @@ impl Link {
     }
 
     /// When the last byte has left this end; `None` if the queue is full.
+    #[inline]
     fn leave(&mut self, now: Time, bytes: u64) -> Option<Time> {
         let Some(rate) = self.spec.bytes_per_second else {
             return Some(now);
@@ -155,6 +157,7 @@ impl Link {
         Some(self.free_at)
     }
 
+    #[inline]
     fn arrive(&mut self, left: Time, tape: &mut Tape) -> Time {
         let delay = self.spec.delay.delay(DELAY, tape) + self.slow_nanos;
         let at = Time::from_nanos(left.nanos().saturating_add(delay));

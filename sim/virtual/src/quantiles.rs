@@ -66,13 +66,22 @@ impl Quantiles {
     }
 
     /// Draws a span.
+    #[inline]
     pub fn draw(&self, place: Place, tape: &mut Tape) -> i64 {
+        if let [only] = *self.table {
+            return only;
+        }
+        self.pick(place, tape)
+    }
+
+    fn pick(&self, place: Place, tape: &mut Tape) -> i64 {
         let size = u32::try_from(self.table.len()).expect("tables are small");
         let choice = (tape.choose(place, size) + size / 2) % size;
         self.table[usize::try_from(choice).expect("tables are small")]
     }
 
     /// Draws a span that does not lie in the past.
+    #[inline]
     pub fn delay(&self, place: Place, tape: &mut Tape) -> u64 {
         u64::try_from(self.draw(place, tape)).unwrap_or(0)
     }

@@ -271,10 +271,12 @@ impl Tape {
 
     /// Whether something unusual happens that does so `per_million` times in a million.
     /// Never consumes nothing.
+    #[inline]
     pub fn chance(&mut self, place: Place, per_million: u32) -> bool {
-        if per_million == 0 {
-            return false;
-        }
+        per_million > 0 && self.happens(place, per_million)
+    }
+
+    fn happens(&mut self, place: Place, per_million: u32) -> bool {
         let drawn = self.decide(place, 2, |prng| {
             u32::from(prng.below(1_000_000) < u64::from(per_million))
         });

@@ -2,9 +2,14 @@
 //!
 //! One thread, one run. Whatever is not determined by what went before is asked of the tape, so
 //! a world is a function of its spec, its tape and what its caller asks of it.
+//!
+//! What would surprise: the way of a message through here is compiled into one piece, from the agenda to a node and
+//! back (`inline(always)`). Handed from function to function it is copied in parts that a processor cannot read back
+//! at once, which cost a third of a delivery.
 
 mod host;
 mod hunt;
+mod item;
 mod process;
 mod requests;
 mod upkeep;
@@ -25,10 +30,11 @@ use crate::shelf::Shelf;
 use crate::spec::WorldSpec;
 use crate::tape::{Place, Tape, TapeFault};
 use crate::timeline::Timeline;
-use crate::trace::{Recording, Trace};
+use crate::trace::Trace;
 use host::Host;
 pub use host::Queueing;
 use hunt::Due;
+pub(crate) use item::Item;
 pub use process::Usage;
 use process::{Answered, Process};
 use wakes::Waker;
@@ -110,122 +116,6 @@ pub struct Counts {
     pub synced: u64,
     /// Nodes that ended, for whatever reason.
     pub crashed: u64,
-}
-
-/// Something that will happen.
-#[derive(Debug)]
-pub(crate) enum Item<N: Node> {
-    Deliver {
-        source: usize,
-        target: usize,
-        input: N::Input,
-        /// What the sender had heard of; empty if nobody asks.
-        sent: Vec<u64>,
-    },
-    Synced {
-        node: usize,
-        run: u64,
-        through: WriteId,
-    },
-    /// A piece of work on a host is done.
-    Ran {
-        host: usize,
-        serial: u64,
-    },
-    Awake {
-        node: usize,
-        run: u64,
-    },
-    WriterAwake {
-        node: usize,
-        run: u64,
-    },
-    WorkerAwake {
-        node: usize,
-        worker: usize,
-    },
-    GoesOn {
-        node: usize,
-        worker: usize,
-    },
-    /// The caller's own thread is.
-    OwnAwake {
-        node: usize,
-        token: u64,
-    },
-    Alarm(u64),
-    Restart(usize),
-    Resume(usize),
-    Thaw(usize),
-    Empty(usize),
-    Mend {
-        source: usize,
-        target: usize,
-    },
-    Hasten {
-        source: usize,
-        target: usize,
-    },
-}
-
-impl<N: Node> Clone for Item<N> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Deliver {
-                source,
-                target,
-                input,
-                sent,
-            } => Self::Deliver {
-                source: *source,
-                target: *target,
-                input: input.clone(),
-                sent: sent.clone(),
-            },
-            Self::Synced { node, run, through } => Self::Synced {
-                node: *node,
-                run: *run,
-                through: *through,
-            },
-            Self::Ran { host, serial } => Self::Ran {
-                host: *host,
-                serial: *serial,
-            },
-            Self::Awake { node, run } => Self::Awake {
-                node: *node,
-                run: *run,
-            },
-            Self::WriterAwake { node, run } => Self::WriterAwake {
-                node: *node,
-                run: *run,
-            },
-            Self::WorkerAwake { node, worker } => Self::WorkerAwake {
-                node: *node,
-                worker: *worker,
-            },
-            Self::GoesOn { node, worker } => Self::GoesOn {
-                node: *node,
-                worker: *worker,
-            },
-            Self::OwnAwake { node, token } => Self::OwnAwake {
-                node: *node,
-                token: *token,
-            },
-            Self::Alarm(token) => Self::Alarm(*token),
-            Self::Restart(node) => Self::Restart(*node),
-            Self::Resume(node) => Self::Resume(*node),
-            Self::Thaw(node) => Self::Thaw(*node),
-            Self::Empty(node) => Self::Empty(*node),
-            Self::Mend { source, target } => Self::Mend {
-                source: *source,
-                target: *target,
-            },
-            Self::Hasten { source, target } => Self::Hasten {
-                source: *source,
-                target: *target,
-            },
-        }
-    }
 }
 
 /// The next thing to happen.
@@ -383,19 +273,26 @@ impl<N: Node> World<N> {
             None => Moment::Idle,
             Some(next) => self.execute(next),
         };
-        self.halted().map_or(Ok(moment), Err)
+        self.is_within()?;
+        Ok(moment)
     }
 
-    fn halted(&self) -> Option<Halted> {
+    /// Whether it can go on.
+    #[inline]
+    fn is_within(&self) -> Result<(), Halted> {
         if let Some(fault) = self.tape.fault() {
-            return Some(Halted::Tape(fault.clone()));
+            return Err(Halted::Tape(fault.clone()));
         }
         if self.agenda.len() > AGENDA_MAX {
-            return Some(Halted::Crowded);
+            return Err(Halted::Crowded);
         }
-        (self.replies.len().max(self.notes.len()) > UNTAKEN_MAX).then_some(Halted::Untaken)
+        if self.replies.len().max(self.notes.len()) > UNTAKEN_MAX {
+            return Err(Halted::Untaken);
+        }
+        Ok(())
     }
 
+    #[inline]
     fn next_in_time(&mut self) -> Option<Next> {
         match (self.agenda.earliest(), self.timer) {
             (None, None) => None,
@@ -410,6 +307,7 @@ impl<N: Node> World<N> {
     }
 
     /// Lets this happen now, or when it is due if that lies ahead.
+    #[inline]
     pub(crate) fn execute(&mut self, next: Next) -> Moment {
         match next {
             Next::Timer(node) => {
@@ -428,6 +326,7 @@ impl<N: Node> World<N> {
         }
     }
 
+    #[inline]
     fn happen(&mut self, entry: Entry<Item<N>>) -> Moment {
         match entry.item {
             Item::Deliver {
@@ -463,6 +362,7 @@ impl<N: Node> World<N> {
         Moment::Happened
     }
 
+    #[inline(always)]
     fn deliver(&mut self, (source, target): (usize, usize), input: N::Input) {
         let process = &self.processes[target];
         if process.pool.is_used() && process.driver.is_some() {
@@ -473,13 +373,20 @@ impl<N: Node> World<N> {
         }
     }
 
+    #[inline(always)]
     fn offer(&mut self, target: usize, input: N::Input) {
-        if self.take_or_drop(target, input) {
+        if !self.take_or_drop(target, input) {
+            return;
+        }
+        if self.processes[target].is_free {
+            self.stir(target);
+        } else {
             self.rouse(target, Waker::Worker(target));
         }
     }
 
     /// Whether a node that is up had room for an input.
+    #[inline(always)]
     fn take_or_drop(&mut self, target: usize, input: N::Input) -> bool {
         let driver = self.processes[target].driver.as_mut();
         let is_taken = driver.is_some_and(|it| matches!(it.offer(input), Offer::Taken));
@@ -544,12 +451,13 @@ impl<N: Node> World<N> {
     }
 
     /// Gives a node the time to do what it has to, at once or on a core.
+    #[inline]
     pub(crate) fn stir(&mut self, node: usize) {
         let process = &self.processes[node];
         if process.is_held() {
             return;
         }
-        if process.spec.work.is_free() {
+        if process.is_free {
             self.run_free(node);
         } else {
             self.enqueue(node);
@@ -557,61 +465,72 @@ impl<N: Node> World<N> {
         self.refresh_timer(node);
     }
 
+    #[inline]
     fn run_free(&mut self, node: usize) {
-        let mut turn = std::mem::take(&mut self.turn);
-        while self.step(node, &mut turn) {
-            self.carry(node, &mut turn);
+        // A batch leaves nothing to do at this moment but what came beyond its limit: what else makes a driver ready is
+        // a timer, which has fired, or a flush, which the agenda has to end first.
+        let mut is_over = false;
+        while !is_over && self.processes[node].step(self.now, &mut self.trace, &mut self.turn) {
+            self.note_failure(node);
+            // One memory for all batches; the rest of a turn stays where it is unless it is flushed.
+            let mut leaving = std::mem::take(&mut self.turn.leaving);
+            for effect in leaving.drain(..) {
+                self.fulfil(node, effect);
+            }
+            self.turn.leaving = leaving;
+            if let Some(through) = self.turn.flush.take() {
+                let mut turn = std::mem::take(&mut self.turn);
+                self.flush(node, through, &mut turn);
+                self.turn = turn;
+            }
+            let driver = self.processes[node].driver.as_ref();
+            is_over = driver.is_none_or(|driver| driver.waiting() == 0);
         }
-        turn.clear();
-        self.turn = turn;
     }
 
     /// Runs one batch, if there is anything to do; what it wants is in `turn`.
     pub(crate) fn step(&mut self, node: usize, turn: &mut Turn<N::Effect>) -> bool {
-        let process = &mut self.processes[node];
-        let Some(driver) = &mut process.driver else {
-            return false;
-        };
-        let local = process.clock.monotone(self.now);
-        if !driver.is_ready(local) {
-            return false;
+        let works = self.processes[node].step(self.now, &mut self.trace, turn);
+        if works {
+            self.note_failure(node);
         }
-        turn.clear();
-        let wall = process.clock.wall_at(local);
-        driver.machine_mut().tell_wall(local, wall);
-        let mut recording = Recording {
-            trace: &mut self.trace,
-            node: process.id,
-        };
-        driver.turn(local, &mut recording, turn);
-        process.usage.turns += 1;
-        if driver.machine().has_failed() {
+        works
+    }
+
+    #[inline]
+    fn note_failure(&mut self, node: usize) {
+        let driver = self.processes[node].driver.as_ref();
+        if driver.is_some_and(|driver| driver.machine().has_failed()) {
             self.failed = Some(node);
         }
-        true
     }
 
     /// Does what a batch asked for.
     pub(crate) fn carry(&mut self, node: usize, turn: &mut Turn<N::Effect>) {
         for effect in turn.leaving.drain(..) {
-            match N::want(effect) {
-                Want::Send { to, message } => self.send(node, to, message),
-                Want::Answer { request, answer } => self.replies.push(Reply {
-                    at: self.now,
-                    node: self.processes[node].id,
-                    request,
-                    answer,
-                }),
-                Want::Note(event) => self.notes.push(Noted {
-                    at: self.now,
-                    node: self.processes[node].id,
-                    event,
-                }),
-                Want::Persist { .. } => panic!("machine I2: a record does not leave"),
-            }
+            self.fulfil(node, effect);
         }
         if let Some(through) = turn.flush.take() {
             self.flush(node, through, turn);
+        }
+    }
+
+    #[inline(always)]
+    fn fulfil(&mut self, node: usize, effect: N::Effect) {
+        match N::want(effect) {
+            Want::Send { to, message } => self.send(node, to, message),
+            Want::Answer { request, answer } => self.replies.push(Reply {
+                at: self.now,
+                node: self.processes[node].id,
+                request,
+                answer,
+            }),
+            Want::Note(event) => self.notes.push(Noted {
+                at: self.now,
+                node: self.processes[node].id,
+                event,
+            }),
+            Want::Persist { .. } => panic!("machine I2: a record does not leave"),
         }
     }
 
@@ -643,6 +562,7 @@ impl<N: Node> World<N> {
         is_stored
     }
 
+    #[inline(always)]
     fn send(&mut self, source: usize, to: NodeId, message: N::Message) {
         let target = self.index(to);
         assert_ne!(source, target, "a node does not send to itself");
@@ -657,6 +577,7 @@ impl<N: Node> World<N> {
     }
 
     /// What a link has made of a message.
+    #[inline(always)]
     fn pass(&mut self, source: usize, target: usize, (passage, message): (Passage, N::Message)) {
         let from = self.processes[source].id;
         let Passage::Arrives { at, again, flipped } = passage else {
@@ -677,9 +598,10 @@ impl<N: Node> World<N> {
         self.post(source, target, at, N::message(from, message));
     }
 
+    #[inline(always)]
     fn post(&mut self, source: usize, target: usize, at: Time, input: N::Input) {
         let clocks = self.clocks.as_ref();
-        let sent = clocks.map_or_else(Vec::new, |clocks| clocks.snapshot(source));
+        let sent = clocks.map_or_else(Box::default, |clocks| clocks.snapshot(source));
         let item = Item::Deliver {
             source,
             target,
@@ -689,6 +611,7 @@ impl<N: Node> World<N> {
         self.agenda.add(at, item);
     }
 
+    #[inline]
     pub(crate) fn index(&self, node: NodeId) -> usize {
         let index = usize::try_from(node.value()).ok();
         let index = index.and_then(|number| number.checked_sub(1));

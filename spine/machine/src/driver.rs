@@ -5,7 +5,6 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::mem;
 
 use holm_base::{Time, WriteId};
 
@@ -195,6 +194,7 @@ impl<M: Driven> Driver<M> {
     /// # Panics
     ///
     /// If the input is of [`Class::Own`].
+    #[inline(always)]
     pub fn offer(&mut self, input: M::Input) -> Offer<M::Input> {
         let has_room = self.waiting.len() < self.limits.waiting_inputs_max && self.has_room();
         match (M::class(&input), has_room) {
@@ -227,6 +227,7 @@ impl<M: Driven> Driver<M> {
     /// # Panics
     ///
     /// I1: if `now` falls. I3, I4, I6: if the machine breaks its side of the contract.
+    #[inline]
     pub fn turn(&mut self, now: Time, recorder: &mut impl Recorder<M>, turn: &mut Turn<M::Effect>) {
         assert!(now >= self.now, "I1: time never falls");
         self.now = now;
@@ -252,14 +253,17 @@ impl<M: Driven> Driver<M> {
     }
 
     /// Whether one more step of a stranger's input keeps within the limit of held effects.
+    #[inline]
     fn has_room(&self) -> bool {
         self.held() + self.limits.step_effects_max <= self.limits.held_effects_max
     }
 
+    #[inline]
     fn can_flush(&self) -> bool {
         self.in_flight.len() < self.limits.writes_in_flight_max
     }
 
+    #[inline]
     fn step(
         &mut self,
         input: M::Input,
@@ -267,46 +271,25 @@ impl<M: Driven> Driver<M> {
         turn: &mut Turn<M::Effect>,
     ) {
         recorder.before(&self.machine, self.now, &input);
-        let mut effects = mem::take(&mut self.effects);
-        self.machine.step(self.now, input, &mut effects);
+        self.machine.step(self.now, input, &mut self.effects);
         assert!(
-            effects.len() <= self.limits.step_effects_max,
+            self.effects.len() <= self.limits.step_effects_max,
             "I6: a step emits what its configuration allows"
         );
-        recorder.after(&self.machine, self.now, effects.as_slice());
-        for effect in effects.drain() {
-            self.sort(effect, turn);
+        recorder.after(&self.machine, self.now, self.effects.as_slice());
+        let mut books = Books {
+            asked: &mut self.asked,
+            durable: self.durable,
+            staged: &mut self.staged,
+            held: &mut self.held,
+        };
+        for effect in self.effects.drain() {
+            books.sort::<M>(effect, turn);
         }
-        self.effects = effects;
         turn.steps += 1;
     }
 
-    fn sort(&mut self, effect: M::Effect, turn: &mut Turn<M::Effect>) {
-        match M::order(&effect) {
-            Order::Persist { write } => {
-                assert_eq!(write, self.asked.next(), "I3: writes rise by one");
-                self.asked = write;
-                self.staged.push(effect);
-            }
-            Order::Leave { after: None } => turn.leaving.push(effect),
-            Order::Leave { after: Some(after) } => {
-                assert!(after <= self.asked, "I2: it waits for a write that exists");
-                if after <= self.durable {
-                    turn.leaving.push(effect);
-                } else {
-                    self.hold(after, effect);
-                }
-            }
-        }
-    }
-
-    fn hold(&mut self, after: WriteId, effect: M::Effect) {
-        // Almost always the last place, since newer effects wait for newer writes.
-        let later = self.held.iter().rev();
-        let place = self.held.len() - later.take_while(|(other, _)| *other > after).count();
-        self.held.insert(place, (after, effect));
-    }
-
+    #[inline]
     fn release(&mut self, turn: &mut Turn<M::Effect>) {
         while let Some((after, effect)) = self.held.pop_front() {
             if after > self.durable {
@@ -317,6 +300,7 @@ impl<M: Driven> Driver<M> {
         }
     }
 
+    #[inline]
     fn flush(&mut self, turn: &mut Turn<M::Effect>) {
         if self.staged.is_empty() || !self.can_flush() {
             return;
@@ -324,5 +308,42 @@ impl<M: Driven> Driver<M> {
         turn.records.append(&mut self.staged);
         turn.flush = Some(self.asked);
         self.in_flight.push_back(self.asked);
+    }
+}
+
+/// What a driver keeps of effects that do not leave at once.
+struct Books<'a, E> {
+    asked: &'a mut WriteId,
+    durable: WriteId,
+    staged: &'a mut Vec<E>,
+    held: &'a mut VecDeque<(WriteId, E)>,
+}
+
+impl<E> Books<'_, E> {
+    #[inline]
+    fn sort<M: Driven<Effect = E>>(&mut self, effect: E, turn: &mut Turn<E>) {
+        match M::order(&effect) {
+            Order::Persist { write } => {
+                assert_eq!(write, self.asked.next(), "I3: writes rise by one");
+                *self.asked = write;
+                self.staged.push(effect);
+            }
+            Order::Leave { after: None } => turn.leaving.push(effect),
+            Order::Leave { after: Some(after) } => {
+                assert!(after <= *self.asked, "I2: it waits for a write that exists");
+                if after <= self.durable {
+                    turn.leaving.push(effect);
+                } else {
+                    self.hold(after, effect);
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, after: WriteId, effect: E) {
+        // Almost always the last place, since newer effects wait for newer writes.
+        let later = self.held.iter().rev();
+        let place = self.held.len() - later.take_while(|(other, _)| *other > after).count();
+        self.held.insert(place, (after, effect));
     }
 }

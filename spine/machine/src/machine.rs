@@ -38,6 +38,7 @@ impl<E> Effects<E> {
     }
 
     /// Adds an effect behind all earlier ones.
+    #[inline]
     pub fn push(&mut self, effect: E) {
         self.wanted.push(effect);
     }
@@ -61,6 +62,7 @@ impl<E> Effects<E> {
     }
 
     /// Takes all effects, oldest first, and keeps the buffer's memory.
+    #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = E> + '_ {
         self.wanted.drain(..)
     }

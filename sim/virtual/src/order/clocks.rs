@@ -117,8 +117,8 @@ impl Clocks {
     }
 
     /// What a node knows now, to travel with what it sends.
-    pub(crate) fn snapshot(&self, node: usize) -> Vec<u64> {
-        self.nodes[node].clone()
+    pub(crate) fn snapshot(&self, node: usize) -> Box<[u64]> {
+        self.nodes[node].as_slice().into()
     }
 
     /// Counts a delivery, and names the earlier ones that it could have come before: those

@@ -215,6 +215,7 @@ impl<N: Node> World<N> {
     }
 
     /// A delivery as vector clocks and onlookers see it; none if there are neither.
+    #[inline]
     pub(crate) fn delivery(
         &self,
         (at, seq): (Time, u64),

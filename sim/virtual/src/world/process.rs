@@ -13,6 +13,7 @@ use crate::node::Node;
 use crate::shelf::Shelf;
 use crate::spec::{NodeSpec, SyncTime};
 use crate::tape::{Place, Tape};
+use crate::trace::{Recording, Trace};
 use crate::world::host::Thread;
 use crate::world::wakes::Waker;
 use crate::world::workers::Pool;
@@ -25,6 +26,8 @@ const SYNC: Place = Place::new("disk.sync");
 pub(crate) struct Process<N: Node> {
     pub(crate) spec: NodeSpec<N>,
     pub(crate) id: NodeId,
+    /// Whether its work costs nothing.
+    pub(crate) is_free: bool,
     /// `None` while it is down.
     pub(crate) driver: Option<Driver<N>>,
     pub(crate) shelf: N::Shelf,
@@ -113,6 +116,7 @@ impl<N: Node> Process<N> {
         let pool = Pool::new(spec.work.workers, nodes);
         let shelf = N::shelf(&spec.setup);
         Self {
+            is_free: spec.work.is_free(),
             spec,
             id,
             driver: None,
@@ -136,6 +140,7 @@ impl<N: Node> Process<N> {
     }
 
     /// Whether it cannot begin a batch now.
+    #[inline]
     pub(crate) fn is_held(&self) -> bool {
         self.pauses > 0 || self.standing != Standing::Off
     }
@@ -148,6 +153,30 @@ impl<N: Node> Process<N> {
     /// Whether it waits for the disk.
     fn is_syncing(&self) -> bool {
         self.standing == Standing::Syncing || self.writer == Writer::Syncing
+    }
+
+    /// Runs one batch, if there is anything to do; what it wants is in `turn`.
+    #[inline(always)]
+    pub(crate) fn step(
+        &mut self,
+        now: Time,
+        trace: &mut Trace,
+        turn: &mut Turn<N::Effect>,
+    ) -> bool {
+        let Some(driver) = &mut self.driver else {
+            return false;
+        };
+        let local = self.clock.monotone(now);
+        if !driver.is_ready(local) {
+            return false;
+        }
+        turn.clear();
+        let wall = self.clock.wall_at(local);
+        driver.machine_mut().tell_wall(local, wall);
+        let node = self.id;
+        driver.turn(local, &mut Recording { trace, node }, turn);
+        self.usage.turns += 1;
+        true
     }
 
     /// When a flush that begins now is on disk; flushes end in the order of their beginning.
@@ -338,6 +367,7 @@ impl<N: Node> World<N> {
         self.end_threads(host, node);
     }
 
+    #[inline]
     pub(crate) fn refresh_timer(&mut self, node: usize) {
         let process = &mut self.processes[node];
         let wake = if process.is_held() {
@@ -370,9 +400,10 @@ impl<N: Node> World<N> {
     }
 
     /// A message has come: a node that sleeps takes a while to notice.
+    #[inline]
     pub(crate) fn rouse(&mut self, node: usize, waker: Waker) {
         let process = &mut self.processes[node];
-        if process.is_held() || process.spec.work.is_free() || process.spec.work.wake_nanos == 0 {
+        if process.is_held() || process.is_free || process.spec.work.wake_nanos == 0 {
             return self.stir(node);
         }
         process.standing = Standing::Waking;
