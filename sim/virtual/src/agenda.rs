@@ -230,6 +230,34 @@ impl<T> Agenda<T> {
         found?.as_ref()
     }
 
+    /// Shows all that is due until then, with its slot, in no particular order.
+    #[inline(always)]
+    pub(crate) fn each_until(&self, last: Time, mut show: impl FnMut(usize, &Entry<T>)) {
+        for (kind, lane) in self.lanes.iter().enumerate() {
+            if lane.first.0 > last {
+                continue;
+            }
+            let (one, other) = lane.entries.as_slices();
+            let mut slot = lane.gone * KINDS + kind;
+            for entry in one.iter().chain(other) {
+                if let Some(entry) = entry {
+                    if entry.at > last {
+                        break;
+                    }
+                    show(slot, entry);
+                }
+                slot += KINDS;
+            }
+        }
+        for (place, entry) in self.rest.slots.iter().enumerate() {
+            if let Some(entry) = entry
+                && entry.at <= last
+            {
+                show(place * KINDS + LANES, entry);
+            }
+        }
+    }
+
     /// All items with their slots, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Entry<T>)> {
         let lanes = self.lanes.iter().enumerate().flat_map(|(kind, lane)| {
@@ -321,6 +349,13 @@ mod tests {
             }
             assert_eq!(agenda.len(), expected.len());
             assert_eq!(agenda.iter().count(), expected.len());
+            let mut due = 0;
+            agenda.each_until(at(now + 100), |slot, entry| {
+                due += 1;
+                assert_eq!(slot_of(&agenda, entry.seq), Some(slot));
+            });
+            let within = expected.iter().filter(|(due, _)| *due <= now + 100);
+            assert_eq!(due, within.count());
         }
         for (due, item) in expected {
             let (slot, when) = agenda.earliest().expect("it is left");

@@ -65,13 +65,13 @@ impl<N: Node> World<N> {
             return;
         };
         let last = Time::from_nanos(earliest.nanos().saturating_add(reach_nanos));
-        for (slot, entry) in self.agenda.iter().filter(|(_, entry)| entry.at <= last) {
+        self.agenda.each_until(last, |slot, entry| {
             into.push(Due {
                 at: entry.at,
                 seq: entry.seq,
                 next: Next::Slot(slot),
             });
-        }
+        });
         for (node, process) in self.processes.iter().enumerate() {
             if let Some(at) = process.wake.filter(|&at| at <= last) {
                 into.push(Due {
