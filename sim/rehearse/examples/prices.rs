@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for load in [Load::Put, Load::Range] {
         for clients in [1, 2, 10, 100, 256, 1_000] {
-            let said = model(&costs, load, clients, 1)?;
+            let said = model(&costs, load, clients, 2)?;
             println!("{} of {clients}: {:?}", load.name(), said.cell);
             for miss in misses(&costs.real, &[said.cell]) {
                 println!("    {} {:+.0} %", miss.figure, miss.error * 100.0);
@@ -46,6 +46,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             let (polls, wakes) = (said.counts.generator_polls, said.counts.generator_wakes);
             println!("    generator polls {polls:.3}, wakes {wakes:.3}");
+            let (busy, beside) = (said.counts.busy, said.counts.beside);
+            println!("    cores in use {busy:.2}, one waited for while another slept {beside:.2}");
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::scenario::{Kind as ValueKind, Table, Value, read_tree, refuse, whole}
 /// How many quantiles a table has.
 pub const TABLE: usize = 64;
 /// The version of the file.
-const FORMAT: u64 = 5;
+const FORMAT: u64 = 6;
 /// How far a figure of the model may lie from the real one, as a share.
 pub const TOLERANCE: f64 = 0.15;
 
@@ -365,6 +365,8 @@ pub struct Costs {
     pub value_bytes: u32,
     /// Nanoseconds of CPU, by [`Work`].
     cpu: [u64; Work::ALL.len()],
+    /// How often a thread whose core is busy wakes on another that sleeps, of a million times.
+    pub search: u32,
     /// How long a sleeping thread takes to run on a core that works, beyond what it and its caller spend, in
     /// nanoseconds, ascending.
     pub wake: Vec<u64>,
@@ -392,6 +394,7 @@ impl Costs {
             foreign: 0.0,
             value_bytes: 256,
             cpu: [0; Work::ALL.len()],
+            search: 1_000_000,
             wake: vec![0],
             idle: Vec::new(),
             sync: Vec::new(),
@@ -427,8 +430,8 @@ impl Costs {
     pub fn parse(text: &str, file: &str) -> Result<Self, Refusal> {
         let mut top = read_tree(text, file)?;
         let format = top.need("format")?;
-        if top.number(&format, "format")?.to_bits() != 5.0_f64.to_bits() {
-            let what = "format is 5: this build reads no other; calibrate again";
+        if top.number(&format, "format")?.to_bits() != 6.0_f64.to_bits() {
+            let what = "format is 6: this build reads no other; calibrate again";
             return Err(top.refuse(format.line, what));
         }
         let machine = Machine {
@@ -443,6 +446,8 @@ impl Costs {
         costs.foreign = real(&mut top, "foreign_cpu")?;
         costs.value_bytes = u32::try_from(number(&mut top, "value_bytes")?).unwrap_or(0);
         costs.prices(&mut top)?;
+        let search = real(&mut top, "search")?;
+        costs.search = u32::try_from(whole(search.clamp(0.0, 1.0) * 1e6)).unwrap_or(0);
         costs.wake = quantiles(&mut top, "wake")?;
         costs.idle = idle(&mut top)?;
         costs.sync = syncs(&mut top)?;
@@ -495,6 +500,7 @@ impl Costs {
         line(format!("date = {:?}", self.date));
         line(format!("foreign_cpu = {:.4}", self.foreign));
         line(format!("value_bytes = {}", self.value_bytes));
+        line(format!("search = {:.6}", f64::from(self.search) / 1e6));
         line(format!("wake = [{}]", listed(&self.wake)));
         line("\n[cpu]".to_owned());
         for (name, work) in Work::ALL {

@@ -8,7 +8,7 @@ use holm_base::NodeId;
 use holm_machine::Limits;
 use holm_raft::ReadMode;
 use holm_virtual::{
-    ClockSpec, Distribution, FaultKind, FaultPlan, FaultRate, LinkSpec, NodeSpec, Order,
+    ClockSpec, Distribution, FaultKind, FaultPlan, FaultRate, HostSpec, LinkSpec, NodeSpec, Order,
     Overtaking, Place, Quantiles, Report, SyncTime, Tape, Wake, Work, World, WorldSpec,
 };
 
@@ -76,7 +76,10 @@ impl Stage {
                 hosts.len() - 1
             });
         }
-        self.spec.hosts = hosts.iter().map(|(_, cores)| *cores).collect();
+        self.spec.hosts = hosts
+            .iter()
+            .map(|(_, cores)| host_spec(scenario, *cores))
+            .collect();
         self.hosts = hosts.len();
     }
 
@@ -125,7 +128,10 @@ impl Stage {
             isles: setup.islands,
             spec: WorldSpec {
                 nodes,
-                hosts: hosts.iter().map(|(_, cores)| *cores).collect(),
+                hosts: hosts
+                    .iter()
+                    .map(|(_, cores)| host_spec(scenario, *cores))
+                    .collect(),
                 link,
                 links,
                 order: Order::Timed,
@@ -269,6 +275,15 @@ impl Stage {
             Target::Link(link) => joins(link),
             Target::End(link, site) => from == site && joins(link),
         }
+    }
+}
+
+/// So many cores, whose system looks for idle ones as often as that of the costs did.
+fn host_spec(scenario: &Scenario, cores: usize) -> HostSpec {
+    let search = scenario.costs.as_ref().map(|costs| costs.search);
+    HostSpec {
+        search: search.unwrap_or(HostSpec::of(cores).search),
+        cores,
     }
 }
 

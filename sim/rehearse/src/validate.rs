@@ -1,7 +1,7 @@
 //! The machine of a costs file, rehearsed: three sites and the generator on its cores, one load at a time.
 
 use holm_base::NodeId;
-use holm_virtual::{Order, Recording, Report as Lines, Tape};
+use holm_virtual::{Order, Queueing, Recording, Report as Lines, Tape};
 
 use crate::costs::{Cell, Costs, Load};
 use crate::run::{Ending, FrontUse, Run, SiteUse};
@@ -85,6 +85,10 @@ pub struct Counts {
     pub generator_wake_nanos: f64,
     /// What it spent in all.
     pub generator_nanos: f64,
+    /// Cores that were in use, on average.
+    pub busy: f64,
+    /// The part of the time in which a thread waited for one core while another slept.
+    pub beside: f64,
 }
 
 /// What the model says of a load.
@@ -175,6 +179,10 @@ fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String>
         wake_nanos,
         nanos: generator_nanos,
     } = used.generator;
+    let of_time = |of: fn(&Queueing) -> u64| {
+        let all: u64 = used.hosts.iter().map(of).sum();
+        float(all) / float(used.nanos)
+    };
     let [leader, first, second] = used.sites.as_slice() else {
         return Err("the model has three sites".to_owned());
     };
@@ -196,6 +204,8 @@ fn of_run(ending: &Ending, load: Load, clients: u32) -> Result<Modelled, String>
             generator_wakes: float(wakes) / answers,
             generator_wake_nanos: float(wake_nanos) / answers,
             generator_nanos: float(generator_nanos) / answers,
+            busy: of_time(|host| host.busy_nanos),
+            beside: of_time(|host| host.beside_nanos),
         },
     })
 }
@@ -291,6 +301,8 @@ fn plus(one: &Modelled, other: &Modelled) -> Modelled {
             generator_wakes: c.generator_wakes + d.generator_wakes,
             generator_wake_nanos: c.generator_wake_nanos + d.generator_wake_nanos,
             generator_nanos: c.generator_nanos + d.generator_nanos,
+            busy: c.busy + d.busy,
+            beside: c.beside + d.beside,
         },
     }
 }
@@ -312,6 +324,8 @@ fn scaled(one: &Modelled, by: f64) -> Modelled {
             generator_wakes: c.generator_wakes * by,
             generator_wake_nanos: c.generator_wake_nanos * by,
             generator_nanos: c.generator_nanos * by,
+            busy: c.busy * by,
+            beside: c.beside * by,
         },
     }
 }

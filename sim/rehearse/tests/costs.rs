@@ -151,7 +151,7 @@ fn tables_are_whole_and_rise() {
             text.replacen("alone = [34.096, ", "alone = [99.000, ", 1),
             "alone",
         ),
-        (text.replace("format = 5", "format = 4"), "format"),
+        (text.replace("format = 6", "format = 5"), "format"),
         (text.replacen("load = 1.500", "load = 0.0", 1), "load is"),
         (text.replacen("slept = 20.000", "slept = 99.000", 1), "idle"),
         (

@@ -121,7 +121,7 @@ pub use order::{Candidate, Order, Races, Scheduler};
 pub use quantiles::{Distribution, Quantiles};
 pub use shelf::{Encoded, Filed, Records, Shelf, Unsynced, sync_failed};
 pub use shrink::{Shrunk, shrink};
-pub use spec::{NodeSpec, SyncTime, Wake, Work, WorldSpec};
+pub use spec::{HostSpec, NodeSpec, SyncTime, Wake, Work, WorldSpec};
 pub use tape::{CHOICES_MAX, Fill, Place, Recording, STREAMS_MAX, Tape, TapeError, TapeFault};
 pub use timeline::{Marks, mix};
 pub use trace::{Report, first_difference};

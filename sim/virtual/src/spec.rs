@@ -97,13 +97,33 @@ impl Work {
     }
 }
 
+/// The cores that nodes share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostSpec {
+    /// How many.
+    pub cores: usize,
+    /// How often a thread whose core is busy wakes on another that sleeps, of a million times.
+    pub search: u32,
+}
+
+impl HostSpec {
+    /// So many cores, where idle ones are always looked for.
+    #[must_use]
+    pub const fn of(cores: usize) -> Self {
+        Self {
+            cores,
+            search: 1_000_000,
+        }
+    }
+}
+
 /// A whole world.
 #[derive(Debug)]
 pub struct WorldSpec<N: Node> {
     /// Its nodes; their ids count from 1.
     pub nodes: Vec<NodeSpec<N>>,
-    /// How many cores each host has.
-    pub hosts: Vec<usize>,
+    /// The hosts.
+    pub hosts: Vec<HostSpec>,
     /// The link between any two nodes, in each direction.
     pub link: LinkSpec,
     /// Links that differ, by the indexes of source and target, each in its direction.
@@ -134,7 +154,7 @@ impl<N: Node> WorldSpec<N> {
         };
         Self {
             nodes: (0..nodes).map(node).collect(),
-            hosts: vec![1; nodes],
+            hosts: vec![HostSpec::of(1); nodes],
             link: LinkSpec::plain(1_000_000),
             links: Vec::new(),
             order: Order::Timed,

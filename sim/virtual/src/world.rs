@@ -7,6 +7,7 @@
 //! back (`inline(always)`). Handed from function to function it is copied in parts that a processor cannot read back
 //! at once, which cost a third of a delivery.
 
+mod cores;
 mod host;
 mod hunt;
 mod item;
@@ -202,7 +203,7 @@ impl<N: Node> World<N> {
             links[source * count + target] = Link::new(link);
         }
         assert!(
-            spec.hosts.iter().all(|&cores| cores > 0),
+            spec.hosts.iter().all(|host| host.cores > 0),
             "a host has a core"
         );
         let hosts: Vec<Host> = spec.hosts.into_iter().map(Host::new).collect();
@@ -343,12 +344,12 @@ impl<N: Node> World<N> {
             }
             Item::Synced { node, run, through } => return self.synced(node, run, through),
             Item::Ran { host, serial } => return self.ran(host, serial),
-            Item::Awake { node, run } => self.awake(node, run),
-            Item::WriterAwake { node, run } => self.writer_awake(node, run),
-            Item::WorkerAwake { node, worker } => self.worker_awake(node, worker),
+            Item::Awake { node, run, core } => self.awake(node, run, core),
+            Item::WriterAwake { node, run, core } => self.writer_awake(node, run, core),
+            Item::WorkerAwake { node, worker, core } => self.worker_awake(node, worker, core),
             Item::GoesOn { node, worker } => self.came_back(node, worker),
-            Item::OwnAwake { node, token } => {
-                self.is_up_again(node);
+            Item::OwnAwake { node, core, token } => {
+                self.is_up_again(node, core);
                 return Moment::Alarm(token);
             }
             Item::Alarm(token) => return Moment::Alarm(token),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use holm_rehearse::{IdleWake, SyncWait, TABLE};
 use rustix::process::nice;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use super::super::tally::in_nanos;
 use super::median;
@@ -21,6 +21,8 @@ use crate::quantity::rounded;
 
 /// How often two threads wake each other in a round.
 const WAKES: usize = 1_200;
+/// How often one wakes another that may run on any core.
+const MOVES: usize = 300;
 /// How long they work between two wakes of a core that sleeps: so long it has slept.
 const PAUSES: [Duration; 3] = [
     Duration::from_micros(10),
@@ -44,6 +46,8 @@ const FILE: usize = 8 << 20;
 pub(super) struct Alone {
     /// CPU of both threads for each time that one wakes the other on the core that both use.
     pub(super) wake_cpu: f64,
+    /// How often a thread whose core is busy woke on another that slept, as a share.
+    pub(super) search: f64,
     /// From one thread's call until the other runs, less that.
     pub(super) wake: Vec<u64>,
     /// The same on a core that sleeps, by how long it has.
@@ -60,6 +64,7 @@ pub(super) struct Alone {
 #[derive(Debug, Default)]
 pub(super) struct Timing {
     busy: Vec<Wakes>,
+    moved: Vec<f64>,
     idle: [Vec<Wakes>; PAUSES.len()],
     alone: [Vec<Synced>; BLOCKS.len()],
     beside: [Vec<Synced>; BLOCKS.len()],
@@ -71,6 +76,7 @@ impl Timing {
     pub(super) fn round(&mut self, folder: &Path) -> anyhow::Result<()> {
         let [first, second] = cores()?;
         self.busy.push(wakes([first, first], Duration::ZERO)?);
+        self.moved.push(moved([first, second])?);
         for (pause, rounds) in PAUSES.into_iter().zip(&mut self.idle) {
             rounds.push(wakes([first, second], pause)?);
         }
@@ -121,6 +127,7 @@ impl Timing {
         let wake_cpu = cpu(&self.busy);
         Ok(Alone {
             wake_cpu,
+            search: median(&self.moved, |one| *one),
             wake: less(&self.busy, wake_cpu),
             idle: idle?,
             flush_cpu: flush(&self.beside_work),
@@ -263,6 +270,57 @@ fn wakes(cores: [usize; 2], works: Duration) -> anyhow::Result<Wakes> {
         call: calls[calls.len() / 2],
         hops: hops.collect(),
     })
+}
+
+/// How often a thread wakes on a core that sleeps when the one that it ran on last is busy, as a share.
+fn moved(cores: [usize; 2]) -> anyhow::Result<f64> {
+    let (turn, bell) = (Mutex::new(0), Condvar::new());
+    // Where the other thread has woken: no core before it has.
+    let woke = AtomicUsize::new(usize::MAX);
+    let bind = |cores: &[usize]| {
+        let mut set = CpuSet::new();
+        cores.iter().for_each(|core| set.set(*core));
+        sched_setaffinity(None, &set).context("bind a thread to a core")
+    };
+    let wait = || -> anyhow::Result<()> {
+        for round in 1..=MOVES {
+            // It has run there last, and may run anywhere.
+            bind(&cores[..1])?;
+            bind(&cores)?;
+            let mut held = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            while *held < round {
+                held = bell.wait(held).unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(held);
+            woke.store(sched_getcpu(), Ordering::Release);
+        }
+        Ok(())
+    };
+    let call = || -> anyhow::Result<usize> {
+        bind(&cores[..1])?;
+        let mut moved = 0;
+        for round in 1..=MOVES {
+            thread::sleep(REST);
+            woke.store(usize::MAX, Ordering::Release);
+            *turn.lock().unwrap_or_else(PoisonError::into_inner) = round;
+            bell.notify_one();
+            let begun = Instant::now();
+            while begun.elapsed() < PAUSES[1] {
+                std::hint::spin_loop();
+            }
+            let at = woke.load(Ordering::Acquire);
+            moved += usize::from(at != usize::MAX && at != cores[0]);
+        }
+        Ok(moved)
+    };
+    let (called, waited) = thread::scope(|scope| {
+        let other = scope.spawn(wait);
+        let called = scope.spawn(call).join();
+        (called, other.join())
+    });
+    let panicked = |_panic| anyhow::anyhow!("a thread that was to be woken panicked");
+    waited.map_err(panicked)??;
+    Ok(called.map_err(panicked)?? as f64 / MOVES as f64)
 }
 
 /// What wakes of one kind take, in nanoseconds.

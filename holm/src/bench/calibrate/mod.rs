@@ -173,6 +173,7 @@ fn measured(
 
 /// What was timed by itself.
 fn timed(costs: &mut Costs, alone: Alone) {
+    costs.search = u32::try_from(rounded(alone.search * 1e6)).unwrap_or(0);
     costs.wake = alone.wake;
     costs.idle = alone.idle;
     costs.sync = alone.sync;

@@ -11,8 +11,8 @@ use holm_base::{NodeId, Time};
 use holm_check::Violation;
 use holm_check::streams::Counts;
 use holm_virtual::{
-    ClockSpec, FaultPlan, Halted, LinkSpec, Moment, NodeSpec, Order, Place, Quantiles, Report,
-    Tape, Work, World, WorldSpec,
+    ClockSpec, FaultPlan, Halted, HostSpec, LinkSpec, Moment, NodeSpec, Order, Place, Quantiles,
+    Report, Tape, Work, World, WorldSpec,
 };
 
 use super::afar::Fate;
@@ -160,7 +160,7 @@ fn world(
         });
     }
     let spec = WorldSpec {
-        hosts: vec![1; nodes.len()],
+        hosts: vec![HostSpec::of(1); nodes.len()],
         nodes,
         link: LinkSpec::plain(1_000_000),
         links: Vec::new(),

@@ -27,14 +27,17 @@ pub(crate) enum Item<N: Node> {
     Awake {
         node: usize,
         run: u64,
+        core: usize,
     },
     WriterAwake {
         node: usize,
         run: u64,
+        core: usize,
     },
     WorkerAwake {
         node: usize,
         worker: usize,
+        core: usize,
     },
     GoesOn {
         node: usize,
@@ -43,6 +46,7 @@ pub(crate) enum Item<N: Node> {
     /// The caller's own thread is.
     OwnAwake {
         node: usize,
+        core: usize,
         token: u64,
     },
     Alarm(u64),
@@ -83,24 +87,28 @@ impl<N: Node> Clone for Item<N> {
                 host: *host,
                 serial: *serial,
             },
-            Self::Awake { node, run } => Self::Awake {
+            Self::Awake { node, run, core } => Self::Awake {
                 node: *node,
                 run: *run,
+                core: *core,
             },
-            Self::WriterAwake { node, run } => Self::WriterAwake {
+            Self::WriterAwake { node, run, core } => Self::WriterAwake {
                 node: *node,
                 run: *run,
+                core: *core,
             },
-            Self::WorkerAwake { node, worker } => Self::WorkerAwake {
+            Self::WorkerAwake { node, worker, core } => Self::WorkerAwake {
                 node: *node,
                 worker: *worker,
+                core: *core,
             },
             Self::GoesOn { node, worker } => Self::GoesOn {
                 node: *node,
                 worker: *worker,
             },
-            Self::OwnAwake { node, token } => Self::OwnAwake {
+            Self::OwnAwake { node, core, token } => Self::OwnAwake {
                 node: *node,
+                core: *core,
                 token: *token,
             },
             Self::Alarm(token) => Self::Alarm(*token),

@@ -361,10 +361,10 @@ impl<N: Node> World<N> {
         process.shelf.crash(&mut self.tape);
         process.standing = Standing::Off;
         process.writer = Writer::Idle;
-        let host = process.spec.host;
+        let (host, stood_in) = (process.spec.host, process.stand_in);
         self.retire(node);
         self.refresh_timer(node);
-        self.end_threads(host, node);
+        self.end_threads(host, node, stood_in);
     }
 
     #[inline]
@@ -395,7 +395,7 @@ impl<N: Node> World<N> {
         if driver.is_some_and(|driver| driver.is_ready(local)) {
             process.standing = Standing::Queued;
             let host = process.spec.host;
-            self.queue(host, Thread::Engine(node));
+            self.queue(host, self.runner(node));
         }
     }
 
@@ -408,11 +408,12 @@ impl<N: Node> World<N> {
         }
         process.standing = Standing::Waking;
         let run = process.run;
-        let woken = self.wake(node, waker);
+        let woken = self.wake(node, Thread::Engine(node), waker);
         let process = &mut self.processes[node];
         process.woken_nanos += woken.own_nanos;
         process.usage.cold += u64::from(woken.is_cold);
-        self.agenda.add(woken.at, Item::Awake { node, run });
+        let core = woken.core;
+        self.agenda.add(woken.at, Item::Awake { node, run, core });
         self.refresh_timer(node);
     }
 
@@ -425,8 +426,8 @@ impl<N: Node> World<N> {
         }
     }
 
-    pub(crate) fn awake(&mut self, node: usize, run: u64) {
-        self.is_up_again(node);
+    pub(crate) fn awake(&mut self, node: usize, run: u64, core: usize) {
+        self.is_up_again(node, core);
         let process = &mut self.processes[node];
         if process.run != run || process.standing != Standing::Waking {
             return;
@@ -474,7 +475,7 @@ impl<N: Node> World<N> {
                 process.usage.engine_nanos += takes;
             }
             self.hosts[host].queueing.busy_nanos += takes;
-            self.run_for(host, Thread::Engine(node), takes);
+            self.run_for(host, self.runner(node), takes);
         }
         self.processes[node].outbox = outbox;
         self.refresh_timer(node);
@@ -486,15 +487,17 @@ impl<N: Node> World<N> {
     pub(crate) fn worked(&mut self, node: usize) {
         let process = &mut self.processes[node];
         let (host, run) = (process.spec.host, process.run);
+        let thread = self.runner(node);
+        let process = &mut self.processes[node];
         if let Standing::Writing(through) = process.standing {
             process.standing = Standing::Syncing;
             self.sync(node, through);
-            return self.release(host);
+            return self.release(host, thread);
         }
         if process.pauses > 0 {
             process.standing = Standing::Done;
             self.retire(node);
-            return self.release(host);
+            return self.release(host, thread);
         }
         self.finish(node, Core::Held);
         let process = &self.processes[node];
@@ -503,15 +506,30 @@ impl<N: Node> World<N> {
         }
         let local = process.clock.monotone(self.now);
         let is_ready = process.driver.as_ref().is_some_and(|it| it.is_ready(local));
-        if process.run == run && is_ready && self.hosts[host].is_calm() && self.begin_batch(node) {
+        if process.run == run
+            && is_ready
+            && self.hosts[host].is_calm(thread)
+            && self.begin_batch(node)
+        {
             return;
         }
         self.stir(node);
         match self.stands_back(node) {
             Some(worker) => self.stood_in(node, worker),
-            None => self.release(host),
+            None => self.release(host, thread),
         }
         self.refresh_timer(node);
+    }
+
+    /// The thread that does the engine's work: its own, or the worker that stands in for it.
+    pub(crate) fn runner(&self, node: usize) -> Thread {
+        let stand_in = self.processes[node].stand_in;
+        stand_in.map_or(Thread::Engine(node), |worker| Thread::Worker(node, worker))
+    }
+
+    /// Whether a worker does the engine's work.
+    pub(crate) fn is_stand_in(&self, node: usize, worker: usize) -> bool {
+        self.processes[node].stand_in == Some(worker)
     }
 
     /// Nobody stands in for the engine's thread any more, in the middle of what it does.
@@ -541,8 +559,6 @@ impl<N: Node> World<N> {
             return false;
         }
         process.stand_in = Some(worker);
-        let host = process.spec.host;
-        self.hosts[host].admit(Thread::Engine(node), self.now);
         let works = self.begin_batch(node);
         if !works {
             self.processes[node].stand_in = None;
@@ -590,7 +606,7 @@ impl<N: Node> World<N> {
             process.standing = Standing::Writing(through);
             process.usage.own_flushes += 1;
             process.usage.flushes_here += u64::from(process.stand_in.is_some());
-            let flush = self.flush_nanos(node);
+            let flush = self.flush_nanos(node, self.runner(node));
             let process = &mut self.processes[node];
             if process.stand_in.is_some() {
                 process.usage.worker_timed_nanos += flush;
@@ -599,19 +615,21 @@ impl<N: Node> World<N> {
                 process.usage.engine_nanos += flush + more;
             }
             let nanos = self.spend(node, flush + more);
-            return self.run_for(host, Thread::Engine(node), nanos);
+            return self.run_for(host, self.runner(node), nanos);
         }
         assert_eq!(process.writer, Writer::Idle, "one flush is under way");
-        let woken = self.wake(node, Waker::Engine(node));
+        let woken = self.wake(node, Thread::Log(node), Waker::Engine(node));
         let process = &mut self.processes[node];
         process.writer = Writer::Called(through, more + woken.own_nanos);
         process.usage.log_timed_nanos += woken.own_nanos;
         process.usage.cold += u64::from(woken.is_cold);
-        self.agenda.add(woken.at, Item::WriterAwake { node, run });
+        let core = woken.core;
+        self.agenda
+            .add(woken.at, Item::WriterAwake { node, run, core });
     }
 
-    pub(crate) fn writer_awake(&mut self, node: usize, run: u64) {
-        self.is_up_again(node);
+    pub(crate) fn writer_awake(&mut self, node: usize, run: u64, core: usize) {
+        self.is_up_again(node, core);
         let process = &self.processes[node];
         if process.run == run && matches!(process.writer, Writer::Called(..)) {
             let host = process.spec.host;
@@ -620,9 +638,9 @@ impl<N: Node> World<N> {
     }
 
     /// What a flush costs that begins now: more where its core will sleep meanwhile, and has to be woken.
-    fn flush_nanos(&self, node: usize) -> u64 {
+    fn flush_nanos(&self, node: usize, thread: Thread) -> u64 {
         let spec = &self.processes[node].spec;
-        if self.hosts[spec.host].is_calm() {
+        if self.hosts[spec.host].is_calm(thread) {
             spec.work.flush_idle_nanos
         } else {
             spec.work.flush_nanos
@@ -631,7 +649,7 @@ impl<N: Node> World<N> {
 
     /// The log's thread has a core; whether it has something to write. What the disk has answered it tells at once.
     pub(crate) fn begin_write(&mut self, node: usize) -> bool {
-        let flush = self.flush_nanos(node);
+        let flush = self.flush_nanos(node, Thread::Log(node));
         let process = &mut self.processes[node];
         let (run, host) = (process.run, process.spec.host);
         match process.writer {
@@ -661,7 +679,7 @@ impl<N: Node> World<N> {
             process.writer = Writer::Syncing;
             self.sync(node, through);
         }
-        self.release(host);
+        self.release(host, Thread::Log(node));
     }
 
     fn sync(&mut self, node: usize, through: WriteId) {

@@ -34,6 +34,8 @@ pub(crate) enum Waker {
 pub(crate) struct Woken {
     /// When it is awake, and wants a core.
     pub(crate) at: Time,
+    /// Which one.
+    pub(crate) core: usize,
     /// What it then spends on that.
     pub(crate) own_nanos: u64,
     /// What whoever called it spent, if it pays for that itself.
@@ -50,14 +52,15 @@ fn nearest(timed: &[Wake], slept: u64) -> Option<&Wake> {
 }
 
 impl<N: Node> World<N> {
-    /// A thread of a host is woken, as those of this node are.
-    pub(crate) fn wake(&mut self, node: usize, waker: Waker) -> Woken {
+    /// A thread of a node's host is woken, as those of this node are.
+    pub(crate) fn wake(&mut self, node: usize, thread: Thread, waker: Waker) -> Woken {
+        let at = self.processes[node].spec.host;
+        let by = self.core_of(waker, at);
+        let wakes = self.hosts[at].call(thread, by, &mut self.tape);
+        let slept = wakes
+            .asleep
+            .map(|since| self.now.nanos().saturating_sub(since.nanos()));
         let process = &self.processes[node];
-        let at = process.spec.host;
-        let host = &mut self.hosts[at];
-        let slept = host.sleeps_since();
-        let slept = slept.map(|since| self.now.nanos().saturating_sub(since.nanos()));
-        host.waking += 1;
         let idle = slept.and_then(|slept| nearest(&process.spec.wake_idle, slept));
         let usual = Wake {
             slept_nanos: 0,
@@ -74,15 +77,32 @@ impl<N: Node> World<N> {
             wake.call_nanos
         };
         self.pay_call(waker, called);
-        if called > 0 {
-            self.enter(at, Thread::Call, What::Rest(called));
+        if let (true, Some(by)) = (called > 0, by) {
+            self.enter(at, Thread::Call(by), What::Rest(called));
         }
         Woken {
             at: Time::from_nanos(self.now.nanos().saturating_add(takes)),
+            core: wakes.core,
             own_nanos: wake.own_nanos,
             is_cold: wake.is_cold,
             call_nanos: if waker == Waker::Caller { called } else { 0 },
         }
+    }
+
+    /// The core of this host on which whoever wakes a thread runs, or ran last.
+    fn core_of(&mut self, waker: Waker, host: usize) -> Option<usize> {
+        let (node, thread) = match waker {
+            Waker::Engine(node) => (Some(node), self.runner(node)),
+            Waker::Log(node) => (Some(node), Thread::Log(node)),
+            Waker::Worker(node) => {
+                let worker = self.processes[node].pool.last;
+                (Some(node), Thread::Worker(node, worker))
+            }
+            Waker::Caller => (None, Thread::Errand),
+            Waker::Clock => return None,
+        };
+        let is_here = node.is_none_or(|node| self.processes[node].spec.host == host);
+        is_here.then(|| self.hosts[host].core_of(thread))
     }
 
     fn pay_call(&mut self, waker: Waker, nanos: u64) {
@@ -108,10 +128,10 @@ impl<N: Node> World<N> {
         self.spend(node, nanos);
     }
 
-    /// A thread that was woken wants a core, or is no more.
-    pub(crate) fn is_up_again(&mut self, node: usize) {
+    /// A thread that was called to a core of a node's host is awake, or is no more.
+    pub(crate) fn is_up_again(&mut self, node: usize, core: usize) {
         let host = self.processes[node].spec.host;
-        self.hosts[host].waking -= 1;
+        self.hosts[host].arrived(core);
     }
 
     /// Wakes the caller's own thread, on the host of a node whose worker calls it: [`World::advance`] answers
@@ -123,8 +143,10 @@ impl<N: Node> World<N> {
     /// If there is no such node.
     pub fn wake_own(&mut self, node: NodeId, token: u64) -> u64 {
         let node = self.index(node);
-        let woken = self.wake(node, Waker::Worker(node));
-        self.agenda.add(woken.at, Item::OwnAwake { node, token });
+        let woken = self.wake(node, Thread::Errand, Waker::Worker(node));
+        let core = woken.core;
+        self.agenda
+            .add(woken.at, Item::OwnAwake { node, core, token });
         woken.own_nanos
     }
 }

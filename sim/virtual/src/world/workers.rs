@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use holm_base::Time;
+
 use crate::node::Node;
 use crate::world::host::Thread;
 use crate::world::wakes::Waker;
@@ -13,6 +15,9 @@ use crate::world::{Item, Moment, World};
 
 /// No alarm of a caller's.
 const NOBODY: u64 = u64::MAX;
+
+/// How often a worker that is busy with its sockets looks at what other threads have for it.
+const LOOK_NANOS: u64 = 200_000;
 
 /// Something for a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +60,14 @@ pub enum Caller {
 /// All workers of a node.
 pub(crate) struct Pool<N: Node> {
     workers: Vec<Worker>,
+    /// What sockets have, and workers themselves.
     jobs: VecDeque<Job>,
+    /// What other threads have.
+    called: VecDeque<Job>,
+    /// When each worker last looked at that.
+    looked: Vec<Time>,
+    /// Who turned to something last.
+    pub(crate) last: usize,
     /// By the other node: what waits to be written.
     leaving: Vec<Vec<(N::Message, u64)>>,
     /// And to be read.
@@ -72,6 +84,9 @@ impl<N: Node> Clone for Pool<N> {
         Self {
             workers: self.workers.clone(),
             jobs: self.jobs.clone(),
+            called: self.called.clone(),
+            looked: self.looked.clone(),
+            last: self.last,
             leaving: self.leaving.clone(),
             come: self.come.clone(),
             taken: self.taken.clone(),
@@ -96,6 +111,9 @@ impl<N: Node> Pool<N> {
         Self {
             workers: vec![Worker::Asleep; workers],
             jobs: VecDeque::new(),
+            called: VecDeque::new(),
+            looked: vec![Time::ZERO; workers],
+            last: 0,
             leaving: (0..lanes).map(|_| Vec::new()).collect(),
             come: (0..lanes).map(|_| Vec::new()).collect(),
             taken: (0..workers).map(|_| Vec::new()).collect(),
@@ -115,7 +133,24 @@ impl<N: Node> Pool<N> {
         all.for_each(Vec::clear);
         self.come.iter_mut().for_each(Vec::clear);
         self.opened.iter_mut().for_each(Vec::clear);
-        self.jobs.retain(|job| matches!(job, Job::Errand(_)));
+        for jobs in [&mut self.jobs, &mut self.called] {
+            jobs.retain(|job| matches!(job, Job::Errand(_)));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.called.is_empty()
+    }
+
+    /// What a worker turns to next: mostly what its sockets have.
+    fn next_job(&mut self, worker: usize, now: Time) -> Option<Job> {
+        let is_due = now.nanos() - self.looked[worker].nanos() >= LOOK_NANOS;
+        if is_due || self.jobs.is_empty() {
+            self.looked[worker] = now;
+            let called = self.called.pop_front();
+            return called.or_else(|| self.jobs.pop_front());
+        }
+        self.jobs.pop_front()
     }
 }
 
@@ -195,11 +230,16 @@ impl<N: Node> World<N> {
     /// What a worker wants done itself it turns to next, and calls nobody for the first of it.
     fn call(&mut self, node: usize, job: Job, (caller, waker): (Caller, Waker)) -> u64 {
         let process = &mut self.processes[node];
-        process.pool.jobs.push_back(job);
         let mut all = process.pool.workers.iter();
         let is_own = caller == Caller::Thread
             && all.any(|one| matches!(one, Worker::StandIn | Worker::Returned(_)));
-        match (is_own, process.pool.jobs.len()) {
+        let pool = &mut process.pool;
+        if is_own || caller == Caller::Socket {
+            pool.jobs.push_back(job);
+        } else {
+            pool.called.push_back(job);
+        }
+        match (is_own, pool.jobs.len() + pool.called.len()) {
             (true, 1) => 0,
             (true, _) => self.call_one(node, (Caller::Socket, waker)),
             (false, _) => self.call_one(node, (caller, waker)),
@@ -215,19 +255,20 @@ impl<N: Node> World<N> {
         let Some(worker) = workers.iter().position(|one| *one == Worker::Asleep) else {
             return 0;
         };
-        let woken = self.wake(node, waker);
+        let woken = self.wake(node, Thread::Worker(node, worker), waker);
         let process = &mut self.processes[node];
         process.pool.workers[worker] = Worker::Called(caller, woken.own_nanos);
         process.usage.worker_wakes += 1;
         process.usage.worker_timed_nanos += woken.own_nanos;
         process.usage.cold += u64::from(woken.is_cold);
+        let core = woken.core;
         self.agenda
-            .add(woken.at, Item::WorkerAwake { node, worker });
+            .add(woken.at, Item::WorkerAwake { node, worker, core });
         woken.call_nanos
     }
 
-    pub(crate) fn worker_awake(&mut self, node: usize, worker: usize) {
-        self.is_up_again(node);
+    pub(crate) fn worker_awake(&mut self, node: usize, worker: usize, core: usize) {
+        self.is_up_again(node, core);
         let host = self.processes[node].spec.host;
         self.queue(host, Thread::Worker(node, worker));
     }
@@ -235,6 +276,7 @@ impl<N: Node> World<N> {
     /// A worker has a core; whether it uses it.
     pub(crate) fn begin_job(&mut self, node: usize, worker: usize) -> bool {
         let process = &mut self.processes[node];
+        process.pool.last = worker;
         let host = process.spec.host;
         let called = match process.pool.workers[worker] {
             Worker::Called(by, nanos) => Some((by, nanos)),
@@ -247,14 +289,14 @@ impl<N: Node> World<N> {
         };
         let woken = called.map_or(0, |(_, nanos)| nanos);
         let called = called.map(|(by, _)| by);
-        let Some(job) = process.pool.jobs.pop_front() else {
+        let Some(job) = process.pool.next_job(worker, self.now) else {
             process.pool.workers[worker] = Worker::Idling;
             let nanos = self.spend(node, woken);
             self.run_for(host, Thread::Worker(node, worker), nanos);
             return true;
         };
         process.pool.workers[worker] = Worker::On(job);
-        let must_call = !process.pool.jobs.is_empty() || called == Some(Caller::Thread);
+        let must_call = !process.pool.is_empty() || called == Some(Caller::Thread);
         let nanos = woken + self.take_job(node, worker, job);
         let nanos = self.spend(node, nanos);
         if let Job::Errand(token) = job {
@@ -301,7 +343,9 @@ impl<N: Node> World<N> {
 
     /// A worker is done with what it did.
     pub(crate) fn served(&mut self, node: usize, worker: usize) -> Moment {
-        let did = self.processes[node].pool.workers[worker];
+        let pool = &mut self.processes[node].pool;
+        pool.last = worker;
+        let did = pool.workers[worker];
         let now = self.now;
         match did {
             Worker::On(Job::Write(target)) => {
@@ -375,7 +419,7 @@ impl<N: Node> World<N> {
     pub(crate) fn dismiss(&mut self, node: usize, worker: usize) {
         let pool = &mut self.processes[node].pool;
         pool.workers[worker] = Worker::Asleep;
-        if !pool.jobs.is_empty() {
+        if !pool.is_empty() {
             self.call_one(node, (Caller::Socket, Waker::Worker(node)));
         }
     }
@@ -400,11 +444,16 @@ impl<N: Node> World<N> {
     pub(crate) fn go_on(&mut self, node: usize, worker: usize) {
         let host = self.processes[node].spec.host;
         let pool = &mut self.processes[node].pool;
-        if pool.jobs.is_empty() {
+        if pool.is_empty() {
             pool.workers[worker] = Worker::Asleep;
-            return self.release(host);
+            return self.release(host, Thread::Worker(node, worker));
         }
         pool.workers[worker] = Worker::Idling;
+        let thread = Thread::Worker(node, worker);
+        if self.hosts[host].is_over(thread, self.now) {
+            self.queue(host, thread);
+            return self.release(host, thread);
+        }
         self.begin_job(node, worker);
     }
 

@@ -1,6 +1,6 @@
 //! Safety under faults, then the faults end and all must heal.
 
-use holm_virtual::{Order, Report, Scheduler, Tape, WorldSpec};
+use holm_virtual::{HostSpec, Order, Report, Scheduler, Tape, WorldSpec};
 
 use crate::machine::{Bug, Register, Setup};
 use crate::workload::{Ending, Plan, Run, calm, plan, shaky, with};
@@ -98,7 +98,7 @@ fn a_plan_without_faults_has_none() {
 #[test]
 fn a_world_may_use_few_cores_and_slow_links() {
     let mut spec = shaky();
-    spec.hosts = vec![1];
+    spec.hosts = vec![HostSpec::of(1)];
     spec.link.bytes_per_second = Some(1_000_000);
     spec.link.queue_nanos = 50_000_000;
     spec.report = Report::On;
