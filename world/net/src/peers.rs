@@ -19,6 +19,7 @@ mod dial;
 mod drive;
 mod lane;
 mod outbox;
+mod pen;
 mod table;
 
 use std::net::SocketAddr;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use holm_base::{ClusterId, NodeId, Time};
 use holm_link::{CHANNEL, Choice, Floor, Layer, Offer, PlaneRange};
-use holm_wire::{BODY_MAX, Frame};
+use holm_wire::Frame;
 use rustls::crypto::SecureRandom;
 use tokio::sync::{Semaphore, watch};
 
@@ -282,16 +283,27 @@ impl Peers {
     /// Hands over a frame; never blocks. It is dropped and counted if the queue is full, the
     /// connection is down, the node is unknown, or the frame is longer than a frame may be.
     pub fn send(&self, to: NodeId, class: Class, frame: Frame) {
+        if let Some(node) = self.shared.table.node(to)
+            && let Some(connection) = node.push(class, frame)
+        {
+            connection.wake_writer();
+        }
+    }
+
+    /// As [`Peers::send`], but what the system takes at once is written on the calling thread: for
+    /// a few short frames, where waking another thread costs more than to write.
+    pub fn send_here(&self, to: NodeId, frames: impl IntoIterator<Item = (Class, Frame)>) {
         let Some(node) = self.shared.table.node(to) else {
             return;
         };
-        let lane = node.lane(class);
-        if frame.body.len() > BODY_MAX {
-            let length = frame.body.len();
-            tracing::error!(%to, length, "a frame longer than the limit was dropped");
-            lane.count_dropped();
-        } else {
-            lane.push(frame);
+        let mut to_tell = Class::BOTH.map(|_class| None);
+        for (class, frame) in frames {
+            let place = usize::from(class == Class::Bulk);
+            let told = node.push(class, frame);
+            to_tell[place] = to_tell[place].take().or(told);
+        }
+        for connection in to_tell.into_iter().flatten() {
+            connection.write_here();
         }
     }
 

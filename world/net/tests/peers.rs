@@ -241,6 +241,34 @@ async fn a_full_queue_drops_the_newest_and_counts_it() {
 }
 
 #[tokio::test]
+async fn what_is_written_here_keeps_its_place_and_the_rest_follows() {
+    let cluster = Cluster::new("demo");
+    let (a, mut b) = (cluster.start(1), cluster.start(2));
+    cluster.introduce(&[&a, &b]);
+    a.up(1).await;
+    // One thread: nobody reads meanwhile, so that most of it finds no room at once.
+    for count in 0..400 {
+        let frame = frame(count, 100_000);
+        if count % 3 == 0 {
+            a.peers.send(b.node(), Class::Bulk, frame);
+        } else {
+            a.peers.send_here(b.node(), [(Class::Bulk, frame)]);
+        }
+    }
+    for expected in 0..400 {
+        assert_eq!(number(&b.next().await.1), expected);
+    }
+    let last = [(Class::Control, frame(1, 10)), (Class::Bulk, frame(2, 10))];
+    a.peers.send_here(b.node(), last);
+    let sent = a.peers.links()[0].sent;
+    assert_eq!(sent, 402, "it has left when the call returns");
+    let mut both = [b.next().await.1, b.next().await.1].map(|it| number(&it));
+    both.sort_unstable();
+    assert_eq!(both, [1, 2]);
+    assert_eq!(a.peers.links()[0].dropped, 0);
+}
+
+#[tokio::test]
 async fn frames_for_a_link_that_is_down_are_dropped_and_counted() {
     let cluster = Cluster::new("demo");
     let a = cluster.start(1);
@@ -316,7 +344,12 @@ async fn rotation_under_traffic_loses_nothing_and_keeps_order() {
     let (to_a, to_b) = (a.node(), b.node());
     let send = |peers: holm_net::Peers, to| async move {
         for count in 0..20_000 {
-            peers.send(to, Class::Bulk, frame(count, 200));
+            let frame = frame(count, 200);
+            if count % 2 == 0 {
+                peers.send(to, Class::Bulk, frame);
+            } else {
+                peers.send_here(to, [(Class::Bulk, frame)]);
+            }
             if count % 64 == 0 {
                 tokio::task::yield_now().await;
             }

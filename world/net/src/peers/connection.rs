@@ -1,7 +1,9 @@
 //! One connection as its tasks share it: the link's machine and its own frames that wait.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use holm_base::Time;
@@ -11,12 +13,18 @@ use holm_wire::Frame;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::peers::outbox::Outbox;
+use crate::peers::pen::Pen;
 use crate::peers::table::Node;
 use crate::peers::{Class, Shared};
+
+/// Bytes of frames in one write, unless one frame is longer.
+pub(crate) const WRITE: usize = 256 << 10;
 
 /// One connection.
 pub(crate) struct Connection {
     talk: Mutex<Talk>,
+    /// `None` before the conversation begins, and once it has ended.
+    pen: Mutex<Option<Pen>>,
     carried: OnceLock<(Arc<Node>, Class)>,
     /// Reads that brought bytes.
     heard: AtomicU64,
@@ -44,6 +52,7 @@ impl Connection {
         };
         Arc::new(Self {
             talk: Mutex::new(talk),
+            pen: Mutex::new(None),
             carried: OnceLock::new(),
             heard: AtomicU64::new(0),
             writer: Notify::new(),
@@ -56,6 +65,49 @@ impl Connection {
 
     pub(crate) fn wake_writer(&self) {
         self.writer.notify_one();
+    }
+
+    /// Gives it what it writes with.
+    pub(crate) fn begin(&self, pen: Pen) {
+        *lock(&self.pen) = Some(pen);
+    }
+
+    /// Writes what there is on the calling thread, as far as the system takes it at once; the
+    /// connection's task does the rest. Never blocks.
+    pub(crate) fn write_here(&self) {
+        let pen = match self.pen.try_lock() {
+            Ok(pen) => Some(pen),
+            Err(TryLockError::Poisoned(pen)) => Some(pen.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        // What the task has begun it finishes, and what came meanwhile with it: it waits for the
+        // stream, which wakes whoever asked it last.
+        let pen = pen.filter(|pen| pen.as_ref().is_some_and(Pen::is_idle));
+        let mut cx = Context::from_waker(Waker::noop());
+        let written = pen.map(|mut pen| self.poll_pen(&mut pen, &mut cx));
+        if !matches!(written, Some(Poll::Ready(Ok(false)))) {
+            self.wake_writer();
+        }
+    }
+
+    /// Writes what there is. Ready when all has left, and says whether nothing may follow.
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.poll_pen(&mut lock(&self.pen), cx)
+    }
+
+    fn poll_pen(&self, pen: &mut Option<Pen>, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        match pen {
+            Some(pen) => pen.poll_write(cx, |out| self.collect(WRITE, out)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Says that nothing follows. Ready when that has left.
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match lock(&self.pen).as_mut() {
+            Some(pen) => pen.poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     /// Lets something happen to the link, and does what it asks for.
@@ -244,7 +296,7 @@ impl Connection {
 
     /// Appends what there is to write: the link's own frames, then frames of its lane up to
     /// `bytes_max`. Whether it is closed, so that nothing comes after this.
-    pub(crate) fn collect(&self, bytes_max: usize, out: &mut BytesMut) -> bool {
+    fn collect(&self, bytes_max: usize, out: &mut BytesMut) -> bool {
         let mut talk = self.lock();
         talk.outbox.empty_into(out);
         let is_closed = talk.closed.is_some();
@@ -264,6 +316,8 @@ impl Connection {
             node.leave(self);
             node.refresh();
         }
+        // Its end of the stream is closed with it, whoever else still knows of it.
+        drop(lock(&self.pen).take());
         self.silenced.notify_one();
     }
 

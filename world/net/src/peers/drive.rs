@@ -1,5 +1,6 @@
 //! The loops of one connection: read, write, wake. They run in one task.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +10,14 @@ use holm_link::{FRAME_MAX_UNBOUND, Identity, Input, Link};
 use holm_machine::Effects;
 use holm_wire::{BODY_MAX, Decoder};
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsStream;
 
 use crate::names::identity;
-use crate::peers::connection::Connection;
+use crate::peers::connection::{Connection, WRITE};
+use crate::peers::pen::Pen;
 use crate::peers::table::Node;
 use crate::peers::{Class, Shared};
 use crate::rotating::ALPN;
@@ -23,12 +25,6 @@ use crate::tls_words::words;
 
 /// Bytes to ask for in one read.
 const READ: usize = 64 << 10;
-
-/// Bytes of frames in one write, unless one frame is longer.
-const WRITE: usize = 256 << 10;
-
-/// A buffer that grew beyond this for one long frame is given back.
-const BUFFER_MAX: usize = 1 << 20;
 
 /// How long the last frames of a connection may take to leave, and the other end to hang up.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -108,7 +104,8 @@ async fn converse(
 ) -> io::Result<()> {
     let (reader, writer) = tokio::io::split(stream);
     let mut reading = std::pin::pin!(read(shared, connection, (reader, silence_max / 4)));
-    let writing = std::pin::pin!(write(connection, writer));
+    connection.begin(Pen::new(writer));
+    let writing = std::pin::pin!(write(connection));
     let waking = std::pin::pin!(wake(shared, connection));
     let leaving = std::pin::pin!(leave(shared, connection));
     tokio::select! {
@@ -188,27 +185,11 @@ async fn hold(
 }
 
 /// Writes what there is, all of it in one write, until the link is closed.
-async fn write(
-    connection: &Arc<Connection>,
-    mut writer: impl AsyncWrite + Unpin,
-) -> io::Result<()> {
-    let mut out = BytesMut::new();
-    loop {
-        out.clear();
-        let is_closed = connection.collect(WRITE, &mut out);
-        if !out.is_empty() {
-            writer.write_all(&out).await?;
-            writer.flush().await?;
-        }
-        if is_closed {
-            return writer.shutdown().await;
-        }
-        if out.is_empty() {
-            connection.work().await;
-        } else if out.capacity() > BUFFER_MAX {
-            out = BytesMut::new();
-        }
+async fn write(connection: &Connection) -> io::Result<()> {
+    while !poll_fn(|cx| connection.poll_write(cx)).await? {
+        connection.work().await;
     }
+    poll_fn(|cx| connection.poll_shutdown(cx)).await
 }
 
 /// Wakes the link when it wants to be; ends a while after the link is closed, for an end that

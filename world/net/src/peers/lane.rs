@@ -51,24 +51,22 @@ impl Lane {
         }
     }
 
-    /// Queues a frame, or drops it where there is no room or no connection.
-    pub(crate) fn push(&self, frame: Frame) {
+    /// Queues a frame, or drops it where there is no room or no connection. Gives the connection
+    /// that is to be told, if it has to be: its writer goes on until the queue is empty.
+    pub(crate) fn push(&self, frame: Frame) -> Option<Arc<Connection>> {
         let mut queue = self.lock();
         let size = frame.size();
         // A frame beyond the limit passes an empty queue, or it would never pass.
         let fits = queue.frames.is_empty() || queue.bytes + size <= self.bytes_max;
         let Some(carrier) = queue.carrier.as_ref().filter(|_| fits) else {
             drop(queue);
-            return self.count_dropped();
+            self.count_dropped();
+            return None;
         };
-        // The writer goes on until the queue is empty, so it needs to be told only then.
-        let waker = queue.frames.is_empty().then(|| Arc::clone(carrier));
+        let to_tell = queue.frames.is_empty().then(|| Arc::clone(carrier));
         queue.frames.push_back(frame);
         queue.bytes += size;
-        drop(queue);
-        if let Some(carrier) = waker {
-            carrier.wake_writer();
-        }
+        to_tell
     }
 
     /// Appends queued frames to `out`, up to `bytes_max` of them but at least one, if

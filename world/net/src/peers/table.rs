@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use holm_base::NodeId;
 use holm_link::Member;
+use holm_wire::{BODY_MAX, Frame};
 use tokio::sync::watch;
 
 use crate::peers::connection::Connection;
@@ -220,6 +221,19 @@ impl Node {
             Class::Control => control,
             Class::Bulk => bulk,
         }
+    }
+
+    /// Queues a frame, as [`Lane::push`] does, unless it is longer than a frame may be.
+    pub(crate) fn push(&self, class: Class, frame: Frame) -> Option<Arc<Connection>> {
+        let lane = self.lane(class);
+        let length = frame.body.len();
+        if length > BODY_MAX {
+            let to = self.id;
+            tracing::error!(%to, length, "a frame longer than the limit was dropped");
+            lane.count_dropped();
+            return None;
+        }
+        lane.push(frame)
     }
 
     pub(crate) fn address(&self) -> String {
