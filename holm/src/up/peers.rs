@@ -152,23 +152,35 @@ fn peer(member: &Member, cluster: &Cluster) -> Option<Peer> {
 
 impl Network for Links {
     fn send(&self, to: NodeId, parcel: Parcel) {
-        let Some(peers) = self.peers.get() else {
-            return;
-        };
-        let class = if parcel.is_control {
-            Class::Control
-        } else {
-            Class::Bulk
-        };
-        let frame = Frame {
-            kind: parcel.kind,
-            plane: PLANE,
-            version: VERSION,
-            group: parcel.group.value(),
-            body: parcel.body,
-        };
-        peers.send(to, class, frame);
+        if let Some(peers) = self.peers.get() {
+            let (class, frame) = frame(parcel);
+            peers.send(to, class, frame);
+        }
     }
+
+    fn send_here(&self, to: NodeId, parcels: &mut Vec<Parcel>) {
+        let frames = parcels.drain(..).map(frame);
+        if let Some(peers) = self.peers.get() {
+            peers.send_here(to, frames);
+        }
+    }
+}
+
+/// A parcel as links carry it.
+fn frame(parcel: Parcel) -> (Class, Frame) {
+    let class = if parcel.is_control {
+        Class::Control
+    } else {
+        Class::Bulk
+    };
+    let frame = Frame {
+        kind: parcel.kind,
+        plane: PLANE,
+        version: VERSION,
+        group: parcel.group.value(),
+        body: parcel.body,
+    };
+    (class, frame)
 }
 
 impl services::Links for Links {

@@ -6,6 +6,10 @@
 //! at one write at a time each hand-over between threads costs more than the engine does. A
 //! write that is alone is flushed by whoever runs the engine.
 
+#[cfg(test)]
+mod drill;
+mod words;
+
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,8 +39,6 @@ const IDLE: Duration = Duration::from_millis(100);
 const APPLY_SLICE: u64 = 256;
 /// The same where there are other nodes, which are told of each slice.
 const APPLY_SLICE_OF_GROUP: u64 = 4096;
-/// How much is allocated at once for messages.
-const ARENA_BYTES: usize = 64 << 10;
 /// An apply that takes longer is counted.
 const SLOW_APPLY: Duration = Duration::from_millis(100);
 /// Writes of at most so many bytes are flushed by whoever runs the engine, if they are alone.
@@ -102,6 +104,8 @@ pub(crate) struct Desk {
     company: Company,
     /// Empty: the memory for what leaves for a node at once.
     leaving: Vec<Message>,
+    /// The same, encoded.
+    parcels: Vec<Parcel>,
     /// Empty: the memory for what is obeyed behind the records.
     later: Vec<Effect>,
     /// Messages are encoded here, so that many share one allocation.
@@ -534,67 +538,6 @@ impl Engine {
             }
         }
     }
-
-    fn send(&mut self, to: NodeId, message: &Message) {
-        let Some(network) = &self.network else {
-            return;
-        };
-        let arena = &mut self.desk.arena;
-        if arena.capacity() < ARENA_BYTES / 2 {
-            arena.reserve(ARENA_BYTES);
-        }
-        message.encode(arena);
-        let is_of_islands = Message::is_of_islands(message.kind());
-        let group = if is_of_islands {
-            self.shared.keyspace.0
-        } else {
-            self.group
-        };
-        let parcel = Parcel {
-            kind: message.kind(),
-            group,
-            is_control: message.is_control(),
-            body: arena.split().freeze(),
-        };
-        network.send(to, parcel);
-    }
-
-    /// Sends what waited for a write that is durable now.
-    fn release_held(&mut self) {
-        if self.desk.held.is_empty() {
-            return;
-        }
-        let durable = self.desk.durable;
-        let mut held = core::mem::take(&mut self.desk.held);
-        for (_, to, message) in held.extract_if(.., |(after, ..)| *after <= durable) {
-            self.say(to, message);
-        }
-        self.desk.held = held;
-    }
-
-    /// Sends a message, or lets it wait a little for others to the same node.
-    fn say(&mut self, to: NodeId, message: Message) {
-        let now = self.shared.clock.now();
-        let led = self.replica.led();
-        let mut leaving = core::mem::take(&mut self.desk.leaving);
-        let company = &mut self.desk.company;
-        company.pass(now, led, (to, message), &mut leaving);
-        for message in leaving.drain(..) {
-            self.send(to, &message);
-        }
-        self.desk.leaving = leaving;
-    }
-
-    /// Sends what has waited for long enough.
-    fn send_late(&mut self, now: Time) {
-        let mut leaving = core::mem::take(&mut self.desk.leaving);
-        while let Some(to) = self.desk.company.ripe(now, &mut leaving) {
-            for message in leaving.drain(..) {
-                self.send(to, &message);
-            }
-        }
-        self.desk.leaving = leaving;
-    }
 }
 
 fn input(request: RequestId, ask: Ask) -> Input {
@@ -617,9 +560,6 @@ fn input(request: RequestId, ask: Ask) -> Input {
         Ask::Stand => Input::Stand { request },
     }
 }
-
-#[cfg(test)]
-mod drill;
 
 #[cfg(test)]
 mod tests {

@@ -27,6 +27,14 @@ pub trait Network: Send + Sync + fmt::Debug {
     /// Takes a parcel along, or drops it if there is no room. Never blocks; called on any
     /// thread.
     fn send(&self, to: NodeId, parcel: Parcel);
+
+    /// As [`Network::send`], of a few short parcels, and leaves none: they leave on the calling
+    /// thread, if that is possible at once.
+    fn send_here(&self, to: NodeId, parcels: &mut Vec<Parcel>) {
+        for parcel in parcels.drain(..) {
+            self.send(to, parcel);
+        }
+    }
 }
 
 /// A node that the cluster begins with.
