@@ -46,6 +46,8 @@ const ALONE_BYTES_MAX: u64 = 64 << 10;
 /// Messages of at most so many bytes are worked off by whoever brings them, while the engine's
 /// thread sleeps: about one small entry. More gathers company on its way through the inbox.
 const HERE_BYTES_MAX: usize = 4 << 10;
+/// So many of them are flushed by whoever runs the engine, if they are alone.
+const FEW: usize = 16;
 /// How often whoever does the engine's work looks for more before it leaves the rest to the
 /// engine's thread.
 const ROUNDS_MAX: usize = 4;
@@ -452,15 +454,18 @@ impl Engine {
         if is_alone { self.flush_here() } else { Ok(()) }
     }
 
-    /// Whether what is to be logged is one small write, no other is on its way to the log, and
-    /// nobody else waits: then the log's thread could only do the same, later.
+    /// Whether what is to be logged is one small write, or very few that came together from
+    /// another node, no other is on its way to the log, and nobody else waits: then the log's
+    /// thread could only do the same, later.
     fn is_alone(&self) -> bool {
-        let [record] = self.desk.records.as_slice() else {
-            return false;
+        let records = &self.desk.records;
+        let bytes: u64 = records.iter().map(|it| it.body_bytes().value()).sum();
+        let is_small = match records.len() {
+            0 => false,
+            1 => bytes <= ALONE_BYTES_MAX,
+            count => count <= FEW && bytes <= HERE_BYTES_MAX as u64,
         };
-        self.desk.durable == self.desk.logged
-            && self.desk.seated() <= 1
-            && record.body_bytes().value() <= ALONE_BYTES_MAX
+        is_small && self.desk.durable == self.desk.logged && self.desk.seated() <= 1
     }
 
     /// Gives what is to be logged to the log's thread.

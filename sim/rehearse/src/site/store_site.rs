@@ -54,6 +54,8 @@ pub(crate) const fn unix_ms(since_ms: i64) -> u64 {
 /// Messages of at most so many bytes are worked off by whoever brings them, while the engine's
 /// thread sleeps, as in world/runtime.
 const HERE_BYTES_MAX: u64 = 4 << 10;
+/// As many records that come together are flushed by whoever runs the engine.
+const FEW: usize = 16;
 
 /// The room that most messages need.
 const FRAME_ROOM: usize = 192;
@@ -282,9 +284,15 @@ impl StoreSite {
         labour::log_bytes(turn)
     }
 
-    /// As the engine's thread decides it: one record, and nobody else waits.
+    /// As the engine's thread decides it: one record, or a few that fill one block, and nobody
+    /// else waits.
     pub(super) fn flushes_itself(&self, turn: &Turn<Effect>) -> bool {
-        turn.records.len() == 1 && self.asked.len() <= 1
+        let is_small = match turn.records.len() {
+            0 => false,
+            1 => true,
+            count => count <= FEW && labour::log_bytes(turn) <= HERE_BYTES_MAX,
+        };
+        is_small && self.asked.len() <= 1
     }
 
     /// As a worker decides it that has read messages.

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
+use bytes::Bytes;
 use holm_base::{ClusterId, Op, Term};
 use holm_kv::Config;
 use holm_log::LogConfig;
 use holm_machine::conformance::{self, Rig};
-use holm_raft::{Body, Entry, Payload, Position};
+use holm_raft::{Body, Command, Entry, Flags, Origin, Payload, Position};
 use holm_replica::GroupConfig;
 use tempfile::TempDir;
 
@@ -149,7 +150,8 @@ impl Drill {
         }
     }
 
-    fn entries(&mut self, count: usize) -> Body {
+    /// Entries with bodies of so many bytes.
+    fn entries(&mut self, count: usize, bytes: usize) -> Body {
         let previous = self.last;
         let mut entries = Vec::new();
         for _ in 0..count {
@@ -157,10 +159,16 @@ impl Drill {
                 term: Term::new(1),
                 op: self.last.op.next(),
             };
+            let command = Command {
+                origin: Origin::default(),
+                sequence: self.last.op.value(),
+                flags: Flags::default(),
+                body: Bytes::from(vec![0; bytes]),
+            };
             entries.push(Entry {
                 op: self.last.op,
                 term: self.last.term,
-                payload: Payload::Blank,
+                payload: Payload::Command(command),
             });
         }
         Body::Append {
@@ -213,12 +221,14 @@ fn with_engine<T>(engine: Option<&mut Engine>, act: impl FnOnce(&mut Engine) -> 
 
 impl Rig for Drill {
     fn write(&mut self, records: usize) {
-        let body = self.entries(records);
+        let body = self.entries(records, HERE_BYTES_MAX);
         self.hear(vec![body]);
     }
 
     fn burst(&mut self, count: usize) {
-        let bodies = (0..count).map(|_| self.entries(2)).collect();
+        let bodies = (0..count)
+            .map(|_| self.entries(2, HERE_BYTES_MAX))
+            .collect();
         self.hear(bodies);
     }
 
@@ -291,4 +301,23 @@ fn the_real_driver_keeps_the_contract() {
         begun.elapsed() < TIMEOUT / 4,
         "too slow a machine to tell the clock that is set from the real one"
     );
+}
+
+#[test]
+fn a_few_entries_that_come_together_are_flushed_where_they_are() {
+    let mut drill = Drill::new();
+    let few = drill.entries(FEW, 9);
+    drill.hear(vec![few]);
+    assert!(
+        drill.flushing.is_none(),
+        "nothing is left to the log's thread"
+    );
+    assert_eq!(drill.statements(), 1);
+    let more = drill.entries(FEW + 1, 9);
+    drill.hear(vec![more]);
+    let long = drill.entries(2, HERE_BYTES_MAX / 2);
+    drill.hear(vec![long]);
+    assert_eq!(drill.statements(), 1, "they wait for the log's thread");
+    while drill.flush_on() {}
+    assert!(drill.statements() > 1);
 }
