@@ -32,7 +32,7 @@ const PEERS_MAX: usize = 32;
 /// Something that waits so soon after another has company on its way: whoever works next sends it.
 const CLOSE: Duration = Duration::from_millis(4);
 /// How much longer it may wait until somebody has to be woken for it.
-const GRACE: Duration = Duration::from_millis(1);
+const GRACE: Duration = Duration::from_millis(4);
 
 /// What waits, by node. Order of sending is kept for each node. What waits is bounded by a millisecond, 256 KiB of
 /// entries a node, and what Raft lets be under way.
@@ -223,8 +223,9 @@ impl Company {
     }
 
     /// When somebody has to be woken to take what is ripe, if nobody has by then: as soon as the
-    /// first has waited for long enough; a millisecond later where things wait one after the
-    /// other, for then whoever brings the next takes it along.
+    /// first has waited for long enough; a few milliseconds later where things wait one after the
+    /// other, for then whoever brings the next takes it along, and a thread that is woken for the
+    /// last of them is woken in vain for most.
     #[must_use]
     pub fn due(&self) -> Option<Time> {
         let first = self.waiting.iter().map(|it| it.due).min()?;

@@ -24,6 +24,9 @@ pub(crate) const MESSAGES_MAX: usize = 65_536;
 /// How many bytes of them.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
+/// How long the reader sleeps on at once while another thread does its work.
+/// As long as what waits for company may.
+const HELD: Duration = Duration::from_millis(5);
 /// How much later than it wanted the reader may look at the time.
 const SLACK: Duration = Duration::from_millis(1);
 
@@ -104,6 +107,11 @@ struct State {
 }
 
 impl State {
+    /// Whether the reader has nothing to do.
+    const fn sleeps_on(&self) -> bool {
+        self.letters.is_empty() && !self.must_look
+    }
+
     /// Whether what waits are messages, and they are short.
     fn has_few_messages(&self, bytes_max: usize) -> bool {
         let are_messages = self.letters.len() == self.messages;
@@ -286,17 +294,30 @@ impl Inbox {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.letters.is_empty() && !patience.is_zero() {
             state.is_asleep = true;
-            state.sleeps_until = Some(Instant::now() + patience);
-            let (woken, _) = self
-                .bell
-                .wait_timeout_while(state, patience, |it| it.letters.is_empty() && !it.must_look)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = woken;
+            state = self.sleep(state, patience);
+            // Whoever does its work looks at the time itself, and wakes it if that is needed: it
+            // would only wait for the engine, perhaps for as long as a disk takes.
+            while state.is_held && state.sleeps_on() {
+                state = self.sleep(state, HELD);
+            }
             state.is_asleep = false;
             state.must_look = false;
             state.sleeps_until = None;
         }
         *into = state.take_letters(core::mem::take(into));
+    }
+
+    /// Sleeps until something is there to do, but not for longer than `patience`.
+    fn sleep<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        patience: Duration,
+    ) -> MutexGuard<'a, State> {
+        state.sleeps_until = Some(Instant::now() + patience);
+        let woken = self
+            .bell
+            .wait_timeout_while(state, patience, |it| it.sleeps_on());
+        woken.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn put(&self, mut state: MutexGuard<'_, State>, letter: Letter) {
@@ -468,6 +489,27 @@ mod tests {
         assert!(inbox.state.lock().unwrap().is_asleep, "it wakes in time");
         inbox.remind(Duration::from_secs(1));
         assert_eq!(reading.join().expect("it ends"), 0);
+    }
+
+    #[test]
+    fn a_reader_sleeps_on_while_another_does_its_work() {
+        let inbox = std::sync::Arc::new(Inbox::new(BYTES_MAX));
+        inbox.state.lock().unwrap().is_held = true;
+        let hold = Hold(&inbox);
+        let reader = std::sync::Arc::clone(&inbox);
+        let begun = Instant::now();
+        let reading = std::thread::spawn(move || {
+            let mut batch = Vec::new();
+            reader.take(&mut batch, Duration::from_micros(1));
+            batch.len()
+        });
+        // It has woken in time, and sleeps again.
+        while inbox.state.lock().unwrap().sleeps_until < Some(begun + HELD) {
+            std::thread::yield_now();
+        }
+        inbox.tell(Letter::Stop);
+        drop(hold);
+        assert_eq!(reading.join().expect("it ends"), 1);
     }
 
     #[test]
