@@ -28,6 +28,16 @@ pub trait Disk: Send + Sync + Debug {
     /// As [`DiskError`] says; the handle refuses everything afterwards.
     fn write(&mut self, at: ByteCount, bytes: &[u8]) -> Result<(), DiskError>;
 
+    /// As [`Disk::write`], of bytes that are synced next and seldom read: whole blocks of 4 KiB
+    /// need not stay in the system's memory. No more durable than any write: `sync` must follow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Disk::write`] says.
+    fn write_through(&mut self, at: ByteCount, bytes: &[u8]) -> Result<(), DiskError> {
+        self.write(at, bytes)
+    }
+
     /// Makes all earlier writes of this handle durable (`fdatasync`).
     ///
     /// # Errors

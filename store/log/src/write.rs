@@ -380,7 +380,8 @@ impl Writer {
         sector::scatter(&self.stream, lsn, Place::FlushStart, &mut self.sectors);
         let end = start + self.sectors.len() as u64;
         assert!(end <= self.state.len, "a flush lies within its segment");
-        self.disk.write(ByteCount::new(start), &self.sectors)?;
+        self.disk
+            .write_through(ByteCount::new(start), &self.sectors)?;
         self.disk.sync()?;
         self.state.chain = layout::flush_chain(self.state.chain, &mut self.stream);
         self.state.used = end;

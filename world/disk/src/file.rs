@@ -6,10 +6,13 @@ use holm_base::ByteCount;
 use holm_machine::{Disk, DiskError};
 use rustix::io::Errno;
 
+use crate::direct::{Direct, write_all};
+
 /// An open file. Writes need `&mut`, so two threads cannot write through one handle.
 #[derive(Debug)]
 pub(crate) struct RealDisk {
     file: OwnedFd,
+    direct: Direct,
     name: String,
     poisoned: bool,
 }
@@ -18,6 +21,7 @@ impl RealDisk {
     pub(crate) const fn new(file: OwnedFd, name: String) -> Self {
         Self {
             file,
+            direct: Direct::new(),
             name,
             poisoned: false,
         }
@@ -64,20 +68,10 @@ impl RealDisk {
         Ok(())
     }
 
-    fn write_all(&self, at: u64, mut bytes: &[u8]) -> Result<(), Errno> {
-        let mut position = at;
-        while !bytes.is_empty() {
-            match rustix::io::pwrite(&self.file, bytes, position) {
-                Ok(0) => return Err(Errno::IO),
-                Ok(written) => {
-                    position += written as u64;
-                    bytes = &bytes[written..];
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
+    fn not_written(&mut self, at: ByteCount, bytes: &[u8], errno: Errno) -> DiskError {
+        self.poisoned = true;
+        let attempted = format!("write {} bytes to {} at {at}", bytes.len(), self.name);
+        failed(attempted, errno)
     }
 }
 
@@ -105,11 +99,17 @@ impl Disk for RealDisk {
 
     fn write(&mut self, at: ByteCount, bytes: &[u8]) -> Result<(), DiskError> {
         self.refuse_if_poisoned()?;
-        self.write_all(at.value(), bytes).map_err(|errno| {
-            self.poisoned = true;
-            let attempted = format!("write {} bytes to {} at {at}", bytes.len(), self.name);
-            failed(attempted, errno)
-        })
+        let written = write_all(&self.file, at.value(), bytes);
+        written.map_err(|errno| self.not_written(at, bytes, errno))
+    }
+
+    fn write_through(&mut self, at: ByteCount, bytes: &[u8]) -> Result<(), DiskError> {
+        self.refuse_if_poisoned()?;
+        match self.direct.write(&self.file, at.value(), bytes) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.write(at, bytes),
+            Err(errno) => Err(self.not_written(at, bytes, errno)),
+        }
     }
 
     fn sync(&mut self) -> Result<(), DiskError> {

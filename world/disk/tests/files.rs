@@ -38,6 +38,39 @@ fn a_second_handle_sees_what_the_first_wrote_and_cannot_write() {
 }
 
 #[test]
+fn what_is_written_through_is_read_by_every_handle() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = RealFolder::open(place.path()).unwrap();
+    let mut file = folder.create("a", bytes(1 << 16)).unwrap();
+    let reader = folder.open_read_only("a").unwrap();
+    let mut expected = vec![0; 1 << 16];
+    // Whole blocks and others, from addresses that suit the system and from others, over and
+    // beside what it has in memory.
+    let letters: Vec<u8> = (0..=255).cycle().take(1 << 16).collect();
+    let pieces = [
+        (0, 4096),
+        (4096, 8192),
+        (100, 50),
+        (8192, 512),
+        (4096, 12_288),
+        (61_440, 4096),
+    ];
+    for (round, &(at, len)) in pieces.iter().enumerate() {
+        let piece = &letters[round..round + len];
+        file.write_through(bytes(at as u64), piece).unwrap();
+        expected[at..at + len].copy_from_slice(piece);
+        let piece = &letters[len % 7..len % 7 + 10];
+        file.write(bytes(at as u64 + 3), piece).unwrap();
+        expected[at + 3..at + 13].copy_from_slice(piece);
+        let mut read = vec![1; 1 << 16];
+        reader.read(bytes(0), &mut read).unwrap();
+        assert!(read == expected, "after {len} bytes at {at}");
+    }
+    file.sync().unwrap();
+    assert_eq!(file.len().unwrap(), bytes(1 << 16));
+}
+
+#[test]
 fn a_read_past_the_end_says_how_much_is_missing() {
     let place = tempfile::tempdir().unwrap();
     let folder = RealFolder::open(place.path()).unwrap();
@@ -64,6 +97,7 @@ fn a_handle_refuses_everything_after_a_failed_write() {
     };
     poisoned(reader.read(bytes(0), &mut [0]));
     poisoned(reader.write(bytes(0), b"!"));
+    poisoned(reader.write_through(bytes(0), &[0; 4096]));
     poisoned(reader.sync());
     poisoned(reader.set_len(bytes(1)));
     poisoned(reader.len().map(drop));
