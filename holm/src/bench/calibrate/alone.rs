@@ -1,7 +1,6 @@
 //! What can be timed by itself: a thread that wakes another, and a write that is synced.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -9,6 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use holm_base::ByteCount;
+use holm_disk::RealFolder;
 use holm_rehearse::{IdleWake, SyncWait, TABLE};
 use rustix::process::nice;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
@@ -334,11 +335,14 @@ struct Wakes {
     hops: Vec<f64>,
 }
 
-/// Writes and syncs one block after the other, in a file that is written in full, and rests between.
+/// Writes and syncs one block after the other as the log does, in a file that is written in full, and rests between.
 fn sync_often(path: &Path, syncs: usize, block: usize) -> anyhow::Result<(f64, Vec<f64>)> {
-    let file = File::create_new(path)?;
-    file.write_all_at(&vec![0x5a; FILE], 0)?;
-    file.sync_all()?;
+    let (folder, name) = (path.parent(), path.file_name().and_then(OsStr::to_str));
+    let folder = RealFolder::open(folder.context("a file lies in a folder")?)?;
+    let name = name.context("the file has a plain name")?;
+    let mut file = folder.create(name, ByteCount::new(u64::try_from(FILE)?))?;
+    file.write(ByteCount::ZERO, &vec![0x5a; FILE])?;
+    file.sync()?;
     let block = vec![0xa5_u8; block];
     let mut spans = Vec::with_capacity(syncs);
     let before = own_clock()?;
@@ -346,8 +350,8 @@ fn sync_often(path: &Path, syncs: usize, block: usize) -> anyhow::Result<(f64, V
         thread::sleep(REST);
         let begun = Instant::now();
         let at = round * block.len() % FILE;
-        file.write_all_at(&block, u64::try_from(at)?)?;
-        file.sync_data()?;
+        file.write_through(ByteCount::new(u64::try_from(at)?), &block)?;
+        file.sync()?;
         spans.push(in_nanos(begun.elapsed()) as f64);
     }
     let both = (own_clock()? - before) / syncs as f64;
