@@ -25,8 +25,9 @@
 //! While the engine's thread sleeps, whoever brings it something small does its work where it is
 //! ([`Handle::propose_here`], [`Handle::attend`]), which saves waking it.
 //!
-//! A write that is alone is flushed by whoever runs the engine, in a cluster too: its messages
-//! have left before, so other disks work meanwhile, and no batch is lost, for there is none. A
+//! A write that is alone, or a few that came together, are flushed by whoever runs the engine, in
+//! a cluster too: what they say to others was written before, by the same thread
+//! ([`Network::send_here`]), so other disks work meanwhile, and no batch is lost, for there is none. A
 //! disk that hangs then holds up the heartbeats with it, and that is right: another shall lead.
 //!
 //! # Limits
