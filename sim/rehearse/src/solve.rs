@@ -156,21 +156,23 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     waited(costs, 2, &ends.put[2], &most);
     let price = |costs: &Costs, work: Work| exact(costs.of(work));
     // Batches, and reads: the leader's engine under few and many that read.
-    let few = &ends.range[0];
-    let (put, range) = (&ends.put[1], &ends.range[1]);
-    let own = |share: &Share| share.turns - share.turns_here;
-    let awake =
-        |end: &Measured, share: &Share| end.leader.engine + end.leader.other - share.timed_nanos;
+    let ([few, range], put) = (&ends.range, &ends.put[1]);
+    // What the engine's thread writes to links itself, by the last price of that.
+    let known = price(costs, Work::LinkCall);
+    let wrote = |share: &Share| share.own_writes * known;
+    let awake = |end: &Measured, share: &Share| {
+        end.leader.engine + end.leader.other - share.timed_nanos - wrote(share)
+    };
     let (slow, fast) = (awake(few, &asked.leader), awake(range, &read.leader));
-    let turn = (slow - fast) / (own(&asked.leader) - own(&read.leader));
+    let turn = (slow - fast) / (asked.leader.own_turns() - read.leader.own_turns());
     let turn = noted.floor("engine.turn", turn);
-    let asks = fast - own(&read.leader) * turn;
+    let asks = fast - read.leader.own_turns() * turn;
     // Links: a follower of few clients that read.
     let share = &asked.follower;
     let calls = few.follower.front - share.worker_timed_nanos - share.turns_here * turn;
-    let call = noted.floor("link.call", calls / (share.writes + share.reads));
+    let call = noted.floor("link.call", calls / share.calls());
     // Entries: a follower of many that write.
-    let engine = |share: &Share| own(share) * turn + share.timed_nanos;
+    let engine = |share: &Share| share.own_turns() * turn + share.timed_nanos + wrote(share);
     let spent = |end: &Measured, said: &Counts| end.follower.engine - engine(&said.follower);
     let of_many = (spent(put, &many), &many.follower);
     let of_most = (spent(&ends.put[2], &most), &most.follower);
@@ -183,7 +185,7 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     };
     let share = &many.follower;
     let here = |share: &Share| share.turns_here * turn + share.records_here * entry;
-    let calls = share.worker_timed_nanos + (share.writes + share.reads) * call + here(share);
+    let calls = share.worker_timed_nanos + share.calls() * call + here(share);
     let taken = |kib: f64| {
         let left = put.follower.front - calls - share.link_kib * kib;
         left / share.read_kib
@@ -194,7 +196,7 @@ fn refine(costs: &mut Costs, ends: &Ends, noted: &mut Remarks) -> Result<(), Str
     let slept = |share: &Share| share.worker_timed_nanos;
     let lead = &many.leader;
     let writes = ends.alone.leader.front - polls(lead) - slept(lead);
-    let links = |share: &Share| (share.writes + share.reads) * call;
+    let links = |share: &Share| share.calls() * call;
     let rest = put.leader.front - writes - polls(lead) - slept(lead) - links(lead) - here(lead);
     let kib = noted.floor("link.kib", rest / lead.link_kib);
     let taken = noted.floor("link.read.kib", taken(kib));

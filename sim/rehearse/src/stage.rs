@@ -280,23 +280,27 @@ impl Stage {
 
 /// So many cores, whose system looks for idle ones as often as that of the costs did.
 fn host_spec(scenario: &Scenario, cores: usize) -> HostSpec {
-    let search = scenario.costs.as_ref().map(|costs| costs.search);
-    HostSpec {
-        search: search.unwrap_or(HostSpec::of(cores).search),
-        cores,
-    }
+    let costs = scenario.costs.as_ref();
+    costs.map_or_else(
+        || HostSpec::of(cores),
+        |costs| HostSpec {
+            search: costs.search,
+            cores,
+        },
+    )
 }
 
 /// What it takes to wake a thread where a core sleeps.
 fn wake_idle(costs: &Costs) -> Vec<Wake> {
-    let longest = costs.idle.iter().map(|one| one.slept).max().unwrap_or(0);
+    let shortest = costs.idle.iter().map(|one| one.slept).min().unwrap_or(0);
     let timed = costs.idle.iter();
     let timed = timed.map(|one| {
-        let is_cold = one.slept == longest;
+        let is_cold = one.slept > shortest;
         Wake {
             slept_nanos: one.slept,
-            own_nanos: one.wake + u64::from(is_cold) * costs.of(Priced::Cold),
+            own_nanos: one.wake,
             is_cold,
+            cold_nanos: u64::from(is_cold) * costs.of(Priced::Cold),
             call_nanos: one.call,
             delay: measured(&one.delay),
         }

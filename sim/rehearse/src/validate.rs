@@ -52,9 +52,11 @@ pub struct Share {
     pub records_here: f64,
     /// Times that a worker woke.
     pub worker_wakes: f64,
-    /// Times that a worker wrote to a link.
+    /// Times that somebody wrote to a link.
     pub writes: f64,
-    /// Times that it read from one.
+    /// Those of them that the engine's own thread made.
+    pub own_writes: f64,
+    /// Times that a worker read from one.
     pub reads: f64,
     /// 1,024 bytes written there.
     pub link_kib: f64,
@@ -231,6 +233,7 @@ fn share(site: &SiteUse, answers: f64) -> Share {
         records_here: float(site.node.records_here) / answers,
         worker_wakes: float(site.node.worker_wakes) / answers,
         writes: float(site.node.writes) / answers,
+        own_writes: float(site.node.own_writes) / answers,
         reads: float(site.node.reads) / answers,
         link_kib: float(site.node.link_bytes) / 1024.0 / answers,
         read_kib: float(site.node.read_bytes) / 1024.0 / answers,
@@ -243,6 +246,16 @@ fn share(site: &SiteUse, answers: f64) -> Share {
 }
 
 impl Share {
+    /// Batches that the engine's own thread did.
+    pub(crate) fn own_turns(&self) -> f64 {
+        self.turns - self.turns_here
+    }
+
+    /// Times that a worker wrote to a link or read from one.
+    pub(crate) fn calls(&self) -> f64 {
+        self.writes - self.own_writes + self.reads
+    }
+
     fn both(self, other: Self) -> Self {
         self.with(&other, |one, more| one + more)
     }
@@ -273,6 +286,7 @@ impl Share {
             own_flushes: of(self.own_flushes, other.own_flushes),
             worker_wakes: of(self.worker_wakes, other.worker_wakes),
             writes: of(self.writes, other.writes),
+            own_writes: of(self.own_writes, other.own_writes),
             reads: of(self.reads, other.reads),
             link_kib: of(self.link_kib, other.link_kib),
             read_kib: of(self.read_kib, other.read_kib),

@@ -337,7 +337,7 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
         } else {
             Work::EngineRange
         };
-        let links = (share.writes + share.reads) * price(Work::LinkCall)
+        let links = (share.writes - share.own_writes + share.reads) * price(Work::LinkCall)
             + share.link_kib * price(Work::LinkKib)
             + share.read_kib * price(Work::LinkReadKib);
         // What whoever runs the engine does in so many batches, with so many records.
@@ -351,6 +351,7 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
                 + times * price(front)
                 + engine(share.turns_here, share.records_here),
             engine: share.timed_nanos
+                + share.own_writes * price(Work::LinkCall)
                 + times * price(asks)
                 + engine(
                     share.turns - share.turns_here,

@@ -52,8 +52,11 @@ pub struct Wake {
     pub slept_nanos: u64,
     /// What it spends itself, in nanoseconds of CPU.
     pub own_nanos: u64,
-    /// Whether the core has forgotten by then what it had: counted in [`Usage::cold`](crate::Usage::cold).
+    /// Whether it has slept for so long that a node which has written its log since pays more: counted in
+    /// [`Usage::cold`](crate::Usage::cold).
     pub is_cold: bool,
+    /// How much more.
+    pub cold_nanos: u64,
     /// What whoever calls it spends.
     pub call_nanos: u64,
     /// How long it waits from the call until it wants a core.

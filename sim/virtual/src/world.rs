@@ -570,7 +570,11 @@ impl<N: Node> World<N> {
         let size = N::size(&message);
         self.processes[source].usage.sent += 1;
         if self.processes[source].pool.is_used() {
-            return self.hand_out(source, target, (message, size));
+            return if self.speaks(source, size) {
+                self.speak(source, target, (message, size));
+            } else {
+                self.hand_out(source, target, (message, size));
+            };
         }
         let link = &mut self.links[source * self.processes.len() + target];
         let passage = link.send(self.now, size, &mut self.tape);

@@ -51,11 +51,22 @@ pub(crate) struct Process<N: Node> {
     pub(crate) waiting: VecDeque<WriteId>,
     /// What waking it costs, which is not paid for yet.
     pub(crate) woken_nanos: u64,
+    /// Whether it has written its log since a thread of it woke on a core that had slept for long.
+    pub(crate) has_written: bool,
+    /// What whoever ran the engine wrote to links, and has not paid for yet.
+    pub(crate) spoken: Spoken,
     /// The worker that does the engine's work on its own core, and goes on behind it.
     pub(crate) stand_in: Option<usize>,
     pub(crate) usage: Usage,
     /// When its next timer is due, in true time.
     pub(crate) wake: Option<Time>,
+}
+
+/// Messages that whoever runs the engine wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spoken {
+    pub(crate) writes: u64,
+    pub(crate) nanos: u64,
 }
 
 /// Where a node stands with its host.
@@ -71,6 +82,8 @@ pub(crate) enum Standing {
     On,
     /// It has one, and writes the log itself, through here.
     Writing(WriteId),
+    /// It has one still, and writes to links.
+    Speaking,
     /// It waits for the disk.
     Syncing,
     /// Its work is done, but it was paused before it could do what it wanted.
@@ -133,6 +146,8 @@ impl<N: Node> Process<N> {
             flush_bytes: 0,
             waiting: VecDeque::new(),
             woken_nanos: 0,
+            has_written: false,
+            spoken: Spoken::default(),
             stand_in: None,
             usage: Usage::default(),
             wake: None,
@@ -177,6 +192,15 @@ impl<N: Node> Process<N> {
         driver.turn(local, &mut Recording { trace, node }, turn);
         self.usage.turns += 1;
         true
+    }
+
+    /// Whoever runs the engine now pays for what it wrote.
+    fn pays_for_words(&mut self) -> Spoken {
+        let spoken = std::mem::take(&mut self.spoken);
+        if self.stand_in.is_none() {
+            self.usage.own_writes += spoken.writes;
+        }
+        spoken
     }
 
     /// When a flush that begins now is on disk; flushes end in the order of their beginning.
@@ -253,8 +277,10 @@ pub struct Usage {
     pub records_here: u64,
     /// Times that a worker woke, whether it found something or not.
     pub worker_wakes: u64,
-    /// Times that a worker wrote to a link.
+    /// Times that somebody wrote to a link.
     pub writes: u64,
+    /// Those that the engine's own thread made.
+    pub own_writes: u64,
     /// Times that a worker read from one.
     pub reads: u64,
     /// Bytes written.
@@ -289,6 +315,7 @@ impl Usage {
             records_here: self.records_here + more.records_here,
             worker_wakes: self.worker_wakes + more.worker_wakes,
             writes: self.writes + more.writes,
+            own_writes: self.own_writes + more.own_writes,
             reads: self.reads + more.reads,
             link_bytes: self.link_bytes + more.link_bytes,
             read_bytes: self.read_bytes + more.read_bytes,
@@ -320,6 +347,7 @@ impl Usage {
             records_here: self.records_here - earlier.records_here,
             worker_wakes: self.worker_wakes - earlier.worker_wakes,
             writes: self.writes - earlier.writes,
+            own_writes: self.own_writes - earlier.own_writes,
             reads: self.reads - earlier.reads,
             link_bytes: self.link_bytes - earlier.link_bytes,
             read_bytes: self.read_bytes - earlier.read_bytes,
@@ -357,6 +385,7 @@ impl<N: Node> World<N> {
         process.run += 1;
         process.waiting.clear();
         process.outbox.clear();
+        process.spoken = Spoken::default();
         process.pool.clear();
         process.shelf.crash(&mut self.tape);
         process.standing = Standing::Off;
@@ -453,12 +482,14 @@ impl<N: Node> World<N> {
             let count = |length: usize| u64::try_from(length).expect("batches are small");
             let work = process.spec.work;
             let woken = std::mem::take(&mut process.woken_nanos);
+            let spoken = process.pays_for_words();
             let driver = process.driver.as_ref();
             let own = driver.map_or(0, |it| it.machine().work_nanos(&outbox));
             let takes = work.batch_nanos
                 + count(outbox.steps) * work.input_nanos
                 + count(outbox.leaving.len() + outbox.records.len()) * work.effect_nanos
                 + woken
+                + spoken.nanos
                 + u64::from(outbox.flush.is_some() && work.workers == 0) * work.flush_nanos
                 + own;
             process.standing = Standing::On;
@@ -494,16 +525,28 @@ impl<N: Node> World<N> {
             self.sync(node, through);
             return self.release(host, thread);
         }
-        if process.pauses > 0 {
-            process.standing = Standing::Done;
-            self.retire(node);
-            return self.release(host, thread);
+        if process.standing == Standing::Speaking {
+            process.standing = Standing::Off;
+        } else {
+            if process.pauses > 0 {
+                process.standing = Standing::Done;
+                self.retire(node);
+                return self.release(host, thread);
+            }
+            self.finish(node, Core::Held);
+            let process = &mut self.processes[node];
+            if matches!(process.standing, Standing::Writing(_)) {
+                return;
+            }
+            let spoken = process.pays_for_words().nanos;
+            if process.run == run && spoken > 0 {
+                process.standing = Standing::Speaking;
+                process.usage.engine_nanos += u64::from(process.stand_in.is_none()) * spoken;
+                let nanos = self.spend(node, spoken);
+                return self.run_for(host, thread, nanos);
+            }
         }
-        self.finish(node, Core::Held);
         let process = &self.processes[node];
-        if matches!(process.standing, Standing::Writing(_)) {
-            return;
-        }
         let local = process.clock.monotone(self.now);
         let is_ready = process.driver.as_ref().is_some_and(|it| it.is_ready(local));
         if process.run == run
@@ -601,6 +644,7 @@ impl<N: Node> World<N> {
     fn write(&mut self, node: usize, (through, more): (WriteId, u64), is_own: bool) {
         let process = &mut self.processes[node];
         process.usage.flushes += 1;
+        process.has_written = true;
         let (run, host) = (process.run, process.spec.host);
         if is_own {
             process.standing = Standing::Writing(through);
@@ -608,6 +652,7 @@ impl<N: Node> World<N> {
             process.usage.flushes_here += u64::from(process.stand_in.is_some());
             let flush = self.flush_nanos(node, self.runner(node));
             let process = &mut self.processes[node];
+            let more = more + process.pays_for_words().nanos;
             if process.stand_in.is_some() {
                 process.usage.worker_timed_nanos += flush;
             } else {

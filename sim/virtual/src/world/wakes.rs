@@ -67,6 +67,7 @@ impl<N: Node> World<N> {
             own_nanos: process.spec.work.wake_nanos,
             call_nanos: 0,
             is_cold: false,
+            cold_nanos: 0,
             delay: process.spec.wake.clone(),
         };
         let wake = idle.cloned().unwrap_or(usual);
@@ -76,6 +77,12 @@ impl<N: Node> World<N> {
         } else {
             wake.call_nanos
         };
+        // What reads cost shows nothing of it.
+        let process = &mut self.processes[node];
+        let is_cold = wake.is_cold && thread != Thread::Errand && process.has_written;
+        if is_cold {
+            process.has_written = false;
+        }
         self.pay_call(waker, called);
         if let (true, Some(by)) = (called > 0, by) {
             self.enter(at, Thread::Call(by), What::Rest(called));
@@ -83,8 +90,8 @@ impl<N: Node> World<N> {
         Woken {
             at: Time::from_nanos(self.now.nanos().saturating_add(takes)),
             core: wakes.core,
-            own_nanos: wake.own_nanos,
-            is_cold: wake.is_cold,
+            own_nanos: wake.own_nanos + u64::from(is_cold) * wake.cold_nanos,
+            is_cold,
             call_nanos: if waker == Waker::Caller { called } else { 0 },
         }
     }

@@ -207,6 +207,33 @@ impl<N: Node> World<N> {
         self.run_for(host, Thread::Worker(node, worker), nanos + more);
     }
 
+    /// Whether whoever runs the engine writes a message itself, for to wake another costs more: as it is with what it
+    /// may read of little by itself.
+    pub(crate) fn speaks(&self, source: usize, size: u64) -> bool {
+        let driver = self.processes[source].driver.as_ref();
+        driver.is_some_and(|it| it.machine().attends(size))
+    }
+
+    /// A message leaves at once, on the core of whoever runs the engine: it pays for that with the next it does.
+    pub(crate) fn speak(
+        &mut self,
+        source: usize,
+        target: usize,
+        (message, size): (N::Message, u64),
+    ) {
+        let process = &mut self.processes[source];
+        let work = process.spec.work;
+        let takes = work.write_nanos + size * work.kib_nanos / 1024 + work.message_nanos;
+        process.spoken.writes += 1;
+        process.spoken.nanos += takes;
+        process.usage.writes += 1;
+        process.usage.link_bytes += size;
+        let at = Time::from_nanos(self.now.nanos().saturating_add(takes));
+        let link = &mut self.links[source * self.processes.len() + target];
+        let passage = link.send(at, size, &mut self.tape);
+        self.pass(source, target, (passage, message));
+    }
+
     /// A message is to leave through a worker.
     pub(crate) fn hand_out(&mut self, source: usize, target: usize, message: (N::Message, u64)) {
         let lane = &mut self.processes[source].pool.leaving[target];
