@@ -385,6 +385,7 @@ fn spent(costs: &Costs, load: Load, clients: u32) -> Measured {
 #[test]
 fn prices_are_found_from_what_threads_spent() {
     let mut costs = costs();
+    costs.set(Work::Cold, 40_000);
     let echo = |connections: u32, polls: f64| Measured {
         load: None,
         sites: 3,
@@ -427,7 +428,8 @@ fn prices_are_found_from_what_threads_spent() {
     solve(&mut costs).expect("all loads are there");
     let off = Work::ALL.map(|(name, work)| {
         let (found, true_one) = (costs.of(work), known.of(work));
-        let slack = if work == Work::Cold { 1_500 } else { 400 };
+        // What is left over has all the chance of one run in it.
+        let slack = if work == Work::Cold { 6_000 } else { 400 };
         (found.abs_diff(true_one) > slack).then(|| format!("{name}: {found} for {true_one}"))
     });
     let off: Vec<String> = off.into_iter().flatten().collect();
@@ -495,7 +497,7 @@ fn large_flushes_wait_as_large_ones_were_timed_and_small_ones_do_not() {
     // A lone put's flush is 4 KiB, and only what is timed at that size counts.
     assert!((wait(&costs(), 1) - wait(&slow, 1)).abs() < 1.0);
     let (before, now) = (wait(&costs(), 1_000), wait(&slow, 1_000));
-    assert!(now > 3.0 * before, "{before} {now}");
+    assert!(now > 2.0 * before, "{before} {now}");
 }
 
 #[test]
