@@ -22,8 +22,8 @@ pub const FOREIGN_MAX: f64 = 0.08;
 pub enum Work {
     /// A sleeping thread runs again on a core that works: one switch, there and back.
     ThreadWake,
-    /// What a thread spends, beyond the wake, on what its core has forgotten that slept for the longest of the spans
-    /// that are timed, or for longer: where it slept for less, that is in what it does.
+    /// What a thread spends beyond the wake on a core that slept for longer than the shortest of the spans that are
+    /// timed, once after its site has written its log.
     Cold,
     /// The generator serves a connection that has something for it.
     GeneratorPoll,

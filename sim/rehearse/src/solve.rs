@@ -4,7 +4,7 @@
 //! is spent is the price of each operation, and a little for batches. With two clients nearly everything is wakes, calls
 //! and batches. So the leader's engine under reads of few and of many says what a batch costs and what a read; then a
 //! follower's workers say what a call costs, which do nothing but links and such batches as the engine's thread was not
-//! woken for. What few clients that write cost beyond all that is what cores have forgotten that slept; it is found last.
+//! woken for. What few clients that write cost beyond all that is charged to wakes of cores that slept; it is found last.
 //! How many of each there are for one operation is what the model says, which runs the same protocol; since
 //! that depends on the prices, both are found in turns.
 
@@ -245,7 +245,7 @@ fn crowd(batch: f64) -> f64 {
     exact(crowd_per_mille(entries)) / 1e3
 }
 
-/// What a core has forgotten that slept: what few clients that write cost at all sites, and the model does not say.
+/// What a wake of a core that slept costs more once the log is written: what few clients that write cost at all sites, and the model does not say.
 fn remembered(
     costs: &mut Costs,
     few: &Measured,

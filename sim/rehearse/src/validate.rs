@@ -28,7 +28,7 @@ pub struct Share {
     pub logging_here: f64,
     /// Times that its thread woke.
     pub wakes: f64,
-    /// Times that a thread woke on a core that had forgotten what it had.
+    /// Times that a thread woke on a core that had slept for long, after its site had written its log.
     pub cold: f64,
     /// How long flushes waited for the disk, in nanoseconds.
     pub sync_nanos: f64,

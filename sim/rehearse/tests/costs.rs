@@ -100,6 +100,7 @@ fn twice() -> Options {
 #[test]
 fn a_file_is_read_as_it_was_written() {
     let mut costs = costs();
+    costs.search = 12_500;
     costs.real = vec![cell(1, 2_000.0, 480.5), cell(1_000, 35_000.0, 28_000.0)];
     costs.model = vec![cell(1, 2_100.0, 470.0), cell(1_000, 34_000.0, 29_000.0)];
     let parts = |front: f64| Parts {

@@ -19,6 +19,11 @@ use holm_raft::{Body, Entry};
 
 use crate::message::Message;
 
+/// Messages of at most so many bytes are worked off by whoever brings them while the engine's thread sleeps, and leave on
+/// the thread that says them: about one small entry. More gathers company on its way.
+pub const HERE_BYTES_MAX: usize = 4 << 10;
+/// So many records of no more bytes are flushed by whoever runs the engine, if they are alone.
+pub const HERE_RECORDS_MAX: usize = 16;
 /// How long something waits.
 const PATIENCE: Duration = Duration::from_millis(1);
 /// Entries of more bytes than this for one node do not wait.

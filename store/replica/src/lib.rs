@@ -85,7 +85,7 @@ mod stall;
 mod standing;
 mod tape;
 
-pub use company::Company;
+pub use company::{Company, HERE_BYTES_MAX, HERE_RECORDS_MAX};
 pub use founded::Founded;
 pub use input::{Answer, Effect, Event, Input};
 pub use message::{Ask, Message, MessageError, Told, Wish, Word};

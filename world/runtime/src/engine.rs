@@ -19,7 +19,9 @@ use bytes::BytesMut;
 use holm_base::{GroupId, NodeId, RequestId, Time, WriteId};
 use holm_kv::{Job, StoreError};
 use holm_machine::Effects;
-use holm_replica::{Answer, Company, Effect, Input, Message, Replica};
+use holm_replica::{
+    Answer, Company, Effect, HERE_BYTES_MAX, HERE_RECORDS_MAX, Input, Message, Replica,
+};
 use holm_sequencer::Record;
 use holm_telemetry::Metrics;
 use tokio::sync::oneshot;
@@ -43,11 +45,6 @@ const APPLY_SLICE_OF_GROUP: u64 = 4096;
 const SLOW_APPLY: Duration = Duration::from_millis(100);
 /// Writes of at most so many bytes are flushed by whoever runs the engine, if they are alone.
 const ALONE_BYTES_MAX: u64 = 64 << 10;
-/// Messages of at most so many bytes are worked off by whoever brings them, while the engine's
-/// thread sleeps: about one small entry. More gathers company on its way through the inbox.
-const HERE_BYTES_MAX: usize = 4 << 10;
-/// So many of them are flushed by whoever runs the engine, if they are alone.
-const FEW: usize = 16;
 /// How often whoever does the engine's work looks for more before it leaves the rest to the
 /// engine's thread.
 const ROUNDS_MAX: usize = 4;
@@ -463,7 +460,7 @@ impl Engine {
         let is_small = match records.len() {
             0 => false,
             1 => bytes <= ALONE_BYTES_MAX,
-            count => count <= FEW && bytes <= HERE_BYTES_MAX as u64,
+            count => count <= HERE_RECORDS_MAX && bytes <= HERE_BYTES_MAX as u64,
         };
         is_small && self.desk.durable == self.desk.logged && self.desk.seated() <= 1
     }

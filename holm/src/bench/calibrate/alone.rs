@@ -394,6 +394,13 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_may_run_on_one_core_alone_wakes_on_no_other() {
+        let [first, _] = cores().expect("there is a core");
+        let share = moved([first, first]).expect("threads wake");
+        assert!(share < 1e-9, "{share}");
+    }
+
+    #[test]
     fn quantiles_rise_and_have_the_median_in_the_middle() {
         let table = quantiles((0..6_400).rev().map(f64::from).collect());
         assert_eq!((table.len(), table[0], table[63]), (TABLE, 50, 6_350));

@@ -17,7 +17,8 @@ use holm_log::LogConfig;
 use holm_machine::{Effects, Turn};
 use holm_raft::Configuration;
 use holm_replica::{
-    self as replica, Company, GroupConfig, Message, Opened, Replica, Standing, open_in_group,
+    self as replica, Company, GroupConfig, HERE_BYTES_MAX, HERE_RECORDS_MAX, Message, Opened,
+    Replica, Standing, open_in_group,
 };
 use holm_virtual::WallTime;
 
@@ -50,12 +51,6 @@ pub(super) const BEGIN_UNIX_MS: u64 = 1_800_000_000_000;
 pub(crate) const fn unix_ms(since_ms: i64) -> u64 {
     BEGIN_UNIX_MS.saturating_add_signed(since_ms)
 }
-
-/// Messages of at most so many bytes are worked off by whoever brings them, while the engine's
-/// thread sleeps, as in world/runtime.
-const HERE_BYTES_MAX: u64 = 4 << 10;
-/// As many records that come together are flushed by whoever runs the engine.
-const FEW: usize = 16;
 
 /// The room that most messages need.
 const FRAME_ROOM: usize = 192;
@@ -290,14 +285,14 @@ impl StoreSite {
         let is_small = match turn.records.len() {
             0 => false,
             1 => true,
-            count => count <= FEW && labour::log_bytes(turn) <= HERE_BYTES_MAX,
+            count => count <= HERE_RECORDS_MAX && labour::log_bytes(turn) <= HERE_BYTES_MAX as u64,
         };
         is_small && self.asked.len() <= 1
     }
 
     /// As a worker decides it that has read messages.
     pub(super) fn attends(&self, bytes: u64) -> bool {
-        bytes <= HERE_BYTES_MAX && self.asked.len() <= 1
+        bytes <= HERE_BYTES_MAX as u64 && self.asked.len() <= 1
     }
 
     pub(super) const fn has_failed(&self) -> bool {

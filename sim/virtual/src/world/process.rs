@@ -253,7 +253,7 @@ pub struct Usage {
     pub logging_here: u64,
     /// Times that its engine's thread woke.
     pub wakes: u64,
-    /// Times that a thread of it woke on a core that had forgotten what it had.
+    /// Times that a thread of it woke on a core that had slept for long, after it had written its log.
     pub cold: u64,
     /// What it spent on that, on waking others and on flushes, in nanoseconds.
     pub timed_nanos: u64,

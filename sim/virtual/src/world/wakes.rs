@@ -40,7 +40,7 @@ pub(crate) struct Woken {
     pub(crate) own_nanos: u64,
     /// What whoever called it spent, if it pays for that itself.
     pub(crate) call_nanos: u64,
-    /// Whether its core had forgotten what it had.
+    /// Whether it pays more: its core had slept for long, and its node has written its log since.
     pub(crate) is_cold: bool,
 }
 

@@ -306,14 +306,14 @@ fn the_real_driver_keeps_the_contract() {
 #[test]
 fn a_few_entries_that_come_together_are_flushed_where_they_are() {
     let mut drill = Drill::new();
-    let few = drill.entries(FEW, 9);
+    let few = drill.entries(HERE_RECORDS_MAX, 9);
     drill.hear(vec![few]);
     assert!(
         drill.flushing.is_none(),
         "nothing is left to the log's thread"
     );
     assert_eq!(drill.statements(), 1);
-    let more = drill.entries(FEW + 1, 9);
+    let more = drill.entries(HERE_RECORDS_MAX + 1, 9);
     drill.hear(vec![more]);
     let long = drill.entries(2, HERE_BYTES_MAX / 2);
     drill.hear(vec![long]);

@@ -6,9 +6,9 @@
 //! to is often the same.
 
 use holm_base::{NodeId, Time};
-use holm_replica::Message;
+use holm_replica::{HERE_BYTES_MAX, Message};
 
-use super::{Engine, HERE_BYTES_MAX};
+use super::Engine;
 use crate::network::Parcel;
 
 /// How much is allocated at once for messages.
